@@ -1,0 +1,489 @@
+/*
+ * hypervault.h: the whole public interface of libhypervault, and its reference manual.
+ *
+ * hypervault spreads entities over logical shards (PostgreSQL schemas) on a few servers. An entity
+ * is a 64-bit key, a kind (a smallint) and a dict of attributes (text to text or NULL, stored as
+ * hstore). The key says in which shard the entity lives and when it was made, so a key alone is
+ * enough to find its row.
+ *
+ * Before you start, five things that hold everywhere:
+ *
+ *  - Every call that can fail returns an hv_status and takes an `hv_error **` last. HV_OK is 0.
+ *    Pass NULL if you do not want the error's text. Otherwise point it at a variable that is NULL;
+ *    on failure it then holds an error that you free with hv_error_free(). HV_NOT_FOUND is an
+ *    answer, not a failure: it comes without an error object.
+ *  - Text is UTF-8. Bytes are a pointer and a length; HV_STRLEN as the length means "up to the
+ * NUL". PostgreSQL's text cannot hold a NUL byte, and neither can an attribute.
+ *  - Functions that take `const` objects do not keep the pointers; what they return as `const`
+ *    belongs to the object it came from and lives until that object is changed or freed.
+ *  - `*_free(NULL)` is allowed. Output arguments are untouched on failure, unless said otherwise.
+ *  - An hv_store may be used by any number of threads at once. Every other object by one thread at
+ *    a time. The library starts no threads, prints nothing, never exits, and never puts a password
+ *    into an error or a log event.
+ *
+ * Points in time are milliseconds since 1970-01-01T00:00:00Z, durations are milliseconds, both
+ * int64_t, unless a name ends in _us (microseconds).
+ */
+#ifndef HYPERVAULT_H
+#define HYPERVAULT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define HV_API __attribute__((visibility("default")))
+#else
+#define HV_API
+#endif
+
+/* libpq's connection, the only one of its types that appears here: `PGconn` is this struct. */
+struct pg_conn;
+
+/* A length that means: the bytes end at the first NUL. */
+#define HV_STRLEN ((size_t) -1)
+
+/* The library's version, for example "0.1.0". Static; never NULL. */
+HV_API const char *hv_version(void);
+
+/* ---- Status and errors ----------------------------------------------------------------------- */
+
+/* What came of a call. Values are part of the ABI: new ones are only ever added at the end. */
+typedef enum hv_status {
+    HV_OK = 0,
+    HV_NOT_FOUND = 1,   /* no entity has this key; no error object */
+    HV_INVALID = 2,     /* an argument is wrong; nothing was sent */
+    HV_BAD_CONFIG = 3,  /* an option or the configuration file is wrong */
+    HV_NO_SERVER = 4,   /* no server of the store holds this shard */
+    HV_TIMEOUT = 5,     /* a deadline passed; nothing was written */
+    HV_UNAVAILABLE = 6, /* the server cannot be reached or refuses the login; nothing was written */
+    HV_OUTCOME_UNKNOWN =
+        7,          /* the connection was lost during a write: it may or may not have happened */
+    HV_REFUSED = 8, /* the server answered with an error: see hv_error_sqlstate() */
+    HV_NOT_INITIALIZED =
+        9,             /* the shard's schema or table is missing on its server: run `hv init` */
+    HV_MISMATCH = 10,  /* the database has another epoch, a newer layout or another server's name */
+    HV_CORRUPT = 11,   /* the server sent something that does not decode */
+    HV_CLOSED = 12,    /* the store was closed */
+    HV_BUSY = 13,      /* connections are still lent */
+    HV_NO_MEMORY = 14, /* out of memory */
+} hv_status;
+
+/* The status's name, for example "HV_TIMEOUT". Static; never NULL; "HV_?" for an unknown one. */
+HV_API const char *hv_status_name(hv_status status);
+
+/*
+ * Why a call failed. Immutable; owned by the caller that received it. The texts follow PostgreSQL's
+ * style: the message is short and factual, the detail says more, the hint says what to do.
+ */
+typedef struct hv_error hv_error;
+
+HV_API void hv_error_free(hv_error *error);
+
+HV_API hv_status hv_error_status(const hv_error *error);
+/* Never NULL. */
+HV_API const char *hv_error_message(const hv_error *error);
+/* NULL if there is none. */
+HV_API const char *hv_error_detail(const hv_error *error);
+/* NULL if there is none. */
+HV_API const char *hv_error_hint(const hv_error *error);
+/* The server's five-character SQLSTATE, or NULL if the error did not come from a server. */
+HV_API const char *hv_error_sqlstate(const hv_error *error);
+/* The name of the server concerned, or NULL. */
+HV_API const char *hv_error_server(const hv_error *error);
+/* The shard concerned, or -1. */
+HV_API int hv_error_shard(const hv_error *error);
+/* True if nothing was written and the same call may succeed when repeated later. */
+HV_API bool hv_error_retriable(const hv_error *error);
+/* True if a write may or may not have happened. Then hv_error_retriable() is false. */
+HV_API bool hv_error_outcome_unknown(const hv_error *error);
+
+/* ---- Keys ------------------------------------------------------------------------------------ */
+
+/*
+ * A key is a positive int64_t, laid out as in "Sharding & IDs at Instagram" (2012):
+ *
+ *     bit 63..23  created   milliseconds since the store's epoch
+ *     bit 22..10  shard     0..8191
+ *     bit  9..0   added_id  0..1023, tells keys of one shard and millisecond apart
+ *
+ * Keys sort by time. Because bit 63 is the sign, 40 bits of time can be used: with the default
+ * epoch, keys last until 2048-07-20T16:59:19.1Z.
+ */
+
+/* 2013-09-16T21:05:31.352Z, the epoch of a store unless its option `epoch` says otherwise. */
+#define HV_DEFAULT_EPOCH INT64_C(1379365531352)
+#define HV_SHARDS        8192
+#define HV_ADDED_IDS     1024
+
+/*
+ * Take a key apart. `epoch` is the epoch of the store that the key is from. Any of the output
+ * pointers may be NULL. Errors: HV_INVALID if the key is not positive.
+ */
+HV_API hv_status hv_key_unpack(int64_t key, int64_t epoch, int64_t *created, int *shard,
+                               int *added_id, hv_error **error);
+
+/*
+ * Put a key together. Errors: HV_INVALID if `created` lies before the epoch or after the last
+ * moment that a key can hold, if a field is out of its range, or if all are zero (0 is no key).
+ */
+HV_API hv_status hv_key_pack(int64_t created, int shard, int added_id, int64_t epoch, int64_t *key,
+                             hv_error **error);
+
+/*
+ * The bound for scanning by time: entities created at or after `created` are those with
+ * id >= *bound, those created before it have id < *bound, in every shard. A moment at or before the
+ * epoch gives 0. Errors: HV_INVALID after the last moment that a key can hold.
+ */
+HV_API hv_status hv_key_bound(int64_t created, int64_t epoch, int64_t *bound, hv_error **error);
+
+/* ---- Dicts ----------------------------------------------------------------------------------- */
+
+/*
+ * A dict of attributes: distinct keys, each with a value or NULL, all of it UTF-8 without NUL
+ * bytes. Keys and values may be empty. The order is unspecified, as in hstore. Setting a key again
+ * replaces its value.
+ */
+typedef struct hv_dict hv_dict;
+
+/* An empty dict, or NULL if memory is short. */
+HV_API hv_dict *hv_dict_new(void);
+HV_API void hv_dict_free(hv_dict *dict);
+
+/*
+ * Set an attribute from NUL-terminated strings; `value` NULL sets NULL. Both are copied.
+ * Errors: HV_INVALID for text that is not UTF-8 or longer than hstore allows, HV_NO_MEMORY; the
+ * dict is then as it was.
+ */
+HV_API hv_status hv_dict_set(hv_dict *dict, const char *key, const char *value, hv_error **error);
+
+/* The same from bytes. Errors: also HV_INVALID for a NUL byte. */
+HV_API hv_status hv_dict_set_bytes(hv_dict *dict, const char *key, size_t key_len,
+                                   const char *value, size_t value_len, hv_error **error);
+
+/* The number of attributes. */
+HV_API size_t hv_dict_count(const hv_dict *dict);
+
+/*
+ * Look an attribute up. Returns false if there is none. *value is NULL for the value NULL;
+ * otherwise it ends with a NUL byte that *value_len does not count. `value_len` may be NULL.
+ */
+HV_API bool hv_dict_get(const hv_dict *dict, const char *key, size_t key_len, const char **value,
+                        size_t *value_len);
+
+/*
+ * The attribute at position `index`, 0 .. count-1: for walking over all. Returns false past the
+ * end. Positions hold until the dict is changed. Length pointers may be NULL.
+ */
+HV_API bool hv_dict_at(const hv_dict *dict, size_t index, const char **key, size_t *key_len,
+                       const char **value, size_t *value_len);
+
+/*
+ * Read hstore's text form, `"k"=>"v", "n"=>NULL`, as the server does (quoting is optional for plain
+ * words, a backslash takes the next character as it is), except that of a key given twice the last
+ * value wins. Errors: HV_INVALID with the position in bytes, HV_NO_MEMORY.
+ */
+HV_API hv_status hv_dict_parse(const char *text, size_t text_len, hv_dict **dict, hv_error **error);
+
+/*
+ * Write hstore's text form, attributes ordered as the server orders them. NUL-terminated; `*text`
+ * belongs to the caller, who releases it with free(). Errors: HV_NO_MEMORY.
+ */
+HV_API hv_status hv_dict_text(const hv_dict *dict, char **text, hv_error **error);
+
+/* ---- Options --------------------------------------------------------------------------------- */
+
+/*
+ * What a store is opened with: options by name, and servers. A server has a name, the parameters
+ * that libpq's connection functions take ("host", "port", "user", "password", "dbname" or
+ * "database", "service", "sslmode", …) and "shards", the logical shards that it holds: half-open
+ * ranges and single shards, so "1-5,9" is 1, 2, 3, 4 and 9. What a server's parameters leave out
+ * comes from where libpq takes it: environment, service file, .pgpass.
+ */
+typedef struct hv_options hv_options;
+
+/* Options with their default values and no servers, or NULL if memory is short. */
+HV_API hv_options *hv_options_new(void);
+HV_API void hv_options_free(hv_options *options);
+
+/*
+ * Set an option from text. Durations take a unit (us, ms, s, min, h, d); without one they are
+ * seconds. Errors: HV_BAD_CONFIG, naming the nearest known option, or the range allowed.
+ */
+HV_API hv_status hv_options_set(hv_options *options, const char *name, const char *value,
+                                hv_error **error);
+
+/* An option's present value as text, or NULL if there is no such option. Valid until it is set. */
+HV_API const char *hv_options_get(const hv_options *options, const char *name);
+
+/*
+ * Set a parameter of a server; the first one brings the server into being. "shards" may be set
+ * more than once and adds up. Errors: HV_BAD_CONFIG for a parameter that libpq does not know, for
+ * nonsense in "shards" and for a shard that another server already has.
+ */
+HV_API hv_status hv_options_set_server(hv_options *options, const char *server,
+                                       const char *parameter, const char *value, hv_error **error);
+
+/*
+ * Read a configuration file: an INI file with the options in [hypervault] and each server in
+ * [server NAME]. With `path` NULL the first of these that exists is read: $HYPERVAULT_CONFIG,
+ * ./hypervault.conf, $XDG_CONFIG_HOME/hypervault/hypervault.conf (~/.config without that variable),
+ * /etc/hypervault/hypervault.conf. If `found` is not NULL, it receives the path read; free() it.
+ * Errors: HV_BAD_CONFIG with file and line; the options are then in an unspecified state and good
+ * only for hv_options_free().
+ */
+HV_API hv_status hv_options_load(hv_options *options, const char *path, char **found,
+                                 hv_error **error);
+
+/* The table of options, for help texts and completion: false past the end. All static. */
+typedef struct hv_option_info {
+    const char *name;
+    const char *type;          /* "integer", "duration", "boolean" */
+    const char *default_value; /* as hv_options_set() takes it */
+    const char *range;         /* for people: "1 to 1000" */
+    const char *help;          /* one sentence */
+} hv_option_info;
+HV_API bool hv_option_at(size_t index, hv_option_info *info);
+
+/*
+ * What a log callback is told: one statement that ran, on which server, for which shard, how long
+ * it took and what came of it. The event and what its accessors return live only during the call.
+ */
+typedef struct hv_log_event hv_log_event;
+HV_API const char *hv_log_statement(const hv_log_event *event);
+HV_API const char *hv_log_server(const hv_log_event *event);
+HV_API int hv_log_shard(const hv_log_event *event); /* -1: none in particular */
+HV_API int64_t hv_log_duration_us(const hv_log_event *event);
+HV_API hv_status hv_log_status(const hv_log_event *event);
+HV_API const char *hv_log_sqlstate(const hv_log_event *event); /* NULL: none */
+/*
+ * The statement's parameters, as text for people (a dict as hstore's text form). Their number is 0
+ * unless the option `log_parameters` is on.
+ */
+HV_API size_t hv_log_parameter_count(const hv_log_event *event);
+HV_API const char *hv_log_parameter(const hv_log_event *event, size_t index); /* NULL: NULL */
+
+/*
+ * Called after each statement that the library ran, by the thread that ran it, possibly by many
+ * threads at once, never with a lock held. It must not use the store.
+ */
+typedef void (*hv_log_fn)(void *context, const hv_log_event *event);
+HV_API void hv_options_set_log(hv_options *options, hv_log_fn log, void *context);
+
+/*
+ * A connector opens the connections that the store's pools lend, and closes them. The default one
+ * uses libpq. Another driver that sits on libpq (psycopg2) brings its own, so that the store's own
+ * statements and the driver's objects share one pool.
+ *
+ * connect: open a connection with the libpq parameters given (two NULL-terminated arrays) within
+ * `timeout` milliseconds. On success set *conn, and *handle to whatever the connector wants to find
+ * again through hv_connection_handle() (may be NULL). On failure return HV_UNAVAILABLE or
+ * HV_TIMEOUT, with the reason in `message` (`message_size` bytes, NUL-terminated).
+ * disconnect: close the connection and release the handle; conn belongs to the connector.
+ * Both are called by any thread, without a lock held.
+ */
+typedef struct hv_connector {
+    hv_status (*connect)(void *context, const char *const *keywords, const char *const *values,
+                         int64_t timeout, struct pg_conn **conn, void **handle, char *message,
+                         size_t message_size);
+    void (*disconnect)(void *context, struct pg_conn *conn, void *handle);
+    void *context;
+} hv_connector;
+/* The struct is copied; its context must outlive the store. NULL restores the default. */
+HV_API void hv_options_set_connector(hv_options *options, const hv_connector *connector);
+
+/* ---- Stores ---------------------------------------------------------------------------------- */
+
+typedef struct hv_store hv_store;
+
+/*
+ * Open a store. Everything in the options is checked, and copied: they can be freed at once.
+ * `options` NULL means a configuration file found as hv_options_load(NULL) does. Connections are
+ * opened when first needed, unless the option `check_servers` is on: then each server is connected
+ * to and checked now. Errors: HV_BAD_CONFIG, HV_NO_MEMORY; with `check_servers` also
+ * HV_UNAVAILABLE, HV_TIMEOUT, HV_MISMATCH, HV_NOT_INITIALIZED.
+ */
+HV_API hv_status hv_open(const hv_options *options, hv_store **store, hv_error **error);
+
+/*
+ * Close a store and free it. New operations fail with HV_CLOSED from the moment of the call;
+ * waiters are woken with it; then the call waits up to `timeout` milliseconds (0: not at all, -1:
+ * without end) for lent connections and operations under way. If some are still out then, it
+ * returns HV_BUSY and the store remains: closed for new work, to be closed again when they are
+ * back. After HV_OK no thread may use `store` in any way. hv_close(NULL) is allowed.
+ */
+HV_API hv_status hv_close(hv_store *store, int64_t timeout, hv_error **error);
+
+/*
+ * Close every idle connection now, and every lent one when it is returned. The store goes on: the
+ * next operation opens new ones.
+ */
+HV_API void hv_disconnect(hv_store *store);
+
+/*
+ * Make every pool anew: as hv_disconnect(), and the statistics and what is remembered about
+ * unreachable servers start again. For use after a change of address or a fork.
+ */
+HV_API void hv_reinstantiate(hv_store *store);
+
+/*
+ * Fork: a child process makes its own connections and leaves its parent's alone, by itself;
+ * nothing has to be called. A connection that was lent at the fork is of no use in the child: it
+ * may only be given to hv_release() there, which forgets it without a word to the server.
+ */
+
+/*
+ * Store an entity in a shard and return its new key. `kind` is a smallint, -32768..32767. `dict`
+ * NULL means no attributes. The key is set only after the server has confirmed the commit.
+ *
+ * Errors: HV_INVALID, HV_NO_SERVER, HV_TIMEOUT (no connection came free within pool_block_timeout),
+ * HV_UNAVAILABLE, HV_NOT_INITIALIZED, HV_MISMATCH, HV_REFUSED, HV_NO_MEMORY: nothing was stored.
+ * HV_OUTCOME_UNKNOWN: the connection broke, or operation_timeout passed, after the statement was
+ * sent and before the answer came: the entity may or may not be there.
+ */
+HV_API hv_status hv_put(hv_store *store, int shard, int kind, const hv_dict *dict, int64_t *key,
+                        hv_error **error);
+
+/* An entity as hv_get() returned it. Immutable. */
+typedef struct hv_entity hv_entity;
+
+/*
+ * Fetch an entity. HV_NOT_FOUND if its shard has none with this key. A connection that breaks on
+ * the way is replaced once, silently. The entity belongs to the caller.
+ * Errors: as hv_put(), HV_CORRUPT; never HV_OUTCOME_UNKNOWN.
+ */
+HV_API hv_status hv_get(hv_store *store, int64_t key, hv_entity **entity, hv_error **error);
+
+HV_API void hv_entity_free(hv_entity *entity);
+HV_API int64_t hv_entity_key(const hv_entity *entity);
+HV_API int hv_entity_kind(const hv_entity *entity);
+/* Never NULL; lives as long as the entity. */
+HV_API const hv_dict *hv_entity_dict(const hv_entity *entity);
+
+/* ---- Lending connections --------------------------------------------------------------------- */
+
+/*
+ * Borrow a connection to the server that holds `shard`, for anything that libpq can do: any table
+ * of the shard, transactions, COPY. It is the borrower's alone until hv_release(). It is in
+ * autocommit, with client encoding UTF8 and time zone UTC; its search_path is untouched, so name
+ * tables with their schema (shard0012.entities).
+ *
+ * What the borrower leaves behind: an open transaction is rolled back at hv_release(), encoding and
+ * time zone are put right, a connection in the middle of a COPY, a query or pipeline mode is
+ * closed. Other settings, temporary tables, LISTEN and advisory locks are the borrower's to undo;
+ * or send DISCARD ALL. Statements named "hv_…" are the store's.
+ *
+ * Errors: HV_NO_SERVER, HV_TIMEOUT, HV_UNAVAILABLE, HV_MISMATCH, HV_CLOSED, HV_NO_MEMORY.
+ */
+HV_API hv_status hv_acquire(hv_store *store, int shard, struct pg_conn **conn, hv_error **error);
+
+/* The same for a server by its position, 0 .. hv_server_count()-1. */
+HV_API hv_status hv_acquire_server(hv_store *store, int server, struct pg_conn **conn,
+                                   hv_error **error);
+
+/*
+ * Return a connection; the pointer is invalid from then on, whatever comes back. Do not PQfinish()
+ * it. Errors: HV_INVALID for a connection that this store has not lent.
+ */
+HV_API hv_status hv_release(hv_store *store, struct pg_conn *conn, hv_error **error);
+
+/* The handle that the store's connector gave this lent connection; NULL with the default one. */
+HV_API void *hv_connection_handle(const hv_store *store, struct pg_conn *conn);
+
+/* ---- Servers and shards ---------------------------------------------------------------------- */
+
+/* The store's epoch. */
+HV_API int64_t hv_epoch(const hv_store *store);
+/* The number of servers. They are numbered in the order in which the options named them. */
+HV_API int hv_server_count(const hv_store *store);
+/* The name of a server, or NULL if `server` is out of range. Lives as long as the store. */
+HV_API const char *hv_server_name(const hv_store *store, int server);
+/* The number of the server that holds a shard, or -1 if none does. */
+HV_API int hv_shard_server(const hv_store *store, int shard);
+/*
+ * The first shard above `after` that `server` holds (-1 for `server`: that any server holds), or -1
+ * if there is none. Start with `after` -1.
+ */
+HV_API int hv_next_shard(const hv_store *store, int server, int after);
+
+/* What a pool counts. The first four are of the moment, the others grow from the pool's start. */
+typedef enum hv_stat {
+    HV_STAT_OPEN = 0,      /* connections open or being opened */
+    HV_STAT_IDLE = 1,      /* … of them waiting to be lent */
+    HV_STAT_LENT = 2,      /* … of them in use, by the store itself or by a borrower */
+    HV_STAT_WAITING = 3,   /* callers waiting for a connection */
+    HV_STAT_OPENED = 4,    /* connections opened */
+    HV_STAT_CLOSED = 5,    /* connections closed, for whatever reason */
+    HV_STAT_FAILED = 6,    /* attempts to open one that failed */
+    HV_STAT_LOANS = 7,     /* connections lent */
+    HV_STAT_WAITS = 8,     /* loans that had to wait, those that timed out included */
+    HV_STAT_WAIT_US = 9,   /* the time they waited, microseconds */
+    HV_STAT_TIMEOUTS = 10, /* waits that ended at their deadline */
+} hv_stat;
+
+/* One number of one server's pool; -1 if there is no such server or number. */
+HV_API int64_t hv_pool_stat(const hv_store *store, int server, hv_stat stat);
+/* Its name, for example "opened"; NULL past the last. */
+HV_API const char *hv_stat_name(hv_stat stat);
+
+/* ---- Making and seeing shards ---------------------------------------------------------------- */
+
+/*
+ * Told after each shard looked at: `done` of `total` shards of this server are in order.
+ */
+typedef void (*hv_progress_fn)(void *context, int server, int done, int total);
+
+/*
+ * Create on one server what is missing of: the extension hstore, the schema `hypervault` with the
+ * layout's version, the epoch and the server's name, and for each of its shards the schema
+ * (shard0012), the sequence table_id_seq, the function next_id() and the table entities. What is
+ * there is not touched; shards that the original implementation made are accepted as they are. Each
+ * shard is made in a transaction of its own, so the call can be repeated after a failure, and
+ * several may run at once. It uses a connection of its own, not the pool's.
+ *
+ * *created (may be NULL) is the number of shards that were missing or incomplete; it is set on
+ * failure too. Errors: HV_UNAVAILABLE, HV_TIMEOUT, HV_MISMATCH (another epoch, a newer layout,
+ * another server's name, a shard's table of another form), HV_REFUSED (no right to create, hstore
+ * not installed, disk full), HV_INVALID (no such server).
+ */
+HV_API hv_status hv_create_shards(hv_store *store, int server, hv_progress_fn progress,
+                                  void *context, int *created, hv_error **error);
+
+/* What a server looks like: a snapshot that belongs to the caller. */
+typedef struct hv_report hv_report;
+
+typedef enum hv_shard_state {
+    HV_SHARD_READY = 0,      /* everything is there */
+    HV_SHARD_MISSING = 1,    /* the server's by the configuration, but no schema */
+    HV_SHARD_INCOMPLETE = 2, /* schema there, but something missing or of another form */
+    HV_SHARD_UNMAPPED = 3,   /* on this server, but the configuration does not give it to it */
+} hv_shard_state;
+
+/*
+ * Look at one server, through a connection of its pool. Reads the catalogue, and counts the
+ * entities of small tables (up to 8 MB each); of larger ones it takes the server's estimate.
+ * Errors: HV_INVALID (no such server), HV_TIMEOUT, HV_UNAVAILABLE, HV_MISMATCH, HV_REFUSED.
+ */
+HV_API hv_status hv_inspect(hv_store *store, int server, hv_report **report, hv_error **error);
+HV_API void hv_report_free(hv_report *report);
+
+HV_API const char *hv_report_postgres_version(const hv_report *report); /* "15.18 (Debian …)" */
+HV_API const char *hv_report_database(const hv_report *report);
+/* The layout's version; 0 if the server has no schema `hypervault` (never initialised, or made by
+ * the original implementation). */
+HV_API int hv_report_layout(const hv_report *report);
+HV_API int hv_report_connections(const hv_report *report);     /* client connections now */
+HV_API int hv_report_max_connections(const hv_report *report); /* the server's max_connections */
+HV_API size_t hv_report_shard_count(const hv_report *report);
+/* One shard of the report, in ascending order; false past the end. Any pointer may be NULL. */
+HV_API bool hv_report_shard(const hv_report *report, size_t index, int *shard,
+                            hv_shard_state *state, int64_t *entities, bool *exact, int64_t *bytes);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

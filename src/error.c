@@ -1,0 +1,250 @@
+/*
+ * error: build, copy and free an hv_error.
+ *
+ * Holds always: an error's texts are owned by it, except for those of `out_of_memory`, which is
+ * static and never changed.
+ */
+#include "error.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct hv_error {
+    hv_status status;
+    bool retriable;
+    int shard;        /* -1: none */
+    char sqlstate[6]; /* "" for none */
+    char *message;
+    char *detail; /* these three may be NULL */
+    char *hint;
+    char *server;
+};
+
+static hv_error out_of_memory = {
+    .status = HV_NO_MEMORY,
+    .shard = -1,
+    .message = "out of memory",
+};
+
+const char *hv_status_name(hv_status status) {
+    switch (status) {
+    case HV_OK:
+        return "HV_OK";
+    case HV_NOT_FOUND:
+        return "HV_NOT_FOUND";
+    case HV_INVALID:
+        return "HV_INVALID";
+    case HV_BAD_CONFIG:
+        return "HV_BAD_CONFIG";
+    case HV_NO_SERVER:
+        return "HV_NO_SERVER";
+    case HV_TIMEOUT:
+        return "HV_TIMEOUT";
+    case HV_UNAVAILABLE:
+        return "HV_UNAVAILABLE";
+    case HV_OUTCOME_UNKNOWN:
+        return "HV_OUTCOME_UNKNOWN";
+    case HV_REFUSED:
+        return "HV_REFUSED";
+    case HV_NOT_INITIALIZED:
+        return "HV_NOT_INITIALIZED";
+    case HV_MISMATCH:
+        return "HV_MISMATCH";
+    case HV_CORRUPT:
+        return "HV_CORRUPT";
+    case HV_CLOSED:
+        return "HV_CLOSED";
+    case HV_BUSY:
+        return "HV_BUSY";
+    case HV_NO_MEMORY:
+        return "HV_NO_MEMORY";
+    }
+    return "HV_?";
+}
+
+/* Formatted text on the heap, or NULL. */
+static char *format_text(const char *format, va_list args) {
+    va_list again;
+    va_copy(again, args);
+    int len = vsnprintf(NULL, 0, format, again);
+    va_end(again);
+    if (len < 0)
+        return NULL;
+    char *text = malloc((size_t) len + 1);
+    if (text != NULL)
+        vsnprintf(text, (size_t) len + 1, format, args);
+    return text;
+}
+
+static char *copy_text(const char *text) {
+    return text != NULL ? strdup(text) : NULL;
+}
+
+/* The error that may still be written to, or NULL. */
+static hv_error *writable(hv_error **error) {
+    return error != NULL && *error != &out_of_memory ? *error : NULL;
+}
+
+hv_status hvi_no_memory(hv_error **error) {
+    if (error != NULL) {
+        hv_error_free(*error);
+        *error = &out_of_memory;
+    }
+    return HV_NO_MEMORY;
+}
+
+hv_status hvi_fail(hv_error **error, hv_status status, const char *format, ...) {
+    if (error == NULL)
+        return status;
+    hv_error *made = calloc(1, sizeof *made);
+    if (made != NULL) {
+        va_list args;
+        va_start(args, format);
+        made->message = format_text(format, args);
+        va_end(args);
+    }
+    if (made == NULL || made->message == NULL) {
+        free(made);
+        hvi_no_memory(error);
+        return status;
+    }
+    made->status = status;
+    made->retriable = status == HV_TIMEOUT || status == HV_UNAVAILABLE;
+    made->shard = -1;
+    hv_error_free(*error);
+    *error = made;
+    return status;
+}
+
+/* Replace one text of an error; an error without a text for want of memory is still an error. */
+static void set_text(char **field, const char *format, va_list args) {
+    free(*field);
+    *field = format_text(format, args);
+}
+
+void hvi_error_detail(hv_error **error, const char *format, ...) {
+    hv_error *e = writable(error);
+    if (e == NULL)
+        return;
+    va_list args;
+    va_start(args, format);
+    set_text(&e->detail, format, args);
+    va_end(args);
+}
+
+void hvi_error_hint(hv_error **error, const char *format, ...) {
+    hv_error *e = writable(error);
+    if (e == NULL)
+        return;
+    va_list args;
+    va_start(args, format);
+    set_text(&e->hint, format, args);
+    va_end(args);
+}
+
+void hvi_error_where(hv_error **error, const char *server, int shard) {
+    hv_error *e = writable(error);
+    if (e == NULL)
+        return;
+    if (server != NULL) {
+        free(e->server);
+        e->server = copy_text(server);
+    }
+    if (shard >= 0)
+        e->shard = shard;
+}
+
+/* Errors after which the same statement may succeed, by the classes of PostgreSQL's appendix A. */
+static bool sqlstate_retriable(const char *sqlstate) {
+    return strncmp(sqlstate, "40", 2) == 0      /* rollback: serialization failure, deadlock */
+           || strncmp(sqlstate, "53", 2) == 0   /* resources: connections, disk, memory */
+           || strcmp(sqlstate, "55P03") == 0    /* lock not available */
+           || strncmp(sqlstate, "57P", 3) == 0; /* shutting down, starting up */
+}
+
+void hvi_error_sqlstate(hv_error **error, const char *sqlstate) {
+    hv_error *e = writable(error);
+    if (e == NULL || sqlstate == NULL)
+        return;
+    snprintf(e->sqlstate, sizeof e->sqlstate, "%s", sqlstate);
+    if (e->status == HV_REFUSED)
+        e->retriable = sqlstate_retriable(e->sqlstate);
+}
+
+hv_error *hvi_error_copy(const hv_error *error) {
+    if (error == NULL || error == &out_of_memory)
+        return (hv_error *) error;
+    hv_error *copy = malloc(sizeof *copy);
+    if (copy == NULL)
+        return &out_of_memory;
+    *copy = *error;
+    copy->message = copy_text(error->message);
+    copy->detail = copy_text(error->detail);
+    copy->hint = copy_text(error->hint);
+    copy->server = copy_text(error->server);
+    if (copy->message == NULL) {
+        hv_error_free(copy);
+        return &out_of_memory;
+    }
+    return copy;
+}
+
+hv_status hvi_error_move(hv_error **error, hv_error **from) {
+    hv_status status = hv_error_status(*from);
+    if (error == NULL) {
+        hv_error_free(*from);
+    } else {
+        hv_error_free(*error);
+        *error = *from;
+    }
+    *from = NULL;
+    return status;
+}
+
+void hv_error_free(hv_error *error) {
+    if (error == NULL || error == &out_of_memory)
+        return;
+    free(error->message);
+    free(error->detail);
+    free(error->hint);
+    free(error->server);
+    free(error);
+}
+
+hv_status hv_error_status(const hv_error *error) {
+    return error->status;
+}
+
+const char *hv_error_message(const hv_error *error) {
+    return error->message;
+}
+
+const char *hv_error_detail(const hv_error *error) {
+    return error->detail;
+}
+
+const char *hv_error_hint(const hv_error *error) {
+    return error->hint;
+}
+
+const char *hv_error_sqlstate(const hv_error *error) {
+    return error->sqlstate[0] != '\0' ? error->sqlstate : NULL;
+}
+
+const char *hv_error_server(const hv_error *error) {
+    return error->server;
+}
+
+int hv_error_shard(const hv_error *error) {
+    return error->shard;
+}
+
+bool hv_error_retriable(const hv_error *error) {
+    return error->retriable;
+}
+
+bool hv_error_outcome_unknown(const hv_error *error) {
+    return error->status == HV_OUTCOME_UNKNOWN;
+}

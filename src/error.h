@@ -1,0 +1,40 @@
+/*
+ * error: build, copy and free an hv_error.
+ *
+ * Every function takes the caller's `hv_error **`, which may be NULL: then it only passes the
+ * status on. After hvi_fail() the other functions add to the error it made. If memory is too short
+ * for an error, *error becomes a static one that says so; it can be "freed" like any other.
+ */
+#ifndef HVI_ERROR_H
+#define HVI_ERROR_H
+
+#include "hypervault.h"
+
+#if defined(__GNUC__)
+#define HVI_PRINTF(fmt, first) __attribute__((format(printf, fmt, first)))
+#else
+#define HVI_PRINTF(fmt, first)
+#endif
+
+/* Make an error with this status and message, in place of one that *error may hold. Returns the
+ * status, so that `return hvi_fail(error, HV_INVALID, "…")` is one statement. */
+hv_status hvi_fail(hv_error **error, hv_status status, const char *format, ...) HVI_PRINTF(3, 4);
+
+/* Out of memory; needs none. Returns HV_NO_MEMORY. */
+hv_status hvi_no_memory(hv_error **error);
+
+/* Add to the error that hvi_fail() made. Texts are copied. */
+void hvi_error_detail(hv_error **error, const char *format, ...) HVI_PRINTF(2, 3);
+void hvi_error_hint(hv_error **error, const char *format, ...) HVI_PRINTF(2, 3);
+/* `server` may be NULL, `shard` -1: then what the error has stays. */
+void hvi_error_where(hv_error **error, const char *server, int shard);
+/* Also decides whether HV_REFUSED is retriable (serialization failures, deadlocks, resources). */
+void hvi_error_sqlstate(hv_error **error, const char *sqlstate);
+
+/* An error of one's own with the same content. */
+hv_error *hvi_error_copy(const hv_error *error);
+
+/* Hand *from over to *error (freed if error is NULL); returns its status. */
+hv_status hvi_error_move(hv_error **error, hv_error **from);
+
+#endif
