@@ -1,0 +1,21 @@
+/*
+ * memory: allocation that succeeds or ends the command.
+ *
+ * A command that cannot get a few kilobytes can do nothing better than say so. Nothing here is for
+ * the size of the user's data.
+ */
+#ifndef MEMORY_H
+#define MEMORY_H
+
+#include <stddef.h>
+
+/* All are released with free(). */
+void *new_memory(size_t size); /* zeroed */
+void *resize_memory(void *memory, size_t size);
+char *copy_text(const char *text);
+char *format_text(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Say so and exit with EXIT_FAILED. */
+void out_of_memory(void) __attribute__((noreturn));
+
+#endif
