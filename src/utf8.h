@@ -1,5 +1,5 @@
 /*
- * utf8: is this text that PostgreSQL takes?
+ * utf8: is this text that PostgreSQL takes, and how to show it if not?
  */
 #ifndef HVI_UTF8_H
 #define HVI_UTF8_H
@@ -12,5 +12,16 @@
  * U+10FFFF.
  */
 size_t hvi_utf8_prefix(const char *text, size_t len);
+
+/* How much of a text an error message shows. */
+typedef struct hvi_excerpt {
+    char text[68];
+} hvi_excerpt;
+
+/*
+ * The beginning of any bytes, fit for a message: whole characters, at most 60 bytes and then "...",
+ * with control characters and what is not UTF-8 as \xNN.
+ */
+hvi_excerpt hvi_utf8_excerpt(const char *text, size_t len);
 
 #endif

@@ -1,0 +1,98 @@
+/*
+ * utf8: is this text that PostgreSQL takes, and how to show it if not?
+ */
+#include "utf8.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#define EXCERPT_MAX 60
+
+static bool is_continuation(unsigned char byte) {
+    return (byte & 0xC0) == 0x80;
+}
+
+/* The length of the character at the start of `left` bytes, or 0 if there is no valid one. */
+static size_t character_len(const unsigned char *p, size_t left) {
+    if (left == 0 || p[0] == 0)
+        return 0;
+    if (p[0] < 0x80)
+        return 1;
+    if (p[0] < 0xC2) /* a continuation byte, or an overlong form of ASCII */
+        return 0;
+    if (p[0] < 0xE0)
+        return left >= 2 && is_continuation(p[1]) ? 2 : 0;
+    if (p[0] < 0xF0) {
+        if (left < 3 || !is_continuation(p[1]) || !is_continuation(p[2]))
+            return 0;
+        bool overlong = p[0] == 0xE0 && p[1] < 0xA0;
+        bool surrogate = p[0] == 0xED && p[1] >= 0xA0;
+        return overlong || surrogate ? 0 : 3;
+    }
+    if (p[0] < 0xF5) {
+        if (left < 4 || !is_continuation(p[1]) || !is_continuation(p[2]) || !is_continuation(p[3]))
+            return 0;
+        bool overlong = p[0] == 0xF0 && p[1] < 0x90;
+        bool too_high = p[0] == 0xF4 && p[1] >= 0x90;
+        return overlong || too_high ? 0 : 4;
+    }
+    return 0;
+}
+
+/* Are these eight bytes all ASCII and none of them NUL? */
+static bool is_plain_word(const unsigned char *p) {
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    const uint64_t tops = UINT64_C(0x8080808080808080);
+    uint64_t word;
+    memcpy(&word, p, sizeof word);
+    /* Without top bits, subtracting one from each byte sets a top bit only if some byte is 0. */
+    return ((word | (word - ones)) & tops) == 0;
+}
+
+size_t hvi_utf8_prefix(const char *text, size_t len) {
+    const unsigned char *start = (const unsigned char *) text;
+    size_t at = 0;
+    while (at < len) {
+        if (len - at >= 8 && is_plain_word(start + at)) {
+            at += 8;
+            continue;
+        }
+        /* Through this word character by character: it is not plain, or the last one. */
+        for (size_t stop = at + 8; at < stop && at < len;) {
+            size_t character = character_len(start + at, len - at);
+            if (character == 0)
+                return at;
+            at += character;
+        }
+    }
+    return at;
+}
+
+hvi_excerpt hvi_utf8_excerpt(const char *text, size_t len) {
+    hvi_excerpt excerpt;
+    size_t used = 0;
+    size_t at = 0;
+    while (at < len) {
+        const unsigned char *p = (const unsigned char *) text + at;
+        size_t character = character_len(p, len - at);
+        bool printable =
+            character > 1 ? !(p[0] == 0xC2 && p[1] < 0xA0) : character == 1 && p[0] >= 0x20;
+        if (p[0] == 0x7F)
+            printable = false;
+        size_t size = printable ? character : 4;
+        if (used + size > EXCERPT_MAX)
+            break;
+        if (printable) {
+            memcpy(excerpt.text + used, p, character);
+            at += character;
+        } else {
+            snprintf(excerpt.text + used, 5, "\\x%02x", p[0]);
+            at++;
+        }
+        used += size;
+    }
+    strcpy(excerpt.text + used, at < len ? "..." : "");
+    return excerpt;
+}
