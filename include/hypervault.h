@@ -211,7 +211,7 @@ HV_API hv_options *hv_options_new(void);
 HV_API void hv_options_free(hv_options *options);
 
 /*
- * Set an option from text. Durations take a unit (us, ms, s, min, h, d); without one they are
+ * Set an option from text. Durations take a unit (ms, s, min, h, d); without one they are
  * seconds. Errors: HV_BAD_CONFIG, naming the nearest known option, or the range allowed.
  */
 HV_API hv_status hv_options_set(hv_options *options, const char *name, const char *value,
@@ -281,15 +281,16 @@ HV_API void hv_options_set_log(hv_options *options, hv_log_fn log, void *context
  *
  * connect: open a connection with the libpq parameters given (two NULL-terminated arrays) within
  * `timeout` milliseconds. On success set *conn, and *handle to whatever the connector wants to find
- * again through hv_connection_handle() (may be NULL). On failure return HV_UNAVAILABLE or
- * HV_TIMEOUT, with the reason in `message` (`message_size` bytes, NUL-terminated).
- * disconnect: close the connection and release the handle; conn belongs to the connector.
- * Both are called by any thread, without a lock held.
+ * again through hv_connection_handle() (may be NULL). On failure return HV_UNAVAILABLE,
+ * HV_TIMEOUT or HV_NO_MEMORY, with the reason in `message` (`message_size` bytes, NUL-terminated)
+ * and the server's SQLSTATE in `sqlstate`, or "" if it sent none or it is not known. disconnect:
+ * close the connection and release the handle; conn belongs to the connector. Both are called by
+ * any thread, without a lock held.
  */
 typedef struct hv_connector {
     hv_status (*connect)(void *context, const char *const *keywords, const char *const *values,
                          int64_t timeout, struct pg_conn **conn, void **handle, char *message,
-                         size_t message_size);
+                         size_t message_size, char sqlstate[6]);
     void (*disconnect)(void *context, struct pg_conn *conn, void *handle);
     void *context;
 } hv_connector;

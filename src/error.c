@@ -173,6 +173,12 @@ void hvi_error_sqlstate(hv_error **error, const char *sqlstate) {
         e->retriable = sqlstate_retriable(e->sqlstate);
 }
 
+void hvi_error_retriable(hv_error **error, bool retriable) {
+    hv_error *e = writable(error);
+    if (e != NULL)
+        e->retriable = retriable;
+}
+
 hv_error *hvi_error_copy(const hv_error *error) {
     if (error == NULL || error == &out_of_memory)
         return (hv_error *) error;

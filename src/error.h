@@ -31,6 +31,9 @@ void hvi_error_where(hv_error **error, const char *server, int shard);
 /* Also decides whether HV_REFUSED is retriable (serialization failures, deadlocks, resources). */
 void hvi_error_sqlstate(hv_error **error, const char *sqlstate);
 
+/* Overrule what the status says about retrying. */
+void hvi_error_retriable(hv_error **error, bool retriable);
+
 /* An error of one's own with the same content. */
 hv_error *hvi_error_copy(const hv_error *error);
 

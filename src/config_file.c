@@ -1,0 +1,274 @@
+/*
+ * config_file: find and read the INI file.
+ *
+ * Holds always: the first error wins, and it names the file and the line. inih reports less than we
+ * want (it cuts long lines, sections and names without a word), so the lines are looked at before
+ * it gets them.
+ */
+#include "config_file.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <ini.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "buffer.h"
+#include "suggest.h"
+
+/* The longest [section] and the longest name that inih keeps whole (MAX_SECTION and MAX_NAME in its
+ * ini.c are 50, with the NUL). */
+#define INIH_MAX_WORD 49
+
+#define HYPERVAULT_SECTION "hypervault"
+#define SERVER_SECTION     "server"
+
+typedef struct hvi_reading {
+    hv_options *options;
+    const char *path;
+    FILE *file;
+    int line;         /* of the line that inih has now */
+    hvi_buffer given; /* "\nsection\tname\n" of all that was set, to find doubles */
+    hv_status status; /* of the first error */
+    hv_error *error;
+} hvi_reading;
+
+/* Keep the first error, with the place put before its message. */
+static void fail_at_line(hvi_reading *reading, hv_status status, hv_error **cause) {
+    if (reading->status == HV_OK) {
+        hv_error *e = *cause;
+        hvi_fail(&reading->error, status, "%s:%d: %s", reading->path, reading->line,
+                 hv_error_message(e));
+        if (hv_error_detail(e) != NULL)
+            hvi_error_detail(&reading->error, "%s", hv_error_detail(e));
+        if (hv_error_hint(e) != NULL)
+            hvi_error_hint(&reading->error, "%s", hv_error_hint(e));
+        hvi_error_where(&reading->error, hv_error_server(e), hv_error_shard(e));
+        reading->status = status;
+    }
+    hv_error_free(*cause);
+    *cause = NULL;
+}
+
+/* What inih would get wrong without telling. */
+static hv_status check_line(const char *line, bool cut, hv_error **error) {
+    const char *start = line;
+    while (isspace((unsigned char) *start))
+        start++;
+    if (*start == '#' || *start == ';')
+        return HV_OK;
+    if (cut) {
+        hvi_fail(error, HV_BAD_CONFIG, "the line is too long");
+        hvi_error_hint(error, "A long list of shards can be given in several \"shards\" lines.");
+        return HV_BAD_CONFIG;
+    }
+    size_t word = strcspn(start, *start == '[' ? "]" : "=:\n");
+    while (word > 0 && isspace((unsigned char) start[word - 1]))
+        word--;
+    if (word > INIH_MAX_WORD)
+        return hvi_fail(error, HV_BAD_CONFIG, "the name \"%.*s…\" is longer than %d characters", 20,
+                        start, INIH_MAX_WORD);
+    if (word == strlen("password") && strncmp(start, "password", word) == 0 &&
+        (strstr(start, " ;") != NULL || strstr(start, "\t;") != NULL)) {
+        hvi_fail(error, HV_BAD_CONFIG, "a password with \" ;\" cannot be written here");
+        hvi_error_detail(error, "A semicolon after white space starts a comment.");
+        hvi_error_hint(error, "Put the password into a .pgpass file.");
+        return HV_BAD_CONFIG;
+    }
+    return HV_OK;
+}
+
+/* inih's fgets(). */
+static char *read_line(char *line, int size, void *context) {
+    hvi_reading *reading = context;
+    if (reading->status != HV_OK || fgets(line, size, reading->file) == NULL)
+        return NULL;
+    reading->line++;
+    size_t len = strlen(line);
+    bool cut = false;
+    if (len > 0 && line[len - 1] != '\n' && len + 1 >= (size_t) size) {
+        /* Was this the whole last line, or is there more? Swallow it: it may be a comment. */
+        for (int c; (c = getc(reading->file)) != EOF && c != '\n';)
+            cut = true;
+    }
+    hv_error *error = NULL;
+    if (check_line(line, cut, &error) != HV_OK) {
+        fail_at_line(reading, HV_BAD_CONFIG, &error);
+        return NULL;
+    }
+    return line;
+}
+
+/* Was this name set before in this section of this file? Remembers it. */
+static bool given_twice(hvi_reading *reading, const char *section, const char *name) {
+    hvi_buffer entry = HVI_BUFFER_EMPTY;
+    hvi_buffer_append_format(&entry, "\n%s\t%s\n", section, name);
+    bool twice = reading->given.data != NULL && entry.data != NULL &&
+                 strstr(reading->given.data, entry.data) != NULL;
+    if (entry.data != NULL)
+        hvi_buffer_append_text(&reading->given, entry.data);
+    hvi_buffer_fini(&entry);
+    return twice;
+}
+
+static hv_status unknown_section(const char *section, hv_error **error) {
+    hvi_suggestion nearest;
+    hvi_suggestion_init(&nearest, section);
+    hvi_suggestion_offer(&nearest, HYPERVAULT_SECTION);
+    if (section[0] == '\0')
+        hvi_fail(error, HV_BAD_CONFIG, "a setting before the first section");
+    else
+        hvi_fail(error, HV_BAD_CONFIG, "unknown section [%s]", section);
+    if (nearest.best != NULL)
+        hvi_error_hint(error, "Did you mean [%s]?", nearest.best);
+    else
+        hvi_error_hint(error, "The sections are [" HYPERVAULT_SECTION "] for options and "
+                              "[" SERVER_SECTION " NAME] for each server.");
+    return HV_BAD_CONFIG;
+}
+
+/* The server's name in a section's title, or NULL if it is not a server's. */
+static const char *server_of_section(const char *section) {
+    size_t word = strlen(SERVER_SECTION);
+    if (strncmp(section, SERVER_SECTION, word) != 0 || !isspace((unsigned char) section[word]))
+        return NULL;
+    const char *name = section + word;
+    while (isspace((unsigned char) *name))
+        name++;
+    return *name != '\0' ? name : NULL;
+}
+
+static hv_status take_setting(hvi_reading *reading, const char *section, const char *name,
+                              const char *value, hv_error **error) {
+    const char *server = server_of_section(section);
+    bool may_repeat = server != NULL && strcmp(name, "shards") == 0;
+    if (server == NULL && strcmp(section, HYPERVAULT_SECTION) != 0)
+        return unknown_section(section, error);
+    if (given_twice(reading, section, name) && !may_repeat) {
+        hvi_fail(error, HV_BAD_CONFIG, "\"%s\" is given twice in [%s]", name, section);
+        hvi_error_detail(error, "An indented line continues the setting before it.");
+        return HV_BAD_CONFIG;
+    }
+    if (server == NULL)
+        return hv_options_set(reading->options, name, value, error);
+    return hv_options_set_server(reading->options, server, name, value, error);
+}
+
+/* inih's handler; 0 tells it of an error, but it reads on: read_line() stops it. */
+static int handle_setting(void *context, const char *section, const char *name, const char *value) {
+    hvi_reading *reading = context;
+    if (reading->status != HV_OK)
+        return 0;
+    hv_error *error = NULL;
+    hv_status status = take_setting(reading, section, name, value, &error);
+    if (status != HV_OK)
+        fail_at_line(reading, status, &error);
+    return status == HV_OK;
+}
+
+hv_status hvi_config_file_read(hv_options *options, const char *path, hv_error **error) {
+    hvi_reading reading = {.options = options, .path = path};
+    reading.file = fopen(path, "re");
+    if (reading.file == NULL)
+        return hvi_fail(error, HV_BAD_CONFIG, "could not open configuration file \"%s\": %s", path,
+                        strerror(errno));
+    errno = 0;
+    int line = ini_parse_stream(read_line, &reading, handle_setting, &reading);
+    if (reading.status == HV_OK && ferror(reading.file))
+        reading.status =
+            hvi_fail(&reading.error, HV_BAD_CONFIG, "could not read configuration file \"%s\": %s",
+                     path, strerror(errno));
+    else if (reading.status == HV_OK && line == -2)
+        reading.status = hvi_no_memory(&reading.error);
+    else if (reading.status == HV_OK && line != 0) {
+        reading.status =
+            hvi_fail(&reading.error, HV_BAD_CONFIG,
+                     "%s:%d: neither a [section] nor a \"name = value\" line", path, line);
+        hvi_error_hint(&reading.error, "Comments start with # or ;.");
+    }
+    if (reading.status == HV_OK && !hvi_buffer_ok(&reading.given))
+        reading.status = hvi_no_memory(&reading.error);
+    hvi_buffer_fini(&reading.given);
+    fclose(reading.file);
+    if (reading.status != HV_OK)
+        return hvi_error_move(error, &reading.error);
+    return HV_OK;
+}
+
+/* The places after $HYPERVAULT_CONFIG, in order. */
+static bool candidate(int index, hvi_buffer *path) {
+    const char *xdg = getenv("XDG_CONFIG_HOME");
+    const char *home = getenv("HOME");
+    switch (index) {
+    case 0:
+        hvi_buffer_append_text(path, "./hypervault.conf");
+        return true;
+    case 1:
+        if (xdg != NULL && xdg[0] == '/')
+            hvi_buffer_append_format(path, "%s/hypervault/hypervault.conf", xdg);
+        else if (home != NULL)
+            hvi_buffer_append_format(path, "%s/.config/hypervault/hypervault.conf", home);
+        return true;
+    case 2:
+        hvi_buffer_append_text(path, "/etc/hypervault/hypervault.conf");
+        return true;
+    default:
+        return false;
+    }
+}
+
+hv_status hvi_config_file_find(char **path, hv_error **error) {
+    hvi_buffer buffer = HVI_BUFFER_EMPTY;
+    hvi_buffer looked = HVI_BUFFER_EMPTY;
+    bool found = false;
+    const char *named = getenv("HYPERVAULT_CONFIG");
+    if (named != NULL && named[0] != '\0') {
+        /* Named and missing is an error when it is read, not a reason to take another one. */
+        hvi_buffer_append_text(&buffer, named);
+        found = true;
+    }
+    for (int i = 0; !found; i++) {
+        hvi_buffer_reset(&buffer);
+        if (!candidate(i, &buffer))
+            break;
+        if (buffer.len > 0 && access(buffer.data, F_OK) == 0)
+            found = true;
+        else if (buffer.len > 0)
+            hvi_buffer_append_format(&looked, "%s%s", looked.len > 0 ? ", " : "", buffer.data);
+    }
+    hv_status status = HV_OK;
+    if (!hvi_buffer_ok(&buffer) || !hvi_buffer_ok(&looked)) {
+        status = hvi_no_memory(error);
+    } else if (!found) {
+        status = hvi_fail(error, HV_BAD_CONFIG, "no configuration file found");
+        hvi_error_detail(error, "Looked for %s.", looked.data);
+        hvi_error_hint(error, "Name one in $HYPERVAULT_CONFIG; `hv dev up` makes private servers "
+                              "and a configuration for them.");
+    } else if ((*path = hvi_buffer_take(&buffer)) == NULL) {
+        status = hvi_no_memory(error);
+    }
+    hvi_buffer_fini(&buffer);
+    hvi_buffer_fini(&looked);
+    return status;
+}
+
+hv_status hv_options_load(hv_options *options, const char *path, char **found, hv_error **error) {
+    char *searched = NULL;
+    hv_status status = HV_OK;
+    if (path == NULL) {
+        status = hvi_config_file_find(&searched, error);
+        path = searched;
+    }
+    if (status == HV_OK)
+        status = hvi_config_file_read(options, path, error);
+    if (status == HV_OK && found != NULL) {
+        *found = searched != NULL ? searched : strdup(path);
+        searched = NULL;
+        if (*found == NULL)
+            status = hvi_no_memory(error);
+    }
+    free(searched);
+    return status;
+}

@@ -1,0 +1,177 @@
+/*
+ * option_table: the one table of options, and how their values are read.
+ */
+#include "option_table.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "suggest.h"
+
+#define SECOND INT64_C(1000)
+#define MINUTE (60 * SECOND)
+#define HOUR   (60 * MINUTE)
+#define DAY    (24 * HOUR)
+
+const hvi_option hvi_option_table[HVI_OPTION_COUNT] = {
+    [HVI_POOL_MAX] = {"pool_max", HVI_INTEGER, "10", 1, 10000, "1 to 10000",
+                      "Connections that the pool of each server opens at most."},
+    [HVI_POOL_BLOCK_TIMEOUT] = {"pool_block_timeout", HVI_DURATION, "5s", 1, DAY, "1ms to 1d",
+                                "How long a caller waits for a connection, the opening of a new "
+                                "one included."},
+    [HVI_OPERATION_TIMEOUT] = {"operation_timeout", HVI_DURATION, "30s", 1, DAY, "1ms to 1d",
+                               "How long put and get wait for the server's answer once they have "
+                               "a connection."},
+    [HVI_MAX_LIFETIME] = {"max_lifetime", HVI_DURATION, "1h", 0, 365 * DAY, "0 (no limit) to 365d",
+                          "A connection older than this is closed when it is next returned or "
+                          "about to be lent."},
+    [HVI_IDLE_TIMEOUT] = {"idle_timeout", HVI_DURATION, "10min", 0, 365 * DAY,
+                          "0 (no limit) to 365d",
+                          "A connection unused for this long is closed when the pool is next "
+                          "used."},
+    [HVI_PREPARE] = {"prepare", HVI_BOOLEAN, "on", 0, 1, "on, off",
+                     "Use prepared statements; off behind a transaction-mode PgBouncer."},
+    [HVI_PREPARED_MAX] = {"prepared_max", HVI_INTEGER, "200", 1, 100000, "1 to 100000",
+                          "Statements that one connection keeps prepared; the least recently used "
+                          "go first."},
+    [HVI_CHECK_SERVERS] = {"check_servers", HVI_BOOLEAN, "off", 0, 1, "on, off",
+                           "Connect to every server and check it when a store is opened."},
+    [HVI_LOG_PARAMETERS] = {"log_parameters", HVI_BOOLEAN, "off", 0, 1, "on, off",
+                            "Hand the parameters of statements to the log callback too."},
+    [HVI_EPOCH] = {"epoch", HVI_INTEGER, "1379365531352", 0, INT64_C(4102444800000),
+                   "0 to 4102444800000",
+                   "The moment keys count from, in milliseconds since 1970-01-01 UTC; fixed once "
+                   "shards are made."},
+};
+
+static const char *const type_names[] = {
+    [HVI_INTEGER] = "integer",
+    [HVI_DURATION] = "duration",
+    [HVI_BOOLEAN] = "boolean",
+};
+
+bool hv_option_at(size_t index, hv_option_info *info) {
+    if (index >= HVI_OPTION_COUNT)
+        return false;
+    const hvi_option *option = &hvi_option_table[index];
+    *info = (hv_option_info){
+        .name = option->name,
+        .type = type_names[option->type],
+        .default_value = option->default_text,
+        .range = option->range,
+        .help = option->help,
+    };
+    return true;
+}
+
+hv_status hvi_option_find(const char *name, hvi_option_id *id, hv_error **error) {
+    hvi_suggestion nearest;
+    hvi_suggestion_init(&nearest, name);
+    for (int i = 0; i < HVI_OPTION_COUNT; i++) {
+        if (strcmp(hvi_option_table[i].name, name) == 0) {
+            *id = (hvi_option_id) i;
+            return HV_OK;
+        }
+        hvi_suggestion_offer(&nearest, hvi_option_table[i].name);
+    }
+    hvi_fail(error, HV_BAD_CONFIG, "unknown option \"%s\"", name);
+    if (nearest.best != NULL)
+        hvi_error_hint(error, "Did you mean \"%s\"?", nearest.best);
+    else
+        hvi_error_hint(error, "See `hv help options` for the options there are.");
+    return HV_BAD_CONFIG;
+}
+
+static const char *skip_space(const char *text) {
+    while (isspace((unsigned char) *text))
+        text++;
+    return text;
+}
+
+static bool parse_integer(const char *text, int64_t *value) {
+    char *end;
+    errno = 0;
+    long long number = strtoll(text, &end, 10);
+    if (end == text || errno != 0 || *skip_space(end) != '\0')
+        return false;
+    *value = number;
+    return true;
+}
+
+/* A number, which may have a fraction, and a unit; seconds without one. */
+static bool parse_duration(const char *text, int64_t *value) {
+    static const struct {
+        const char *unit;
+        int64_t ms;
+    } units[] = {{"ms", 1}, {"s", SECOND}, {"min", MINUTE}, {"h", HOUR}, {"d", DAY}, {"", SECOND}};
+
+    /* strtod() would take "inf", "nan" and hexadecimal numbers too. */
+    if (strspn(text, "0123456789.") == 0)
+        return false;
+    char *end;
+    double number = strtod(text, &end);
+    if (end == text || !isfinite(number))
+        return false;
+    const char *unit = skip_space(end);
+    size_t len = strlen(unit);
+    while (len > 0 && isspace((unsigned char) unit[len - 1]))
+        len--;
+    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
+        if (strlen(units[i].unit) != len || strncasecmp(unit, units[i].unit, len) != 0)
+            continue;
+        double ms = number * (double) units[i].ms;
+        if (ms > (double) (1000 * 365 * DAY))
+            return false;
+        *value = (int64_t) (ms + 0.5);
+        return true;
+    }
+    return false;
+}
+
+static bool parse_boolean(const char *text, int64_t *value) {
+    static const char *const words[2][4] = {{"off", "false", "no", "0"},
+                                            {"on", "true", "yes", "1"}};
+    for (int which = 0; which < 2; which++) {
+        for (int i = 0; i < 4; i++) {
+            if (strcasecmp(text, words[which][i]) == 0) {
+                *value = which;
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+hv_status hvi_option_parse(hvi_option_id id, const char *text, int64_t *value, hv_error **error) {
+    const hvi_option *option = &hvi_option_table[id];
+    const char *start = skip_space(text);
+    int64_t parsed = 0;
+    bool ok = false;
+    switch (option->type) {
+    case HVI_INTEGER:
+        ok = parse_integer(start, &parsed);
+        break;
+    case HVI_DURATION:
+        ok = parse_duration(start, &parsed);
+        break;
+    case HVI_BOOLEAN:
+        ok = parse_boolean(start, &parsed);
+        break;
+    }
+    if (ok && parsed >= option->min && parsed <= option->max) {
+        *value = parsed;
+        return HV_OK;
+    }
+    hvi_fail(error, HV_BAD_CONFIG, "invalid value for option \"%s\": \"%s\"", option->name, text);
+    hvi_error_detail(error, "It takes a value of type %s: %s.", type_names[option->type],
+                     option->range);
+    if (option->type == HVI_DURATION)
+        hvi_error_hint(error, "Durations are numbers with one of the units ms, s, min, h, d; "
+                              "without a unit they are seconds.");
+    return HV_BAD_CONFIG;
+}

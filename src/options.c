@@ -1,0 +1,290 @@
+/*
+ * options: the hv_options object.
+ *
+ * Holds always: a server has a name and parameters that libpq knows, each at most once; no shard
+ * belongs to two servers. Values of parameters never appear in an error (one may be a password),
+ * except for a port's and shards'.
+ */
+#include "options.h"
+
+#include <libpq-fe.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "suggest.h"
+
+hv_options *hv_options_new(void) {
+    hv_options *options = calloc(1, sizeof *options);
+    if (options == NULL)
+        return NULL;
+    for (int i = 0; i < HVI_OPTION_COUNT; i++) {
+        /* A default that does not parse would be found by the first unit test. */
+        hvi_option_parse((hvi_option_id) i, hvi_option_table[i].default_text, &options->values[i],
+                         NULL);
+    }
+    hvi_shard_map_init(&options->map);
+    return options;
+}
+
+static void fini_server(hvi_server_options *server) {
+    for (size_t i = 0; i < server->count; i++) {
+        free(server->keywords[i]);
+        if (server->values[i] != NULL)
+            explicit_bzero(server->values[i], strlen(server->values[i]));
+        free(server->values[i]);
+    }
+    free(server->keywords);
+    free(server->values);
+    free(server->name);
+}
+
+void hv_options_free(hv_options *options) {
+    if (options == NULL)
+        return;
+    for (int i = 0; i < options->server_count; i++)
+        fini_server(&options->servers[i]);
+    free(options->servers);
+    for (int i = 0; i < HVI_OPTION_COUNT; i++)
+        free(options->texts[i]);
+    free(options);
+}
+
+hv_status hv_options_set(hv_options *options, const char *name, const char *value,
+                         hv_error **error) {
+    hvi_option_id id;
+    hv_status status = hvi_option_find(name, &id, error);
+    if (status != HV_OK)
+        return status;
+    int64_t parsed;
+    status = hvi_option_parse(id, value, &parsed, error);
+    if (status != HV_OK)
+        return status;
+    char *text = strdup(value);
+    if (text == NULL)
+        return hvi_no_memory(error);
+    free(options->texts[id]);
+    options->texts[id] = text;
+    options->values[id] = parsed;
+    return HV_OK;
+}
+
+const char *hv_options_get(const hv_options *options, const char *name) {
+    hvi_option_id id;
+    if (hvi_option_find(name, &id, NULL) != HV_OK)
+        return NULL;
+    return options->texts[id] != NULL ? options->texts[id] : hvi_option_table[id].default_text;
+}
+
+void hv_options_set_log(hv_options *options, hv_log_fn log, void *context) {
+    options->log = log;
+    options->log_context = context;
+}
+
+void hv_options_set_connector(hv_options *options, const hv_connector *connector) {
+    options->has_connector = connector != NULL;
+    if (connector != NULL)
+        options->connector = *connector;
+}
+
+int hvi_options_server(const hv_options *options, const char *name) {
+    for (int i = 0; i < options->server_count; i++)
+        if (strcmp(options->servers[i].name, name) == 0)
+            return i;
+    return -1;
+}
+
+const char *hvi_server_parameter(const hvi_server_options *server, const char *keyword) {
+    for (size_t i = 0; i < server->count; i++)
+        if (strcmp(server->keywords[i], keyword) == 0)
+            return server->values[i];
+    return NULL;
+}
+
+/* The server of this name, made if it is new. NULL: out of memory. */
+static hvi_server_options *find_or_add_server(hv_options *options, const char *name) {
+    int at = hvi_options_server(options, name);
+    if (at >= 0)
+        return &options->servers[at];
+    hvi_server_options *servers =
+        realloc(options->servers, (size_t) (options->server_count + 1) * sizeof *servers);
+    if (servers == NULL)
+        return NULL;
+    options->servers = servers;
+    hvi_server_options *server = &servers[options->server_count];
+    *server = (hvi_server_options){0};
+    server->name = strdup(name);
+    server->keywords = calloc(1, sizeof *server->keywords);
+    server->values = calloc(1, sizeof *server->values);
+    if (server->name == NULL || server->keywords == NULL || server->values == NULL) {
+        fini_server(server);
+        return NULL;
+    }
+    options->server_count++;
+    return server;
+}
+
+static bool set_parameter(hvi_server_options *server, const char *keyword, const char *value) {
+    char *copy = strdup(value);
+    if (copy == NULL)
+        return false;
+    for (size_t i = 0; i < server->count; i++) {
+        if (strcmp(server->keywords[i], keyword) == 0) {
+            explicit_bzero(server->values[i], strlen(server->values[i]));
+            free(server->values[i]);
+            server->values[i] = copy;
+            return true;
+        }
+    }
+    char *word = strdup(keyword);
+    size_t bytes = (server->count + 2) * sizeof(char *);
+    char **keywords = realloc(server->keywords, bytes);
+    if (keywords != NULL)
+        server->keywords = keywords;
+    char **values = realloc(server->values, bytes);
+    if (values != NULL)
+        server->values = values;
+    if (word == NULL || keywords == NULL || values == NULL) {
+        free(word);
+        free(copy);
+        return false;
+    }
+    keywords[server->count] = word;
+    values[server->count] = copy;
+    server->count++;
+    keywords[server->count] = NULL;
+    values[server->count] = NULL;
+    return true;
+}
+
+/* Give shards to a server. */
+static hv_status add_shards(hv_options *options, int server, const char *text, hv_error **error) {
+    const char **names = malloc((size_t) options->server_count * sizeof *names);
+    if (names == NULL)
+        return hvi_no_memory(error);
+    for (int i = 0; i < options->server_count; i++)
+        names[i] = options->servers[i].name;
+    hv_status status = hvi_shard_map_add(&options->map, text, server, names, error);
+    free(names);
+    return status;
+}
+
+/* Is this a parameter that the linked libpq takes? */
+static hv_status check_keyword(const char *server, const char *keyword, hv_error **error) {
+    PQconninfoOption *known = PQconndefaults();
+    if (known == NULL)
+        return hvi_no_memory(error);
+    hvi_suggestion nearest;
+    hvi_suggestion_init(&nearest, keyword);
+    hvi_suggestion_offer(&nearest, "shards");
+    hvi_suggestion_offer(&nearest, "database");
+    bool found = false;
+    for (PQconninfoOption *option = known; option->keyword != NULL && !found; option++) {
+        found = strcmp(option->keyword, keyword) == 0;
+        hvi_suggestion_offer(&nearest, option->keyword);
+    }
+    hv_status status = HV_OK;
+    if (!found) {
+        status = hvi_fail(error, HV_BAD_CONFIG, "server \"%s\": unknown parameter \"%s\"", server,
+                          keyword);
+        hvi_error_where(error, server, -1);
+        if (nearest.best != NULL)
+            hvi_error_hint(error, "Did you mean \"%s\"?", nearest.best);
+        else
+            hvi_error_hint(error, "A server takes libpq's connection parameters and \"shards\".");
+    }
+    PQconninfoFree(known);
+    return status;
+}
+
+/* A port, or a list of them as libpq takes it for several hosts: found early, not at the first
+ * connection. */
+static hv_status check_port(const char *server, const char *value, hv_error **error) {
+    const char *at = value;
+    for (;;) {
+        char *end;
+        long port = *at == ',' || *at == '\0' ? 1 : strtol(at, &end, 10);
+        if (*at != ',' && *at != '\0') {
+            if (end == at || port < 1 || port > 65535 || (*end != ',' && *end != '\0'))
+                break;
+            at = end;
+        }
+        if (*at == '\0')
+            return HV_OK;
+        at++;
+    }
+    hvi_fail(error, HV_BAD_CONFIG, "server \"%s\": invalid port \"%s\"", server, value);
+    hvi_error_where(error, server, -1);
+    hvi_error_hint(error, "A port is a number from 1 to 65535.");
+    return HV_BAD_CONFIG;
+}
+
+hv_status hv_options_set_server(hv_options *options, const char *server, const char *parameter,
+                                const char *value, hv_error **error) {
+    if (server[0] == '\0')
+        return hvi_fail(error, HV_BAD_CONFIG, "a server's name must not be empty");
+    bool is_shards = strcmp(parameter, "shards") == 0;
+    const char *keyword = strcmp(parameter, "database") == 0 ? "dbname" : parameter;
+    hv_status status = is_shards ? HV_OK : check_keyword(server, keyword, error);
+    if (status == HV_OK && strcmp(keyword, "port") == 0)
+        status = check_port(server, value, error);
+    if (status != HV_OK)
+        return status;
+    hvi_server_options *entry = find_or_add_server(options, server);
+    if (entry == NULL)
+        return hvi_no_memory(error);
+    if (is_shards)
+        return add_shards(options, (int) (entry - options->servers), value, error);
+    if (!set_parameter(entry, keyword, value))
+        return hvi_no_memory(error);
+    return HV_OK;
+}
+
+hv_options *hvi_options_copy(const hv_options *options) {
+    hv_options *copy = calloc(1, sizeof *copy);
+    if (copy == NULL)
+        return NULL;
+    memcpy(copy->values, options->values, sizeof copy->values);
+    copy->map = options->map;
+    copy->log = options->log;
+    copy->log_context = options->log_context;
+    copy->has_connector = options->has_connector;
+    copy->connector = options->connector;
+    for (int i = 0; i < HVI_OPTION_COUNT; i++) {
+        if (options->texts[i] != NULL && (copy->texts[i] = strdup(options->texts[i])) == NULL)
+            goto no_memory;
+    }
+    for (int i = 0; i < options->server_count; i++) {
+        const hvi_server_options *from = &options->servers[i];
+        hvi_server_options *to = find_or_add_server(copy, from->name);
+        if (to == NULL)
+            goto no_memory;
+        for (size_t j = 0; j < from->count; j++)
+            if (!set_parameter(to, from->keywords[j], from->values[j]))
+                goto no_memory;
+    }
+    return copy;
+
+no_memory:
+    hv_options_free(copy);
+    return NULL;
+}
+
+hv_status hvi_options_validate(const hv_options *options, hv_error **error) {
+    if (options->server_count == 0) {
+        hvi_fail(error, HV_BAD_CONFIG, "no server is configured");
+        hvi_error_hint(error,
+                       "Add a section [server NAME] with libpq's parameters and \"shards\".");
+        return HV_BAD_CONFIG;
+    }
+    for (int i = 0; i < options->server_count; i++) {
+        const char *name = options->servers[i].name;
+        if (hvi_shard_map_next(&options->map, i, -1) < 0) {
+            hvi_fail(error, HV_BAD_CONFIG, "server \"%s\" has no shards", name);
+            hvi_error_where(error, name, -1);
+            hvi_error_hint(error, "Add a line like \"shards = 0-8\" (0 to 7) to [server %s].",
+                           name);
+            return HV_BAD_CONFIG;
+        }
+    }
+    return HV_OK;
+}
