@@ -1,0 +1,118 @@
+"""Running what was built: the command hv, and the C programs of the tests and examples."""
+
+import json
+import os
+import pathlib
+import subprocess
+
+from . import scratch
+
+_PASSED_ON = ("PATH", "ASAN_OPTIONS", "LSAN_OPTIONS", "TSAN_OPTIONS", "UBSAN_OPTIONS")
+TIMEOUT = 120  # seconds: far longer than any command takes
+
+
+def build_dir():
+    """The build folder: $HV_BUILD, or build/ in the source tree."""
+    default = pathlib.Path(__file__).resolve().parents[3] / "build"
+    return pathlib.Path(os.environ.get("HV_BUILD", default)).resolve()
+
+
+def _environment(config, env):
+    """A clean environment: nothing that the caller's PG… or HYPERVAULT_… variables could change."""
+    home = os.path.join(scratch.root(), "home")
+    os.makedirs(home, exist_ok=True)
+    clean = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    clean.update(HOME=home, LC_ALL="C.UTF-8", TZ="America/St_Johns", TERM="dumb")
+    if config is not None:
+        clean["HYPERVAULT_CONFIG"] = str(config)
+    clean.update(env or {})
+    return {name: value for name, value in clean.items() if value is not None}
+
+
+class Result:
+    """What a command said and how it ended."""
+
+    def __init__(self, args, code, out, err):
+        self.args = args
+        self.code = code
+        self.out_bytes = out
+        self.err_bytes = err
+
+    @property
+    def out(self):
+        return self.out_bytes.decode("utf-8")
+
+    @property
+    def err(self):
+        return self.err_bytes.decode("utf-8", "replace")
+
+    @property
+    def lines(self):
+        return self.out.splitlines()
+
+    def json(self):
+        """The output as one JSON value."""
+        return json.loads(self.out_bytes)
+
+    def ndjson(self):
+        """The output as a list of JSON values, one a line."""
+        return [json.loads(line) for line in self.out_bytes.splitlines()]
+
+    def ok(self):
+        """Itself, if the command ended with 0; otherwise fails and shows what it said."""
+        assert self.code == 0, str(self)
+        return self
+
+    def __repr__(self):
+        command = " ".join(map(str, self.args))
+        out = self.out_bytes.decode("utf-8", "replace")
+        return f"$ {command}\n{out[-4000:]}{self.err[-4000:]}[ended with {self.code}]"
+
+
+def _path(program):
+    path = build_dir() / program
+    assert path.exists(), f"{path} is not built: run dev/build, or set HV_BUILD"
+    return str(path)
+
+
+def run(path, *args, config=None, input=None, env=None, cwd=None, timeout=TIMEOUT):
+    """Run a program and return a Result. `input` is text or bytes; without it stdin is empty."""
+    if isinstance(input, str):
+        input = input.encode("utf-8")
+    command = [str(path), *map(str, args)]
+    done = subprocess.run(
+        command,
+        input=input if input is not None else b"",
+        capture_output=True,
+        env=_environment(config, env),
+        cwd=cwd or scratch.root(),
+        timeout=timeout,
+        check=False,
+    )
+    return Result(command, done.returncode, done.stdout, done.stderr)
+
+
+def hv(*args, **how):
+    """Run the command hv: hv("put", "5", config=path).ok().out. As run()."""
+    return run(_path("cli/hv"), *args, **how)
+
+
+def program(name, *args, **how):
+    """Run a C program of the tests or examples by its path below the build folder, or its name if
+    it is one of tests/system. As run()."""
+    return run(_path(name if "/" in name else f"tests/system/{name}"), *args, **how)
+
+
+def spawn(path, *args, config=None, env=None, cwd=None, **popen):
+    """Start a program and return the Popen, with pipes for all three streams unless told otherwise.
+
+    `path` is "hv" or what program() takes. It ends with the thread that started it.
+    """
+    path = _path("cli/hv" if path == "hv" else path if "/" in path else f"tests/system/{path}")
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(
+        ["setpriv", "--pdeathsig", "KILL", "--", path, *map(str, args)],
+        env=_environment(config, env),
+        cwd=cwd or scratch.root(),
+        **{**streams, **popen},
+    )

@@ -1,0 +1,91 @@
+"""The session's scratch folder, and the free ports it holds.
+
+Everything that outlives a test's own tmp_path (servers' data above all) lies in one folder per test
+session. It has a short path, because a Unix socket's path has at most 107 bytes. A lock says
+that the session lives; folders of sessions that were killed are swept by the next one.
+"""
+
+import atexit
+import fcntl
+import os
+import random
+import shutil
+import socket
+import tempfile
+
+_PREFIX = "hvt-"
+_BASE = "/tmp"
+
+_root = None
+
+
+def _locked(path):
+    """Take the lock file at `path`: its descriptor, or None if another process has the lock. We
+    hold it until the descriptor is closed or the process ends."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def sweep():
+    """Remove the folders of sessions that are no more."""
+    for name in os.listdir(_BASE):
+        folder = os.path.join(_BASE, name)
+        lock = os.path.join(folder, "lock")
+        try:
+            ours = name.startswith(_PREFIX) and os.lstat(folder).st_uid == os.getuid()
+            if not ours or not os.path.isfile(lock):
+                continue
+            descriptor = _locked(lock)
+        except OSError:
+            continue  # another session swept it first
+        if descriptor is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(descriptor)
+
+
+def root():
+    """The session's folder; made at the first call, removed at exit."""
+    global _root
+    if _root is None:
+        sweep()
+        folder = tempfile.mkdtemp(prefix=_PREFIX, dir=_BASE)
+        _locked(os.path.join(folder, "lock"))
+        os.chmod(folder, 0o711)  # the servers' user passes through when we are root
+        _root = folder
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return _root
+
+
+def folder(prefix):
+    """A new folder in the session's."""
+    path = tempfile.mkdtemp(prefix=prefix, dir=root())
+    os.chmod(path, 0o711)
+    return path
+
+
+def free_port():
+    """A TCP port on 127.0.0.1 that is free, and that no other test session will choose.
+
+    Ports lie below those that the kernel gives to clients, so that no connection takes one by
+    chance between now and its use.
+    """
+    locks = os.path.join(_BASE, f"hypervault-test-ports-{os.getuid()}")
+    os.makedirs(locks, mode=0o700, exist_ok=True)
+    for port in random.sample(range(10240, 32768), 1000):
+        lock = _locked(os.path.join(locks, str(port)))
+        if lock is None:
+            continue
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                os.close(lock)
+                continue
+        return port
+    raise RuntimeError("no free TCP port")

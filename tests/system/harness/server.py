@@ -1,0 +1,451 @@
+"""Private PostgreSQL servers, started and ended by the tests.
+
+Holds always: a server's data and its socket are reachable by the tests' user (and root) alone; it
+dies with the process that started it; and its time zone and client encoding are not those that the
+library needs, so that what a session must set is never right by luck.
+"""
+
+import atexit
+import contextlib
+import glob
+import itertools
+import os
+import pwd
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import threading
+
+import psycopg2
+
+from . import scratch
+from .wait import eventually
+
+SUPERUSER = "postgres"
+HARNESS = "test harness"  # our application_name
+
+_SETTINGS = {
+    "listen_addresses": "",
+    "port": "5432",  # only names the socket, unless TCP is asked for
+    "unix_socket_permissions": "0700",
+    "max_connections": "100",
+    "shared_buffers": "32MB",
+    "dynamic_shared_memory_type": "mmap",  # in the data folder: nothing is left after a kill
+    "fsync": "off",
+    "full_page_writes": "off",
+    "jit": "off",
+    "timezone": "Asia/Kathmandu",
+    "log_timezone": "UTC",
+    "client_encoding": "LATIN1",
+    "log_line_prefix": "%m [%p] %d ",
+    "max_prepared_transactions": "5",
+}
+
+_numbers = itertools.count(1)
+_running = set()  # servers with a live postmaster, for the end of the session
+_template_lock = threading.Lock()
+
+
+def binaries():
+    """The folder of initdb and postgres. $HV_PG_BINDIR chooses one where there are several."""
+    candidates = [os.environ.get("HV_PG_BINDIR")]
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        told = subprocess.run(["pg_config", "--bindir"], capture_output=True, text=True, check=True)
+        candidates.append(told.stdout.strip())  # on Debian it may be one without a server
+
+    def version(path):
+        return [int(number) for number in re.findall(r"\d+", path)]
+
+    places = glob.glob("/usr/lib/postgresql/*/bin") + glob.glob("/usr/pgsql-*/bin")
+    candidates += sorted(places, key=version, reverse=True)
+    candidates += os.get_exec_path()
+    for folder in candidates:
+        if folder and os.access(os.path.join(folder, "postgres"), os.X_OK):
+            return folder
+    raise RuntimeError("no PostgreSQL server found: install postgresql, or set HV_PG_BINDIR")
+
+
+def _identity():
+    """How subprocess shall run the server: PostgreSQL refuses to run as root."""
+    if os.geteuid() != 0:
+        return {}
+    user = pwd.getpwnam("postgres")
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+
+
+def _environment():
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    env.update(LC_ALL="C.UTF-8", TZ="UTC", HOME="/")
+    return env
+
+
+def _own(path):
+    """Give a folder to the user that the servers run as."""
+    who = _identity()
+    if who:
+        os.chown(path, who["user"], who["group"])
+
+
+def _run(*command):
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd="/",
+        env=_environment(),
+        **_identity(),
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout}")
+
+
+def _template():
+    """A data folder fresh from initdb, made once a session and copied for each server."""
+    with _template_lock:
+        place = os.path.join(scratch.root(), "template")
+        data = os.path.join(place, "data")
+        if not os.path.isdir(place):
+            os.mkdir(place, 0o700)
+            _own(place)
+            _run(
+                os.path.join(binaries(), "initdb"),
+                f"--pgdata={data}",
+                f"--username={SUPERUSER}",
+                "--auth-local=trust",  # the socket's folder keeps strangers out
+                "--auth-host=scram-sha-256",
+                "--encoding=UTF8",
+                "--locale=C.UTF-8",
+                "--no-sync",
+                "--no-instructions",
+            )
+        return data
+
+
+def _children(pid):
+    with contextlib.suppress(OSError):
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+            return [int(child) for child in file.read().split()]
+    return []
+
+
+def _gone(pid):
+    """No such process, or only its entry in the table is left."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True
+
+
+class PostgresServer:
+    """One private server.
+
+    `settings` go into postgresql.conf. With `tcp` it also listens on 127.0.0.1 and asks for a
+    password there. With `fsync` it writes as carefully as in earnest. Use it as a context manager,
+    or call start() and destroy(). Start it in a thread that lives as long as the server is to: it
+    is ended when that thread is.
+    """
+
+    def __init__(self, name=None, *, tcp=False, fsync=False, settings=None):
+        number = next(_numbers)
+        self.name = name or f"server{number}"
+        self.place = scratch.folder(f"{number}-")
+        self.data = os.path.join(self.place, "data")
+        self.socket_dir = os.path.join(self.place, "s")
+        self.log_path = os.path.join(self.place, "log")
+        self.port = scratch.free_port() if tcp else 5432
+        self.tcp = tcp
+        self.password = secrets.token_hex(8) if tcp else None
+        self.process = None
+        self._shared_memory = None  # id of the System V segment, to remove what a kill leaves
+
+        _own(self.place)
+        _run("cp", "-a", _template(), self.data)
+        os.mkdir(self.socket_dir, 0o700)
+        _own(self.socket_dir)
+        with open(self.log_path, "wb"):
+            pass
+        self._settings = dict(_SETTINGS, unix_socket_directories=self.socket_dir)
+        if tcp:
+            self._settings.update(listen_addresses="127.0.0.1", port=str(self.port))
+        if fsync:
+            self._settings.update(fsync="on", full_page_writes="on")
+        self._settings.update(settings or {})
+        self._write_settings()
+
+    def __repr__(self):
+        return f"<PostgresServer {self.name} in {self.place}>"
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.destroy()
+
+    def _write_settings(self):
+        with open(os.path.join(self.data, "postgresql.auto.conf"), "w", encoding="utf-8") as file:
+            for name, value in self._settings.items():
+                quoted = str(value).replace("'", "''")
+                file.write(f"{name} = '{quoted}'\n")
+
+    # ---- start and stop ----
+
+    @property
+    def pid(self):
+        """The postmaster's process id."""
+        return self.process.pid
+
+    @property
+    def running(self):
+        return self.process is not None and self.process.poll() is None
+
+    def start(self, wait=True):
+        """Start the server and wait until it takes connections."""
+        assert not self.running, f"{self.name} is running already"
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(
+                # setpriv lets the server end with us, whatever ends us.
+                ["setpriv", "--pdeathsig", "QUIT", "--"]
+                + [os.path.join(binaries(), "postgres"), "-D", self.data],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                env=_environment(),
+                start_new_session=True,  # Ctrl-C is for the tests, which then stop the server
+                **_identity(),
+            )
+        _running.add(self)
+        if wait:
+            self.wait_ready()
+        return self
+
+    def wait_ready(self, timeout=60):
+        """Wait until the server takes connections, after start() or a crash of a backend."""
+
+        def ready():
+            if not self.running:
+                raise RuntimeError(f"{self.name} did not start:\n{self.log_text()[-4000:]}")
+            try:
+                self._connect("postgres", application_name=HARNESS).close()
+            except psycopg2.OperationalError:
+                return False
+            return True
+
+        eventually(ready, timeout, f"{self.name} takes connections")
+        self._shared_memory = self._shared_memory_id()
+        if self.tcp:
+            self.sql(f"ALTER ROLE {SUPERUSER} PASSWORD %s", self.password)
+
+    def stop(self, mode="fast", timeout=60):
+        """Stop it as pg_ctl does: "smart", "fast" or "immediate"."""
+        number = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}[mode]
+        if self.running:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.send_signal(number)
+            self.process.wait(timeout)
+        _running.discard(self)
+
+    def restart(self, mode="fast"):
+        self.stop(mode)
+        self.start()
+
+    def processes(self):
+        """The process ids of the server: the postmaster, then its children."""
+        return [self.pid] + _children(self.pid)
+
+    def kill9(self):
+        """SIGKILL to every process of the server at once, as when the machine's memory is short.
+
+        Clients see their connections reset. start() then recovers from the log.
+        """
+        assert self.running, f"{self.name} is not running"
+        os.kill(self.pid, signal.SIGSTOP)  # so that no child is born meanwhile
+        children = _children(self.pid)
+        for pid in [self.pid] + children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+        eventually(lambda: all(map(_gone, children)), what=f"{self.name}'s processes are gone")
+        _running.discard(self)
+
+    def freeze(self):
+        """Stop every process of the server where it stands: it accepts nothing, answers nothing."""
+        for pid in self.processes():
+            os.kill(pid, signal.SIGSTOP)
+
+    def thaw(self):
+        """The opposite of freeze()."""
+        for pid in reversed(self.processes()):
+            os.kill(pid, signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def frozen(self):
+        self.freeze()
+        try:
+            yield
+        finally:
+            self.thaw()
+
+    def destroy(self):
+        """End the server, whatever state it is in, and remove all it has written."""
+        if self.running:
+            # Quick and certain: nobody wants the data.
+            self.kill9()
+        _running.discard(self)
+        self._remove_shared_memory()
+        shutil.rmtree(self.place, ignore_errors=True)
+
+    def _shared_memory_id(self):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            with open(os.path.join(self.data, "postmaster.pid"), encoding="ascii") as file:
+                return int(file.read().splitlines()[6].split()[1])
+        return None
+
+    def _remove_shared_memory(self):
+        """Remove the segment that a killed postmaster left; the next start would do the same."""
+        if self._shared_memory is not None:
+            subprocess.run(
+                ["ipcrm", "-m", str(self._shared_memory)],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                check=False,
+                **_identity(),
+            )
+            self._shared_memory = None
+
+    # ---- talk to it ----
+
+    def params(self, dbname="postgres", **more):
+        """libpq's parameters for a connection; by TCP with the password if the server has it."""
+        if self.tcp:
+            place = {"host": "127.0.0.1", "port": str(self.port), "password": self.password}
+        else:
+            place = self.socket_params()
+        return {**place, "user": SUPERUSER, "dbname": dbname, **more}
+
+    def socket_params(self):
+        return {"host": self.socket_dir, "port": str(self.port)}
+
+    def _connect(self, dbname, **more):
+        params = {
+            **self.socket_params(),
+            "user": SUPERUSER,
+            "dbname": dbname,
+            "client_encoding": "UTF8",
+            "connect_timeout": 10,
+            **more,
+        }
+        connection = psycopg2.connect(**params)
+        connection.autocommit = True
+        return connection
+
+    def connect(self, dbname="postgres", **more):
+        """A psycopg2 connection through the socket, in autocommit, closed at the end of a `with`."""
+        return contextlib.closing(self._connect(dbname, **more))
+
+    @contextlib.contextmanager
+    def _cursor(self, dbname):
+        """For the harness's own statements, which clients() leaves out."""
+        with self.connect(dbname, application_name=HARNESS) as connection:
+            with connection.cursor() as cursor:
+                yield cursor
+
+    def sql(self, statement, *args, dbname="postgres"):
+        """Run a statement (or several, without arguments) whose rows nobody wants."""
+        with self._cursor(dbname) as cursor:
+            cursor.execute(statement, args or None)
+
+    def query(self, statement, *args, dbname="postgres"):
+        """Run a query and return its rows as tuples."""
+        with self._cursor(dbname) as cursor:
+            cursor.execute(statement, args or None)
+            return cursor.fetchall()
+
+    def value(self, statement, *args, dbname="postgres"):
+        """Run a query and return the first column of its first row, or None without a row."""
+        rows = self.query(statement, *args, dbname=dbname)
+        return rows[0][0] if rows else None
+
+    def create_database(self, name=None, template="template1"):
+        """A new database, as a Database. A template must have no connections at the moment."""
+        name = name or f"test_{secrets.token_hex(6)}"
+        self.sql(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        return Database(self, name)
+
+    def clients(self, dbname=None):
+        """(pid, dbname, application_name, state, query) of each client connection but our own."""
+        return self.query(
+            "SELECT pid, datname, application_name, state, query FROM pg_stat_activity"
+            " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            " AND application_name <> %s AND (%s::text IS NULL OR datname = %s)"
+            " ORDER BY backend_start, pid",
+            HARNESS,
+            dbname,
+            dbname,
+        )
+
+    def terminate_clients(self, dbname=None):
+        """End client connections as an administrator does. Returns how many."""
+        pids = [row[0] for row in self.clients(dbname)]
+        ended = self.query(
+            "SELECT pid FROM unnest(%s::int[]) AS pid WHERE pg_terminate_backend(pid, 10000)", pids
+        )
+        return len(ended)
+
+    def log_size(self):
+        return os.path.getsize(self.log_path)
+
+    def log_text(self, since=0):
+        """The server's log, from the byte `since` on."""
+        with open(self.log_path, "rb") as file:
+            file.seek(since)
+            return file.read().decode("utf-8", "replace")
+
+
+class Database:
+    """One database of a server: what a test is given to play with."""
+
+    def __init__(self, server, dbname):
+        self.server = server
+        self.dbname = dbname
+
+    def __repr__(self):
+        return f"<Database {self.dbname} of {self.server.name}>"
+
+    def params(self, **more):
+        """libpq's parameters for a connection to this database."""
+        return self.server.params(self.dbname, **more)
+
+    def connect(self, **more):
+        return self.server.connect(self.dbname, **more)
+
+    def sql(self, statement, *args):
+        self.server.sql(statement, *args, dbname=self.dbname)
+
+    def query(self, statement, *args):
+        return self.server.query(statement, *args, dbname=self.dbname)
+
+    def value(self, statement, *args):
+        return self.server.value(statement, *args, dbname=self.dbname)
+
+    def clients(self):
+        return self.server.clients(self.dbname)
+
+    def terminate_clients(self):
+        return self.server.terminate_clients(self.dbname)
+
+    def drop(self):
+        self.server.sql(f'DROP DATABASE IF EXISTS "{self.dbname}" WITH (FORCE)')
+
+
+@atexit.register
+def _destroy_all():
+    for server in list(_running):
+        with contextlib.suppress(Exception):
+            server.destroy()
