@@ -24,9 +24,13 @@ void hvi_buffer_reset(hvi_buffer *buffer) {
         buffer->data[0] = '\0';
 }
 
-static bool fail(hvi_buffer *buffer) {
+void hvi_buffer_break(hvi_buffer *buffer) {
     hvi_buffer_fini(buffer);
     buffer->broken = true;
+}
+
+static bool fail(hvi_buffer *buffer) {
+    hvi_buffer_break(buffer);
     return false;
 }
 

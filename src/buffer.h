@@ -34,6 +34,9 @@ static inline bool hvi_buffer_ok(const hvi_buffer *buffer) {
     return !buffer->broken;
 }
 
+/* Break it, when memory ran out elsewhere while filling it. */
+void hvi_buffer_break(hvi_buffer *buffer);
+
 /* Make room for `more` bytes behind the present ones. Returns ok. */
 bool hvi_buffer_reserve(hvi_buffer *buffer, size_t more);
 

@@ -1,0 +1,15 @@
+/*
+ * hash: a keyed hash of bytes, so that chosen words cannot make a hash table slow.
+ *
+ * SipHash-1-3 (Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012) with a key drawn
+ * once per process: the same bytes hash alike in one process and differently in another.
+ */
+#ifndef HVI_HASH_H
+#define HVI_HASH_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+uint64_t hvi_hash(const void *bytes, size_t len);
+
+#endif

@@ -1,0 +1,15 @@
+/*
+ * hstore_text: PostgreSQL's hstore type in text form, both ways: see hv_dict_parse() and
+ * hv_dict_text(), which are here.
+ */
+#ifndef HVI_HSTORE_TEXT_H
+#define HVI_HSTORE_TEXT_H
+
+#include "buffer.h"
+#include "dict.h"
+
+/* Append the text form, pairs in the server's order: byte for byte what the server would print.
+ * Check hvi_buffer_ok() afterwards. */
+void hvi_hstore_print(const hv_dict *dict, hvi_buffer *out);
+
+#endif
