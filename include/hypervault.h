@@ -232,9 +232,10 @@ HV_API hv_status hv_options_set_server(hv_options *options, const char *server,
  * Read a configuration file: an INI file with the options in [hypervault] and each server in
  * [server NAME]. With `path` NULL the first of these that exists is read: $HYPERVAULT_CONFIG,
  * ./hypervault.conf, $XDG_CONFIG_HOME/hypervault/hypervault.conf (~/.config without that variable),
- * /etc/hypervault/hypervault.conf. If `found` is not NULL, it receives the path read; free() it.
- * Errors: HV_BAD_CONFIG with file and line; the options are then in an unspecified state and good
- * only for hv_options_free().
+ * /etc/hypervault/hypervault.conf. If `found` is not NULL, it receives the path
+ * of the file, on failure too, or NULL if there is none in these places; free() it. Errors:
+ * HV_BAD_CONFIG with file and line; the options are then in an unspecified state and good only for
+ * hv_options_free().
  */
 HV_API hv_status hv_options_load(hv_options *options, const char *path, char **found,
                                  hv_error **error);

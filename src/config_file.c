@@ -255,20 +255,20 @@ hv_status hvi_config_file_find(char **path, hv_error **error) {
 }
 
 hv_status hv_options_load(hv_options *options, const char *path, char **found, hv_error **error) {
-    char *searched = NULL;
+    char *used = NULL;
+    if (found != NULL)
+        *found = NULL;
     hv_status status = HV_OK;
-    if (path == NULL) {
-        status = hvi_config_file_find(&searched, error);
-        path = searched;
-    }
+    if (path == NULL)
+        status = hvi_config_file_find(&used, error);
+    else if ((used = strdup(path)) == NULL)
+        status = hvi_no_memory(error);
     if (status == HV_OK)
-        status = hvi_config_file_read(options, path, error);
-    if (status == HV_OK && found != NULL) {
-        *found = searched != NULL ? searched : strdup(path);
-        searched = NULL;
-        if (*found == NULL)
-            status = hvi_no_memory(error);
+        status = hvi_config_file_read(options, used, error);
+    if (found != NULL) {
+        *found = used;
+        used = NULL;
     }
-    free(searched);
+    free(used);
     return status;
 }
