@@ -118,10 +118,12 @@ hv_status hvi_fail(hv_error **error, hv_status status, const char *format, ...) 
     return status;
 }
 
-/* Replace one text of an error; an error without a text for want of memory is still an error. */
+/* Replace one text of an error (the old one may be among the arguments); an error without a text
+ * for want of memory is still an error. */
 static void set_text(char **field, const char *format, va_list args) {
+    char *text = format_text(format, args);
     free(*field);
-    *field = format_text(format, args);
+    *field = text;
 }
 
 void hvi_error_detail(hv_error **error, const char *format, ...) {
@@ -180,8 +182,10 @@ void hvi_error_retriable(hv_error **error, bool retriable) {
 }
 
 hv_error *hvi_error_copy(const hv_error *error) {
-    if (error == NULL || error == &out_of_memory)
-        return (hv_error *) error;
+    if (error == NULL)
+        return NULL;
+    if (error == &out_of_memory)
+        return &out_of_memory;
     hv_error *copy = malloc(sizeof *copy);
     if (copy == NULL)
         return &out_of_memory;
