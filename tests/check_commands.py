@@ -1,0 +1,85 @@
+#!/usr/bin/python3
+"""Does the man page describe every command and option that `hv help --json` tells, and no other?
+Do the Markdown documents name only commands that exist?
+
+usage: check_commands.py HV
+"""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import checking
+
+PAGE = "docs/man/hv.1"
+
+
+def rendered(path):
+    """(the man page as plain text, mandoc's complaints)."""
+    mandoc = shutil.which("mandoc")
+    if mandoc is None:
+        checking.skip("mandoc is not installed")
+    lint = subprocess.run(
+        [mandoc, "-T", "lint", "-W", "warning", str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    text = subprocess.run(
+        [mandoc, "-T", "utf8", "-O", "width=300", str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    complaints = [line.split(": ", 2)[-1] for line in lint.stdout.splitlines()]
+    return re.sub(".\b", "", text.stdout).replace("\u2010", "-"), complaints
+
+
+def page_problems(told, text):
+    found = []
+    names = [command["name"] for command in told["commands"]]
+    options = {option["name"] for option in told["global_options"]}
+    for command in told["commands"]:
+        options |= {option["name"] for option in command.get("options", [])}
+    for name in names:
+        words = r"\s+".join(map(re.escape, name.split()))
+        if not re.search(rf"^\s*(hv\s+)?{words}(?![\w-])", text, re.MULTILINE):
+            found.append(f"{PAGE}: the command {name} is not described")
+    written = set(re.findall(r"(?<![\w-])--([a-z][\w-]*)", text))
+    found += [f"{PAGE}: the option --{it} is not described" for it in sorted(options - written)]
+    found += [f"{PAGE}: there is no option --{it}" for it in sorted(written - options)]
+    return found
+
+
+def example_problems(told, place, markdown):
+    """Of the lines `hv WORD …` in the code blocks of a Markdown text."""
+    firsts = {command["name"].split()[0] for command in told["commands"]}
+    found = []
+    in_block = False
+    for number, line in enumerate(markdown.splitlines(), 1):
+        if line.lstrip().startswith("```"):
+            in_block = not in_block
+        match = re.match(r"\s*(?:\$ )?(?:dev/)?hv((?: +--?\S+)*) +([a-z][\w-]*)", line)
+        if in_block and match and match.group(2) not in firsts:
+            found.append(f"{place}:{number}: there is no command hv {match.group(2)}")
+    return found
+
+
+def main(hv):
+    root = checking.ROOT
+    done = subprocess.run([hv, "help", "--json"], capture_output=True, text=True, check=True)
+    told = json.loads(done.stdout)
+    text, found = rendered(root / PAGE)
+    found = [f"{PAGE}: {complaint}" for complaint in found] + page_problems(told, text)
+    for path in checking.files(root, ".md"):
+        place = path.relative_to(root)
+        found += example_problems(told, place, path.read_text(encoding="utf-8"))
+    checking.report(found)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    main(sys.argv[1])

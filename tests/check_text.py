@@ -1,0 +1,61 @@
+#!/usr/bin/python3
+"""Are the sources in order as text? Files of at most 600 lines, which open with their purpose; no
+notes to self, no paths of somebody's machine, no tabs or trailing blanks.
+"""
+
+import re
+
+import checking
+
+MOST_LINES = 600
+SOURCES = (".c", ".h", ".py", ".sh", ".sql")
+TEXTS = (".build", ".md", ".txt", ".ini", ".conf", ".map", "")
+# Written so that this file does not match itself.
+UNWANTED = re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X|HA" r"CK)\b|/(wo" r"rk|ro" r"ot|ho" r"me)/\w")
+OPENINGS = {".c": "/*\n * ", ".h": "/*\n * "}
+ALLOWED_TABS = {"Makefile"}
+
+
+def purpose_problem(path, text):
+    opening = OPENINGS.get(path.suffix)
+    if opening and not text.startswith(opening):
+        return "does not open with a comment that says its purpose"
+    if path.suffix == ".py" and text.strip():
+        if not re.match(r'(#!.*\n)?"""\S', text):
+            return "does not open with a docstring that says its purpose"
+    return None
+
+
+def problems(root):
+    found = []
+    for path in checking.files(root, *SOURCES, *TEXTS):
+        place = path.relative_to(root)
+        data = path.read_bytes()
+        if b"\0" in data:
+            continue
+        try:
+            text = data.decode("utf-8")
+        except UnicodeDecodeError:
+            found.append(f"{place}: is not UTF-8")
+            continue
+        lines = text.splitlines()
+        if path.suffix in SOURCES and len(lines) > MOST_LINES:
+            found.append(f"{place}: has {len(lines)} lines; split files above {MOST_LINES}")
+        problem = purpose_problem(path, text)
+        if problem:
+            found.append(f"{place}: {problem}")
+        if text and not text.endswith("\n"):
+            found.append(f"{place}: the last line has no end")
+        for number, line in enumerate(lines, 1):
+            match = UNWANTED.search(line)
+            if match:
+                found.append(f"{place}:{number}: {match.group()} does not belong here")
+            if line != line.rstrip():
+                found.append(f"{place}:{number}: blanks at the end of the line")
+            if "\t" in line and path.name not in ALLOWED_TABS:
+                found.append(f"{place}:{number}: a tab")
+    return found
+
+
+if __name__ == "__main__":
+    checking.report(problems(checking.ROOT))

@@ -1,0 +1,321 @@
+"""Each structural check finds what it is there to find: it is fed a small tree with one fault."""
+
+import pathlib
+import shutil
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+import check_commands
+import check_floors
+import check_format
+import check_headers
+import check_options
+import check_scripts
+import check_symbols
+import check_text
+import checking
+
+DESIGN = """\
+| floor | module | one line |
+|---|---|---|
+| 0 | `error` | errors |
+| 0 | `clock` | time |
+| 1 | `pool` | connections |
+| 2 | `move` | move shards (planned) |
+"""
+
+FILES = {
+    "docs/design.md": DESIGN,
+    "include/hypervault.h": "/*\n * The interface.\n */\nint hv_version(void);\n",
+    "src/error.h": '/*\n * error\n */\n#include "hypervault.h"\n',
+    "src/clock.h": "/*\n * clock\n */\n#include <time.h>\n",
+    "src/pool.h": '/*\n * pool\n */\n#include "error.h"\n',
+    "src/pool.c": '/*\n * pool\n */\n#include "pool.h"\n\n#include "clock.h"\n',
+    "cli/hv.c": '/*\n * hv\n */\n#include "ui.h"\n',
+    "cli/ui.h": "/*\n * ui\n */\n#include <hypervault.h>\n",
+    "dev/build": "#!/bin/bash\nset -euo pipefail\n\necho build\n",
+}
+
+
+def write(root, name, text):
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A small source tree in which everything is in order."""
+    for name, text in FILES.items():
+        write(tmp_path, name, text).chmod(0o755)
+    shutil.copy(checking.ROOT / ".clang-format", tmp_path)
+    return tmp_path
+
+
+# ---- floors ----
+
+
+def test_a_tree_in_order_has_no_problems(root):
+    assert check_floors.problems(root) == []
+    assert check_text.problems(root) == []
+    assert check_headers.problems(root, []) == []
+
+
+def test_an_include_that_points_up_is_found(root):
+    write(root, "src/error.c", '/*\n * error\n */\n#include "pool.h"\n')
+    (found,) = check_floors.problems(root)
+    assert found.startswith('src/error.c:4: "pool.h" is on floor 1, not below error')
+
+
+def test_an_include_that_points_sideways_is_found(root):
+    write(root, "src/error.c", '/*\n * error\n */\n#include "clock.h"\n')
+    assert len(check_floors.problems(root)) == 1
+
+
+def test_an_include_inside_a_comment_is_none(root):
+    write(root, "src/error.c", '/*\n * error\n#include "pool.h"\n */\n// #include "pool.h"\n')
+    assert check_floors.problems(root) == []
+
+
+def test_a_module_without_a_floor_is_found(root):
+    write(root, "src/stray.c", "/*\n * stray\n */\n")
+    (found,) = check_floors.problems(root)
+    assert found.startswith("src/stray.c: the module stray is not in the table")
+
+
+def test_a_floor_without_its_module_is_found_unless_planned(root):
+    (root / "src/clock.h").unlink()
+    found = check_floors.problems(root)
+    assert "docs/design.md:4: there is no src/clock.c or .h" in found
+    assert not any("move" in problem for problem in found)
+
+
+@pytest.mark.parametrize("header", ["pool.h", "../src/pool.h", "nowhere.h"])
+@pytest.mark.parametrize("folder", ["cli", "examples", "tests/system"])
+def test_a_program_that_reaches_into_the_library_is_found(root, folder, header):
+    write(root, f"{folder}/x.c", f'/*\n * x\n */\n#include "{header}"\n')
+    (found,) = check_floors.problems(root)
+    assert found.startswith(f'{folder}/x.c:4: includes "{header}"')
+
+
+def test_a_design_without_the_table_is_found(root):
+    write(root, "docs/design.md", "# Design\n")
+    assert "docs/design.md: no table with the columns floor and module" in (
+        check_floors.problems(root)
+    )
+
+
+# ---- symbols ----
+
+HEADER = """
+/* HV_API int hv_in_a_comment(void); */
+#define HV_API __attribute__((visibility("default")))
+HV_API const char *hv_version(void);
+HV_API hv_status hv_put(hv_store *store, int shard,
+                        hv_error **error);
+"""
+MAP = "HYPERVAULT_0 {\nglobal:\n    hv_put; /* hv_x; */\n    hv_version;\nlocal:\n    *;\n};\n"
+NM_LIBRARY = "HYPERVAULT_0 A 0\nhv_put@@HYPERVAULT_0 T 1 2\nhv_version@@HYPERVAULT_0 T 1 2\n"
+NM_OBJECTS = (
+    "a.a[x.o]:\nhv_put T 0 1\nhv_version T 0 1\nhvi_table R 0 1\nlocal t 0 1\n__odr_asan_gen_x B 0 1\n"
+)
+SONAME = "0x0e (SONAME)  Library soname: [libhypervault.so.0]"
+
+
+def symbol_problems(header=HEADER, version_script=MAP, library=NM_LIBRARY, objects=NM_OBJECTS):
+    return check_symbols.problems(
+        exported=check_symbols.defined(library),
+        in_map=check_symbols.listed(version_script),
+        in_header=check_symbols.declared(header),
+        internal=check_symbols.defined(objects),
+        name=check_symbols.soname(SONAME),
+        expected_name="libhypervault.so.0",
+    )
+
+
+def test_three_equal_lists_of_symbols_are_right():
+    assert symbol_problems() == []
+
+
+def test_a_function_that_is_only_declared_is_found():
+    header = HEADER + "HV_API int hv_new(void);\n"
+    assert symbol_problems(header=header) == [
+        "hv_new is declared in hypervault.h but not in libhypervault.map"
+    ]
+
+
+def test_a_function_that_is_only_listed_is_found():
+    version_script = MAP.replace("local:", "hv_new;\nlocal:")
+    assert symbol_problems(version_script=version_script) == [
+        "hv_new is in libhypervault.map but not declared in hypervault.h",
+        "hv_new is in libhypervault.map but not exported by the library",
+    ]
+
+
+def test_a_symbol_that_leaks_out_is_found():
+    library = NM_LIBRARY + "hvi_secret T 1 2\n"
+    assert symbol_problems(library=library) == [
+        "hvi_secret is exported by the library but not in libhypervault.map"
+    ]
+
+
+@pytest.mark.parametrize("name", ["helper", "hv_undeclared"])
+def test_a_name_that_could_clash_is_found(name):
+    (found,) = symbol_problems(objects=NM_OBJECTS + f"{name} D 0 1\n")
+    assert found.startswith(f"{name} ")
+
+
+def test_a_wrong_soname_is_found():
+    name = check_symbols.soname("0x0e (SONAME)  Library soname: [libhypervault.so.1]")
+    assert check_symbols.problems(set(), set(), set(), set(), name, "libhypervault.so.0") == [
+        "the library's SONAME is libhypervault.so.1, not libhypervault.so.0"
+    ]
+
+
+# ---- options ----
+
+LISTED = "pool_max\tinteger\t10\t1 to 1000\tHow many.\nprepare\tboolean\ton\ton, off\tIt does.\n"
+CONFIG = """
+| option | type | default | range | meaning |
+|---|---|---|---|---|
+| `pool_max` | integer | `10` | 1 to 1000 | how many |
+| `prepare` | boolean | `on` | `on`, `off` | it does |
+
+| parameter | meaning |
+|---|---|
+| `shards` | is no option |
+"""
+
+
+def option_problems(listed=LISTED, markdown=CONFIG):
+    return check_options.problems(check_options.known(listed), markdown)
+
+
+def test_documented_options_are_right():
+    assert option_problems() == []
+
+
+def test_an_option_without_documentation_is_found():
+    listed = LISTED + "epoch\tinteger\t0\t0 to 9\tFrom then.\n"
+    assert option_problems(listed=listed) == ["docs/config.md: the option epoch is not described"]
+
+
+def test_documentation_without_an_option_is_found():
+    markdown = CONFIG.replace("`prepare`", "`prepares`")
+    assert option_problems(markdown=markdown) == [
+        "docs/config.md: the option prepare is not described",
+        "docs/config.md:5: there is no option prepares",
+    ]
+
+
+@pytest.mark.parametrize("right, wrong", [("`10`", "`20`"), ("1 to 1000", "any"), ("integer", "text")])
+def test_a_wrong_default_range_or_type_is_found(right, wrong):
+    (found,) = option_problems(markdown=CONFIG.replace(right, wrong))
+    assert found.startswith("docs/config.md:4: the ")
+
+
+# ---- commands ----
+
+TOLD = {
+    "commands": [
+        {"name": "put", "options": [{"name": "kind"}]},
+        {"name": "dev up"},
+    ],
+    "global_options": [{"name": "json"}],
+}
+PAGE = "COMMANDS\n   put SHARD [--kind N]\n\n   dev up\n\n   --json\n"
+
+
+def test_a_man_page_with_everything_is_right():
+    assert check_commands.page_problems(TOLD, PAGE) == []
+
+
+@pytest.mark.parametrize(
+    "right, wrong, problem",
+    [
+        ("dev up", "dev upwards", "the command dev up is not described"),
+        ("put", "see put", "the command put is not described"),
+        (" [--kind N]", "", "the option --kind is not described"),
+        ("--json", "--json --xml", "there is no option --xml"),
+    ],
+)
+def test_what_is_missing_or_too_much_in_the_man_page_is_found(right, wrong, problem):
+    found = check_commands.page_problems(TOLD, PAGE.replace(right, wrong))
+    assert found == [f"docs/man/hv.1: {problem}"]
+
+
+def test_an_example_of_a_command_that_does_not_exist_is_found():
+    text = "```sh\n$ hv --json put 5\nhv pull 5\n```\nhv shoves\n"
+    assert check_commands.example_problems(TOLD, "README.md", text) == [
+        "README.md:3: there is no command hv pull"
+    ]
+
+
+# ---- text, format, headers, scripts ----
+
+
+@pytest.mark.parametrize(
+    "text, problem",
+    [
+        ("/*\n * x\n */\n" + "int x;\n" * 600, "src/x.c: has 603 lines; split files above 600"),
+        ("int x;\n", "src/x.c: does not open with a comment that says its purpose"),
+        ("/*\n * x\n */\n/* TO" "DO: later */\n", "src/x.c:4: TO" "DO does not belong here"),
+        ("/*\n * x\n */\n/* /wo" "rk/x */\n", "src/x.c:4: /wo" "rk/x does not belong here"),
+        ("/*\n * x\n */\nint x; \n", "src/x.c:4: blanks at the end of the line"),
+        ("/*\n * x\n */\n\tint x;\n", "src/x.c:4: a tab"),
+        ("/*\n * x\n */\nint x;", "src/x.c: the last line has no end"),
+    ],
+)
+def test_text_that_is_not_in_order_is_found(root, text, problem):
+    write(root, "src/x.c", text)
+    assert check_text.problems(root) == [problem]
+
+
+def test_bytes_that_are_not_utf8_are_found(root):
+    (root / "README.md").write_bytes(b"\xff\n")
+    assert check_text.problems(root) == ["README.md: is not UTF-8"]
+
+
+def test_build_folders_and_hidden_ones_are_left_alone(root):
+    for name in ("build/x.c", ".git/x.c", "out/meson-private/x", "out/x.c"):
+        write(root, name, "int x;")
+    assert check_text.problems(root) == []
+
+
+def test_an_unformatted_file_is_found(root):
+    program = check_format.formatter()
+    if program is None:
+        pytest.skip("clang-format is not installed")
+    assert check_format.problems(root, program) == []
+    write(root, "src/x.c", "/*\n * x\n */\nint  x;\n")
+    assert check_format.problems(root, program) == [
+        "src/x.c:4: is not formatted (clang-format -i)"
+    ]
+
+
+def test_a_header_that_needs_another_before_it_is_found(root):
+    write(root, "src/clock.h", "/*\n * clock\n */\nint64_t now(void);\n")
+    (found,) = check_headers.problems(root, [])
+    assert found.startswith("src/clock.h: does not compile alone with gcc")
+
+
+def test_a_public_header_that_is_not_cxx_is_found(root):
+    write(root, "include/hypervault.h", "/*\n * x\n */\nint hv_f(int class);\n")
+    (found,) = check_headers.problems(root, [])
+    assert found.startswith("include/hypervault.h: does not compile alone with g++")
+
+
+def test_a_careless_script_is_found(root):
+    shellcheck = shutil.which("shellcheck")
+    if shellcheck is None:
+        pytest.skip("shellcheck is not installed")
+    assert check_scripts.problems(root, shellcheck) == []
+    write(root, "dev/careless", "#!/bin/bash\nrm $1\n")
+    found = check_scripts.problems(root, shellcheck)
+    assert found[0] == "dev/careless: does not set -euo pipefail"
+    assert found[1] == "dev/careless: is not executable"
+    assert "SC2086" in found[2]
