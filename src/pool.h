@@ -1,0 +1,100 @@
+/*
+ * pool: the bounded connections of one server: borrow, return, wait in order, retire.
+ *
+ * At most `max` sessions exist at once, those being opened included. They are opened when needed
+ * and closed again outside the lock. The session that was returned last is lent first: it is the
+ * warmest, and the others can grow old and go. Callers that find none wait in line, each until its
+ * own deadline; a returned session goes to the one that waits longest, and so does the right to
+ * open a new one in place of one that was closed.
+ *
+ * A server that could not be reached is not stormed: until an attempt succeeds, one caller at a
+ * time tries, and the others, as well as all callers for HVI_POOL_RETRY_MS after a failure, are
+ * told the last error at once.
+ *
+ * Expired sessions are closed when the pool is used: the library has no thread that could do it.
+ *
+ * Thread-safe. A forked child starts empty.
+ */
+#ifndef HVI_POOL_H
+#define HVI_POOL_H
+
+#include <pthread.h>
+
+#include "fork.h"
+#include "session.h"
+
+#define HVI_POOL_RETRY_MS 200
+
+/* Called with each new session before it is lent for the first time; on failure it is closed and
+ * the borrower gets the error. */
+typedef hv_status (*hvi_pool_check_fn)(void *context, hvi_session *session, int64_t deadline,
+                                       hv_error **error);
+
+typedef struct hvi_pool_config {
+    hvi_session_config session;
+    int max;
+    int64_t max_lifetime_us; /* 0: no limit */
+    int64_t idle_timeout_us; /* 0: no limit */
+    hvi_pool_check_fn check; /* NULL: none */
+    void *check_context;
+} hvi_pool_config;
+
+#define HVI_POOL_STATS (HV_STAT_TIMEOUTS + 1)
+
+typedef struct hvi_pool {
+    hvi_fork_member fork;
+    hvi_pool_config config; /* immutable */
+
+    pthread_mutex_t lock; /* guards everything below */
+    hvi_list idle;        /* sessions, warmest first */
+    hvi_list lent;        /* sessions */
+    hvi_list waiters;     /* hvi_waiter, oldest first */
+    hvi_list orphans;     /* in a forked child: the parent's idle sessions, to be abandoned */
+    hvi_list inherited;   /* … and its lent ones, which somebody may still return here */
+    int idle_count;
+    int lent_count;
+    int opening;
+    int waiting;
+    bool closed;
+    unsigned generation;           /* sessions of an older one are closed when they come back */
+    bool unreachable;              /* the last attempt to open failed */
+    bool probing;                  /* … and somebody is trying again */
+    int64_t retry_at;              /* … and nobody else tries before this moment */
+    hv_error *last_error;          /* … for this reason; owned */
+    int64_t stats[HVI_POOL_STATS]; /* the growing ones, by hv_stat */
+} hvi_pool;
+
+/* What `config` points at must outlive the pool. */
+hv_status hvi_pool_init(hvi_pool *pool, const hvi_pool_config *config, hv_error **error);
+
+/* Nothing may be lent, nobody may wait. */
+void hvi_pool_fini(hvi_pool *pool);
+
+/* Borrow a session. Errors: HV_TIMEOUT, HV_UNAVAILABLE, HV_CLOSED, HV_NO_MEMORY and what the check
+ * gives. */
+hv_status hvi_pool_acquire(hvi_pool *pool, int64_t deadline, hvi_session **session,
+                           hv_error **error);
+
+/* Return it, whatever state it is in. */
+void hvi_pool_release(hvi_pool *pool, hvi_session *session);
+
+/* The lent session of this connection, or NULL if this pool has not lent it. The pointer is only
+ * compared: any value is safe. */
+hvi_session *hvi_pool_find_lent(hvi_pool *pool, const PGconn *conn);
+
+/* In a forked child: was this the parent's, lent at the time of the fork? Then forget it. */
+bool hvi_pool_forget_inherited(hvi_pool *pool, const PGconn *conn);
+
+/* Close idle sessions now and lent ones when they come back; with `anew` also start statistics and
+ * what is known about the server again. */
+void hvi_pool_disconnect(hvi_pool *pool, bool anew);
+
+/* Refuse new borrowers and send the waiting ones away with HV_CLOSED; close idle sessions. */
+void hvi_pool_close(hvi_pool *pool);
+
+/* Sessions that are lent or being opened, and callers that wait. */
+int hvi_pool_users(hvi_pool *pool);
+
+int64_t hvi_pool_stat(hvi_pool *pool, hv_stat stat);
+
+#endif
