@@ -1,0 +1,428 @@
+/*
+ * row_reader: rows of attributes out of NDJSON, CSV or TSV, one after the other, in bounded memory.
+ *
+ * Holds always: data[start .. end) is what was read and not yet handed out as a row; `line` is the
+ * line that data[start] is in. It grows as far as the longest row, and never beyond max_bytes and
+ * one piece.
+ */
+#include "row_format.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+/* Read so much at once. */
+#define PIECE ((size_t) 256 << 10)
+/* What is kept of a row that is too long. */
+#define TRUNCATED_BYTES ((size_t) 1000)
+
+struct row_reader {
+    row_input input;
+    void *context;
+    const row_format *format; /* NULL: not yet known */
+    size_t max_bytes;
+
+    char *data;
+    size_t start;
+    size_t end;
+    size_t cap;
+    bool at_end; /* of the input; data may still hold rows */
+
+    bool started;    /* byte order mark and header are behind us */
+    bool finished;   /* nothing but ROW_END will be returned */
+    int64_t line;    /* of data[start] */
+    int64_t rows;    /* passed so far */
+    int64_t bytes;   /* passed since the last row that was returned or skipped */
+    int64_t tried;   /* rows that were parsed … */
+    int64_t refused; /* … and of them the malformed ones */
+    row_header header;
+    row_scratch scratch;
+};
+
+/* ---- Formats --------------------------------------------------------------------------------- */
+
+static const row_format *const formats[] = {&row_ndjson, &row_csv, &row_tsv};
+
+const row_format *row_format_named(const char *name) {
+    for (size_t i = 0; i < sizeof formats / sizeof formats[0]; i++) {
+        if (strcasecmp(name, formats[i]->name) == 0)
+            return formats[i];
+    }
+    return NULL;
+}
+
+const row_format *row_format_of_file(const char *path) {
+    size_t len = strlen(path);
+    for (size_t i = 0; i < sizeof formats / sizeof formats[0]; i++) {
+        for (const char *const *ending = formats[i]->endings; *ending != NULL; ending++) {
+            size_t size = strlen(*ending);
+            if (len > size && strcasecmp(path + len - size, *ending) == 0)
+                return formats[i];
+        }
+    }
+    return NULL;
+}
+
+const char *row_format_name(const row_format *format) {
+    return format->name;
+}
+
+/* ---- Rows ------------------------------------------------------------------------------------ */
+
+void row_free(row *old) {
+    if (old == NULL)
+        return;
+    free(old->text);
+    free(old->fault);
+    hv_dict_free(old->dict);
+    free(old);
+}
+
+/* A copy of a record without its dict, or NULL. */
+static row *row_new(const row_record *record) {
+    row *made = calloc(1, sizeof *made);
+    char *text = malloc(record->len > 0 ? record->len : 1);
+    row_fault *fault = calloc(1, sizeof *fault);
+    if (made == NULL || text == NULL || fault == NULL) {
+        free(made);
+        free(text);
+        free(fault);
+        return NULL;
+    }
+    memcpy(text, record->text, record->len);
+    *made = (row){.line = record->line, .text = text, .text_len = record->len, .fault = fault};
+    return made;
+}
+
+/* ---- Bytes ----------------------------------------------------------------------------------- */
+
+row_reader *row_reader_new(const row_format *format, size_t max_bytes, row_input input,
+                           void *context) {
+    row_reader *reader = calloc(1, sizeof *reader);
+    if (reader != NULL)
+        *reader = (row_reader){.input = input,
+                               .context = context,
+                               .format = format,
+                               .max_bytes = max_bytes,
+                               .line = 1};
+    return reader;
+}
+
+void row_reader_free(row_reader *reader) {
+    if (reader == NULL)
+        return;
+    row_header_fini(&reader->header);
+    row_text_fini(&reader->scratch.name);
+    row_text_fini(&reader->scratch.value);
+    free(reader->data);
+    free(reader);
+}
+
+const row_format *row_reader_format(const row_reader *reader) {
+    return reader->format;
+}
+
+/* Say that the input as a whole failed, whatever line it is at. */
+static row_result input_failed(row_fault *fault, const char *why) {
+    row_fault_line(fault, 0, "%s", why);
+    return ROW_FAILED;
+}
+
+/* Read another piece, or set at_end. */
+static row_result fill(row_reader *reader, row_fault *fault) {
+    size_t held = reader->end - reader->start;
+    if (reader->start > 0 && held > 0)
+        memmove(reader->data, reader->data + reader->start, held);
+    reader->start = 0;
+    reader->end = held;
+    if (reader->cap - held < PIECE) {
+        size_t cap = held + PIECE > 2 * reader->cap ? held + PIECE : 2 * reader->cap;
+        char *data = realloc(reader->data, cap);
+        if (data == NULL)
+            return input_failed(fault, "out of memory");
+        reader->data = data;
+        reader->cap = cap;
+    }
+    ssize_t got = reader->input(reader->context, reader->data + held, PIECE);
+    if (got < 0)
+        return errno == ECANCELED ? ROW_CANCELED : input_failed(fault, strerror(errno));
+    reader->end += (size_t) got;
+    reader->at_end = got == 0;
+    return ROW_READ;
+}
+
+/* ---- Records --------------------------------------------------------------------------------- */
+
+/* For formats whose rows are lines. */
+static size_t find_newline(int *state, const char *piece, size_t len) {
+    (void) state;
+    const char *found = len > 0 ? memchr(piece, '\n', len) : NULL;
+    return found != NULL ? (size_t) (found - piece) : len;
+}
+
+/* Cut off the piece of a character that cutting the text may have left at its end. */
+static size_t whole_characters(const char *text, size_t len) {
+    size_t whole = len;
+    while (whole > 0 && len - whole < 3 && ((unsigned char) text[whole - 1] & 0xC0) == 0x80)
+        whole--;
+    if (whole > 0 && (unsigned char) text[whole - 1] >= 0xC0)
+        whole--;
+    return utf8_prefix(text + whole, len - whole) == len - whole ? len : whole;
+}
+
+/* The next record, empty or not. Its text stays valid until the next call. */
+static row_result read_record(row_reader *reader, row_record *record, bool *truncated,
+                              row_fault *fault) {
+    size_t (*find_end)(int *, const char *, size_t) =
+        reader->format->find_end != NULL ? reader->format->find_end : find_newline;
+    const size_t kept = reader->max_bytes < TRUNCATED_BYTES ? reader->max_bytes : TRUNCATED_BYTES;
+    int state = 0;
+    size_t scanned = 0;
+    int64_t dropped_lines = 0;
+    size_t held;
+    size_t found;
+    *truncated = false;
+    for (;;) {
+        held = reader->end - reader->start;
+        const char *text = reader->data + reader->start;
+        found = scanned + (held > scanned ? find_end(&state, text + scanned, held - scanned) : 0);
+        if (found < held || reader->at_end)
+            break;
+        scanned = held;
+        if (held > reader->max_bytes) { /* forget all but its beginning */
+            dropped_lines += count_lines(text + kept, held - kept);
+            reader->bytes += (int64_t) (held - kept);
+            reader->end = reader->start + kept;
+            scanned = kept;
+            *truncated = true;
+        }
+        row_result result = fill(reader, fault);
+        if (result != ROW_READ)
+            return result;
+    }
+    if (held == 0)
+        return ROW_END;
+    const char *text = reader->data + reader->start;
+    *record = (row_record){.text = text, .len = found, .line = reader->line};
+    size_t size = found + (found < held);
+    reader->line += dropped_lines + count_lines(text, size);
+    reader->bytes += (int64_t) size;
+    reader->start += size;
+    if (*truncated || record->len > reader->max_bytes) {
+        *truncated = true;
+        record->len = whole_characters(text, kept);
+    } else if (record->len > 0 && text[record->len - 1] == '\r') {
+        record->len--;
+    }
+    return ROW_READ;
+}
+
+/* ---- The beginning --------------------------------------------------------------------------- */
+
+/* Files that are often taken for text, by their first bytes. */
+static bool is_known_binary(const row_reader *reader, row_fault *fault) {
+    static const struct {
+        const char *bytes;
+        size_t len;
+        const char *what;
+        const char *hint;
+    } known[] = {
+        {"\x1f\x8b", 2, "gzip", "Decompress it first: gzip -dc FILE | hv import --format F -"},
+        {"\x28\xb5\x2f\xfd", 4, "zstd",
+         "Decompress it first: zstd -dc FILE | hv import --format F -"},
+        {"\xfd\x37zXZ", 5, "xz", "Decompress it first: xz -dc FILE | hv import --format F -"},
+        {"BZh", 3, "bzip2", "Decompress it first: bzip2 -dc FILE | hv import --format F -"},
+        {"PK\x03\x04", 4, "a zip archive or a spreadsheet",
+         "Save the spreadsheet as CSV in UTF-8."},
+        {"\xff\xfe", 2, "UTF-16", "Convert it first: iconv -f UTF-16 -t UTF-8 FILE"},
+        {"\xfe\xff", 2, "UTF-16", "Convert it first: iconv -f UTF-16 -t UTF-8 FILE"},
+    };
+    size_t held = reader->end - reader->start;
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        if (held >= known[i].len &&
+            memcmp(reader->data + reader->start, known[i].bytes, known[i].len) == 0) {
+            row_fault_at(fault, 1, "", 0, "the input is %s, not text", known[i].what);
+            row_fault_hint(fault, "%s", known[i].hint);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Read the first piece, pass over a byte order mark and find the format. */
+static row_result look_at_start(row_reader *reader, row_fault *fault) {
+    while (reader->end - reader->start < 8 && !reader->at_end) {
+        row_result result = fill(reader, fault);
+        if (result != ROW_READ)
+            return result;
+    }
+    if (is_known_binary(reader, fault))
+        return ROW_FAILED;
+    size_t held = reader->end - reader->start;
+    if (held >= 3 && memcmp(reader->data + reader->start, "\xef\xbb\xbf", 3) == 0) {
+        reader->start += 3;
+        reader->bytes += 3;
+        held -= 3;
+    }
+    if (held == 0)
+        return ROW_END;
+    if (reader->format == NULL && reader->data[reader->start] == '{')
+        reader->format = &row_ndjson;
+    if (reader->format == NULL) {
+        row_fault_line(fault, 0, "the format cannot be told");
+        row_fault_hint(fault, "Say which it is: --format ndjson, csv or tsv.");
+        return ROW_FAILED;
+    }
+    return ROW_READ;
+}
+
+/* What no row may contain, whatever the format. */
+static bool check_text(const row_record *record, row_fault *fault) {
+    const char *nul = record->len > 0 ? memchr(record->text, '\0', record->len) : NULL;
+    if (nul != NULL)
+        return row_fault_at(fault, record->line, record->text, (size_t) (nul - record->text),
+                            "a NUL byte");
+    size_t valid = utf8_prefix(record->text, record->len);
+    if (valid < record->len)
+        return row_fault_at(fault, record->line, record->text, valid,
+                            "the byte 0x%02x is not UTF-8", (unsigned char) record->text[valid]);
+    return true;
+}
+
+static bool fault_too_long(const row_reader *reader, const row_record *record, const char *what,
+                           row_fault *fault) {
+    bool whole = reader->max_bytes % ((size_t) 1 << 20) == 0;
+    return row_fault_line(fault, record->line, "the %s is longer than %zu %s", what,
+                          whole ? reader->max_bytes >> 20 : reader->max_bytes,
+                          whole ? "MiB" : "bytes");
+}
+
+/* Everything before the first row. */
+static row_result start(row_reader *reader, row_fault *fault) {
+    row_result result = look_at_start(reader, fault);
+    if (result != ROW_READ || reader->format->next_field == NULL)
+        return result;
+    row_record record;
+    bool truncated;
+    result = read_record(reader, &record, &truncated, fault);
+    if (result != ROW_READ)
+        return result;
+    if (!check_text(&record, fault)) {
+        row_fault_hint(fault, "This does not look like %s in UTF-8.", reader->format->name);
+        return ROW_FAILED;
+    }
+    if (truncated) {
+        fault_too_long(reader, &record, "header", fault);
+        row_fault_hint(fault, "This does not look like %s.", reader->format->name);
+        return ROW_FAILED;
+    }
+    if (!row_header_parse(&reader->header, reader->format, &record, &reader->scratch, fault)) {
+        if (fault->hint[0] == '\0')
+            row_fault_hint(fault, "This is the header, which must name the attributes.");
+        return ROW_FAILED;
+    }
+    return ROW_READ;
+}
+
+/* ---- Rows of attributes ---------------------------------------------------------------------- */
+
+/* The next record that is a row. */
+static row_result next_row(row_reader *reader, row_record *record, bool *truncated,
+                           row_fault *fault) {
+    row_result result = ROW_READ;
+    if (reader->finished)
+        return ROW_END;
+    if (!reader->started)
+        result = start(reader, fault);
+    reader->started = true;
+    while (result == ROW_READ) {
+        result = read_record(reader, record, truncated, fault);
+        if (result == ROW_READ &&
+            (*truncated || !reader->format->is_empty(record, reader->header.count))) {
+            reader->rows++;
+            return ROW_READ;
+        }
+    }
+    reader->finished = true;
+    return result;
+}
+
+static bool parse(row_reader *reader, const row_record *record, bool truncated, hv_dict *dict,
+                  row_fault *fault) {
+    if (!check_text(record, fault))
+        return false;
+    if (truncated)
+        return fault_too_long(reader, record, "row", fault);
+    if (reader->format->parse != NULL)
+        return reader->format->parse(record, &reader->scratch, dict, fault);
+    return row_table_parse(&reader->header, reader->format, record, &reader->scratch, dict, fault);
+}
+
+/* Does this malformed row, or do all so far, show that this is not the format? */
+static bool is_other_format(const row_reader *reader, row_fault *fault) {
+    if (reader->rows == 1 && reader->format == &row_ndjson && fault->column > 0) {
+        row_fault_hint(fault,
+                       "NDJSON has a whole JSON object on each line; \"jq -c . FILE\" makes it of "
+                       "other JSON, \"jq -c '.[]' FILE\" of an array.");
+        return true;
+    }
+    if (reader->refused == reader->tried && reader->tried == ROW_TRIAL) {
+        row_fault_hint(fault,
+                       "The %d rows before it are malformed too: this does not look like %s.",
+                       ROW_TRIAL - 1, reader->format->name);
+        return true;
+    }
+    return false;
+}
+
+row_result row_reader_next(row_reader *reader, row **next, row_fault *fault) {
+    row_record record;
+    bool truncated;
+    row_result result = next_row(reader, &record, &truncated, fault);
+    if (result != ROW_READ)
+        return result;
+    row *made = row_new(&record);
+    hv_dict *dict = hv_dict_new();
+    if (made == NULL || dict == NULL) {
+        row_free(made);
+        hv_dict_free(dict);
+        reader->finished = true;
+        return input_failed(fault, "out of memory");
+    }
+    reader->tried++;
+    made->number = reader->rows;
+    made->truncated = truncated;
+    made->bytes = reader->bytes;
+    reader->bytes = 0;
+    if (parse(reader, &record, truncated, dict, made->fault)) {
+        free(made->fault);
+        made->fault = NULL;
+        made->dict = dict;
+        *next = made;
+        return ROW_READ;
+    }
+    hv_dict_free(dict);
+    reader->refused++;
+    if (is_other_format(reader, made->fault)) {
+        *fault = *made->fault;
+        row_free(made);
+        reader->finished = true;
+        return ROW_FAILED;
+    }
+    *next = made;
+    return ROW_READ;
+}
+
+row_result row_reader_skip(row_reader *reader, int64_t count, int64_t *skipped, row_fault *fault) {
+    row_record record;
+    bool truncated;
+    row_result result = ROW_READ;
+    *skipped = 0;
+    while (*skipped < count && result == ROW_READ) {
+        result = next_row(reader, &record, &truncated, fault);
+        if (result == ROW_READ)
+            ++*skipped;
+    }
+    return result;
+}
