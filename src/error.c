@@ -22,10 +22,12 @@ struct hv_error {
     char *server;
 };
 
+static char out_of_memory_text[] = "out of memory";
+
 static hv_error out_of_memory = {
     .status = HV_NO_MEMORY,
     .shard = -1,
-    .message = "out of memory",
+    .message = out_of_memory_text,
 };
 
 const char *hv_status_name(hv_status status) {

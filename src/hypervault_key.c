@@ -12,19 +12,23 @@
 
 /* A moment as people read it. */
 typedef struct moment_text {
-    char text[48];
+    char text[64];
 } moment_text;
 
 static moment_text show_moment(int64_t ms) {
-    moment_text shown;
-    int64_t thousandths = ms % 1000 < 0 ? ms % 1000 + 1000 : ms % 1000;
-    time_t seconds = (time_t) ((ms - thousandths) / 1000);
+    time_t seconds = (time_t) (ms / 1000);
+    int thousandths = (int) (ms % 1000);
+    if (thousandths < 0) {
+        thousandths += 1000;
+        seconds--;
+    }
+    /* No int64_t of milliseconds is too large for either function: years have up to 9 digits. */
     struct tm utc;
     char date[32];
-    if (gmtime_r(&seconds, &utc) == NULL || strftime(date, sizeof date, "%FT%T", &utc) == 0)
-        snprintf(shown.text, sizeof shown.text, "%" PRId64 " ms", ms);
-    else
-        snprintf(shown.text, sizeof shown.text, "%s.%03dZ", date, (int) thousandths);
+    moment_text shown;
+    gmtime_r(&seconds, &utc);
+    strftime(date, sizeof date, "%FT%T", &utc);
+    snprintf(shown.text, sizeof shown.text, "%s.%03dZ", date, thousandths);
     return shown;
 }
 
