@@ -12,7 +12,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdnoreturn.h>
 
 #include "hypervault.h"
 
@@ -51,8 +50,12 @@ typedef struct command {
     int (*run)(arguments *args);
 } command;
 
-/* All commands, in the order in which `hv help` shows them; NULL past the last. */
-const command *command_at(size_t index);
+/* All commands, in the order in which `hv help` shows them; NULL past the last. `group` (may be
+ * NULL) receives the heading that it stands under. */
+const command *command_at(size_t index, const char **group);
+
+/* The command of this name, or NULL. */
+const command *command_find(const char *name);
 
 /* Options that every command takes, before and after its name. */
 extern const command_option global_options[];
@@ -103,7 +106,7 @@ void arguments_expect(arguments *args, int least, int most);
 
 /* Say what is wrong with what was typed, in PostgreSQL's style, with the command's synopsis, and
  * exit with EXIT_USAGE. `hint` may be NULL. */
-noreturn void usage_error(const arguments *args, const char *hint, const char *format, ...)
+_Noreturn void usage_error(const arguments *args, const char *hint, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
 /* Numbers from text: all of it, decimal, within the range. `what` names the argument. */
@@ -143,6 +146,9 @@ void print_json(struct json_t *value);
  * return, hv.c says why and exits with EXIT_FAILED. */
 bool output_ok(void);
 
+/* Flush stdout and say so if anything written to it was lost. Returns `code`, or EXIT_FAILED. */
+int output_end(int code);
+
 /*
  * Catch SIGINT and SIGTERM from now on: the first one only makes interrupted() true, so that the
  * command can finish what it is at and say how far it got; the second one kills. After run() has
@@ -151,5 +157,6 @@ bool output_ok(void);
  */
 void interrupt_catch(void);
 bool interrupted(void);
+int interrupt_signal(void); /* the signal, or 0 */
 
 #endif

@@ -16,6 +16,6 @@ char *copy_text(const char *text);
 char *format_text(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* Say so and exit with EXIT_FAILED. */
-void out_of_memory(void) __attribute__((noreturn));
+_Noreturn void out_of_memory(void);
 
 #endif

@@ -23,6 +23,9 @@ void ui_init(void);
 /* No colours from now on, whatever the terminal (--no-color). */
 void ui_no_color(void);
 
+/* From now on errors are JSON, and remarks and progress are left out (--json). */
+void ui_json(void);
+
 bool ui_is_terminal(FILE *stream);
 
 /* True if the locale's encoding is UTF-8: then "█" and "≈" can be shown. */
@@ -45,8 +48,15 @@ typedef enum ui_style {
 const char *ui_on(FILE *stream, ui_style style);
 const char *ui_off(FILE *stream);
 
-/* Print text of any origin: control characters become \n, \t, \x1b, …, bad UTF-8 \xNN. */
-void ui_text(FILE *stream, const char *text, size_t len);
+/*
+ * Print text of any origin: control characters and what reverses the writing direction become \n,
+ * \t, \x1b, \u202e, and bytes that are not UTF-8 \xff. Returns the number of columns it takes.
+ */
+int ui_text(FILE *stream, const char *text, size_t len);
+
+/* Between these two, what you write to stderr does not mix with progress bars or other threads'. */
+void ui_stderr_lock(void);
+void ui_stderr_unlock(void);
 
 /* ---- Errors ---------------------------------------------------------------------------------- */
 
@@ -56,6 +66,9 @@ void ui_text(FILE *stream, const char *text, size_t len);
  * "sqlstate": …, "retriable": …, "outcome_unknown": …}}, members that are not known left out.
  */
 void ui_error(const hv_error *error);
+
+/* What stands in {"error": …}: a new reference. */
+struct json_t *ui_error_json(const hv_error *error);
 
 /* The same without an hv_error; `detail` and `hint` may be NULL. Style as in the library: short,
  * lower case, no full stop; the others are sentences. */

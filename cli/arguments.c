@@ -1,0 +1,266 @@
+/*
+ * arguments: read what was typed after a command's name.
+ *
+ * Not getopt_long(): options may stand anywhere, negative numbers are numbers, a mistyped option
+ * gets a hint, and the same table makes help and completion. Words that are no options are moved
+ * to the front of argv as they are met; `count` of them stand there.
+ */
+#include "command.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "help.h"
+#include "memory.h"
+#include "ui.h"
+
+global_values globals;
+
+enum { GLOBAL_CONFIG = 1, GLOBAL_JSON, GLOBAL_NO_COLOR, GLOBAL_HELP, GLOBAL_VERSION };
+
+const command_option global_options[] = {
+    {"config", 'c', "FILE", GLOBAL_CONFIG,
+     "the configuration file; default: $HYPERVAULT_CONFIG, ./hypervault.conf and so on"},
+    {"json", 0, NULL, GLOBAL_JSON, "print results and errors as JSON, one value a line"},
+    {"no-color", 0, NULL, GLOBAL_NO_COLOR, "no colours on the terminal"},
+    {"help", 'h', NULL, GLOBAL_HELP, "explain the command"},
+    {"version", 'V', NULL, GLOBAL_VERSION, "print the version"},
+    {NULL, 0, NULL, 0, NULL},
+};
+
+void arguments_init(arguments *args, const command *of, int argc, char **argv) {
+    *args = (arguments){.command = of, .argc = argc, .argv = argv, .items = argv};
+}
+
+/* ---- Errors ---------------------------------------------------------------------------------- */
+
+void usage_error(const arguments *args, const char *hint, const char *format, ...) {
+    char *message = NULL;
+    va_list values;
+    va_start(values, format);
+    if (vasprintf(&message, format, values) < 0)
+        out_of_memory();
+    va_end(values);
+    const command *of = args->command;
+    char *usage = NULL;
+    if (hint == NULL && of != NULL)
+        usage = format_text("Usage is `hv %s%s%.*s`; see `hv help %s`.", of->name,
+                            of->synopsis[0] != '\0' ? " " : "", (int) strcspn(of->synopsis, "\n"),
+                            of->synopsis, of->name);
+    else if (hint == NULL)
+        usage = copy_text("See `hv help`.");
+    ui_fail_status(HV_INVALID, NULL, hint != NULL ? hint : usage, "%s", message);
+    free(usage);
+    free(message);
+    exit(EXIT_USAGE);
+}
+
+void nearest_offer(nearest *search, const char *candidate) {
+    size_t word_len = strlen(search->word);
+    size_t len = strlen(candidate);
+    size_t longer = word_len > len ? word_len : len;
+    size_t allowed = longer / 3 > 1 ? longer / 3 : 1;
+    size_t row[64]; /* distances from the prefixes of `candidate` to the present prefix of `word` */
+    if (longer >= sizeof row / sizeof row[0])
+        return;
+    for (size_t j = 0; j <= len; j++)
+        row[j] = j;
+    for (size_t i = 1; i <= word_len; i++) {
+        size_t diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= len; j++) {
+            size_t replace = diagonal + (search->word[i - 1] != candidate[j - 1]);
+            diagonal = row[j];
+            size_t insert = (row[j] < row[j - 1] ? row[j] : row[j - 1]) + 1;
+            row[j] = replace < insert ? replace : insert;
+        }
+    }
+    if (row[len] <= allowed && (search->best == NULL || row[len] < search->distance)) {
+        search->best = candidate;
+        search->distance = row[len];
+    }
+}
+
+static void offer_options(nearest *search, const command_option *options) {
+    for (; options != NULL && options->name != NULL; options++)
+        nearest_offer(search, options->name);
+}
+
+_Noreturn static void unknown_option(const arguments *args, const char *name, size_t len) {
+    char *typed = format_text("%.*s", (int) len, name);
+    nearest search = {.word = typed};
+    offer_options(&search, args->command != NULL ? args->command->options : NULL);
+    offer_options(&search, global_options);
+    char *hint = search.best != NULL ? format_text("Did you mean --%s?", search.best) : NULL;
+    usage_error(args, hint, "unknown option --%s", typed);
+}
+
+/* ---- Options --------------------------------------------------------------------------------- */
+
+static const command_option *find_long(const command_option *options, const char *name,
+                                       size_t len) {
+    for (; options != NULL && options->name != NULL; options++)
+        if (strlen(options->name) == len && strncmp(options->name, name, len) == 0)
+            return options;
+    return NULL;
+}
+
+static const command_option *find_letter(const command_option *options, char letter) {
+    for (; options != NULL && options->name != NULL; options++)
+        if (options->letter == letter)
+            return options;
+    return NULL;
+}
+
+static void apply_global(const arguments *args, const command_option *option) {
+    switch (option->id) {
+    case GLOBAL_CONFIG:
+        globals.config = args->value;
+        break;
+    case GLOBAL_JSON:
+        globals.json = true;
+        ui_json();
+        break;
+    case GLOBAL_NO_COLOR:
+        ui_no_color();
+        break;
+    case GLOBAL_HELP:
+        exit(args->command != NULL ? help_command(args->command) : help_overview());
+    case GLOBAL_VERSION:
+        exit(help_version());
+    }
+}
+
+/* An option's argument: what follows in the same word, or else the next word. */
+static void take_value(arguments *args, const command_option *option, const char *rest) {
+    args->value = NULL;
+    if (option->argument == NULL) {
+        if (rest != NULL)
+            usage_error(args, NULL, "option --%s takes no argument", option->name);
+    } else if (rest != NULL) {
+        args->value = rest;
+    } else if (args->next < args->argc) {
+        args->value = args->argv[args->next++];
+    } else {
+        usage_error(args, NULL, "option --%s needs an argument: %s", option->name,
+                    option->argument);
+    }
+}
+
+static const command_option *read_long(arguments *args, const char *word, bool *is_global) {
+    const command_option *own = args->command != NULL ? args->command->options : NULL;
+    size_t len = strcspn(word, "=");
+    const command_option *option = find_long(own, word, len);
+    *is_global = option == NULL;
+    if (option == NULL)
+        option = find_long(global_options, word, len);
+    if (option == NULL)
+        unknown_option(args, word, len);
+    take_value(args, option, word[len] == '=' ? word + len + 1 : NULL);
+    return option;
+}
+
+static const command_option *read_letter(arguments *args, bool *is_global) {
+    const command_option *own = args->command != NULL ? args->command->options : NULL;
+    char letter = *args->cluster++;
+    const command_option *option = find_letter(own, letter);
+    *is_global = option == NULL;
+    if (option == NULL)
+        option = find_letter(global_options, letter);
+    if (option == NULL)
+        usage_error(args, NULL, "unknown option -%c", letter);
+    const char *rest = *args->cluster != '\0' ? args->cluster : NULL;
+    if (option->argument != NULL) {
+        take_value(args, option, rest);
+        args->cluster = NULL;
+    } else {
+        args->value = NULL;
+        args->cluster = rest;
+    }
+    return option;
+}
+
+static bool is_option(const char *word) {
+    bool number = word[0] == '-' && word[1] >= '0' && word[1] <= '9';
+    return word[0] == '-' && word[1] != '\0' && !number;
+}
+
+int arguments_next(arguments *args) {
+    while (args->cluster != NULL || args->next < args->argc) {
+        const command_option *option = NULL;
+        bool is_global = false;
+        if (args->cluster == NULL) {
+            char *word = args->argv[args->next];
+            if (args->ended || !is_option(word)) {
+                if (args->stop_at_word)
+                    break;
+                args->next++;
+                args->items[args->count++] = word;
+                continue;
+            }
+            args->next++;
+            if (strcmp(word, "--") == 0) {
+                args->ended = true;
+                continue;
+            }
+            if (word[1] == '-')
+                option = read_long(args, word + 2, &is_global);
+            else
+                args->cluster = word + 1;
+        }
+        if (option == NULL)
+            option = read_letter(args, &is_global);
+        if (!is_global)
+            return option->id;
+        apply_global(args, option);
+    }
+    if (!args->stop_at_word)
+        args->items[args->count] = NULL; /* argv[argc] is NULL: there is room */
+    return 0;
+}
+
+/* ---- Words ----------------------------------------------------------------------------------- */
+
+void arguments_expect(arguments *args, int least, int most) {
+    while (arguments_next(args) != 0)
+        ; /* there are none left but global ones */
+    if (args->count < least)
+        usage_error(args, NULL, "%s",
+                    args->count == 0 ? "arguments are missing" : "an argument is missing");
+    if (most >= 0 && args->count > most)
+        usage_error(args, NULL, "unexpected argument \"%s\"", args->items[most]);
+}
+
+int64_t argument_integer(const arguments *args, const char *what, const char *text, int64_t least,
+                         int64_t most) {
+    char *end = NULL;
+    errno = 0;
+    long long value = strtoll(text, &end, 10);
+    /* strtoll() would take white space and a plus sign before the number */
+    bool decimal = text[0] == '-' || (text[0] >= '0' && text[0] <= '9');
+    bool is_number = decimal && end != text && *end == '\0';
+    if (!is_number || errno == ERANGE || value < least || value > most) {
+        char *hint =
+            format_text("It is a whole number from %" PRId64 " to %" PRId64 ".", least, most);
+        usage_error(args, hint, is_number ? "%s is out of range: %s" : "%s is not a number: \"%s\"",
+                    what, text);
+    }
+    return value;
+}
+
+int argument_shard(const arguments *args, const char *text) {
+    return (int) argument_integer(args, "SHARD", text, 0, HV_SHARDS - 1);
+}
+
+int argument_kind(const arguments *args, const char *text) {
+    return (int) argument_integer(args, "KIND", text, INT16_MIN, INT16_MAX);
+}
+
+int64_t argument_key(const arguments *args, const char *text) {
+    return argument_integer(args, "KEY", text, 1, INT64_MAX);
+}

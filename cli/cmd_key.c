@@ -1,0 +1,229 @@
+/*
+ * hv key: take keys apart, and make the keys and bounds of a moment.
+ *
+ * It talks to no server and needs no configuration. If there is one, it says which epoch keys count
+ * from and which server holds a shard; one that cannot be read is an error, because guessing the
+ * epoch would give wrong answers.
+ */
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "command.h"
+#include "commands.h"
+#include "memory.h"
+#include "moment.h"
+#include "ui.h"
+
+enum { OPTION_AT = 1, OPTION_SHARD, OPTION_ADDED_ID, OPTION_EPOCH };
+
+static const command_option options[] = {
+    {"at", 0, "TIME", OPTION_AT,
+     "make a key instead: 2014-11-15T14:11:06.450Z, now, @MILLISECONDS"},
+    {"shard", 0, "N", OPTION_SHARD, "with --at: the key of this shard"},
+    {"added-id", 0, "N", OPTION_ADDED_ID, "with --at: its last part, 0 to 1023; default: 0"},
+    {"epoch", 0, "MS", OPTION_EPOCH, "count from this epoch, not from the configuration's"},
+    {NULL, 0, NULL, 0, NULL},
+};
+
+/* What was asked for; -1 is "not given". */
+typedef struct request {
+    const char *at;
+    int shard;
+    int added_id;
+    int64_t epoch;
+} request;
+
+/* What the configuration knows, if there is one. */
+typedef struct knowledge {
+    int64_t epoch;
+    hv_store *store; /* NULL without a configuration */
+} knowledge;
+
+static request read_request(arguments *args) {
+    request asked = {.shard = -1, .added_id = -1, .epoch = -1};
+    int id;
+    while ((id = arguments_next(args)) != 0) {
+        switch (id) {
+        case OPTION_AT:
+            asked.at = args->value;
+            break;
+        case OPTION_SHARD:
+            asked.shard = argument_shard(args, args->value);
+            break;
+        case OPTION_ADDED_ID:
+            asked.added_id =
+                (int) argument_integer(args, "--added-id", args->value, 0, HV_ADDED_IDS - 1);
+            break;
+        case OPTION_EPOCH:
+            asked.epoch = argument_integer(args, "--epoch", args->value, 0, INT64_MAX);
+            break;
+        }
+    }
+    if (asked.at != NULL && args->count > 0)
+        usage_error(args, NULL, "--at and a key exclude each other");
+    if (asked.at == NULL && (asked.shard >= 0 || asked.added_id >= 0))
+        usage_error(args, NULL, "--shard and --added-id need --at");
+    if (asked.at == NULL && args->count == 0)
+        usage_error(args, NULL, "no key was given");
+    if (asked.added_id >= 0 && asked.shard < 0)
+        usage_error(args, NULL, "--added-id needs --shard");
+    return asked;
+}
+
+static int learn(const request *asked, knowledge *known) {
+    hv_error *error = NULL;
+    char *found = NULL;
+    int code = EXIT_DONE;
+    known->epoch = HV_DEFAULT_EPOCH;
+    known->store = NULL;
+    hv_options *loaded = hv_options_new();
+    if (loaded == NULL)
+        out_of_memory();
+    hv_status status = hv_options_load(loaded, globals.config, &found, &error);
+    if (status == HV_OK)
+        status = hv_options_set(loaded, "check_servers", "off", &error);
+    if (status == HV_OK)
+        status = hv_open(loaded, &known->store, &error);
+    if (status == HV_OK) {
+        known->epoch = hv_epoch(known->store);
+    } else if (found != NULL) {
+        ui_error(error);
+        code = exit_code(status);
+    }
+    if (asked->epoch >= 0)
+        known->epoch = asked->epoch;
+    hv_error_free(error);
+    hv_options_free(loaded);
+    free(found);
+    return code;
+}
+
+/* The name of the server that holds a shard, or NULL. */
+static const char *server_of(const knowledge *known, int shard) {
+    if (known->store == NULL)
+        return NULL;
+    return hv_server_name(known->store, hv_shard_server(known->store, shard));
+}
+
+/* ---- Taking apart ---------------------------------------------------------------------------- */
+
+static const ui_column key_columns[] = {
+    {"key", true},      {"created", false}, {"shard", true},
+    {"added_id", true}, {"schema", false},  {"server", false},
+};
+
+/* Add a key to the table, or print it as JSON. */
+static void show_key(const knowledge *known, int64_t key, ui_table *table) {
+    int64_t created = 0;
+    int shard = 0, added_id = 0;
+    char time[UI_NUMBER_SIZE];
+    hv_key_unpack(key, known->epoch, &created, &shard, &added_id, NULL); /* it is positive */
+    ui_time(time, created);
+    const char *server = server_of(known, shard);
+    if (globals.json) {
+        print_json(json_pack("{s:I, s:s, s:i, s:i, s:s*}", "id", (json_int_t) key, "created", time,
+                             "shard_id", shard, "added_id", added_id, "server", server));
+        return;
+    }
+    ui_cell(table, UI_NAME, "%" PRId64, key);
+    ui_cell(table, UI_PLAIN, "%s", time);
+    ui_cell(table, UI_PLAIN, "%d", shard);
+    ui_cell(table, UI_PLAIN, "%d", added_id);
+    ui_cell(table, UI_PLAIN, "shard%04d", shard);
+    if (known->store != NULL)
+        ui_cell(table, UI_PLAIN, "%s", server != NULL ? server : "-");
+}
+
+static void show_keys(const arguments *args, const knowledge *known) {
+    int columns = known->store != NULL ? 6 : 5;
+    ui_table *table = ui_table_new(key_columns, columns);
+    for (int i = 0; i < args->count && output_ok(); i++)
+        show_key(known, argument_key(args, args->items[i]), table);
+    if (!globals.json)
+        ui_table_print(table);
+    ui_table_free(table);
+}
+
+/* ---- Making ---------------------------------------------------------------------------------- */
+
+static int make_key(const arguments *args, const request *asked, const knowledge *known) {
+    hv_error *error = NULL;
+    int64_t created, bound = 0, key = 0;
+    if (!moment_parse(asked->at, &created))
+        usage_error(args,
+                    "Write it like 2014-11-15T14:11:06.450Z, 2014-11-15, now or @1416060666450.",
+                    "not a moment: \"%s\"", asked->at);
+    int added_id = asked->added_id >= 0 ? asked->added_id : 0;
+    hv_status status = hv_key_bound(created, known->epoch, &bound, &error);
+    if (status == HV_OK && asked->shard >= 0)
+        status = hv_key_pack(created, asked->shard, added_id, known->epoch, &key, &error);
+    if (status != HV_OK) {
+        ui_error(error);
+        hv_error_free(error);
+        return exit_code(status);
+    }
+    char time[UI_NUMBER_SIZE];
+    ui_time(time, created);
+    const char *server = asked->shard >= 0 ? server_of(known, asked->shard) : NULL;
+    if (globals.json) {
+        json_t *made = json_pack("{s:s, s:I}", "created", time, "bound", (json_int_t) bound);
+        if (asked->shard >= 0)
+            json_object_update_new(made, json_pack("{s:I, s:i, s:i, s:s*}", "id", (json_int_t) key,
+                                                   "shard_id", asked->shard, "added_id", added_id,
+                                                   "server", server));
+        print_json(made);
+        return EXIT_DONE;
+    }
+    printf("created  %s\n", time);
+    printf("bound    %s%" PRId64 "%s   WHERE id >= %" PRId64 "\n", ui_on(stdout, UI_NAME), bound,
+           ui_off(stdout), bound);
+    if (asked->shard >= 0) {
+        printf("key      %s%" PRId64 "%s   shard %d, added_id %d", ui_on(stdout, UI_NAME), key,
+               ui_off(stdout), asked->shard, added_id);
+        if (server != NULL) {
+            fputs(", server ", stdout);
+            ui_text(stdout, server, strlen(server));
+        }
+        putchar('\n');
+    }
+    return EXIT_DONE;
+}
+
+static int run(arguments *args) {
+    request asked = read_request(args);
+    for (int i = 0; i < args->count; i++)
+        argument_key(args, args->items[i]); /* all of them are checked before one is shown */
+    knowledge known;
+    int code = learn(&asked, &known);
+    if (code == EXIT_DONE && asked.at != NULL)
+        code = make_key(args, &asked, &known);
+    else if (code == EXIT_DONE)
+        show_keys(args, &known);
+    hv_close(known.store, 0, NULL);
+    return code;
+}
+
+const command command_key = {
+    .name = "key",
+    .synopsis = "KEY...\n--at TIME [--shard N [--added-id N]]",
+    .summary = "take keys apart, or make the keys of a moment",
+    .help =
+        "Shows when a key was made, and in which shard. With --at it goes the other way: the\n"
+        "bound for scanning by time, `WHERE id >= BOUND`, which is the same in all shards, and\n"
+        "with --shard the first key of that moment in a shard.\n"
+        "\n"
+        "A moment is a date or a date and time as in ISO 8601 (UTC, unless an offset follows),\n"
+        "`now`, or @ and the milliseconds since 1970; it is cut to milliseconds.\n"
+        "\n"
+        "No server is asked and no configuration needed. If there is one, its epoch is used,\n"
+        "and the server of each shard is shown.",
+    .options = options,
+    .examples = "hv key 307821103844175873\n"
+                "hv key --at 2014-11-15\n"
+                "hv key --at 2014-11-15T14:11:06.450Z --shard 12\n"
+                "hv key --at now --json",
+    .run = run,
+};

@@ -1,0 +1,150 @@
+/*
+ * hv put: store one entity and print its key.
+ */
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "command.h"
+#include "commands.h"
+#include "memory.h"
+#include "ui.h"
+
+enum { OPTION_NULL = 1, OPTION_STDIN };
+
+static const command_option options[] = {
+    {"null", 'n', "NAME", OPTION_NULL, "an attribute whose value is NULL; may be repeated"},
+    {"stdin", 0, NULL, OPTION_STDIN, "read attributes from standard input: one JSON object"},
+    {NULL, 0, NULL, 0, NULL},
+};
+
+/* Add an attribute that was typed; a wrong one is a usage error. */
+static void add(const arguments *args, hv_dict *dict, const char *name, size_t name_len,
+                const char *value) {
+    hv_error *error = NULL;
+    if (hv_dict_get(dict, name, name_len, &(const char *){NULL}, NULL))
+        usage_error(args, "Name each attribute once.", "attribute \"%.*s\" is given twice",
+                    (int) name_len, name);
+    hv_status status = hv_dict_set_bytes(dict, name, name_len, value, HV_STRLEN, &error);
+    if (status != HV_OK) {
+        ui_error(error);
+        exit(exit_code(status));
+    }
+}
+
+/* NAME=VALUE */
+static void add_word(const arguments *args, hv_dict *dict, const char *word) {
+    const char *equals = strchr(word, '=');
+    if (equals == NULL) {
+        char *hint =
+            format_text("Write %s=VALUE, %s= for an empty value, or --null %s.", word, word, word);
+        usage_error(args, hint, "attribute \"%s\" has no value", word);
+    }
+    add(args, dict, word, (size_t) (equals - word), equals + 1);
+}
+
+static json_t *read_object(void) {
+    json_error_t problem;
+    json_t *object = json_loadf(stdin, JSON_REJECT_DUPLICATES, &problem);
+    if (object == NULL) {
+        ui_fail_status(
+            HV_INVALID, problem.text, "Standard input is one JSON object, {\"name\": \"value\"}.",
+            "standard input is not JSON: line %d, column %d", problem.line, problem.column);
+        return NULL;
+    }
+    if (!json_is_object(object)) {
+        ui_fail_status(HV_INVALID, NULL,
+                       "Standard input is one JSON object, {\"name\": \"value\"}.",
+                       "the JSON on standard input is not an object");
+        json_decref(object);
+        return NULL;
+    }
+    return object;
+}
+
+static int add_stdin(const arguments *args, hv_dict *dict) {
+    json_t *object = read_object();
+    if (object == NULL)
+        return EXIT_USAGE;
+    const char *name;
+    json_t *value;
+    int code = EXIT_DONE;
+    json_object_foreach(object, name, value) {
+        if (!json_is_string(value) && !json_is_null(value)) {
+            ui_fail_status(HV_INVALID, "Attributes are text or NULL.", "Put the value into quotes.",
+                           "attribute \"%s\" is neither a string nor null", name);
+            code = EXIT_USAGE;
+            break;
+        }
+        add(args, dict, name, strlen(name), json_string_value(value));
+    }
+    json_decref(object);
+    return code;
+}
+
+static void print_key(int64_t key, int64_t epoch, int kind) {
+    if (!globals.json) {
+        printf("%" PRId64 "\n", key);
+        return;
+    }
+    int64_t created = 0;
+    int shard = 0;
+    char time[UI_NUMBER_SIZE];
+    hv_key_unpack(key, epoch, &created, &shard, NULL, NULL);
+    print_json(json_pack("{s:I, s:s, s:i, s:i}", "id", (json_int_t) key, "created",
+                         ui_time(time, created), "shard_id", shard, "kind", kind));
+}
+
+static int run(arguments *args) {
+    hv_dict *dict = hv_dict_new();
+    if (dict == NULL)
+        out_of_memory();
+    bool from_stdin = false;
+    int id;
+    while ((id = arguments_next(args)) != 0) {
+        if (id == OPTION_NULL)
+            add(args, dict, args->value, strlen(args->value), NULL);
+        else
+            from_stdin = true;
+    }
+    arguments_expect(args, 2, -1);
+    int shard = argument_shard(args, args->items[0]);
+    int kind = argument_kind(args, args->items[1]);
+    for (int i = 2; i < args->count; i++)
+        add_word(args, dict, args->items[i]);
+
+    hv_store *store = NULL;
+    int code = from_stdin ? add_stdin(args, dict) : EXIT_DONE;
+    if (code == EXIT_DONE)
+        code = open_store(&store);
+    if (code == EXIT_DONE) {
+        hv_error *error = NULL;
+        int64_t key = 0;
+        hv_status status = hv_put(store, shard, kind, dict, &key, &error);
+        if (status == HV_OK)
+            print_key(key, hv_epoch(store), kind);
+        else
+            ui_error(error);
+        code = exit_code(status);
+        hv_error_free(error);
+    }
+    hv_close(store, 0, NULL);
+    hv_dict_free(dict);
+    return code;
+}
+
+const command command_put = {
+    .name = "put",
+    .synopsis = "SHARD KIND [NAME=VALUE]... [--null NAME]... [--stdin]",
+    .summary = "store an entity and print its key",
+    .help =
+        "SHARD is 0 to 8191, KIND a number from -32768 to 32767. NAME= is an empty value. Once\n"
+        "the key is printed, the entity is committed.",
+    .options = options,
+    .examples = "hv put 12 1 beep=boop\n"
+                "hv put 12 1 name=Ada comment= --null email\n"
+                "echo '{\"beep\": \"boop\"}' | hv put 12 1 --stdin",
+    .run = run,
+};

@@ -1,0 +1,311 @@
+/*
+ * hv status: what the servers look like, asked all at the same time.
+ *
+ * Each server's report or error is kept until all have answered; a server that cannot be reached
+ * costs at most pool_block_timeout and hides nothing of the others.
+ */
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "command.h"
+#include "commands.h"
+#include "memory.h"
+#include "servers.h"
+#include "ui.h"
+
+enum { OPTION_SHARDS = 1 };
+
+static const command_option options[] = {
+    {"shards", 's', NULL, OPTION_SHARDS, "list every shard"},
+    {NULL, 0, NULL, 0, NULL},
+};
+
+/* One server's answer, and what its shards add up to. */
+typedef struct server_status {
+    hv_status status;
+    hv_error *error;
+    hv_report *report; /* NULL unless status is HV_OK */
+    int configured;    /* shards that the configuration gives it */
+    int count[HV_SHARD_UNMAPPED + 1];
+    int64_t entities;
+    bool exact;
+    int64_t bytes;
+} server_status;
+
+static const char *const state_names[] = {
+    [HV_SHARD_READY] = "ready",
+    [HV_SHARD_MISSING] = "missing",
+    [HV_SHARD_INCOMPLETE] = "incomplete",
+    [HV_SHARD_UNMAPPED] = "unmapped",
+};
+
+typedef struct shard_line {
+    int shard;
+    hv_shard_state state;
+    int64_t entities;
+    bool exact;
+    int64_t bytes;
+} shard_line;
+
+static bool shard_at(const hv_report *report, size_t index, shard_line *line) {
+    return hv_report_shard(report, index, &line->shard, &line->state, &line->entities, &line->exact,
+                           &line->bytes);
+}
+
+static void look(hv_store *store, int server, void *item) {
+    server_status *seen = item;
+    seen->configured = count_shards(store, server);
+    seen->status = hv_inspect(store, server, &seen->report, &seen->error);
+    seen->exact = true;
+    shard_line line;
+    for (size_t i = 0; seen->report != NULL && shard_at(seen->report, i, &line); i++) {
+        seen->count[line.state]++;
+        seen->entities += line.entities > 0 ? line.entities : 0;
+        seen->exact = seen->exact && line.exact;
+        seen->bytes += line.bytes > 0 ? line.bytes : 0;
+    }
+}
+
+/* Nothing for anybody to do? */
+static bool in_order(const server_status *seen) {
+    return seen->status == HV_OK && seen->count[HV_SHARD_MISSING] == 0 &&
+           seen->count[HV_SHARD_INCOMPLETE] == 0;
+}
+
+/* ---- For people ------------------------------------------------------------------------------ */
+
+static const char *about(bool exact) {
+    return exact ? "" : ui_unicode() ? "≈" : "~";
+}
+
+static void add_row(ui_table *table, const char *name, const server_status *seen) {
+    char number[UI_NUMBER_SIZE];
+    ui_cell(table, UI_NAME, "%s", name);
+    if (seen->status != HV_OK) {
+        bool reached = seen->status != HV_UNAVAILABLE && seen->status != HV_TIMEOUT;
+        ui_cell(table, UI_BAD, "%s", reached ? "failed" : "unreachable");
+        for (int i = 0; i < 6; i++)
+            ui_cell(table, UI_DIM, "-");
+        return;
+    }
+    int ready = seen->count[HV_SHARD_READY];
+    const char *version = hv_report_postgres_version(seen->report);
+    ui_cell(table, in_order(seen) ? UI_GOOD : UI_WARN, "%s",
+            in_order(seen) ? "ready"
+            : ready == 0   ? "not initialised"
+                           : "incomplete");
+    ui_cell(table, UI_PLAIN, "%.*s", (int) strcspn(version, " "), version);
+    if (hv_report_layout(seen->report) > 0)
+        ui_cell(table, UI_PLAIN, "%d", hv_report_layout(seen->report));
+    else
+        ui_cell(table, UI_DIM, "-");
+    if (ready == seen->configured)
+        ui_cell(table, UI_PLAIN, "%s", ui_number(number, ready));
+    else
+        ui_cell(table, UI_WARN, "%d of %d", ready, seen->configured);
+    ui_cell(table, UI_PLAIN, "%s%s", about(seen->exact), ui_number(number, seen->entities));
+    ui_cell(table, UI_PLAIN, "%s", ui_bytes(number, seen->bytes));
+    ui_cell(table, UI_PLAIN, "%d of %d", hv_report_connections(seen->report),
+            hv_report_max_connections(seen->report));
+}
+
+static void print_servers(const hv_store *store, const server_status *all) {
+    static const ui_column columns[] = {
+        {"server", false}, {"state", false},   {"postgres", false}, {"layout", true},
+        {"shards", true},  {"entities", true}, {"size", true},      {"connections", true},
+    };
+    ui_table *table = ui_table_new(columns, 8);
+    for (int i = 0; i < hv_server_count(store); i++)
+        add_row(table, hv_server_name(store, i), &all[i]);
+    ui_table_print(table);
+    ui_table_free(table);
+}
+
+/* Shards of one state as ranges, "12, 14-16", both ends included; cut when there are many. */
+static char *list_shards(const hv_report *report, hv_shard_state state) {
+    char *text = NULL;
+    size_t size = 0;
+    FILE *stream = open_memstream(&text, &size);
+    if (stream == NULL)
+        out_of_memory();
+    int ranges = 0, first = -2, last = -2;
+    shard_line line;
+    for (size_t i = 0; ranges <= 8; i++) {
+        bool more = shard_at(report, i, &line);
+        if (more && line.state != state)
+            continue;
+        if (more && line.shard == last + 1) {
+            last++;
+            continue;
+        }
+        if (first >= 0) {
+            ranges++;
+            fprintf(stream, ranges == 9 ? ", ..." : ranges > 1 ? ", %d" : "%d", first);
+            if (last > first && ranges < 9)
+                fprintf(stream, "-%d", last);
+        }
+        if (!more)
+            break;
+        first = last = line.shard;
+    }
+    fclose(stream);
+    return text;
+}
+
+/* What is wrong with a server's shards, and what to do. */
+static void print_remark(const char *name, const server_status *seen, hv_shard_state state,
+                         const char *what_to_do) {
+    int count = seen->count[state];
+    if (count == 0)
+        return;
+    char *shards = list_shards(seen->report, state);
+    printf("%s%s:%s ", ui_on(stdout, UI_WARN), name, ui_off(stdout));
+    printf("%d shard%s %s (%s): %s\n", count, count == 1 ? "" : "s", state_names[state], shards,
+           what_to_do);
+    free(shards);
+}
+
+static void print_remarks(const hv_store *store, const server_status *all) {
+    for (int i = 0; i < hv_server_count(store); i++) {
+        const char *name = hv_server_name(store, i);
+        if (all[i].status != HV_OK)
+            continue;
+        print_remark(name, &all[i], HV_SHARD_MISSING, "`hv init` makes them");
+        print_remark(name, &all[i], HV_SHARD_INCOMPLETE,
+                     "`hv init` adds what is missing, or says what is in the way");
+        print_remark(name, &all[i], HV_SHARD_UNMAPPED,
+                     "on this server, but the configuration does not give it to it");
+    }
+}
+
+static void print_shards(const hv_store *store, const server_status *all) {
+    static const ui_column columns[] = {
+        {"shard", true}, {"server", false}, {"state", false}, {"entities", true}, {"size", true},
+    };
+    char number[UI_NUMBER_SIZE];
+    ui_table *table = ui_table_new(columns, 5);
+    for (int i = 0; i < hv_server_count(store); i++) {
+        shard_line line;
+        for (size_t j = 0; all[i].report != NULL && shard_at(all[i].report, j, &line); j++) {
+            bool counted = line.state == HV_SHARD_READY || line.state == HV_SHARD_UNMAPPED;
+            ui_cell(table, UI_PLAIN, "%d", line.shard);
+            ui_cell(table, UI_NAME, "%s", hv_server_name(store, i));
+            ui_cell(table, line.state == HV_SHARD_READY ? UI_GOOD : UI_WARN, "%s",
+                    state_names[line.state]);
+            if (counted) {
+                ui_cell(table, UI_PLAIN, "%s%s", about(line.exact),
+                        ui_number(number, line.entities));
+                ui_cell(table, UI_PLAIN, "%s", ui_bytes(number, line.bytes));
+            } else {
+                ui_cell(table, UI_DIM, "-");
+                ui_cell(table, UI_DIM, "-");
+            }
+        }
+    }
+    putchar('\n');
+    ui_table_print(table);
+    ui_table_free(table);
+}
+
+/* ---- For programs ---------------------------------------------------------------------------- */
+
+static json_t *shards_as_json(const hv_report *report) {
+    json_t *list = json_array();
+    shard_line line;
+    for (size_t i = 0; shard_at(report, i, &line); i++)
+        json_array_append_new(list, json_pack("{s:i, s:s, s:I, s:b, s:I}", "shard_id", line.shard,
+                                              "state", state_names[line.state], "entities",
+                                              (json_int_t) line.entities, "exact", line.exact,
+                                              "bytes", (json_int_t) line.bytes));
+    return list;
+}
+
+static json_t *server_as_json(const char *name, const server_status *seen) {
+    if (seen->status != HV_OK)
+        return json_pack("{s:s, s:b, s:b, s:i, s:o}", "name", name, "reachable",
+                         seen->status != HV_UNAVAILABLE && seen->status != HV_TIMEOUT, "ready", 0,
+                         "shards_configured", seen->configured, "error",
+                         ui_error_json(seen->error));
+    const hv_report *report = seen->report;
+    return json_pack("{s:s, s:b, s:b, s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:I, s:b, s:I, s:i, "
+                     "s:i, s:o}",
+                     "name", name, "reachable", 1, "ready", in_order(seen), "postgres_version",
+                     hv_report_postgres_version(report), "database", hv_report_database(report),
+                     "layout", hv_report_layout(report), "shards_configured", seen->configured,
+                     "shards_ready", seen->count[HV_SHARD_READY], "shards_missing",
+                     seen->count[HV_SHARD_MISSING], "shards_incomplete",
+                     seen->count[HV_SHARD_INCOMPLETE], "shards_unmapped",
+                     seen->count[HV_SHARD_UNMAPPED], "entities", (json_int_t) seen->entities,
+                     "exact", seen->exact, "bytes", (json_int_t) seen->bytes, "connections",
+                     hv_report_connections(report), "max_connections",
+                     hv_report_max_connections(report), "shards", shards_as_json(report));
+}
+
+static void print_all_json(const hv_store *store, const server_status *all) {
+    json_t *list = json_array();
+    for (int i = 0; i < hv_server_count(store); i++)
+        json_array_append_new(list, server_as_json(hv_server_name(store, i), &all[i]));
+    print_json(json_pack("{s:I, s:o}", "epoch", (json_int_t) hv_epoch(store), "servers", list));
+}
+
+/* ---- The command ----------------------------------------------------------------------------- */
+
+static int show_status(hv_store *store, bool each_shard) {
+    int count = hv_server_count(store);
+    server_status *all = new_memory((size_t) count * sizeof *all);
+    on_all_servers(store, look, all, sizeof *all);
+
+    int code = EXIT_DONE;
+    for (int i = 0; i < count; i++)
+        if (!in_order(&all[i]))
+            code = EXIT_FAILED;
+    if (globals.json) {
+        print_all_json(store, all);
+    } else {
+        print_servers(store, all);
+        if (each_shard)
+            print_shards(store, all);
+        print_remarks(store, all);
+        fflush(stdout); /* the errors come after the table */
+        for (int i = 0; i < count; i++)
+            if (all[i].status != HV_OK)
+                ui_error(all[i].error);
+    }
+    for (int i = 0; i < count; i++) {
+        hv_error_free(all[i].error);
+        hv_report_free(all[i].report);
+    }
+    free(all);
+    return code;
+}
+
+static int run(arguments *args) {
+    bool each_shard = false;
+    while (arguments_next(args) != 0)
+        each_shard = true;
+    arguments_expect(args, 0, 0);
+    hv_store *store = NULL;
+    int code = open_store(&store);
+    if (code == EXIT_DONE)
+        code = show_status(store, each_shard);
+    hv_close(store, 0, NULL);
+    return code;
+}
+
+const command command_status = {
+    .name = "status",
+    .synopsis = "[--shards]",
+    .summary = "show the servers and their shards",
+    .help =
+        "Asks all servers at the same time. Entities of large tables are estimated (≈). The exit\n"
+        "code is 1 if a server cannot be reached or one of its shards is missing or incomplete.\n"
+        "With --json everything is printed, each shard included.",
+    .options = options,
+    .examples = "hv status\n"
+                "hv status --shards\n"
+                "hv status --json | jq '.servers[] | select(.ready | not) | .name'",
+    .run = run,
+};

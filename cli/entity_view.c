@@ -1,0 +1,91 @@
+/*
+ * entity_view: an entity as people and as programs read it.
+ *
+ * Attributes are shown in the order of their names, because that is where one looks for them.
+ */
+#include "entity_view.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "command.h"
+#include "memory.h"
+#include "ui.h"
+
+typedef struct attribute {
+    const char *name; /* in the dict; ends with a NUL byte */
+    size_t name_len;
+    const char *value; /* NULL is NULL */
+    size_t value_len;
+} attribute;
+
+static int by_name(const void *left, const void *right) {
+    return strcmp(((const attribute *) left)->name, ((const attribute *) right)->name);
+}
+
+/* The dict's attributes in order: free() the array. */
+static attribute *sorted(const hv_dict *dict) {
+    size_t count = hv_dict_count(dict);
+    attribute *list = new_memory(count * sizeof *list);
+    for (size_t i = 0; i < count; i++)
+        hv_dict_at(dict, i, &list[i].name, &list[i].name_len, &list[i].value, &list[i].value_len);
+    qsort(list, count, sizeof *list, by_name);
+    return list;
+}
+
+void entity_print_json(const hv_entity *entity, int64_t epoch) {
+    const hv_dict *dict = hv_entity_dict(entity);
+    attribute *list = sorted(dict);
+    json_t *body = json_object();
+    for (size_t i = 0; i < hv_dict_count(dict); i++) {
+        json_t *value =
+            list[i].value != NULL ? json_stringn(list[i].value, list[i].value_len) : json_null();
+        json_object_set_new(body, list[i].name, value);
+    }
+    free(list);
+    int64_t created = 0;
+    int shard = 0;
+    char time[UI_NUMBER_SIZE];
+    hv_key_unpack(hv_entity_key(entity), epoch, &created, &shard, NULL, NULL);
+    print_json(json_pack("{s:I, s:s, s:i, s:i, s:o}", "id", (json_int_t) hv_entity_key(entity),
+                         "created", ui_time(time, created), "shard_id", shard, "kind",
+                         hv_entity_kind(entity), "body", body));
+}
+
+static void print_attribute(const attribute *shown, int width) {
+    fputs("  ", stdout);
+    int columns = ui_text(stdout, shown->name, shown->name_len);
+    printf("%*s = ", columns < width ? width - columns : 0, "");
+    if (shown->value == NULL) {
+        printf("%sNULL%s\n", ui_on(stdout, UI_DIM), ui_off(stdout));
+        return;
+    }
+    putchar('"');
+    ui_text(stdout, shown->value, shown->value_len);
+    puts("\"");
+}
+
+void entity_print(const hv_entity *entity, int64_t epoch, const char *server) {
+    const hv_dict *dict = hv_entity_dict(entity);
+    attribute *list = sorted(dict);
+    int64_t created = 0;
+    int shard = 0;
+    char time[UI_NUMBER_SIZE];
+    hv_key_unpack(hv_entity_key(entity), epoch, &created, &shard, NULL, NULL);
+    printf("%s%" PRId64 "%s  kind %d  shard %d", ui_on(stdout, UI_NAME), hv_entity_key(entity),
+           ui_off(stdout), hv_entity_kind(entity), shard);
+    if (server != NULL) {
+        fputs(" on ", stdout);
+        ui_text(stdout, server, strlen(server));
+    }
+    printf("  created %s\n", ui_time(time, created));
+    size_t width = 0;
+    for (size_t i = 0; i < hv_dict_count(dict); i++)
+        width = list[i].name_len > width ? list[i].name_len : width;
+    for (size_t i = 0; i < hv_dict_count(dict); i++)
+        print_attribute(&list[i], width < 24 ? (int) width : 24);
+    free(list);
+}

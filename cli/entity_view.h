@@ -1,0 +1,15 @@
+/*
+ * entity_view: an entity as people and as programs read it.
+ */
+#ifndef ENTITY_VIEW_H
+#define ENTITY_VIEW_H
+
+#include "hypervault.h"
+
+/* {"id": …, "created": …, "shard_id": …, "kind": …, "body": {…}} on a line of stdout. */
+void entity_print_json(const hv_entity *entity, int64_t epoch);
+
+/* The same for people, several lines. `server` may be NULL. */
+void entity_print(const hv_entity *entity, int64_t epoch, const char *server);
+
+#endif

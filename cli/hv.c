@@ -1,0 +1,92 @@
+/*
+ * hv: the command's main(): find the command, run it, make sure of its output.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "command.h"
+#include "help.h"
+#include "memory.h"
+#include "ui.h"
+
+/*
+ * Make sure that descriptors 0 to 2 are open: otherwise a connection to a server could become
+ * descriptor 1, and results would be sent to it. The substitute is opened the wrong way round, so
+ * that using it is still an error.
+ */
+static void ensure_standard_streams(void) {
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        if (fcntl(fd, F_GETFD) == -1 && errno == EBADF) {
+            int opened = open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+            if (opened != fd)
+                _exit(EXIT_FAILED);
+        }
+    }
+}
+
+/* `hv dev`: is this the first word of commands of two words? */
+static bool is_group(const char *word) {
+    const command *of;
+    size_t len = strlen(word);
+    for (size_t i = 0; (of = command_at(i, NULL)) != NULL; i++)
+        if (strncmp(of->name, word, len) == 0 && of->name[len] == ' ')
+            return true;
+    return false;
+}
+
+_Noreturn static void unknown_command(const arguments *args, const char *name) {
+    nearest search = {.word = name};
+    const command *of;
+    for (size_t i = 0; (of = command_at(i, NULL)) != NULL; i++)
+        nearest_offer(&search, of->name);
+    nearest_offer(&search, "dev");
+    char *hint = search.best != NULL ? format_text("Did you mean `hv %s`?", search.best)
+                                     : copy_text("See `hv help` for the commands there are.");
+    usage_error(args, hint, "unknown command \"%s\"", name);
+}
+
+/* Read the command's name, one word or two, and run it. */
+static int dispatch(int argc, char **argv) {
+    arguments args;
+    arguments_init(&args, NULL, argc - 1, argv + 1);
+    args.stop_at_word = true;
+    arguments_next(&args);
+    if (args.next == args.argc) {
+        help_overview();
+        return EXIT_USAGE;
+    }
+    const char *name = args.argv[args.next++];
+    char *two_words = NULL;
+    if (is_group(name)) {
+        arguments_next(&args);
+        if (args.next == args.argc) {
+            help_group(name);
+            return EXIT_USAGE;
+        }
+        two_words = format_text("%s %s", name, args.argv[args.next++]);
+    }
+    const command *of = command_find(two_words != NULL ? two_words : name);
+    if (of == NULL)
+        unknown_command(&args, two_words != NULL ? two_words : name);
+    free(two_words);
+    arguments own;
+    arguments_init(&own, of, args.argc - args.next, args.argv + args.next);
+    return of->run(&own);
+}
+
+int main(int argc, char **argv) {
+    ensure_standard_streams();
+    signal(SIGPIPE, SIG_DFL); /* `hv get … | head -1` ends like any other command would */
+    ui_init();
+    int code = output_end(dispatch(argc, argv));
+    if (interrupted()) {
+        signal(interrupt_signal(), SIG_DFL);
+        raise(interrupt_signal());
+    }
+    return code;
+}

@@ -1,0 +1,186 @@
+/*
+ * ui_error: how errors and remarks look, as text and as JSON.
+ *
+ * As text:
+ *
+ *     hv: could not connect to server "one"
+ *         connection to server on socket "…" failed: No such file or directory
+ *         hint: start it with "hv dev up"
+ */
+#include "ui.h"
+
+#include <jansson.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "memory.h"
+#include "ui_internal.h"
+
+static bool as_json; /* set while the arguments are read, before any thread starts */
+
+void ui_json(void) {
+    as_json = true;
+}
+
+bool ui_can_draw(void) {
+    const char *term = getenv("TERM");
+    return !as_json && ui_is_terminal(stderr) && term != NULL && term[0] != '\0' &&
+           strcmp(term, "dumb") != 0;
+}
+
+/* What is known about a failure; texts may be NULL but for the message. */
+typedef struct failure {
+    hv_status status;
+    const char *message;
+    const char *detail;
+    const char *hint;
+    const hv_error *error; /* where the rest stands, or NULL */
+} failure;
+
+/* Print a text, its lines after the first indented. */
+static void print_lines(const char *text) {
+    size_t len = strlen(text);
+    while (len > 0 && text[len - 1] == '\n') /* libpq's messages end with one */
+        len--;
+    const char *end = text + len;
+    for (const char *line = text; line <= end;) {
+        const char *newline = memchr(line, '\n', (size_t) (end - line));
+        const char *line_end = newline != NULL ? newline : end;
+        if (line != text)
+            fputs("    ", stderr);
+        ui_text(stderr, line, (size_t) (line_end - line));
+        fputc('\n', stderr);
+        line = line_end + 1;
+    }
+}
+
+static void print_text(const failure *what) {
+    fprintf(stderr, "%shv:%s ", ui_on(stderr, UI_BAD), ui_off(stderr));
+    print_lines(what->message);
+    if (what->detail != NULL) {
+        fputs("    ", stderr);
+        print_lines(what->detail);
+    }
+    if (what->hint != NULL) {
+        fprintf(stderr, "    %shint:%s ", ui_on(stderr, UI_NAME), ui_off(stderr));
+        print_lines(what->hint);
+    }
+}
+
+/* Text for JSON: what is not UTF-8 is made so. */
+static json_t *json_text(const char *text) {
+    json_t *value = json_string(text);
+    if (value != NULL)
+        return value;
+    char *clean = NULL;
+    size_t size = 0;
+    FILE *stream = open_memstream(&clean, &size);
+    if (stream == NULL)
+        out_of_memory();
+    ui_text(stream, text, strlen(text));
+    fclose(stream);
+    value = json_string(clean);
+    free(clean);
+    return value;
+}
+
+static json_t *as_object(const failure *what) {
+    const hv_error *error = what->error;
+    json_t *object = json_object();
+    json_object_set_new(object, "status", json_text(hv_status_name(what->status)));
+    json_object_set_new(object, "message", json_text(what->message));
+    if (what->detail != NULL)
+        json_object_set_new(object, "detail", json_text(what->detail));
+    if (what->hint != NULL)
+        json_object_set_new(object, "hint", json_text(what->hint));
+    if (error == NULL)
+        return object;
+    if (hv_error_server(error) != NULL)
+        json_object_set_new(object, "server", json_text(hv_error_server(error)));
+    if (hv_error_shard(error) >= 0)
+        json_object_set_new(object, "shard", json_integer(hv_error_shard(error)));
+    if (hv_error_sqlstate(error) != NULL)
+        json_object_set_new(object, "sqlstate", json_text(hv_error_sqlstate(error)));
+    json_object_set_new(object, "retriable", json_boolean(hv_error_retriable(error)));
+    json_object_set_new(object, "outcome_unknown", json_boolean(hv_error_outcome_unknown(error)));
+    return object;
+}
+
+static void print_object(const failure *what) {
+    json_t *whole = json_pack("{s:o}", "error", as_object(what));
+    char *text = whole != NULL ? json_dumps(whole, 0) : NULL;
+    if (text == NULL)
+        out_of_memory();
+    fprintf(stderr, "%s\n", text);
+    free(text);
+    json_decref(whole);
+}
+
+static void say(const failure *what) {
+    ui_stderr_lock();
+    if (as_json)
+        print_object(what);
+    else
+        print_text(what);
+    ui_stderr_unlock();
+}
+
+static failure of_error(const hv_error *error) {
+    return (failure){
+        .status = hv_error_status(error),
+        .message = hv_error_message(error),
+        .detail = hv_error_detail(error),
+        .hint = hv_error_hint(error),
+        .error = error,
+    };
+}
+
+void ui_error(const hv_error *error) {
+    failure what = of_error(error);
+    say(&what);
+}
+
+json_t *ui_error_json(const hv_error *error) {
+    failure what = of_error(error);
+    return as_object(&what);
+}
+
+static void say_formatted(hv_status status, const char *detail, const char *hint,
+                          const char *format, va_list values) {
+    char *message = NULL;
+    if (vasprintf(&message, format, values) < 0)
+        out_of_memory();
+    say(&(failure){.status = status, .message = message, .detail = detail, .hint = hint});
+    free(message);
+}
+
+void ui_fail(const char *detail, const char *hint, const char *format, ...) {
+    va_list values;
+    va_start(values, format);
+    say_formatted(HV_REFUSED, detail, hint, format, values);
+    va_end(values);
+}
+
+void ui_fail_status(hv_status status, const char *detail, const char *hint, const char *format,
+                    ...) {
+    va_list values;
+    va_start(values, format);
+    say_formatted(status, detail, hint, format, values);
+    va_end(values);
+}
+
+void ui_note(const char *format, ...) {
+    if (as_json)
+        return;
+    char *text = NULL;
+    va_list values;
+    va_start(values, format);
+    if (vasprintf(&text, format, values) < 0)
+        out_of_memory();
+    va_end(values);
+    ui_stderr_lock();
+    print_lines(text);
+    ui_stderr_unlock();
+    free(text);
+}
