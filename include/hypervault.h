@@ -394,7 +394,7 @@ HV_API hv_status hv_acquire_server(hv_store *store, int server, struct pg_conn *
 HV_API hv_status hv_release(hv_store *store, struct pg_conn *conn, hv_error **error);
 
 /* The handle that the store's connector gave this lent connection; NULL with the default one. */
-HV_API void *hv_connection_handle(const hv_store *store, struct pg_conn *conn);
+HV_API void *hv_connection_handle(hv_store *store, struct pg_conn *conn);
 
 /* ---- Servers and shards ---------------------------------------------------------------------- */
 
@@ -428,7 +428,7 @@ typedef enum hv_stat {
 } hv_stat;
 
 /* One number of one server's pool; -1 if there is no such server or number. */
-HV_API int64_t hv_pool_stat(const hv_store *store, int server, hv_stat stat);
+HV_API int64_t hv_pool_stat(hv_store *store, int server, hv_stat stat);
 /* Its name, for example "opened"; NULL past the last. */
 HV_API const char *hv_stat_name(hv_stat stat);
 

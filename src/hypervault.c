@@ -1,0 +1,313 @@
+/*
+ * hypervault: the public functions on a store: check arguments, call down.
+ *
+ * An operation counts itself in `users` while it runs, so that hv_close() knows when nobody is in
+ * the store any more. The count is the last thing that an operation touches.
+ */
+#include "hypervault.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "clock.h"
+#include "create.h"
+#include "inspect.h"
+#include "layout.h"
+#include "store.h"
+
+/* How often hv_close() looks whether the last user has left. */
+#define CLOSE_POLL_NS 1000000
+
+struct hv_store {
+    hvi_router router;
+    int64_t epoch; /* immutable */
+    atomic_int users;
+    atomic_bool closed;
+    hvi_fork_member fork;
+};
+
+const char *hv_version(void) {
+    return HV_VERSION;
+}
+
+/* ---- fork ---- */
+
+static void fork_ignore(hvi_fork_member *member) {
+    (void) member;
+}
+
+/* The threads that were in the store are not in the child. */
+static void fork_child(hvi_fork_member *member) {
+    atomic_store(&hvi_list_entry(member, hv_store, fork)->users, 0);
+}
+
+/* ---- open and close ---- */
+
+/* The option check_servers: all share one deadline, so that several dead servers cost no more time
+ * than one. */
+static hv_status check_servers(hv_store *store, hv_error **error) {
+    hv_status status = HV_OK;
+    int64_t deadline = hvi_router_pool_deadline(&store->router);
+    for (int i = 0; status == HV_OK && i < store->router.server_count; i++)
+        status =
+            hvi_inspect_shards_ready(&store->router, &store->router.servers[i], deadline, error);
+    return status;
+}
+
+static void free_store(hv_store *store) {
+    hvi_fork_leave(&store->fork);
+    hvi_router_fini(&store->router);
+    free(store);
+}
+
+static hv_status open_store(const hv_options *options, hv_store **store, hv_error **error) {
+    hv_store *made = calloc(1, sizeof *made);
+    if (made == NULL)
+        return hvi_no_memory(error);
+    made->epoch = options->values[HVI_EPOCH];
+    hv_status status =
+        hvi_router_init(&made->router, options, hvi_layout_check, &made->epoch, error);
+    if (status != HV_OK) {
+        free(made);
+        return status;
+    }
+    made->fork.prepare = made->fork.parent = fork_ignore;
+    made->fork.child = fork_child;
+    hvi_fork_join(&made->fork);
+    if (options->values[HVI_CHECK_SERVERS] != 0)
+        status = check_servers(made, error);
+    if (status != HV_OK) {
+        free_store(made);
+        return status;
+    }
+    *store = made;
+    return HV_OK;
+}
+
+hv_status hv_open(const hv_options *options, hv_store **store, hv_error **error) {
+    if (options != NULL)
+        return open_store(options, store, error);
+    hv_options *found = hv_options_new();
+    if (found == NULL)
+        return hvi_no_memory(error);
+    hv_status status = hv_options_load(found, NULL, NULL, error);
+    if (status == HV_OK)
+        status = open_store(found, store, error);
+    hv_options_free(found);
+    return status;
+}
+
+/* How much of the store is still in use: operations under way and lent connections. */
+static int in_use(hv_store *store) {
+    int users = atomic_load(&store->users);
+    for (int i = 0; i < store->router.server_count; i++)
+        users += hvi_pool_users(&store->router.servers[i].pool);
+    return users;
+}
+
+hv_status hv_close(hv_store *store, int64_t timeout, hv_error **error) {
+    if (store == NULL)
+        return HV_OK;
+    int64_t deadline = hvi_deadline_after(timeout);
+    atomic_store(&store->closed, true);
+    for (int i = 0; i < store->router.server_count; i++)
+        hvi_pool_close(&store->router.servers[i].pool);
+    int users;
+    while ((users = in_use(store)) > 0) {
+        if (hvi_clock_us() >= deadline) {
+            hvi_fail(error, HV_BUSY, "the store is still in use");
+            hvi_error_detail(error, "%d connections or operations are out.", users);
+            hvi_error_hint(error, "Return every connection with hv_release(), then close again.");
+            return HV_BUSY;
+        }
+        nanosleep(&(struct timespec){.tv_nsec = CLOSE_POLL_NS}, NULL);
+    }
+    free_store(store);
+    return HV_OK;
+}
+
+/* Every operation on a store begins and ends with these. */
+static hv_status enter(hv_store *store, hv_error **error) {
+    atomic_fetch_add(&store->users, 1);
+    if (!atomic_load(&store->closed))
+        return HV_OK;
+    atomic_fetch_sub(&store->users, 1);
+    return hvi_fail(error, HV_CLOSED, "the store is closed");
+}
+
+static hv_status leave(hv_store *store, hv_status status) {
+    atomic_fetch_sub(&store->users, 1);
+    return status;
+}
+
+void hv_disconnect(hv_store *store) {
+    if (enter(store, NULL) != HV_OK)
+        return;
+    for (int i = 0; i < store->router.server_count; i++)
+        hvi_pool_disconnect(&store->router.servers[i].pool, false);
+    leave(store, HV_OK);
+}
+
+void hv_reinstantiate(hv_store *store) {
+    if (enter(store, NULL) != HV_OK)
+        return;
+    for (int i = 0; i < store->router.server_count; i++)
+        hvi_pool_disconnect(&store->router.servers[i].pool, true);
+    leave(store, HV_OK);
+}
+
+/* ---- entities ---- */
+
+hv_status hv_put(hv_store *store, int shard, int kind, const hv_dict *dict, int64_t *key,
+                 hv_error **error) {
+    hv_status status = enter(store, error);
+    if (status != HV_OK)
+        return status;
+    return leave(store, hvi_store_put(&store->router, shard, kind, dict, key, error));
+}
+
+hv_status hv_get(hv_store *store, int64_t key, hv_entity **entity, hv_error **error) {
+    hv_status status = enter(store, error);
+    if (status != HV_OK)
+        return status;
+    return leave(store, hvi_store_get(&store->router, key, entity, error));
+}
+
+/* ---- lending ---- */
+
+static hv_status lend(hv_store *store, hvi_server *server, PGconn **conn, hv_error **error) {
+    hvi_session *session = NULL;
+    hv_status status =
+        hvi_pool_acquire(&server->pool, hvi_router_pool_deadline(&store->router), &session, error);
+    if (status != HV_OK)
+        return status;
+    hvi_session_prepare_lending(session);
+    *conn = session->conn;
+    return HV_OK;
+}
+
+hv_status hv_acquire(hv_store *store, int shard, PGconn **conn, hv_error **error) {
+    hvi_server *server = NULL;
+    hv_status status = enter(store, error);
+    if (status != HV_OK)
+        return status;
+    status = hvi_router_find(&store->router, shard, &server, error);
+    if (status == HV_OK)
+        status = lend(store, server, conn, error);
+    if (status != HV_OK)
+        hvi_error_where(error, NULL, shard);
+    return leave(store, status);
+}
+
+hv_status hv_acquire_server(hv_store *store, int server, PGconn **conn, hv_error **error) {
+    hvi_server *found = NULL;
+    hv_status status = enter(store, error);
+    if (status != HV_OK)
+        return status;
+    status = hvi_router_server(&store->router, server, &found, error);
+    if (status == HV_OK)
+        status = lend(store, found, conn, error);
+    return leave(store, status);
+}
+
+/* The session of a lent connection and the server it is from, or NULL. */
+static hvi_session *find_lent(hvi_router *router, const PGconn *conn, hvi_server **server) {
+    for (int i = 0; i < router->server_count; i++) {
+        hvi_session *session = hvi_pool_find_lent(&router->servers[i].pool, conn);
+        if (session != NULL) {
+            *server = &router->servers[i];
+            return session;
+        }
+    }
+    return NULL;
+}
+
+hv_status hv_release(hv_store *store, PGconn *conn, hv_error **error) {
+    /* Not enter(): a closed store takes its connections back. */
+    atomic_fetch_add(&store->users, 1);
+    hvi_router *router = &store->router;
+    hvi_server *server = NULL;
+    hvi_session *session = find_lent(router, conn, &server);
+    if (session != NULL) {
+        hvi_pool_release(&server->pool, session);
+        return leave(store, HV_OK);
+    }
+    for (int i = 0; i < router->server_count; i++)
+        if (hvi_pool_forget_inherited(&router->servers[i].pool, conn))
+            return leave(store, HV_OK);
+    hvi_fail(error, HV_INVALID, "this connection is not lent by this store");
+    hvi_error_hint(error, "Return each connection once, to the store that lent it.");
+    return leave(store, HV_INVALID);
+}
+
+void *hv_connection_handle(hv_store *store, PGconn *conn) {
+    hvi_server *server = NULL;
+    hvi_session *session = find_lent(&store->router, conn, &server);
+    return session != NULL ? session->handle : NULL;
+}
+
+/* ---- servers and shards ---- */
+
+int64_t hv_epoch(const hv_store *store) {
+    return store->epoch;
+}
+
+int hv_server_count(const hv_store *store) {
+    return store->router.server_count;
+}
+
+const char *hv_server_name(const hv_store *store, int server) {
+    if (server < 0 || server >= store->router.server_count)
+        return NULL;
+    return store->router.servers[server].name;
+}
+
+int hv_shard_server(const hv_store *store, int shard) {
+    return hvi_shard_map_server(&store->router.options->map, shard);
+}
+
+int hv_next_shard(const hv_store *store, int server, int after) {
+    return hvi_shard_map_next(&store->router.options->map, server, after);
+}
+
+int64_t hv_pool_stat(hv_store *store, int server, hv_stat stat) {
+    if (server < 0 || server >= store->router.server_count)
+        return -1;
+    return hvi_pool_stat(&store->router.servers[server].pool, stat);
+}
+
+const char *hv_stat_name(hv_stat stat) {
+    static const char *const names[HVI_POOL_STATS] = {
+        [HV_STAT_OPEN] = "open",       [HV_STAT_IDLE] = "idle",         [HV_STAT_LENT] = "lent",
+        [HV_STAT_WAITING] = "waiting", [HV_STAT_OPENED] = "opened",     [HV_STAT_CLOSED] = "closed",
+        [HV_STAT_FAILED] = "failed",   [HV_STAT_LOANS] = "loans",       [HV_STAT_WAITS] = "waits",
+        [HV_STAT_WAIT_US] = "wait_us", [HV_STAT_TIMEOUTS] = "timeouts",
+    };
+    return (int) stat >= 0 && stat < HVI_POOL_STATS ? names[stat] : NULL;
+}
+
+/* ---- making and seeing shards ---- */
+
+hv_status hv_create_shards(hv_store *store, int server, hv_progress_fn progress, void *context,
+                           int *created, hv_error **error) {
+    hvi_server *found = NULL;
+    hv_status status = enter(store, error);
+    if (status != HV_OK)
+        return status;
+    status = hvi_router_server(&store->router, server, &found, error);
+    if (status == HV_OK)
+        status = hvi_create_shards(&store->router, found, progress, context, created, error);
+    return leave(store, status);
+}
+
+hv_status hv_inspect(hv_store *store, int server, hv_report **report, hv_error **error) {
+    hvi_server *found = NULL;
+    hv_status status = enter(store, error);
+    if (status != HV_OK)
+        return status;
+    status = hvi_router_server(&store->router, server, &found, error);
+    if (status == HV_OK)
+        status = hvi_inspect(&store->router, found, report, error);
+    return leave(store, status);
+}

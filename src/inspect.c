@@ -1,0 +1,250 @@
+/*
+ * inspect: look at a server: versions, connections, the state and size of its shards.
+ *
+ * Reads only, and never more than a small table whole: it must be safe to run at any time on a busy
+ * server.
+ */
+#include "inspect.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "buffer.h"
+#include "layout.h"
+
+/* Tables up to this size are counted; for larger ones the server's estimate must do. */
+#define COUNTED_BYTES (INT64_C(8) << 20)
+
+typedef struct hvi_report_shard {
+    int shard;
+    hv_shard_state state;
+    int64_t entities;
+    bool exact;
+    int64_t bytes;
+} hvi_report_shard;
+
+struct hv_report {
+    char *postgres_version; /* these two owned */
+    char *database;
+    int layout;
+    int connections;
+    int max_connections;
+    hvi_report_shard *shards; /* owned; ascending */
+    size_t shard_count;
+};
+
+void hv_report_free(hv_report *report) {
+    if (report == NULL)
+        return;
+    free(report->postgres_version);
+    free(report->database);
+    free(report->shards);
+    free(report);
+}
+
+const char *hv_report_postgres_version(const hv_report *report) {
+    return report->postgres_version;
+}
+
+const char *hv_report_database(const hv_report *report) {
+    return report->database;
+}
+
+int hv_report_layout(const hv_report *report) {
+    return report->layout;
+}
+
+int hv_report_connections(const hv_report *report) {
+    return report->connections;
+}
+
+int hv_report_max_connections(const hv_report *report) {
+    return report->max_connections;
+}
+
+size_t hv_report_shard_count(const hv_report *report) {
+    return report->shard_count;
+}
+
+bool hv_report_shard(const hv_report *report, size_t index, int *shard, hv_shard_state *state,
+                     int64_t *entities, bool *exact, int64_t *bytes) {
+    if (index >= report->shard_count)
+        return false;
+    const hvi_report_shard *at = &report->shards[index];
+    if (shard != NULL)
+        *shard = at->shard;
+    if (state != NULL)
+        *state = at->state;
+    if (entities != NULL)
+        *entities = at->entities;
+    if (exact != NULL)
+        *exact = at->exact;
+    if (bytes != NULL)
+        *bytes = at->bytes;
+    return true;
+}
+
+/* Version, database, connections. */
+static hv_status read_server(hvi_session *session, int64_t deadline, hv_report *report,
+                             hv_error **error) {
+    PGresult *result = NULL;
+    hv_status status = hvi_session_script(
+        session,
+        "SELECT current_setting('server_version'), current_database(),"
+        " (SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE backend_type = 'client backend'),"
+        " current_setting('max_connections')",
+        -1, false, deadline, &result, error);
+    if (status != HV_OK)
+        return status;
+    report->postgres_version = strdup(PQgetvalue(result, 0, 0));
+    report->database = strdup(PQgetvalue(result, 0, 1));
+    report->connections = atoi(PQgetvalue(result, 0, 2));
+    report->max_connections = atoi(PQgetvalue(result, 0, 3));
+    PQclear(result);
+    if (report->postgres_version == NULL || report->database == NULL)
+        return hvi_no_memory(error);
+    return HV_OK;
+}
+
+/* The report's line for a schema that was found. */
+static hvi_report_shard describe(const hvi_shard_row *row, bool is_mapped) {
+    hvi_report_shard shard = {
+        .shard = row->shard,
+        .state = HV_SHARD_INCOMPLETE,
+        .entities = row->tuples > 0 ? row->tuples : 0,
+        .bytes = row->bytes,
+    };
+    if (!is_mapped)
+        shard.state = HV_SHARD_UNMAPPED;
+    else if (hvi_shard_row_is_complete(row))
+        shard.state = HV_SHARD_READY;
+    return shard;
+}
+
+/* Put together what the configuration expects and what the server has: both are ascending. */
+static hv_status merge_shards(const hvi_shard_map *map, int number, const hvi_shard_row *rows,
+                              size_t row_count, hv_report *report, hv_error **error) {
+    size_t max = row_count + (size_t) hvi_shard_map_count(map, number);
+    report->shards = calloc(max + 1, sizeof *report->shards);
+    if (report->shards == NULL)
+        return hvi_no_memory(error);
+    int expected = hvi_shard_map_next(map, number, -1);
+    for (size_t i = 0; i < row_count || expected >= 0;) {
+        hvi_report_shard *to = &report->shards[report->shard_count++];
+        bool is_expected = expected >= 0 && (i == row_count || expected <= rows[i].shard);
+        if (is_expected && (i == row_count || expected < rows[i].shard))
+            *to = (hvi_report_shard){.shard = expected, .state = HV_SHARD_MISSING, .exact = true};
+        else
+            *to = describe(&rows[i++], is_expected);
+        if (is_expected)
+            expected = hvi_shard_map_next(map, number, expected);
+    }
+    return HV_OK;
+}
+
+/* Count the small tables, all in one statement. A table that vanishes meanwhile fails it: then the
+ * estimates stay. */
+static hv_status count_entities(hvi_session *session, int64_t deadline, const hvi_shard_row *rows,
+                                size_t row_count, hv_report *report, hv_error **error) {
+    hvi_buffer sql = HVI_BUFFER_EMPTY;
+    char schema[HVI_SCHEMA_NAME_LEN];
+    for (size_t i = 0; i < row_count; i++) {
+        if (!rows[i].has_table || rows[i].heap_bytes > COUNTED_BYTES)
+            continue;
+        hvi_schema_name(rows[i].shard, schema);
+        hvi_buffer_append_format(&sql, "%sSELECT %d, count(*) FROM %s.entities",
+                                 sql.len > 0 ? " UNION ALL " : "", rows[i].shard, schema);
+    }
+    hv_status status = HV_OK;
+    PGresult *result = NULL;
+    if (!hvi_buffer_ok(&sql))
+        status = hvi_no_memory(error);
+    else if (sql.len > 0)
+        status = hvi_session_script(session, sql.data, -1, false, deadline, &result, error);
+    for (int row = 0; status == HV_OK && row < PQntuples(result); row++) {
+        int shard = atoi(PQgetvalue(result, row, 0));
+        for (size_t i = 0; i < report->shard_count; i++) {
+            if (report->shards[i].shard == shard) {
+                report->shards[i].entities = strtoll(PQgetvalue(result, row, 1), NULL, 10);
+                report->shards[i].exact = true;
+            }
+        }
+    }
+    PQclear(result);
+    hvi_buffer_fini(&sql);
+    if (status == HV_REFUSED) {
+        if (error != NULL) {
+            hv_error_free(*error);
+            *error = NULL;
+        }
+        return HV_OK;
+    }
+    return status;
+}
+
+static hv_status read_report(hvi_router *router, hvi_server *server, hvi_session *session,
+                             hv_report *report, hv_error **error) {
+    int64_t deadline = hvi_router_operation_deadline(router);
+    hvi_layout layout = {0};
+    hvi_shard_row *rows = NULL;
+    size_t row_count = 0;
+    hv_status status = read_server(session, deadline, report, error);
+    if (status == HV_OK)
+        status = hvi_layout_read(session, deadline, &layout, error);
+    report->layout = layout.version;
+    hvi_layout_fini(&layout);
+    if (status == HV_OK)
+        status = hvi_layout_shards(session, deadline, &rows, &row_count, error);
+    if (status == HV_OK)
+        status =
+            merge_shards(&router->options->map, server->number, rows, row_count, report, error);
+    if (status == HV_OK)
+        status = count_entities(session, deadline, rows, row_count, report, error);
+    free(rows);
+    return status;
+}
+
+hv_status hvi_inspect(hvi_router *router, hvi_server *server, hv_report **report,
+                      hv_error **error) {
+    hv_report *made = calloc(1, sizeof *made);
+    if (made == NULL)
+        return hvi_no_memory(error);
+    hvi_session *session = NULL;
+    hv_status status =
+        hvi_pool_acquire(&server->pool, hvi_router_pool_deadline(router), &session, error);
+    if (status == HV_OK) {
+        status = read_report(router, server, session, made, error);
+        hvi_pool_release(&server->pool, session);
+    }
+    if (status != HV_OK) {
+        hv_report_free(made);
+        return status;
+    }
+    *report = made;
+    return HV_OK;
+}
+
+hv_status hvi_inspect_shards_ready(hvi_router *router, hvi_server *server, int64_t deadline,
+                                   hv_error **error) {
+    const hvi_shard_map *map = &router->options->map;
+    hvi_session *session = NULL;
+    hvi_shard_row *rows = NULL;
+    size_t count = 0;
+    hv_status status = hvi_pool_acquire(&server->pool, deadline, &session, error);
+    if (status != HV_OK)
+        return status;
+    status = hvi_layout_shards(session, deadline, &rows, &count, error);
+    hvi_pool_release(&server->pool, session);
+    for (int shard = -1;
+         status == HV_OK && (shard = hvi_shard_map_next(map, server->number, shard)) >= 0;) {
+        const hvi_shard_row *row = hvi_shard_row_find(rows, count, shard);
+        if (row != NULL && row->has_table && row->table_fits)
+            continue;
+        status = hvi_fail(error, HV_NOT_INITIALIZED, "shard %d is not initialised on server \"%s\"",
+                          shard, server->name);
+        hvi_error_hint(error, "Run `hv init`.");
+        hvi_error_where(error, server->name, shard);
+    }
+    free(rows);
+    return status;
+}

@@ -1,0 +1,159 @@
+/*
+ * layout: what hypervault finds in a database.
+ *
+ * Reads with plain statements in text form: it runs once a connection, and a person can run the
+ * same in psql.
+ */
+#include "layout.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void hvi_schema_name(int shard, char name[HVI_SCHEMA_NAME_LEN]) {
+    snprintf(name, HVI_SCHEMA_NAME_LEN, "shard%04d", shard);
+}
+
+static int64_t integer_at(const PGresult *result, int row, int column) {
+    return strtoll(PQgetvalue(result, row, column), NULL, 10);
+}
+
+static bool boolean_at(const PGresult *result, int row, int column) {
+    return PQgetvalue(result, row, column)[0] == 't';
+}
+
+hv_status hvi_layout_read(hvi_session *session, int64_t deadline, hvi_layout *layout,
+                          hv_error **error) {
+    *layout = (hvi_layout){0};
+    PGresult *result = NULL;
+    hv_status status = hvi_session_script(
+        session, "SELECT pg_catalog.to_regclass('hypervault.layout') IS NOT NULL", -1, false,
+        deadline, &result, error);
+    if (status != HV_OK)
+        return status;
+    bool recorded = boolean_at(result, 0, 0);
+    PQclear(result);
+    if (!recorded)
+        return HV_OK;
+
+    status = hvi_session_script(session, "SELECT version, epoch, server FROM hypervault.layout", -1,
+                                false, deadline, &result, error);
+    if (status != HV_OK)
+        return status;
+    if (PQntuples(result) == 1) {
+        layout->version = (int) integer_at(result, 0, 0);
+        layout->epoch = integer_at(result, 0, 1);
+        layout->server = strdup(PQgetvalue(result, 0, 2));
+        if (layout->server == NULL)
+            status = hvi_no_memory(error);
+    } else if (PQntuples(result) > 1) {
+        status = hvi_fail(error, HV_CORRUPT, "hypervault.layout has more than one row");
+        hvi_error_where(error, session->config->server, -1);
+    }
+    PQclear(result);
+    return status;
+}
+
+void hvi_layout_fini(hvi_layout *layout) {
+    free(layout->server);
+    *layout = (hvi_layout){0};
+}
+
+hv_status hvi_layout_accept(const hvi_layout *layout, int64_t epoch, const char *server,
+                            hv_error **error) {
+    if (layout->version > HVI_LAYOUT_VERSION) {
+        hvi_fail(error, HV_MISMATCH, "the database on server \"%s\" has a newer layout", server);
+        hvi_error_detail(error, "It has version %d, this library knows versions up to %d.",
+                         layout->version, HVI_LAYOUT_VERSION);
+        hvi_error_hint(error, "Use a newer version of hypervault.");
+    } else if (layout->version > 0 && layout->epoch != epoch) {
+        hvi_fail(error, HV_MISMATCH, "the shards on server \"%s\" were made with another epoch",
+                 server);
+        hvi_error_detail(error, "Their epoch is %" PRId64 ", the store's is %" PRId64 ".",
+                         layout->epoch, epoch);
+        hvi_error_hint(error, "Set the option \"epoch\" to %" PRId64 ".", layout->epoch);
+    } else {
+        return HV_OK;
+    }
+    hvi_error_where(error, server, -1);
+    return HV_MISMATCH;
+}
+
+hv_status hvi_layout_check(void *context, hvi_session *session, int64_t deadline,
+                           hv_error **error) {
+    const int64_t *epoch = context;
+    hvi_layout layout;
+    hv_status status = hvi_layout_read(session, deadline, &layout, error);
+    if (status == HV_OK)
+        status = hvi_layout_accept(&layout, *epoch, session->config->server, error);
+    hvi_layout_fini(&layout);
+    return status;
+}
+
+/*
+ * An epoch in the source of a function that we did not make is a number of thirteen digits, as
+ * milliseconds of our century are.
+ */
+static const char shards_sql[] =
+    "SELECT substr(n.nspname::text, 6)::int,"
+    " t.oid IS NOT NULL,"
+    " 3 = (SELECT count(*) FROM pg_catalog.pg_attribute a"
+    "   JOIN pg_catalog.pg_type y ON y.oid = a.atttypid"
+    "   WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped"
+    "   AND (a.attname::text, y.typname::text) IN"
+    "     (('id', 'int8'), ('type', 'int2'), ('body', 'hstore'))),"
+    " s.oid IS NOT NULL,"
+    " f.oid IS NOT NULL,"
+    " coalesce(substring(f.prosrc FROM '(?:^|[^0-9])(1[0-9]{12})(?:[^0-9]|$)')::bigint, -1),"
+    " coalesce(t.reltuples::bigint, -1),"
+    " coalesce(pg_catalog.pg_total_relation_size(t.oid), 0),"
+    " coalesce(pg_catalog.pg_relation_size(t.oid), 0)"
+    " FROM pg_catalog.pg_namespace n"
+    " LEFT JOIN pg_catalog.pg_class t ON t.relnamespace = n.oid AND t.relname = 'entities'"
+    "   AND t.relkind IN ('r', 'p')"
+    " LEFT JOIN pg_catalog.pg_class s ON s.relnamespace = n.oid AND s.relname = 'table_id_seq'"
+    "   AND s.relkind = 'S'"
+    " LEFT JOIN pg_catalog.pg_proc f ON f.pronamespace = n.oid AND f.proname = 'next_id'"
+    "   AND f.pronargs = 0"
+    " WHERE n.nspname::text ~ '^shard[0-9]{4}$' AND substr(n.nspname::text, 6)::int < 8192"
+    " ORDER BY 1";
+
+hv_status hvi_layout_shards(hvi_session *session, int64_t deadline, hvi_shard_row **rows,
+                            size_t *count, hv_error **error) {
+    PGresult *result = NULL;
+    hv_status status = hvi_session_script(session, shards_sql, -1, false, deadline, &result, error);
+    if (status != HV_OK)
+        return status;
+    size_t found = (size_t) PQntuples(result);
+    hvi_shard_row *read = calloc(found + 1, sizeof *read);
+    if (read == NULL) {
+        PQclear(result);
+        return hvi_no_memory(error);
+    }
+    for (size_t i = 0; i < found; i++) {
+        int row = (int) i;
+        read[i] = (hvi_shard_row){
+            .shard = (int) integer_at(result, row, 0),
+            .has_table = boolean_at(result, row, 1),
+            .table_fits = boolean_at(result, row, 2),
+            .has_sequence = boolean_at(result, row, 3),
+            .has_function = boolean_at(result, row, 4),
+            .function_epoch = integer_at(result, row, 5),
+            .tuples = integer_at(result, row, 6),
+            .bytes = integer_at(result, row, 7),
+            .heap_bytes = integer_at(result, row, 8),
+        };
+    }
+    PQclear(result);
+    *rows = read;
+    *count = found;
+    return HV_OK;
+}
+
+const hvi_shard_row *hvi_shard_row_find(const hvi_shard_row *rows, size_t count, int shard) {
+    for (size_t i = 0; i < count; i++)
+        if (rows[i].shard == shard)
+            return &rows[i];
+    return NULL;
+}

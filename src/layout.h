@@ -1,0 +1,63 @@
+/*
+ * layout: what hypervault finds in a database: the record of layout and epoch, and the shards.
+ *
+ * The schema `hypervault` has a table `layout` with one row: the version of the layout, the epoch
+ * of the keys and the server's name. A database that the original implementation made has no such
+ * schema; its version is 0 and it is taken as it is.
+ */
+#ifndef HVI_LAYOUT_H
+#define HVI_LAYOUT_H
+
+#include "session.h"
+
+/* The newest layout that this library knows. */
+#define HVI_LAYOUT_VERSION 1
+
+#define HVI_SCHEMA_NAME_LEN 16
+
+/* The schema of a shard: "shard0012". */
+void hvi_schema_name(int shard, char name[HVI_SCHEMA_NAME_LEN]);
+
+typedef struct hvi_layout {
+    int version;   /* 0: no record */
+    int64_t epoch; /* if version > 0 */
+    char *server;  /* owned; if version > 0 */
+} hvi_layout;
+
+/* Read the record. Errors: what hvi_session_run() gives, HV_CORRUPT. */
+hv_status hvi_layout_read(hvi_session *session, int64_t deadline, hvi_layout *layout,
+                          hv_error **error);
+void hvi_layout_fini(hvi_layout *layout);
+
+/* May a store with this epoch use a database with this record? Errors: HV_MISMATCH. */
+hv_status hvi_layout_accept(const hvi_layout *layout, int64_t epoch, const char *server,
+                            hv_error **error);
+
+/* Both of these as a pool's check; `context` is the epoch (const int64_t *). */
+hv_status hvi_layout_check(void *context, hvi_session *session, int64_t deadline, hv_error **error);
+
+/* A schema that is named like a shard, and what is in it. */
+typedef struct hvi_shard_row {
+    int shard;
+    bool has_table;
+    bool table_fits; /* id bigint, type smallint, body hstore; other columns do not matter */
+    bool has_sequence;
+    bool has_function;
+    int64_t function_epoch; /* what looks like an epoch in next_id()'s source; -1: nothing does */
+    int64_t tuples;         /* the server's estimate; -1: none yet */
+    int64_t bytes;          /* the table with its indexes */
+    int64_t heap_bytes;     /* the table alone */
+} hvi_shard_row;
+
+/* All of them in ascending order; free() *rows. */
+hv_status hvi_layout_shards(hvi_session *session, int64_t deadline, hvi_shard_row **rows,
+                            size_t *count, hv_error **error);
+
+static inline bool hvi_shard_row_is_complete(const hvi_shard_row *row) {
+    return row->has_table && row->table_fits && row->has_sequence && row->has_function;
+}
+
+/* The row of a shard, or NULL. */
+const hvi_shard_row *hvi_shard_row_find(const hvi_shard_row *rows, size_t count, int shard);
+
+#endif
