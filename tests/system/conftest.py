@@ -12,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
-from harness import PostgresServer, TcpRelay, hv, store_config  # noqa: E402
+from harness import PostgresServer, TcpRelay, command, hv, store_config  # noqa: E402
 
 LOG_LINES = 60  # shown of each server's log when a test fails
 
@@ -116,7 +116,17 @@ def own_store(tmp_path, own_servers):
     return path
 
 
-# ---- logs of servers on failure ----
+# ---- what a failure shows ----
+
+
+@pytest.fixture(autouse=True)
+def no_sanitizer_report():
+    """A test fails if a sanitizer found something in any program that it ran."""
+    yield
+    report = command.take_sanitizer_reports()
+    if report:
+        pytest.fail(report, pytrace=False)
+
 
 _LOGS = pytest.StashKey()
 

@@ -259,3 +259,51 @@ def test_postgresql_answers_through_the_relay(own_servers, relay):
         assert between.cut() == 1
         with pytest.raises(psycopg2.OperationalError):
             connection.cursor().execute("SELECT 1")
+
+
+# ---- failures ----
+
+
+def inner_pytest(tmp_path, test):
+    """Run pytest on one test of its own, with our fixtures; returns what it printed."""
+    (tmp_path / "test_inner.py").write_text(textwrap.dedent(test))
+    here = os.path.dirname(__file__)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "conftest", "-p", "no:cacheprovider", "."],
+        cwd=tmp_path,
+        env=dict(os.environ, PYTHONPATH=here),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    return done.stdout
+
+
+def test_a_failing_test_shows_its_servers_logs(tmp_path):
+    out = inner_pytest(
+        tmp_path,
+        """
+        def test_it(make_server):
+            make_server("mine").sql("SELECT 1/0")
+        """,
+    )
+    assert "1 failed" in out
+    assert "log of server mine" in out
+    assert "ERROR:  division by zero" in out
+
+
+def test_a_sanitizers_report_fails_the_test(tmp_path):
+    out = inner_pytest(
+        tmp_path,
+        """
+        import subprocess
+        from harness import spawn
+
+        def test_it(monkeypatch):
+            monkeypatch.setenv("HV_BUILD", "/bin")
+            script = 'echo "data race" > "${TSAN_OPTIONS##*log_path=}.1"'
+            assert spawn("/bin/sh", "-c", script, stdin=subprocess.DEVNULL).wait() == 0
+        """,
+    )
+    assert "1 error" in out
+    assert "data race" in out

@@ -7,7 +7,7 @@ import subprocess
 
 from . import scratch
 
-_PASSED_ON = ("PATH", "ASAN_OPTIONS", "LSAN_OPTIONS", "TSAN_OPTIONS", "UBSAN_OPTIONS")
+_SANITIZERS = ("ASAN_OPTIONS", "LSAN_OPTIONS", "TSAN_OPTIONS", "UBSAN_OPTIONS")
 TIMEOUT = 120  # seconds: far longer than any command takes
 
 
@@ -17,11 +17,29 @@ def build_dir():
     return pathlib.Path(os.environ.get("HV_BUILD", default)).resolve()
 
 
+def _sanitizer_reports():
+    """The folder into which programs built with a sanitizer write what it found."""
+    folder = pathlib.Path(scratch.root(), "sanitizers")
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def take_sanitizer_reports():
+    """The text of all reports since the last call; empty if all is well."""
+    texts = []
+    for path in sorted(_sanitizer_reports().iterdir()):
+        texts.append(path.read_text(encoding="utf-8", errors="replace"))
+        path.unlink()
+    return "\n".join(texts)
+
+
 def _environment(config, env):
     """A clean environment: nothing that the caller's PG… or HYPERVAULT_… variables could change."""
     home = os.path.join(scratch.root(), "home")
     os.makedirs(home, exist_ok=True)
-    clean = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    clean = {"PATH": os.environ["PATH"]}
+    for name in _SANITIZERS:
+        clean[name] = f"{os.environ.get(name, '')}:log_path={_sanitizer_reports()}/report"
     clean.update(HOME=home, LC_ALL="C.UTF-8", TZ="America/St_Johns", TERM="dumb")
     if config is not None:
         clean["HYPERVAULT_CONFIG"] = str(config)
