@@ -57,6 +57,7 @@ typedef struct reader {
     const char *data;
     size_t len;
     size_t at;
+    bool unordered; /* a key was not behind the one before it in the server's order */
     hv_error **error;
 } reader;
 
@@ -98,7 +99,7 @@ static hv_status read_text(reader *r, const char *what, uint32_t len, const char
     return HV_OK;
 }
 
-/* Does this key come behind the last one in the server's order? Then it cannot be a second one. */
+/* Does this key come behind the last one in the server's order? */
 static bool is_in_order(const hv_dict *dict, const char *key, uint32_t key_len) {
     if (dict->count == 0)
         return true;
@@ -120,15 +121,18 @@ static hv_status decode_pair(reader *r, hv_dict *dict) {
         status = read_text(r, "value", value_len, &value);
     if (status != HV_OK)
         return status;
-    /* Another order than the server's is odd, but no lie: only then a key can come twice. */
-    if (!is_in_order(dict, key, key_len) && hvi_dict_find(dict, key, key_len) != NULL)
+    /* Another order than the server's is odd, but no lie; only then must keys be looked up to know
+     * that none comes twice. */
+    if (!is_in_order(dict, key, key_len))
+        r->unordered = true;
+    if (r->unordered && hvi_dict_find(dict, key, key_len) != NULL)
         return fail_decode(r, "the key \"%s\" comes twice", hvi_utf8_excerpt(key, key_len).text);
     hvi_dict_append(dict, key, key_len, value, value_len);
     return HV_OK;
 }
 
 hv_status hvi_hstore_decode(const void *data, size_t len, hv_dict **dict, hv_error **error) {
-    reader r = {.data = data, .len = len, .at = 0, .error = error};
+    reader r = {.data = data, .len = len, .error = error};
     uint32_t count;
     hv_status status = read_length(&r, "number of attributes", &count);
     if (status != HV_OK)
@@ -139,8 +143,9 @@ hv_status hvi_hstore_decode(const void *data, size_t len, hv_dict **dict, hv_err
         return fail_decode(&r, "%u attributes cannot be in the %zu bytes left", (unsigned) count,
                            len - r.at);
 
-    /* Without its lengths (eight bytes a pair) and with NUL bytes (two a pair), all text fits. */
-    hv_dict *made = hvi_dict_new(count, len - r.at - (size_t) count * 6);
+    /* Of each pair, the dict leaves out eight bytes of lengths and adds two NUL bytes: so it never
+     * has more text than was read. */
+    hv_dict *made = hvi_dict_new(count, len - r.at);
     if (made == NULL)
         return hvi_no_memory(error);
     for (uint32_t i = 0; status == HV_OK && i < count; i++)
