@@ -18,6 +18,7 @@ PAGE = "docs/man/hv.1"
 
 def rendered(path):
     """(the man page as plain text, mandoc's complaints)."""
+    checking.read(checking.ROOT, PAGE)
     mandoc = shutil.which("mandoc")
     if mandoc is None:
         checking.skip("mandoc is not installed")
@@ -71,8 +72,8 @@ def main(hv):
     root = checking.ROOT
     done = subprocess.run([hv, "help", "--json"], capture_output=True, text=True, check=True)
     told = json.loads(done.stdout)
-    text, found = rendered(root / PAGE)
-    found = [f"{PAGE}: {complaint}" for complaint in found] + page_problems(told, text)
+    text, complaints = rendered(root / PAGE)
+    found = [f"{PAGE}: {complaint}" for complaint in complaints] + page_problems(told, text)
     for path in checking.files(root, ".md"):
         place = path.relative_to(root)
         found += example_problems(told, place, path.read_text(encoding="utf-8"))

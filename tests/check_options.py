@@ -58,7 +58,7 @@ def problems(options, markdown):
 
 def main(program):
     listed = subprocess.run([program], capture_output=True, text=True, check=True).stdout
-    markdown = (checking.ROOT / PLACE).read_text(encoding="utf-8")
+    markdown = checking.read(checking.ROOT, PLACE)
     checking.report(problems(known(listed), markdown))
 
 

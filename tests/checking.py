@@ -56,6 +56,14 @@ def tables(markdown):
     return found
 
 
+def read(root, place):
+    """The text of a file that must be there; without it the check ends at once."""
+    try:
+        return (root / place).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        report([f"{place} is missing"])
+
+
 def report(problems):
     """Print the problems and end the process: 0 if there are none."""
     for problem in problems:

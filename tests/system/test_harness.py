@@ -13,7 +13,7 @@ import time
 import psycopg2
 import pytest
 
-from harness import TcpRelay, eventually, scratch, store_config
+from harness import TcpRelay, eventually, hv, scratch, store_config
 
 
 def test_each_test_gets_empty_databases_on_two_servers(servers):
@@ -307,3 +307,13 @@ def test_a_sanitizers_report_fails_the_test(tmp_path):
     )
     assert "1 error" in out
     assert "data race" in out
+
+
+# ---- stores ----
+
+
+def test_a_store_has_its_shards_spread_over_both_servers(store, servers):
+    assert hv("init", config=store).ok()  # again, which changes nothing
+    for database, shards in zip(servers, (range(1, 9), range(9, 17))):
+        found = database.query("SELECT nspname FROM pg_namespace WHERE nspname ~ '^shard' ORDER BY 1")
+        assert [name for (name,) in found] == [f"shard{number:04}" for number in shards]
