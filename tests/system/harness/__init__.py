@@ -3,7 +3,7 @@
     from harness import PostgresServer, TcpRelay, hv, store_config
 """
 
-from .command import Result, hv, build_dir, program, run, spawn
+from .command import Result, build_dir, hv, program, run, source_dir, spawn
 from .config import store_config
 from .relay import TcpRelay
 from .server import Database, PostgresServer
@@ -19,6 +19,7 @@ __all__ = [
     "hv",
     "program",
     "run",
+    "source_dir",
     "spawn",
     "store_config",
 ]

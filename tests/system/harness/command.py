@@ -11,10 +11,14 @@ _SANITIZERS = ("ASAN_OPTIONS", "LSAN_OPTIONS", "TSAN_OPTIONS", "UBSAN_OPTIONS")
 TIMEOUT = 120  # seconds: far longer than any command takes
 
 
+def source_dir():
+    """The root of the source tree."""
+    return pathlib.Path(__file__).resolve().parents[3]
+
+
 def build_dir():
     """The build folder: $HV_BUILD, or build/ in the source tree."""
-    default = pathlib.Path(__file__).resolve().parents[3] / "build"
-    return pathlib.Path(os.environ.get("HV_BUILD", default)).resolve()
+    return pathlib.Path(os.environ.get("HV_BUILD", source_dir() / "build")).resolve()
 
 
 def _sanitizer_reports():
