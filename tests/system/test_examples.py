@@ -1,0 +1,117 @@
+"""The examples, compiled against the installed library as a user does it, and run."""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from harness import build_dir, hv, run
+
+SOURCE = pathlib.Path(__file__).resolve().parents[2]
+EXAMPLES = SOURCE / "examples"
+
+
+def sanitizers():
+    """The flags that a program needs to link with a library built with sanitizers."""
+    options = (build_dir() / "meson-info" / "intro-buildoptions.json").read_text("utf-8")
+    value = re.search(r'"name": "b_sanitize", "value": "([^"]*)"', options).group(1)
+    return [] if value == "none" else [f"-fsanitize={value}"]
+
+
+def compiler():
+    """The compiler that the library was built with."""
+    commands = (build_dir() / "compile_commands.json").read_text("utf-8")
+    return "clang" if re.search(r'"command": "(ccache )?clang', commands) else "cc"
+
+
+class Installed:
+    """The library, installed into a folder of the test's own."""
+
+    def __init__(self, root):
+        subprocess.run(
+            ["/usr/bin/meson", "install", "--no-rebuild", "--quiet", "-C", build_dir()],
+            env={**os.environ, "DESTDIR": str(root)},
+            check=True,
+        )
+        (pkgconfig,) = root.rglob("hypervault.pc")
+        text = pkgconfig.read_text("utf-8")
+        pkgconfig.write_text(text.replace("prefix=", f"prefix={root}", 1), "utf-8")
+        (library,) = root.rglob("libhypervault.so")
+        self.compile_env = {"PATH": os.environ["PATH"], "PKG_CONFIG_PATH": str(pkgconfig.parent)}
+        self.run_env = {"LD_LIBRARY_PATH": str(library.parent)}
+
+    def compile(self, command, folder):
+        """Run a shell command that calls cc, with the compiler that built the library."""
+        command = command.replace("cc ", f"{compiler()} -Wall -Wextra -Werror ", 1)
+        done = subprocess.run(
+            ["sh", "-c", " ".join([command, *sanitizers()])],
+            cwd=folder,
+            env=self.compile_env,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"$ {command}\n{done.stderr}"
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory):
+    return Installed(tmp_path_factory.mktemp("installed"))
+
+
+@pytest.fixture
+def compiled(installed, tmp_path):
+    """A function that compiles an example with the command in its first comment."""
+
+    def compile_example(name):
+        source = EXAMPLES / f"{name}.c"
+        command = re.search(r"^ \* +(cc .* -o (\w+)) && \./", source.read_text("utf-8"), re.M)
+        assert command and command.group(2) == name, f"{source} does not say how to compile it"
+        shutil.copy(source, tmp_path)
+        installed.compile(command.group(1), tmp_path)
+        return lambda *args, **how: run(tmp_path / name, *args, env=installed.run_env, **how)
+
+    return compile_example
+
+
+def test_put_get_prints_what_it_stored(compiled, store):
+    done = compiled("put_get")(3, config=store).ok()
+    key, *rest = done.out.split(" ", 1)
+    assert done.out == f"{key} is of kind 1\nbeep = boop\n"
+    assert hv("get", key, "--json", config=store).ok().json()["body"] == {"beep": "boop"}
+
+
+def test_put_get_says_what_to_do_when_the_shards_are_not_made(compiled, config):
+    done = compiled("put_get")(3, config=config)
+    assert done.code == 1
+    assert "shard 3 is not initialised" in done.err
+    assert "hint: Run `hv init`." in done.err
+
+
+def test_lend_uses_a_table_of_its_own_in_the_shard(compiled, store, servers):
+    lend = compiled("lend")
+    assert lend(5, config=store).ok().out == "lend.c: was here\n"
+    assert lend(5, config=store).ok().out == "lend.c: was here again\n"
+    assert servers[0].value("SELECT count(*) FROM shard0005.notes") == 1
+
+
+@pytest.mark.threads
+def test_threads_read_back_all_they_stored(compiled, store, servers):
+    done = compiled("threads")(8, 25, config=store).ok()
+    assert "8 threads stored and read 200 entities, 0 failed" in done.out
+    stored = sum(
+        servers[0 if shard < 9 else 1].value(f"SELECT count(*) FROM shard{shard:04}.entities")
+        for shard in range(1, 17)
+    )
+    assert stored == 200
+
+
+def test_the_readmes_example_compiles_and_runs(installed, store, tmp_path):
+    readme = (SOURCE / "README.md").read_text("utf-8")
+    (code,) = re.findall(r"```c\n(.*?)```", readme, re.S)
+    (tmp_path / "example.c").write_text(code, "utf-8")
+    installed.compile("cc example.c $(pkg-config --cflags --libs hypervault) -o example", tmp_path)
+    assert "boop" in run(tmp_path / "example", config=store, env=installed.run_env).ok().out
