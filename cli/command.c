@@ -25,9 +25,10 @@ static const struct {
     const char *group;
     const command *command;
 } table[] = {
-    {GROUP_ENTITIES, &command_put},   {GROUP_ENTITIES, &command_get},
-    {GROUP_ENTITIES, &command_key},   {GROUP_SERVERS, &command_init},
-    {GROUP_ABOUT, &command_help},     {GROUP_ABOUT, &command_completion},
+    {GROUP_ENTITIES, &command_put},     {GROUP_ENTITIES, &command_get},
+    {GROUP_ENTITIES, &command_key},     {GROUP_ENTITIES, &command_import},
+    {GROUP_SERVERS, &command_init},     {GROUP_ABOUT, &command_help},
+    {GROUP_ABOUT, &command_completion},
 };
 
 const command *command_at(size_t index, const char **group) {

@@ -14,6 +14,7 @@ extern const command command_dev_status;
 extern const command command_dev_up;
 extern const command command_get;
 extern const command command_help;
+extern const command command_import;
 extern const command command_init;
 extern const command command_key;
 extern const command command_put;

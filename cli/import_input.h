@@ -1,0 +1,30 @@
+/*
+ * import_input: the file or stream that is imported.
+ */
+#ifndef IMPORT_INPUT_H
+#define IMPORT_INPUT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+typedef struct import_input {
+    int fd;           /* -1: not open */
+    bool is_standard; /* standard input, which is not ours to close */
+    const char *name; /* for messages; lives as long as the path */
+    const char *base; /* its last part, for other files' names and labels */
+    int64_t size;     /* bytes to be read, or -1 if it is no regular file */
+    mode_t mode;      /* by whom it may be read */
+    bool (*canceled)(void *context);
+    void *context;
+} import_input;
+
+/* Open a file, or standard input for "-". On failure says why and returns false. */
+bool import_input_open(import_input *input, const char *path);
+void import_input_close(import_input *input);
+
+/* A row_input: reads, and looks now and then whether input->canceled(input->context). */
+ssize_t import_input_read(void *input, char *data, size_t size);
+
+#endif
