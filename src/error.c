@@ -1,8 +1,9 @@
 /*
  * error: build, copy and free an hv_error.
  *
- * Holds always: an error's texts are owned by it, except for those of `out_of_memory`, which is
- * static and never changed.
+ * Holds always: an error on the heap owns its texts. The errors in `bare` are static and never
+ * changed: they stand in when there is no memory for one, with the right status, because "the write
+ * may have happened" must not turn into "out of memory".
  */
 #include "error.h"
 
@@ -22,12 +23,23 @@ struct hv_error {
     char *server;
 };
 
-static char out_of_memory_text[] = "out of memory";
+#define BARE(s) \
+    [s] = {.status = (s), .shard = -1, .message = (char[]){#s ": out of memory for more"}}
 
-static hv_error out_of_memory = {
-    .status = HV_NO_MEMORY,
-    .shard = -1,
-    .message = out_of_memory_text,
+static hv_error bare[] = {
+    BARE(HV_INVALID),
+    BARE(HV_BAD_CONFIG),
+    BARE(HV_NO_SERVER),
+    BARE(HV_TIMEOUT),
+    BARE(HV_UNAVAILABLE),
+    BARE(HV_OUTCOME_UNKNOWN),
+    BARE(HV_REFUSED),
+    BARE(HV_NOT_INITIALIZED),
+    BARE(HV_MISMATCH),
+    BARE(HV_CORRUPT),
+    BARE(HV_CLOSED),
+    BARE(HV_BUSY),
+    [HV_NO_MEMORY] = {.status = HV_NO_MEMORY, .shard = -1, .message = (char[]){"out of memory"}},
 };
 
 const char *hv_status_name(hv_status status) {
@@ -84,17 +96,31 @@ static char *copy_text(const char *text) {
     return text != NULL ? strdup(text) : NULL;
 }
 
+static bool is_bare(const hv_error *error) {
+    return error >= bare && error < bare + sizeof bare / sizeof *bare;
+}
+
 /* The error that may still be written to, or NULL. */
 static hv_error *writable(hv_error **error) {
-    return error != NULL && *error != &out_of_memory ? *error : NULL;
+    return error != NULL && !is_bare(*error) ? *error : NULL;
+}
+
+/* Put the static error of this status in place of what *error holds. */
+static hv_status fail_bare(hv_error **error, hv_status status) {
+    if (error != NULL) {
+        hv_error_free(*error);
+        *error = &bare[status];
+    }
+    return status;
 }
 
 hv_status hvi_no_memory(hv_error **error) {
-    if (error != NULL) {
-        hv_error_free(*error);
-        *error = &out_of_memory;
-    }
-    return HV_NO_MEMORY;
+    return fail_bare(error, HV_NO_MEMORY);
+}
+
+/* What the status alone says about retrying. */
+static bool status_retriable(hv_status status) {
+    return status == HV_TIMEOUT || status == HV_UNAVAILABLE;
 }
 
 hv_status hvi_fail(hv_error **error, hv_status status, const char *format, ...) {
@@ -109,11 +135,10 @@ hv_status hvi_fail(hv_error **error, hv_status status, const char *format, ...) 
     }
     if (made == NULL || made->message == NULL) {
         free(made);
-        hvi_no_memory(error);
-        return status;
+        return fail_bare(error, status);
     }
     made->status = status;
-    made->retriable = status == HV_TIMEOUT || status == HV_UNAVAILABLE;
+    made->retriable = status_retriable(status);
     made->shard = -1;
     hv_error_free(*error);
     *error = made;
@@ -153,8 +178,9 @@ void hvi_error_where(hv_error **error, const char *server, int shard) {
     if (e == NULL)
         return;
     if (server != NULL) {
+        char *copy = copy_text(server);
         free(e->server);
-        e->server = copy_text(server);
+        e->server = copy;
     }
     if (shard >= 0)
         e->shard = shard;
@@ -186,11 +212,9 @@ void hvi_error_retriable(hv_error **error, bool retriable) {
 hv_error *hvi_error_copy(const hv_error *error) {
     if (error == NULL)
         return NULL;
-    if (error == &out_of_memory)
-        return &out_of_memory;
-    hv_error *copy = malloc(sizeof *copy);
+    hv_error *copy = is_bare(error) ? NULL : malloc(sizeof *copy);
     if (copy == NULL)
-        return &out_of_memory;
+        return &bare[error->status];
     *copy = *error;
     copy->message = copy_text(error->message);
     copy->detail = copy_text(error->detail);
@@ -198,7 +222,7 @@ hv_error *hvi_error_copy(const hv_error *error) {
     copy->server = copy_text(error->server);
     if (copy->message == NULL) {
         hv_error_free(copy);
-        return &out_of_memory;
+        return &bare[error->status];
     }
     return copy;
 }
@@ -216,7 +240,7 @@ hv_status hvi_error_move(hv_error **error, hv_error **from) {
 }
 
 void hv_error_free(hv_error *error) {
-    if (error == NULL || error == &out_of_memory)
+    if (error == NULL || is_bare(error))
         return;
     free(error->message);
     free(error->detail);
@@ -254,7 +278,7 @@ int hv_error_shard(const hv_error *error) {
 }
 
 bool hv_error_retriable(const hv_error *error) {
-    return error->retriable;
+    return is_bare(error) ? status_retriable(error->status) : error->retriable;
 }
 
 bool hv_error_outcome_unknown(const hv_error *error) {

@@ -3,7 +3,7 @@
  *
  * Every function takes the caller's `hv_error **`, which may be NULL: then it only passes the
  * status on. After hvi_fail() the other functions add to the error it made. If memory is too short
- * for an error, *error becomes a static one that says so; it can be "freed" like any other.
+ * for an error, *error becomes a static one of the same status; it can be "freed" like any other.
  */
 #ifndef HVI_ERROR_H
 #define HVI_ERROR_H

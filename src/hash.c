@@ -6,22 +6,23 @@
  */
 #include "hash.h"
 
+#include <endian.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
 
 static pthread_once_t key_once = PTHREAD_ONCE_INIT;
-static uint64_t key[2];
+static uint64_t process_key[2];
 
 static void draw_key(void) {
-    if (getrandom(key, sizeof key, GRND_NONBLOCK) == (ssize_t) sizeof key)
+    if (getrandom(process_key, sizeof process_key, GRND_NONBLOCK) == (ssize_t) sizeof process_key)
         return;
     /* Early in boot, or forbidden: the time and where the loader put us are better than nothing. */
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    key[0] = (uint64_t) now.tv_sec ^ (uint64_t) now.tv_nsec << 32;
-    key[1] = (uint64_t) (uintptr_t) &now ^ (uint64_t) (uintptr_t) key << 16;
+    process_key[0] = (uint64_t) now.tv_sec ^ (uint64_t) now.tv_nsec << 32;
+    process_key[1] = (uint64_t) (uintptr_t) &now ^ (uint64_t) (uintptr_t) process_key << 16;
 }
 
 static inline uint64_t rotate(uint64_t x, int bits) {
@@ -41,6 +42,7 @@ static inline void mix(uint64_t v[4]) {
     v[2] = rotate(v[2], 32);
 }
 
+/* One round a word, three at the end: the "1-3". */
 static inline void absorb(uint64_t v[4], uint64_t word) {
     v[3] ^= word;
     mix(v);
@@ -49,6 +51,10 @@ static inline void absorb(uint64_t v[4], uint64_t word) {
 
 uint64_t hvi_hash(const void *bytes, size_t len) {
     pthread_once(&key_once, draw_key);
+    return hvi_hash_keyed(process_key, bytes, len);
+}
+
+uint64_t hvi_hash_keyed(const uint64_t key[2], const void *bytes, size_t len) {
     uint64_t v[4] = {
         key[0] ^ UINT64_C(0x736f6d6570736575),
         key[1] ^ UINT64_C(0x646f72616e646f6d),
@@ -60,12 +66,12 @@ uint64_t hvi_hash(const void *bytes, size_t len) {
     uint64_t word;
     for (; left >= sizeof word; p += sizeof word, left -= sizeof word) {
         memcpy(&word, p, sizeof word);
-        absorb(v, word);
+        absorb(v, le64toh(word));
     }
     word = 0;
     if (left > 0)
         memcpy(&word, p, left);
-    absorb(v, word ^ (uint64_t) len << 56);
+    absorb(v, le64toh(word) ^ (uint64_t) len << 56);
     v[2] ^= 0xff;
     mix(v);
     mix(v);

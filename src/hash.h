@@ -12,4 +12,7 @@
 
 uint64_t hvi_hash(const void *bytes, size_t len);
 
+/* The same with a key of the caller's. */
+uint64_t hvi_hash_keyed(const uint64_t key[2], const void *bytes, size_t len);
+
 #endif
