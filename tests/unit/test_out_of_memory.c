@@ -1,0 +1,326 @@
+/*
+ * Tests of what happens when memory runs out: each allocation that an operation makes fails once;
+ * the operation says so, nothing has changed, and nothing is lost.
+ */
+#include "dict.h"
+#include "failing_memory.h"
+#include "generator.h"
+#include "hstore.h"
+#include "hstore_text.h"
+#include "shard_map.h"
+#include "unit.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* For every allocation in turn: `prepare` something, let `operation` fail on it, see with `check`
+ * that it is as before, let go of it with `finish`. The operation returns HV_NO_MEMORY when it
+ * fails, and says so in its error, which takes no memory. */
+typedef struct scene {
+    void *(*prepare)(void);
+    hv_status (*operation)(void *subject, hv_error **error);
+    void (*check)(const void *subject);
+    void (*finish)(void *subject);
+} scene;
+
+/* Returns how many allocations the operation makes. */
+static int play(const scene *s) {
+    int blocks_before = failing_memory_blocks();
+    for (int successes = 0;; successes++) {
+        void *subject = s->prepare();
+        hv_error *error = NULL;
+        failing_memory_after(successes);
+        hv_status status = s->operation(subject, &error);
+        bool failed = failing_memory_stop();
+        if (failed) {
+            assert_error(&error, HV_NO_MEMORY, "out of memory");
+            assert_int_equal(status, HV_NO_MEMORY);
+            s->check(subject);
+        } else {
+            assert_null(error);
+            assert_int_equal(status, HV_OK);
+        }
+        s->finish(subject);
+        assert_int_equal(failing_memory_blocks(), blocks_before);
+        if (!failed)
+            return successes;
+    }
+}
+
+/* ---- Setting attributes ---------------------------------------------------------------------- */
+
+static int items_before; /* how full the dict is when the operation starts */
+
+static void *prepare_dict(void) {
+    hv_dict *dict = hv_dict_new();
+    assert_non_null(dict);
+    for (int i = 0; i < items_before; i++) {
+        char text[20];
+        snprintf(text, sizeof text, "%d", i);
+        assert_int_equal(hv_dict_set(dict, text, "replaced", NULL), HV_OK);
+        assert_int_equal(hv_dict_set(dict, text, i % 2 == 0 ? text : NULL, NULL), HV_OK);
+    }
+    return dict;
+}
+
+static void check_dict(const void *subject) {
+    const hv_dict *dict = subject;
+    assert_int_equal(hv_dict_count(dict), items_before);
+    for (int i = 0; i < items_before; i++) {
+        char text[20];
+        const char *value;
+        snprintf(text, sizeof text, "%d", i);
+        assert_true(hv_dict_get(dict, text, HV_STRLEN, &value, NULL));
+        if (i % 2 == 0)
+            assert_string_equal(value, text);
+        else
+            assert_null(value);
+    }
+}
+
+static void finish_dict(void *subject) {
+    hv_dict_free(subject);
+}
+
+static char long_text[3001];
+
+static hv_status set_a_long_value(void *subject, hv_error **error) {
+    return hv_dict_set(subject, "new", long_text, error);
+}
+
+static hv_status replace_by_a_long_value(void *subject, hv_error **error) {
+    return hv_dict_set(subject, "0", long_text, error);
+}
+
+static void test_a_dict_is_as_it_was_when_memory_runs_out(void **state) {
+    (void) state;
+    memset(long_text, 'x', sizeof long_text - 1);
+    int most = 0;
+    for (items_before = 1; items_before < 70; items_before++) {
+        int new_allocations =
+            play(&(scene){prepare_dict, set_a_long_value, check_dict, finish_dict});
+        assert_true(new_allocations >= 1);
+        most = new_allocations > most ? new_allocations : most;
+        assert_int_equal(
+            play(&(scene){prepare_dict, replace_by_a_long_value, check_dict, finish_dict}), 1);
+    }
+    assert_int_equal(most, 3); /* items, slots and bytes all had to grow */
+}
+
+static void test_no_dict_is_made_when_memory_runs_out(void **state) {
+    (void) state;
+    failing_memory_after(0);
+    hv_dict *dict = hv_dict_new();
+    assert_true(failing_memory_stop());
+    assert_null(dict);
+}
+
+static void test_a_dict_of_impossible_size_is_not_made(void **state) {
+    (void) state;
+    assert_null(hvi_dict_new(SIZE_MAX, 0));
+    assert_null(hvi_dict_new(0, SIZE_MAX));
+    assert_null(hvi_dict_new(HVI_DICT_MAX_COUNT + 1, 0));
+}
+
+/* ---- hstore ---------------------------------------------------------------------------------- */
+
+static hv_dict *sample(size_t count) {
+    hv_dict *dict = hv_dict_new();
+    for (size_t i = 0; i < count; i++) {
+        char key[24];
+        snprintf(key, sizeof key, "%zu", i);
+        assert_int_equal(hv_dict_set(dict, key, "value", NULL), HV_OK);
+    }
+    return dict;
+}
+
+static size_t sample_count;
+static hv_dict *const untouched = (hv_dict *) (uintptr_t) 0x5a5a;
+
+static void *prepare_binary(void) {
+    hv_dict *dict = sample(sample_count);
+    hvi_buffer *bytes = malloc(sizeof *bytes);
+    hvi_buffer_init(bytes);
+    hvi_hstore_encode(dict, bytes);
+    assert_true(hvi_buffer_ok(bytes));
+    hv_dict_free(dict);
+    return bytes;
+}
+
+static void *prepare_text(void) {
+    hv_dict *dict = sample(sample_count);
+    hvi_buffer *text = malloc(sizeof *text);
+    hvi_buffer_init(text);
+    hvi_hstore_print(dict, text);
+    assert_true(hvi_buffer_ok(text));
+    hv_dict_free(dict);
+    return text;
+}
+
+static void check_nothing(const void *subject) {
+    (void) subject;
+}
+
+static void finish_buffer(void *subject) {
+    hvi_buffer_fini(subject);
+    free(subject);
+}
+
+static hv_status decode(void *subject, hv_error **error) {
+    const hvi_buffer *bytes = subject;
+    hv_dict *dict = untouched;
+    hv_status status = hvi_hstore_decode(bytes->data, bytes->len, &dict, error);
+    if (status == HV_OK)
+        hv_dict_free(dict);
+    else
+        assert_ptr_equal(dict, untouched);
+    return status;
+}
+
+static hv_status parse(void *subject, hv_error **error) {
+    const hvi_buffer *text = subject;
+    hv_dict *dict = untouched;
+    hv_status status = hv_dict_parse(text->len > 0 ? text->data : "", text->len, &dict, error);
+    if (status == HV_OK)
+        hv_dict_free(dict);
+    else
+        assert_ptr_equal(dict, untouched);
+    return status;
+}
+
+static void *prepare_sample(void) {
+    return sample(sample_count);
+}
+
+static hv_status encode(void *subject, hv_error **error) {
+    hvi_buffer out = HVI_BUFFER_EMPTY;
+    hvi_hstore_encode(subject, &out);
+    if (!hvi_buffer_ok(&out))
+        return hvi_no_memory(error);
+    hvi_buffer_fini(&out);
+    return HV_OK;
+}
+
+static hv_status print(void *subject, hv_error **error) {
+    char *untouched_text = (char *) (uintptr_t) 0x5a5a, *text = untouched_text;
+    hv_status status = hv_dict_text(subject, &text, error);
+    if (status == HV_OK)
+        free(text);
+    else
+        assert_ptr_equal(text, untouched_text);
+    return status;
+}
+
+static void test_reading_hstore_says_when_memory_runs_out(void **state) {
+    (void) state;
+    for (sample_count = 0; sample_count < 60; sample_count++) {
+        /* A dict of any size is read into one block. */
+        assert_int_equal(play(&(scene){prepare_binary, decode, check_nothing, finish_buffer}), 1);
+        assert_true(play(&(scene){prepare_text, parse, check_nothing, finish_buffer}) >= 2);
+    }
+}
+
+static void test_writing_hstore_says_when_memory_runs_out(void **state) {
+    (void) state;
+    for (sample_count = 0; sample_count < 60; sample_count++) {
+        assert_int_equal(play(&(scene){prepare_sample, encode, check_nothing, finish_dict}), 1);
+        assert_true(play(&(scene){prepare_sample, print, check_nothing, finish_dict}) >= 1);
+    }
+}
+
+static void test_a_count_that_cannot_be_asks_for_no_memory(void **state) {
+    (void) state;
+    hv_dict *dict;
+    failing_memory_after(0);
+    hv_status status = hvi_hstore_decode("\x7f\xff\xff\xff\0\0\0\0\0\0\0\0", 12, &dict, NULL);
+    assert_false(failing_memory_stop());
+    assert_int_equal(status, HV_CORRUPT);
+}
+
+/* ---- Errors ---------------------------------------------------------------------------------- */
+
+static void test_an_error_without_memory_keeps_its_status(void **state) {
+    (void) state;
+    for (hv_status status = HV_INVALID; status <= HV_NO_MEMORY; status++) {
+        int blocks = failing_memory_blocks();
+        for (int successes = 0; successes < 2; successes++) {
+            hv_error *error = NULL;
+            failing_memory_after(successes);
+            hv_status returned = hvi_fail(&error, status, "message");
+            assert_true(failing_memory_stop());
+            assert_int_equal(returned, status);
+            assert_non_null(error);
+            assert_int_equal(hv_error_status(error), status);
+            assert_non_null(strstr(hv_error_message(error), "out of memory"));
+            assert_int_equal(hv_error_outcome_unknown(error), status == HV_OUTCOME_UNKNOWN);
+            assert_int_equal(hv_error_retriable(error),
+                             status == HV_TIMEOUT || status == HV_UNAVAILABLE);
+            assert_int_equal(hv_error_shard(error), -1);
+            hv_error_free(error);
+            assert_int_equal(failing_memory_blocks(), blocks);
+        }
+    }
+}
+
+static void test_an_error_without_memory_for_its_details_is_still_an_error(void **state) {
+    (void) state;
+    hv_error *error = NULL;
+    hvi_fail(&error, HV_REFUSED, "message");
+    hvi_error_detail(&error, "lost");
+    failing_memory_after(0);
+    hvi_error_detail(&error, "detail");
+    hvi_error_hint(&error, "hint");
+    hvi_error_where(&error, "server", 5);
+    assert_true(failing_memory_stop());
+    assert_null(hv_error_detail(error));
+    assert_null(hv_error_hint(error));
+    assert_null(hv_error_server(error));
+    assert_int_equal(hv_error_shard(error), 5);
+    assert_error(&error, HV_REFUSED, "message");
+}
+
+static void test_a_copy_without_memory_keeps_the_status(void **state) {
+    (void) state;
+    hv_error *error = NULL;
+    hvi_fail(&error, HV_OUTCOME_UNKNOWN, "message");
+    hvi_error_detail(&error, "detail");
+    int blocks = failing_memory_blocks();
+    for (int successes = 0; successes < 3; successes++) {
+        failing_memory_after(successes);
+        hv_error *copy = hvi_error_copy(error);
+        assert_true(failing_memory_stop());
+        assert_true(hv_error_outcome_unknown(copy));
+        hv_error_free(copy);
+        assert_int_equal(failing_memory_blocks(), blocks);
+    }
+    hv_error_free(error);
+}
+
+static void test_a_shard_map_needs_no_memory(void **state) {
+    (void) state;
+    static const char *const names[] = {"left"};
+    hvi_shard_map map;
+    failing_memory_after(0);
+    hvi_shard_map_init(&map);
+    hv_status good = hvi_shard_map_add(&map, "1-9", 0, names, NULL);
+    hv_status bad = hvi_shard_map_add(&map, "x", 0, names, NULL);
+    assert_false(failing_memory_stop());
+    assert_int_equal(good, HV_OK);
+    assert_int_equal(bad, HV_BAD_CONFIG);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_dict_is_as_it_was_when_memory_runs_out),
+        cmocka_unit_test(test_no_dict_is_made_when_memory_runs_out),
+        cmocka_unit_test(test_a_dict_of_impossible_size_is_not_made),
+        cmocka_unit_test(test_reading_hstore_says_when_memory_runs_out),
+        cmocka_unit_test(test_writing_hstore_says_when_memory_runs_out),
+        cmocka_unit_test(test_a_count_that_cannot_be_asks_for_no_memory),
+        cmocka_unit_test(test_an_error_without_memory_keeps_its_status),
+        cmocka_unit_test(test_an_error_without_memory_for_its_details_is_still_an_error),
+        cmocka_unit_test(test_a_copy_without_memory_keeps_the_status),
+        cmocka_unit_test(test_a_shard_map_needs_no_memory),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
