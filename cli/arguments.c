@@ -201,6 +201,7 @@ int arguments_next(arguments *args) {
                     break;
                 args->next++;
                 args->items[args->count++] = word;
+                args->before_end += !args->ended;
                 continue;
             }
             args->next++;

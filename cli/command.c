@@ -27,7 +27,10 @@ static const struct {
 } table[] = {
     {GROUP_ENTITIES, &command_put},     {GROUP_ENTITIES, &command_get},
     {GROUP_ENTITIES, &command_key},     {GROUP_ENTITIES, &command_import},
-    {GROUP_SERVERS, &command_init},     {GROUP_ABOUT, &command_help},
+    {GROUP_SERVERS, &command_init},     {GROUP_SERVERS, &command_status},
+    {GROUP_DEV, &command_dev_up},       {GROUP_DEV, &command_dev_down},
+    {GROUP_DEV, &command_dev_status},   {GROUP_DEV, &command_dev_psql},
+    {GROUP_DEV, &command_dev_destroy},  {GROUP_ABOUT, &command_help},
     {GROUP_ABOUT, &command_completion},
 };
 

@@ -85,6 +85,7 @@ struct arguments {
     const char *value; /* the argument of the option last returned */
     int count;         /* after the last option: the words that are no options */
     char **items;      /* … NULL-terminated, like argv */
+    int before_end;    /* … how many of them stood before "--" */
     /* From here on arguments.c's own. */
     int argc;
     char **argv;

@@ -1,0 +1,217 @@
+/*
+ * hv dev up: make and start private servers, and their shards.
+ *
+ * Every step looks first whether it has been done, so that the command can be run again, after an
+ * error or a kill too.
+ */
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "command.h"
+#include "commands.h"
+#include "dev.h"
+#include "dev_view.h"
+#include "init.h"
+#include "memory.h"
+#include "ui.h"
+
+enum { OPTION_DIR = 1, OPTION_SERVERS, OPTION_SHARDS, OPTION_PORT, OPTION_USER, OPTION_NO_INIT };
+
+static const command_option options[] = {
+    {"dir", 'd', "DIR", OPTION_DIR, "the servers' folder; default: see below"},
+    {"servers", 'n', "N", OPTION_SERVERS, "how many servers, 1 to 16; default: 2"},
+    {"shards", 's', "N", OPTION_SHARDS, "how many shards, spread evenly; default: 16"},
+    {"port", 'p', "N", OPTION_PORT,
+     "listen on 127.0.0.1 too, on ports N, N+1, ...; with a password"},
+    {"user", 'u', "NAME", OPTION_USER, "as root: whom the servers run as; default: postgres"},
+    {"no-init", 0, NULL, OPTION_NO_INIT, "do not make the shards; `hv init` does"},
+    {NULL, 0, NULL, 0, NULL},
+};
+
+typedef struct request {
+    char *dir; /* owned */
+    const char *user;
+    dev_wish wish;
+    bool no_init;
+} request;
+
+static request read_request(arguments *args) {
+    request asked = {0};
+    const char *dir = NULL;
+    int id;
+    while ((id = arguments_next(args)) != 0) {
+        switch (id) {
+        case OPTION_DIR:
+            dir = args->value;
+            break;
+        case OPTION_SERVERS:
+            asked.wish.servers =
+                (int) argument_integer(args, "--servers", args->value, 1, DEV_MAX_SERVERS);
+            break;
+        case OPTION_SHARDS:
+            asked.wish.shards = (int) argument_integer(args, "--shards", args->value, 1, HV_SHARDS);
+            break;
+        case OPTION_PORT:
+            asked.wish.port =
+                (int) argument_integer(args, "--port", args->value, 1, 65536 - DEV_MAX_SERVERS);
+            break;
+        case OPTION_USER:
+            asked.user = args->value;
+            break;
+        case OPTION_NO_INIT:
+            asked.no_init = true;
+            break;
+        }
+    }
+    arguments_expect(args, 0, 0);
+    int servers = asked.wish.servers != 0 ? asked.wish.servers : DEV_DEFAULT_SERVERS;
+    if (asked.wish.shards != 0 && asked.wish.shards < servers)
+        usage_error(args, "Each server holds at least one shard.",
+                    "%d servers cannot share %d shard%s", servers, asked.wish.shards,
+                    asked.wish.shards == 1 ? "" : "s");
+    asked.dir = dev_dir_argument(args, dir);
+    return asked;
+}
+
+/* The folder as it is, or made anew. `*made` tells which. */
+static bool prepare(dev_folder *folder, const request *asked, const char *bindir, bool *made) {
+    if (!dev_lock(folder, asked->dir) || !dev_folder_read(folder, asked->dir, made))
+        return false;
+    if (*made)
+        return dev_folder_make(folder, asked->dir, &asked->wish, bindir) &&
+               dev_folder_complete(folder);
+    if (!dev_folder_fits(folder, &asked->wish))
+        return false;
+    if (!has_postgres(folder->bindir)) { /* a minor upgrade may have moved it */
+        int major = 0;
+        for (int i = 0; i < folder->count && major == 0; i++)
+            major = data_version(folder->servers[i].data);
+        free(folder->bindir);
+        folder->bindir = find_postgres(major);
+        if (folder->bindir == NULL)
+            return false;
+    }
+    return dev_folder_complete(folder);
+}
+
+/* What `hv init` does, on these servers. */
+static int make_shards(const dev_folder *folder, json_t **result) {
+    hv_error *error = NULL;
+    hv_store *store = NULL;
+    hv_options *loaded = hv_options_new();
+    if (loaded == NULL)
+        out_of_memory();
+    hv_status status = hv_options_load(loaded, folder->config, NULL, &error);
+    if (status == HV_OK)
+        status = hv_open(loaded, &store, &error);
+    int code = exit_code(status);
+    if (status == HV_OK)
+        code = init_servers(store, result);
+    else
+        ui_error(error);
+    hv_error_free(error);
+    hv_close(store, 0, NULL);
+    hv_options_free(loaded);
+    return code;
+}
+
+/* A word as a shell reads it back. */
+static void print_for_shell(const char *word) {
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                                "/._-+=:,@%";
+    if (word[strspn(word, plain)] == '\0') {
+        fputs(word, stdout);
+        return;
+    }
+    putchar('\'');
+    for (const char *at = word; *at != '\0'; at++) {
+        if (*at == '\'')
+            fputs("'\\'", stdout);
+        putchar(*at);
+    }
+    putchar('\'');
+}
+
+static void print_way_on(const dev_folder *folder, bool has_shards) {
+    printf("\n%sGo on with%s\n  export HYPERVAULT_CONFIG=", ui_on(stdout, UI_BOLD), ui_off(stdout));
+    print_for_shell(folder->config);
+    if (!has_shards)
+        puts("\n  hv init");
+    else
+        printf("\n  hv put %d 1 beep=boop\n  hv status\n", folder->servers[0].first_shard);
+}
+
+static int bring_up(request *asked, dev_folder *folder) {
+    bool made = false;
+    int started = 0;
+    json_t *shards = NULL;
+    char *bindir = NULL;
+    int code = EXIT_FAILED;
+    bool as_root = geteuid() == 0;
+
+    bindir = find_postgres(0);
+    if (bindir == NULL || !dev_enter(&asked->dir, asked->user, true) ||
+        !prepare(folder, asked, bindir, &made))
+        goto out;
+    if (made) {
+        char *user = as_root ? dev_user_name() : NULL;
+        ui_note("Making %d PostgreSQL server%s in %s%s%s", folder->count,
+                folder->count == 1 ? "" : "s", folder->dir, user != NULL ? ", as user " : "",
+                user != NULL ? user : "");
+        free(user);
+    }
+    if (!dev_make_data(folder) || !dev_start(folder, &started))
+        goto out;
+    if (started == 0)
+        ui_note("All servers were running.");
+    code = asked->no_init ? EXIT_DONE : make_shards(folder, &shards);
+    if (globals.json) {
+        json_t *view = dev_as_json(folder);
+        if (shards != NULL)
+            json_object_set_new(view, "init", shards);
+        print_json(view);
+    } else if (code == EXIT_DONE) {
+        print_way_on(folder, !asked->no_init);
+    }
+
+out:
+    free(bindir);
+    return code;
+}
+
+static int run(arguments *args) {
+    request asked = read_request(args);
+    dev_folder folder = {.lock = -1};
+    int code = bring_up(&asked, &folder);
+    dev_folder_free(&folder);
+    free(asked.dir);
+    return code;
+}
+
+const command command_dev_up = {
+    .name = "dev up",
+    .synopsis = "[--servers N] [--shards N] [--dir DIR] [--port N] [--user NAME] [--no-init]",
+    .summary = "make and start private servers with shards",
+    .help =
+        "Makes PostgreSQL servers in a folder of their own, starts them and makes their shards. "
+        "Run\n"
+        "again, it starts what is stopped and changes nothing else. They are reached by sockets\n"
+        "that only the folder's user can open, or with --port on 127.0.0.1 with a password that\n"
+        "stands in the configuration.\n"
+        "\n"
+        "PostgreSQL does not run as root: as root, the folder and the servers are given to the "
+        "user\n"
+        "that --user names, or to the owner of the folder if it is there, or else to postgres.\n"
+        "\n"
+        "The folder is ~/.local/share/hypervault/dev ($XDG_DATA_HOME is heeded), as root\n"
+        "/var/lib/hypervault/dev. PostgreSQL's programs are found by $PG_CONFIG, by pg_config, on\n"
+        "PATH, or in the usual places.",
+    .options = options,
+    .examples = "hv dev up\n"
+                "hv dev up --servers 4 --shards 64 --dir /tmp/try\n"
+                "hv dev up --port 6001",
+    .run = run,
+};

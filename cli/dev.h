@@ -1,0 +1,175 @@
+/*
+ * dev: private PostgreSQL servers in a folder of their own.
+ *
+ * The folder, which belongs to the user that the servers run as:
+ *
+ *     hypervault-dev.json   the marker: says that the folder is ours, and how it was asked for
+ *     lock                  held (flock) by the one `hv dev` command that changes the folder
+ *     hypervault.conf       the configuration for hv and programs
+ *     password              with --port only: the servers' password
+ *     sockets/              the servers' sockets; elsewhere if this path would be too long
+ *     one/data, one/log     a server's data directory and log, and so on
+ *
+ * Holds always: the marker is written before anything else, and removed last; a data directory has
+ * its final name only when initdb has succeeded and its settings are written. So a command killed
+ * at any moment leaves a folder that `hv dev up` completes and `hv dev destroy` removes.
+ *
+ * A function that returns bool has said why when it returns false.
+ */
+#ifndef DEV_H
+#define DEV_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define DEV_MAX_SERVERS     16
+#define DEV_DEFAULT_SERVERS 2
+#define DEV_DEFAULT_SHARDS  16
+#define DEV_SUPERUSER       "hypervault" /* the role; also the database's name */
+
+/* One server. Everything follows from the folder's settings. */
+typedef struct dev_server {
+    const char *name; /* "one", "two", …; static */
+    char *place;      /* DIR/one */
+    char *data;       /* DIR/one/data */
+    char *log;        /* DIR/one/log */
+    int port;         /* of the socket, and of TCP if there is any */
+    int first_shard;
+    int end_shard; /* one past the last */
+} dev_server;
+
+typedef struct dev_folder {
+    char *dir;     /* absolute, without symbolic links */
+    char *config;  /* DIR/hypervault.conf */
+    char *sockets; /* where the sockets are */
+    char *bindir;  /* of the PostgreSQL that made the servers */
+    int port;      /* the first server's TCP port; 0: no TCP */
+    int shards;
+    int count;
+    dev_server servers[DEV_MAX_SERVERS];
+    int lock; /* descriptor, or -1; inherited by initdb, so that the lock outlives a kill */
+} dev_folder;
+
+void dev_folder_free(dev_folder *folder);
+
+/* ---- dev_user.c: whom the servers run as ------------------------------------------------------
+ */
+
+/*
+ * Make sure of the folder `dir` (created with its parents if `create`) and become the user that it
+ * belongs to, for good. Root steps down: to the folder's owner, or for a new one to `user`, or else
+ * to postgres or nobody. Others stay what they are. `*dir` is replaced by its real path.
+ */
+bool dev_enter(char **dir, const char *user, bool create);
+
+/* $XDG_DATA_HOME/hypervault/dev and the like; for root /var/lib/hypervault/dev. NULL if there is no
+ * home directory. */
+char *dev_default_dir(void);
+
+/* ---- dev_folder.c: the folder and its marker --------------------------------------------------
+ */
+
+/* What `up` was asked for; 0 is "not said". */
+typedef struct dev_wish {
+    int servers;
+    int shards;
+    int port;
+} dev_wish;
+
+/* Take the lock. */
+bool dev_lock(dev_folder *folder, const char *dir);
+
+/* Read the marker of a folder. With `missing`, a folder that holds nothing but the lock makes it
+ * true and is no error. */
+bool dev_folder_read(dev_folder *folder, const char *dir, bool *missing);
+
+/* Make the marker in an empty folder. */
+bool dev_folder_make(dev_folder *folder, const char *dir, const dev_wish *wish, const char *bindir);
+
+/* Is what is asked for what is there? */
+bool dev_folder_fits(const dev_folder *folder, const dev_wish *wish);
+
+/* The sockets' folder, the password and the configuration, as far as they are missing. */
+bool dev_folder_complete(const dev_folder *folder);
+
+/* Remove everything of ours; the folder itself stays. */
+bool dev_folder_clear(const dev_folder *folder);
+
+/* The name of the file that holds the servers' password: free() it. */
+char *dev_password_file(const dev_folder *folder);
+
+/* ---- dev_files.c: small files, safely ---------------------------------------------------------
+ */
+
+/* Write a file of mode 0600 that is there as a whole or not at all, even after a crash. */
+bool write_file(const char *path, const char *text);
+
+/* Remove a file or a folder with all it holds; symbolic links are not followed. It is no error if
+ * there is none. */
+bool remove_tree(const char *path);
+
+/* The disk space that a folder takes. */
+int64_t tree_bytes(const char *path);
+
+/* ---- dev_paths.c: where PostgreSQL's programs are ---------------------------------------------
+ */
+
+/*
+ * The folder with initdb and postgres: as $PG_CONFIG or pg_config say, else on PATH, else in the
+ * usual places, newest first. `major` is the version it must have, 0: any. NULL after an error
+ * message. free() it.
+ */
+char *find_postgres(int major);
+
+/* Does a folder hold initdb and postgres? */
+bool has_postgres(const char *bindir);
+
+/* The version in a data directory, 15, or 0 if it has none. */
+int data_version(const char *data);
+
+/* ---- dev_process.c: running programs ----------------------------------------------------------
+ */
+
+typedef struct process_plan {
+    const char *const *argv; /* argv[0] is the program's path */
+    const char *dir;         /* its working directory; NULL: ours */
+    int output;              /* descriptor for stdout and stderr; -1: ours */
+    int keep;                /* a descriptor that it inherits; -1: none */
+    bool detached;           /* a session of its own: no Ctrl-C, no hang-up; else it dies with us */
+} process_plan;
+
+/* Unset PGHOST, PGOPTIONS and all the others that PostgreSQL's programs and libpq take settings
+ * from: a private server has its own. */
+void forget_pg_environment(void);
+
+/* Start a program with /dev/null as its stdin. -1 after an error message. */
+pid_t process_start(const process_plan *plan);
+
+/* Wait for its end: its exit code, or 128 + the signal that ended it. */
+int process_wait(pid_t pid);
+
+/* Run it and read what it prints, at most 4 kB, without the newline at the end. NULL if it cannot
+ * be run or fails. free() it. */
+char *process_output(const char *const *argv);
+
+/* ---- dev_server.c: one server's life ----------------------------------------------------------
+ */
+
+/* The process of a running server, or 0. */
+pid_t dev_server_pid(const dev_server *server);
+
+/* Make the data directories that are missing, all at the same time. */
+bool dev_make_data(const dev_folder *folder);
+
+/* Start what is not running, wait until all accept connections, and make the database. `started`
+ * receives how many were not running. */
+bool dev_start(const dev_folder *folder, int *started);
+
+/* Stop what is running, with SIGINT (fast) or SIGQUIT (immediate). `stopped` receives how many. */
+bool dev_stop(const dev_folder *folder, int signal, int *stopped);
+
+/* The version of a running server, or of its data: free() it. */
+char *dev_server_version(const dev_folder *folder, const dev_server *server);
+
+#endif
