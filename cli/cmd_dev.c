@@ -33,7 +33,7 @@ static bool open_folder(arguments *args, char **dir, dev_folder *folder, bool lo
     while (arguments_next(args) != 0)
         named = args->value;
     *dir = dev_dir_argument(args, named);
-    return dev_enter(dir, NULL, false) && (!lock || dev_lock(folder, *dir)) &&
+    return dev_enter(dir, NULL, false) && (!lock || dev_lock(folder, *dir, false)) &&
            dev_folder_read(folder, *dir, NULL);
 }
 
@@ -112,12 +112,8 @@ static int find_server(const arguments *args, const dev_folder *folder, const ch
             return i;
         nearest_offer(&search, folder->servers[i].name);
     }
-    char *hint =
-        search.best != NULL
-            ? format_text("Did you mean \"%s\"?", search.best)
-            : format_text("They are %s%s%s.", folder->servers[0].name,
-                          folder->count > 1 ? " to " : "",
-                          folder->count > 1 ? folder->servers[folder->count - 1].name : "");
+    char *hint = search.best != NULL ? format_text("Did you mean \"%s\"?", search.best)
+                                     : copy_text("`hv dev status` shows the servers there are.");
     usage_error(args, hint, "there is no server \"%s\"", name);
 }
 
@@ -205,7 +201,7 @@ static int empty_folder(const arguments *args, char **dir, bool yes) {
     dev_folder folder = {.lock = -1};
     int stopped = 0;
     int code = EXIT_FAILED;
-    if (dev_enter(dir, NULL, false) && dev_lock(&folder, *dir) &&
+    if (dev_enter(dir, NULL, false) && dev_lock(&folder, *dir, false) &&
         dev_folder_read(&folder, *dir, NULL) && (yes || confirmed(args, &folder)) &&
         dev_stop(&folder, SIGQUIT, &stopped) && dev_folder_clear(&folder))
         code = EXIT_DONE;

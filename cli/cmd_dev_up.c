@@ -78,7 +78,7 @@ static request read_request(arguments *args) {
 
 /* The folder as it is, or made anew. `*made` tells which. */
 static bool prepare(dev_folder *folder, const request *asked, const char *bindir, bool *made) {
-    if (!dev_lock(folder, asked->dir) || !dev_folder_read(folder, asked->dir, made))
+    if (!dev_lock(folder, asked->dir, true) || !dev_folder_read(folder, asked->dir, made))
         return false;
     if (*made)
         return dev_folder_make(folder, asked->dir, &asked->wish, bindir) &&

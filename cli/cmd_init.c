@@ -39,7 +39,8 @@ static void create(hv_store *store, int server, void *item) {
 
 static void print_table(const hv_store *store, const server_init *parts) {
     static const ui_column columns[] = {
-        {"server", false}, {"shards", true}, {"created", true}, {"there before", true}, {"", false},
+        {"server", false},      {"shards", true}, {"created", true},
+        {"there before", true}, {"state", false},
     };
     char number[UI_NUMBER_SIZE];
     ui_table *table = ui_table_new(columns, 5);

@@ -124,7 +124,7 @@ static void print_servers(const hv_store *store, const server_status *all) {
     ui_table_free(table);
 }
 
-/* Shards of one state as ranges, "12, 14-16", both ends included; cut when there are many. */
+/* Shards of one state as ranges, "12, 14 to 16"; cut when there are many. */
 static char *list_shards(const hv_report *report, hv_shard_state state) {
     char *text = NULL;
     size_t size = 0;
@@ -145,7 +145,7 @@ static char *list_shards(const hv_report *report, hv_shard_state state) {
             ranges++;
             fprintf(stream, ranges == 9 ? ", ..." : ranges > 1 ? ", %d" : "%d", first);
             if (last > first && ranges < 9)
-                fprintf(stream, "-%d", last);
+                fprintf(stream, " to %d", last);
         }
         if (!more)
             break;

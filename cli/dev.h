@@ -77,8 +77,9 @@ typedef struct dev_wish {
     int port;
 } dev_wish;
 
-/* Take the lock. */
-bool dev_lock(dev_folder *folder, const char *dir);
+/* Take the lock of a folder of ours, or with `new_too` of an empty one. Of any other it takes none:
+ * dev_folder_read() says what is wrong with it. */
+bool dev_lock(dev_folder *folder, const char *dir, bool new_too);
 
 /* Read the marker of a folder. With `missing`, a folder that holds nothing but the lock makes it
  * true and is no error. */

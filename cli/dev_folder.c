@@ -65,7 +65,26 @@ static void derive(dev_folder *folder) {
 /* ---- The lock ---------------------------------------------------------------------------------
  */
 
-bool dev_lock(dev_folder *folder, const char *dir) {
+/* Is there nothing in the folder but what a command leaves that was killed before the marker? */
+static bool is_blank(const char *dir) {
+    DIR *list = opendir(dir);
+    if (list == NULL)
+        return false;
+    bool blank = true;
+    const struct dirent *entry;
+    while (blank && (entry = readdir(list)) != NULL)
+        blank = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
+                strcmp(entry->d_name, "lock") == 0 || strcmp(entry->d_name, MARKER ".new") == 0;
+    closedir(list);
+    return blank;
+}
+
+bool dev_lock(dev_folder *folder, const char *dir, bool new_too) {
+    char *marker = format_text("%s/" MARKER, dir);
+    bool ours = access(marker, F_OK) == 0 || (new_too && is_blank(dir));
+    free(marker);
+    if (!ours)
+        return true; /* leave no lock file in a folder of somebody else's */
     char *path = format_text("%s/lock", dir);
     bool ok = false;
     folder->lock = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
@@ -107,20 +126,6 @@ static bool take_marker(dev_folder *folder, json_t *marker) {
     folder->bindir = copy_text(bindir);
     derive(folder);
     return true;
-}
-
-/* Is there nothing in the folder but what a command leaves that was killed before the marker? */
-static bool is_blank(const char *dir) {
-    DIR *list = opendir(dir);
-    if (list == NULL)
-        return false;
-    bool blank = true;
-    const struct dirent *entry;
-    while (blank && (entry = readdir(list)) != NULL)
-        blank = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
-                strcmp(entry->d_name, "lock") == 0 || strcmp(entry->d_name, MARKER ".new") == 0;
-    closedir(list);
-    return blank;
 }
 
 bool dev_folder_read(dev_folder *folder, const char *dir, bool *missing) {
@@ -215,14 +220,14 @@ bool dev_folder_make(dev_folder *folder, const char *dir, const dev_wish *wish,
     return ok;
 }
 
-static bool fits(const char *what, const char *option, int wanted, int there, const char *dir) {
+static bool fits(const char *option, int wanted, int there, const char *dir) {
     if (wanted == 0 || wanted == there)
         return true;
     char *hint =
         format_text("Leave %s out, take another folder with --dir, or remove these servers "
                     "and their data with `hv dev destroy`.",
                     option);
-    ui_fail(NULL, hint, "the servers in \"%s\" were made with %s %d, not %d", dir, what, there,
+    ui_fail(NULL, hint, "the servers in \"%s\" were made with %s %d, not %d", dir, option, there,
             wanted);
     free(hint);
     return false;
@@ -234,9 +239,9 @@ bool dev_folder_fits(const dev_folder *folder, const dev_wish *wish) {
                 "the servers in \"%s\" were made without TCP ports", folder->dir);
         return false;
     }
-    return fits("--servers", "it", wish->servers, folder->count, folder->dir) &&
-           fits("--shards", "it", wish->shards, folder->shards, folder->dir) &&
-           fits("--port", "it", wish->port, folder->port, folder->dir);
+    return fits("--servers", wish->servers, folder->count, folder->dir) &&
+           fits("--shards", wish->shards, folder->shards, folder->dir) &&
+           fits("--port", wish->port, folder->port, folder->dir);
 }
 
 /* ---- The small files --------------------------------------------------------------------------

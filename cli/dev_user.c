@@ -155,9 +155,8 @@ static bool hand_over(const char *dir, const struct passwd *user) {
         int reason = errno;
         if (fd >= 0)
             close(fd);
-        ui_fail(reason == ELOOP || reason == ENOTDIR ? "It is no folder, or a symbolic link."
-                                                     : strerror(reason),
-                NULL, "could not open the folder \"%s\"", dir);
+        ui_fail(reason == ENOTDIR ? "It is a symbolic link." : strerror(reason),
+                "Name another folder with --dir.", "could not open the folder \"%s\"", dir);
         return false;
     }
     bool ok = true;
@@ -258,7 +257,8 @@ bool dev_enter(char **dir, const char *user, bool create) {
     struct stat status;
     bool exists = stat(*dir, &status) == 0;
     if (!exists && errno != ENOENT) {
-        ui_fail(strerror(errno), NULL, "could not look at the folder \"%s\"", *dir);
+        ui_fail(strerror(errno), "Name another folder with --dir.",
+                "could not look at the folder \"%s\"", *dir);
         return false;
     }
     bool is_roots = exists && status.st_uid == 0 && geteuid() == 0;

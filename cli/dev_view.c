@@ -79,7 +79,7 @@ void dev_print(const dev_folder *folder) {
             ui_cell(table, UI_DIM, "-");
         ui_cell(table, UI_PLAIN, "%s", version);
         ui_cell(table, UI_PLAIN, "%d", server->port);
-        ui_cell(table, UI_PLAIN, "%d-%d", server->first_shard, server->end_shard - 1);
+        ui_cell(table, UI_PLAIN, "%d to %d", server->first_shard, server->end_shard - 1);
         ui_cell(table, UI_PLAIN, "%s", ui_bytes(size, tree_bytes(server->place)));
         free(version);
     }

@@ -45,9 +45,26 @@ _Noreturn static void unknown_command(const arguments *args, const char *name) {
     for (size_t i = 0; (of = command_at(i, NULL)) != NULL; i++)
         nearest_offer(&search, of->name);
     nearest_offer(&search, "dev");
-    char *hint = search.best != NULL ? format_text("Did you mean `hv %s`?", search.best)
-                                     : copy_text("See `hv help` for the commands there are.");
+    int group_len = strchr(name, ' ') != NULL ? (int) strcspn(name, " ") : 0;
+    char *hint = search.best != NULL
+                     ? format_text("Did you mean `hv %s`?", search.best)
+                     : format_text("See `hv help%s%.*s` for the commands there are.",
+                                   group_len > 0 ? " " : "", group_len, name);
     usage_error(args, hint, "unknown command \"%s\"", name);
+}
+
+/* The second word of a command like "dev up". Returns an exit code if there is none. */
+static int take_second_word(arguments *args, const char *first, char **name) {
+    const char *word = args->argv[args->next];
+    if (word != NULL && (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0))
+        return help_group(first);
+    arguments_next(args);
+    if (args->next == args->argc) {
+        help_group(first);
+        return EXIT_USAGE;
+    }
+    *name = format_text("%s %s", first, args->argv[args->next++]);
+    return EXIT_DONE;
 }
 
 /* Read the command's name, one word or two, and run it. */
@@ -60,20 +77,19 @@ static int dispatch(int argc, char **argv) {
         help_overview();
         return EXIT_USAGE;
     }
-    const char *name = args.argv[args.next++];
-    char *two_words = NULL;
+    char *name = copy_text(args.argv[args.next++]);
     if (is_group(name)) {
-        arguments_next(&args);
-        if (args.next == args.argc) {
-            help_group(name);
-            return EXIT_USAGE;
-        }
-        two_words = format_text("%s %s", name, args.argv[args.next++]);
+        char *two_words = NULL;
+        int code = take_second_word(&args, name, &two_words);
+        free(name);
+        if (two_words == NULL)
+            return code;
+        name = two_words;
     }
-    const command *of = command_find(two_words != NULL ? two_words : name);
+    const command *of = command_find(name);
     if (of == NULL)
-        unknown_command(&args, two_words != NULL ? two_words : name);
-    free(two_words);
+        unknown_command(&args, name);
+    free(name);
     arguments own;
     arguments_init(&own, of, args.argc - args.next, args.argv + args.next);
     return of->run(&own);

@@ -31,7 +31,7 @@ bool ui_can_draw(void) {
 
 /* What is known about a failure; texts may be NULL but for the message. */
 typedef struct failure {
-    hv_status status;
+    hv_status status; /* HV_OK: it did not come from the library */
     const char *message;
     const char *detail;
     const char *hint;
@@ -88,7 +88,8 @@ static json_t *json_text(const char *text) {
 static json_t *as_object(const failure *what) {
     const hv_error *error = what->error;
     json_t *object = json_object();
-    json_object_set_new(object, "status", json_text(hv_status_name(what->status)));
+    if (what->status != HV_OK)
+        json_object_set_new(object, "status", json_text(hv_status_name(what->status)));
     json_object_set_new(object, "message", json_text(what->message));
     if (what->detail != NULL)
         json_object_set_new(object, "detail", json_text(what->detail));
@@ -158,7 +159,7 @@ static void say_formatted(hv_status status, const char *detail, const char *hint
 void ui_fail(const char *detail, const char *hint, const char *format, ...) {
     va_list values;
     va_start(values, format);
-    say_formatted(HV_REFUSED, detail, hint, format, values);
+    say_formatted(HV_OK, detail, hint, format, values);
     va_end(values);
 }
 
