@@ -71,6 +71,7 @@ typedef enum hv_status {
     HV_CLOSED = 12,    /* the store was closed */
     HV_BUSY = 13,      /* connections are still lent */
     HV_NO_MEMORY = 14, /* out of memory */
+    HV_CONFLICT = 15,  /* the key has another entity already */
 } hv_status;
 
 /* The status's name, for example "HV_TIMEOUT". Static; never NULL; "HV_?" for an unknown one. */
@@ -93,6 +94,8 @@ HV_API const char *hv_error_detail(const hv_error *error);
 HV_API const char *hv_error_hint(const hv_error *error);
 /* The server's five-character SQLSTATE, or NULL if the error did not come from a server. */
 HV_API const char *hv_error_sqlstate(const hv_error *error);
+/* The name of the constraint that the server says was violated, or NULL. */
+HV_API const char *hv_error_constraint(const hv_error *error);
 /* The name of the server concerned, or NULL. */
 HV_API const char *hv_error_server(const hv_error *error);
 /* The shard concerned, or -1. */
@@ -181,6 +184,9 @@ HV_API bool hv_dict_get(const hv_dict *dict, const char *key, size_t key_len, co
  */
 HV_API bool hv_dict_at(const hv_dict *dict, size_t index, const char **key, size_t *key_len,
                        const char **value, size_t *value_len);
+
+/* Have both the same attributes with the same values? */
+HV_API bool hv_dict_equal(const hv_dict *left, const hv_dict *right);
 
 /*
  * Read hstore's text form, `"k"=>"v", "n"=>NULL`, as the server does (quoting is optional for plain
@@ -346,9 +352,32 @@ HV_API void hv_reinstantiate(hv_store *store);
  * HV_UNAVAILABLE, HV_NOT_INITIALIZED, HV_MISMATCH, HV_REFUSED, HV_NO_MEMORY: nothing was stored.
  * HV_OUTCOME_UNKNOWN: the connection broke, or operation_timeout passed, after the statement was
  * sent and before the answer came: the entity may or may not be there.
+ *
+ * With the option `exactly_once` the entity is stored under a key that was reserved for it, and
+ * over a lost connection or a restarted server the put is repeated until operation_timeout has
+ * passed: after HV_OK there is one entity, never two; HV_OUTCOME_UNKNOWN remains only for a server
+ * that does not come back in time.
  */
 HV_API hv_status hv_put(hv_store *store, int shard, int kind, const hv_dict *dict, int64_t *key,
                         hv_error **error);
+
+/*
+ * Reserve `count` unused keys of a shard, 1 to 100,000, in one round trip. `keys` has room for
+ * them; they come in ascending order and are given to nobody else, whether they are used or not. A
+ * key's time is that of its reservation. Errors: as hv_put(), never HV_OUTCOME_UNKNOWN;
+ * HV_NOT_INITIALIZED also for a shard that was made by the original implementation and has no
+ * function for it.
+ */
+HV_API hv_status hv_reserve(hv_store *store, int shard, int count, int64_t *keys, hv_error **error);
+
+/*
+ * Store an entity under a key that the caller has, from hv_reserve(). The shard is the key's. To
+ * repeat the call is safe: if the key has an entity of the same kind and attributes, that is HV_OK;
+ * if it has another, nothing is changed and the status is HV_CONFLICT.
+ * Errors: as hv_put(). After HV_OUTCOME_UNKNOWN, call it again with the same arguments.
+ */
+HV_API hv_status hv_put_key(hv_store *store, int64_t key, int kind, const hv_dict *dict,
+                            hv_error **error);
 
 /* An entity as hv_get() returned it. Immutable. */
 typedef struct hv_entity hv_entity;

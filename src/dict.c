@@ -113,6 +113,25 @@ const hvi_attribute *hvi_dict_find(const hv_dict *dict, const char *key, size_t 
     return find(dict, key, key_len);
 }
 
+static bool same_text(const hv_dict *left, size_t left_at, const hv_dict *right, size_t right_at,
+                      uint32_t len) {
+    return memcmp(left->bytes + left_at, right->bytes + right_at, len) == 0;
+}
+
+bool hv_dict_equal(const hv_dict *left, const hv_dict *right) {
+    if (left->count != right->count)
+        return false;
+    for (size_t i = 0; i < left->count; i++) {
+        const hvi_attribute *mine = &left->items[i];
+        const hvi_attribute *other = find(right, left->bytes + mine->key, mine->key_len);
+        if (other == NULL || mine->is_null != other->is_null || mine->value_len != other->value_len)
+            return false;
+        if (!mine->is_null && !same_text(left, mine->value, right, other->value, mine->value_len))
+            return false;
+    }
+    return true;
+}
+
 /* ---- Room ------------------------------------------------------------------------------------ */
 
 /* Make the hash table for the items there are, big enough for one more. */

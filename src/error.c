@@ -21,6 +21,7 @@ struct hv_error {
     char *detail; /* these three may be NULL */
     char *hint;
     char *server;
+    char *constraint;
 };
 
 #define BARE(s) \
@@ -74,6 +75,8 @@ const char *hv_status_name(hv_status status) {
         return "HV_BUSY";
     case HV_NO_MEMORY:
         return "HV_NO_MEMORY";
+    case HV_CONFLICT:
+        return "HV_CONFLICT";
     }
     return "HV_?";
 }
@@ -203,6 +206,14 @@ void hvi_error_sqlstate(hv_error **error, const char *sqlstate) {
         e->retriable = sqlstate_retriable(e->sqlstate);
 }
 
+void hvi_error_constraint(hv_error **error, const char *constraint) {
+    hv_error *e = writable(error);
+    if (e == NULL || constraint == NULL)
+        return;
+    free(e->constraint);
+    e->constraint = copy_text(constraint);
+}
+
 void hvi_error_retriable(hv_error **error, bool retriable) {
     hv_error *e = writable(error);
     if (e != NULL)
@@ -220,6 +231,7 @@ hv_error *hvi_error_copy(const hv_error *error) {
     copy->detail = copy_text(error->detail);
     copy->hint = copy_text(error->hint);
     copy->server = copy_text(error->server);
+    copy->constraint = copy_text(error->constraint);
     if (copy->message == NULL) {
         hv_error_free(copy);
         return &bare[error->status];
@@ -246,6 +258,7 @@ void hv_error_free(hv_error *error) {
     free(error->detail);
     free(error->hint);
     free(error->server);
+    free(error->constraint);
     free(error);
 }
 
@@ -271,6 +284,10 @@ const char *hv_error_sqlstate(const hv_error *error) {
 
 const char *hv_error_server(const hv_error *error) {
     return error->server;
+}
+
+const char *hv_error_constraint(const hv_error *error) {
+    return error->constraint;
 }
 
 int hv_error_shard(const hv_error *error) {

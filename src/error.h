@@ -31,6 +31,9 @@ void hvi_error_where(hv_error **error, const char *server, int shard);
 /* Also decides whether HV_REFUSED is retriable (serialization failures, deadlocks, resources). */
 void hvi_error_sqlstate(hv_error **error, const char *sqlstate);
 
+/* The constraint that the server names. NULL is allowed and changes nothing. */
+void hvi_error_constraint(hv_error **error, const char *constraint);
+
 /* Overrule what the status says about retrying. */
 void hvi_error_retriable(hv_error **error, bool retriable);
 

@@ -117,8 +117,9 @@ static hv_status fail_parse(const reader *r, const char *expected) {
     return HV_INVALID;
 }
 
+/* A vertical tab is none: PostgreSQL up to 15 takes it as part of a word, later ones skip it. */
 static bool is_space(char c) {
-    return c == ' ' || (c >= '\t' && c <= '\r');
+    return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\f';
 }
 
 static void skip_spaces(reader *r) {

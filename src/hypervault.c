@@ -12,16 +12,20 @@
 
 #include "clock.h"
 #include "create.h"
+#include "get.h"
 #include "inspect.h"
+#include "key_cache.h"
 #include "layout.h"
-#include "store.h"
+#include "put.h"
+#include "reserve.h"
 
 /* How often hv_close() looks whether the last user has left. */
 #define CLOSE_POLL_NS 1000000
 
 struct hv_store {
     hvi_router router;
-    int64_t epoch; /* immutable */
+    int64_t epoch;          /* immutable */
+    hvi_key_cache reserved; /* for the option exactly_once */
     atomic_int users;
     atomic_bool closed;
     hvi_fork_member fork;
@@ -57,6 +61,7 @@ static hv_status check_servers(hv_store *store, hv_error **error) {
 
 static void free_store(hv_store *store) {
     hvi_fork_leave(&store->fork);
+    hvi_key_cache_fini(&store->reserved);
     hvi_router_fini(&store->router);
     free(store);
 }
@@ -66,8 +71,12 @@ static hv_status open_store(const hv_options *options, hv_store **store, hv_erro
     if (made == NULL)
         return hvi_no_memory(error);
     made->epoch = options->values[HVI_EPOCH];
-    hv_status status =
-        hvi_router_init(&made->router, options, hvi_layout_check, &made->epoch, error);
+    hv_status status = hvi_key_cache_init(&made->reserved, error);
+    if (status == HV_OK) {
+        status = hvi_router_init(&made->router, options, hvi_layout_check, &made->epoch, error);
+        if (status != HV_OK)
+            hvi_key_cache_fini(&made->reserved);
+    }
     if (status != HV_OK) {
         free(made);
         return status;
@@ -164,14 +173,46 @@ hv_status hv_put(hv_store *store, int shard, int kind, const hv_dict *dict, int6
     hv_status status = enter(store, error);
     if (status != HV_OK)
         return status;
-    return leave(store, hvi_store_put(&store->router, shard, kind, dict, key, error));
+    int64_t deadline = hvi_router_operation_deadline(&store->router);
+    if (store->router.options->values[HVI_EXACTLY_ONCE] != 0)
+        status =
+            hvi_put_once(&store->router, &store->reserved, shard, kind, dict, deadline, key, error);
+    else
+        status = hvi_put(&store->router, shard, kind, dict, deadline, key, error);
+    return leave(store, status);
 }
 
 hv_status hv_get(hv_store *store, int64_t key, hv_entity **entity, hv_error **error) {
     hv_status status = enter(store, error);
     if (status != HV_OK)
         return status;
-    return leave(store, hvi_store_get(&store->router, key, entity, error));
+    int64_t deadline = hvi_router_operation_deadline(&store->router);
+    return leave(store, hvi_get(&store->router, key, deadline, entity, error));
+}
+
+hv_status hv_put_key(hv_store *store, int64_t key, int kind, const hv_dict *dict,
+                     hv_error **error) {
+    hv_status status = enter(store, error);
+    if (status != HV_OK)
+        return status;
+    int64_t deadline = hvi_router_operation_deadline(&store->router);
+    return leave(store, hvi_put_key(&store->router, key, kind, dict, deadline, error));
+}
+
+hv_status hv_reserve(hv_store *store, int shard, int count, int64_t *keys, hv_error **error) {
+    hv_status status = enter(store, error);
+    if (status != HV_OK)
+        return status;
+    hvi_operation operation;
+    int64_t deadline = hvi_router_operation_deadline(&store->router);
+    if (count < 1 || count > HVI_RESERVE_MAX)
+        status = hvi_fail(error, HV_INVALID, "%d keys cannot be reserved at once: 1 to %d", count,
+                          HVI_RESERVE_MAX);
+    if (status == HV_OK)
+        status = hvi_operation_init(&operation, &store->router, shard, error);
+    if (status == HV_OK)
+        status = hvi_reserve(&operation, count, deadline, keys, error);
+    return leave(store, status);
 }
 
 /* ---- lending ---- */

@@ -27,6 +27,9 @@ const hvi_option hvi_option_table[HVI_OPTION_COUNT] = {
     [HVI_OPERATION_TIMEOUT] = {"operation_timeout", HVI_DURATION, "30s", 1, DAY, "1ms to 1d",
                                "How long put and get wait for the server's answer once they have "
                                "a connection."},
+    [HVI_EXACTLY_ONCE] = {"exactly_once", HVI_BOOLEAN, "off", 0, 1, "on, off",
+                          "Put under reserved keys, and repeat a put over a lost connection until "
+                          "it is confirmed."},
     [HVI_MAX_LIFETIME] = {"max_lifetime", HVI_DURATION, "1h", 0, 365 * DAY, "0 (no limit) to 365d",
                           "A connection older than this is closed when it is next returned or "
                           "about to be lent."},

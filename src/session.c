@@ -78,6 +78,7 @@ static hv_status fail_refused(const hvi_session *session, const hvi_query *query
     if (hint != NULL)
         hvi_error_hint(error, "%s", hint);
     hvi_error_sqlstate(error, PQresultErrorField(result, PG_DIAG_SQLSTATE));
+    hvi_error_constraint(error, PQresultErrorField(result, PG_DIAG_CONSTRAINT_NAME));
     hvi_error_where(error, session->config->server, query->shard);
     return status;
 }

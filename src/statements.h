@@ -14,7 +14,13 @@
 #include "list.h"
 
 /* What prepared statements do. Names are for people: they show in pg_prepared_statements. */
-typedef enum hvi_statement_verb { HVI_STATEMENT_PUT, HVI_STATEMENT_GET } hvi_statement_verb;
+typedef enum hvi_statement_verb {
+    HVI_STATEMENT_PUT,
+    HVI_STATEMENT_PUT_KEY,
+    HVI_STATEMENT_PUT_ONCE,
+    HVI_STATEMENT_GET,
+    HVI_STATEMENT_RESERVE,
+} hvi_statement_verb;
 
 #define HVI_NO_STATEMENT       UINT32_MAX
 #define HVI_STATEMENT_NAME_LEN 32

@@ -1,0 +1,94 @@
+/*
+ * get: fetch one entity; and what an entity is.
+ */
+#include "get.h"
+
+#include <endian.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "hstore.h"
+
+struct hv_entity {
+    int64_t key;
+    int kind;
+    hv_dict *dict; /* owned */
+};
+
+void hv_entity_free(hv_entity *entity) {
+    if (entity == NULL)
+        return;
+    hv_dict_free(entity->dict);
+    free(entity);
+}
+
+int64_t hv_entity_key(const hv_entity *entity) {
+    return entity->key;
+}
+
+int hv_entity_kind(const hv_entity *entity) {
+    return entity->kind;
+}
+
+const hv_dict *hv_entity_dict(const hv_entity *entity) {
+    return entity->dict;
+}
+
+static hv_status take_entity(const PGresult *result, const hvi_operation *operation,
+                             hv_entity **entity, hv_error **error) {
+    if (PQntuples(result) == 0)
+        return HV_NOT_FOUND;
+    hv_entity *made = calloc(1, sizeof *made);
+    if (made == NULL)
+        return hvi_no_memory(error);
+    if (PQntuples(result) != 1 || PQnfields(result) != 3 ||
+        !hvi_read_int8(result, 0, 0, &made->key) || !hvi_read_int2(result, 0, 1, &made->kind)) {
+        hv_entity_free(made);
+        return hvi_operation_fail_answer(operation, error);
+    }
+    hv_status status = hvi_hstore_decode(PQgetvalue(result, 0, 2),
+                                         (size_t) PQgetlength(result, 0, 2), &made->dict, error);
+    if (status != HV_OK) {
+        hvi_error_where(error, operation->server->name, operation->shard);
+        hv_entity_free(made);
+        return status;
+    }
+    *entity = made;
+    return HV_OK;
+}
+
+hv_status hvi_get(hvi_router *router, int64_t key, int64_t deadline, hv_entity **entity,
+                  hv_error **error) {
+    hvi_operation operation;
+    hv_status status = hvi_operation_init_key(&operation, router, key, error);
+    if (status != HV_OK)
+        return status;
+
+    char sql[128], key_text[32];
+    uint64_t key_wire = htobe64((uint64_t) key);
+    snprintf(sql, sizeof sql, "SELECT id, type, body FROM %s.entities WHERE id = $1",
+             operation.schema);
+    snprintf(key_text, sizeof key_text, "%" PRId64, key);
+    const char *log_values[] = {key_text};
+    const char *values[] = {(const char *) &key_wire};
+    const int lengths[] = {sizeof key_wire};
+    const int formats[] = {1};
+    hvi_query query = {
+        .sql = sql,
+        .shard = operation.shard,
+        .id = hvi_statement_id(HVI_STATEMENT_GET, operation.shard),
+        .parameter_count = 1,
+        .values = values,
+        .lengths = lengths,
+        .formats = formats,
+        .binary_result = true,
+        .log_values = operation.wants_parameters ? log_values : NULL,
+    };
+    PGresult *result = NULL;
+    status = hvi_operation_run(&operation, &query, deadline, &result, error);
+    if (status == HV_OK)
+        status = take_entity(result, &operation, entity, error);
+    PQclear(result);
+    return status;
+}

@@ -1,0 +1,106 @@
+/*
+ * operation: run one statement on the server that holds a shard.
+ */
+#include "operation.h"
+
+#include <endian.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "key.h"
+
+hv_status hvi_operation_init(hvi_operation *operation, hvi_router *router, int shard,
+                             hv_error **error) {
+    *operation = (hvi_operation){.router = router, .shard = shard};
+    hv_status status = hvi_router_find(router, shard, &operation->server, error);
+    if (status != HV_OK)
+        return status;
+    const hvi_log *log = &operation->server->pool.config.session.log;
+    operation->wants_parameters = log->fn != NULL && log->parameters;
+    hvi_schema_name(shard, operation->schema);
+    return HV_OK;
+}
+
+hv_status hvi_operation_init_key(hvi_operation *operation, hvi_router *router, int64_t key,
+                                 hv_error **error) {
+    hvi_key_fields fields;
+    if (!hvi_key_unpack(key, &fields)) {
+        hvi_fail(error, HV_INVALID, "%" PRId64 " is not a key", key);
+        hvi_error_detail(error, "Keys are positive.");
+        return HV_INVALID;
+    }
+    return hvi_operation_init(operation, router, fields.shard, error);
+}
+
+/* The server does not know the shard's schema or table, or one of its functions. */
+static hv_status fail_not_initialized(const hvi_operation *operation, const hv_error *cause,
+                                      hv_error **error) {
+    const char *server = operation->server->name;
+    hvi_fail(error, HV_NOT_INITIALIZED, "shard %d is not initialised on server \"%s\"",
+             operation->shard, server);
+    hvi_error_detail(error, "%s", hv_error_message(cause));
+    hvi_error_hint(error, "Run `hv init`.");
+    hvi_error_sqlstate(error, hv_error_sqlstate(cause));
+    hvi_error_where(error, server, operation->shard);
+    return HV_NOT_INITIALIZED;
+}
+
+static bool is_missing_relation(const hv_error *cause) {
+    const char *sqlstate = hv_error_sqlstate(cause);
+    return sqlstate != NULL && (strcmp(sqlstate, "42P01") == 0 || strcmp(sqlstate, "3F000") == 0);
+}
+
+hv_status hvi_operation_run(hvi_operation *operation, const hvi_query *query, int64_t deadline,
+                            PGresult **result, hv_error **error) {
+    hvi_pool *pool = &operation->server->pool;
+    hv_error *cause = NULL;
+    hv_status status = HV_OK;
+    bool again = true;
+    for (int try = 0; again; try++) {
+        hvi_session *session = NULL;
+        int64_t pool_deadline = hvi_router_pool_deadline(operation->router);
+        status = hvi_pool_acquire(pool, pool_deadline < deadline ? pool_deadline : deadline,
+                                  &session, &cause);
+        if (status != HV_OK)
+            break;
+        status = hvi_session_run(session, query, deadline, result, &cause);
+        again = status == HV_UNAVAILABLE && session->broken && try == 0;
+        hvi_pool_release(pool, session);
+    }
+    if (status == HV_OK) {
+        hv_error_free(cause); /* of the try before */
+        return HV_OK;
+    }
+    if (status == HV_REFUSED && is_missing_relation(cause)) {
+        status = fail_not_initialized(operation, cause, error);
+        hv_error_free(cause);
+        return status;
+    }
+    hvi_error_where(&cause, operation->server->name, operation->shard);
+    return hvi_error_move(error, &cause);
+}
+
+hv_status hvi_operation_fail_answer(const hvi_operation *operation, hv_error **error) {
+    hvi_fail(error, HV_CORRUPT, "unexpected answer from server \"%s\"", operation->server->name);
+    hvi_error_detail(error, "The columns are not id bigint, type smallint, body hstore.");
+    hvi_error_where(error, operation->server->name, operation->shard);
+    return HV_CORRUPT;
+}
+
+bool hvi_read_int8(const PGresult *result, int row, int column, int64_t *value) {
+    uint64_t wire;
+    if (PQgetisnull(result, row, column) || PQgetlength(result, row, column) != sizeof wire)
+        return false;
+    memcpy(&wire, PQgetvalue(result, row, column), sizeof wire);
+    *value = (int64_t) be64toh(wire);
+    return true;
+}
+
+bool hvi_read_int2(const PGresult *result, int row, int column, int *value) {
+    uint16_t wire;
+    if (PQgetisnull(result, row, column) || PQgetlength(result, row, column) != sizeof wire)
+        return false;
+    memcpy(&wire, PQgetvalue(result, row, column), sizeof wire);
+    *value = (int16_t) be16toh(wire);
+    return true;
+}

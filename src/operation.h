@@ -1,0 +1,42 @@
+/*
+ * operation: run one statement on the server that holds a shard: what put, get and reserve share.
+ */
+#ifndef HVI_OPERATION_H
+#define HVI_OPERATION_H
+
+#include "layout.h"
+#include "router.h"
+
+typedef struct hvi_operation {
+    hvi_router *router;
+    hvi_server *server;
+    int shard;
+    char schema[HVI_SCHEMA_NAME_LEN]; /* "shard0012" */
+    bool wants_parameters;            /* does the log want to see them? */
+} hvi_operation;
+
+/* Find the shard's server. Errors: HV_INVALID, HV_NO_SERVER. */
+hv_status hvi_operation_init(hvi_operation *operation, hvi_router *router, int shard,
+                             hv_error **error);
+
+/* The same for the shard of a key. Errors: also HV_INVALID if it is no key. */
+hv_status hvi_operation_init_key(hvi_operation *operation, hvi_router *router, int64_t key,
+                                 hv_error **error);
+
+/*
+ * Run a statement. A session that turns out to be broken before the statement can have had an
+ * effect is replaced once. `deadline` bounds the statement; waiting for a connection has the pool's
+ * own, or `deadline` if that is earlier. *result belongs to the caller. Errors: what hv_put() may
+ * give.
+ */
+hv_status hvi_operation_run(hvi_operation *operation, const hvi_query *query, int64_t deadline,
+                            PGresult **result, hv_error **error);
+
+/* The error for an answer that does not have the form it must have. */
+hv_status hvi_operation_fail_answer(const hvi_operation *operation, hv_error **error);
+
+/* A binary int8 or int2 in a result; false if it is NULL or something else. */
+bool hvi_read_int8(const PGresult *result, int row, int column, int64_t *value);
+bool hvi_read_int2(const PGresult *result, int row, int column, int *value);
+
+#endif

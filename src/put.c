@@ -1,0 +1,348 @@
+/*
+ * put: store one entity.
+ *
+ * Why a put is never doubled or mixed up with another's: the primary key. A put under a key of the
+ * database's making that meets an entity (the portable generator may make a key twice) has stored
+ * nothing and takes another key. A put under a reserved key that meets an entity has met its own
+ * earlier try: nobody else was given that key.
+ */
+#include "put.h"
+
+#include <endian.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "clock.h"
+#include "get.h"
+#include "hstore.h"
+#include "hstore_text.h"
+#include "key.h"
+#include "reserve.h"
+
+/* Collisions of made keys that are tried again at once; after that, a pause between tries. */
+#define QUICK_TRIES 8
+#define PAUSE_MS    1
+
+/* The pause between tries over a lost connection. */
+#define RECONNECT_MS 20
+
+/* ---- the statement ---- */
+
+/* One put's parameters: key (not for made ones), kind, body. */
+typedef struct hvi_put_call {
+    hvi_operation operation;
+    int64_t key; /* 0: the database makes one */
+    int kind;
+    const hv_dict *dict;
+    hvi_buffer body;      /* hstore, binary */
+    hvi_buffer body_text; /* for the log; empty if it does not want it */
+} hvi_put_call;
+
+static hv_status check_kind(int kind, hv_error **error) {
+    if (kind < INT16_MIN || kind > INT16_MAX)
+        return hvi_fail(error, HV_INVALID, "kind %d is out of range: %d to %d", kind, INT16_MIN,
+                        INT16_MAX);
+    return HV_OK;
+}
+
+/* The operation is set up; encode the rest. */
+static hv_status init_call(hvi_put_call *call, int kind, const hv_dict *dict, hv_error **error) {
+    call->kind = kind;
+    call->dict = dict;
+    hvi_hstore_encode(dict, &call->body);
+    if (call->operation.wants_parameters && dict != NULL)
+        hvi_hstore_print(dict, &call->body_text);
+    if (!hvi_buffer_ok(&call->body) || !hvi_buffer_ok(&call->body_text))
+        return hvi_no_memory(error);
+    return HV_OK;
+}
+
+static void fini_call(hvi_put_call *call) {
+    hvi_buffer_fini(&call->body);
+    hvi_buffer_fini(&call->body_text);
+}
+
+/* Run one of the three statements. `sql` has $1 kind, $2 body and, if the call has a key, $3. */
+static hv_status run_call(hvi_put_call *call, hvi_statement_verb verb, const char *sql,
+                          int64_t deadline, PGresult **result, hv_error **error) {
+    hvi_operation *operation = &call->operation;
+    char kind_text[16], key_text[32];
+    uint16_t kind_wire = htobe16((uint16_t) call->kind);
+    uint64_t key_wire = htobe64((uint64_t) call->key);
+    snprintf(kind_text, sizeof kind_text, "%d", call->kind);
+    snprintf(key_text, sizeof key_text, "%" PRId64, call->key);
+    const char *body_text = call->body_text.len > 0 ? call->body_text.data : "";
+    const char *log_values[] = {kind_text, body_text, key_text};
+    const char *values[] = {(const char *) &kind_wire, call->body.data, (const char *) &key_wire};
+    const int lengths[] = {sizeof kind_wire, (int) call->body.len, sizeof key_wire};
+    const int formats[] = {1, 1, 1};
+    hvi_query query = {
+        .sql = sql,
+        .shard = operation->shard,
+        .is_write = true,
+        .id = hvi_statement_id(verb, operation->shard),
+        .parameter_count = call->key != 0 ? 3 : 2,
+        .values = values,
+        .lengths = lengths,
+        .formats = formats,
+        .binary_result = true,
+        .log_values = operation->wants_parameters ? log_values : NULL,
+    };
+    return hvi_operation_run(operation, &query, deadline, result, error);
+}
+
+/* A key that does not lead back to its shard would be an entity that nobody finds again. */
+static hv_status take_made_key(const hvi_operation *operation, const PGresult *result, int64_t *key,
+                               hv_error **error) {
+    hvi_key_fields fields;
+    int64_t made;
+    if (PQntuples(result) != 1 || PQnfields(result) != 1 || !hvi_read_int8(result, 0, 0, &made))
+        return hvi_operation_fail_answer(operation, error);
+    if (!hvi_key_unpack(made, &fields) || fields.shard != operation->shard) {
+        hvi_fail(error, HV_CORRUPT, "%s.next_id() does not make keys of shard %d",
+                 operation->schema, operation->shard);
+        hvi_error_detail(error, "The entity was stored with the key %" PRId64 ".", made);
+        hvi_error_where(error, operation->server->name, operation->shard);
+        return HV_CORRUPT;
+    }
+    *key = made;
+    return HV_OK;
+}
+
+static bool is_unique_violation(const hv_error *cause) {
+    const char *sqlstate = hv_error_sqlstate(cause);
+    return sqlstate != NULL && strcmp(sqlstate, "23505") == 0;
+}
+
+static void pause_ms(int ms) {
+    nanosleep(&(struct timespec){.tv_nsec = ms * 1000000L}, NULL);
+}
+
+/* ---- under a new key ---- */
+
+/* Was it the key made for it that an entity has already, and not a constraint of the user's? */
+static bool is_key_collision(const hv_error *cause) {
+    const char *constraint = hv_error_constraint(cause);
+    return is_unique_violation(cause) && constraint != NULL &&
+           strcmp(constraint, "entities_pkey") == 0;
+}
+
+hv_status hvi_put(hvi_router *router, int shard, int kind, const hv_dict *dict, int64_t deadline,
+                  int64_t *key, hv_error **error) {
+    hvi_put_call call = {.body = HVI_BUFFER_EMPTY, .body_text = HVI_BUFFER_EMPTY};
+    char sql[128];
+    PGresult *result = NULL;
+    hv_error *cause = NULL;
+    hv_status status = check_kind(kind, error);
+    if (status == HV_OK)
+        status = hvi_operation_init(&call.operation, router, shard, error);
+    if (status == HV_OK)
+        status = init_call(&call, kind, dict, error);
+    if (status != HV_OK)
+        goto out;
+    snprintf(sql, sizeof sql, "INSERT INTO %s.entities (type, body) VALUES ($1, $2) RETURNING id",
+             call.operation.schema);
+    for (int try = 1;; try++) {
+        status = run_call(&call, HVI_STATEMENT_PUT, sql, deadline, &result, &cause);
+        if (status != HV_REFUSED || !is_key_collision(cause) || hvi_clock_us() >= deadline)
+            break;
+        if (try >= QUICK_TRIES)
+            pause_ms(PAUSE_MS);
+    }
+    if (status == HV_OK)
+        status = take_made_key(&call.operation, result, key, error);
+    else
+        hvi_error_move(error, &cause);
+
+out:
+    hv_error_free(cause);
+    PQclear(result);
+    fini_call(&call);
+    return status;
+}
+
+/* ---- under a key that the caller has ---- */
+
+/* Is what lies under the key what the call would put there? *same is set on HV_OK; HV_NOT_FOUND if
+ * nothing is there. */
+static hv_status compare(hvi_put_call *call, int64_t deadline, bool *same, hv_error **error) {
+    hv_entity *there = NULL;
+    hv_status status = hvi_get(call->operation.router, call->key, deadline, &there, error);
+    if (status == HV_OK) {
+        static const hv_dict nothing;
+        const hv_dict *dict = call->dict != NULL ? call->dict : &nothing;
+        *same = hv_entity_kind(there) == call->kind && hv_dict_equal(hv_entity_dict(there), dict);
+    }
+    hv_entity_free(there);
+    return status;
+}
+
+static hv_status fail_conflict(const hvi_put_call *call, hv_error **error) {
+    hvi_fail(error, HV_CONFLICT, "the key %" PRId64 " has another entity", call->key);
+    hvi_error_detail(error, "Its kind or its attributes are not the ones that were to be put.");
+    hvi_error_hint(error, "Use each reserved key for one entity.");
+    hvi_error_where(error, call->operation.server->name, call->operation.shard);
+    return HV_CONFLICT;
+}
+
+/*
+ * Put under call->key, once. If it is there already with the same content, that is HV_OK, and
+ * *was_there says so; with another content it is HV_CONFLICT. If `next` is not NULL, the statement
+ * also reserves the next key, in *next; 0 if it did not come to that.
+ */
+static hv_status put_under_key(hvi_put_call *call, int64_t deadline, int64_t *next,
+                               hv_error **error) {
+    char sql[160];
+    const char *schema = call->operation.schema;
+    if (next != NULL) {
+        *next = 0;
+        snprintf(sql, sizeof sql,
+                 "INSERT INTO %s.entities (type, body, id) VALUES ($1, $2, $3)"
+                 " RETURNING (SELECT %s.reserve_ids(1))",
+                 schema, schema);
+    } else {
+        snprintf(sql, sizeof sql, "INSERT INTO %s.entities (type, body, id) VALUES ($1, $2, $3)",
+                 schema);
+    }
+    PGresult *result = NULL;
+    hv_error *cause = NULL;
+    hv_status status = run_call(call, next != NULL ? HVI_STATEMENT_PUT_ONCE : HVI_STATEMENT_PUT_KEY,
+                                sql, deadline, &result, &cause);
+    if (status == HV_OK) {
+        if (next != NULL && !hvi_read_int8(result, 0, 0, next))
+            *next = 0;
+    } else if (status == HV_REFUSED && is_unique_violation(cause)) {
+        bool same = false;
+        status = compare(call, deadline, &same, error);
+        if (status == HV_NOT_FOUND) /* another constraint's, then */
+            status = hvi_error_move(error, &cause);
+        else if (status == HV_OK && !same)
+            status = fail_conflict(call, error);
+    } else {
+        hvi_error_move(error, &cause);
+    }
+    hv_error_free(cause);
+    PQclear(result);
+    return status;
+}
+
+hv_status hvi_put_key(hvi_router *router, int64_t key, int kind, const hv_dict *dict,
+                      int64_t deadline, hv_error **error) {
+    hvi_put_call call = {.key = key, .body = HVI_BUFFER_EMPTY, .body_text = HVI_BUFFER_EMPTY};
+    hv_status status = check_kind(kind, error);
+    if (status == HV_OK)
+        status = hvi_operation_init_key(&call.operation, router, key, error);
+    if (status == HV_OK)
+        status = init_call(&call, kind, dict, error);
+    if (status == HV_OK)
+        status = put_under_key(&call, deadline, NULL, error);
+    fini_call(&call);
+    return status;
+}
+
+/* ---- exactly once ---- */
+
+/* Is it worth trying again over another connection? */
+static bool may_pass(hv_status status, const hv_error *cause) {
+    return status == HV_OUTCOME_UNKNOWN || (cause != NULL && hv_error_retriable(cause));
+}
+
+/* Reserve one key, whatever happens to connections. */
+static hv_status reserve_one(hvi_put_call *call, int64_t deadline, int64_t *asked_at,
+                             hv_error **error) {
+    hv_error *cause = NULL;
+    hv_status status;
+    for (;;) {
+        *asked_at = hvi_clock_us();
+        status = hvi_reserve(&call->operation, 1, deadline, &call->key, &cause);
+        if (status == HV_OK || !may_pass(status, cause) ||
+            hvi_clock_us() + RECONNECT_MS * 1000 >= deadline)
+            break;
+        pause_ms(RECONNECT_MS);
+    }
+    if (status != HV_OK)
+        return hvi_error_move(error, &cause);
+    hv_error_free(cause);
+    return HV_OK;
+}
+
+/* The last try failed for good, but an earlier one may have succeeded. */
+static hv_status fail_unknown(const hvi_put_call *call, const hv_error *cause, hv_error **error) {
+    hvi_fail(error, HV_OUTCOME_UNKNOWN, "a put under the key %" PRId64 " was not confirmed",
+             call->key);
+    hvi_error_detail(error, "Last: %s", hv_error_message(cause));
+    hvi_error_hint(error, "The entity may or may not be there: get the key, or put the same under "
+                          "it again.");
+    hvi_error_where(error, call->operation.server->name, call->operation.shard);
+    return HV_OUTCOME_UNKNOWN;
+}
+
+/*
+ * Put under the call's reserved key until it is confirmed. HV_CONFLICT if the key was not ours
+ * after all: then nothing was put.
+ */
+static hv_status put_until_confirmed(hvi_put_call *call, int64_t deadline, int64_t *next,
+                                     hv_error **error) {
+    hv_error *cause = NULL;
+    hv_status status;
+    bool unknown = false; /* may an earlier try have succeeded? */
+    for (;;) {
+        status = put_under_key(call, deadline, next, &cause);
+        if (status == HV_CONFLICT && unknown) {
+            /* It has: the key is nobody else's. Somebody has changed the entity since. */
+            hv_error_free(cause);
+            return HV_OK;
+        }
+        unknown = unknown || status == HV_OUTCOME_UNKNOWN;
+        if (status == HV_OK || !may_pass(status, cause) ||
+            hvi_clock_us() + RECONNECT_MS * 1000 >= deadline)
+            break;
+        pause_ms(RECONNECT_MS);
+    }
+    if (status == HV_OK) {
+        hv_error_free(cause);
+        return HV_OK;
+    }
+    if (unknown && status != HV_OUTCOME_UNKNOWN) {
+        status = fail_unknown(call, cause, error);
+        hv_error_free(cause);
+        return status;
+    }
+    return hvi_error_move(error, &cause);
+}
+
+hv_status hvi_put_once(hvi_router *router, hvi_key_cache *cache, int shard, int kind,
+                       const hv_dict *dict, int64_t deadline, int64_t *key, hv_error **error) {
+    hvi_put_call call = {.body = HVI_BUFFER_EMPTY, .body_text = HVI_BUFFER_EMPTY};
+    hv_error *cause = NULL;
+    hv_status status = check_kind(kind, error);
+    if (status == HV_OK)
+        status = hvi_operation_init(&call.operation, router, shard, error);
+    if (status == HV_OK)
+        status = init_call(&call, kind, dict, error);
+    while (status == HV_OK) {
+        int64_t asked_at = hvi_clock_us(), next = 0;
+        if (!hvi_key_cache_take(cache, shard, asked_at, &call.key))
+            status = reserve_one(&call, deadline, &asked_at, error);
+        if (status != HV_OK)
+            break;
+        asked_at = hvi_clock_us();
+        status = put_until_confirmed(&call, deadline, &next, &cause);
+        if (next != 0)
+            hvi_key_cache_give(cache, shard, next, asked_at);
+        if (status == HV_OK) {
+            *key = call.key;
+            break;
+        }
+        if (status != HV_CONFLICT || hvi_clock_us() >= deadline) {
+            hvi_error_move(error, &cause);
+            break;
+        }
+        status = HV_OK; /* an entity from before the key was reserved: take another key */
+    }
+    hv_error_free(cause);
+    fini_call(&call);
+    return status;
+}

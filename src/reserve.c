@@ -1,0 +1,84 @@
+/*
+ * reserve: unused keys of a shard.
+ *
+ * The shard's function reserve_ids() gives keys that neither it nor next_id() gives again. That a
+ * connection is lost during a reservation does no harm: the keys are forgotten.
+ */
+#include "reserve.h"
+
+#include <endian.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "key.h"
+
+/* A shard made before there was reserve_ids(). */
+static hv_status fail_no_function(const hvi_operation *operation, hv_error **error) {
+    const char *server = operation->server->name;
+    hvi_fail(error, HV_NOT_INITIALIZED, "shard %d on server \"%s\" cannot reserve keys",
+             operation->shard, server);
+    hvi_error_detail(error, "The function %s.reserve_ids() is missing.", operation->schema);
+    hvi_error_hint(error, "Run `hv init --keys=strict` or `hv init --keys=portable`.");
+    hvi_error_where(error, server, operation->shard);
+    return HV_NOT_INITIALIZED;
+}
+
+static bool leads_back(int64_t key, int shard) {
+    hvi_key_fields fields;
+    return hvi_key_unpack(key, &fields) && fields.shard == shard;
+}
+
+static hv_status take_keys(const hvi_operation *operation, const PGresult *result, int count,
+                           int64_t *keys, hv_error **error) {
+    if (PQntuples(result) != count || PQnfields(result) != 1)
+        return hvi_operation_fail_answer(operation, error);
+    for (int i = 0; i < count; i++) {
+        int64_t key;
+        if (!hvi_read_int8(result, i, 0, &key) || !leads_back(key, operation->shard)) {
+            hvi_fail(error, HV_CORRUPT, "%s.reserve_ids() does not make keys of shard %d",
+                     operation->schema, operation->shard);
+            hvi_error_where(error, operation->server->name, operation->shard);
+            return HV_CORRUPT;
+        }
+    }
+    for (int i = 0; i < count; i++)
+        hvi_read_int8(result, i, 0, &keys[i]);
+    return HV_OK;
+}
+
+hv_status hvi_reserve(hvi_operation *operation, int count, int64_t deadline, int64_t *keys,
+                      hv_error **error) {
+    char sql[128], count_text[16];
+    uint32_t count_wire = htobe32((uint32_t) count);
+    snprintf(sql, sizeof sql, "SELECT %s.reserve_ids($1)", operation->schema);
+    snprintf(count_text, sizeof count_text, "%d", count);
+    const char *log_values[] = {count_text};
+    const char *values[] = {(const char *) &count_wire};
+    const int lengths[] = {sizeof count_wire};
+    const int formats[] = {1};
+    hvi_query query = {
+        .sql = sql,
+        .shard = operation->shard,
+        .id = hvi_statement_id(HVI_STATEMENT_RESERVE, operation->shard),
+        .parameter_count = 1,
+        .values = values,
+        .lengths = lengths,
+        .formats = formats,
+        .binary_result = true,
+        .log_values = operation->wants_parameters ? log_values : NULL,
+    };
+    PGresult *result = NULL;
+    hv_error *cause = NULL;
+    hv_status status = hvi_operation_run(operation, &query, deadline, &result, &cause);
+    const char *sqlstate = cause != NULL ? hv_error_sqlstate(cause) : NULL;
+    if (sqlstate != NULL && strcmp(sqlstate, "42883") == 0) { /* no such function */
+        status = fail_no_function(operation, error);
+        hv_error_free(cause);
+    } else if (status != HV_OK) {
+        hvi_error_move(error, &cause);
+    } else {
+        status = take_keys(operation, result, count, keys, error);
+    }
+    PQclear(result);
+    return status;
+}

@@ -1,0 +1,16 @@
+/*
+ * reserve: unused keys of a shard, to put entities under.
+ */
+#ifndef HVI_RESERVE_H
+#define HVI_RESERVE_H
+
+#include "operation.h"
+
+/* As many as one call gives. */
+#define HVI_RESERVE_MAX 100000
+
+/* See hv_reserve(). */
+hv_status hvi_reserve(hvi_operation *operation, int count, int64_t deadline, int64_t *keys,
+                      hv_error **error);
+
+#endif
