@@ -25,8 +25,8 @@ const hvi_option hvi_option_table[HVI_OPTION_COUNT] = {
                                 "How long a caller waits for a connection, the opening of a new "
                                 "one included."},
     [HVI_OPERATION_TIMEOUT] = {"operation_timeout", HVI_DURATION, "30s", 1, DAY, "1ms to 1d",
-                               "How long put and get wait for the server's answer once they have "
-                               "a connection."},
+                               "How long a put or a get may take in all, the wait for a "
+                               "connection included."},
     [HVI_EXACTLY_ONCE] = {"exactly_once", HVI_BOOLEAN, "off", 0, 1, "on, off",
                           "Put under reserved keys, and repeat a put over a lost connection until "
                           "it is confirmed."},

@@ -297,6 +297,10 @@ hv_status hvi_session_run(hvi_session *session, const hvi_query *query, int64_t 
     int64_t started = session->config->log.fn != NULL ? hvi_clock_us() : 0;
     hv_status status = HV_OK;
     for (int try = 0; try < MAX_TRIES; try++) {
+        if (hvi_deadline_poll_ms(deadline) == 0) {
+            status = fail_late(session, query, false, &cause);
+            break;
+        }
         status = run_once(session, query, deadline, result, &cause);
         if (status != HV_REFUSED || session->broken ||
             !mend_statements(session, query, hv_error_sqlstate(cause), deadline))
