@@ -8,12 +8,16 @@ build=${HV_BUILD:-$root/build}
 python=/usr/bin/python3
 meson=/usr/bin/meson
 
-# Messages go to stderr, so that what a script prints as its result can be piped.
-if [[ -t 2 && -z ${NO_COLOR:-} && ${TERM:-dumb} != dumb ]]; then
-    bold=$'\e[1m' dim=$'\e[2m' red=$'\e[31m' green=$'\e[32m' plain=$'\e[0m'
-else
+# Set the colours as they fit what a file descriptor is.
+colours_for() {
     bold='' dim='' red='' green='' plain=''
-fi
+    if [[ -t $1 && -z ${NO_COLOR:-} && ${TERM:-dumb} != dumb ]]; then
+        bold=$'\e[1m' dim=$'\e[2m' red=$'\e[31m' green=$'\e[32m' plain=$'\e[0m'
+    fi
+}
+
+# Messages go to stderr, so that what a script prints as its result can be piped.
+colours_for 2
 
 say() {
     printf '%s\n' "$*" >&2

@@ -1,3 +1,4 @@
+#!/usr/bin/python3
 """Print the totals of the JUnit files in a folder: "N passed, N failed", and what was skipped.
 
 usage: totals.py FOLDER FAILED_STAGES

@@ -1,0 +1,91 @@
+"""What a newcomer types first works: dev/demo, dev/hv and the help of every script."""
+
+import os
+import subprocess
+
+import pytest
+
+from harness import build_dir, hv, run, scratch, source_dir
+
+DEV = source_dir() / "dev"
+HERE = {"HV_BUILD": str(build_dir())}
+
+
+@pytest.fixture
+def demo_folder():
+    """A folder for the demo's servers, which are ended afterwards."""
+    folder = os.path.join(scratch.folder("demo-"), "d")
+    os.chmod(os.path.dirname(folder), 0o1777)  # as /var/tmp, where the demo has its own
+    yield folder
+    if os.path.exists(folder):
+        hv("dev", "destroy", "--yes", "--dir", folder).ok()
+
+
+def test_the_demo_shows_every_step_and_can_be_run_again(demo_folder):
+    for number_of_runs in (1, 2):
+        shown = run(DEV / "demo", env={**HERE, "HV_DEMO": demo_folder}).ok()
+        assert shown.err == ""
+        assert "$ dev/hv status\n" in shown.out
+        assert "beep" in shown.out
+        assert " 0 rejected" in shown.out
+        assert f"dev/hv dev destroy --dir {demo_folder}" in shown.out
+        config = os.path.join(demo_folder, "hypervault.conf")
+        servers = hv("status", "--json", config=config).ok().json()["servers"]
+        stored = sum(shard["entities"] for server in servers for shard in server["shards"])
+        packages = len(run(DEV.parent / "dev" / "packages.py").lines)
+        assert stored == number_of_runs * (packages + 1)
+
+
+def test_the_demo_refuses_a_folder_that_is_a_link(demo_folder, tmp_path):
+    os.symlink(tmp_path, demo_folder)
+    done = run(DEV / "demo", env={**HERE, "HV_DEMO": demo_folder})
+    os.unlink(demo_folder)
+    assert done.code == 1
+    assert f"{demo_folder} is no folder" in done.out
+    assert os.listdir(tmp_path) == []
+
+
+def test_dev_hv_keeps_the_working_folder_and_the_exit_code(tmp_path):
+    done = run(DEV / "hv", "status", "-c", "missing.conf", cwd=tmp_path, env=HERE)
+    assert done.code == hv("status", "-c", "missing.conf", cwd=tmp_path).code != 0
+    assert "missing.conf" in done.err
+
+
+@pytest.mark.parametrize("script", ["setup", "build", "check", "demo"])
+def test_every_script_explains_itself(script, tmp_path):
+    shown = run(DEV / script, "--help", cwd=tmp_path, env=HERE).ok()
+    assert f"usage: dev/{script}" in shown.out
+
+
+@pytest.mark.parametrize("script", ["setup", "check", "demo"])
+def test_a_script_refuses_what_it_does_not_know(script):
+    done = run(DEV / script, "--colour", env=HERE)
+    assert done.code == 1
+    assert "argument" in done.err
+
+
+def test_a_build_that_is_there_is_left_as_it_is():
+    before = os.stat(build_dir() / "build.ninja").st_mtime_ns
+    run(DEV / "build", env=HERE).ok()
+    assert os.stat(build_dir() / "build.ninja").st_mtime_ns == before
+
+
+def test_a_foreign_folder_is_not_built_in(tmp_path):
+    (tmp_path / "precious").write_text("data")
+    done = run(DEV / "build", env={"HV_BUILD": str(tmp_path)})
+    assert done.code == 1
+    assert "holds something else" in done.err
+    assert (tmp_path / "precious").read_text() == "data"
+
+
+def test_the_script_of_packages_tells_each_installed_one_once():
+    packages = run(DEV / "packages.py").ndjson()
+    names = subprocess.run(
+        ["dpkg-query", "--show", "--showformat=${db:Status-Status} ${Package}\n"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    installed = [line.split()[1] for line in names.splitlines() if line.startswith("installed ")]
+    assert [package["package"] for package in packages] == installed
+    assert all(package["version"] for package in packages)
