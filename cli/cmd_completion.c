@@ -93,7 +93,7 @@ static void print_bash(void) {
          "    [[ $cur == -* ]] && words=$options\n"
          "    COMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n"
          "}\n"
-         "complete -F _hv hv");
+         "complete -o bashdefault -o default -F _hv hv");
 }
 
 static int print_servers(void) {

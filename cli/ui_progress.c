@@ -106,11 +106,13 @@ static void write_figures(const ui_progress *progress, const progress_line *line
     }
     if (total >= 0)
         ui_number(total_text, total);
+    if (time_s < 60) /* whole seconds: more would flicker */
+        snprintf(time_text, sizeof time_text, "%.0f s", time_s);
+    else
+        ui_duration(time_text, (int64_t) (time_s < 3.6e6 ? time_s : 3.6e6) * 1000000);
     snprintf(text, size, "%*s%s%s %s  %7s/s  %s%s", (int) strlen(total_text),
              ui_number(done_text, done), total >= 0 ? "/" : "", total_text, progress->unit,
-             ui_number(rate_text, rate > 0 ? (int64_t) (rate + 0.5) : 0),
-             time_s < 1e9 ? ui_duration(time_text, (int64_t) (time_s + 0.5) * 1000000) : "?",
-             suffix);
+             ui_number(rate_text, rate > 0 ? (int64_t) (rate + 0.5) : 0), time_text, suffix);
 }
 
 static void draw_bar(FILE *to, const progress_line *line, int width) {
