@@ -38,7 +38,7 @@ static void assert_malformed_bytes(const char *text, size_t len, const char *mes
 static void test_empty_text_is_the_empty_dict(void **state) {
     (void) state;
     assert_means("", "");
-    assert_means(" \t\n\v\f\r", "");
+    assert_means(" \t\n\f\r", "");
     hv_dict *dict = NULL;
     assert_int_equal(hv_dict_parse(NULL, 0, &dict, NULL), HV_OK);
     assert_int_equal(hv_dict_count(dict), 0);
@@ -58,8 +58,14 @@ static void test_plain_words_need_no_quotes(void **state) {
 static void test_white_space_may_stand_around_words(void **state) {
     (void) state;
     assert_means(" a => 1 ", "\"a\"=>\"1\"");
-    assert_means("\va\t\n\r=>\f1\v,\n\"b\" =>\"2\" ", "\"a\"=>\"1\", \"b\"=>\"2\"");
+    assert_means("\fa\t\n\r=>\f1\f,\n\"b\" =>\"2\" ", "\"a\"=>\"1\", \"b\"=>\"2\"");
     assert_means("\"a b\"=>\" c \"", "\"a b\"=>\" c \"");
+}
+
+static void test_other_blanks_are_part_of_words(void **state) {
+    (void) state;
+    assert_means("a\v=>\v1", "\"a\v\"=>\"\v1\"");
+    assert_means("\xc2\xa0=>\xe2\x80\x83", "\"\xc2\xa0\"=>\"\xe2\x80\x83\"");
 }
 
 static void test_a_comma_may_stand_behind_the_last_pair(void **state) {
@@ -235,6 +241,7 @@ int main(void) {
         cmocka_unit_test(test_empty_text_is_the_empty_dict),
         cmocka_unit_test(test_plain_words_need_no_quotes),
         cmocka_unit_test(test_white_space_may_stand_around_words),
+        cmocka_unit_test(test_other_blanks_are_part_of_words),
         cmocka_unit_test(test_a_comma_may_stand_behind_the_last_pair),
         cmocka_unit_test(test_a_comma_where_a_word_begins_is_part_of_it),
         cmocka_unit_test(test_equal_signs_are_plain_in_values),
