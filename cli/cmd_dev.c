@@ -117,6 +117,16 @@ static int find_server(const arguments *args, const dev_folder *folder, const ch
     usage_error(args, hint, "there is no server \"%s\"", name);
 }
 
+/* As root we have become a user to whom our working folder may be closed. psql complains of that,
+ * so it gets the servers' folder instead; where it is open it stays, for the files that \i names.
+ */
+static void leave_unreachable_folder(const dev_folder *folder) {
+    char *here = getcwd(NULL, 0);
+    if ((here == NULL || access(here, X_OK) != 0) && chdir(folder->dir) != 0)
+        ui_note("the working folder cannot be entered");
+    free(here);
+}
+
 /* Become psql. Returns only if that fails. */
 static void become_psql(const dev_folder *folder, const dev_server *server, char **more,
                         int count) {
@@ -129,6 +139,7 @@ static void become_psql(const dev_folder *folder, const dev_server *server, char
     memcpy(argv, own, sizeof own);
     for (int i = 0; i < count; i++)
         argv[own_count + (size_t) i] = more[i];
+    leave_unreachable_folder(folder);
     execv(program, (char *const *) (uintptr_t) argv);
     ui_fail(strerror(errno), errno == ENOENT ? "Install PostgreSQL's client programs." : NULL,
             "could not run \"%s\"", program);
