@@ -36,6 +36,7 @@ enum {
     OPTION_REJECTS,
     OPTION_JOBS,
     OPTION_RETRY_FOR,
+    OPTION_EXACTLY_ONCE,
     OPTION_SKIP,
     OPTION_LIMIT,
 };
@@ -46,8 +47,10 @@ static const command_option options[] = {
     {"by", 'b', "NAME", OPTION_BY, "choose each row's shard by its attribute NAME"},
     {"format", 'f', "FORMAT", OPTION_FORMAT, "ndjson, csv or tsv; default: by the file's ending"},
     {"rejects", 0, "FILE", OPTION_REJECTS, "for rows not stored; default: NAME.rejects, here"},
-    {"jobs", 'j', "N", OPTION_JOBS, "rows to store at once; default: pool_max for each server"},
+    {"jobs", 'j', "N", OPTION_JOBS, "rows at once; default: pool_max per server, up to 64"},
     {"retry-for", 0, "TIME", OPTION_RETRY_FOR, "repeat what fails for so long; default: 30s"},
+    {"exactly-once", 0, NULL, OPTION_EXACTLY_ONCE,
+     "leave no row in doubt, for one more round trip"},
     {"skip", 0, "N", OPTION_SKIP, "pass over the first N rows"},
     {"limit", 0, "N", OPTION_LIMIT, "end after N rows"},
     {NULL, 0, NULL, 0, NULL},
@@ -63,6 +66,7 @@ typedef struct request {
     const char *rejects;
     int64_t jobs; /* 0: not given */
     int64_t retry_for;
+    bool exactly_once;
     int64_t skip;
     int64_t limit;
 } request;
@@ -135,6 +139,9 @@ static request read_request(arguments *args) {
         case OPTION_RETRY_FOR:
             asked.retry_for = argument_duration(args, "--retry-for", args->value);
             break;
+        case OPTION_EXACTLY_ONCE:
+            asked.exactly_once = true;
+            break;
         case OPTION_SKIP:
             asked.skip = argument_integer(args, "--skip", args->value, 0, INT64_MAX);
             break;
@@ -167,7 +174,11 @@ static bool open_store_for(import_task *task) {
     hv_error *error = NULL;
     if (load_options(&loaded, NULL) != EXIT_DONE)
         return false;
-    hv_status status = hv_open(loaded, &task->store, &error);
+    hv_status status = HV_OK;
+    if (task->asked.exactly_once)
+        status = hv_options_set(loaded, "exactly_once", "on", &error);
+    if (status == HV_OK)
+        status = hv_open(loaded, &task->store, &error);
     const char *pool_max = hv_options_get(loaded, "pool_max");
     if (task->asked.jobs == 0 && status == HV_OK) {
         int64_t servers = task->asked.shard >= 0 ? 1 : hv_server_count(task->store);
@@ -247,9 +258,9 @@ static void say_fault(import_task *task, const row_fault *fault) {
     const char *hint = fault->hint[0] != '\0' ? fault->hint : NULL;
     task->read_failed = true;
     if (fault->line == 0)
-        ui_fail(NULL, hint, "could not read \"%s\": %s", task->input.name, fault->message);
+        ui_fail(NULL, hint, "could not read %s: %s", task->input.name, fault->message);
     else
-        ui_fail(NULL, hint, "\"%s\", %s", task->input.name, row_fault_text(text, fault));
+        ui_fail(NULL, hint, "%s, %s", task->input.name, row_fault_text(text, fault));
 }
 
 /* Tell the progress bar about how many rows there will be, from how much of the file so many took
@@ -335,7 +346,7 @@ static void say_stop(const import_task *task) {
                 strerror(totals->write_errno));
     if (totals->stop == IMPORT_HOPELESS)
         ui_fail(totals->reason, "If the rows behind them are better, go on with --skip.",
-                "none of the first %" PRId64 " rows could be stored", totals->rejected);
+                "%d rows were rejected before any was stored", IMPORT_TRIAL_ROWS);
 }
 
 static void print_summary(const import_task *task, int64_t duration) {
@@ -352,6 +363,10 @@ static void print_summary(const import_task *task, int64_t duration) {
             "last_line", (json_int_t) totals->last_line, "seconds", (double) duration / 1e6));
         return;
     }
+    if (!is_complete(task) && rows == 0) {
+        printf("nothing was imported\n");
+        return;
+    }
     char number[UI_NUMBER_SIZE];
     printf("%s rows: ", ui_number(number, rows));
     printf("%s stored, ", ui_number(number, totals->stored));
@@ -363,7 +378,7 @@ static void print_summary(const import_task *task, int64_t duration) {
     if (totals->unknown > 0)
         printf("of them %s may or may not be stored: look before you import them again\n",
                ui_number(number, totals->unknown));
-    if (!is_complete(task) && rows > 0)
+    if (!is_complete(task))
         printf("ended early, behind row %" PRId64 " (line %" PRId64 "); to go on: --skip %" PRId64
                "\n",
                totals->last_row, totals->last_line, totals->last_row);
@@ -398,38 +413,41 @@ const command command_import = {
     .help = "FILE is one of these, in UTF-8; - is standard input.\n"
             "\n"
             "  ndjson  .ndjson, .jsonl, .json: a JSON object on each line. A string is stored\n"
-            "          without quotes, null as NULL, a number, true or false as it is written,\n"
-            "          an object or array as JSON. Of a name given twice the last value counts.\n"
+            "          without its quotes, null as NULL, a number, true or false as it is\n"
+            "          written, an object or array as compact JSON. Of a name given twice the\n"
+            "          last value counts.\n"
             "  csv     .csv: as in RFC 4180. The first line names the attributes. An empty\n"
             "          field is NULL, \"\" is empty text.\n"
             "  tsv     .tsv: as COPY writes its text format, with a first line that names the\n"
             "          attributes. \\t, \\n, \\r, \\\\ are escapes, \\N is NULL.\n"
             "\n"
-            "Another ending, and standard input, need --format, unless the first character is a\n"
-            "brace: then it is ndjson. Empty lines are no rows. A row is at most 64 MiB.\n"
+            "Another ending, and standard input, need --format, unless the first character is\n"
+            "a brace: then it is ndjson. Empty lines are no rows, but for a header of one\n"
+            "name. A row has at most 64 MiB.\n"
             "\n"
             "Without --shard and --by all shards take turns. With --by the shard is number\n"
-            "H modulo N, from 0, of the N shards of the configuration in ascending order, where\n"
-            "H is the 64-bit FNV-1a hash of the value's bytes: of \"alice\", 5803779529149266183.\n"
+            "H modulo N, from 0, of the N shards of the configuration in ascending order. H\n"
+            "is the 64-bit FNV-1a hash of the value's bytes, 5803779529149266183 for \"alice\".\n"
             "\n"
-            "A row that is malformed or that the server refuses is rejected: it goes to the\n"
-            "rejects file, which is made when it is needed and replaces none, as\n"
+            "A row that is malformed or that the server refuses is rejected, and the others\n"
+            "are stored. It goes to the rejects file, which is made when it is needed and\n"
+            "replaces no other, with its text for another try:\n"
             "\n"
-            "  {\"line\": 7, \"reason\": \"...\", \"status\": \"HV_REFUSED\", \"shard\": 12, "
+            "  {\"line\": 7, \"reason\": \"...\", \"status\": \"HV_REFUSED\", \"shard\": 3, "
             "\"row\": \"...\"}\n"
             "\n"
-            "and the others are stored. What may succeed later is repeated for --retry-for. A\n"
-            "row whose connection broke before the answer came may or may not be stored; it is\n"
-            "not repeated, and rejected with status HV_OUTCOME_UNKNOWN. After a malformed CSV\n"
-            "row reading goes on at the next line.\n"
+            "What may succeed later is repeated for --retry-for. A row whose connection broke\n"
+            "before the answer came may or may not be stored: it is rejected with the status\n"
+            "HV_OUTCOME_UNKNOWN, or, with --exactly-once, repeated under a key that was\n"
+            "reserved for it. After a malformed CSV row reading goes on at the next line.\n"
             "\n"
-            "The import ends early if FILE is not in its format, if an error would hit every row\n"
-            "(login refused, shards not made, a server that stays away), if rejected rows cannot\n"
-            "be written, and after Ctrl-C or SIGTERM, when rows under way are finished first; a\n"
-            "second one ends it at once. Then it says with which --skip to go on: every row up\n"
-            "to there is stored or rejected, and none behind it.\n"
+            "The import ends early if FILE is not in its format; if an error would hit every\n"
+            "row (login refused, shards not made, a server that stays away); if rejected rows\n"
+            "cannot be written; and after Ctrl-C or SIGTERM, when rows under way are finished\n"
+            "first: a second one ends it at once. Then it says with which --skip to go on. Up\n"
+            "to there every row is stored or rejected, and none behind it.\n"
             "\n"
-            "Exit status: 0 if every row was stored, 1 if some were not.",
+            "Exit status: 0 if every row was stored, 1 if not.",
     .options = options,
     .examples = "hv import people.csv --kind 1\n"
                 "hv import people.csv --kind 1 --by email --rejects bad.ndjson\n"

@@ -12,15 +12,16 @@
 typedef struct import_input {
     int fd;           /* -1: not open */
     bool is_standard; /* standard input, which is not ours to close */
-    const char *name; /* for messages; lives as long as the path */
-    const char *base; /* its last part, for other files' names and labels */
+    char *name;       /* for messages: in quotes, or "standard input"; owned */
+    const char *base; /* the path's last part, for other files' names; lives as long as the path */
     int64_t size;     /* bytes to be read, or -1 if it is no regular file */
     mode_t mode;      /* by whom it may be read */
     bool (*canceled)(void *context);
     void *context;
 } import_input;
 
-/* Open a file, or standard input for "-". On failure says why and returns false. */
+/* Open a file, or standard input for "-". On failure says why and returns false; close it then
+ * too. */
 bool import_input_open(import_input *input, const char *path);
 void import_input_close(import_input *input);
 

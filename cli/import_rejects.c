@@ -26,9 +26,11 @@ struct import_rejects {
     char *path;
     bool chosen; /* by the user: no other name will do */
     mode_t mode;
-    int fd;     /* -1: not open */
-    off_t size; /* bytes of whole lines written */
-    int failed; /* the errno of the first failure, or 0 */
+    int fd;       /* -1: not open */
+    bool made;    /* by us, by opening it */
+    off_t size;   /* bytes of whole lines written */
+    int64_t rows; /* their number */
+    int failed;   /* the errno of the first failure, or 0 */
     row_text line;
 };
 
@@ -87,6 +89,8 @@ bool import_rejects_free(import_rejects *rejects) {
         return true;
     bool kept = rejects->fd < 0 || close(rejects->fd) == 0;
     int error = errno;
+    if (rejects->made && rejects->rows == 0) /* there was no room for even one */
+        unlink(rejects->path);
     pthread_mutex_destroy(&rejects->lock);
     row_text_fini(&rejects->line);
     free(rejects->path);
@@ -101,7 +105,7 @@ const char *import_rejects_wanted(const import_rejects *rejects) {
 
 const char *import_rejects_path(import_rejects *rejects) {
     pthread_mutex_lock(&rejects->lock);
-    const char *path = rejects->fd >= 0 ? rejects->path : NULL;
+    const char *path = rejects->rows > 0 ? rejects->path : NULL;
     pthread_mutex_unlock(&rejects->lock);
     return path;
 }
@@ -114,7 +118,8 @@ static bool open_file(import_rejects *rejects) {
     char *first = copy_text(rejects->path);
     for (int number = 2;; number++) {
         rejects->fd = open(rejects->path, flags | O_CREAT | O_EXCL, rejects->mode);
-        if (rejects->fd >= 0 || errno != EEXIST)
+        rejects->made = rejects->fd >= 0;
+        if (rejects->made || errno != EEXIST)
             break;
         if (rejects->chosen) { /* a device or a pipe: nothing is there that could be lost */
             if (!exists_as_file(rejects->path))
@@ -229,11 +234,12 @@ static bool add(import_rejects *rejects, const row *rejected, hv_status status, 
     if (!write_all(rejects->fd, line->data, line->len)) {
         int error = errno;
         if (ftruncate(rejects->fd, rejects->size) != 0)
-            rejects->size = -1; /* a pipe or a device: it keeps the piece of a line */
+            rejects->made = false; /* a pipe or a device: it keeps the piece of a line */
         errno = error;
         return false;
     }
     rejects->size += (off_t) line->len;
+    rejects->rows++;
     return true;
 }
 

@@ -33,8 +33,6 @@
 #define LAST_PAUSE_MS  2000
 /* A server that can be reached must store nothing for so long to be given up. */
 #define TRIAL_MS 1000
-/* If so many rows are rejected and none stored, it is not the rows. */
-#define TRIAL_ROWS 100
 
 typedef struct item {
     row *row;
@@ -165,7 +163,7 @@ static void item_rejected(import_workers *workers, item *done) {
     pthread_mutex_lock(&workers->lock);
     workers->totals.rejected++;
     workers->totals.unknown += done->status == HV_OUTCOME_UNKNOWN;
-    if (workers->totals.stored == 0 && workers->totals.rejected >= TRIAL_ROWS &&
+    if (workers->totals.stored == 0 && workers->totals.rejected >= IMPORT_TRIAL_ROWS &&
         stop(workers, IMPORT_HOPELESS))
         workers->totals.reason = copy_text(done->reason);
     count_decided(workers, done);

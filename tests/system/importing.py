@@ -1,0 +1,73 @@
+"""What the tests of `hv import` have in common: looking at what is stored, and at rejects files."""
+
+import base64
+import json
+import pathlib
+
+from harness import hv
+
+SHARDS = (range(1, 9), range(9, 17))  # of the two servers, as in the fixture `store`
+
+
+def entities(databases):
+    """All entities in the order of their keys, as (shard, kind, attributes)."""
+    found = []
+    for database, shards in zip(databases, SHARDS):
+        selects = (
+            f"SELECT id, {shard}, type, hstore_to_json(body) FROM shard{shard:04}.entities"
+            for shard in shards
+        )
+        found += database.query(" UNION ALL ".join(selects))
+    return [tuple(row[1:]) for row in sorted(found, key=lambda row: row[0])]
+
+
+def bodies(databases):
+    """The attributes of all entities in the order of their keys."""
+    return [body for _, _, body in entities(databases)]
+
+
+def numbers(databases):
+    """The attribute "n" of all entities as numbers, ascending."""
+    return sorted(int(body["n"]) for body in bodies(databases))
+
+
+def count(databases):
+    """How many entities there are."""
+    return len(entities(databases))
+
+
+def clear(databases):
+    """Remove all entities."""
+    for database, shards in zip(databases, SHARDS):
+        database.sql("TRUNCATE " + ", ".join(f"shard{shard:04}.entities" for shard in shards))
+
+
+def rejects(path):
+    """The rows of a rejects file by line, "row" as the exact bytes that were in the input."""
+    found = []
+    for line in pathlib.Path(path).read_bytes().splitlines():
+        row = json.loads(line)
+        exact = row.pop("row_base64", None)
+        row["row"] = row["row"].encode("utf-8") if exact is None else base64.b64decode(exact)
+        found.append(row)
+    return sorted(found, key=lambda row: row["line"])
+
+
+def write_numbers(path, first, last):
+    """Write an NDJSON file with the rows {"n": first} to {"n": last}."""
+    with open(path, "w", encoding="ascii") as file:
+        file.writelines(f'{{"n":{n}}}\n' for n in range(first, last + 1))
+    return path
+
+
+def import_file(store, path, *args, **how):
+    """Run `hv import PATH --kind 1 --json` in the file's folder, and return the Result."""
+    path = pathlib.Path(path)
+    return hv("import", path, "--kind", 1, "--json", *args, config=store, cwd=path.parent, **how)
+
+
+def import_bytes(store, tmp_path, name, data, *args):
+    """The same for a file of this name and content."""
+    path = tmp_path / name
+    path.write_bytes(data if isinstance(data, bytes) else data.encode("utf-8"))
+    return import_file(store, path, *args)
