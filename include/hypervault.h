@@ -249,7 +249,7 @@ HV_API hv_status hv_options_load(hv_options *options, const char *path, char **f
 /* The table of options, for help texts and completion: false past the end. All static. */
 typedef struct hv_option_info {
     const char *name;
-    const char *type;          /* "integer", "duration", "boolean" */
+    const char *type;          /* "integer", "duration", "boolean", "choice" */
     const char *default_value; /* as hv_options_set() takes it */
     const char *range;         /* for people: "1 to 1000" */
     const char *help;          /* one sentence */
@@ -471,15 +471,17 @@ typedef void (*hv_progress_fn)(void *context, int server, int done, int total);
 /*
  * Create on one server what is missing of: the extension hstore, the schema `hypervault` with the
  * layout's version, the epoch and the server's name, and for each of its shards the schema
- * (shard0012), the sequence table_id_seq, the function next_id() and the table entities. What is
- * there is not touched; shards that the original implementation made are accepted as they are. Each
- * shard is made in a transaction of its own, so the call can be repeated after a failure, and
+ * (shard0012), the sequence table_id_seq, the functions next_id() and reserve_ids(), and the table
+ * entities. What is there is not touched; shards that the original implementation made are accepted
+ * as they are. Only if the option `keys` says strict or portable, shards whose keys are made in
+ * another way are changed, while they are in use; no key is ever made again or goes back in time.
+ * Each shard is done in a transaction of its own, so the call can be repeated after a failure, and
  * several may run at once. It uses a connection of its own, not the pool's.
  *
- * *created (may be NULL) is the number of shards that were missing or incomplete; it is set on
- * failure too. Errors: HV_UNAVAILABLE, HV_TIMEOUT, HV_MISMATCH (another epoch, a newer layout,
- * another server's name, a shard's table of another form), HV_REFUSED (no right to create, hstore
- * not installed, disk full), HV_INVALID (no such server).
+ * *created (may be NULL) is the number of shards that were missing, incomplete, or changed; it is
+ * set on failure too. Errors: HV_UNAVAILABLE, HV_TIMEOUT, HV_MISMATCH (another epoch, a newer
+ * layout, another server's name, a shard's table of another form), HV_REFUSED (no right to create,
+ * hstore not installed, disk full), HV_INVALID (no such server).
  */
 HV_API hv_status hv_create_shards(hv_store *store, int server, hv_progress_fn progress,
                                   void *context, int *created, hv_error **error);
@@ -502,17 +504,29 @@ typedef enum hv_shard_state {
 HV_API hv_status hv_inspect(hv_store *store, int server, hv_report **report, hv_error **error);
 HV_API void hv_report_free(hv_report *report);
 
+/* What makes the keys of a shard: see docs/operations.md. */
+typedef enum hv_keys {
+    HV_KEYS_NONE = 0,     /* there is no next_id() */
+    HV_KEYS_ORIGINAL = 1, /* a next_id() that hypervault did not make */
+    HV_KEYS_PORTABLE = 2, /* plain SQL */
+    HV_KEYS_STRICT = 3,   /* the extension */
+} hv_keys;
+
 HV_API const char *hv_report_postgres_version(const hv_report *report); /* "15.18 (Debian …)" */
 HV_API const char *hv_report_database(const hv_report *report);
 /* The layout's version; 0 if the server has no schema `hypervault` (never initialised, or made by
  * the original implementation). */
 HV_API int hv_report_layout(const hv_report *report);
+/* The version of the extension `hypervault` in this database, or NULL if it is not there. */
+HV_API const char *hv_report_extension(const hv_report *report);
 HV_API int hv_report_connections(const hv_report *report);     /* client connections now */
 HV_API int hv_report_max_connections(const hv_report *report); /* the server's max_connections */
 HV_API size_t hv_report_shard_count(const hv_report *report);
 /* One shard of the report, in ascending order; false past the end. Any pointer may be NULL. */
 HV_API bool hv_report_shard(const hv_report *report, size_t index, int *shard,
                             hv_shard_state *state, int64_t *entities, bool *exact, int64_t *bytes);
+/* What makes the keys of that shard; HV_KEYS_NONE past the end. */
+HV_API hv_keys hv_report_shard_keys(const hv_report *report, size_t index);
 
 #ifdef __cplusplus
 }

@@ -10,12 +10,15 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "buffer.h"
+#include "clock.h"
+#include "extension.h"
 #include "layout.h"
 
-/* "hv" in ASCII; held until the end of the transaction. */
-#define LOCK "SELECT pg_catalog.pg_advisory_xact_lock(26742);"
+/* The pause between tries to change a shard that is busy. */
+#define RETRY_MS 100
 
 typedef struct hvi_creation {
     hvi_router *router;
@@ -23,6 +26,8 @@ typedef struct hvi_creation {
     hvi_session *session;
     char *hstore; /* the type's name with its schema, quoted; owned */
     int64_t epoch;
+    hvi_keys_choice choice;
+    hvi_generator generator; /* of new shards */
 } hvi_creation;
 
 static hv_status run(hvi_creation *creation, const char *sql, int shard, PGresult **result,
@@ -30,59 +35,6 @@ static hv_status run(hvi_creation *creation, const char *sql, int shard, PGresul
     /* Not marked as a write: to run it again is right whatever became of it. */
     return hvi_session_script(creation->session, sql, shard, false,
                               hvi_router_operation_deadline(creation->router), result, error);
-}
-
-static hv_status fail_hstore(const char *server, const hv_error *cause, hv_error **error) {
-    const char *sqlstate = hv_error_sqlstate(cause);
-    hv_status status = hvi_fail(error, hv_error_status(cause),
-                                "could not create the extension hstore on server \"%s\"", server);
-    hvi_error_detail(error, "%s", hv_error_message(cause));
-    hvi_error_sqlstate(error, sqlstate);
-    hvi_error_where(error, server, -1);
-    if (sqlstate != NULL && strcmp(sqlstate, "42501") == 0)
-        hvi_error_hint(error, "Let the database's owner or a superuser run CREATE EXTENSION hstore "
-                              "in this database.");
-    else if (sqlstate != NULL && (strcmp(sqlstate, "58P01") == 0 || strcmp(sqlstate, "0A000") == 0))
-        hvi_error_hint(error, "Install PostgreSQL's contrib modules on the server's machine.");
-    return status;
-}
-
-/* Where is the type hstore? *schema is NULL if the extension is not there. */
-static hv_status find_hstore(hvi_creation *creation, hv_error **error) {
-    PGresult *result = NULL;
-    hv_status status = run(creation,
-                           "SELECT quote_ident(n.nspname::text) || '.hstore'"
-                           " FROM pg_catalog.pg_extension e"
-                           " JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace"
-                           " WHERE e.extname = 'hstore'",
-                           -1, &result, error);
-    if (status != HV_OK)
-        return status;
-    if (PQntuples(result) == 1) {
-        creation->hstore = strdup(PQgetvalue(result, 0, 0));
-        if (creation->hstore == NULL)
-            status = hvi_no_memory(error);
-    }
-    PQclear(result);
-    return status;
-}
-
-static hv_status ensure_hstore(hvi_creation *creation, hv_error **error) {
-    hv_status status = find_hstore(creation, error);
-    if (status != HV_OK || creation->hstore != NULL)
-        return status;
-    hv_error *cause = NULL;
-    status = run(creation, LOCK "CREATE EXTENSION IF NOT EXISTS hstore", -1, NULL, &cause);
-    if (status == HV_REFUSED)
-        status = fail_hstore(creation->server->name, cause, error);
-    else if (status != HV_OK)
-        return hvi_error_move(error, &cause);
-    hv_error_free(cause);
-    if (status == HV_OK)
-        status = find_hstore(creation, error);
-    if (status == HV_OK && creation->hstore == NULL)
-        status = hvi_fail(error, HV_CORRUPT, "the extension hstore went away while it was created");
-    return status;
 }
 
 /* Is the record there, and ours? */
@@ -115,17 +67,18 @@ static hv_status write_record(hvi_creation *creation, hv_error **error) {
     hvi_buffer sql = HVI_BUFFER_EMPTY;
     hvi_buffer_append_format(
         &sql,
-        LOCK "CREATE SCHEMA IF NOT EXISTS hypervault;"
-             "CREATE TABLE IF NOT EXISTS hypervault.layout ("
-             " single boolean PRIMARY KEY DEFAULT true CHECK (single),"
-             " version integer NOT NULL,"
-             " epoch bigint NOT NULL,"
-             " server text NOT NULL,"
-             " created timestamptz NOT NULL DEFAULT now());"
-             "COMMENT ON TABLE hypervault.layout IS"
-             " 'One row: the layout of this database, the epoch of its keys, its server''s name.';"
-             "INSERT INTO hypervault.layout (version, epoch, server) VALUES (%d, %" PRId64 ", %s)"
-             " ON CONFLICT DO NOTHING",
+        HVI_CREATION_LOCK
+        "CREATE SCHEMA IF NOT EXISTS hypervault;"
+        "CREATE TABLE IF NOT EXISTS hypervault.layout ("
+        " single boolean PRIMARY KEY DEFAULT true CHECK (single),"
+        " version integer NOT NULL,"
+        " epoch bigint NOT NULL,"
+        " server text NOT NULL,"
+        " created timestamptz NOT NULL DEFAULT now());"
+        "COMMENT ON TABLE hypervault.layout IS"
+        " 'One row: the layout of this database, the epoch of its keys, its server''s name.';"
+        "INSERT INTO hypervault.layout (version, epoch, server) VALUES (%d, %" PRId64 ", %s)"
+        " ON CONFLICT DO NOTHING",
         HVI_LAYOUT_VERSION, creation->epoch, name);
     PQfreemem(name);
     hv_status status =
@@ -142,8 +95,7 @@ static hv_status check_shard(const hvi_creation *creation, const hvi_shard_row *
     if (row->has_table && !row->table_fits) {
         hvi_fail(error, HV_MISMATCH, "the table %s.entities is not a shard's", schema);
         hvi_error_detail(error, "It needs the columns id bigint, type smallint and body hstore.");
-    } else if (row->has_function && row->function_epoch >= 0 &&
-               row->function_epoch != creation->epoch) {
+    } else if (row->function_epoch >= 0 && row->function_epoch != creation->epoch) {
         hvi_fail(error, HV_MISMATCH, "%s.next_id() counts from another epoch", schema);
         hvi_error_detail(error, "Its epoch is %" PRId64 ", the store's is %" PRId64 ".",
                          row->function_epoch, creation->epoch);
@@ -155,32 +107,17 @@ static hv_status check_shard(const hvi_creation *creation, const hvi_shard_row *
     return HV_MISMATCH;
 }
 
-/*
- * The key's layout is described in hypervault.h; the function is that of "Sharding & IDs at
- * Instagram" (2012). It is PL/pgSQL and not SQL because the faster form makes more than 1,024 keys
- * in a millisecond and so the same one twice.
- */
-static hv_status create_shard(hvi_creation *creation, int shard, hv_error **error) {
+static hv_status create_shard(hvi_creation *creation, int shard, bool has_function,
+                              hv_error **error) {
     char schema[HVI_SCHEMA_NAME_LEN];
     hvi_schema_name(shard, schema);
     hvi_buffer sql = HVI_BUFFER_EMPTY;
     hvi_buffer_append_format(&sql,
-                             LOCK "CREATE SCHEMA IF NOT EXISTS %s;"
-                                  "CREATE SEQUENCE IF NOT EXISTS %s.table_id_seq;",
+                             HVI_CREATION_LOCK "CREATE SCHEMA IF NOT EXISTS %s;"
+                                               "CREATE SEQUENCE IF NOT EXISTS %s.table_id_seq;",
                              schema, schema);
-    hvi_buffer_append_format(
-        &sql,
-        "DO $do$ BEGIN IF pg_catalog.to_regprocedure('%s.next_id()') IS NULL THEN\n"
-        "CREATE FUNCTION %s.next_id(OUT result bigint) LANGUAGE plpgsql AS $body$\n"
-        "DECLARE\n"
-        "    epoch CONSTANT bigint := %" PRId64 ";\n"
-        "    now_ms bigint := floor(extract(epoch FROM clock_timestamp()) * 1000);\n"
-        "BEGIN\n"
-        "    result := ((now_ms - epoch) << 23) | (%d::bigint << 10)\n"
-        "              | (nextval('%s.table_id_seq') %% 1024);\n"
-        "END $body$;\n"
-        "END IF; END $do$;",
-        schema, schema, creation->epoch, shard, schema);
+    if (!has_function)
+        hvi_generator_create(&sql, creation->generator, shard, creation->epoch);
     hvi_buffer_append_format(&sql,
                              "CREATE TABLE IF NOT EXISTS %s.entities ("
                              " id bigint PRIMARY KEY DEFAULT %s.next_id(),"
@@ -193,38 +130,130 @@ static hv_status create_shard(hvi_creation *creation, int shard, hv_error **erro
     return status;
 }
 
-/* All shards of the server: first look at every one, then make what is missing. */
-static hv_status create_missing(hvi_creation *creation, hv_progress_fn progress, void *context,
-                                int *created, hv_error **error) {
-    const hvi_shard_map *map = &creation->router->options->map;
-    int number = creation->server->number;
-    hvi_shard_row *rows = NULL;
-    size_t count = 0;
-    hv_status status = hvi_layout_shards(
-        creation->session, hvi_router_operation_deadline(creation->router), &rows, &count, error);
-    for (size_t i = 0; status == HV_OK && i < count; i++)
-        if (hvi_shard_map_server(map, rows[i].shard) == number)
-            status = check_shard(creation, &rows[i], error);
+/* ---- what makes the keys ---- */
 
+/* Which generator do new shards get, and those that are to be changed? */
+static hv_status choose_generator(hvi_creation *creation, hv_error **error) {
+    creation->generator = HVI_GENERATOR_PORTABLE;
+    if (creation->choice == HVI_KEYS_PORTABLE)
+        return HV_OK;
+    hv_error *cause = NULL;
+    hv_status status = hvi_extension_hypervault(
+        creation->session, hvi_router_operation_deadline(creation->router), &cause);
+    if (status == HV_OK)
+        creation->generator = HVI_GENERATOR_STRICT;
+    if (status == HV_NOT_FOUND && creation->choice == HVI_KEYS_AUTO)
+        status = HV_OK;
+    if (status != HV_OK)
+        return hvi_error_move(error, &cause);
+    hv_error_free(cause);
+    return HV_OK;
+}
+
+/* Is this an error that goes by: a busy table, keys ahead of the clock? */
+static bool may_pass(const hv_error *cause) {
+    const char *sqlstate = hv_error_sqlstate(cause);
+    return sqlstate != NULL && (strcmp(sqlstate, "55P03") == 0 || strcmp(sqlstate, "55000") == 0);
+}
+
+/* Change what makes the keys of a shard that is in use. */
+static hv_status change_shard(hvi_creation *creation, const hvi_shard_row *row, hv_error **error) {
+    int64_t deadline = hvi_router_operation_deadline(creation->router);
+    hv_error *cause = NULL;
+    hv_status status;
+    hvi_buffer sql = HVI_BUFFER_EMPTY;
+    hvi_buffer_append_text(&sql, HVI_CREATION_LOCK);
+    hvi_generator_change(&sql, row->generator, creation->generator, row->shard, creation->epoch);
+    if (!hvi_buffer_ok(&sql))
+        return hvi_no_memory(error);
+    for (;;) {
+        status = run(creation, sql.data, row->shard, NULL, &cause);
+        if (status != HV_REFUSED || !may_pass(cause) || hvi_clock_us() >= deadline)
+            break;
+        nanosleep(&(struct timespec){.tv_nsec = RETRY_MS * 1000000L}, NULL);
+    }
+    hvi_buffer_fini(&sql);
+    if (status != HV_OK) {
+        if (may_pass(cause))
+            hvi_error_hint(&cause, "Writers of the shard were not interrupted. Run `hv init` again "
+                                   "when there are no long transactions on it.");
+        return hvi_error_move(error, &cause);
+    }
+    hv_error_free(cause);
+    return HV_OK;
+}
+
+/* ---- all shards of a server ---- */
+
+/* Look at every shard that is there, before anything is made. */
+static hv_status check_shards(const hvi_creation *creation, const hvi_shard_row *rows, size_t count,
+                              hv_error **error) {
+    hv_status status = HV_OK;
+    for (size_t i = 0; status == HV_OK && i < count; i++)
+        if (hvi_shard_map_server(&creation->router->options->map, rows[i].shard) ==
+            creation->server->number)
+            status = check_shard(creation, &rows[i], error);
+    return status;
+}
+
+/* Make one shard, or what is missing of it, or change it; *touched says whether that was needed. */
+static hv_status bring_up(hvi_creation *creation, int shard, const hvi_shard_row *row,
+                          bool *touched, hv_error **error) {
+    bool has_function = row != NULL && row->generator != HVI_GENERATOR_NONE;
+    bool is_complete = row != NULL && hvi_shard_row_is_complete(row);
+    bool must_change =
+        has_function && creation->choice != HVI_KEYS_AUTO && row->generator != creation->generator;
+    *touched = !is_complete || must_change;
+    hv_status status = HV_OK;
+    if (!is_complete)
+        status = create_shard(creation, shard, has_function, error);
+    if (status == HV_OK && must_change)
+        status = change_shard(creation, row, error);
+    return status;
+}
+
+/* The record and the extensions. */
+static hv_status prepare_database(hvi_creation *creation, hv_error **error) {
     bool recorded = false;
+    hv_status status =
+        hvi_extension_hstore(creation->session, hvi_router_operation_deadline(creation->router),
+                             &creation->hstore, error);
     if (status == HV_OK)
         status = check_record(creation, &recorded, error);
     if (status == HV_OK && !recorded)
         status = write_record(creation, error);
     if (status == HV_OK) /* two runs at once: the other's record may be another */
         status = check_record(creation, &recorded, error);
+    if (status == HV_OK)
+        status = choose_generator(creation, error);
+    return status;
+}
 
-    int total = hvi_shard_map_count(map, number);
-    int done = 0;
+static hv_status create_all(hvi_creation *creation, hv_progress_fn progress, void *context,
+                            int *created, hv_error **error) {
+    const hvi_shard_map *map = &creation->router->options->map;
+    int number = creation->server->number;
+    int total = hvi_shard_map_count(map, number), done = 0;
+    hvi_shard_row *rows = NULL;
+    size_t count = 0;
+    bool recorded;
+    hv_status status = check_record(creation, &recorded, error);
+    if (status == HV_OK)
+        status =
+            hvi_layout_shards(creation->session, hvi_router_operation_deadline(creation->router),
+                              &rows, &count, error);
+    if (status == HV_OK)
+        status = check_shards(creation, rows, count, error);
+    if (status == HV_OK)
+        status = prepare_database(creation, error);
     for (int shard = -1;
          status == HV_OK && (shard = hvi_shard_map_next(map, number, shard)) >= 0;) {
-        const hvi_shard_row *row = hvi_shard_row_find(rows, count, shard);
-        if (row == NULL || !hvi_shard_row_is_complete(row)) {
-            status = create_shard(creation, shard, error);
-            if (status == HV_OK)
-                ++*created;
-        }
-        if (status == HV_OK && progress != NULL)
+        bool touched;
+        status = bring_up(creation, shard, hvi_shard_row_find(rows, count, shard), &touched, error);
+        if (status != HV_OK)
+            break;
+        *created += touched;
+        if (progress != NULL)
             progress(context, number, ++done, total);
     }
     free(rows);
@@ -237,17 +266,13 @@ hv_status hvi_create_shards(hvi_router *router, hvi_server *server, hv_progress_
         .router = router,
         .server = server,
         .epoch = router->options->values[HVI_EPOCH],
+        .choice = (hvi_keys_choice) router->options->values[HVI_KEYS],
     };
     int made = 0;
-    bool recorded;
     hv_status status = hvi_session_open(&server->pool.config.session,
                                         hvi_router_pool_deadline(router), &creation.session, error);
     if (status == HV_OK)
-        status = check_record(&creation, &recorded, error);
-    if (status == HV_OK)
-        status = ensure_hstore(&creation, error);
-    if (status == HV_OK)
-        status = create_missing(&creation, progress, context, &made, error);
+        status = create_all(&creation, progress, context, &made, error);
     hvi_session_close(creation.session);
     free(creation.hstore);
     if (created != NULL)

@@ -20,14 +20,6 @@
 #define FIRST_ITEMS 8
 #define FIRST_BYTES 192
 
-static size_t slots_for(size_t items) {
-    size_t slots = 0;
-    if (items >= HVI_DICT_INDEXED)
-        for (slots = 2 * HVI_DICT_INDEXED; slots < 2 * items;)
-            slots *= 2;
-    return slots;
-}
-
 /* Is this array inside the dict's own block? */
 static bool is_inside(const hv_dict *dict, const void *array) {
     return (uintptr_t) array - (uintptr_t) dict < dict->block_size;
@@ -41,10 +33,8 @@ static void free_array(const hv_dict *dict, void *array) {
 hv_dict *hvi_dict_new(size_t items, size_t bytes) {
     if (items > HVI_DICT_MAX_COUNT || bytes > SIZE_MAX / 2)
         return NULL;
-    size_t slot_count = slots_for(items);
     size_t items_at = sizeof(hv_dict);
-    size_t slots_at = items_at + items * sizeof(hvi_attribute);
-    size_t bytes_at = slots_at + slot_count * sizeof(uint32_t);
+    size_t bytes_at = items_at + items * sizeof(hvi_attribute);
     /* One byte more than needed, so that even an array without room lies inside the block. */
     size_t block_size;
     if (__builtin_add_overflow(bytes_at, bytes + 1, &block_size))
@@ -57,15 +47,11 @@ hv_dict *hvi_dict_new(size_t items, size_t bytes) {
     *dict = (hv_dict){
         .items = (hvi_attribute *) (void *) (block + items_at),
         .item_room = items,
+        .ordered = true,
         .bytes = block + bytes_at,
         .byte_room = bytes,
-        .slot_count = slot_count,
         .block_size = block_size,
     };
-    if (slot_count > 0) {
-        dict->slots = (uint32_t *) (void *) (block + slots_at);
-        memset(dict->slots, 0, slot_count * sizeof(uint32_t));
-    }
     return dict;
 }
 
@@ -78,7 +64,7 @@ void hv_dict_free(hv_dict *dict) {
         return;
     free_array(dict, dict->items);
     free_array(dict, dict->bytes);
-    free_array(dict, dict->slots);
+    free(dict->slots);
     free(dict);
 }
 
@@ -98,7 +84,25 @@ static size_t find_slot(const hv_dict *dict, const char *key, size_t key_len) {
     return slot;
 }
 
+static hvi_attribute *find_by_halving(const hv_dict *dict, const char *key, size_t key_len) {
+    size_t low = 0, high = dict->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        hvi_attribute *item = &dict->items[middle];
+        int order = hvi_dict_compare(key, key_len, dict->bytes + item->key, item->key_len);
+        if (order == 0)
+            return item;
+        if (order < 0)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return NULL;
+}
+
 static hvi_attribute *find(const hv_dict *dict, const char *key, size_t key_len) {
+    if (dict->ordered)
+        return find_by_halving(dict, key, key_len);
     if (dict->slots != NULL) {
         uint32_t number = dict->slots[find_slot(dict, key, key_len)];
         return number != 0 ? &dict->items[number - 1] : NULL;
@@ -109,40 +113,27 @@ static hvi_attribute *find(const hv_dict *dict, const char *key, size_t key_len)
     return NULL;
 }
 
-const hvi_attribute *hvi_dict_find(const hv_dict *dict, const char *key, size_t key_len) {
-    return find(dict, key, key_len);
-}
-
-static bool same_text(const hv_dict *left, size_t left_at, const hv_dict *right, size_t right_at,
-                      uint32_t len) {
-    return memcmp(left->bytes + left_at, right->bytes + right_at, len) == 0;
-}
-
-bool hv_dict_equal(const hv_dict *left, const hv_dict *right) {
-    if (left->count != right->count)
-        return false;
-    for (size_t i = 0; i < left->count; i++) {
-        const hvi_attribute *mine = &left->items[i];
-        const hvi_attribute *other = find(right, left->bytes + mine->key, mine->key_len);
-        if (other == NULL || mine->is_null != other->is_null || mine->value_len != other->value_len)
-            return false;
-        if (!mine->is_null && !same_text(left, mine->value, right, other->value, mine->value_len))
-            return false;
-    }
-    return true;
+/* Are the items in order, and will they be with this key behind them? */
+static bool stays_ordered(const hv_dict *dict, const char *key, size_t key_len) {
+    if (!dict->ordered || dict->count == 0)
+        return dict->ordered;
+    const hvi_attribute *last = &dict->items[dict->count - 1];
+    return hvi_dict_compare(dict->bytes + last->key, last->key_len, key, key_len) < 0;
 }
 
 /* ---- Room ------------------------------------------------------------------------------------ */
 
-/* Make the hash table for the items there are, big enough for one more. */
+/* Have slots for the items there are and one more, if there are many. */
 static bool grow_slots(hv_dict *dict) {
-    size_t slot_count = slots_for(dict->count + 1);
-    if (slot_count <= dict->slot_count)
+    if (dict->count + 1 < HVI_DICT_INDEXED || 2 * (dict->count + 1) <= dict->slot_count)
         return true;
+    size_t slot_count = 2 * HVI_DICT_INDEXED;
+    while (slot_count < 2 * (dict->count + 1))
+        slot_count *= 2;
     uint32_t *slots = calloc(slot_count, sizeof *slots);
     if (slots == NULL)
         return false;
-    free_array(dict, dict->slots);
+    free(dict->slots);
     dict->slots = slots;
     dict->slot_count = slot_count;
     for (size_t i = 0; i < dict->count; i++) {
@@ -232,15 +223,29 @@ static void append_value(hv_dict *dict, hvi_attribute *item, const char *value, 
     item->value = item->is_null ? 0 : append_text(dict, value, value_len);
 }
 
-void hvi_dict_append(hv_dict *dict, const char *key, size_t key_len, const char *value,
-                     size_t value_len) {
+/* Append an attribute that is not there, for which there is room. */
+static void append(hv_dict *dict, const char *key, size_t key_len, const char *value,
+                   size_t value_len) {
+    dict->ordered = stays_ordered(dict, key, key_len);
     /* The slot first: it is found by a key that is not yet there. */
-    if (dict->slots != NULL)
+    if (!dict->ordered && dict->slots != NULL)
         dict->slots[find_slot(dict, key, key_len)] = (uint32_t) dict->count + 1;
     hvi_attribute *item = &dict->items[dict->count++];
     item->key = append_text(dict, key, key_len);
     item->key_len = (uint32_t) key_len;
     append_value(dict, item, value, value_len);
+}
+
+hv_status hvi_dict_append(hv_dict *dict, const char *key, size_t key_len, const char *value,
+                          size_t value_len) {
+    if (!stays_ordered(dict, key, key_len)) {
+        if (find(dict, key, key_len) != NULL)
+            return HV_INVALID;
+        if (!grow_slots(dict))
+            return HV_NO_MEMORY;
+    }
+    append(dict, key, key_len, value, value_len);
+    return HV_OK;
 }
 
 static bool set(hv_dict *dict, const char *key, size_t key_len, const char *value,
@@ -249,9 +254,10 @@ static bool set(hv_dict *dict, const char *key, size_t key_len, const char *valu
     size_t more = value != NULL ? value_len + 1 : 0;
     char *old;
     if (item == NULL) {
-        if (!grow_items(dict) || !grow_slots(dict) || !grow_bytes(dict, more + key_len + 1, &old))
+        if (!grow_items(dict) || (!stays_ordered(dict, key, key_len) && !grow_slots(dict)) ||
+            !grow_bytes(dict, more + key_len + 1, &old))
             return false;
-        hvi_dict_append(dict, key, key_len, value, value_len);
+        append(dict, key, key_len, value, value_len);
     } else {
         if (!grow_bytes(dict, more, &old))
             return false;

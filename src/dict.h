@@ -2,7 +2,8 @@
  * dict: a dict of attributes in memory; the public hv_dict_* functions but for the text form.
  *
  * All text lies in one run of bytes, keys and values each followed by a NUL byte; an item says
- * where. From HVI_DICT_INDEXED items on, a hash table finds them; below, walking is faster.
+ * where. As long as items come in hstore's order, as the server sends them, they are found by
+ * halving. Otherwise, from HVI_DICT_INDEXED items on, by a hash table; below, by walking.
  *
  * A dict is made in one block of memory with room for what its maker foresees (so a small one, or
  * one that was decoded, is a single allocation). An array that outgrows its room moves to memory of
@@ -10,6 +11,8 @@
  */
 #ifndef HVI_DICT_H
 #define HVI_DICT_H
+
+#include <string.h>
 
 #include "error.h"
 
@@ -32,25 +35,31 @@ struct hv_dict {
     hvi_attribute *items;
     size_t count;
     size_t item_room;
+    bool ordered; /* items are in hstore's order; then there are no slots */
     char *bytes;
     size_t len;   /* bytes used */
     size_t waste; /* of these, what no item refers to: replaced values */
     size_t byte_room;
-    uint32_t *slots;   /* item number + 1, 0 is free; NULL below HVI_DICT_INDEXED items */
+    uint32_t *slots;   /* item number + 1, 0 is free; or NULL */
     size_t slot_count; /* a power of two, at least twice the items; 0 without slots */
     size_t block_size; /* of the dict's own block: arrays inside it are not freed by themselves */
 };
+
+/* Hstore's order: short keys first, keys of one length by their bytes. */
+static inline int hvi_dict_compare(const char *a, size_t a_len, const char *b, size_t b_len) {
+    if (a_len != b_len)
+        return a_len < b_len ? -1 : 1;
+    return memcmp(a, b, a_len);
+}
 
 /* An empty dict with room for `items` attributes with `bytes` bytes of text, NUL bytes included.
  * NULL if memory is short. */
 hv_dict *hvi_dict_new(size_t items, size_t bytes);
 
-/* Append an attribute for which there is room, which is not yet in the dict, and whose bytes are
- * known to be valid text of allowed length. `value` NULL is NULL. */
-void hvi_dict_append(hv_dict *dict, const char *key, size_t key_len, const char *value,
-                     size_t value_len);
-
-/* The attribute with this key, or NULL. */
-const hvi_attribute *hvi_dict_find(const hv_dict *dict, const char *key, size_t key_len);
+/* Append an attribute whose bytes are known to be valid text of allowed length, and for which the
+ * dict was made with room. `value` NULL is NULL. HV_NO_MEMORY, or HV_INVALID if the key is there
+ * already; neither makes an error object. */
+hv_status hvi_dict_append(hv_dict *dict, const char *key, size_t key_len, const char *value,
+                          size_t value_len);
 
 #endif

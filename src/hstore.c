@@ -57,7 +57,6 @@ typedef struct reader {
     const char *data;
     size_t len;
     size_t at;
-    bool unordered; /* a key was not behind the one before it in the server's order */
     hv_error **error;
 } reader;
 
@@ -99,16 +98,6 @@ static hv_status read_text(reader *r, const char *what, uint32_t len, const char
     return HV_OK;
 }
 
-/* Does this key come behind the last one in the server's order? */
-static bool is_in_order(const hv_dict *dict, const char *key, uint32_t key_len) {
-    if (dict->count == 0)
-        return true;
-    const hvi_attribute *last = &dict->items[dict->count - 1];
-    if (last->key_len != key_len)
-        return last->key_len < key_len;
-    return memcmp(dict->bytes + last->key, key, key_len) < 0;
-}
-
 static hv_status decode_pair(reader *r, hv_dict *dict) {
     uint32_t key_len, value_len;
     const char *key, *value = NULL;
@@ -121,14 +110,10 @@ static hv_status decode_pair(reader *r, hv_dict *dict) {
         status = read_text(r, "value", value_len, &value);
     if (status != HV_OK)
         return status;
-    /* Another order than the server's is odd, but no lie; only then must keys be looked up to know
-     * that none comes twice. */
-    if (!is_in_order(dict, key, key_len))
-        r->unordered = true;
-    if (r->unordered && hvi_dict_find(dict, key, key_len) != NULL)
+    status = hvi_dict_append(dict, key, key_len, value, value_len);
+    if (status == HV_INVALID)
         return fail_decode(r, "the key \"%s\" comes twice", hvi_utf8_excerpt(key, key_len).text);
-    hvi_dict_append(dict, key, key_len, value, value_len);
-    return HV_OK;
+    return status == HV_OK ? HV_OK : hvi_no_memory(r->error);
 }
 
 hv_status hvi_hstore_decode(const void *data, size_t len, hv_dict **dict, hv_error **error) {

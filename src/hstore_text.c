@@ -23,12 +23,9 @@ typedef struct sorted {
     const hvi_attribute *item;
 } sorted;
 
-/* The server's order: short keys first, keys of one length by their bytes. */
 static int compare_keys(const void *a, const void *b) {
     const sorted *x = a, *y = b;
-    if (x->item->key_len != y->item->key_len)
-        return x->item->key_len < y->item->key_len ? -1 : 1;
-    return memcmp(x->key, y->key, x->item->key_len);
+    return hvi_dict_compare(x->key, x->item->key_len, y->key, y->item->key_len);
 }
 
 static void print_quoted(const char *text, size_t len, hvi_buffer *out) {

@@ -21,11 +21,13 @@ typedef struct hvi_report_shard {
     int64_t entities;
     bool exact;
     int64_t bytes;
+    hv_keys keys;
 } hvi_report_shard;
 
 struct hv_report {
-    char *postgres_version; /* these two owned */
+    char *postgres_version; /* these three owned */
     char *database;
+    char *extension; /* NULL: not there */
     int layout;
     int connections;
     int max_connections;
@@ -38,6 +40,7 @@ void hv_report_free(hv_report *report) {
         return;
     free(report->postgres_version);
     free(report->database);
+    free(report->extension);
     free(report->shards);
     free(report);
 }
@@ -52,6 +55,10 @@ const char *hv_report_database(const hv_report *report) {
 
 int hv_report_layout(const hv_report *report) {
     return report->layout;
+}
+
+const char *hv_report_extension(const hv_report *report) {
+    return report->extension;
 }
 
 int hv_report_connections(const hv_report *report) {
@@ -84,6 +91,10 @@ bool hv_report_shard(const hv_report *report, size_t index, int *shard, hv_shard
     return true;
 }
 
+hv_keys hv_report_shard_keys(const hv_report *report, size_t index) {
+    return index < report->shard_count ? report->shards[index].keys : HV_KEYS_NONE;
+}
+
 /* Version, database, connections. */
 static hv_status read_server(hvi_session *session, int64_t deadline, hv_report *report,
                              hv_error **error) {
@@ -92,7 +103,8 @@ static hv_status read_server(hvi_session *session, int64_t deadline, hv_report *
         session,
         "SELECT current_setting('server_version'), current_database(),"
         " (SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE backend_type = 'client backend'),"
-        " current_setting('max_connections')",
+        " current_setting('max_connections'),"
+        " (SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'hypervault')",
         -1, false, deadline, &result, error);
     if (status != HV_OK)
         return status;
@@ -100,8 +112,12 @@ static hv_status read_server(hvi_session *session, int64_t deadline, hv_report *
     report->database = strdup(PQgetvalue(result, 0, 1));
     report->connections = atoi(PQgetvalue(result, 0, 2));
     report->max_connections = atoi(PQgetvalue(result, 0, 3));
+    bool has_extension = !PQgetisnull(result, 0, 4);
+    if (has_extension)
+        report->extension = strdup(PQgetvalue(result, 0, 4));
     PQclear(result);
-    if (report->postgres_version == NULL || report->database == NULL)
+    if (report->postgres_version == NULL || report->database == NULL ||
+        (has_extension && report->extension == NULL))
         return hvi_no_memory(error);
     return HV_OK;
 }
@@ -113,6 +129,7 @@ static hvi_report_shard describe(const hvi_shard_row *row, bool is_mapped) {
         .state = HV_SHARD_INCOMPLETE,
         .entities = row->tuples > 0 ? row->tuples : 0,
         .bytes = row->bytes,
+        .keys = (hv_keys) row->generator, /* the same numbers */
     };
     if (!is_mapped)
         shard.state = HV_SHARD_UNMAPPED;

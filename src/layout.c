@@ -7,13 +7,8 @@
 #include "layout.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-void hvi_schema_name(int shard, char name[HVI_SCHEMA_NAME_LEN]) {
-    snprintf(name, HVI_SCHEMA_NAME_LEN, "shard%04d", shard);
-}
 
 static int64_t integer_at(const PGresult *result, int row, int column) {
     return strtoll(PQgetvalue(result, row, column), NULL, 10);
@@ -104,7 +99,7 @@ static const char shards_sql[] =
     "   AND (a.attname::text, y.typname::text) IN"
     "     (('id', 'int8'), ('type', 'int2'), ('body', 'hstore'))),"
     " s.oid IS NOT NULL,"
-    " f.oid IS NOT NULL,"
+    " " HVI_GENERATOR_OF_FUNCTION ","
     " coalesce(substring(f.prosrc FROM '(?:^|[^0-9])(1[0-9]{12})(?:[^0-9]|$)')::bigint, -1),"
     " coalesce(t.reltuples::bigint, -1),"
     " coalesce(pg_catalog.pg_total_relation_size(t.oid), 0),"
@@ -138,7 +133,7 @@ hv_status hvi_layout_shards(hvi_session *session, int64_t deadline, hvi_shard_ro
             .has_table = boolean_at(result, row, 1),
             .table_fits = boolean_at(result, row, 2),
             .has_sequence = boolean_at(result, row, 3),
-            .has_function = boolean_at(result, row, 4),
+            .generator = (hvi_generator) integer_at(result, row, 4),
             .function_epoch = integer_at(result, row, 5),
             .tuples = integer_at(result, row, 6),
             .bytes = integer_at(result, row, 7),

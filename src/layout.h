@@ -8,15 +8,11 @@
 #ifndef HVI_LAYOUT_H
 #define HVI_LAYOUT_H
 
+#include "generator.h"
 #include "session.h"
 
 /* The newest layout that this library knows. */
 #define HVI_LAYOUT_VERSION 1
-
-#define HVI_SCHEMA_NAME_LEN 16
-
-/* The schema of a shard: "shard0012". */
-void hvi_schema_name(int shard, char name[HVI_SCHEMA_NAME_LEN]);
 
 typedef struct hvi_layout {
     int version;   /* 0: no record */
@@ -42,7 +38,7 @@ typedef struct hvi_shard_row {
     bool has_table;
     bool table_fits; /* id bigint, type smallint, body hstore; other columns do not matter */
     bool has_sequence;
-    bool has_function;
+    hvi_generator generator;
     int64_t function_epoch; /* what looks like an epoch in next_id()'s source; -1: nothing does */
     int64_t tuples;         /* the server's estimate; -1: none yet */
     int64_t bytes;          /* the table with its indexes */
@@ -54,7 +50,8 @@ hv_status hvi_layout_shards(hvi_session *session, int64_t deadline, hvi_shard_ro
                             size_t *count, hv_error **error);
 
 static inline bool hvi_shard_row_is_complete(const hvi_shard_row *row) {
-    return row->has_table && row->table_fits && row->has_sequence && row->has_function;
+    return row->has_table && row->table_fits && row->has_sequence &&
+           row->generator != HVI_GENERATOR_NONE;
 }
 
 /* The row of a shard, or NULL. */

@@ -50,12 +50,16 @@ const hvi_option hvi_option_table[HVI_OPTION_COUNT] = {
                    "0 to 4102444800000",
                    "The moment keys count from, in milliseconds since 1970-01-01 UTC; fixed once "
                    "shards are made."},
+    [HVI_KEYS] = {"keys", HVI_CHOICE, "auto", 0, 2, "auto, strict, portable",
+                  "How `hv init` has shards make their keys: strict needs the extension, auto uses "
+                  "it for new shards if it can."},
 };
 
 static const char *const type_names[] = {
     [HVI_INTEGER] = "integer",
     [HVI_DURATION] = "duration",
     [HVI_BOOLEAN] = "boolean",
+    [HVI_CHOICE] = "choice",
 };
 
 bool hv_option_at(size_t index, hv_option_info *info) {
@@ -150,6 +154,24 @@ static bool parse_boolean(const char *text, int64_t *value) {
     return false;
 }
 
+/* One of the words in `range`, which are separated by ", ". */
+static bool parse_choice(const char *text, const char *range, int64_t *value) {
+    size_t len = strcspn(text, " \t");
+    if (*skip_space(text + len) != '\0')
+        return false;
+    const char *word = range;
+    for (int64_t which = 0; *word != '\0'; which++) {
+        size_t word_len = strcspn(word, ",");
+        if (word_len == len && strncasecmp(word, text, len) == 0) {
+            *value = which;
+            return true;
+        }
+        word += word_len;
+        word += strspn(word, ", ");
+    }
+    return false;
+}
+
 hv_status hvi_option_parse(hvi_option_id id, const char *text, int64_t *value, hv_error **error) {
     const hvi_option *option = &hvi_option_table[id];
     const char *start = skip_space(text);
@@ -164,6 +186,9 @@ hv_status hvi_option_parse(hvi_option_id id, const char *text, int64_t *value, h
         break;
     case HVI_BOOLEAN:
         ok = parse_boolean(start, &parsed);
+        break;
+    case HVI_CHOICE:
+        ok = parse_choice(start, option->range, &parsed);
         break;
     }
     if (ok && parsed >= option->min && parsed <= option->max) {

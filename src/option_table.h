@@ -3,7 +3,8 @@
  *
  * The C interface, the configuration file, the command and the documentation all read it: a new
  * option is a line here and a row in docs/config.md (a test compares the two). Every value is an
- * int64_t: integers as they are, durations in milliseconds, booleans 0 or 1.
+ * int64_t: integers as they are, durations in milliseconds, booleans 0 or 1, choices the position
+ * of the word in the range.
  */
 #ifndef HVI_OPTION_TABLE_H
 #define HVI_OPTION_TABLE_H
@@ -22,16 +23,20 @@ typedef enum hvi_option_id {
     HVI_CHECK_SERVERS,
     HVI_LOG_PARAMETERS,
     HVI_EPOCH,
+    HVI_KEYS,
     HVI_OPTION_COUNT
 } hvi_option_id;
 
-typedef enum hvi_option_type { HVI_INTEGER, HVI_DURATION, HVI_BOOLEAN } hvi_option_type;
+typedef enum hvi_option_type { HVI_INTEGER, HVI_DURATION, HVI_BOOLEAN, HVI_CHOICE } hvi_option_type;
+
+/* The values of the option `keys`, in the order of its words. */
+typedef enum hvi_keys_choice { HVI_KEYS_AUTO, HVI_KEYS_STRICT, HVI_KEYS_PORTABLE } hvi_keys_choice;
 
 typedef struct hvi_option {
     const char *name;
     hvi_option_type type;
     const char *default_text;
-    int64_t min; /* inclusive; not for booleans */
+    int64_t min; /* inclusive */
     int64_t max;
     const char *range; /* the same for people */
     const char *help;

@@ -5,9 +5,14 @@
  */
 #include "shard_map.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "utf8.h"
+
+void hvi_schema_name(int shard, char name[HVI_SCHEMA_NAME_LEN]) {
+    snprintf(name, HVI_SCHEMA_NAME_LEN, "shard%04d", shard);
+}
 
 /* Reads one server's text from left to right. */
 typedef struct reader {

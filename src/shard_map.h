@@ -9,6 +9,11 @@
 
 #include "error.h"
 
+#define HVI_SCHEMA_NAME_LEN 16
+
+/* The schema of a shard: "shard0012". */
+void hvi_schema_name(int shard, char name[HVI_SCHEMA_NAME_LEN]);
+
 typedef struct hvi_shard_map {
     int16_t server[HV_SHARDS]; /* the server's number, or -1 */
 } hvi_shard_map;

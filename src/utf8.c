@@ -42,30 +42,55 @@ static size_t character_len(const unsigned char *p, size_t left) {
 }
 
 /* Are these eight bytes all ASCII and none of them NUL? */
-static bool is_plain_word(const unsigned char *p) {
+static bool is_plain(uint64_t word) {
     const uint64_t ones = UINT64_C(0x0101010101010101);
     const uint64_t tops = UINT64_C(0x8080808080808080);
-    uint64_t word;
-    memcpy(&word, p, sizeof word);
     /* Without top bits, subtracting one from each byte sets a top bit only if some byte is 0. */
     return ((word | (word - ones)) & tops) == 0;
 }
 
+static uint64_t load8(const char *p) {
+    uint64_t word;
+    memcpy(&word, p, sizeof word);
+    return word;
+}
+
+/* Up to eight bytes of text, some of them twice, so that there are eight. */
+static uint64_t load_short(const char *p, size_t len) {
+    if (len >= 4) {
+        uint32_t first, last;
+        memcpy(&first, p, sizeof first);
+        memcpy(&last, p + len - sizeof last, sizeof last);
+        return (uint64_t) first << 32 | last;
+    }
+    uint64_t word = (unsigned char) p[0];
+    for (size_t i = 1; i < 8; i++)
+        word = word << 8 | (unsigned char) p[i < len ? i : 0];
+    return word;
+}
+
+/* Most texts are ASCII: where does this one stop to be, rounded down to eight bytes? */
+static size_t plain_prefix(const char *text, size_t len) {
+    if (len < 8)
+        return len == 0 || is_plain(load_short(text, len)) ? len : 0;
+    for (size_t at = 0; at < len - 8; at += 8)
+        if (!is_plain(load8(text + at)))
+            return at;
+    /* The last eight bytes, some of which were seen before. */
+    return is_plain(load8(text + len - 8)) ? len : (len - 1) / 8 * 8;
+}
+
 size_t hvi_utf8_prefix(const char *text, size_t len) {
-    const unsigned char *start = (const unsigned char *) text;
-    size_t at = 0;
+    size_t at = plain_prefix(text, len);
     while (at < len) {
-        if (len - at >= 8 && is_plain_word(start + at)) {
-            at += 8;
-            continue;
-        }
-        /* Through this word character by character: it is not plain, or the last one. */
+        /* Through eight bytes character by character, then at full speed again. */
         for (size_t stop = at + 8; at < stop && at < len;) {
-            size_t character = character_len(start + at, len - at);
+            size_t character = character_len((const unsigned char *) text + at, len - at);
             if (character == 0)
                 return at;
             at += character;
         }
+        at += plain_prefix(text + at, len - at);
     }
     return at;
 }

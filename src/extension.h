@@ -1,0 +1,26 @@
+/*
+ * extension: see to it that the extensions hstore and hypervault are in a database.
+ */
+#ifndef HVI_EXTENSION_H
+#define HVI_EXTENSION_H
+
+#include "generator.h"
+#include "session.h"
+
+/* Taken by every statement that creates something, until the end of its transaction, so that two
+ * runs at once take turns. The number is "hv" in ASCII. */
+#define HVI_CREATION_LOCK "SELECT pg_catalog.pg_advisory_xact_lock(26742);"
+
+/* Create hstore if it is missing. *type is the type's name with its schema, quoted: free() it.
+ * Errors: HV_REFUSED with a hint, and what hvi_session_run() gives. */
+hv_status hvi_extension_hstore(hvi_session *session, int64_t deadline, char **type,
+                               hv_error **error);
+
+/*
+ * Is the extension `hypervault` there, or can it be created? The schema of that name exists.
+ * HV_NOT_FOUND if it cannot be had, with the reason in *error, which is set although that is no
+ * failure for who can do without. Errors: HV_MISMATCH for a version that is too old.
+ */
+hv_status hvi_extension_hypervault(hvi_session *session, int64_t deadline, hv_error **error);
+
+#endif

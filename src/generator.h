@@ -1,0 +1,51 @@
+/*
+ * generator: the functions in a shard that make its keys.
+ *
+ * A shard has next_id(), which is the default of entities.id, and reserve_ids(n). There are three
+ * kinds of them:
+ *
+ * strict    the extension `hypervault` keeps the last key in the shard's sequence table_id_seq:
+ * keys are unique and increase, whatever the clock and the load do. portable  plain SQL for servers
+ * where nobody may install an extension: next_id() puts the clock beside nextval() modulo 896. It
+ * may make a key twice when the clock steps back or a shard makes more than 896 keys in a
+ * millisecond; the primary key then refuses the second entity, and hv_put() takes another key.
+ * reserve_ids() has the other 128 values of added_id for itself and a sequence of its own, which it
+ * moves under a lock: it never gives a key twice, nor one that next_id() makes. original  any other
+ * next_id(), such as the one in "Sharding & IDs at Instagram" (2012); no reserve_ids().
+ */
+#ifndef HVI_GENERATOR_H
+#define HVI_GENERATOR_H
+
+#include "buffer.h"
+
+typedef enum hvi_generator {
+    HVI_GENERATOR_NONE, /* no next_id() */
+    HVI_GENERATOR_ORIGINAL,
+    HVI_GENERATOR_PORTABLE,
+    HVI_GENERATOR_STRICT,
+} hvi_generator;
+
+/* The oldest version of the extension that will do. */
+#define HVI_EXTENSION_VERSION "1.0"
+
+/* An SQL expression that gives the hvi_generator as an integer for a row `f` of pg_proc, which may
+ * be all NULL. */
+#define HVI_GENERATOR_OF_FUNCTION                          \
+    "CASE WHEN f.oid IS NULL THEN 0"                       \
+    " WHEN f.prosrc LIKE '%hypervault.next\\_id(%' THEN 3" \
+    " WHEN f.prosrc LIKE '%hypervault: portable%' THEN 2"  \
+    " ELSE 1 END"
+
+/* Append the statements that give a shard (schema and table_id_seq are there) these functions. */
+void hvi_generator_create(hvi_buffer *sql, hvi_generator generator, int shard, int64_t epoch);
+
+/*
+ * Append the statements that change a shard that is in use from one kind to another, as one
+ * transaction: writers of the shard wait, and every later key is greater than every earlier one. It
+ * fails, to be repeated later, with SQLSTATE 55P03 if it cannot get the table's lock soon, and with
+ * 55000 if the shard's keys are ahead of the clock by more than can be waited for.
+ */
+void hvi_generator_change(hvi_buffer *sql, hvi_generator from, hvi_generator to, int shard,
+                          int64_t epoch);
+
+#endif
