@@ -223,50 +223,51 @@ static void append_value(hv_dict *dict, hvi_attribute *item, const char *value, 
     item->value = item->is_null ? 0 : append_text(dict, value, value_len);
 }
 
-/* Append an attribute that is not there, for which there is room. */
-static void append(hv_dict *dict, const char *key, size_t key_len, const char *value,
+/* Append an attribute that is not there, for which there is room. False if memory is short. */
+static bool append(hv_dict *dict, const char *key, size_t key_len, const char *value,
                    size_t value_len) {
-    dict->ordered = stays_ordered(dict, key, key_len);
+    if (!stays_ordered(dict, key, key_len)) {
+        if (!grow_slots(dict))
+            return false;
+        dict->ordered = false;
+    }
     /* The slot first: it is found by a key that is not yet there. */
-    if (!dict->ordered && dict->slots != NULL)
+    if (dict->slots != NULL)
         dict->slots[find_slot(dict, key, key_len)] = (uint32_t) dict->count + 1;
     hvi_attribute *item = &dict->items[dict->count++];
     item->key = append_text(dict, key, key_len);
     item->key_len = (uint32_t) key_len;
     append_value(dict, item, value, value_len);
+    return true;
+}
+
+static void replace(hv_dict *dict, hvi_attribute *item, const char *value, size_t value_len) {
+    if (!item->is_null)
+        dict->waste += (size_t) item->value_len + 1;
+    append_value(dict, item, value, value_len);
 }
 
 hv_status hvi_dict_append(hv_dict *dict, const char *key, size_t key_len, const char *value,
                           size_t value_len) {
-    if (!stays_ordered(dict, key, key_len)) {
-        if (find(dict, key, key_len) != NULL)
-            return HV_INVALID;
-        if (!grow_slots(dict))
-            return HV_NO_MEMORY;
-    }
-    append(dict, key, key_len, value, value_len);
-    return HV_OK;
+    if (!stays_ordered(dict, key, key_len) && find(dict, key, key_len) != NULL)
+        return HV_INVALID;
+    return append(dict, key, key_len, value, value_len) ? HV_OK : HV_NO_MEMORY;
 }
 
 static bool set(hv_dict *dict, const char *key, size_t key_len, const char *value,
                 size_t value_len) {
     hvi_attribute *item = find(dict, key, key_len);
-    size_t more = value != NULL ? value_len + 1 : 0;
+    size_t more = (item == NULL ? key_len + 1 : 0) + (value != NULL ? value_len + 1 : 0);
     char *old;
-    if (item == NULL) {
-        if (!grow_items(dict) || (!stays_ordered(dict, key, key_len) && !grow_slots(dict)) ||
-            !grow_bytes(dict, more + key_len + 1, &old))
-            return false;
-        append(dict, key, key_len, value, value_len);
-    } else {
-        if (!grow_bytes(dict, more, &old))
-            return false;
-        if (!item->is_null)
-            dict->waste += (size_t) item->value_len + 1;
-        append_value(dict, item, value, value_len);
-    }
+    if ((item == NULL && !grow_items(dict)) || !grow_bytes(dict, more, &old))
+        return false;
+    bool done = true;
+    if (item == NULL)
+        done = append(dict, key, key_len, value, value_len);
+    else
+        replace(dict, item, value, value_len);
     free_array(dict, old);
-    return true;
+    return done;
 }
 
 /* ---- The public functions -------------------------------------------------------------------- */
@@ -363,5 +364,20 @@ bool hv_dict_at(const hv_dict *dict, size_t index, const char **key, size_t *key
         *value = item->is_null ? NULL : dict->bytes + item->value;
     if (value_len != NULL)
         *value_len = item->value_len;
+    return true;
+}
+
+bool hv_dict_equal(const hv_dict *left, const hv_dict *right) {
+    if (left->count != right->count)
+        return false;
+    for (size_t i = 0; i < left->count; i++) {
+        const hvi_attribute *mine = &left->items[i];
+        const hvi_attribute *other = find(right, left->bytes + mine->key, mine->key_len);
+        if (other == NULL || mine->is_null != other->is_null || mine->value_len != other->value_len)
+            return false;
+        if (!mine->is_null &&
+            memcmp(left->bytes + mine->value, right->bytes + other->value, mine->value_len) != 0)
+            return false;
+    }
     return true;
 }
