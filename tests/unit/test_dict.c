@@ -222,16 +222,16 @@ static void test_half_a_million_attributes_are_found(void **state) {
     hv_dict *dict = hv_dict_new();
     char text[20];
     for (int i = 0; i < count; i++) {
-        snprintf(text, sizeof text, "key %d", i);
+        snprintf(text, sizeof text, "key %d", count - i); /* not in order: that would be too easy */
         set(dict, text, text);
     }
     assert_int_equal(hv_dict_count(dict), count);
-    for (int i = 0; i < count; i++) {
+    for (int i = 1; i <= count; i++) {
         snprintf(text, sizeof text, "key %d", i);
         set(dict, text, text + 4);
     }
     assert_int_equal(hv_dict_count(dict), count);
-    for (int i = 0; i < count; i++) {
+    for (int i = 1; i <= count; i++) {
         snprintf(text, sizeof text, "key %d", i);
         assert_value(dict, text, text + 4);
     }
@@ -315,7 +315,9 @@ static void test_any_order_of_changes_gives_what_was_set_last(void **state) {
         model m = {.count = 0};
         size_t keys = 1 + generate_below(&g, MODEL_KEYS);
         for (int step = 0; step < 200; step++) {
-            size_t k = generate_below(&g, keys);
+            /* Every other round begins with keys in order, as those of a dict that was read are. */
+            bool ordered = round % 2 == 0 && step < (int) keys;
+            size_t k = ordered ? (size_t) step : generate_below(&g, keys);
             char key[20];
             snprintf(key, sizeof key, "key%zu", k);
             m.count += m.present[k] ? 0 : 1;

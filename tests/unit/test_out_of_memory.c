@@ -14,8 +14,8 @@
 #include <stdlib.h>
 
 /* For every allocation in turn: `prepare` something, let `operation` fail on it, see with `check`
- * that it is as before, let go of it with `finish`. The operation returns HV_NO_MEMORY when it
- * fails, and says so in its error, which takes no memory. */
+ * that it is as before, do it again with memory, let go of it with `finish`. The operation returns
+ * HV_NO_MEMORY when it fails, and says so in its error, which takes no memory. */
 typedef struct scene {
     void *(*prepare)(void);
     hv_status (*operation)(void *subject, hv_error **error);
@@ -36,6 +36,7 @@ static int play(const scene *s) {
             assert_error(&error, HV_NO_MEMORY, "out of memory");
             assert_int_equal(status, HV_NO_MEMORY);
             s->check(subject);
+            assert_int_equal(s->operation(subject, NULL), HV_OK); /* memory is there again */
         } else {
             assert_null(error);
             assert_int_equal(status, HV_OK);
@@ -54,7 +55,8 @@ static int items_before; /* how full the dict is when the operation starts */
 static void *prepare_dict(void) {
     hv_dict *dict = hv_dict_new();
     assert_non_null(dict);
-    for (int i = 0; i < items_before; i++) {
+    /* Not in hstore's order, or there would be no hash table to grow. */
+    for (int i = items_before - 1; i >= 0; i--) {
         char text[20];
         snprintf(text, sizeof text, "%d", i);
         assert_int_equal(hv_dict_set(dict, text, "replaced", NULL), HV_OK);
@@ -105,6 +107,42 @@ static void test_a_dict_is_as_it_was_when_memory_runs_out(void **state) {
             play(&(scene){prepare_dict, replace_by_a_long_value, check_dict, finish_dict}), 1);
     }
     assert_int_equal(most, 3); /* items, slots and bytes all had to grow */
+}
+
+static void test_changes_that_failed_leave_no_trace_in_later_ones(void **state) {
+    (void) state;
+    generator g = {10};
+    for (int round = 0; round < 300; round++) {
+        hv_dict *dict = hvi_dict_new(generate_below(&g, 20), generate_below(&g, 200));
+        int values[100] = {0}; /* of the keys "0" to "99"; 0 is none */
+        size_t count = 0;
+        for (int step = 1; step < 200; step++) {
+            /* Many of the keys come in order, as those of a dict that was read do. */
+            size_t k = generate_below(&g, 3) == 0 ? generate_below(&g, 100) : (size_t) step / 2;
+            char key[24], value[24];
+            snprintf(key, sizeof key, "%zu", k);
+            snprintf(value, sizeof value, "%d", step);
+            failing_memory_after((int) generate_below(&g, 3));
+            hv_status status = hv_dict_set(dict, key, value, NULL);
+            failing_memory_stop();
+            if (status == HV_OK) {
+                count += values[k] == 0 ? 1 : 0;
+                values[k] = step;
+            } else {
+                assert_int_equal(status, HV_NO_MEMORY);
+            }
+        }
+        assert_int_equal(hv_dict_count(dict), count);
+        for (size_t k = 0; k < LENGTH(values); k++) {
+            char key[24];
+            const char *value;
+            snprintf(key, sizeof key, "%zu", k);
+            assert_int_equal(hv_dict_get(dict, key, HV_STRLEN, &value, NULL), values[k] != 0);
+            if (values[k] != 0)
+                assert_int_equal(atoi(value), values[k]);
+        }
+        hv_dict_free(dict);
+    }
 }
 
 static void test_no_dict_is_made_when_memory_runs_out(void **state) {
@@ -312,6 +350,7 @@ static void test_a_shard_map_needs_no_memory(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_dict_is_as_it_was_when_memory_runs_out),
+        cmocka_unit_test(test_changes_that_failed_leave_no_trace_in_later_ones),
         cmocka_unit_test(test_no_dict_is_made_when_memory_runs_out),
         cmocka_unit_test(test_a_dict_of_impossible_size_is_not_made),
         cmocka_unit_test(test_reading_hstore_says_when_memory_runs_out),
