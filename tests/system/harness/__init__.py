@@ -1,8 +1,9 @@
-"""What the system tests stand on: PostgreSQL servers, the built command, a relay that misbehaves.
+"""What the tests on real servers stand on: the servers, the built command, a relay that misbehaves.
 
     from harness import PostgresServer, TcpRelay, hv, store_config
 """
 
+from .bouncer import PgBouncer
 from .command import Result, build_dir, hv, program, run, source_dir, spawn
 from .config import store_config
 from .relay import TcpRelay
@@ -11,6 +12,7 @@ from .wait import eventually
 
 __all__ = [
     "Database",
+    "PgBouncer",
     "PostgresServer",
     "Result",
     "TcpRelay",

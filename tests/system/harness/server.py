@@ -67,7 +67,7 @@ def binaries():
     raise RuntimeError("no PostgreSQL server found: install postgresql, or set HV_PG_BINDIR")
 
 
-def _identity():
+def identity():
     """How subprocess shall run the server: PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return {}
@@ -75,15 +75,15 @@ def _identity():
     return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
 
 
-def _environment():
+def environment():
     env = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
     env.update(LC_ALL="C.UTF-8", TZ="UTC", HOME="/")
     return env
 
 
-def _own(path):
+def own(path):
     """Give a folder to the user that the servers run as."""
-    who = _identity()
+    who = identity()
     if who:
         os.chown(path, who["user"], who["group"])
 
@@ -96,8 +96,8 @@ def _run(*command):
         stderr=subprocess.STDOUT,
         text=True,
         cwd="/",
-        env=_environment(),
-        **_identity(),
+        env=environment(),
+        **identity(),
     )
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout}")
@@ -110,7 +110,7 @@ def _template():
         data = os.path.join(place, "data")
         if not os.path.isdir(place):
             os.mkdir(place, 0o700)
-            _own(place)
+            own(place)
             _run(
                 os.path.join(binaries(), "initdb"),
                 f"--pgdata={data}",
@@ -163,10 +163,10 @@ class PostgresServer:
         self.process = None
         self._shared_memory = None  # id of the System V segment, to remove what a kill leaves
 
-        _own(self.place)
+        own(self.place)
         _run("cp", "-a", _template(), self.data)
         os.mkdir(self.socket_dir, 0o700)
-        _own(self.socket_dir)
+        own(self.socket_dir)
         with open(self.log_path, "wb"):
             pass
         self._settings = dict(_SETTINGS, unix_socket_directories=self.socket_dir)
@@ -216,9 +216,9 @@ class PostgresServer:
                 stdout=log,
                 stderr=log,
                 cwd="/",
-                env=_environment(),
+                env=environment(),
                 start_new_session=True,  # Ctrl-C is for the tests, which then stop the server
-                **_identity(),
+                **identity(),
             )
         _running.add(self)
         if wait:
@@ -315,7 +315,7 @@ class PostgresServer:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 check=False,
-                **_identity(),
+                **identity(),
             )
             self._shared_memory = None
 
