@@ -4,6 +4,8 @@
   - src/: a file includes headers of its own module and of modules on lower floors, and
     hypervault.h. Every module is in the table, every row of the table has a module (unless its line
     says "(planned)").
+  - In src/ session.c alone calls the functions of libpq that talk to a server, so that all
+    deadlines, errors and log events have one way to go.
   - cli/: hypervault.h and headers of cli/. examples/, bench/ and tests/system/: hypervault.h only.
 """
 
@@ -13,6 +15,8 @@ import sys
 import checking
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
+
+QUERY = re.compile(r"\bPQ(exec\w*|send\w+|getResult|prepare|describe\w+|put\w+|pipelineSync)\s*\(")
 
 
 def floors(root):
@@ -65,6 +69,12 @@ def library_problems(root):
                     f'{place}:{number}: "{header}" is on floor {table[other]}, '
                     f"not below {module}, which is on floor {table[module]}"
                 )
+        if path.name != "session.c":
+            text = checking.without_comments(path.read_text(encoding="utf-8"))
+            for number, line in enumerate(text.splitlines(), 1):
+                for match in QUERY.finditer(line):
+                    called = match.group().rstrip("( ")
+                    problems.append(f"{place}:{number}: calls {called}; only session.c may")
     return problems
 
 
