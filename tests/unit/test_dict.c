@@ -274,6 +274,39 @@ static void test_what_a_dict_returned_may_be_set_in_it(void **state) {
     hv_dict_free(dict);
 }
 
+static hv_dict *dict_of(const char *text) {
+    hv_dict *dict = NULL;
+    assert_int_equal(hv_dict_parse(text, HV_STRLEN, &dict, NULL), HV_OK);
+    return dict;
+}
+
+static void test_dicts_are_equal_if_they_hold_the_same(void **state) {
+    (void) state;
+    static const struct {
+        const char *left, *right;
+        bool equal;
+    } cases[] = {
+        {"", "", true},
+        {"a=>1, b=>NULL, \"\"=>\"\"", "\"\"=>\"\", b=>NULL, a=>1", true},
+        {"a=>0, a=>1", "a=>1", true}, /* what was replaced does not count */
+        {"a=>1", "", false},
+        {"a=>1", "a=>1, b=>1", false},
+        {"a=>1", "b=>1", false},
+        {"a=>1", "a=>2", false},
+        {"a=>1", "a=>11", false},
+        {"a=>NULL", "a=>\"\"", false},
+        {"a=>1, b=>2", "a=>2, b=>1", false},
+    };
+    for (size_t i = 0; i < LENGTH(cases); i++) {
+        hv_dict *left = dict_of(cases[i].left), *right = dict_of(cases[i].right);
+        assert_int_equal(hv_dict_equal(left, right), cases[i].equal);
+        assert_int_equal(hv_dict_equal(right, left), cases[i].equal);
+        assert_true(hv_dict_equal(left, left));
+        hv_dict_free(left);
+        hv_dict_free(right);
+    }
+}
+
 /* ---- Against a model ------------------------------------------------------------------------- */
 
 #define MODEL_KEYS 60
@@ -352,6 +385,7 @@ int main(void) {
         cmocka_unit_test(test_half_a_million_attributes_are_found),
         cmocka_unit_test(test_replaced_values_do_not_pile_up),
         cmocka_unit_test(test_what_a_dict_returned_may_be_set_in_it),
+        cmocka_unit_test(test_dicts_are_equal_if_they_hold_the_same),
         cmocka_unit_test(test_any_order_of_changes_gives_what_was_set_last),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
