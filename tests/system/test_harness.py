@@ -233,6 +233,22 @@ def test_the_relay_holds_back_while_stalled(echo):
             assert receive(end, 3) == b"abc"
 
 
+@pytest.mark.parametrize("direction", ["to_server", "to_client"])
+def test_the_relay_stalls_after_a_number_of_bytes(echo, direction):
+    with TcpRelay(echo) as relay:
+        relay.stall_after(direction, 3)
+        with connect(relay) as end:
+            end.sendall(b"abcdef")
+            end.settimeout(0.2)
+            if direction == "to_client":
+                assert receive(end, 3) == b"abc"
+            with pytest.raises(socket.timeout):
+                end.recv(1)
+            end.settimeout(30)
+            relay.resume()
+            assert receive(end, 6 if direction == "to_server" else 3).endswith(b"def")
+
+
 def test_the_relay_refuses_connections(echo):
     with TcpRelay(echo) as relay:
         relay.refuse()

@@ -78,7 +78,7 @@ class _End(asyncio.Protocol):
         loop = self.relay._loop
         if self.peer is None or self.relay._stalled:
             return
-        while self.queue and self.queue[0][0] <= loop.time():
+        while self.queue and self.queue[0][0] <= loop.time() and not self.relay._stalled:
             _, data = self.queue.popleft()
             if data:
                 self._deliver(data)
@@ -92,18 +92,23 @@ class _End(asyncio.Protocol):
         self.pump()
 
     def _deliver(self, data):
-        limit = self.relay._limits[self.direction]
-        cut = limit is not None and self.sent + len(data) >= limit
-        if cut:
-            self.relay._limits[self.direction] = None
-            data = data[: max(0, limit - self.sent)]
-            self.queue.clear()
+        limit, cut = self.relay._limits[self.direction]
+        reached = limit is not None and self.sent + len(data) >= limit
+        if reached:
+            self.relay._limits[self.direction] = (None, False)
+            rest = data[max(0, limit - self.sent) :]
+            data = data[: len(data) - len(rest)]
         self.sent += len(data)
-        if not self.peer.transport.is_closing():
+        if data and not self.peer.transport.is_closing():
             self.peer.transport.write(data)
-        if cut:
+        if reached and cut:
+            self.queue.clear()
             self.transport.pause_reading()
             self._reset_when_flushed()
+        elif reached:
+            if rest:
+                self.queue.appendleft((0, rest))
+            self.relay._set_stalled(True)
 
     def _deliver_end(self):
         self.ended = True
@@ -135,7 +140,7 @@ class TcpRelay:
         self.delays = {TO_SERVER: 0.0, TO_CLIENT: 0.0}
         self.bytes = {TO_SERVER: 0, TO_CLIENT: 0}
         self.connections = 0
-        self._limits = {TO_SERVER: None, TO_CLIENT: None}
+        self._limits = {TO_SERVER: (None, False), TO_CLIENT: (None, False)}  # (bytes, cut then?)
         self._stalled = False
         self._refusing = False
         self._ends = set()
@@ -168,7 +173,11 @@ class TcpRelay:
         """Reset the next connection that has carried `count` bytes in this direction since it was
         opened, after delivering exactly that many, or those it has carried already. Happens once;
         a count of None takes it back."""
-        self._call(self._limits.__setitem__, direction, count)
+        self._call(self._limits.__setitem__, direction, (count, True))
+
+    def stall_after(self, direction, count):
+        """The same, but stall() then: nothing more is delivered on any connection."""
+        self._call(self._limits.__setitem__, direction, (count, False))
 
     def cut(self):
         """Reset every connection now. Returns how many there were."""

@@ -1,0 +1,262 @@
+"""A store in another process, with threads that do what a test says, one step at a time.
+
+    tool = StoreTool(config, pool_max=1)
+    ann, bob = tool.threads("ann", "bob")
+    ann.acquire(3).ok()
+    waiting = bob.begin.acquire(3)          # does not wait for the answer
+    eventually(lambda: tool.stats().waiting == 1)
+    ann.release().ok()
+    waiting.reply().ok()
+
+The other half is tests/system/store_tool.c. Commands and their parameters are those of COMMANDS.
+"""
+
+import itertools
+import json
+import subprocess
+import threading
+
+import pytest
+
+from . import command
+from .command import hv
+from .config import store_config
+from .wait import eventually
+
+COMMANDS = {
+    "acquire": ("shard", "server", "conn"),
+    "close": ("timeout",),
+    "connector": (),
+    "disconnect": (),
+    "enter_pipeline": ("conn",),
+    "fork": ("commands",),
+    "get": ("key",),
+    "hold": ("what", "on"),
+    "open": ("config", "options", "log", "connector"),
+    "put": ("shard", "kind", "dict"),
+    "reinstantiate": (),
+    "release": ("conn",),
+    "release_foreign": ("conninfo",),
+    "send": ("sql", "conn"),
+    "sql": ("sql", "conn"),
+    "stats": ("server",),
+    "trace": ("path", "conn"),
+}
+TIMEOUT = 60  # seconds for any answer
+
+
+def step(name, *args, **named):
+    """A command as it is sent: for the commands of a child process."""
+    parameters = COMMANDS[name]
+    assert len(args) <= len(parameters), f"{name} takes {parameters}"
+    assert set(named) <= set(parameters), f"{name} takes {parameters}"
+    return {"do": name, **dict(zip(parameters, args)), **named}
+
+
+class Reply:
+    """What a command gave; the fields of its JSON are attributes, absent ones are None."""
+
+    def __init__(self, fields, child_replies=()):
+        self.fields = fields
+        self.child = list(child_replies)  # of a fork: what the child's commands gave
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self.fields.get(name)
+
+    def ok(self):
+        """Itself, if all went well."""
+        good = ("HV_OK", "PGRES_COMMAND_OK", "PGRES_TUPLES_OK", None)
+        assert self.status in good, str(self)
+        return self
+
+    def gives(self, status):
+        """Itself, if the command ended with this status."""
+        assert self.status == status, str(self)
+        return self
+
+    @property
+    def value(self):
+        """The first column of the first row."""
+        return self.rows[0][0]
+
+    def __repr__(self):
+        return f"<{json.dumps(self.fields, ensure_ascii=False)[:2000]}>"
+
+
+class Pending:
+    """A command that was begun."""
+
+    def __init__(self, tool, what):
+        self._tool = tool
+        self._what = what
+        self._arrived = threading.Event()
+        self._reply = None
+        self.child = []
+
+    def arrive(self, fields):
+        self._reply = Reply(fields, self.child)
+        self._arrived.set()
+
+    @property
+    def done(self):
+        return self._arrived.is_set()
+
+    def reply(self, timeout=TIMEOUT):
+        if not self._arrived.wait(timeout):
+            raise AssertionError(f"no answer within {timeout} s: {self._what}")
+        if self._reply is None:
+            raise AssertionError(f"the tool ended: {self._what}\n{self._tool.errors()}")
+        return self._reply
+
+
+class _Sender:
+    """Makes methods of the commands: sender.put(3, 1, {"a": "b"})."""
+
+    def __init__(self, send):
+        self._send = send
+
+    def __getattr__(self, name):
+        if name not in COMMANDS:
+            raise AttributeError(name)
+        return lambda *args, **named: self._send(step(name, *args, **named))
+
+
+class ToolThread(_Sender):
+    """A thread of the tool. Its methods are the commands, and wait for the answer; those of `begin`
+    do not wait."""
+
+    def __init__(self, tool, name):
+        super().__init__(lambda fields: tool.send(name, fields).reply())
+        self.name = name
+        self.begin = _Sender(lambda fields: tool.send(name, fields))
+
+
+class StoreTool:
+    """The process. `options` are the store's; a `log` of True fills .log with its log events."""
+
+    def __init__(self, config, log=False, connector=False, opened=True, env=None, **options):
+        self.log = []  # events, as Replies
+        self._ids = itertools.count(1)
+        self._lock = threading.Lock()
+        self._pending = {}
+        self._stderr = b""
+        self.process = command.spawn("store_tool", env=env)
+        self._readers = [
+            threading.Thread(target=target, daemon=True)
+            for target in (self._read_answers, self._read_errors)
+        ]
+        for reader in self._readers:
+            reader.start()
+        self.main = ToolThread(self, "main")
+        if opened:
+            self.open(config, log, connector, **options).ok()
+
+    def open(self, config, log=False, connector=False, **options):
+        texts = {name: str(value) for name, value in options.items()}
+        return self.main.open(config, texts, log, connector)
+
+    def threads(self, *names):
+        return [ToolThread(self, name) for name in names]
+
+    def stats(self, server=0):
+        """The pool's numbers."""
+        return self.main.stats(server)
+
+    def await_stats(self, server=0, **numbers):
+        """Wait until the pool's numbers are these."""
+
+        def as_wanted():
+            now = self.stats(server)
+            assert {name: getattr(now, name) for name in numbers} == numbers
+            return now
+
+        return eventually(as_wanted)
+
+    def await_log(self, count):
+        """Wait until the log has `count` events and return them."""
+        return eventually(lambda: len(self.log) >= count and self.log)
+
+    def send(self, thread, fields):
+        number = next(self._ids)
+        pending = Pending(self, {"thread": thread, **fields})
+        line = json.dumps({"id": number, "thread": thread, **fields}) + "\n"
+        with self._lock:
+            self._pending[number] = pending
+            for child in fields.get("commands", ()):
+                child["id"] = number
+            line = json.dumps({"id": number, "thread": thread, **fields}) + "\n"
+            self.process.stdin.write(line.encode("utf-8"))
+            self.process.stdin.flush()
+        return pending
+
+    def _read_answers(self):
+        for line in self.process.stdout:
+            fields = json.loads(line)
+            if "log" in fields:
+                self.log.append(Reply(fields))
+            elif "child" in fields:
+                self._pending[fields["id"]].child.append(Reply(fields))
+            else:
+                with self._lock:
+                    pending = self._pending.pop(fields["id"])
+                pending.arrive(fields)
+        with self._lock:
+            for pending in self._pending.values():
+                pending._arrived.set()
+
+    def _read_errors(self):
+        self._stderr = self.process.stderr.read()
+
+    def errors(self):
+        return self._stderr.decode("utf-8", "replace")
+
+    def finish(self):
+        """End it: it returns what it holds and closes the store, and must have nothing to say."""
+        self.process.stdin.close()
+        try:
+            code = self.process.wait(TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError("the tool did not end") from None
+        for reader in self._readers:
+            reader.join()
+        self.process.stdout.close()
+        self.process.stderr.close()
+        assert (code, self.errors()) == (0, ""), f"ended with {code}: {self.errors()}"
+
+    def kill(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+@pytest.fixture
+def make_tool():
+    """A function that starts a StoreTool. All of them must end well after the test."""
+    tools = []
+
+    def make(config, **how):
+        tools.append(StoreTool(config, **how))
+        return tools[-1]
+
+    try:
+        yield make
+        for tool in tools:
+            tool.finish()
+    finally:
+        for tool in tools:
+            tool.kill()
+
+
+@pytest.fixture
+def relayed_store(own_servers, relay, tmp_path):
+    """As own_store, but a relay is between the store and server one: its configuration's path, and
+    the relay."""
+    one, two = own_servers
+    between = relay(one.server)
+    servers = {"one": (between.params(one.dbname), "1-9"), "two": (two, "9-17")}
+    path = store_config(tmp_path / "relayed.conf", servers)
+    hv("init", config=path).ok()
+    return path, between
