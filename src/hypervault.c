@@ -223,7 +223,7 @@ static hv_status lend(hv_store *store, hvi_server *server, PGconn **conn, hv_err
         hvi_pool_acquire(&server->pool, hvi_router_pool_deadline(&store->router), &session, error);
     if (status != HV_OK)
         return status;
-    hvi_session_prepare_lending(session);
+    hvi_pool_lend(&server->pool, session);
     *conn = session->conn;
     return HV_OK;
 }
@@ -252,30 +252,11 @@ hv_status hv_acquire_server(hv_store *store, int server, PGconn **conn, hv_error
     return leave(store, status);
 }
 
-/* The session of a lent connection and the server it is from, or NULL. */
-static hvi_session *find_lent(hvi_router *router, const PGconn *conn, hvi_server **server) {
-    for (int i = 0; i < router->server_count; i++) {
-        hvi_session *session = hvi_pool_find_lent(&router->servers[i].pool, conn);
-        if (session != NULL) {
-            *server = &router->servers[i];
-            return session;
-        }
-    }
-    return NULL;
-}
-
 hv_status hv_release(hv_store *store, PGconn *conn, hv_error **error) {
     /* Not enter(): a closed store takes its connections back. */
     atomic_fetch_add(&store->users, 1);
-    hvi_router *router = &store->router;
-    hvi_server *server = NULL;
-    hvi_session *session = find_lent(router, conn, &server);
-    if (session != NULL) {
-        hvi_pool_release(&server->pool, session);
-        return leave(store, HV_OK);
-    }
-    for (int i = 0; i < router->server_count; i++)
-        if (hvi_pool_forget_inherited(&router->servers[i].pool, conn))
+    for (int i = 0; i < store->router.server_count; i++)
+        if (hvi_pool_take_back(&store->router.servers[i].pool, conn))
             return leave(store, HV_OK);
     hvi_fail(error, HV_INVALID, "this connection is not lent by this store");
     hvi_error_hint(error, "Return each connection once, to the store that lent it.");
@@ -283,9 +264,11 @@ hv_status hv_release(hv_store *store, PGconn *conn, hv_error **error) {
 }
 
 void *hv_connection_handle(hv_store *store, PGconn *conn) {
-    hvi_server *server = NULL;
-    hvi_session *session = find_lent(&store->router, conn, &server);
-    return session != NULL ? session->handle : NULL;
+    void *handle = NULL;
+    for (int i = 0; i < store->router.server_count; i++)
+        if (hvi_pool_handle(&store->router.servers[i].pool, conn, &handle))
+            break;
+    return handle;
 }
 
 /* ---- servers and shards ---- */

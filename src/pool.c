@@ -3,22 +3,23 @@
  *
  * A slot is one of the `max` connections that may exist. Its states, and who changes them:
  *
- *              take_slot()             opened()                      release()
- *      free ───────────────► opening ───────────► lent ◄──────────┐ (kept, nobody waits)
- *       ▲                     ▲   │                │ │    pop_idle() ───────┐
- *       │        open failed  │   │                │ └──────────► idle ─────┘
- *       │◄────────────────────┼───┘                │               │
- *       │                     │ unfit when lent    │               │
- *       │                     └────────────────────┤               │
- *       └──── give_slot_back() ◄── not kept ───────┴── expired ────┘
+ *               take()                opened                 pop_idle(), serve()
+ *      free ───────────► opening ───────────────► lent ◄──────────────────────── idle
+ *       ▲  use_free_slots() │                     │  └──────────────────────────►  │
+ *       │◄──────────────────┘ open failed         │      kept, nobody waits        │
+ *       │                                         │                                │
+ *       └───────────────────── closing ◄──────────┴────────────────────────────────┘
+ *             closed                      not kept, unfit      expired, disconnected
  *
  * A waiter's states: WAITING, then once and for good one of SERVED (it has a session, already in
- * `lent`), GRANTED (it has a slot in state opening), SENT_AWAY (the pool was closed). Only serve()
- * and the closing change them, under the lock; a waiter whose deadline passes takes itself out of
- * the line.
+ * `lent`), GRANTED (it has a slot in state opening), REFUSED (no session can be had), SENT_AWAY
+ * (the pool was closed). Only serve() changes them, under the lock; a waiter whose deadline passes
+ * takes itself out of the line.
  *
- * Holds always, outside the lock: idle_count + lent_count + opening <= max; while somebody waits
- * there is no idle session, and a free slot only if the server is full or cannot be reached.
+ * Holds always, outside the lock: idle_count + lent_count + opening + closing <= max; while
+ * somebody waits there is no idle session, and a free slot only if the server takes no more
+ * connections for now, but sessions are lent or being opened. Whoever makes a slot free, or learns
+ * that the server takes connections again, calls use_free_slots().
  */
 #include "pool.h"
 
@@ -30,7 +31,7 @@
 /* How long the rollback of a returned session may take. */
 #define RESET_MS 5000
 
-typedef enum hvi_waiter_state { WAITING, SERVED, GRANTED, SENT_AWAY } hvi_waiter_state;
+typedef enum hvi_waiter_state { WAITING, SERVED, GRANTED, REFUSED, SENT_AWAY } hvi_waiter_state;
 
 typedef struct hvi_waiter {
     hvi_list link;
@@ -64,8 +65,8 @@ static void fork_child(hvi_fork_member *member) {
     hvi_list_splice_back(&pool->orphans, &pool->idle);
     hvi_list_splice_back(&pool->inherited, &pool->lent);
     hvi_list_init(&pool->waiters);
-    pool->idle_count = pool->lent_count = pool->opening = pool->waiting = 0;
-    pool->unreachable = pool->probing = false;
+    pool->idle_count = pool->lent_count = pool->opening = pool->closing = pool->waiting = 0;
+    pool->held_back = pool->probing = false;
     pool->generation++;
     memset(pool->stats, 0, sizeof pool->stats);
 }
@@ -89,11 +90,13 @@ hv_status hvi_pool_init(hvi_pool *pool, const hvi_pool_config *config, hv_error 
     return HV_OK;
 }
 
-/* Close a list of sessions that nobody else can see any more. */
-static void close_all(hvi_list *sessions) {
+/* Close a list of sessions that nobody else can see any more. Returns how many. */
+static int close_all(hvi_list *sessions) {
     hvi_list *node;
-    while ((node = hvi_list_pop_front(sessions)) != NULL)
+    int count = 0;
+    for (; (node = hvi_list_pop_front(sessions)) != NULL; count++)
         hvi_session_close(session_of(node));
+    return count;
 }
 
 static void abandon_all(hvi_list *sessions) {
@@ -102,11 +105,17 @@ static void abandon_all(hvi_list *sessions) {
         hvi_session_abandon(session_of(node));
 }
 
+static void disown_all(hvi_list *sessions) {
+    hvi_list *node;
+    while ((node = hvi_list_pop_front(sessions)) != NULL)
+        hvi_session_disown(session_of(node));
+}
+
 void hvi_pool_fini(hvi_pool *pool) {
     hvi_fork_leave(&pool->fork);
     close_all(&pool->idle);
     abandon_all(&pool->orphans);
-    abandon_all(&pool->inherited);
+    disown_all(&pool->inherited);
     hv_error_free(pool->last_error);
     pthread_mutex_destroy(&pool->lock);
 }
@@ -114,11 +123,12 @@ void hvi_pool_fini(hvi_pool *pool) {
 /* ---- slots and waiters; all of these under the lock ---- */
 
 static bool has_free_slot(const hvi_pool *pool) {
-    return pool->idle_count + pool->lent_count + pool->opening < pool->config.max;
+    return pool->idle_count + pool->lent_count + pool->opening + pool->closing < pool->config.max;
 }
 
 static void mark_lent(hvi_pool *pool, hvi_session *session) {
     hvi_list_push_back(&pool->lent, &session->link);
+    session->borrowed = false;
     pool->lent_count++;
     pool->stats[HV_STAT_LOANS]++;
 }
@@ -137,6 +147,17 @@ static hvi_session *pop_idle(hvi_pool *pool) {
     return session_of(node);
 }
 
+/* May a session be opened now, or did the server just show that it takes none? */
+static bool may_open(const hvi_pool *pool) {
+    return !pool->held_back || (!pool->probing && hvi_clock_us() >= pool->retry_at);
+}
+
+/* A free slot becomes one in state opening. */
+static void take_free_slot(hvi_pool *pool) {
+    pool->opening++;
+    pool->probing = pool->held_back;
+}
+
 /* Wake the oldest waiter with what it waits for; false if nobody waits. */
 static bool serve(hvi_pool *pool, hvi_waiter_state state, hvi_session *session) {
     hvi_list *node = hvi_list_pop_front(&pool->waiters);
@@ -147,16 +168,31 @@ static bool serve(hvi_pool *pool, hvi_waiter_state state, hvi_session *session) 
     if (state == SERVED)
         mark_lent(pool, session);
     if (state == GRANTED)
-        pool->opening++;
+        take_free_slot(pool);
     waiter->state = state;
     waiter->session = session;
     pthread_cond_signal(&waiter->wake);
     return true;
 }
 
-/* A slot has come free: the oldest waiter may open a session in it. */
-static void give_slot_back(hvi_pool *pool) {
-    serve(pool, GRANTED, NULL);
+/*
+ * Let those who have waited longest open sessions in the free slots. If the server takes no more
+ * for now, they go on waiting for a session that is returned or for the next attempt; if there is
+ * none that could be returned, they are told why.
+ */
+static void use_free_slots(hvi_pool *pool) {
+    while (!hvi_list_empty(&pool->waiters) && has_free_slot(pool)) {
+        if (may_open(pool)) {
+            serve(pool, GRANTED, NULL);
+        } else if (pool->lent_count + pool->opening == 0) {
+            serve(pool, REFUSED, NULL);
+        } else {
+            /* So that they look again when to wake up: see next_attempt(). */
+            hvi_list_foreach (node, &pool->waiters)
+                pthread_cond_signal(&hvi_list_entry(node, hvi_waiter, link)->wake);
+            return;
+        }
+    }
 }
 
 static bool over_lifetime(const hvi_pool *pool, const hvi_session *session, int64_t now) {
@@ -164,7 +200,7 @@ static bool over_lifetime(const hvi_pool *pool, const hvi_session *session, int6
            now - session->opened_at > pool->config.max_lifetime_us;
 }
 
-/* Move idle sessions that have expired, coldest first, to `expired`. */
+/* Move idle sessions that have expired, coldest first, to `expired`: their slots are closing. */
 static void take_expired(hvi_pool *pool, int64_t now, hvi_list *expired) {
     while (pool->config.idle_timeout_us > 0 && !hvi_list_empty(&pool->idle)) {
         hvi_session *coldest = session_of(pool->idle.prev);
@@ -173,8 +209,21 @@ static void take_expired(hvi_pool *pool, int64_t now, hvi_list *expired) {
         hvi_list_remove(&coldest->link);
         hvi_list_push_back(expired, &coldest->link);
         pool->idle_count--;
-        pool->stats[HV_STAT_CLOSED]++;
+        pool->closing++;
     }
+}
+
+/* Without the lock: close sessions whose slots are closing. Only then are the slots free: at no
+ * moment are there more than `max` connections. */
+static void close_and_free(hvi_pool *pool, hvi_list *sessions) {
+    if (hvi_list_empty(sessions))
+        return;
+    int count = close_all(sessions);
+    pthread_mutex_lock(&pool->lock);
+    pool->closing -= count;
+    pool->stats[HV_STAT_CLOSED] += count;
+    use_free_slots(pool);
+    pthread_mutex_unlock(&pool->lock);
 }
 
 static hv_status fail_closed(hv_error **error) {
@@ -183,13 +232,8 @@ static hv_status fail_closed(hv_error **error) {
 
 /* ---- opening ---- */
 
-/* Under the lock: should this caller leave the server alone, because it is known to be down? */
-static bool must_not_try(const hvi_pool *pool, int64_t now) {
-    return pool->unreachable && (pool->probing || now < pool->retry_at);
-}
-
 /* Under the lock: the last error, for a caller that was not allowed to try. */
-static hv_status fail_unreachable(hvi_pool *pool, hv_error **error) {
+static hv_status fail_held_back(const hvi_pool *pool, hv_error **error) {
     hv_error *copy = hvi_error_copy(pool->last_error);
     return hvi_error_move(error, &copy);
 }
@@ -197,8 +241,8 @@ static hv_status fail_unreachable(hvi_pool *pool, hv_error **error) {
 /* Under the lock: note how an attempt to open ended. */
 static void note_attempt(hvi_pool *pool, hv_status status, const hv_error *cause) {
     pool->probing = false;
-    pool->unreachable = status == HV_UNAVAILABLE || status == HV_TIMEOUT;
-    if (!pool->unreachable)
+    pool->held_back = status == HV_UNAVAILABLE || status == HV_TIMEOUT;
+    if (!pool->held_back)
         return;
     hv_error_free(pool->last_error);
     pool->last_error = hvi_error_copy(cause);
@@ -213,11 +257,11 @@ static bool is_server_full(const hv_error *cause) {
 
 /*
  * Open a session in a slot that the caller holds in state opening. Without the lock. On failure the
- * slot is free again; *wait_instead says that the server is full, but sessions of ours that may be
- * returned are out.
+ * slot is free again; *wait_instead says that the server is full, but that sessions of ours may
+ * come free. `generation` is the pool's when the slot was taken.
  */
-static hv_status open_in_slot(hvi_pool *pool, int64_t deadline, hvi_session **session,
-                              bool *wait_instead, hv_error **error) {
+static hv_status open_in_slot(hvi_pool *pool, unsigned generation, int64_t deadline,
+                              hvi_session **session, bool *wait_instead, hv_error **error) {
     hvi_session *opened = NULL;
     hv_error *cause = NULL;
     hv_status status = hvi_session_open(&pool->config.session, deadline, &opened, &cause);
@@ -229,20 +273,18 @@ static hv_status open_in_slot(hvi_pool *pool, int64_t deadline, hvi_session **se
 
     pthread_mutex_lock(&pool->lock);
     pool->opening--;
-    if (connected)
-        pool->stats[HV_STAT_OPENED]++;
+    pool->stats[HV_STAT_OPENED] += connected;
+    note_attempt(pool, status, cause);
+    *wait_instead = false;
     if (status == HV_OK) {
-        note_attempt(pool, HV_OK, NULL);
-        opened->generation = pool->generation;
+        opened->generation = generation;
         mark_lent(pool, opened);
         *session = opened;
     } else {
         pool->stats[connected ? HV_STAT_CLOSED : HV_STAT_FAILED]++;
         *wait_instead = is_server_full(cause) && pool->lent_count + pool->idle_count > 0;
-        note_attempt(pool, *wait_instead ? HV_OK : status, cause);
-        if (!*wait_instead)
-            give_slot_back(pool);
     }
+    use_free_slots(pool);
     pthread_mutex_unlock(&pool->lock);
     if (status != HV_OK)
         hvi_error_move(error, &cause);
@@ -253,20 +295,44 @@ static hv_status open_in_slot(hvi_pool *pool, int64_t deadline, hvi_session **se
 
 static hv_status fail_timeout(const hvi_pool *pool, int64_t waited_us, hv_error **error) {
     const char *server = pool->config.session.server;
+    long long waited_ms = (long long) (waited_us / 1000);
     hvi_fail(error, HV_TIMEOUT, "no connection to server \"%s\" came free in time", server);
-    hvi_error_detail(error, "All %d connections were in use for %lld ms.", pool->config.max,
-                     (long long) (waited_us / 1000));
-    hvi_error_hint(error, "Return connections sooner, or raise \"pool_max\" or "
-                          "\"pool_block_timeout\".");
+    if (pool->held_back && has_free_slot(pool)) {
+        const char *why = hv_error_detail(pool->last_error);
+        hvi_error_detail(error,
+                         "%d connections were in use for %lld ms, and the last attempt to "
+                         "open another failed: %s",
+                         pool->lent_count, waited_ms,
+                         why != NULL ? why : hv_error_message(pool->last_error));
+        hvi_error_hint(error, "Return connections sooner, or see why the server takes no more.");
+    } else {
+        hvi_error_detail(error, "All %d connections were in use for %lld ms.", pool->config.max,
+                         waited_ms);
+        hvi_error_hint(error, "Return connections sooner, or raise \"pool_max\" or "
+                              "\"pool_block_timeout\".");
+    }
     hvi_error_where(error, server, -1);
     return HV_TIMEOUT;
 }
 
+/* The moment when a waiter should see whether the server takes connections again. */
+static int64_t next_attempt(const hvi_pool *pool) {
+    return pool->held_back && !pool->probing && has_free_slot(pool) ? pool->retry_at : HVI_NEVER;
+}
+
+/* Under the lock, which is released meanwhile: wait for a signal, or until this moment. */
+static void wait_until(hvi_pool *pool, pthread_cond_t *wake, int64_t moment) {
+    struct timespec until = hvi_deadline_timespec(moment);
+    if (moment == HVI_NEVER)
+        pthread_cond_wait(wake, &pool->lock);
+    else
+        pthread_cond_timedwait(wake, &pool->lock, &until);
+}
+
 /* Under the lock, which is released while waiting: stand in line until something comes. */
-static hv_status wait_in_line(hvi_pool *pool, int64_t deadline, hvi_waiter *waiter,
+static hv_status wait_in_line(hvi_pool *pool, int64_t deadline, bool at_front, hvi_waiter *waiter,
                               hv_error **error) {
-    int64_t started = hvi_clock_us();
-    struct timespec until = hvi_deadline_timespec(deadline);
+    int64_t started = hvi_clock_us(), now = started;
     pthread_condattr_t attributes;
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
@@ -274,104 +340,110 @@ static hv_status wait_in_line(hvi_pool *pool, int64_t deadline, hvi_waiter *wait
     pthread_condattr_destroy(&attributes);
     waiter->state = WAITING;
     waiter->session = NULL;
-    hvi_list_push_back(&pool->waiters, &waiter->link);
+    if (at_front)
+        hvi_list_push_front(&pool->waiters, &waiter->link);
+    else
+        hvi_list_push_back(&pool->waiters, &waiter->link);
     pool->waiting++;
     pool->stats[HV_STAT_WAITS]++;
 
-    int timed_out = 0;
-    while (waiter->state == WAITING && timed_out == 0) {
-        if (deadline == HVI_NEVER)
-            pthread_cond_wait(&waiter->wake, &pool->lock);
-        else
-            timed_out = pthread_cond_timedwait(&waiter->wake, &pool->lock, &until);
+    while (waiter->state == WAITING && now < deadline) {
+        int64_t attempt = next_attempt(pool);
+        wait_until(pool, &waiter->wake, attempt < deadline ? attempt : deadline);
+        now = hvi_clock_us();
+        if (waiter->state == WAITING && now >= next_attempt(pool))
+            use_free_slots(pool);
     }
-    int64_t waited = hvi_clock_us() - started;
-    pool->stats[HV_STAT_WAIT_US] += waited;
+    pool->stats[HV_STAT_WAIT_US] += now - started;
     pthread_cond_destroy(&waiter->wake);
-    if (waiter->state == SENT_AWAY)
-        return fail_closed(error);
-    if (waiter->state != WAITING)
-        return HV_OK; /* also when it came together with the deadline */
+    if (waiter->state != WAITING) /* also when it came together with the deadline */
+        return HV_OK;
     hvi_list_remove(&waiter->link);
     pool->waiting--;
     pool->stats[HV_STAT_TIMEOUTS]++;
-    return fail_timeout(pool, waited, error);
+    return fail_timeout(pool, now - started, error);
 }
 
 /*
  * Under the lock: get a session (*session) or a slot to open one in (*session NULL), waiting if
- * `wait` says so or there is neither.
+ * there is neither. `again`: the caller's turn had come already.
  */
-static hv_status take_slot(hvi_pool *pool, int64_t deadline, bool wait, hvi_session **session,
-                           hv_error **error) {
+static hv_status take(hvi_pool *pool, int64_t deadline, bool again, hvi_session **session,
+                      hv_error **error) {
     *session = NULL;
     if (pool->closed)
         return fail_closed(error);
-    if (!wait && (*session = pop_idle(pool)) != NULL)
+    use_free_slots(pool); /* those who wait come first */
+    if ((*session = pop_idle(pool)) != NULL)
         return HV_OK;
-    if (!wait && has_free_slot(pool)) {
-        if (!must_not_try(pool, hvi_clock_us())) {
-            pool->probing = pool->unreachable;
-            pool->opening++;
+    if (has_free_slot(pool)) {
+        if (may_open(pool)) {
+            take_free_slot(pool);
             return HV_OK;
         }
         if (pool->lent_count == 0)
-            return fail_unreachable(pool, error);
+            return fail_held_back(pool, error);
     }
     hvi_waiter waiter;
-    hv_status status = wait_in_line(pool, deadline, &waiter, error);
+    hv_status status = wait_in_line(pool, deadline, again, &waiter, error);
     if (status != HV_OK)
         return status;
+    if (waiter.state == SENT_AWAY)
+        return fail_closed(error);
+    if (waiter.state == REFUSED)
+        return fail_held_back(pool, error);
     *session = waiter.session;
-    if (*session != NULL)
-        return HV_OK;
-    if (must_not_try(pool, hvi_clock_us())) {
-        pool->opening--;
-        give_slot_back(pool);
-        return fail_unreachable(pool, error);
-    }
-    pool->probing = pool->unreachable;
     return HV_OK;
 }
 
-/* A session about to be lent that is of no use: close it, and keep its slot for opening. */
-static void replace_unfit(hvi_pool *pool, hvi_session *session) {
+/* A session about to be lent that is of no use: close it and free its slot. */
+static void discard_unfit(hvi_pool *pool, hvi_session *session) {
+    hvi_list unfit;
+    hvi_list_init(&unfit);
     pthread_mutex_lock(&pool->lock);
     unmark_lent(pool, session);
     pool->stats[HV_STAT_LOANS]--;
-    pool->stats[HV_STAT_CLOSED]++;
-    pool->opening++;
+    pool->closing++;
+    hvi_list_push_back(&unfit, &session->link);
     pthread_mutex_unlock(&pool->lock);
-    hvi_session_close(session);
+    close_and_free(pool, &unfit);
+}
+
+/* Close what has expired and, in a forked child, let go of what is the parent's. */
+static void tidy_up(hvi_pool *pool) {
+    hvi_list expired, orphans;
+    hvi_list_init(&expired);
+    hvi_list_init(&orphans);
+    pthread_mutex_lock(&pool->lock);
+    take_expired(pool, hvi_clock_us(), &expired);
+    hvi_list_splice_back(&orphans, &pool->orphans);
+    pthread_mutex_unlock(&pool->lock);
+    close_and_free(pool, &expired);
+    abandon_all(&orphans);
 }
 
 hv_status hvi_pool_acquire(hvi_pool *pool, int64_t deadline, hvi_session **session,
                            hv_error **error) {
-    hvi_list expired, orphans;
-    hvi_list_init(&expired);
-    hvi_list_init(&orphans);
     hvi_session *taken = NULL;
     hv_status status;
-    bool wait = false;
+    bool again = false;
+    tidy_up(pool);
     for (;;) {
-        int64_t now = hvi_clock_us();
         pthread_mutex_lock(&pool->lock);
-        take_expired(pool, now, &expired);
-        hvi_list_splice_back(&orphans, &pool->orphans);
-        status = take_slot(pool, deadline, wait, &taken, error);
+        status = take(pool, deadline, again, &taken, error);
+        unsigned generation = pool->generation;
         pthread_mutex_unlock(&pool->lock);
-        close_all(&expired);
-        abandon_all(&orphans);
         if (status != HV_OK)
             break;
         if (taken != NULL) {
-            if (!over_lifetime(pool, taken, now) && hvi_session_is_fit(taken))
+            if (!over_lifetime(pool, taken, hvi_clock_us()) && hvi_session_is_fit(taken))
                 break;
-            replace_unfit(pool, taken);
-            taken = NULL;
+            discard_unfit(pool, taken);
+            again = true;
+            continue;
         }
-        status = open_in_slot(pool, deadline, &taken, &wait, error);
-        if (status == HV_OK || !wait)
+        status = open_in_slot(pool, generation, deadline, &taken, &again, error);
+        if (status == HV_OK || !again)
             break;
         if (error != NULL) { /* wait for one of our own after all */
             hv_error_free(*error);
@@ -386,61 +458,74 @@ hv_status hvi_pool_acquire(hvi_pool *pool, int64_t deadline, hvi_session **sessi
 /* ---- returning ---- */
 
 void hvi_pool_release(hvi_pool *pool, hvi_session *session) {
-    hvi_list expired;
-    hvi_list_init(&expired);
+    hvi_list closing;
+    hvi_list_init(&closing);
     bool keep = hvi_session_reset(session, hvi_deadline_after(RESET_MS));
     int64_t now = hvi_clock_us();
     keep = keep && !over_lifetime(pool, session, now);
 
     pthread_mutex_lock(&pool->lock);
-    keep = keep && !pool->closed && session->generation == pool->generation;
     unmark_lent(pool, session);
-    if (!keep) {
-        pool->stats[HV_STAT_CLOSED]++;
-        give_slot_back(pool);
+    if (!keep || pool->closed || session->generation != pool->generation) {
+        hvi_list_push_back(&closing, &session->link);
+        pool->closing++;
     } else if (!serve(pool, SERVED, session)) {
         session->idle_since = now;
         hvi_list_push_front(&pool->idle, &session->link);
         pool->idle_count++;
     }
-    take_expired(pool, now, &expired);
+    take_expired(pool, now, &closing);
     pthread_mutex_unlock(&pool->lock);
-    if (!keep)
-        hvi_session_close(session);
-    close_all(&expired);
+    close_and_free(pool, &closing);
 }
 
-static hvi_session *find_in(hvi_list *sessions, const PGconn *conn) {
+/* ---- borrowers of the connection itself ---- */
+
+void hvi_pool_lend(hvi_pool *pool, hvi_session *session) {
+    hvi_session_prepare_lending(session);
+    pthread_mutex_lock(&pool->lock);
+    session->borrowed = true;
+    pthread_mutex_unlock(&pool->lock);
+}
+
+static hvi_session *find_borrowed(hvi_list *sessions, const PGconn *conn) {
     hvi_list_foreach (node, sessions)
-        if (session_of(node)->conn == conn)
+        if (session_of(node)->conn == conn && session_of(node)->borrowed)
             return session_of(node);
     return NULL;
 }
 
-hvi_session *hvi_pool_find_lent(hvi_pool *pool, const PGconn *conn) {
+bool hvi_pool_handle(hvi_pool *pool, const PGconn *conn, void **handle) {
     pthread_mutex_lock(&pool->lock);
-    hvi_session *session = find_in(&pool->lent, conn);
+    hvi_session *session = find_borrowed(&pool->lent, conn);
+    if (session != NULL)
+        *handle = session->handle;
     pthread_mutex_unlock(&pool->lock);
-    return session;
+    return session != NULL;
 }
 
-bool hvi_pool_forget_inherited(hvi_pool *pool, const PGconn *conn) {
+bool hvi_pool_take_back(hvi_pool *pool, const PGconn *conn) {
     pthread_mutex_lock(&pool->lock);
-    hvi_session *session = find_in(&pool->inherited, conn);
+    hvi_session *session = find_borrowed(&pool->lent, conn);
     if (session != NULL)
-        hvi_list_remove(&session->link);
+        session->borrowed = false; /* from now on, to return it again is an error */
+    hvi_session *inherited = find_borrowed(&pool->inherited, conn);
+    if (inherited != NULL)
+        hvi_list_remove(&inherited->link);
     pthread_mutex_unlock(&pool->lock);
     if (session != NULL)
-        hvi_session_abandon(session);
-    return session != NULL;
+        hvi_pool_release(pool, session);
+    if (inherited != NULL)
+        hvi_session_abandon(inherited);
+    return session != NULL || inherited != NULL;
 }
 
 /* ---- the pool as a whole ---- */
 
-/* Under the lock: take all idle sessions out. */
+/* Under the lock: take all idle sessions out; their slots are closing. */
 static void take_idle(hvi_pool *pool, hvi_list *taken) {
     hvi_list_splice_back(taken, &pool->idle);
-    pool->stats[HV_STAT_CLOSED] += pool->idle_count;
+    pool->closing += pool->idle_count;
     pool->idle_count = 0;
 }
 
@@ -450,12 +535,15 @@ void hvi_pool_disconnect(hvi_pool *pool, bool anew) {
     pthread_mutex_lock(&pool->lock);
     pool->generation++;
     take_idle(pool, &taken);
-    if (anew) {
-        memset(pool->stats, 0, sizeof pool->stats);
-        pool->unreachable = false;
-    }
     pthread_mutex_unlock(&pool->lock);
-    close_all(&taken);
+    close_and_free(pool, &taken);
+    if (!anew)
+        return;
+    pthread_mutex_lock(&pool->lock);
+    memset(pool->stats, 0, sizeof pool->stats);
+    pool->held_back = false;
+    use_free_slots(pool);
+    pthread_mutex_unlock(&pool->lock);
 }
 
 void hvi_pool_close(hvi_pool *pool) {
@@ -468,7 +556,7 @@ void hvi_pool_close(hvi_pool *pool) {
     while (serve(pool, SENT_AWAY, NULL))
         ;
     pthread_mutex_unlock(&pool->lock);
-    close_all(&taken);
+    close_and_free(pool, &taken);
 }
 
 int hvi_pool_users(hvi_pool *pool) {
@@ -483,7 +571,7 @@ int64_t hvi_pool_stat(hvi_pool *pool, hv_stat stat) {
     pthread_mutex_lock(&pool->lock);
     switch (stat) {
     case HV_STAT_OPEN:
-        value = pool->idle_count + pool->lent_count + pool->opening;
+        value = pool->idle_count + pool->lent_count + pool->opening + pool->closing;
         break;
     case HV_STAT_IDLE:
         value = pool->idle_count;

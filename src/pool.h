@@ -1,15 +1,15 @@
 /*
  * pool: the bounded connections of one server: borrow, return, wait in order, retire.
  *
- * At most `max` sessions exist at once, those being opened included. They are opened when needed
- * and closed again outside the lock. The session that was returned last is lent first: it is the
- * warmest, and the others can grow old and go. Callers that find none wait in line, each until its
- * own deadline; a returned session goes to the one that waits longest, and so does the right to
- * open a new one in place of one that was closed.
+ * At most `max` sessions exist at once, those being opened and closed included. They are opened
+ * when needed, and opened and closed without the lock. The session that was returned last is lent
+ * first: it is the warmest, and the others can grow old and go. Callers that find none wait in
+ * line, each until its own deadline; a returned session goes to the one that waits longest, and so
+ * does the right to open a new one in place of one that was closed.
  *
- * A server that could not be reached is not stormed: until an attempt succeeds, one caller at a
- * time tries, and the others, as well as all callers for HVI_POOL_RETRY_MS after a failure, are
- * told the last error at once.
+ * A server that could not be reached, or is full, is not stormed: until an attempt succeeds, one
+ * caller at a time tries, HVI_POOL_RETRY_MS after the last failure. The others meanwhile wait for a
+ * session to be returned, or, if none is lent, are told the last error at once.
  *
  * Expired sessions are closed when the pool is used: the library has no thread that could do it.
  *
@@ -53,11 +53,12 @@ typedef struct hvi_pool {
     hvi_list inherited;   /* … and its lent ones, which somebody may still return here */
     int idle_count;
     int lent_count;
-    int opening;
+    int opening; /* slots whose session is being opened by somebody … */
+    int closing; /* … or closed */
     int waiting;
     bool closed;
     unsigned generation;           /* sessions of an older one are closed when they come back */
-    bool unreachable;              /* the last attempt to open failed */
+    bool held_back;                /* the last attempt to open failed */
     bool probing;                  /* … and somebody is trying again */
     int64_t retry_at;              /* … and nobody else tries before this moment */
     hv_error *last_error;          /* … for this reason; owned */
@@ -78,12 +79,18 @@ hv_status hvi_pool_acquire(hvi_pool *pool, int64_t deadline, hvi_session **sessi
 /* Return it, whatever state it is in. */
 void hvi_pool_release(hvi_pool *pool, hvi_session *session);
 
-/* The lent session of this connection, or NULL if this pool has not lent it. The pointer is only
- * compared: any value is safe. */
-hvi_session *hvi_pool_find_lent(hvi_pool *pool, const PGconn *conn);
+/* Hand the connection of an acquired session to a borrower, who gives it back by its pointer. */
+void hvi_pool_lend(hvi_pool *pool, hvi_session *session);
 
-/* In a forked child: was this the parent's, lent at the time of the fork? Then forget it. */
-bool hvi_pool_forget_inherited(hvi_pool *pool, const PGconn *conn);
+/*
+ * The borrower returns it: release its session. False if this pool has not lent this connection, or
+ * has it back already. In a forked child, one that the parent had lent is forgotten. The pointer is
+ * only compared: any value is safe.
+ */
+bool hvi_pool_take_back(hvi_pool *pool, const PGconn *conn);
+
+/* What the connector gave for this lent connection; false if this pool has not lent it. */
+bool hvi_pool_handle(hvi_pool *pool, const PGconn *conn, void **handle);
 
 /* Close idle sessions now and lent ones when they come back; with `anew` also start statistics and
  * what is known about the server again. */

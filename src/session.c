@@ -433,21 +433,29 @@ void hvi_session_close(hvi_session *session) {
     free(session);
 }
 
-void hvi_session_abandon(hvi_session *session) {
-    /* PQfinish() would say goodbye on a socket that the parent uses: point the descriptor elsewhere
-     * first, so that it says it to nobody. */
+/* Point the connection's descriptor at nobody. False: no descriptor to be had. */
+static bool detach(const hvi_session *session) {
     int fd = PQsocket(session->conn);
     int nowhere = open("/dev/null", O_RDWR | O_CLOEXEC);
-    if (fd >= 0 && nowhere >= 0 && dup2(nowhere, fd) == fd) {
-        close(nowhere);
-        hvi_session_close(session);
-        return;
-    }
-    /* No descriptor to be had: better to lose the memory than the parent's connection. */
+    bool detached = fd >= 0 && nowhere >= 0 && dup3(nowhere, fd, O_CLOEXEC) == fd;
     if (nowhere >= 0)
         close(nowhere);
-    hvi_statements_fini(&session->statements);
-    free(session);
+    return detached;
+}
+
+void hvi_session_abandon(hvi_session *session) {
+    /* PQfinish() says goodbye, and must not do so on a socket that the parent uses. If that cannot
+     * be had: better to lose the memory than the parent's connection. */
+    if (detach(session)) {
+        hvi_session_close(session);
+    } else {
+        hvi_statements_fini(&session->statements);
+        free(session);
+    }
+}
+
+void hvi_session_disown(hvi_session *session) {
+    detach(session);
 }
 
 /* ---- lending ---- */

@@ -38,6 +38,7 @@ typedef struct hvi_session {
     hvi_list link;
     int64_t idle_since;
     unsigned generation;
+    bool borrowed; /* its connection is in the hands of a borrower */
 } hvi_session;
 
 /* A statement and its parameters. Pointers are borrowed for the call. */
@@ -64,8 +65,12 @@ hv_status hvi_session_open(const hvi_session_config *config, int64_t deadline,
 void hvi_session_close(hvi_session *session);
 
 /* Let go of a connection that belongs to the parent process, in a forked child: without a word to
- * the server. */
+ * the server. It must have been at rest at the fork. */
 void hvi_session_abandon(hvi_session *session);
+
+/* The same for one that another thread may have been using at the fork: only its descriptor is let
+ * go; its memory, in whatever state, stays as it is. */
+void hvi_session_disown(hvi_session *session);
 
 /* Is the connection still good, as far as can be told without a round trip: not broken, not closed
  * by the server, no unread bytes? */

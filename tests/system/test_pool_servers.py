@@ -1,0 +1,385 @@
+"""The pool and servers that end connections, refuse them, fall silent, restart or are full."""
+
+import contextlib
+import time
+
+import pytest
+
+from harness import eventually, hv, store_config
+from harness.store_tool import make_tool, relayed_store  # noqa: F401
+
+pytestmark = pytest.mark.threads
+
+ONE, TWO = 0, 1
+
+
+def returned_pid(thread, shard=3):
+    """The server process of the connection that would be lent next."""
+    pid = thread.acquire(shard).ok().pid
+    thread.release().ok()
+    return pid
+
+
+# ---- connections that end ----
+
+
+def test_a_connection_that_the_server_ended_while_idle_is_replaced_unseen(
+    make_tool, store, servers
+):
+    tool = make_tool(store)
+    ann = tool.threads("ann")[0]
+    for name in ("a", "b", "c"):
+        ann.acquire(3, conn=name).ok()
+    for name in ("a", "b", "c"):
+        ann.release(name).ok()
+    assert servers[ONE].terminate_clients() == 3
+    key = ann.put(3, 1, {"a": "b"}).ok().key
+    assert ann.get(key).ok().dict == {"a": "b"}
+    now = tool.stats()
+    assert (now.opened, now.closed) == (4, 3)
+    assert now.opened - now.closed == now.open
+
+
+def test_a_connection_reset_by_the_network_while_idle_is_replaced_unseen(make_tool, relayed_store):
+    config, between = relayed_store
+    tool = make_tool(config)
+    ann = tool.threads("ann")[0]
+    key = ann.put(3, 1, {"a": "b"}).ok().key
+    assert between.cut() == 1
+    assert ann.get(key).ok().dict == {"a": "b"}
+
+
+def test_a_connection_with_unread_bytes_is_not_lent(make_tool, store, servers):
+    tool = make_tool(store)
+    ann = tool.threads("ann")[0]
+    first = ann.acquire(3).ok().pid
+    ann.sql("LISTEN news").ok()
+    ann.release().ok()
+    assert returned_pid(ann) == first
+    servers[ONE].sql("NOTIFY news")
+    eventually(lambda: returned_pid(ann) != first)
+
+
+def test_a_borrowers_connection_that_broke_is_not_lent_again(make_tool, store, servers):
+    tool = make_tool(store, pool_max=1)
+    ann, bob = tool.threads("ann", "bob")
+    ann.acquire(3).ok()
+    servers[ONE].terminate_clients()
+    waiting = bob.begin.acquire(3)
+    tool.await_stats(waiting=1)
+    assert ann.sql("SELECT 1").status == "PGRES_FATAL_ERROR"
+    ann.release().ok()
+    waiting.reply().ok()
+    bob.sql("SELECT 1").ok()
+
+
+def test_a_borrower_may_return_a_connection_without_having_seen_that_it_broke(
+    make_tool, store, servers
+):
+    tool = make_tool(store, pool_max=1)
+    ann, bob = tool.threads("ann", "bob")
+    ann.acquire(3).ok()
+    waiting = bob.begin.acquire(3)
+    tool.await_stats(waiting=1)
+    servers[ONE].terminate_clients()
+    ann.release().ok()
+    waiting.reply().ok()
+    bob.sql("SELECT 1").ok()
+
+
+# ---- servers that refuse ----
+
+
+def test_attempts_that_fail_leave_every_slot_free(make_tool, relayed_store):
+    config, between = relayed_store
+    tool = make_tool(config, pool_max=2)
+    ann, bob = tool.threads("ann", "bob")
+    between.refuse()
+    for _ in range(20):
+        refused = ann.acquire(3).gives("HV_UNAVAILABLE")
+        assert refused.message == 'could not connect to server "one"'
+        assert refused.server == "one" and refused.retriable
+        assert refused.ms < 1000
+    now = tool.stats()
+    assert (now.open, now.lent, now.idle, now.opened) == (0, 0, 0, 0)
+    assert now.fields["failed"] >= 1
+    between.refuse(False)
+
+    def works():
+        return ann.acquire(3).status == "HV_OK"
+
+    eventually(works, timeout=2)
+    bob.acquire(3).ok()
+    tool.await_stats(open=2, lent=2)
+
+
+def test_while_a_server_is_down_callers_are_told_at_once_and_it_is_left_alone(
+    make_tool, relayed_store
+):
+    config, between = relayed_store
+    tool = make_tool(config)
+    threads = tool.threads(*(f"t{number}" for number in range(16)))
+    between.refuse()
+    start = time.monotonic()
+    pending = [thread.begin.put(3, 1, {}) for _ in range(25) for thread in threads]
+    for one in pending:
+        assert one.reply().gives("HV_UNAVAILABLE").ms < 1000
+    took = time.monotonic() - start
+    # The first of all threads may find out together; after that it is one attempt each 200 ms.
+    assert between.connections <= 16 + 1 + took / 0.2
+
+
+def test_a_wrong_password_is_told_with_its_sqlstate_and_not_worth_repeating(
+    make_tool, tmp_path, servers
+):
+    wrong = {**servers[TWO].params(), "password": "wrong"}
+    config = store_config(tmp_path / "c", {"two": (wrong, "1-9")})
+    refused = make_tool(config).main.put(3, 1, {}).gives("HV_UNAVAILABLE")
+    assert refused.sqlstate == "28P01"
+    assert "password authentication failed" in refused.detail
+    assert "wrong" not in str(refused.fields)
+    assert refused.hint.startswith("Check user and password")
+    assert refused.retriable is False
+
+
+def test_a_missing_database_is_told(make_tool, tmp_path, servers):
+    missing = {**servers[ONE].params(), "dbname": "nowhere"}
+    config = store_config(tmp_path / "c", {"one": (missing, "1-9")})
+    refused = make_tool(config).main.put(3, 1, {}).gives("HV_UNAVAILABLE")
+    assert refused.sqlstate == "3D000"
+    assert refused.hint == 'Create the database, or correct "dbname".'
+
+
+# ---- servers that are silent ----
+
+
+def test_a_silent_server_is_given_up_at_the_deadline(make_tool, relayed_store):
+    config, between = relayed_store
+    tool = make_tool(config, pool_block_timeout="300ms")
+    between.stall()
+    late = tool.main.put(3, 1, {}).gives("HV_TIMEOUT")
+    assert late.message == 'could not connect to server "one" in time'
+    assert 300 <= late.ms < 1000
+    assert late.retriable
+    assert tool.stats().open == 0
+    between.resume()
+    eventually(lambda: tool.main.put(3, 1, {}).status == "HV_OK", timeout=2)
+
+
+def test_a_server_that_falls_silent_after_the_login_is_given_up_at_the_deadline(
+    make_tool, relayed_store
+):
+    config, between = relayed_store
+    tool = make_tool(config, pool_block_timeout="500ms")
+    # After the login the store sets the time zone and looks at the layout: be silent from then on.
+    before = between.bytes["to_client"]
+    tool.main.acquire(3).ok()
+    carried = between.bytes["to_client"] - before
+    tool.main.release().ok()
+    tool.main.disconnect()
+    between.stall_after("to_client", carried - 10)
+    late = tool.main.put(3, 1, {}).gives("HV_TIMEOUT")
+    assert 500 <= late.ms < 1200
+    assert "operation_timeout" not in (late.hint or "")
+    between.resume()
+
+
+def test_a_silent_server_does_not_slow_the_others_down(make_tool, relayed_store):
+    config, between = relayed_store
+    tool = make_tool(config, pool_block_timeout="3s")
+    ann, bob = tool.threads("ann", "bob")
+    ann.put(9, 1, {}).ok()
+    between.stall()
+    hanging = bob.begin.put(3, 1, {})
+    tool.await_stats(open=1)
+    for _ in range(50):
+        assert ann.put(9, 1, {}).ok().ms < 1000
+    assert not hanging.done
+    hanging.reply().gives("HV_TIMEOUT")
+    # Once that is known, nobody waits for it.
+    assert bob.put(3, 1, {}).gives("HV_TIMEOUT").ms < 1000
+
+
+def test_a_refusing_server_does_not_slow_the_others_down(make_tool, relayed_store):
+    config, between = relayed_store
+    tool = make_tool(config)
+    between.close()
+    for _ in range(20):
+        assert tool.main.put(3, 1, {}).gives("HV_UNAVAILABLE").ms < 1000
+        assert tool.main.put(9, 1, {}).ok().ms < 1000
+
+
+def test_a_connection_that_is_out_does_not_keep_others_waiting_for_a_server_that_is_back(
+    make_tool, relayed_store
+):
+    config, between = relayed_store
+    tool = make_tool(config, pool_max=3, pool_block_timeout="10s")
+    ann, bob = tool.threads("ann", "bob")
+    ann.acquire(3).ok()
+    between.refuse()
+    bob.acquire(3).gives("HV_UNAVAILABLE")
+    waiting = bob.begin.acquire(3)  # in the pause after a failure
+    tool.await_stats(waiting=1)
+    between.refuse(False)
+    assert waiting.reply().ok().ms < 2000
+
+
+def test_waiters_are_told_why_when_the_last_connection_is_gone_and_no_other_can_be_had(
+    make_tool, relayed_store
+):
+    config, between = relayed_store
+    tool = make_tool(config, pool_max=1, pool_block_timeout="20s")
+    ann, *others = tool.threads("ann", "bob", "cid", "dan")
+    ann.acquire(3).ok()
+    waiting = [other.begin.acquire(3) for other in others]
+    tool.await_stats(waiting=3)
+    between.refuse()
+    between.cut()
+    ann.release().ok()
+    for one in waiting:
+        assert one.reply().gives("HV_UNAVAILABLE").ms < 5000
+
+
+# ---- restarts ----
+
+
+def test_the_pool_survives_a_restart_and_works_within_a_second(make_tool, own_store, own_servers):
+    tool = make_tool(own_store)
+    threads = tool.threads("ann", "bob", "cid", "dan")
+    key = threads[0].put(3, 1, {"a": "b"}).ok().key
+    for one in [thread.begin.get(key) for thread in threads]:
+        one.reply().ok()
+    server = own_servers[ONE].server
+    server.stop()
+    threads[0].get(key).gives("HV_UNAVAILABLE")
+    server.start()
+    back = time.monotonic()
+    eventually(lambda: threads[0].get(key).status == "HV_OK", timeout=1)
+    for thread in threads[1:]:
+        assert thread.get(key).ok().dict == {"a": "b"}
+    assert time.monotonic() - back < 1
+
+
+def test_a_server_that_was_killed_and_recovers_is_used_again_within_a_second(
+    make_tool, own_store, own_servers
+):
+    tool = make_tool(own_store)
+    key = tool.main.put(3, 1, {"a": "b"}).ok().key
+    server = own_servers[ONE].server
+    server.kill9()
+    server.start(wait=False)
+    seen = set()
+
+    def ready():
+        seen.add(tool.main.get(key).status)
+        return "HV_OK" in seen
+
+    eventually(ready)
+    assert seen <= {"HV_OK", "HV_UNAVAILABLE"}
+    server.wait_ready()
+
+
+# ---- full servers ----
+
+
+@pytest.fixture
+def small_server(make_server, tmp_path):
+    """A server that takes five connections, its database, and a store on it."""
+    server = make_server(
+        "small",
+        tcp=True,
+        settings={
+            "max_connections": "5",
+            "superuser_reserved_connections": "0",
+            "max_wal_senders": "0",
+        },
+    )
+    database = server.create_database("test")
+    config = store_config(tmp_path / "small.conf", {"small": (database, "1-9")})
+    hv("init", config=config).ok()
+    eventually(lambda: server.clients() == [])
+    return database, config
+
+
+@contextlib.contextmanager
+def connections(database, count):
+    """Take that many of the server's connections."""
+    with contextlib.ExitStack() as stack:
+        taken = []
+        while len(taken) < count:
+            taken.append(stack.enter_context(database.connect()))
+        yield taken
+
+
+def test_a_full_server_is_an_error_for_a_store_that_has_no_connection(make_tool, small_server):
+    database, config = small_server
+    tool = make_tool(config)
+    with connections(database, 5):
+        full = tool.main.put(3, 1, {}).gives("HV_UNAVAILABLE")
+        assert full.sqlstate == "53300"
+        assert full.retriable
+        assert full.ms < 1000
+    eventually(lambda: tool.main.put(3, 1, {}).status == "HV_OK")
+
+
+def test_on_a_full_server_callers_wait_for_one_of_the_stores_own(make_tool, small_server):
+    database, config = small_server
+    tool = make_tool(config, pool_max=10, pool_block_timeout="20s")
+    ann, bob, cid = tool.threads("ann", "bob", "cid")
+    ann.acquire(3, conn="a").ok()
+    ann.acquire(3, conn="b").ok()
+    with connections(database, 3):
+        first = bob.begin.acquire(3)
+        tool.await_stats(waiting=1)
+        second = cid.begin.acquire(3)
+        tool.await_stats(waiting=2)
+        ann.release("a").ok()
+        assert first.reply().ok().ms < 10000
+        assert not second.done
+        ann.release("b").ok()
+        assert second.reply().ok().ms < 10000
+    assert tool.stats().opened == 2
+
+
+def test_on_a_server_that_was_full_callers_get_a_new_connection_when_there_is_room(
+    make_tool, small_server
+):
+    database, config = small_server
+    tool = make_tool(config, pool_max=10, pool_block_timeout="20s")
+    ann, bob = tool.threads("ann", "bob")
+    ann.acquire(3).ok()
+    with connections(database, 4) as others:
+        waiting = bob.begin.acquire(3)
+        tool.await_stats(waiting=1)
+        others[0].close()
+        assert waiting.reply().ok().ms < 10000
+    assert tool.stats().opened == 2
+
+
+def test_a_wait_on_a_full_server_that_times_out_says_so(make_tool, small_server):
+    database, config = small_server
+    tool = make_tool(config, pool_max=10, pool_block_timeout="500ms")
+    ann, bob = tool.threads("ann", "bob")
+    ann.acquire(3).ok()
+    with connections(database, 4):
+        late = bob.acquire(3).gives("HV_TIMEOUT")
+        assert "too many clients" in late.detail
+        assert "All 10" not in late.detail
+
+
+def test_a_connection_returned_while_a_full_server_refuses_another_is_not_missed(
+    make_tool, small_server, relay, tmp_path
+):
+    database, _ = small_server
+    between = relay(database.server)
+    config = store_config(tmp_path / "slow.conf", {"s": (between.params("test"), "1-9")})
+    tool = make_tool(config, pool_max=10, pool_block_timeout="20s")
+    ann, bob = tool.threads("ann", "bob")
+    ann.acquire(3).ok()
+    with connections(database, 4):
+        between.delays["to_client"] = 0.5
+        asking = bob.begin.acquire(3)
+        tool.await_stats(open=2)
+        ann.release().ok()  # while the server's refusal is on its way to bob
+        tool.await_stats(idle=1)
+        assert asking.reply().ok().ms < 10000
