@@ -215,10 +215,10 @@ static void test_a_megabyte_is_a_fine_value(void **state) {
     free(megabyte);
 }
 
-static void test_half_a_million_attributes_are_found(void **state) {
+static void test_hundreds_of_thousands_of_attributes_are_found(void **state) {
     (void) state;
     /* Walking instead of hashing would take minutes: then the test's time limit ends it. */
-    const int count = 500000;
+    const int count = 300000;
     hv_dict *dict = hv_dict_new();
     char text[20];
     for (int i = 0; i < count; i++) {
@@ -382,7 +382,7 @@ int main(void) {
         cmocka_unit_test(test_text_longer_than_hstore_takes_is_refused_before_it_is_read),
         cmocka_unit_test(test_a_long_key_is_shortened_in_the_message),
         cmocka_unit_test(test_a_megabyte_is_a_fine_value),
-        cmocka_unit_test(test_half_a_million_attributes_are_found),
+        cmocka_unit_test(test_hundreds_of_thousands_of_attributes_are_found),
         cmocka_unit_test(test_replaced_values_do_not_pile_up),
         cmocka_unit_test(test_what_a_dict_returned_may_be_set_in_it),
         cmocka_unit_test(test_dicts_are_equal_if_they_hold_the_same),
