@@ -19,6 +19,8 @@
 #include "memory.h"
 #include "ui.h"
 
+#define MAX_WORD 64 /* longer ones are not mistyped, but something else */
+
 global_values globals;
 
 enum { GLOBAL_CONFIG = 1, GLOBAL_JSON, GLOBAL_NO_COLOR, GLOBAL_HELP, GLOBAL_VERSION };
@@ -60,29 +62,47 @@ void usage_error(const arguments *args, const char *hint, const char *format, ..
     exit(EXIT_USAGE);
 }
 
+/* How many letters have to be added, left out, replaced or swapped with their neighbour to get from
+ * one word to the other (the "optimal string alignment" distance). Both are shorter than MAX_WORD.
+ */
+static size_t word_distance(const char *from, const char *to) {
+    size_t rows[3][MAX_WORD]; /* of the last two prefixes of `from`, and the present one */
+    size_t to_len = strlen(to);
+    size_t *before = rows[0], *last = rows[1], *row = rows[2];
+    for (size_t j = 0; j <= to_len; j++)
+        last[j] = j;
+    for (size_t i = 1; from[i - 1] != '\0'; i++) {
+        row[0] = i;
+        for (size_t j = 1; j <= to_len; j++) {
+            size_t best = last[j - 1] + (from[i - 1] != to[j - 1]);
+            if (last[j] + 1 < best)
+                best = last[j] + 1;
+            if (row[j - 1] + 1 < best)
+                best = row[j - 1] + 1;
+            bool swapped = i > 1 && j > 1 && from[i - 1] == to[j - 2] && from[i - 2] == to[j - 1];
+            if (swapped && before[j - 2] + 1 < best)
+                best = before[j - 2] + 1;
+            row[j] = best;
+        }
+        size_t *oldest = before;
+        before = last;
+        last = row;
+        row = oldest;
+    }
+    return last[to_len];
+}
+
 void nearest_offer(nearest *search, const char *candidate) {
     size_t word_len = strlen(search->word);
     size_t len = strlen(candidate);
     size_t longer = word_len > len ? word_len : len;
     size_t allowed = longer / 3 > 1 ? longer / 3 : 1;
-    size_t row[64]; /* distances from the prefixes of `candidate` to the present prefix of `word` */
-    if (longer >= sizeof row / sizeof row[0])
+    if (longer >= MAX_WORD)
         return;
-    for (size_t j = 0; j <= len; j++)
-        row[j] = j;
-    for (size_t i = 1; i <= word_len; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= len; j++) {
-            size_t replace = diagonal + (search->word[i - 1] != candidate[j - 1]);
-            diagonal = row[j];
-            size_t insert = (row[j] < row[j - 1] ? row[j] : row[j - 1]) + 1;
-            row[j] = replace < insert ? replace : insert;
-        }
-    }
-    if (row[len] <= allowed && (search->best == NULL || row[len] < search->distance)) {
+    size_t distance = word_distance(search->word, candidate);
+    if (distance <= allowed && (search->best == NULL || distance < search->distance)) {
         search->best = candidate;
-        search->distance = row[len];
+        search->distance = distance;
     }
 }
 

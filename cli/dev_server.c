@@ -34,15 +34,15 @@ static void sleep_ms(int ms) {
     nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L}, NULL);
 }
 
-/* The end of a file, whole lines: free() it. */
-static char *tail_of(const char *path) {
+/* What a file holds from an offset on, the last LOG_TAIL bytes of it, whole lines: free() it. */
+static char *tail_of(const char *path, off_t start) {
     char *text = new_memory(LOG_TAIL + 1);
     FILE *file = fopen(path, "re");
     if (file == NULL)
         return text;
-    bool cut = fseek(file, -LOG_TAIL, SEEK_END) == 0;
-    if (!cut)
-        rewind(file);
+    fseeko(file, 0, SEEK_END);
+    bool cut = ftello(file) - start > LOG_TAIL;
+    fseeko(file, cut ? ftello(file) - LOG_TAIL : start, SEEK_SET);
     size_t len = fread(text, 1, LOG_TAIL, file);
     fclose(file);
     text[len] = '\0';
@@ -64,7 +64,8 @@ static bool works_in(pid_t pid, const char *data) {
            there.st_ino == here.st_ino;
 }
 
-pid_t dev_server_pid(const dev_server *server) {
+/* The process that postmaster.pid names, or 0: not necessarily the server, if it has crashed. */
+static pid_t recorded_pid(const dev_server *server) {
     char *path = format_text("%s/postmaster.pid", server->data);
     long pid = 0;
     FILE *file = fopen(path, "re");
@@ -74,7 +75,12 @@ pid_t dev_server_pid(const dev_server *server) {
         fclose(file);
     }
     free(path);
-    return pid > 1 && works_in((pid_t) pid, server->data) ? (pid_t) pid : 0;
+    return pid > 1 ? (pid_t) pid : 0;
+}
+
+pid_t dev_server_pid(const dev_server *server) {
+    pid_t pid = recorded_pid(server);
+    return pid != 0 && works_in(pid, server->data) ? pid : 0;
 }
 
 /* ---- Connecting -------------------------------------------------------------------------------
@@ -209,7 +215,7 @@ static pid_t start_initdb(const dev_folder *folder, const dev_server *server, co
 /* Wait for initdb; give what it made its name. */
 static bool finish_initdb(const dev_server *server, pid_t pid, const char *data, const char *log) {
     if (process_wait(pid) != 0) {
-        char *output = tail_of(log);
+        char *output = tail_of(log, 0);
         ui_fail(output, NULL, "initdb failed for server \"%s\"", server->name);
         free(output);
         return false;
@@ -275,42 +281,68 @@ static bool port_is_free(int port) {
     return is_free;
 }
 
-static pid_t start_server(const dev_folder *folder, const dev_server *server) {
+/* One that is being started. */
+typedef struct start {
+    pid_t pid;       /* 0: it was running; -1: it could not be started */
+    off_t log_start; /* where this run's part of the log begins */
+} start;
+
+/* The value of a list setting with one element: "…", in which " is doubled. free() it. */
+static char *quote_element(const char *text) {
+    char *quoted = new_memory(2 * strlen(text) + 3);
+    char *to = quoted;
+    *to++ = '"';
+    for (; *text != '\0'; text++) {
+        *to++ = *text;
+        if (*text == '"')
+            *to++ = '"';
+    }
+    *to = '"';
+    return quoted;
+}
+
+/*
+ * A server that crashed has left its process id, which may be another program's by now: PostgreSQL
+ * would take that for a running server and refuse to start. We know better, and tell it so in the
+ * way that pg_ctl does about its own process.
+ */
+static void dismiss_recorded_pid(const dev_server *server) {
+    char number[32];
+    snprintf(number, sizeof number, "%ld", (long) recorded_pid(server));
+    setenv("PG_GRANDPARENT_PID", number, 1);
+}
+
+static start start_server(const dev_folder *folder, const dev_server *server) {
+    start begun = {.pid = -1};
     if (folder->port != 0 && !port_is_free(server->port))
-        return -1;
+        return begun;
     int log = open(server->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     if (log < 0) {
         ui_fail(strerror(errno), NULL, "could not write \"%s\"", server->log);
-        return -1;
+        return begun;
     }
+    begun.log_start = lseek(log, 0, SEEK_END);
     char *program = format_text("%s/postgres", folder->bindir);
     char *port = format_text("port=%d", server->port);
-    char *quoted = new_memory(2 * strlen(folder->sockets) + 1); /* " is doubled in the list */
-    for (const char *from = folder->sockets, *end = from + strlen(from); from < end; from++) {
-        size_t len = strlen(quoted);
-        quoted[len] = *from;
-        if (*from == '"')
-            quoted[len + 1] = '"';
-    }
-    char *sockets = format_text("unix_socket_directories=\"%s\"", quoted);
-    const char *argv[] = {
-        program, "-D", server->data,
-        "-c",    port, "-c",
-        sockets, "-c", folder->port != 0 ? "listen_addresses=127.0.0.1" : "listen_addresses=",
-        NULL,
-    };
-    pid_t pid = process_start(&(process_plan){
+    char *quoted = quote_element(folder->sockets);
+    char *sockets = format_text("unix_socket_directories=%s", quoted);
+    const char *addresses = folder->port != 0 ? "listen_addresses=127.0.0.1" : "listen_addresses=";
+    const char *argv[] = {program, "-D",    server->data, "-c",      port,
+                          "-c",    sockets, "-c",         addresses, NULL};
+    dismiss_recorded_pid(server);
+    begun.pid = process_start(&(process_plan){
         .argv = argv, .dir = server->place, .output = log, .keep = -1, .detached = true});
     close(log);
     free(program);
     free(port);
     free(quoted);
     free(sockets);
-    return pid;
+    return begun;
 }
 
-/* Wait until a server accepts connections. `pid` is its process if we started it, or 0. */
-static bool wait_ready(const dev_folder *folder, const dev_server *server, pid_t pid) {
+/* Wait until a server accepts connections. */
+static bool wait_ready(const dev_folder *folder, const dev_server *server, start begun) {
+    pid_t pid = begun.pid;
     PGPing answer = PQPING_NO_RESPONSE;
     for (int waited = 0; waited < START_SECONDS * 1000; waited += POLL_MS) {
         bool ended = pid > 0 ? waitpid(pid, NULL, WNOHANG) == pid : dev_server_pid(server) == 0;
@@ -318,7 +350,7 @@ static bool wait_ready(const dev_folder *folder, const dev_server *server, pid_t
         if (answer == PQPING_OK)
             return true;
         if (ended && dev_server_pid(server) == 0) {
-            char *log = tail_of(server->log);
+            char *log = tail_of(server->log, begun.log_start);
             char *hint = format_text("Its log is \"%s\".", server->log);
             ui_fail(log, hint, "server \"%s\" did not start", server->name);
             free(hint);
@@ -340,19 +372,19 @@ static bool wait_ready(const dev_folder *folder, const dev_server *server, pid_t
 }
 
 bool dev_start(const dev_folder *folder, int *started) {
-    pid_t pids[DEV_MAX_SERVERS] = {0};
+    start begun[DEV_MAX_SERVERS] = {{0}};
     bool ok = true;
     *started = 0;
     for (int i = 0; i < folder->count; i++) {
         if (dev_server_pid(&folder->servers[i]) != 0)
             continue;
-        pids[i] = start_server(folder, &folder->servers[i]);
-        ok = ok && pids[i] > 0;
-        *started += pids[i] > 0;
+        begun[i] = start_server(folder, &folder->servers[i]);
+        ok = ok && begun[i].pid > 0;
+        *started += begun[i].pid > 0;
     }
     for (int i = 0; i < folder->count; i++)
-        if (pids[i] >= 0)
-            ok = wait_ready(folder, &folder->servers[i], pids[i]) && ok;
+        if (begun[i].pid >= 0)
+            ok = wait_ready(folder, &folder->servers[i], begun[i]) && ok;
     for (int i = 0; ok && i < folder->count; i++)
         ok = make_database(folder, &folder->servers[i]);
     return ok;

@@ -1,0 +1,537 @@
+"""The command hv: help, what is typed wrong, put, get, init and status on real servers."""
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+
+import pytest
+
+from harness import Result, build_dir, eventually, hv, spawn, store_config
+
+MISSING = 307821103844175873  # shard 12, of a database that has no entities
+
+
+@pytest.fixture
+def on_terminal():
+    """A function that runs hv with a terminal for all three streams; it returns what was shown."""
+    descriptors = []
+
+    def run(*args, typed="", columns=100, **how):
+        ours, theirs = pty.openpty()
+        descriptors.append(ours)
+        os.set_blocking(ours, True)
+        subprocess.run(["stty", "-F", os.ttyname(theirs), "cols", str(columns)], check=True)
+        env = {"TERM": "xterm", **how.pop("env", {})}
+        child = spawn("hv", *args, env=env, stdin=theirs, stdout=theirs, stderr=theirs, **how)
+        os.close(theirs)
+        if typed:
+            os.write(ours, typed.encode())
+        shown = b""
+        while True:
+            try:
+                piece = os.read(ours, 65536)
+            except OSError:  # the other side is closed
+                break
+            if not piece:
+                break
+            shown += piece
+        return Result(args, child.wait(60), shown.replace(b"\r\n", b"\n"), b"")
+
+    yield run
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+def put(config, *args):
+    return int(hv("put", *args, config=config).ok().out)
+
+
+# ---- help ----
+
+
+def test_help_and_version_need_nothing():
+    overview = hv("help").ok()
+    assert overview.err == ""
+    for command in ("put", "get", "key", "init", "status", "dev up", "help"):
+        assert f"\n  {command} " in overview.out
+    assert hv("--help").ok().out == overview.out
+    assert hv("--version").ok().out.startswith("hv ")
+    assert hv().code == 2
+    assert hv().out == overview.out
+
+
+def test_every_command_explains_itself_in_lines_that_fit():
+    everything = hv("help", "--json").ok().json()
+    assert len(everything["commands"]) >= 12
+    for command in everything["commands"]:
+        words = command["name"].split()
+        shown = hv("help", *words).ok().out
+        assert hv(*words, "--help").ok().out == shown
+        assert hv(*words, "-h", "anything").ok().out == shown
+        assert command["summary"] in shown
+        assert command["examples"].splitlines()[0] in shown
+        for option in command["options"]:
+            assert f"--{option['name']}" in shown
+        assert max(map(len, shown.splitlines())) <= 100, shown
+        assert hv("help", *words, "--json").ok().json() == command
+
+
+def test_help_tells_the_options_of_the_configuration():
+    shown = hv("help", "options").ok().out
+    options = hv("help", "options", "--json").ok().json()
+    assert {"pool_max", "pool_block_timeout", "epoch"} <= {option["name"] for option in options}
+    for option in options:
+        assert f"{option['name']} = {option['default']}" in shown
+
+
+def test_the_first_word_of_dev_lists_what_can_follow():
+    shown = hv("help", "dev").ok().out
+    assert "hv dev up" in shown and "hv dev destroy" in shown
+    assert hv("dev", "--help").ok().out == shown
+    bare = hv("dev")
+    assert (bare.code, bare.out) == (2, shown)
+
+
+@pytest.mark.parametrize(
+    "args, message, hint",
+    [
+        (["stauts"], 'unknown command "stauts"', "Did you mean `hv status`?"),
+        (["dev", "dwn"], 'unknown command "dev dwn"', "Did you mean `hv dev down`?"),
+        (["frobnicate"], 'unknown command "frobnicate"', "See `hv help` for the commands"),
+        (["dev", "frobnicate"], 'unknown command "dev frobnicate"', "See `hv help dev`"),
+        (["help", "ptu"], 'there is no command "ptu"', "Did you mean `hv help put`?"),
+        (["--jsn", "status"], "unknown option --jsn", "Did you mean --json?"),
+        (["status", "--shrads"], "unknown option --shrads", "Did you mean --shards?"),
+        (["status", "-x"], "unknown option -x", "Usage is `hv status [--shards]`"),
+        (["status", "--shards=1"], "option --shards takes no argument", "Usage is"),
+        (["status", "extra"], 'unexpected argument "extra"', "Usage is"),
+        (["init", "--", "--json"], 'unexpected argument "--json"', "Usage is `hv init`"),
+        (["put"], "arguments are missing", "Usage is `hv put SHARD KIND"),
+        (["put", "5"], "an argument is missing", "Usage is"),
+        (["put", "8192", "1"], "SHARD is out of range: 8192", "from 0 to 8191"),
+        (["put", "-1", "1"], "SHARD is out of range: -1", "from 0 to 8191"),
+        (["put", "five", "1"], 'SHARD is not a number: "five"', "from 0 to 8191"),
+        (["put", "5", "32768"], "KIND is out of range: 32768", "from -32768 to 32767"),
+        (["put", "5", "1", "a"], 'attribute "a" has no value', "--null a"),
+        (["put", "5", "1", "a=1", "a=2"], 'attribute "a" is given twice', "once"),
+        (["put", "5", "1", "a=1", "-n", "a"], 'attribute "a" is given twice', "once"),
+        (["put", "5", "1", "-n"], "option --null needs an argument: NAME", "Usage is"),
+        (["get"], "arguments are missing", "Usage is `hv get KEY...`"),
+        (["get", "12", "x"], 'KEY is not a number: "x"', "9223372036854775807"),
+        (["completion", "tcsh"], 'unknown shell "tcsh"', "bash"),
+        (["--config"], "option --config needs an argument: FILE", "See `hv help`."),
+    ],
+)
+def test_what_is_typed_wrong_gets_one_clear_error(args, message, hint):
+    result = hv(*args)
+    assert (result.code, result.out) == (2, "")
+    lines = result.err.splitlines()
+    assert lines[0] == f"hv: {message}"
+    assert lines[1].startswith("    hint: ") and hint in lines[1]
+    assert len(lines) == 2
+
+
+def test_errors_are_json_when_results_are():
+    result = hv("--json", "put", "5", "1", "a")
+    assert result.code == 2
+    assert json.loads(result.err) == {
+        "error": {
+            "status": "HV_INVALID",
+            "message": 'attribute "a" has no value',
+            "hint": "Write a=VALUE, a= for an empty value, or --null a.",
+        }
+    }
+
+
+# ---- configuration ----
+
+
+@pytest.mark.parametrize("command", [["status"], ["init"], ["put", 1, 1], ["get", 1]])
+def test_without_a_configuration_it_says_how_to_come_by_one(command, tmp_path):
+    result = hv(*command, cwd=tmp_path)
+    assert (result.code, result.out) == (1, "")
+    assert result.err.startswith("hv: no configuration file found\n")
+    assert "./hypervault.conf" in result.err
+    assert "hv dev up" in result.err
+
+
+def test_the_option_config_stands_anywhere_and_wins(store, tmp_path):
+    wrong = tmp_path / "wrong.conf"
+    for args in (
+        ["-c", store, "status"],
+        ["status", "-c", store],
+        ["status", f"-c{store}"],
+        ["status", f"--config={store}"],
+        ["--json", "--config", store, "status", "--shards"],
+    ):
+        hv(*args, config=wrong).ok()
+    assert hv("status", config=wrong).code == 1
+
+
+def test_a_mistake_in_the_file_is_shown_with_its_line(tmp_path):
+    config = tmp_path / "a.conf"
+    config.write_text("[hypervault]\npol_max = 5\n")
+    result = hv("status", config=config)
+    assert (result.code, result.out) == (1, "")
+    assert f"{config}:2:" in result.err
+    assert "pool_max" in result.err
+
+
+# ---- put and get ----
+
+
+def test_what_was_put_is_what_get_shows(store, servers):
+    key = put(store, 12, -3, "beep=boop", "empty=", "eq=a=b", "=noname", "ü=é", "--null", "nothing")
+    assert servers[1].query("SELECT id, type, body -> 'beep' FROM shard0012.entities") == [
+        (key, -3, "boop")
+    ]
+    entity = hv("get", key, "--json", config=store).ok().json()
+    assert entity.pop("created") == hv("key", key, "--json").ok().json()["created"]
+    assert entity == {
+        "id": key,
+        "shard_id": 12,
+        "kind": -3,
+        "body": {
+            "": "noname",
+            "beep": "boop",
+            "empty": "",
+            "eq": "a=b",
+            "nothing": None,
+            "ü": "é",
+        },
+    }
+    first, *attributes = hv("get", key, config=store).ok().lines
+    assert first.startswith(f"{key}  kind -3  shard 12 on two  created 20")
+    assert [line.split(" = ") for line in attributes] == [
+        ["         ", '"noname"'],
+        ["  beep   ", '"boop"'],
+        ["  empty  ", '""'],
+        ["  eq     ", '"a=b"'],
+        ["  nothing", "NULL"],
+        ["  ü      ", '"é"'],
+    ]
+
+
+def test_put_tells_programs_more_than_the_key(store):
+    answer = hv("put", 3, 7, "a=b", "--json", config=store).ok().json()
+    assert set(answer) == {"id", "created", "shard_id", "kind"}
+    assert (answer["shard_id"], answer["kind"]) == (3, 7)
+    decoded = hv("key", answer["id"], "--json", config=store).ok().json()
+    assert (decoded["created"], decoded["server"]) == (answer["created"], "one")
+
+
+def test_an_entity_needs_no_attributes(store):
+    key = put(store, 1, 0)
+    assert hv("get", key, "--json", config=store).ok().json()["body"] == {}
+    assert len(hv("get", key, config=store).ok().lines) == 1
+
+
+def test_words_after_two_dashes_are_never_options(store):
+    key = put(store, 1, 0, "--", "-a=1", "--null=2")
+    body = hv("get", key, "--json", config=store).ok().json()["body"]
+    assert body == {"-a": "1", "--null": "2"}
+
+
+def test_attributes_come_from_standard_input_too(store):
+    given = {"a": "1", "nothing": None, "text": "line\nline", "é": "\U0001f600"}
+    done = hv("put", 1, 0, "b=2", "--stdin", config=store, input=json.dumps(given)).ok()
+    body = hv("get", done.out.strip(), "--json", config=store).ok().json()["body"]
+    assert body == {**given, "b": "2"}
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", "standard input is not JSON: line 1, column 0"),
+        ("{", "standard input is not JSON: line 1, column 1"),
+        ('{"a": "1"} x', "standard input is not JSON: line 1, column"),
+        ('{"a": "1", "a": "2"}', "standard input is not JSON: line 1, column"),
+        (b'{"a": "\xff"}', "standard input is not JSON: line 1, column"),
+        ('{"a": "\\u0000"}', "standard input is not JSON: line 1, column"),
+        ('["a"]', "the JSON on standard input is not an object"),
+        ('{"a": 1}', 'attribute "a" is neither a string nor null'),
+        ('{"b": "2"}', 'attribute "b" is given twice'),
+    ],
+)
+def test_standard_input_that_is_no_dict_of_text_is_refused(store, servers, text, message):
+    result = hv("put", 1, 0, "b=1", "--stdin", config=store, input=text)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith(f"hv: {message}")
+    assert servers[0].value("SELECT count(*) FROM shard0001.entities") == 0
+
+
+def test_attributes_that_are_not_utf8_are_refused(store):
+    result = hv("put", 1, 0, os.fsdecode(b"a=\xff"), config=store)
+    assert (result.code, result.out) == (2, "")
+    assert "UTF-8" in result.err
+
+
+def test_a_shard_that_no_server_holds_is_an_error(store):
+    result = hv("put", 4000, 1, config=store)
+    assert (result.code, result.out) == (1, "")
+    assert "4000" in result.err
+
+
+def test_a_shard_that_was_not_made_says_what_to_do(config):
+    result = hv("put", 1, 1, config=config)
+    assert (result.code, result.out) == (1, "")
+    assert "hv init" in result.err
+
+
+def test_missing_entities_are_said_and_the_others_shown(store):
+    keys = [put(store, shard, 1, f"n={shard}") for shard in (2, 11)]
+    result = hv("get", keys[0], MISSING, keys[1], "--json", config=store)
+    assert result.code == 3
+    assert [entity["id"] for entity in result.ndjson()] == keys
+    assert json.loads(result.err)["error"]["status"] == "HV_NOT_FOUND"
+    result = hv("get", MISSING, keys[0], config=store)
+    assert result.code == 3
+    assert result.err == f"hv: no entity has the key {MISSING}\n"
+    assert result.lines[0].startswith(str(keys[0]))
+
+
+def test_a_failure_counts_more_than_a_missing_entity(own_store, own_servers):
+    key = put(own_store, 2, 1, "a=b")
+    on_two = put(own_store, 12, 1, "a=b")
+    own_servers[1].server.stop()
+    result = hv("get", key + 1, on_two, key, "--json", config=own_store)
+    assert result.code == 1
+    assert [entity["id"] for entity in result.ndjson()] == [key]
+    errors = [json.loads(line)["error"] for line in result.err.splitlines()]
+    assert [error["status"] for error in errors] == ["HV_NOT_FOUND", "HV_UNAVAILABLE"]
+    assert errors[1]["server"] == "two"
+    assert errors[1]["retriable"] is True
+
+
+def test_nothing_stored_can_take_over_the_terminal(store):
+    nasty = "\x1b]0;title\x07\r\x08\u009b31m\u202e\x7f\ttab\nline"
+    key = put(store, 1, 1, f"{nasty}={nasty}")
+    shown = hv("get", key, config=store).ok()
+    escaped = r"\x1b]0;title\x07\r\x08\u009b31m\u202e\x7f\ttab\nline"
+    assert shown.lines[1] == f'  {escaped} = "{escaped}"'
+    body = hv("get", key, "--json", config=store).ok().json()["body"]
+    assert body == {nasty: nasty}
+
+
+# ---- output ----
+
+
+def test_a_reader_that_has_seen_enough_ends_get_quietly(store):
+    key = put(store, 1, 1, "a=" + "x" * 1000)
+    child = spawn("hv", "get", *[key] * 500, config=store, stderr=subprocess.PIPE)
+    child.stdout.readline()
+    child.stdout.close()
+    assert child.wait(60) == -signal.SIGPIPE
+    assert child.stderr.read() == b""
+    child.stderr.close()
+    child.stdin.close()
+
+
+@pytest.mark.parametrize("args", [["help"], ["get", "KEY"], ["get", "KEY", "--json"], ["status"]])
+def test_output_that_cannot_be_written_is_an_error(store, args):
+    key = str(put(store, 1, 1, "a=b"))
+    args = [key if word == "KEY" else word for word in args]
+    with open("/dev/full", "wb") as full:
+        child = spawn("hv", *args, config=store, stdout=full)
+        _, errors = child.communicate()
+    assert child.returncode == 1
+    message = json.loads(errors)["error"]["message"] if "--json" in args else errors.decode()
+    assert "could not write to standard output" in message
+
+
+def test_a_closed_standard_output_is_an_error_and_no_connection_takes_its_place(store):
+    hv_path = build_dir() / "cli" / "hv"
+    done = subprocess.run(
+        ["bash", "-c", f"'{hv_path}' -c '{store}' put 1 1 a=b >&-"], capture_output=True, check=False
+    )
+    assert done.returncode == 1
+    assert b"could not write to standard output" in done.stderr
+
+
+def test_colours_are_for_terminals_only(on_terminal, store):
+    assert "\x1b[" in on_terminal("status", config=store).ok().out
+    assert "\x1b[" not in hv("status", config=store, env={"TERM": "xterm"}).ok().out
+    for args, env in (
+        (["status", "--no-color"], {}),
+        (["status"], {"NO_COLOR": "1"}),
+        (["status"], {"TERM": "dumb"}),
+        (["status"], {"TERM": None}),
+    ):
+        assert "\x1b[" not in on_terminal(*args, config=store, env=env).ok().out
+    assert "\x1b[" in on_terminal("status", config=store, env={"NO_COLOR": ""}).ok().out
+
+
+# ---- init ----
+
+
+def test_init_makes_what_is_missing_and_only_that(config, servers):
+    first = hv("init", config=config).ok()
+    assert [line.split() for line in first.lines] == [
+        ["server", "shards", "created", "there", "before", "state"],
+        ["one", "8", "8", "0", "ready"],
+        ["two", "8", "8", "0", "ready"],
+    ]
+    assert first.err == ""
+    servers[0].sql("DROP SCHEMA shard0003 CASCADE")
+    again = hv("init", "--json", config=config).ok().json()
+    assert again == [
+        {"server": "one", "ready": True, "shards": 8, "created": 1},
+        {"server": "two", "ready": True, "shards": 8, "created": 0},
+    ]
+
+
+def test_a_server_that_fails_does_not_stop_the_others(tmp_path, servers):
+    gone = {"host": str(tmp_path), "user": "nobody"}
+    config = store_config(tmp_path / "a.conf", {"gone": (gone, "0-4"), "two": (servers[1], "4-8")})
+    result = hv("init", config=config)
+    assert result.code == 1
+    assert [line.split() for line in result.lines[1:]] == [
+        ["gone", "4", "0", "?", "failed"],
+        ["two", "4", "4", "0", "ready"],
+    ]
+    assert '"gone"' in result.err
+    gone, two = hv("init", "--json", config=config).json()
+    assert (gone["ready"], gone["error"]["status"]) == (False, "HV_UNAVAILABLE")
+    assert two["ready"]
+
+
+def test_init_draws_a_bar_for_each_server(on_terminal, tmp_path, servers):
+    one, two = servers
+    config = store_config(tmp_path / "a.conf", {"one": (one, "0-300"), "two": (two, "300-310")})
+    shown = on_terminal("init", config=config).ok().out
+    assert "/300 shards" in shown and "10/10 shards" in shown
+    assert "█" in shown
+    assert shown.rstrip().endswith("ready\x1b[0m")
+
+
+def test_progress_fits_into_a_narrow_terminal(on_terminal, tmp_path, server):
+    config = store_config(tmp_path / "a.conf", {"one": (server, "0-300")})
+    shown = on_terminal("init", config=config, columns=30).ok().out
+    plain = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", shown)
+    bars = [line for line in re.split(r"[\r\n]+", plain) if "/300" in line]
+    assert bars and max(map(len, bars)) < 30
+
+
+# ---- status ----
+
+
+def test_status_counts_what_is_there(store, servers):
+    for _ in range(3):
+        put(store, 12, 1, "a=b")
+    shown = hv("status", config=store).ok()
+    rows = [line.split() for line in shown.lines]
+    assert rows[0] == "server state postgres layout shards entities size connections".split()
+    assert [row[:2] + row[4:6] for row in rows[1:]] == [
+        ["one", "ready", "8", "0"],
+        ["two", "ready", "8", "3"],
+    ]
+    told = hv("status", "--json", config=store).ok().json()
+    assert told["epoch"] == 1379365531352
+    one, two = told["servers"]
+    assert (one["name"], one["ready"], one["shards_ready"], one["entities"]) == ("one", True, 8, 0)
+    assert two["database"] == servers[1].dbname
+    assert two["postgres_version"].startswith(servers[1].value("SHOW server_version").split()[0])
+    counts = {shard["shard_id"]: shard["entities"] for shard in two["shards"]}
+    assert counts == {**dict.fromkeys(range(9, 17), 0), 12: 3}
+
+
+def test_status_lists_every_shard_when_asked(store):
+    lines = hv("status", "--shards", config=store).ok().lines
+    start = lines.index("") + 1
+    assert lines[start].split() == ["shard", "server", "state", "entities", "size"]
+    rows = [line.split()[:4] for line in lines[start + 1 :]]
+    assert rows == [[str(n), "one" if n < 9 else "two", "ready", "0"] for n in range(1, 17)]
+
+
+def test_status_says_which_shards_are_not_in_order(store, servers):
+    servers[0].sql("DROP SCHEMA shard0002 CASCADE")
+    servers[0].sql("DROP SCHEMA shard0003 CASCADE")
+    servers[0].sql("DROP SCHEMA shard0007 CASCADE")
+    servers[1].sql("DROP TABLE shard0012.entities")
+    result = hv("status", config=store)
+    assert result.code == 1
+    assert "one: 3 shards missing (2 to 3, 7): `hv init` makes them" in result.lines
+    assert any(line.startswith("two: 1 shard incomplete (12): ") for line in result.lines)
+    one, two = hv("status", "--json", config=store).json()["servers"]
+    assert (one["shards_ready"], one["shards_missing"]) == (5, 3)
+    assert (two["shards_ready"], two["shards_incomplete"]) == (7, 1)
+    hv("init", config=store).ok()
+    hv("status", config=store).ok()
+
+
+def test_status_tells_of_shards_that_the_configuration_does_not_know(store, servers, tmp_path):
+    one, two = servers
+    config = store_config(tmp_path / "less.conf", {"one": (one, "1-5"), "two": (two, "9-17")})
+    shown = hv("status", config=config).ok()
+    assert any(line.startswith("one: 4 shards unmapped (5 to 8): ") for line in shown.lines)
+
+
+def test_a_new_database_is_not_initialised(config):
+    result = hv("status", config=config)
+    assert result.code == 1
+    assert result.lines[1].split()[:3] == ["one", "not", "initialised"]
+    assert "one: 8 shards missing (1 to 8): `hv init` makes them" in result.lines
+
+
+def test_an_unreachable_server_hides_nothing_of_the_others(own_store, own_servers):
+    own_servers[0].server.stop()
+    result = hv("status", config=own_store)
+    assert result.code == 1
+    rows = [line.split() for line in result.lines]
+    assert rows[1][:3] == ["one", "unreachable", "-"]
+    assert rows[2][:2] == ["two", "ready"]
+    assert 'server "one"' in result.err and 'server "two"' not in result.err
+    one, two = hv("status", "--json", config=own_store).json()["servers"]
+    assert (one["reachable"], one["error"]["status"]) == (False, "HV_UNAVAILABLE")
+    assert two["ready"] is True
+
+
+def test_servers_that_do_not_answer_are_waited_for_together(own_store, own_servers):
+    with open(own_store, "a", encoding="utf-8") as file:
+        file.write("[hypervault]\npool_block_timeout = 2s\noperation_timeout = 2s\n")
+    with own_servers[0].server.frozen(), own_servers[1].server.frozen():
+        child = spawn("hv", "status", "--json", config=own_store)
+        eventually(lambda: child.poll() is not None, timeout=3.9, what="both have timed out")
+    out, _ = child.communicate()
+    assert child.returncode == 1
+    assert [server["reachable"] for server in json.loads(out)["servers"]] == [False, False]
+
+
+# ---- completion ----
+
+
+def complete(*words, env=None):
+    """What the completion script offers for the last word."""
+    hv_path = build_dir() / "cli" / "hv"
+    script = (
+        f"PATH={hv_path.parent}:$PATH; source <(hv completion bash) || exit 9\n"
+        'COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=()\n'
+        '_hv 2>/dev/null; printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run(
+        ["bash", "-c", script, "bash", *words],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, **(env or {})},
+    )
+    return done.stdout.split()
+
+
+def test_the_completion_knows_commands_and_options(tmp_path):
+    assert {"put", "get", "dev", "status"} <= set(complete("hv", ""))
+    assert complete("hv", "st") == ["status"]
+    assert set(complete("hv", "dev", "")) == {"up", "down", "status", "psql", "destroy"}
+    assert complete("hv", "dev", "up", "--serv") == ["--servers"]
+    assert complete("hv", "--json", "status", "--sh") == ["--shards"]
+    assert complete("hv", "put", "--js") == ["--json"]
+    assert complete("hv", "help", "opt") == ["options"]
+    (tmp_path / "some.conf").touch()
+    assert complete("hv", "-c", f"{tmp_path}/so") == [f"{tmp_path}/some.conf"]
+
+
+def test_the_completion_can_ask_for_the_servers(store):
+    assert hv("completion", "servers", config=store).ok().lines == ["one", "two"]

@@ -1,0 +1,831 @@
+"""hv dev: private servers are made, started, stopped and removed, whatever happens on the way."""
+
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+import pty
+import pwd
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import time
+
+import psycopg2
+import pytest
+
+from harness import Result, build_dir, eventually, hv, run, scratch, spawn
+from harness.server import binaries
+
+ROOT = os.geteuid() == 0
+needs_root = pytest.mark.skipif(not ROOT, reason="only root chooses whom servers run as")
+LITTLE = ("--servers", 1, "--shards", 1)  # is made faster
+MARKER = "hypervault-dev.json"
+
+
+def dev(command, folder, *args, **how):
+    return hv("dev", command, "--dir", folder, *args, **how)
+
+
+def servers_of(folder):
+    """What `hv dev status` says of each server."""
+    result = dev("status", folder, "--json")
+    assert result.code in (0, 1), result
+    return result.json()["servers"]
+
+
+def config_of(folder):
+    return os.path.join(folder, "hypervault.conf")
+
+
+def alive(pid):
+    with contextlib.suppress(OSError):
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[0] not in "ZX"
+    return False
+
+
+def postmasters(folder):
+    """The processes that are at work in the folder, by their working directories."""
+    found = []
+    for entry in os.scandir("/proc"):
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and os.readlink(f"{entry.path}/cwd").startswith(f"{folder}/"):
+                found.append(int(entry.name))
+    return found
+
+
+def everything_in(folder):
+    """(path, time of change, size) of all that is in a folder."""
+    return sorted(
+        (str(path), path.lstat().st_mtime_ns, path.lstat().st_size)
+        for path in pathlib.Path(folder).rglob("*")
+    )
+
+
+@pytest.fixture
+def place():
+    """A folder in which the servers' user may enter and anybody make folders, as in /tmp."""
+    path = scratch.folder("dev-")
+    os.chmod(path, 0o1777)
+    yield path
+    for marker in list(pathlib.Path(path).rglob(MARKER)):
+        dev("destroy", marker.parent, "--yes")
+    assert not postmasters(path)
+
+
+@pytest.fixture
+def folder(place):
+    """Where the servers of a test are to be; they are destroyed after it."""
+    return os.path.join(place, "d")
+
+
+@pytest.fixture(scope="module")
+def standing():
+    """Two servers as `hv dev up` makes them without options, for tests that change nothing."""
+    place = scratch.folder("dev-")
+    os.chmod(place, 0o1777)
+    path = os.path.join(place, "standing")
+    result = dev("up", path)
+    yield path, result
+    dev("destroy", path, "--yes").ok()
+
+
+# ---- up ----
+
+
+def test_up_makes_servers_that_can_be_used_at_once(standing):
+    folder, result = standing
+    result.ok()
+    assert [line.split() for line in result.lines[1:3]] == [
+        ["one", "8", "8", "0", "ready"],
+        ["two", "8", "8", "0", "ready"],
+    ]
+    assert f"  export HYPERVAULT_CONFIG={config_of(folder)}" in result.lines
+    for shard, server in ((0, "one"), (7, "one"), (8, "two"), (15, "two")):
+        key = hv("put", shard, 1, "beep=boop", config=config_of(folder)).ok().out.strip()
+        shown = hv("get", key, config=config_of(folder)).ok().out
+        assert f"shard {shard} on {server}" in shown
+    status = hv("status", "--json", config=config_of(folder)).ok().json()
+    assert [server["shards_ready"] for server in status["servers"]] == [8, 8]
+
+
+def test_status_tells_what_is_so(standing):
+    folder, _ = standing
+    one, two = servers_of(folder)
+    assert (one["name"], one["shards"], two["name"], two["shards"]) == ("one", "0-8", "two", "8-16")
+    for server in (one, two):
+        assert server["running"] is True
+        command = pathlib.Path(f"/proc/{server['pid']}/cmdline").read_bytes().split(b"\0")
+        assert os.path.basename(command[0]) == b"postgres"
+        assert stat.S_ISSOCK(os.stat(f"{server['host']}/.s.PGSQL.{server['port']}").st_mode)
+        assert "ready to accept connections" in pathlib.Path(server["log"]).read_text()
+        assert os.path.isdir(server["data"])
+        assert server["bytes"] > 20_000_000
+        assert server["version"].split(".")[0] == pathlib.Path(
+            server["data"], "PG_VERSION"
+        ).read_text().strip()
+    rows = [line.split() for line in dev("status", folder).ok().lines]
+    assert rows[1][:5] == ["one", "running", str(one["pid"]), one["version"], "5432"]
+    assert ["config", config_of(folder)] in rows
+
+
+def test_only_their_user_gets_at_the_servers(standing):
+    folder, _ = standing
+    owner = os.stat(folder).st_uid
+    assert owner != 0
+    for path in (folder, f"{folder}/sockets", f"{folder}/one", f"{folder}/one/data"):
+        assert stat.S_IMODE(os.stat(path).st_mode) & 0o077 == 0, path
+    for name in ("hypervault.conf", MARKER, "lock"):
+        status = os.stat(f"{folder}/{name}")
+        assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (owner, 0o600)
+    for server in servers_of(folder):
+        assert os.stat(f"/proc/{server['pid']}").st_uid == owner
+        assert not listening(server["pid"])
+
+
+def listening(pid):
+    """The TCP addresses that a process listens on."""
+    sockets = set()
+    for entry in os.scandir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(OSError):
+            sockets.add(os.readlink(entry.path))
+    found = []
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(OSError):
+            for line in pathlib.Path(table).read_text().splitlines()[1:]:
+                words = line.split()
+                if words[3] == "0A" and f"socket:[{words[9]}]" in sockets:
+                    address, port = words[1].split(":")
+                    found.append((address, int(port, 16)))
+    return found
+
+
+def test_the_servers_are_careful_with_data_and_modest_with_memory(standing):
+    folder, _ = standing
+    with connect(folder) as connection, connection.cursor() as cursor:
+        settings = {}
+        for name in ("fsync", "synchronous_commit", "shared_buffers", "server_encoding", "TimeZone"):
+            cursor.execute(f"SHOW {name}")
+            settings[name] = cursor.fetchone()[0]
+        cursor.execute("SELECT datcollate FROM pg_database WHERE datname = current_database()")
+        assert cursor.fetchone()[0] in ("C.UTF-8", "C")
+    assert settings == {
+        "fsync": "on",
+        "synchronous_commit": "on",
+        "shared_buffers": "32MB",
+        "server_encoding": "UTF8",
+        "TimeZone": "UTC",
+    }
+
+
+@contextlib.contextmanager
+def connect(folder, number=0, **more):
+    server = servers_of(folder)[number]
+    params = {"host": server["host"], "port": server["port"], "user": "hypervault"}
+    connection = psycopg2.connect(dbname="hypervault", **{**params, **more})
+    with contextlib.closing(connection):
+        yield connection
+
+
+def test_up_again_changes_nothing(standing):
+    folder, _ = standing
+    before = servers_of(folder)
+    files = [os.stat(f"{folder}/{name}").st_mtime_ns for name in ("hypervault.conf", MARKER)]
+    result = dev("up", folder, "--servers", 2, "--shards", 16).ok()
+    assert "All servers were running." in result.err
+    after = servers_of(folder)
+    assert [server["pid"] for server in after] == [server["pid"] for server in before]
+    assert files == [os.stat(f"{folder}/{name}").st_mtime_ns for name in ("hypervault.conf", MARKER)]
+
+
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        (["--servers", 3], "were made with --servers 2, not 3"),
+        (["--shards", 32], "were made with --shards 16, not 32"),
+        (["--port", 7001], "were made without TCP ports"),
+    ],
+)
+def test_up_with_other_wishes_says_what_to_do(standing, args, message):
+    folder, _ = standing
+    result = dev("up", folder, *args)
+    assert (result.code, result.out) == (1, "")
+    assert message in result.err.splitlines()[0]
+    assert "--dir" in result.err
+    assert [server["running"] for server in servers_of(folder)] == [True, True]
+
+
+def test_servers_and_shards_are_spread_evenly(folder):
+    dev("up", folder, "--servers", 3, "--shards", 10, "--no-init").ok()
+    assert [(server["name"], server["shards"]) for server in servers_of(folder)] == [
+        ("one", "0-3"),
+        ("two", "3-6"),
+        ("three", "6-10"),
+    ]
+    status = hv("status", "--json", config=config_of(folder)).json()
+    assert [server["shards_missing"] for server in status["servers"]] == [3, 3, 4]
+    created = hv("init", "--json", config=config_of(folder)).ok().json()
+    assert [server["created"] for server in created] == [3, 3, 4]
+
+
+def test_up_tells_programs_everything(folder):
+    told = dev("up", folder, *LITTLE, "--json").ok().json()
+    assert told["config"] == config_of(folder)
+    assert told["servers"] == servers_of(folder) or told["servers"][0]["running"]
+    assert told["init"] == [{"server": "one", "ready": True, "shards": 1, "created": 1}]
+
+
+def test_a_configuration_that_was_edited_stays_and_one_that_is_lost_is_made_anew(folder):
+    dev("up", folder, *LITTLE).ok()
+    config = pathlib.Path(config_of(folder))
+    first = config.read_text()
+    config.write_text(first.replace("[hypervault]", "[hypervault]\npool_max = 3"))
+    dev("up", folder).ok()
+    assert "pool_max = 3" in config.read_text()
+    config.unlink()
+    dev("up", folder).ok()
+    assert config.read_text() == first
+
+
+def test_the_callers_postgresql_variables_change_nothing(folder):
+    env = {
+        "PGHOST": "nowhere.invalid",
+        "PGPORT": "1",
+        "PGUSER": "nobody",
+        "PGDATA": "/nonexistent",
+        "PGOPTIONS": "-c no_such_setting=1",
+        "PGSERVICE": "nowhere",
+        "PGSSLMODE": "verify-full",
+    }
+    dev("up", folder, *LITTLE, env=env).ok()
+    out = dev("psql", folder, "--", "-AtXc", "SELECT current_user", env=env).ok().out
+    assert out == "hypervault\n"
+
+
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        (["--servers", 0], "--servers is out of range: 0"),
+        (["--servers", 17], "--servers is out of range: 17"),
+        (["--shards", 8193], "--shards is out of range: 8193"),
+        (["--shards", 1], "2 servers cannot share 1 shard"),
+        (["--servers", 5, "--shards", 4], "5 servers cannot share 4 shards"),
+        (["--port", 65530], "--port is out of range: 65530"),
+        (["here"], 'unexpected argument "here"'),
+    ],
+)
+def test_wishes_that_make_no_sense_begin_nothing(folder, args, message):
+    result = dev("up", folder, *args)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith(f"hv: {message}\n")
+    assert not os.path.exists(folder)
+
+
+# ---- folders ----
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["two words, it's", 'say "no" \\ ;-)', "-ünï #$(id)"],
+)
+def test_a_folder_may_have_any_name(place, name):
+    folder = os.path.join(place, name)
+    result = dev("up", folder, *LITTLE).ok()
+    export = next(line for line in result.lines if "HYPERVAULT_CONFIG" in line)
+    shell = f'{export}; {build_dir()}/cli/hv put 0 1 a=b'
+    subprocess.run(["bash", "-c", shell], check=True, capture_output=True)
+    assert dev("psql", folder, "--", "-AtXc", "SELECT 1").ok().out == "1\n"
+    dev("down", folder).ok()
+    dev("destroy", folder, "--yes").ok()
+    assert os.listdir(place) == []
+
+
+def test_sockets_move_to_a_shorter_path_if_theirs_is_too_long(place):
+    folder = os.path.join(place, "l" * 100)
+    dev("up", folder, *LITTLE).ok()
+    (server,) = servers_of(folder)
+    sockets = server["host"]
+    assert sockets.startswith("/tmp/hypervault-")
+    assert stat.S_IMODE(os.stat(sockets).st_mode) == 0o700
+    dev("down", folder).ok()
+    shutil.rmtree(sockets)  # as cleaning of /tmp does
+    dev("up", folder).ok()
+    assert servers_of(folder)[0]["host"] == sockets
+    dev("destroy", folder, "--yes").ok()
+    assert not os.path.exists(sockets)
+
+
+def test_a_folder_is_found_from_the_working_directory(place):
+    if not ROOT:
+        os.chmod(place, 0o755)
+    hv("dev", "up", "--dir", "here", *LITTLE, cwd=place).ok()
+    assert dev("status", os.path.join(place, "here")).code == 0
+
+
+def test_a_folder_with_other_things_in_it_is_left_alone(place):
+    folder = pathlib.Path(place, "mine")
+    folder.mkdir()
+    folder.joinpath("letter").write_text("dear")
+    if ROOT:
+        shutil.chown(folder, "postgres")
+    for command in (["up"], ["down"], ["status"], ["psql"], ["destroy", "--yes"]):
+        result = dev(command[0], folder, *command[1:])
+        assert (result.code, result.out) == (1, "")
+        assert str(folder) in result.err.splitlines()[0]
+        assert os.listdir(folder) == ["letter"]
+
+
+def test_a_folder_that_is_not_there_is_not_made_by_looking(folder):
+    for command in (["down"], ["status"], ["psql"], ["destroy", "--yes"]):
+        result = dev(command[0], folder, *command[1:])
+        assert (result.code, result.out) == (1, "")
+        assert result.err.startswith(f'hv: there are no private servers in "{folder}"\n')
+        assert "hv dev up" in result.err
+        assert not os.path.exists(folder)
+
+
+@pytest.mark.parametrize("name", ["new\nline", "e\x1bsc", "x" * 900, ""])
+def test_a_folder_that_postgresql_could_not_use_is_refused(place, name):
+    result = dev("up", os.path.join(place, name) if name else "")
+    assert (result.code, result.out) == (1, "")
+    assert result.err.startswith("hv: the folder's name ")
+    assert "\x1b" not in result.err
+    assert os.listdir(place) == []
+
+
+def test_a_file_in_the_way_is_named(place):
+    path = pathlib.Path(place, "file")
+    path.write_text("")
+    assert f'"{path}" is not a folder' in dev("up", path).err
+    assert f"{path}/d" in dev("up", path / "d").err
+    assert os.listdir(place) == ["file"]
+
+
+def test_a_folder_that_was_moved_says_where_it_was(place, folder):
+    dev("up", folder, *LITTLE, "--no-init").ok()
+    dev("down", folder).ok()
+    moved = os.path.join(place, "moved")
+    os.rename(folder, moved)
+    result = dev("up", moved)
+    assert result.code == 1
+    assert f'hint: Move it back to "{folder}".' in result.err
+    os.rename(moved, folder)
+    dev("up", folder).ok()
+
+
+def test_a_damaged_marker_is_no_licence_to_remove_anything(folder):
+    dev("up", folder, *LITTLE, "--no-init").ok()
+    dev("down", folder).ok()
+    marker = pathlib.Path(folder, MARKER)
+    whole = marker.read_text()
+    for text in ("", "{", "[]", whole.replace('"servers": 1', '"servers": 99')):
+        marker.write_text(text)
+        result = dev("destroy", folder, "--yes")
+        assert (result.code, result.out) == (1, "")
+        assert f'"{marker}" is damaged' in result.err
+        assert os.path.isdir(f"{folder}/one/data")
+    marker.write_text(whole)
+
+
+# ---- users ----
+
+
+@needs_root
+def test_root_gives_the_servers_to_another_user(place):
+    for user, args in (("postgres", []), ("nobody", ["--user", "nobody"])):
+        folder = os.path.join(place, user)
+        dev("up", folder, *LITTLE, *args).ok()
+        (server,) = servers_of(folder)
+        uid = pwd.getpwnam(user).pw_uid
+        assert os.stat(folder).st_uid == os.stat(server["data"]).st_uid == uid
+        assert os.stat(f"/proc/{server['pid']}").st_uid == uid
+        groups = next(
+            line.split()[1:]
+            for line in pathlib.Path(f"/proc/{server['pid']}/status").read_text().splitlines()
+            if line.startswith("Groups:")
+        )
+        assert "0" not in groups
+
+
+@needs_root
+def test_root_runs_servers_as_the_owner_of_the_folder(place):
+    folder = os.path.join(place, "d")
+    os.mkdir(folder)
+    shutil.chown(folder, "nobody")
+    dev("up", folder, *LITTLE).ok()
+    assert os.stat(f"{folder}/one/data").st_uid == pwd.getpwnam("nobody").pw_uid
+    other = dev("up", folder, "--user", "postgres")
+    assert (other.code, other.out) == (1, "")
+    assert 'belongs to user "nobody", not to "postgres"' in other.err
+
+
+@needs_root
+@pytest.mark.parametrize(
+    "user, message",
+    [("root", "PostgreSQL refuses to run as root"), ("no-such", 'there is no user "no-such"')],
+)
+def test_root_cannot_choose_a_user_that_will_not_do(folder, user, message):
+    result = dev("up", folder, "--user", user)
+    assert (result.code, result.out) == (1, "")
+    assert result.err.startswith(f"hv: {message}\n")
+    assert not os.path.exists(folder)
+
+
+@needs_root
+def test_root_is_told_if_the_user_cannot_get_to_the_folder(place):
+    closed = os.path.join(place, "closed")
+    os.mkdir(closed, 0o700)
+    result = dev("up", f"{closed}/deep/er")
+    assert (result.code, result.out) == (1, "")
+    assert f'has no access to "{closed}"' in result.err
+    assert os.listdir(closed) == []
+
+
+@needs_root
+def test_root_does_not_give_away_what_a_link_points_to(place):
+    target = os.path.join(place, "target")
+    os.mkdir(target)
+    link = os.path.join(place, "link")
+    os.symlink(target, link)
+    result = dev("up", link)
+    assert (result.code, result.out) == (1, "")
+    assert "symbolic link" in result.err
+    assert os.stat(target).st_uid == 0 and os.listdir(target) == []
+
+
+@needs_root
+def test_an_ordinary_user_needs_no_help(place):
+    def as_nobody(*args):
+        command = ["--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "--"]
+        command += [build_dir() / "cli" / "hv", *args]
+        return run("/usr/bin/setpriv", *command, env={"HOME": home})
+
+    home = os.path.join(place, "home")
+    os.mkdir(home)
+    shutil.chown(home, "nobody")
+    probe = as_nobody("--version")
+    if probe.code != 0:
+        pytest.skip("the build folder is closed to other users")
+    as_nobody("dev", "up", *LITTLE).ok()
+    folder = f"{home}/.local/share/hypervault/dev"
+    (server,) = as_nobody("dev", "status", "--json").ok().json()["servers"]
+    assert os.stat(f"/proc/{server['pid']}").st_uid == pwd.getpwnam("nobody").pw_uid
+    assert as_nobody("-c", config_of(folder), "put", 0, 1, "a=b").code == 0
+    assert "only root" in as_nobody("dev", "up", "--user", "postgres").err
+    refused = as_nobody("dev", "up", "--dir", "/etc/hypervault-dev-test")
+    assert refused.code == 1
+    assert 'could not make the folder "/etc/hypervault-dev-test"' in refused.err
+    as_nobody("dev", "destroy", "--yes").ok()
+    assert not os.path.exists(folder)
+
+
+def test_a_folder_of_another_user_is_refused(place):
+    folder = os.path.join(place, "theirs")
+    os.mkdir(folder)
+    if not ROOT:
+        pytest.skip("only root can make a folder of another user")
+    shutil.chown(folder, "postgres")
+    command = ["--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "--"]
+    command += [build_dir() / "cli" / "hv", "dev", "up", "--dir", folder]
+    result = run("/usr/bin/setpriv", *command)
+    if "Permission denied" in result.err and "setpriv" in result.err:
+        pytest.skip("the build folder is closed to other users")
+    assert (result.code, result.out) == (1, "")
+    assert 'belongs to user "postgres"' in result.err
+
+
+# ---- TCP ----
+
+
+def test_with_a_port_a_password_is_asked_for_and_shown_to_nobody(folder):
+    port = scratch.free_port()
+    child = spawn("hv", "dev", "up", "--dir", folder, *LITTLE, "--port", port)
+    commands = set()
+    while child.poll() is None:
+        for entry in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                commands.add(entry.read_bytes())
+    output = b"".join(child.communicate())
+    assert child.returncode == 0, output
+    password = pathlib.Path(folder, "password").read_text()
+    assert len(password) == 32
+    assert any(b"initdb" in command for command in commands)
+    assert not any(password.encode() in command for command in commands)
+    assert password.encode() not in output
+    assert password not in pathlib.Path(folder, "one/log").read_text()
+
+    assert listening(servers_of(folder)[0]["pid"]) == [("0100007F", port)]
+    tcp = {"host": "127.0.0.1", "port": port, "user": "hypervault", "dbname": "hypervault"}
+    psycopg2.connect(**tcp, password=password).close()
+    for wrong in ("", "hypervault"):
+        with pytest.raises(psycopg2.OperationalError, match="password"):
+            psycopg2.connect(**tcp, password=wrong, passfile="/dev/null")
+    hv("put", 0, 1, "a=b", config=config_of(folder)).ok()
+
+
+def test_a_taken_port_is_named_and_the_next_try_succeeds(folder):
+    port = scratch.free_port()
+    with socket.socket() as taker:
+        taker.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taker.bind(("127.0.0.1", port))
+        taker.listen()
+        result = dev("up", folder, *LITTLE, "--port", port)
+        assert (result.code, result.out) == (1, "")
+        assert f"hv: port {port} of 127.0.0.1 is taken\n" in result.err
+    dev("up", folder).ok()
+    assert servers_of(folder)[0]["port"] == port
+
+
+# ---- down, psql, destroy ----
+
+
+def test_down_keeps_the_data_and_up_brings_it_back(folder):
+    dev("up", folder, *LITTLE).ok()
+    key = hv("put", 0, 1, "beep=boop", config=config_of(folder)).ok().out.strip()
+    pid = servers_of(folder)[0]["pid"]
+    assert dev("down", folder).ok().out == "stopped 1 server\n"
+    assert not alive(pid)
+    assert dev("down", folder).ok().out == f"nothing was running in {folder}\n"
+    assert dev("down", folder, "--json").ok().json() == {"stopped": 0}
+    status = dev("status", folder)
+    assert status.code == 1
+    assert status.lines[1].split()[:3] == ["one", "stopped", "-"]
+    assert "hv dev up" in dev("psql", folder).err
+    dev("up", folder).ok()
+    assert "boop" in hv("get", key, config=config_of(folder)).ok().out
+
+
+def test_down_ends_sessions_that_are_open(folder):
+    dev("up", folder, *LITTLE, "--no-init").ok()
+    with connect(folder) as connection:
+        dev("down", folder).ok()
+        with pytest.raises(psycopg2.OperationalError):
+            connection.cursor().execute("SELECT 1")
+
+
+def test_a_process_id_of_somebody_else_is_not_taken_for_a_server(folder):
+    dev("up", folder, *LITTLE, "--no-init").ok()
+    dev("down", folder).ok()
+    owner = os.stat(folder).st_uid
+    with subprocess.Popen(["sleep", "1000"], user=owner if ROOT else None) as bystander:
+        try:
+            record = pathlib.Path(folder, "one/data/postmaster.pid")
+            record.write_text(f"{bystander.pid}\n{folder}/one/data\n")
+            assert servers_of(folder)[0]["running"] is False
+            assert "nothing was running" in dev("down", folder).ok().out
+            dev("up", folder, "--no-init").ok()
+            assert servers_of(folder)[0]["pid"] != bystander.pid
+            dev("destroy", folder, "--yes").ok()
+            assert bystander.poll() is None
+        finally:
+            bystander.kill()
+
+
+def test_psql_gets_what_follows_the_two_dashes(standing):
+    folder, _ = standing
+    query = "SELECT current_setting('cluster_name'), :'x'"
+    for server, name in (([], "one"), (["one"], "one"), (["two"], "two")):
+        words = ["--", "-AtX", "-v", "x=a b"]
+        done = hv("dev", "psql", "--dir", folder, *server, *words, input=query).ok()
+        assert done.out == f"hypervault {name}|a b\n"
+    failed = hv("dev", "psql", "--dir", folder, "--", "-Xc", "SELECT 1/0")
+    assert failed.code == 1 and "division by zero" in failed.err
+
+
+def test_psql_on_a_server_that_is_not_there(standing):
+    folder, _ = standing
+    result = hv("dev", "psql", "tow", "--dir", folder)
+    assert (result.code, result.out) == (2, "")
+    assert result.err == 'hv: there is no server "tow"\n    hint: Did you mean "two"?\n'
+    result = hv("dev", "psql", "one", "two", "--dir", folder)
+    assert result.code == 2
+    assert 'What is for psql stands after "--".' in result.err
+
+
+def test_destroy_leaves_nothing_of_ours_and_everything_of_others(folder):
+    dev("up", folder, *LITTLE).ok()
+    pid = servers_of(folder)[0]["pid"]
+    pathlib.Path(folder, "notes").write_text("mine")
+    outside = pathlib.Path(folder).parent / "outside"
+    outside.mkdir()
+    outside.joinpath("kept").write_text("")
+    os.symlink(outside, f"{folder}/one/link")
+    result = dev("destroy", folder, "--yes").ok()
+    assert result.out == f"destroyed the servers in {folder}\n"
+    assert "there are other files in it" in result.err
+    assert not alive(pid)
+    assert os.listdir(folder) == ["notes"]
+    assert os.listdir(outside) == ["kept"]
+
+
+def test_destroy_without_a_terminal_wants_to_be_told(standing):
+    folder, _ = standing
+    result = dev("destroy", folder)
+    assert (result.code, result.out) == (2, "")
+    assert "--yes" in result.err
+    assert [server["running"] for server in servers_of(folder)] == [True, True]
+
+
+def test_destroy_asks_on_a_terminal(folder):
+    dev("up", folder, *LITTLE, "--no-init").ok()
+    for answer, code in (("n\n", 1), ("\n", 1), ("\x04", 1), ("y\n", 0)):
+        ours, theirs = pty.openpty()
+        child = spawn("hv", "dev", "destroy", "--dir", folder, stdin=theirs, stderr=theirs)
+        os.close(theirs)
+        asked = b""
+        while b"[y/N]" not in asked:
+            asked += os.read(ours, 1000)
+        assert f"Destroy 1 server in {folder} with all their data (".encode() in asked
+        os.write(ours, answer.encode())
+        assert child.wait(60) == code
+        child.stdout.close()
+        os.close(ours)
+        assert os.path.exists(f"{folder}/one/data") == (code != 0)
+    assert not os.path.exists(folder)
+
+
+# ---- what goes wrong ----
+
+
+def test_two_commands_at_once_do_not_mix(folder):
+    dev("up", folder, *LITTLE, "--no-init").ok()
+    with open(f"{folder}/lock", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for command in (["up"], ["down"], ["destroy", "--yes"]):
+            result = dev(command[0], folder, *command[1:])
+            assert (result.code, result.out) == (1, "")
+            assert f'another `hv dev` is at work in "{folder}"' in result.err
+        assert dev("status", folder).code == 0
+
+
+def reached(folder, stage):
+    """Has `hv dev up` got so far?"""
+    return {
+        "the folder": lambda: os.path.exists(folder),
+        "the marker": lambda: os.path.exists(f"{folder}/{MARKER}"),
+        "initdb": lambda: os.path.exists(f"{folder}/one/data.new/PG_VERSION"),
+        "the data": lambda: os.path.exists(f"{folder}/one/data"),
+        "the server": lambda: os.path.exists(f"{folder}/one/data/postmaster.pid"),
+        "its socket": lambda: os.path.exists(f"{folder}/sockets/.s.PGSQL.5432"),
+    }[stage]()
+
+
+STAGES = ["the folder", "the marker", "initdb", "the data", "the server", "its socket"]
+
+
+def up_and_kill(folder, stage):
+    child = spawn("hv", "dev", "up", "--dir", folder, "--servers", 2, "--shards", 4)
+    eventually(lambda: reached(folder, stage), what=stage, interval=0)
+    child.send_signal(signal.SIGKILL)
+    child.communicate()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_up_completes_what_a_killed_one_began(folder, stage):
+    up_and_kill(folder, stage)
+    dev("up", folder, "--shards", 4).ok()
+    assert [server["running"] for server in servers_of(folder)] == [True, True]
+    hv("status", config=config_of(folder)).ok()
+    assert not list(pathlib.Path(folder).glob("*/data.new"))
+
+
+@pytest.mark.parametrize("stage", STAGES[1:])
+def test_destroy_removes_what_a_killed_up_left(folder, stage):
+    up_and_kill(folder, stage)
+    eventually(lambda: dev("destroy", folder, "--yes").code == 0, what="destroyed")
+    assert not os.path.exists(folder)
+    eventually(lambda: not postmasters(folder), what="no process is left")
+
+
+def fake_postgres(place, initdb):
+    """A pg_config of a PostgreSQL whose initdb is this shell script."""
+    bindir = pathlib.Path(place, "bin")
+    bindir.mkdir()
+    for program in ("postgres", "psql"):
+        bindir.joinpath(program).symlink_to(os.path.join(binaries(), program))
+    for name, script in (("initdb", initdb), ("pg_config", f"echo '{bindir}'")):
+        path = bindir / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+    bindir.chmod(0o755)
+    return str(bindir / "pg_config")
+
+
+def test_an_initdb_that_fails_is_heard(place, folder):
+    pg_config = fake_postgres(place, "echo 'could not write block 7: No space left on device'; exit 1")
+    result = dev("up", folder, *LITTLE, env={"PG_CONFIG": pg_config})
+    assert (result.code, result.out) == (1, "")
+    assert result.err.splitlines()[-2:] == [
+        'hv: initdb failed for server "one"',
+        "    could not write block 7: No space left on device",
+    ]
+    assert not os.path.exists(f"{folder}/one/data")
+
+
+def test_a_server_that_does_not_start_shows_its_log(folder):
+    dev("up", folder, *LITTLE).ok()
+    dev("down", folder).ok()
+    settings = pathlib.Path(folder, "one/data/postgresql.conf")
+    whole = settings.read_text()
+    settings.write_text(whole + "no_such_setting = 1\n")
+    result = dev("up", folder)
+    assert (result.code, result.out) == (1, "")
+    assert 'hv: server "one" did not start\n' in result.err
+    assert "ready to accept connections" not in result.err  # that was the run before
+    assert 'unrecognized configuration parameter "no_such_setting"' in result.err
+    assert f'"{folder}/one/log"' in result.err
+    settings.write_text(whole)
+    dev("up", folder).ok()
+
+
+def test_a_server_that_crashed_recovers(folder):
+    dev("up", folder, *LITTLE).ok()
+    key = hv("put", 0, 1, "beep=boop", config=config_of(folder)).ok().out.strip()
+    pid = servers_of(folder)[0]["pid"]
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not postmasters(folder), what="all of its processes have ended")
+    assert servers_of(folder)[0]["running"] is False
+    dev("up", folder).ok()
+    assert "boop" in hv("get", key, config=config_of(folder)).ok().out
+
+
+def test_no_postgresql_says_what_to_install(place, folder):
+    wrong = dev("up", folder, env={"PG_CONFIG": "/bin/false"})
+    assert (wrong.code, wrong.out) == (1, "")
+    assert 'hv: $PG_CONFIG, "/bin/false", finds no PostgreSQL server\n' in wrong.err
+    lying = pathlib.Path(place, "pg_config")
+    lying.write_text("#!/bin/sh\necho /usr/share\n")
+    lying.chmod(0o755)
+    assert "without initdb and postgres" in dev("up", folder, env={"PG_CONFIG": str(lying)}).err
+    assert not os.path.exists(folder)
+
+
+@needs_root
+def test_a_machine_without_postgresql_is_told_what_to_install(folder):
+    # A mount namespace in which PostgreSQL's folder is empty.
+    hidden = os.path.dirname(os.path.dirname(os.path.realpath(binaries())))
+    if hidden != "/usr/lib/postgresql":
+        pytest.skip("PostgreSQL is not installed as Debian does")
+    script = f'mount -t tmpfs none {hidden} && exec "$@"'
+    command = ["--mount", "bash", "-c", script, "bash", build_dir() / "cli" / "hv"]
+    result = run("/usr/bin/unshare", *command, "dev", "up", "--dir", folder)
+    if "unshare failed" in result.err or "mount:" in result.err:
+        pytest.skip("no mount namespaces here")
+    assert (result.code, result.out) == (1, "")
+    assert "hv: no PostgreSQL server is installed\n" in result.err
+    assert "apt install postgresql" in result.err
+    assert not os.path.exists(folder)
+
+
+@needs_root
+def test_a_full_disk_is_told_and_can_be_cleared_up(folder):
+    os.mkdir(folder)
+    script = (
+        f'mount -t tmpfs -o size=12m none "{folder}" && chown postgres "{folder}" && '
+        f'"$0" dev up --dir "{folder}" --servers 1 --shards 1; echo "up: $?"; '
+        f'"$0" dev destroy --dir "{folder}" --yes; echo "destroy: $?"; ls -A "{folder}"'
+    )
+    result = run("/usr/bin/unshare", "--mount", "bash", "-c", script, build_dir() / "cli" / "hv")
+    if "unshare failed" in result.err or "mount:" in result.err:
+        pytest.skip("no mount namespaces here")
+    assert result.lines[0] == "up: 1"
+    assert "No space left on device" in result.err
+    assert result.lines[-1] == "destroy: 0"
+
+
+def test_up_that_is_interrupted_leaves_running_servers_alone(folder):
+    dev("up", folder, *LITTLE).ok()
+    pid = servers_of(folder)[0]["pid"]
+    child = spawn("hv", "dev", "up", "--dir", folder, start_new_session=True)
+    eventually(lambda: os.path.exists(f"/proc/{child.pid}"))
+    os.killpg(child.pid, signal.SIGINT)
+    child.communicate()
+    assert servers_of(folder)[0]["pid"] == pid
+
+
+def test_servers_outlive_the_terminal_they_were_started_from(folder):
+    ours, theirs = pty.openpty()
+    child = spawn(
+        "hv", "dev", "up", "--dir", folder, *LITTLE,
+        stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+    )
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):
+        while piece := os.read(ours, 65536):
+            shown += piece
+    os.close(ours)  # the terminal hangs up
+    assert child.wait(60) == 0, Result(["up"], child.returncode, shown, b"")
+    (server,) = servers_of(folder)
+    assert server["running"] and os.getsid(server["pid"]) == server["pid"]
+    assert [entry for entry in os.listdir(f"/proc/{server['pid']}/fd") if _is_lock(server, entry)] == []
+
+
+def _is_lock(server, descriptor):
+    """Does the server hold our lock file open?"""
+    target = os.readlink(f"/proc/{server['pid']}/fd/{descriptor}")
+    return target.endswith("/lock") or "/dev/pts" in target
