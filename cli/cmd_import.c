@@ -263,13 +263,21 @@ static void say_fault(import_task *task, const row_fault *fault) {
         ui_fail(NULL, hint, "%s, %s", task->input.name, row_fault_text(text, fault));
 }
 
-/* Tell the progress bar about how many rows there will be, from how much of the file so many took
- * up. `bytes` and `rows` do not count the first row, whose bytes include all that was skipped. */
+/*
+ * Tell the progress bar about how many rows there will be, from how much of the file so many took
+ * up: three digits of it, so that it is seen to be no exact number. `bytes` and `rows` do not count
+ * the first row, whose bytes include all that was skipped.
+ */
 static void estimate(const import_task *task, int64_t first, int64_t bytes, int64_t rows) {
     if (task->input.size < 0 || rows == 0)
         return;
     double left = (double) (task->input.size - first - bytes);
-    int64_t total = 1 + rows + (left > 0 ? (int64_t) (left / ((double) bytes / (double) rows)) : 0);
+    int64_t more = left > 0 ? (int64_t) (left / ((double) bytes / (double) rows)) : 0;
+    int64_t total = 1 + rows + more;
+    int64_t unit = 1;
+    while (total / unit >= 1000)
+        unit *= 10;
+    total = (total + unit - 1) / unit * unit;
     ui_progress_total(task->progress, 0, total < task->asked.limit ? total : task->asked.limit);
 }
 
@@ -346,7 +354,7 @@ static void say_stop(const import_task *task) {
                 strerror(totals->write_errno));
     if (totals->stop == IMPORT_HOPELESS)
         ui_fail(totals->reason, "If the rows behind them are better, go on with --skip.",
-                "%d rows were rejected before any was stored", IMPORT_TRIAL_ROWS);
+                "none of the first %d rows could be stored", IMPORT_TRIAL_ROWS);
 }
 
 static void print_summary(const import_task *task, int64_t duration) {

@@ -10,7 +10,8 @@
  *                 `--> dropped (the import has ended)
  *
  * Holds always, under the lock: rows leave the queue in the order of their numbers, so those that
- * were taken from it are the first ones. `stop` changes once, from IMPORT_COMPLETE.
+ * were taken from it are the first ones, and no more than IMPORT_TRIAL_ROWS of them while none is
+ * stored. `stop` changes once, from IMPORT_COMPLETE.
  */
 #include "import_workers.h"
 
@@ -131,7 +132,8 @@ static void free_item(item *done) {
 
 static void item_stored(import_workers *workers, item *done) {
     pthread_mutex_lock(&workers->lock);
-    workers->totals.stored++;
+    if (++workers->totals.stored == 1)
+        pthread_cond_broadcast(&workers->work); /* the trial is over */
     workers->last_stored[hv_shard_server(workers->settings.store, done->shard)] = now_ms();
     count_decided(workers, done);
     release_room(workers, done);
@@ -163,7 +165,7 @@ static void item_rejected(import_workers *workers, item *done) {
     pthread_mutex_lock(&workers->lock);
     workers->totals.rejected++;
     workers->totals.unknown += done->status == HV_OUTCOME_UNKNOWN;
-    if (workers->totals.stored == 0 && workers->totals.rejected >= IMPORT_TRIAL_ROWS &&
+    if (workers->totals.stored == 0 && workers->totals.rejected == IMPORT_TRIAL_ROWS &&
         stop(workers, IMPORT_HOPELESS))
         workers->totals.reason = copy_text(done->reason);
     count_decided(workers, done);
@@ -269,10 +271,18 @@ static void store(import_workers *workers, item *taken) {
     }
 }
 
+/* Under the lock: until one of the first rows is stored, those behind them must wait. */
+static bool is_on_trial(const import_workers *workers) {
+    const item *first = &workers->queue[workers->queue_start];
+    return workers->totals.stored == 0 &&
+           first->row->number - workers->settings.first_row > IMPORT_TRIAL_ROWS;
+}
+
 /* The next row of the queue; false if there will be none. */
 static bool take(import_workers *workers, item *taken) {
     pthread_mutex_lock(&workers->lock);
-    while (workers->queue_len == 0 && !workers->complete && !has_stopped(workers))
+    while (!has_stopped(workers) &&
+           (workers->queue_len == 0 ? !workers->complete : is_on_trial(workers)))
         pthread_cond_wait(&workers->work, &workers->lock);
     bool found = workers->queue_len > 0 && !has_stopped(workers);
     if (found) {

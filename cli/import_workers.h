@@ -15,7 +15,7 @@
 #include "import_rejects.h"
 #include "row_reader.h"
 
-/* If so many rows are rejected before any is stored, the fault lies elsewhere. */
+/* If all of the first so many rows are rejected, the fault lies elsewhere. */
 #define IMPORT_TRIAL_ROWS 100
 
 typedef struct import_settings {
@@ -35,7 +35,7 @@ typedef enum import_stop {
     IMPORT_COMPLETE,
     IMPORT_INTERRUPTED,
     IMPORT_FAILED,     /* totals.error will hit every row */
-    IMPORT_HOPELESS,   /* the first IMPORT_TRIAL_ROWS were rejected; totals.reason is the last's */
+    IMPORT_HOPELESS,   /* the first IMPORT_TRIAL_ROWS were rejected, the last for totals.reason */
     IMPORT_NO_REJECTS, /* the rejects file cannot be written: totals.write_errno */
 } import_stop;
 

@@ -213,7 +213,7 @@ def test_by_an_attribute_the_shard_is_the_hash_of_its_value(store, servers, tmp_
 
 
 def test_the_hash_in_the_help_is_right():
-    told = re.search(r'of "alice",\s+(\d+)', hv("help", "import").out)
+    told = re.search(r'(\d+) for\s+"alice"', hv("help", "import").out)
     assert int(told.group(1)) == fnv1a(b"alice")
 
 
@@ -402,10 +402,17 @@ def test_when_no_row_can_be_stored_the_import_ends_soon(store, servers, tmp_path
     path = write_numbers(tmp_path / "x.ndjson", 1, 5000)
     refused = import_file(store, path, "--by", "m")
     assert refused.code == 1
-    assert "100 rows were rejected before any was stored" in refused.err
+    assert "none of the first 100 rows could be stored" in refused.err
     assert 'no attribute \\"m\\"' in refused.err
-    assert refused.json()["rejected"] < 200
-    assert len(rejects(tmp_path / "x.ndjson.rejects")) == refused.json()["rejected"]
+    assert (refused.json()["rejected"], refused.json()["last_row"]) == (100, 100)
+    assert len(rejects(tmp_path / "x.ndjson.rejects")) == 100
+
+
+def test_one_good_row_among_the_first_lets_the_import_go_on(store, servers, tmp_path):
+    text = '{"n":1}\n' + "bad\n" * 500 + '{"n":2}\n'
+    summary = import_bytes(store, tmp_path, "x.ndjson", text).json()
+    assert (summary["complete"], summary["stored"], summary["rejected"]) == (True, 2, 500)
+    assert numbers(servers) == [1, 2]
 
 
 @pytest.mark.parametrize(

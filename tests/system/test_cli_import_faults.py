@@ -20,8 +20,8 @@ ROWS = 30000
 
 
 def start_import(store, path, *args, **popen):
-    """Start `hv import PATH --kind 1 --json` in the file's folder."""
-    folder = pathlib.Path(path).parent
+    """Start `hv import PATH --kind 1 --json` in the file's folder; for - in a folder of ours."""
+    folder = None if path == "-" else pathlib.Path(path).parent
     return spawn("hv", "import", path, "--kind", 1, "--json", *args, config=store, cwd=folder, **popen)
 
 
