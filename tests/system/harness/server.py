@@ -145,12 +145,24 @@ class PostgresServer:
     """One private server.
 
     `settings` go into postgresql.conf. With `tcp` it also listens on 127.0.0.1 and asks for a
-    password there. With `fsync` it writes as carefully as in earnest. Use it as a context manager,
-    or call start() and destroy(). Start it in a thread that lives as long as the server is to: it
-    is ended when that thread is.
+    password there. With `fsync` it writes as carefully as in earnest. `standby_of` is a running
+    server that it copies and follows. `bindir` is the folder of another `postgres` than the
+    machine's (see installation.py), and `env` is added to its environment. Use it as a context
+    manager, or call start() and destroy(). Start it in a thread that lives as long as the server is
+    to: it is ended when that thread is.
     """
 
-    def __init__(self, name=None, *, tcp=False, fsync=False, settings=None):
+    def __init__(
+        self,
+        name=None,
+        *,
+        tcp=False,
+        fsync=False,
+        settings=None,
+        standby_of=None,
+        bindir=None,
+        env=None,
+    ):
         number = next(_numbers)
         self.name = name or f"server{number}"
         self.place = scratch.folder(f"{number}-")
@@ -162,9 +174,14 @@ class PostgresServer:
         self.password = secrets.token_hex(8) if tcp else None
         self.process = None
         self._shared_memory = None  # id of the System V segment, to remove what a kill leaves
+        self._bindir = bindir or binaries()
+        self._env = env or {}
 
         own(self.place)
-        _run("cp", "-a", _template(), self.data)
+        if standby_of is None:
+            _run("cp", "-a", _template(), self.data)
+        else:
+            settings = {**self._follow(standby_of), **(settings or {})}
         os.mkdir(self.socket_dir, 0o700)
         own(self.socket_dir)
         with open(self.log_path, "wb"):
@@ -186,6 +203,25 @@ class PostgresServer:
 
     def __exit__(self, *_):
         self.destroy()
+
+    def _follow(self, primary):
+        """Copy the primary's data; returns the settings of a standby."""
+        place = primary.socket_params()
+        _run(
+            os.path.join(binaries(), "pg_basebackup"),
+            f"--pgdata={self.data}",
+            f"--host={place['host']}",
+            f"--port={place['port']}",
+            f"--username={SUPERUSER}",
+            "--checkpoint=fast",
+            "--no-sync",
+        )
+        signal_file = os.path.join(self.data, "standby.signal")
+        with open(signal_file, "w", encoding="utf-8"):
+            pass
+        own(signal_file)
+        conninfo = f"host={place['host']} port={place['port']} user={SUPERUSER}"
+        return {"primary_conninfo": f"{conninfo} application_name={self.name}"}
 
     def _write_settings(self):
         with open(os.path.join(self.data, "postgresql.auto.conf"), "w", encoding="utf-8") as file:
@@ -211,12 +247,12 @@ class PostgresServer:
             self.process = subprocess.Popen(
                 # setpriv lets the server end with us, whatever ends us.
                 ["setpriv", "--pdeathsig", "QUIT", "--"]
-                + [os.path.join(binaries(), "postgres"), "-D", self.data],
+                + [os.path.join(self._bindir, "postgres"), "-D", self.data],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd="/",
-                env=environment(),
+                env={**environment(), **self._env},
                 start_new_session=True,  # Ctrl-C is for the tests, which then stop the server
                 **identity(),
             )

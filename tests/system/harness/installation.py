@@ -1,0 +1,83 @@
+"""A private copy of the machine's PostgreSQL, into which the extension hypervault is installed.
+
+PostgreSQL finds its files relative to its own program. So a copy of the program, in folders that lie
+to each other as the originals do and link to the originals' files, is a whole installation, and
+`CREATE EXTENSION hypervault` can be tested without touching the machine's.
+"""
+
+import os
+import shutil
+import subprocess
+import threading
+
+from . import scratch
+from .command import build_dir, source_dir
+from .server import binaries
+
+_lock = threading.Lock()
+_bindir = None
+
+
+def _places():
+    """Where the machine's PostgreSQL has its programs, its shared files and its libraries."""
+    told = subprocess.run(
+        [os.path.join(binaries(), "pg_config"), "--bindir", "--sharedir", "--pkglibdir"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return told.stdout.splitlines()
+
+
+def _link_files(source, target):
+    """Make the folder `target` with a link to each file of `source`, but those of hypervault."""
+    os.makedirs(target)
+    for entry in os.scandir(source):
+        if entry.is_file() and not entry.name.startswith("hypervault"):
+            os.symlink(entry.path, os.path.join(target, entry.name))
+
+
+def _below(root, path):
+    return root + os.path.abspath(path)
+
+
+def why_not():
+    """Why there can be no installation, or None."""
+    if not os.path.exists(os.path.join(build_dir(), "extension", "hypervault.so")):
+        return "the extension is not built: it takes PostgreSQL's development files for servers"
+    return None
+
+
+def _make(root):
+    bindir, sharedir, pkglibdir = _places()
+    _link_files(bindir, _below(root, bindir))
+    # The server asks for the real path of its program: that must not be a link.
+    os.unlink(_below(root, f"{bindir}/postgres"))
+    shutil.copy(os.path.join(bindir, "postgres"), _below(root, bindir))
+    _link_files(pkglibdir, _below(root, pkglibdir))
+    _link_files(os.path.join(sharedir, "extension"), _below(root, f"{sharedir}/extension"))
+    for entry in os.scandir(sharedir):
+        if entry.name != "extension":
+            os.symlink(entry.path, os.path.join(_below(root, sharedir), entry.name))
+    command = ["make", "--silent", f"--file={source_dir()}/extension/Makefile", "install"]
+    command += [f"PG_CONFIG={bindir}/pg_config", f"DESTDIR={root}", "with_llvm=no"]
+    done = subprocess.run(
+        command,
+        cwd=os.path.join(build_dir(), "extension"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout}")
+    return _below(root, bindir)
+
+
+def bindir_with_extension():
+    """The folder of a `postgres` that has the extension; made at the first call in a session."""
+    global _bindir
+    with _lock:
+        if _bindir is None:
+            _bindir = _make(scratch.folder("installation-"))
+        return _bindir
