@@ -364,11 +364,12 @@ static void print_summary(const import_task *task, int64_t duration) {
     int64_t rate = duration > 0 ? rows * 1000000 / duration : 0;
     if (globals.json) {
         print_json(json_pack(
-            "{s:b, s:I, s:I, s:I, s:I, s:I, s:s?, s:I, s:I, s:f}", "complete", is_complete(task),
+            "{s:b, s:I, s:I, s:I, s:I, s:I, s:o, s:I, s:I, s:f}", "complete", is_complete(task),
             "rows", (json_int_t) rows, "stored", (json_int_t) totals->stored, "rejected",
             (json_int_t) totals->rejected, "outcome_unknown", (json_int_t) totals->unknown, "lost",
-            (json_int_t) totals->lost, "rejects", path, "last_row", (json_int_t) totals->last_row,
-            "last_line", (json_int_t) totals->last_line, "seconds", (double) duration / 1e6));
+            (json_int_t) totals->lost, "rejects", path != NULL ? ui_json_text(path) : json_null(),
+            "last_row", (json_int_t) totals->last_row, "last_line", (json_int_t) totals->last_line,
+            "seconds", (double) duration / 1e6));
         return;
     }
     if (!is_complete(task) && rows == 0) {
@@ -381,8 +382,11 @@ static void print_summary(const import_task *task, int64_t duration) {
     printf("%s rejected", ui_number(number, totals->rejected));
     printf("; %s", ui_duration(number, duration));
     printf(", %s rows/s\n", ui_number(number, rate));
-    if (path != NULL)
-        printf("rejected rows are in %s\n", path);
+    if (path != NULL) {
+        printf("rejected rows are in ");
+        ui_text(stdout, path, strlen(path));
+        putchar('\n');
+    }
     if (totals->unknown > 0)
         printf("of them %s may or may not be stored: look before you import them again\n",
                ui_number(number, totals->unknown));

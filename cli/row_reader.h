@@ -43,8 +43,8 @@ typedef struct row {
     char *text;    /* as it was read, without the line end; any bytes */
     size_t text_len;
     bool truncated;   /* longer than the longest row allowed: `text` is only its beginning */
-    hv_dict *dict;    /* NULL: malformed */
-    row_fault *fault; /* why, or NULL */
+    hv_dict *dict;    /* NULL if it is malformed */
+    row_fault *fault; /* why it cannot be taken, or NULL */
 } row;
 
 void row_free(row *row);

@@ -79,6 +79,9 @@ void ui_fail(const char *detail, const char *hint, const char *format, ...) UI_P
 void ui_fail_status(hv_status status, const char *detail, const char *hint, const char *format, ...)
     UI_PRINTF(4, 5);
 
+/* A JSON string of text of any origin: bytes that are not UTF-8 become visible as \xff. */
+struct json_t *ui_json_text(const char *text);
+
 /* A remark for people on stderr, a line; left out with --json. Progress bars make room. */
 void ui_note(const char *format, ...) UI_PRINTF(1, 2);
 

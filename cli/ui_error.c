@@ -69,7 +69,7 @@ static void print_text(const failure *what) {
 }
 
 /* Text for JSON: what is not UTF-8 is made so. */
-static json_t *json_text(const char *text) {
+json_t *ui_json_text(const char *text) {
     json_t *value = json_string(text);
     if (value != NULL)
         return value;
@@ -89,20 +89,20 @@ static json_t *as_object(const failure *what) {
     const hv_error *error = what->error;
     json_t *object = json_object();
     if (what->status != HV_OK)
-        json_object_set_new(object, "status", json_text(hv_status_name(what->status)));
-    json_object_set_new(object, "message", json_text(what->message));
+        json_object_set_new(object, "status", ui_json_text(hv_status_name(what->status)));
+    json_object_set_new(object, "message", ui_json_text(what->message));
     if (what->detail != NULL)
-        json_object_set_new(object, "detail", json_text(what->detail));
+        json_object_set_new(object, "detail", ui_json_text(what->detail));
     if (what->hint != NULL)
-        json_object_set_new(object, "hint", json_text(what->hint));
+        json_object_set_new(object, "hint", ui_json_text(what->hint));
     if (error == NULL)
         return object;
     if (hv_error_server(error) != NULL)
-        json_object_set_new(object, "server", json_text(hv_error_server(error)));
+        json_object_set_new(object, "server", ui_json_text(hv_error_server(error)));
     if (hv_error_shard(error) >= 0)
         json_object_set_new(object, "shard", json_integer(hv_error_shard(error)));
     if (hv_error_sqlstate(error) != NULL)
-        json_object_set_new(object, "sqlstate", json_text(hv_error_sqlstate(error)));
+        json_object_set_new(object, "sqlstate", ui_json_text(hv_error_sqlstate(error)));
     json_object_set_new(object, "retriable", json_boolean(hv_error_retriable(error)));
     json_object_set_new(object, "outcome_unknown", json_boolean(hv_error_outcome_unknown(error)));
     return object;

@@ -304,6 +304,17 @@ def test_a_rejects_file_replaces_no_other(store, tmp_path):
     assert len(rejects(tmp_path / "x.csv.rejects.2")) == 1
 
 
+def test_a_file_name_of_any_bytes_can_be_told(store, tmp_path):
+    name = os.fsencode(tmp_path) + b"/x\xff\x1b.csv"
+    with open(name, "wb") as file:
+        file.write(b"a,b\n1\n2,3\n")
+    args = ("import", os.fsdecode(name), "--kind", 1)
+    told = hv(*args, "--json", config=store, cwd=tmp_path)
+    assert told.json()["rejects"] == "x\\xff\\x1b.csv.rejects"
+    told = hv(*args, config=store, cwd=tmp_path)
+    assert told.lines[1] == "rejected rows are in x\\xff\\x1b.csv.rejects.2"
+
+
 def test_a_named_rejects_file_must_not_exist(store, servers, tmp_path):
     (tmp_path / "mine").write_text("precious")
     refused = import_bytes(store, tmp_path, "x.csv", "a,b\n1\n2,3\n", "--rejects", "mine")
