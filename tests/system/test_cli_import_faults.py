@@ -146,6 +146,17 @@ def test_a_server_killed_and_started_again_costs_no_row(own_store, own_servers, 
     assert code == (1 if unknown else 0)
 
 
+def test_exactly_once_leaves_no_row_in_doubt(own_store, own_servers, tmp_path):
+    path = write_numbers(tmp_path / "x.ndjson", 1, 10000)
+    process = start_import(own_store, path, "--exactly-once")
+    eventually(lambda: count(own_servers) > 1000)
+    own_servers[1].server.kill9()
+    own_servers[1].server.start()
+    code, summary, errors = end_of(process)
+    assert (code, errors, summary["stored"]) == (0, [], 10000)
+    assert numbers(own_servers) == list(range(1, 10001))
+
+
 def test_a_server_shut_down_and_started_again_costs_no_row(own_store, own_servers, tmp_path):
     path = write_numbers(tmp_path / "x.ndjson", 1, ROWS)
     process = start_import(own_store, path)
