@@ -343,10 +343,8 @@ def test_output_that_cannot_be_written_is_an_error(store, args):
 
 
 def test_a_closed_standard_output_is_an_error_and_no_connection_takes_its_place(store):
-    hv_path = build_dir() / "cli" / "hv"
-    done = subprocess.run(
-        ["bash", "-c", f"'{hv_path}' -c '{store}' put 1 1 a=b >&-"], capture_output=True, check=False
-    )
+    command = f"'{build_dir()}/cli/hv' -c '{store}' put 1 1 a=b >&-"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, check=False)
     assert done.returncode == 1
     assert b"could not write to standard output" in done.stderr
 

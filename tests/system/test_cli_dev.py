@@ -1,97 +1,34 @@
-"""hv dev: private servers are made, started, stopped and removed, whatever happens on the way."""
+"""hv dev: private servers are made, used and removed, wherever and by whomever."""
 
 import contextlib
-import fcntl
-import json
 import os
 import pathlib
 import pty
 import pwd
 import shutil
-import signal
 import socket
 import stat
 import subprocess
-import time
 
 import psycopg2
 import pytest
 
-from harness import Result, build_dir, eventually, hv, run, scratch, spawn
-from harness.server import binaries
-
-ROOT = os.geteuid() == 0
-needs_root = pytest.mark.skipif(not ROOT, reason="only root chooses whom servers run as")
-LITTLE = ("--servers", 1, "--shards", 1)  # is made faster
-MARKER = "hypervault-dev.json"
-
-
-def dev(command, folder, *args, **how):
-    return hv("dev", command, "--dir", folder, *args, **how)
-
-
-def servers_of(folder):
-    """What `hv dev status` says of each server."""
-    result = dev("status", folder, "--json")
-    assert result.code in (0, 1), result
-    return result.json()["servers"]
-
-
-def config_of(folder):
-    return os.path.join(folder, "hypervault.conf")
-
-
-def alive(pid):
-    with contextlib.suppress(OSError):
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            return file.read().rpartition(")")[2].split()[0] not in "ZX"
-    return False
-
-
-def postmasters(folder):
-    """The processes that are at work in the folder, by their working directories."""
-    found = []
-    for entry in os.scandir("/proc"):
-        with contextlib.suppress(OSError):
-            if entry.name.isdigit() and os.readlink(f"{entry.path}/cwd").startswith(f"{folder}/"):
-                found.append(int(entry.name))
-    return found
-
-
-def everything_in(folder):
-    """(path, time of change, size) of all that is in a folder."""
-    return sorted(
-        (str(path), path.lstat().st_mtime_ns, path.lstat().st_size)
-        for path in pathlib.Path(folder).rglob("*")
-    )
-
-
-@pytest.fixture
-def place():
-    """A folder in which the servers' user may enter and anybody make folders, as in /tmp."""
-    path = scratch.folder("dev-")
-    os.chmod(path, 0o1777)
-    yield path
-    for marker in list(pathlib.Path(path).rglob(MARKER)):
-        dev("destroy", marker.parent, "--yes")
-    assert not postmasters(path)
-
-
-@pytest.fixture
-def folder(place):
-    """Where the servers of a test are to be; they are destroyed after it."""
-    return os.path.join(place, "d")
-
-
-@pytest.fixture(scope="module")
-def standing():
-    """Two servers as `hv dev up` makes them without options, for tests that change nothing."""
-    place = scratch.folder("dev-")
-    os.chmod(place, 0o1777)
-    path = os.path.join(place, "standing")
-    result = dev("up", path)
-    yield path, result
-    dev("destroy", path, "--yes").ok()
+from harness import build_dir, hv, run, scratch, spawn
+from private_servers import (  # noqa: F401
+    LITTLE,
+    MARKER,
+    ROOT,
+    alive,
+    config_of,
+    connect,
+    dev,
+    folder,
+    listening,
+    needs_root,
+    place,
+    servers_of,
+    standing,
+)
 
 
 # ---- up ----
@@ -147,59 +84,32 @@ def test_only_their_user_gets_at_the_servers(standing):
         assert not listening(server["pid"])
 
 
-def listening(pid):
-    """The TCP addresses that a process listens on."""
-    sockets = set()
-    for entry in os.scandir(f"/proc/{pid}/fd"):
-        with contextlib.suppress(OSError):
-            sockets.add(os.readlink(entry.path))
-    found = []
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        with contextlib.suppress(OSError):
-            for line in pathlib.Path(table).read_text().splitlines()[1:]:
-                words = line.split()
-                if words[3] == "0A" and f"socket:[{words[9]}]" in sockets:
-                    address, port = words[1].split(":")
-                    found.append((address, int(port, 16)))
-    return found
-
-
 def test_the_servers_are_careful_with_data_and_modest_with_memory(standing):
     folder, _ = standing
     with connect(folder) as connection, connection.cursor() as cursor:
-        settings = {}
-        for name in ("fsync", "synchronous_commit", "shared_buffers", "server_encoding", "TimeZone"):
+        for name, value in (
+            ("fsync", "on"),
+            ("synchronous_commit", "on"),
+            ("shared_buffers", "32MB"),
+            ("server_encoding", "UTF8"),
+            ("TimeZone", "UTC"),
+        ):
             cursor.execute(f"SHOW {name}")
-            settings[name] = cursor.fetchone()[0]
+            assert cursor.fetchone() == (value,)
         cursor.execute("SELECT datcollate FROM pg_database WHERE datname = current_database()")
         assert cursor.fetchone()[0] in ("C.UTF-8", "C")
-    assert settings == {
-        "fsync": "on",
-        "synchronous_commit": "on",
-        "shared_buffers": "32MB",
-        "server_encoding": "UTF8",
-        "TimeZone": "UTC",
-    }
-
-
-@contextlib.contextmanager
-def connect(folder, number=0, **more):
-    server = servers_of(folder)[number]
-    params = {"host": server["host"], "port": server["port"], "user": "hypervault"}
-    connection = psycopg2.connect(dbname="hypervault", **{**params, **more})
-    with contextlib.closing(connection):
-        yield connection
 
 
 def test_up_again_changes_nothing(standing):
     folder, _ = standing
     before = servers_of(folder)
-    files = [os.stat(f"{folder}/{name}").st_mtime_ns for name in ("hypervault.conf", MARKER)]
+    files = [f"{folder}/{name}" for name in ("hypervault.conf", MARKER)]
+    times = [os.stat(path).st_mtime_ns for path in files]
     result = dev("up", folder, "--servers", 2, "--shards", 16).ok()
     assert "All servers were running." in result.err
     after = servers_of(folder)
     assert [server["pid"] for server in after] == [server["pid"] for server in before]
-    assert files == [os.stat(f"{folder}/{name}").st_mtime_ns for name in ("hypervault.conf", MARKER)]
+    assert [os.stat(path).st_mtime_ns for path in files] == times
 
 
 @pytest.mark.parametrize(
@@ -646,186 +556,3 @@ def test_destroy_asks_on_a_terminal(folder):
         os.close(ours)
         assert os.path.exists(f"{folder}/one/data") == (code != 0)
     assert not os.path.exists(folder)
-
-
-# ---- what goes wrong ----
-
-
-def test_two_commands_at_once_do_not_mix(folder):
-    dev("up", folder, *LITTLE, "--no-init").ok()
-    with open(f"{folder}/lock", encoding="ascii") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for command in (["up"], ["down"], ["destroy", "--yes"]):
-            result = dev(command[0], folder, *command[1:])
-            assert (result.code, result.out) == (1, "")
-            assert f'another `hv dev` is at work in "{folder}"' in result.err
-        assert dev("status", folder).code == 0
-
-
-def reached(folder, stage):
-    """Has `hv dev up` got so far?"""
-    return {
-        "the folder": lambda: os.path.exists(folder),
-        "the marker": lambda: os.path.exists(f"{folder}/{MARKER}"),
-        "initdb": lambda: os.path.exists(f"{folder}/one/data.new/PG_VERSION"),
-        "the data": lambda: os.path.exists(f"{folder}/one/data"),
-        "the server": lambda: os.path.exists(f"{folder}/one/data/postmaster.pid"),
-        "its socket": lambda: os.path.exists(f"{folder}/sockets/.s.PGSQL.5432"),
-    }[stage]()
-
-
-STAGES = ["the folder", "the marker", "initdb", "the data", "the server", "its socket"]
-
-
-def up_and_kill(folder, stage):
-    child = spawn("hv", "dev", "up", "--dir", folder, "--servers", 2, "--shards", 4)
-    eventually(lambda: reached(folder, stage), what=stage, interval=0)
-    child.send_signal(signal.SIGKILL)
-    child.communicate()
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_up_completes_what_a_killed_one_began(folder, stage):
-    up_and_kill(folder, stage)
-    dev("up", folder, "--shards", 4).ok()
-    assert [server["running"] for server in servers_of(folder)] == [True, True]
-    hv("status", config=config_of(folder)).ok()
-    assert not list(pathlib.Path(folder).glob("*/data.new"))
-
-
-@pytest.mark.parametrize("stage", STAGES[1:])
-def test_destroy_removes_what_a_killed_up_left(folder, stage):
-    up_and_kill(folder, stage)
-    eventually(lambda: dev("destroy", folder, "--yes").code == 0, what="destroyed")
-    assert not os.path.exists(folder)
-    eventually(lambda: not postmasters(folder), what="no process is left")
-
-
-def fake_postgres(place, initdb):
-    """A pg_config of a PostgreSQL whose initdb is this shell script."""
-    bindir = pathlib.Path(place, "bin")
-    bindir.mkdir()
-    for program in ("postgres", "psql"):
-        bindir.joinpath(program).symlink_to(os.path.join(binaries(), program))
-    for name, script in (("initdb", initdb), ("pg_config", f"echo '{bindir}'")):
-        path = bindir / name
-        path.write_text(f"#!/bin/sh\n{script}\n")
-        path.chmod(0o755)
-    bindir.chmod(0o755)
-    return str(bindir / "pg_config")
-
-
-def test_an_initdb_that_fails_is_heard(place, folder):
-    pg_config = fake_postgres(place, "echo 'could not write block 7: No space left on device'; exit 1")
-    result = dev("up", folder, *LITTLE, env={"PG_CONFIG": pg_config})
-    assert (result.code, result.out) == (1, "")
-    assert result.err.splitlines()[-2:] == [
-        'hv: initdb failed for server "one"',
-        "    could not write block 7: No space left on device",
-    ]
-    assert not os.path.exists(f"{folder}/one/data")
-
-
-def test_a_server_that_does_not_start_shows_its_log(folder):
-    dev("up", folder, *LITTLE).ok()
-    dev("down", folder).ok()
-    settings = pathlib.Path(folder, "one/data/postgresql.conf")
-    whole = settings.read_text()
-    settings.write_text(whole + "no_such_setting = 1\n")
-    result = dev("up", folder)
-    assert (result.code, result.out) == (1, "")
-    assert 'hv: server "one" did not start\n' in result.err
-    assert "ready to accept connections" not in result.err  # that was the run before
-    assert 'unrecognized configuration parameter "no_such_setting"' in result.err
-    assert f'"{folder}/one/log"' in result.err
-    settings.write_text(whole)
-    dev("up", folder).ok()
-
-
-def test_a_server_that_crashed_recovers(folder):
-    dev("up", folder, *LITTLE).ok()
-    key = hv("put", 0, 1, "beep=boop", config=config_of(folder)).ok().out.strip()
-    pid = servers_of(folder)[0]["pid"]
-    os.kill(pid, signal.SIGKILL)
-    eventually(lambda: not postmasters(folder), what="all of its processes have ended")
-    assert servers_of(folder)[0]["running"] is False
-    dev("up", folder).ok()
-    assert "boop" in hv("get", key, config=config_of(folder)).ok().out
-
-
-def test_no_postgresql_says_what_to_install(place, folder):
-    wrong = dev("up", folder, env={"PG_CONFIG": "/bin/false"})
-    assert (wrong.code, wrong.out) == (1, "")
-    assert 'hv: $PG_CONFIG, "/bin/false", finds no PostgreSQL server\n' in wrong.err
-    lying = pathlib.Path(place, "pg_config")
-    lying.write_text("#!/bin/sh\necho /usr/share\n")
-    lying.chmod(0o755)
-    assert "without initdb and postgres" in dev("up", folder, env={"PG_CONFIG": str(lying)}).err
-    assert not os.path.exists(folder)
-
-
-@needs_root
-def test_a_machine_without_postgresql_is_told_what_to_install(folder):
-    # A mount namespace in which PostgreSQL's folder is empty.
-    hidden = os.path.dirname(os.path.dirname(os.path.realpath(binaries())))
-    if hidden != "/usr/lib/postgresql":
-        pytest.skip("PostgreSQL is not installed as Debian does")
-    script = f'mount -t tmpfs none {hidden} && exec "$@"'
-    command = ["--mount", "bash", "-c", script, "bash", build_dir() / "cli" / "hv"]
-    result = run("/usr/bin/unshare", *command, "dev", "up", "--dir", folder)
-    if "unshare failed" in result.err or "mount:" in result.err:
-        pytest.skip("no mount namespaces here")
-    assert (result.code, result.out) == (1, "")
-    assert "hv: no PostgreSQL server is installed\n" in result.err
-    assert "apt install postgresql" in result.err
-    assert not os.path.exists(folder)
-
-
-@needs_root
-def test_a_full_disk_is_told_and_can_be_cleared_up(folder):
-    os.mkdir(folder)
-    script = (
-        f'mount -t tmpfs -o size=12m none "{folder}" && chown postgres "{folder}" && '
-        f'"$0" dev up --dir "{folder}" --servers 1 --shards 1; echo "up: $?"; '
-        f'"$0" dev destroy --dir "{folder}" --yes; echo "destroy: $?"; ls -A "{folder}"'
-    )
-    result = run("/usr/bin/unshare", "--mount", "bash", "-c", script, build_dir() / "cli" / "hv")
-    if "unshare failed" in result.err or "mount:" in result.err:
-        pytest.skip("no mount namespaces here")
-    assert result.lines[0] == "up: 1"
-    assert "No space left on device" in result.err
-    assert result.lines[-1] == "destroy: 0"
-
-
-def test_up_that_is_interrupted_leaves_running_servers_alone(folder):
-    dev("up", folder, *LITTLE).ok()
-    pid = servers_of(folder)[0]["pid"]
-    child = spawn("hv", "dev", "up", "--dir", folder, start_new_session=True)
-    eventually(lambda: os.path.exists(f"/proc/{child.pid}"))
-    os.killpg(child.pid, signal.SIGINT)
-    child.communicate()
-    assert servers_of(folder)[0]["pid"] == pid
-
-
-def test_servers_outlive_the_terminal_they_were_started_from(folder):
-    ours, theirs = pty.openpty()
-    child = spawn(
-        "hv", "dev", "up", "--dir", folder, *LITTLE,
-        stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
-    )
-    os.close(theirs)
-    shown = b""
-    with contextlib.suppress(OSError):
-        while piece := os.read(ours, 65536):
-            shown += piece
-    os.close(ours)  # the terminal hangs up
-    assert child.wait(60) == 0, Result(["up"], child.returncode, shown, b"")
-    (server,) = servers_of(folder)
-    assert server["running"] and os.getsid(server["pid"]) == server["pid"]
-    assert [entry for entry in os.listdir(f"/proc/{server['pid']}/fd") if _is_lock(server, entry)] == []
-
-
-def _is_lock(server, descriptor):
-    """Does the server hold our lock file open?"""
-    target = os.readlink(f"/proc/{server['pid']}/fd/{descriptor}")
-    return target.endswith("/lock") or "/dev/pts" in target

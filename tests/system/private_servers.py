@@ -1,0 +1,104 @@
+"""For the tests of `hv dev`: a folder for private servers, and what is to be seen of them.
+
+Import the fixtures too: from private_servers import folder, place, standing
+"""
+
+import contextlib
+import os
+import pathlib
+
+import psycopg2
+import pytest
+
+from harness import hv, scratch
+
+ROOT = os.geteuid() == 0
+needs_root = pytest.mark.skipif(not ROOT, reason="only root chooses whom servers run as")
+LITTLE = ("--servers", 1, "--shards", 1)  # is made faster
+MARKER = "hypervault-dev.json"
+
+
+def dev(command, folder, *args, **how):
+    return hv("dev", command, "--dir", folder, *args, **how)
+
+
+def servers_of(folder):
+    """What `hv dev status` says of each server."""
+    result = dev("status", folder, "--json")
+    assert result.code in (0, 1), result
+    return result.json()["servers"]
+
+
+def config_of(folder):
+    return os.path.join(folder, "hypervault.conf")
+
+
+def alive(pid):
+    with contextlib.suppress(OSError):
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[0] not in "ZX"
+    return False
+
+
+def postmasters(folder):
+    """The processes that are at work in the folder, by their working directories."""
+    found = []
+    for entry in os.scandir("/proc"):
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and os.readlink(f"{entry.path}/cwd").startswith(f"{folder}/"):
+                found.append(int(entry.name))
+    return found
+
+
+def listening(pid):
+    """The TCP addresses that a process listens on."""
+    sockets = set()
+    for entry in os.scandir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(OSError):
+            sockets.add(os.readlink(entry.path))
+    found = []
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(OSError):
+            for line in pathlib.Path(table).read_text().splitlines()[1:]:
+                words = line.split()
+                if words[3] == "0A" and f"socket:[{words[9]}]" in sockets:
+                    address, port = words[1].split(":")
+                    found.append((address, int(port, 16)))
+    return found
+
+
+@contextlib.contextmanager
+def connect(folder, number=0, **more):
+    server = servers_of(folder)[number]
+    params = {"host": server["host"], "port": server["port"], "user": "hypervault"}
+    connection = psycopg2.connect(dbname="hypervault", **{**params, **more})
+    with contextlib.closing(connection):
+        yield connection
+
+
+@pytest.fixture
+def place():
+    """A folder in which the servers' user may enter and anybody make folders, as in /tmp."""
+    path = scratch.folder("dev-")
+    os.chmod(path, 0o1777)
+    yield path
+    for marker in list(pathlib.Path(path).rglob(MARKER)):
+        dev("destroy", marker.parent, "--yes")
+    assert not postmasters(path)
+
+
+@pytest.fixture
+def folder(place):
+    """Where the servers of a test are to be; they are destroyed after it."""
+    return os.path.join(place, "d")
+
+
+@pytest.fixture(scope="module")
+def standing():
+    """Two servers as `hv dev up` makes them without options, for tests that change nothing."""
+    place = scratch.folder("dev-")
+    os.chmod(place, 0o1777)
+    path = os.path.join(place, "standing")
+    result = dev("up", path)
+    yield path, result
+    dev("destroy", path, "--yes").ok()
