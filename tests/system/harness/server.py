@@ -119,6 +119,7 @@ def _template():
                 "--auth-host=scram-sha-256",
                 "--encoding=UTF8",
                 "--locale=C.UTF-8",
+                "--wal-segsize=1",  # a small folder is quickly copied
                 "--no-sync",
                 "--no-instructions",
             )
