@@ -1,0 +1,143 @@
+"""Fixtures of the tests on real servers: two PostgreSQL servers, and a store on them.
+
+Each folder of such tests has a conftest.py that imports all of this file.
+
+Ordinary tests share two servers for the whole session and get a fresh database on each. Tests that
+kill, freeze or reconfigure servers take `own_servers` or `make_server`.
+"""
+
+import contextlib
+
+import pytest
+
+from . import command
+from .command import hv
+from .config import store_config
+from .relay import TcpRelay
+from .server import PostgresServer
+
+LOG_LINES = 60  # shown of each server's log when a test fails
+
+
+# ---- servers ----
+
+
+@pytest.fixture(scope="session")
+def shared_servers():
+    """Two servers for the whole session: one that is reached by its socket, one by TCP."""
+    with PostgresServer("one") as one, PostgresServer("two", tcp=True) as two:
+        yield one, two
+
+
+def _watch(request, server):
+    """Show what the server logs from now on if the test fails."""
+    logs = request.node.stash.setdefault(_LOGS, [])
+    if all(server is not known for known, _ in logs):
+        logs.append((server, server.log_size()))
+
+
+@contextlib.contextmanager
+def _databases(request, servers):
+    databases = []
+    try:
+        for server in servers:
+            _watch(request, server)
+            databases.append(server.create_database())
+        yield databases
+    finally:
+        for database in databases:
+            database.drop()
+
+
+@pytest.fixture
+def servers(request, shared_servers):
+    """A fresh, empty database on each of the two shared servers, as two Databases.
+
+    Do not stop these servers, nor change their settings: take own_servers for that.
+    """
+    with _databases(request, shared_servers) as databases:
+        yield databases
+
+
+@pytest.fixture
+def server(servers):
+    """The first of `servers`, for tests that need one only."""
+    return servers[0]
+
+
+@pytest.fixture
+def make_server(request):
+    """A function that starts a server of the test's own: make_server(name, tcp=…, settings=…)."""
+    with contextlib.ExitStack() as stack:
+
+        def make(name=None, **how):
+            server = PostgresServer(name, **how)
+            stack.callback(server.destroy)
+            _watch(request, server)
+            return server.start()
+
+        yield make
+
+
+@pytest.fixture
+def own_servers(make_server):
+    """Two servers of the test's own, by TCP, to be killed at will: two Databases (see .server)."""
+    return [make_server(name, tcp=True).create_database("test") for name in ("one", "two")]
+
+
+@pytest.fixture
+def relay():
+    """A function that puts a TcpRelay before a server with TCP: relay(database.server)."""
+    with contextlib.ExitStack() as stack:
+        yield lambda server: stack.enter_context(TcpRelay(server))
+
+
+# ---- stores ----
+
+
+@pytest.fixture
+def config(tmp_path, servers):
+    """A configuration file: shards 1-8 on server one, 9-16 on server two; no shard is made yet."""
+    one, two = servers
+    return store_config(tmp_path / "hypervault.conf", {"one": (one, "1-9"), "two": (two, "9-17")})
+
+
+@pytest.fixture
+def store(config):
+    """The same with its shards made: ready to use."""
+    hv("init", config=config).ok()
+    return config
+
+
+@pytest.fixture
+def own_store(tmp_path, own_servers):
+    """A ready store on `own_servers`, otherwise like `store`."""
+    one, two = own_servers
+    path = store_config(tmp_path / "own.conf", {"one": (one, "1-9"), "two": (two, "9-17")})
+    hv("init", config=path).ok()
+    return path
+
+
+# ---- what a failure shows ----
+
+
+@pytest.fixture(autouse=True)
+def no_sanitizer_report():
+    """A test fails if a sanitizer found something in any program that it ran."""
+    yield
+    report = command.take_sanitizer_reports()
+    if report:
+        pytest.fail(report, pytrace=False)
+
+
+_LOGS = pytest.StashKey()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = (yield).get_result()
+    if report.failed:
+        for server, since in item.stash.get(_LOGS, []):
+            with contextlib.suppress(OSError):  # the server failed to start, or is destroyed
+                lines = server.log_text(since).splitlines()[-LOG_LINES:]
+                report.sections.append((f"log of server {server.name}", "\n".join(lines)))
