@@ -109,6 +109,8 @@ static bool given_twice(hvi_reading *reading, const char *section, const char *n
                  strstr(reading->given.data, entry.data) != NULL;
     if (entry.data != NULL)
         hvi_buffer_append_text(&reading->given, entry.data);
+    else
+        hvi_buffer_break(&reading->given);
     hvi_buffer_fini(&entry);
     return twice;
 }
@@ -171,6 +173,8 @@ static int handle_setting(void *context, const char *section, const char *name, 
 hv_status hvi_config_file_read(hv_options *options, const char *path, hv_error **error) {
     hvi_reading reading = {.options = options, .path = path};
     reading.file = fopen(path, "re");
+    if (reading.file == NULL && errno == ENOMEM)
+        return hvi_no_memory(error);
     if (reading.file == NULL)
         return hvi_fail(error, HV_BAD_CONFIG, "could not open configuration file \"%s\": %s", path,
                         strerror(errno));
@@ -231,7 +235,7 @@ hv_status hvi_config_file_find(char **path, hv_error **error) {
     }
     for (int i = 0; !found; i++) {
         hvi_buffer_reset(&buffer);
-        if (!candidate(i, &buffer))
+        if (!candidate(i, &buffer) || !hvi_buffer_ok(&buffer))
             break;
         if (buffer.len > 0 && access(buffer.data, F_OK) == 0)
             found = true;

@@ -170,7 +170,8 @@ static hv_status add_shards(hv_options *options, int server, const char *text, h
 
 /* Is this a parameter that the linked libpq takes? */
 static hv_status check_keyword(const char *server, const char *keyword, hv_error **error) {
-    PQconninfoOption *known = PQconndefaults();
+    /* Not PQconndefaults(), which also reads the environment, files and the user database. */
+    PQconninfoOption *known = PQconninfoParse("", NULL);
     if (known == NULL)
         return hvi_no_memory(error);
     hvi_suggestion nearest;

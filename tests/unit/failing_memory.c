@@ -19,12 +19,22 @@ char *__wrap_strdup(const char *text);
 void __wrap_free(void *block);
 
 static int left = INT_MAX; /* allocations until they fail */
+static bool once;
 static bool failed;
 static int blocks;
 
-void failing_memory_after(int successes) {
+static void start(int successes, bool only_one) {
     left = successes;
+    once = only_one;
     failed = false;
+}
+
+void failing_memory_after(int successes) {
+    start(successes, false);
+}
+
+void failing_memory_once(int successes) {
+    start(successes, true);
 }
 
 bool failing_memory_stop(void) {
@@ -45,6 +55,8 @@ static bool fails(void) {
         return false;
     }
     failed = true;
+    if (once)
+        left = INT_MAX;
     return true;
 }
 
