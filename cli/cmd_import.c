@@ -459,7 +459,8 @@ const command command_import = {
             "first: a second one ends it at once. Then it says with which --skip to go on. Up\n"
             "to there every row is stored or rejected, and none behind it.\n"
             "\n"
-            "Exit status: 0 if every row was stored, 1 if not.",
+            "Exit status: 0 if every row was stored, 1 if not; after an interrupt hv dies of\n"
+            "the signal, which shells show as 130 or 143.",
     .options = options,
     .examples = "hv import people.csv --kind 1\n"
                 "hv import people.csv --kind 1 --by email --rejects bad.ndjson\n"

@@ -58,20 +58,19 @@ static bool check_place(const import_rejects *rejects) {
         return false;
     }
     char *folder = folder_of(rejects->path);
-    bool writable = access(folder, W_OK | X_OK) == 0 || access(rejects->path, W_OK) == 0;
+    int error = access(folder, W_OK | X_OK) == 0 ? 0 : errno;
+    bool writable = error == 0 || access(rejects->path, W_OK) == 0; /* a device, say */
     if (!writable)
         ui_fail(NULL, "Choose a place for rejected rows with --rejects FILE.",
-                "no file for rejected rows can be made in \"%s\": %s", folder, strerror(errno));
+                "no file for rejected rows can be made in \"%s\": %s", folder, strerror(error));
     free(folder);
     return writable;
 }
 
-import_rejects *import_rejects_new(const char *path, const char *input, mode_t mode) {
-    const char *slash = strrchr(input, '/');
+import_rejects *import_rejects_new(const char *path, const char *name, mode_t mode) {
     import_rejects *rejects = new_memory(sizeof *rejects);
     *rejects = (import_rejects){
-        .path = path != NULL ? copy_text(path)
-                             : format_text("%s.rejects", slash != NULL ? slash + 1 : input),
+        .path = path != NULL ? copy_text(path) : format_text("%s.rejects", name),
         .chosen = path != NULL,
         .mode = mode,
         .fd = -1,

@@ -22,10 +22,10 @@ typedef struct import_rejects import_rejects;
 /*
  * Nothing is made yet. `path` is the file that the user named, which must not exist unless it is a
  * device or a pipe; NULL: NAME.rejects in the working folder, or NAME.rejects.2 and so on if that
- * exists, where NAME is the last part of `input`. `mode` is what it may be read by. Returns NULL
- * after saying why if it could not be made later.
+ * exists. `mode` says by whom it may be read. Returns NULL after saying why if it could not be made
+ * later.
  */
-import_rejects *import_rejects_new(const char *path, const char *input, mode_t mode);
+import_rejects *import_rejects_new(const char *path, const char *name, mode_t mode);
 
 /* Close and free. False, with errno set, if what was written may be lost. */
 bool import_rejects_free(import_rejects *rejects);

@@ -38,8 +38,8 @@
 typedef struct item {
     row *row;
     int shard;
-    hv_status status; /* of an unfinished item: why */
-    char *reason;
+    hv_status status; /* of a rejected or unfinished row: why */
+    char *reason;     /* the same in words; owned */
 } item;
 
 struct import_workers {
