@@ -53,9 +53,12 @@ def root():
     global _root
     if _root is None:
         sweep()
-        folder = tempfile.mkdtemp(prefix=_PREFIX, dir=_BASE)
-        _locked(os.path.join(folder, "lock"))
-        os.chmod(folder, 0o711)  # the servers' user passes through when we are root
+        # Locked before it has the name that others sweep.
+        made = tempfile.mkdtemp(prefix=f"new-{_PREFIX}", dir=_BASE)
+        _locked(os.path.join(made, "lock"))
+        os.chmod(made, 0o711)  # the servers' user passes through when we are root
+        folder = os.path.join(_BASE, os.path.basename(made)[len("new-") :])
+        os.rename(made, folder)
         _root = folder
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return _root
