@@ -234,19 +234,34 @@ def test_the_relay_holds_back_while_stalled(echo):
 
 
 @pytest.mark.parametrize("direction", ["to_server", "to_client"])
-def test_the_relay_stalls_after_a_number_of_bytes(echo, direction):
-    with TcpRelay(echo) as relay:
-        relay.stall_after(direction, 3)
-        with connect(relay) as end:
-            end.sendall(b"abcdef")
-            end.settimeout(0.2)
-            if direction == "to_client":
-                assert receive(end, 3) == b"abc"
-            with pytest.raises(socket.timeout):
-                end.recv(1)
-            end.settimeout(30)
-            relay.resume()
-            assert receive(end, 6 if direction == "to_server" else 3).endswith(b"def")
+def test_the_relay_cuts_in_the_middle_of_what_follows(echo, direction):
+    with TcpRelay(echo) as relay, connect(relay) as end:
+        end.sendall(b"abc")
+        assert receive(end, 3) == b"abc"
+        relay.cut_in(direction, 5)
+        end.sendall(b"de")
+        assert receive(end, 2) == b"de"
+        end.sendall(b"fghi")
+        if direction == "to_client":
+            assert receive(end, 3) == b"fgh"
+        with pytest.raises(ConnectionResetError):
+            while end.recv(100):
+                pass
+
+
+@pytest.mark.parametrize("direction", ["to_server", "to_client"])
+def test_the_relay_stalls_in_the_middle_of_what_follows(echo, direction):
+    with TcpRelay(echo) as relay, connect(relay) as end:
+        relay.stall_in(direction, 3)
+        end.sendall(b"abcdef")
+        end.settimeout(0.2)
+        if direction == "to_client":
+            assert receive(end, 3) == b"abc"
+        with pytest.raises(socket.timeout):
+            end.recv(1)
+        end.settimeout(30)
+        relay.resume()
+        assert receive(end, 6 if direction == "to_server" else 3).endswith(b"def")
 
 
 def test_the_relay_refuses_connections(echo):

@@ -177,7 +177,7 @@ def test_a_server_that_falls_silent_after_the_login_is_given_up_at_the_deadline(
     carried = between.bytes["to_client"] - before
     tool.main.release().ok()
     tool.main.disconnect()
-    between.stall_after("to_client", carried - 10)
+    between.stall_in("to_client", carried - 10)
     late = tool.main.put(3, 1, {}).gives("HV_TIMEOUT")
     assert 500 <= late.ms < 1200
     assert "operation_timeout" not in (late.hint or "")

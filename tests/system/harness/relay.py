@@ -92,23 +92,35 @@ class _End(asyncio.Protocol):
         self.pump()
 
     def _deliver(self, data):
-        limit, cut = self.relay._limits[self.direction]
-        reached = limit is not None and self.sent + len(data) >= limit
-        if reached:
-            self.relay._limits[self.direction] = (None, False)
-            rest = data[max(0, limit - self.sent) :]
-            data = data[: len(data) - len(rest)]
+        """Pass bytes on, but not past a limit: then cut or stall."""
+        act = None
+        limit = self.relay._limits[self.direction]
+        if limit is not None and self.sent + len(data) >= limit:
+            data, act = data[: max(0, limit - self.sent)], self._cut
+            self.relay._limits[self.direction] = None
+        rest, left = b"", self.relay._left[self.direction]
+        if left is not None:
+            count, how = left
+            self.relay._left[self.direction] = (count - len(data), how)
+            if len(data) >= count:
+                data, rest = data[:count], data[count:]
+                act = self._cut if how == "cut" else self._stall
+                self.relay._left[self.direction] = None
         self.sent += len(data)
         if data and not self.peer.transport.is_closing():
             self.peer.transport.write(data)
-        if reached and cut:
-            self.queue.clear()
-            self.transport.pause_reading()
-            self._reset_when_flushed()
-        elif reached:
-            if rest:
-                self.queue.appendleft((0, rest))
-            self.relay._set_stalled(True)
+        if act is not None:
+            act(rest)
+
+    def _cut(self, _):
+        self.queue.clear()
+        self.transport.pause_reading()
+        self._reset_when_flushed()
+
+    def _stall(self, rest):
+        if rest:
+            self.queue.appendleft((0, rest))
+        self.relay._set_stalled(True)
 
     def _deliver_end(self):
         self.ended = True
@@ -140,7 +152,8 @@ class TcpRelay:
         self.delays = {TO_SERVER: 0.0, TO_CLIENT: 0.0}
         self.bytes = {TO_SERVER: 0, TO_CLIENT: 0}
         self.connections = 0
-        self._limits = {TO_SERVER: (None, False), TO_CLIENT: (None, False)}  # (bytes, cut then?)
+        self._limits = {TO_SERVER: None, TO_CLIENT: None}
+        self._left = {TO_SERVER: None, TO_CLIENT: None}  # (bytes, what then)
         self._stalled = False
         self._refusing = False
         self._ends = set()
@@ -173,11 +186,16 @@ class TcpRelay:
         """Reset the next connection that has carried `count` bytes in this direction since it was
         opened, after delivering exactly that many, or those it has carried already. Happens once;
         a count of None takes it back."""
-        self._call(self._limits.__setitem__, direction, (count, True))
+        self._call(self._limits.__setitem__, direction, count)
 
-    def stall_after(self, direction, count):
+    def cut_in(self, direction, count):
+        """Reset the connection that carries the `count`th byte from now on in this direction, after
+        delivering it. Happens once."""
+        self._call(self._left.__setitem__, direction, (count, "cut"))
+
+    def stall_in(self, direction, count):
         """The same, but stall() then: nothing more is delivered on any connection."""
-        self._call(self._limits.__setitem__, direction, (count, False))
+        self._call(self._left.__setitem__, direction, (count, "stall"))
 
     def cut(self):
         """Reset every connection now. Returns how many there were."""
