@@ -270,6 +270,8 @@ static hv_status open_in_slot(hvi_pool *pool, unsigned generation, int64_t deadl
         status = pool->config.check(pool->config.check_context, opened, deadline, &cause);
     if (status != HV_OK)
         hvi_session_close(opened);
+    if (status == HV_TIMEOUT)
+        hvi_error_hint(&cause, "The option \"pool_block_timeout\" says how long to wait.");
 
     pthread_mutex_lock(&pool->lock);
     pool->opening--;

@@ -19,6 +19,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 #include <poll.h>
 
@@ -30,11 +31,14 @@
 
 /* ---- errors ---- */
 
+/* `last_word`: the server's, if it said something before it went; may be NULL. */
 static hv_status fail_lost(const hvi_session *session, const hvi_query *query, bool sent,
-                           hv_error **error) {
+                           const PGresult *last_word, hv_error **error) {
     const char *server = session->config->server;
-    const char *why = PQerrorMessage(session->conn);
+    const char *why = PQresultErrorField(last_word, PG_DIAG_MESSAGE_PRIMARY);
     hv_status status;
+    if (why == NULL)
+        why = PQerrorMessage(session->conn);
     if (query->is_write && sent) {
         status = hvi_fail(error, HV_OUTCOME_UNKNOWN,
                           "connection to server \"%s\" lost during a write", server);
@@ -45,6 +49,7 @@ static hv_status fail_lost(const hvi_session *session, const hvi_query *query, b
     int len = (int) strcspn(why, "\n");
     if (len > 0)
         hvi_error_detail(error, "%.*s", len, why);
+    hvi_error_sqlstate(error, PQresultErrorField(last_word, PG_DIAG_SQLSTATE));
     hvi_error_where(error, server, query->shard);
     return status;
 }
@@ -98,14 +103,19 @@ static hv_status flush(hvi_session *session, const hvi_query *query, int64_t dea
         int left = PQflush(session->conn);
         if (left == 0)
             return HV_OK;
-        if (left > 0 && !hvi_wait_socket(session->conn, true, deadline)) {
+        if (left < 0) {
+            session->broken = true;
+            return fail_lost(session, query, false, NULL, error);
+        }
+        if (!hvi_wait_socket(session->conn, true, deadline)) {
             session->broken = true;
             return fail_late(session, query, false, error);
         }
-        /* The server may be stuck until its own messages are read. */
-        if (left < 0 || !PQconsumeInput(session->conn)) {
+        /* The server may be stuck until its own messages are read. This also sends: if it fails,
+         * the last byte may have left before. */
+        if (!PQconsumeInput(session->conn)) {
             session->broken = true;
-            return fail_lost(session, query, false, error);
+            return fail_lost(session, query, true, NULL, error);
         }
     }
 }
@@ -113,7 +123,14 @@ static hv_status flush(hvi_session *session, const hvi_query *query, int64_t dea
 typedef struct hvi_answer {
     PGresult *last;        /* of the results that are no errors; owned */
     PGresult *first_error; /* owned */
+    int successes;         /* the number of results that are no errors */
 } hvi_answer;
+
+static void clear_answer(hvi_answer *answer) {
+    PQclear(answer->last);
+    PQclear(answer->first_error);
+    *answer = (hvi_answer){0};
+}
 
 static void keep_result(hvi_answer *answer, PGresult *result) {
     PGresult **place = NULL;
@@ -123,6 +140,7 @@ static void keep_result(hvi_answer *answer, PGresult *result) {
     case PGRES_EMPTY_QUERY:
         PQclear(answer->last);
         answer->last = NULL;
+        answer->successes++;
         place = &answer->last;
         break;
     case PGRES_PIPELINE_SYNC:
@@ -148,8 +166,12 @@ static hv_status receive(hvi_session *session, const hvi_query *query, bool pipe
                 session->broken = true;
                 return fail_late(session, query, true, error);
             }
-            if (!PQconsumeInput(conn))
-                break; /* PQgetResult() makes an error of it */
+            /* If the connection is gone, PQisBusy() is false and PQgetResult() says what the server
+             * said last. A failure that leaves it busy would let PQgetResult() wait without end. */
+            if (!PQconsumeInput(conn) && PQisBusy(conn)) {
+                session->broken = true;
+                return fail_lost(session, query, true, NULL, error);
+            }
         }
         PGresult *result = PQgetResult(conn);
         if (result != NULL) {
@@ -165,33 +187,26 @@ static hv_status receive(hvi_session *session, const hvi_query *query, bool pipe
     }
     if (answer->first_error != NULL || PQstatus(conn) == CONNECTION_BAD) {
         session->broken = true;
-        return fail_lost(session, query, true, error);
+        return fail_lost(session, query, true, answer->first_error, error);
     }
     return answer->last != NULL ? HV_OK : hvi_no_memory(error);
 }
 
-/* After PQsend…() gave `sent`: see it through. */
+/* After PQsend…() gave `sent`: see it through. The answer, empty before, is the caller's. */
 static hv_status exchange(hvi_session *session, const hvi_query *query, bool pipeline, int sent,
-                          int64_t deadline, PGresult **result, hv_error **error) {
-    hvi_answer answer = {NULL, NULL};
+                          int64_t deadline, hvi_answer *answer, hv_error **error) {
     hv_status status;
     if (!sent) {
         /* Nothing usable has left: out of memory, or the connection is gone. */
         session->broken = true;
-        status = fail_lost(session, query, false, error);
+        status = fail_lost(session, query, false, NULL, error);
     } else {
         status = flush(session, query, deadline, error);
         if (status == HV_OK)
-            status = receive(session, query, pipeline, deadline, &answer, error);
+            status = receive(session, query, pipeline, deadline, answer, error);
     }
     if (pipeline && !session->broken && !PQexitPipelineMode(session->conn))
         session->broken = true;
-    if (status == HV_OK && result != NULL) {
-        *result = answer.last;
-        answer.last = NULL;
-    }
-    PQclear(answer.last);
-    PQclear(answer.first_error);
     return status;
 }
 
@@ -199,8 +214,15 @@ static hv_status exchange(hvi_session *session, const hvi_query *query, bool pip
 
 static hv_status run_script(hvi_session *session, const char *sql, const hvi_query *query,
                             int64_t deadline, PGresult **result, hv_error **error) {
-    return exchange(session, query, false, PQsendQuery(session->conn, sql), deadline, result,
-                    error);
+    hvi_answer answer = {0};
+    hv_status status =
+        exchange(session, query, false, PQsendQuery(session->conn, sql), deadline, &answer, error);
+    if (status == HV_OK && result != NULL) {
+        *result = answer.last;
+        answer.last = NULL;
+    }
+    clear_answer(&answer);
+    return status;
 }
 
 static int send_unprepared(hvi_session *session, const hvi_query *query) {
@@ -216,36 +238,39 @@ static int send_prepared(hvi_session *session, const hvi_query *query, const cha
 /* Prepare a statement and run it, giving up the least recently used one if there is no room, all in
  * one round trip. */
 static hv_status prepare_and_run(hvi_session *session, const hvi_query *query, const char *name,
-                                 int64_t deadline, PGresult **result, hv_error **error) {
+                                 int64_t deadline, hvi_answer *answer, hv_error **error) {
     hvi_statements *statements = &session->statements;
     uint32_t oldest = hvi_statements_oldest(statements);
+    int before = 0; /* results that come before that of Parse */
     int sent = PQenterPipelineMode(session->conn);
     if (sent && oldest != HVI_NO_STATEMENT) {
         char sql[HVI_STATEMENT_NAME_LEN + 16] = "DEALLOCATE ";
         hvi_statement_name(oldest, sql + strlen(sql));
         sent = PQsendQueryParams(session->conn, sql, 0, NULL, NULL, NULL, NULL, 0);
         hvi_statements_remove(statements, oldest);
+        before = 1;
     }
     sent = sent && PQsendPrepare(session->conn, name, query->sql, 0, NULL) &&
            send_prepared(session, query, name) && PQpipelineSync(session->conn);
-    hv_status status = exchange(session, query, true, sent, deadline, result, error);
-    /* If this fails for want of memory, the next use finds the name taken and mends it. */
-    if (status == HV_OK)
+    hv_status status = exchange(session, query, true, sent, deadline, answer, error);
+    /* It is prepared even if running it was refused. If this fails for want of memory, the next use
+     * finds the name taken and mends it. */
+    if (answer->successes > before)
         hvi_statements_add(statements, query->id);
     return status;
 }
 
 static hv_status run_once(hvi_session *session, const hvi_query *query, int64_t deadline,
-                          PGresult **result, hv_error **error) {
+                          hvi_answer *answer, hv_error **error) {
     if (!session->config->prepare || query->id == HVI_NO_STATEMENT)
-        return exchange(session, query, false, send_unprepared(session, query), deadline, result,
+        return exchange(session, query, false, send_unprepared(session, query), deadline, answer,
                         error);
     char name[HVI_STATEMENT_NAME_LEN];
     hvi_statement_name(query->id, name);
     if (hvi_statements_use(&session->statements, query->id))
         return exchange(session, query, false, send_prepared(session, query, name), deadline,
-                        result, error);
-    return prepare_and_run(session, query, name, deadline, result, error);
+                        answer, error);
+    return prepare_and_run(session, query, name, deadline, answer, error);
 }
 
 /*
@@ -272,19 +297,19 @@ static bool mend_statements(hvi_session *session, const hvi_query *query, const 
     return run_script(session, sql, &plain, deadline, NULL, NULL) == HV_OK;
 }
 
-/* Tell the log. */
-static void tell(const hvi_session *session, const hvi_query *query, const char *sql,
-                 int64_t started, hv_status status, const char *sqlstate) {
+/* Tell the log. `cause` is NULL, or of an attempt before the one that succeeded, on HV_OK. */
+static void tell(const hvi_session *session, const hvi_query *query, int64_t started,
+                 hv_status status, const hv_error *cause) {
     const hvi_session_config *config = session->config;
     if (config->log.fn == NULL)
         return;
     hv_log_event event = {
-        .statement = sql,
+        .statement = query->sql,
         .server = config->server,
         .shard = query->shard,
         .duration_us = hvi_clock_us() - started,
         .status = status,
-        .sqlstate = sqlstate,
+        .sqlstate = status != HV_OK ? hv_error_sqlstate(cause) : NULL,
         .parameters = query->log_values,
         .parameter_count = query->log_values != NULL ? (size_t) query->parameter_count : 0,
     };
@@ -294,6 +319,7 @@ static void tell(const hvi_session *session, const hvi_query *query, const char 
 hv_status hvi_session_run(hvi_session *session, const hvi_query *query, int64_t deadline,
                           PGresult **result, hv_error **error) {
     hv_error *cause = NULL;
+    hvi_answer answer = {0};
     int64_t started = session->config->log.fn != NULL ? hvi_clock_us() : 0;
     hv_status status = HV_OK;
     for (int try = 0; try < MAX_TRIES; try++) {
@@ -301,16 +327,21 @@ hv_status hvi_session_run(hvi_session *session, const hvi_query *query, int64_t 
             status = fail_late(session, query, false, &cause);
             break;
         }
-        status = run_once(session, query, deadline, result, &cause);
+        clear_answer(&answer);
+        status = run_once(session, query, deadline, &answer, &cause);
         if (status != HV_REFUSED || session->broken ||
             !mend_statements(session, query, hv_error_sqlstate(cause), deadline))
             break;
     }
-    tell(session, query, query->sql, started, status,
-         cause != NULL ? hv_error_sqlstate(cause) : NULL);
+    tell(session, query, started, status, cause);
+    if (status == HV_OK && result != NULL) {
+        *result = answer.last;
+        answer.last = NULL;
+    }
     if (status != HV_OK)
         hvi_error_move(error, &cause);
     hv_error_free(cause);
+    clear_answer(&answer);
     return status;
 }
 
@@ -320,7 +351,7 @@ hv_status hvi_session_script(hvi_session *session, const char *sql, int shard, b
     hv_error *cause = NULL;
     int64_t started = session->config->log.fn != NULL ? hvi_clock_us() : 0;
     hv_status status = run_script(session, sql, &query, deadline, result, &cause);
-    tell(session, &query, sql, started, status, cause != NULL ? hv_error_sqlstate(cause) : NULL);
+    tell(session, &query, started, status, cause);
     if (status != HV_OK)
         hvi_error_move(error, &cause);
     return status;
@@ -394,8 +425,11 @@ static bool parameter_is(const PGconn *conn, const char *name, const char *value
 /* Encoding and time zone as promised; without a round trip if they are. */
 static hv_status set_up(hvi_session *session, int64_t deadline, hv_error **error) {
     hv_status status = HV_OK;
-    if (PQsetnonblocking(session->conn, 1) != 0)
+    if (PQsetnonblocking(session->conn, 1) != 0) {
+        hvi_query nothing = {.shard = -1};
         session->broken = true;
+        return fail_lost(session, &nothing, false, NULL, error);
+    }
     if (!parameter_is(session->conn, "client_encoding", "UTF8") ||
         !parameter_is(session->conn, "TimeZone", "UTC"))
         status = hvi_session_script(session, "SET client_encoding TO 'UTF8'; SET TimeZone TO 'UTC'",
@@ -427,6 +461,10 @@ void hvi_session_close(hvi_session *session) {
     if (session == NULL)
         return;
     const hv_connector *connector = &session->config->connector;
+    if (session->broken && PQsocket(session->conn) >= 0) {
+        /* PQfinish() would first send what is left of a statement that was given up. */
+        shutdown(PQsocket(session->conn), SHUT_RDWR);
+    }
     if (session->conn != NULL)
         connector->disconnect(connector->context, session->conn, session->handle);
     hvi_statements_fini(&session->statements);
@@ -477,6 +515,7 @@ bool hvi_session_reset(hvi_session *session, int64_t deadline) {
     if (session->broken || PQstatus(conn) != CONNECTION_OK ||
         PQpipelineStatus(conn) != PQ_PIPELINE_OFF)
         return false;
+    PQuntrace(conn); /* the file is the borrower's */
     if (session->config->own_connections)
         PQsetNoticeReceiver(conn, hvi_discard_notice, NULL);
     switch (PQtransactionStatus(conn)) {

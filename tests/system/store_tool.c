@@ -425,14 +425,23 @@ static void do_enter_pipeline(const char *thread, json_t *command, json_t *reply
     set_number(reply, "entered", PQenterPipelineMode(find_loan(thread, command, false)->conn));
 }
 
-/* Let libpq write what it does to a file, which the borrower then closes without telling libpq. */
+/* Let libpq write what it does to a file. {"path": text} */
+static FILE *trace_file;
+
 static void do_trace(const char *thread, json_t *command, json_t *reply) {
     (void) reply;
-    FILE *file = fopen(text_of(command, "path"), "we");
-    if (file == NULL)
+    trace_file = fopen(text_of(command, "path"), "we");
+    if (trace_file == NULL)
         die("could not open the trace file");
-    PQtrace(find_loan(thread, command, false)->conn, file);
-    fclose(file);
+    PQtrace(find_loan(thread, command, false)->conn, trace_file);
+}
+
+/* Close it, without a word to libpq. */
+static void do_close_trace(const char *thread, json_t *command, json_t *reply) {
+    (void) thread;
+    (void) command;
+    (void) reply;
+    fclose(trace_file);
 }
 
 /* ---- fork ---- */
@@ -469,6 +478,7 @@ static const struct {
 } commands[] = {
     {"acquire", do_acquire},
     {"close", do_close},
+    {"close_trace", do_close_trace},
     {"connector", do_connector},
     {"disconnect", do_disconnect},
     {"enter_pipeline", do_enter_pipeline},

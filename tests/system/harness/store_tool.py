@@ -26,6 +26,7 @@ from .wait import eventually
 COMMANDS = {
     "acquire": ("shard", "server", "conn"),
     "close": ("timeout",),
+    "close_trace": (),
     "connector": (),
     "disconnect": (),
     "enter_pipeline": ("conn",),
