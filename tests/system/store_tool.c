@@ -101,6 +101,7 @@ static void set_outcome(json_t *reply, hv_status status, hv_error *error) {
     set_text(reply, "detail", hv_error_detail(error));
     set_text(reply, "hint", hv_error_hint(error));
     set_text(reply, "sqlstate", hv_error_sqlstate(error));
+    set_text(reply, "constraint", hv_error_constraint(error));
     set_text(reply, "server", hv_error_server(error));
     set_number(reply, "shard", hv_error_shard(error));
     json_object_set_new(reply, "retriable", json_boolean(hv_error_retriable(error)));
@@ -313,6 +314,38 @@ static void do_put(const char *thread, json_t *command, json_t *reply) {
         set_number(reply, "key", key);
 }
 
+/* {"key": number, "kind": number, "dict": object or null} */
+static void do_put_key(const char *thread, json_t *command, json_t *reply) {
+    (void) thread;
+    hv_error *error = NULL;
+    hv_dict *dict = dict_of(json_object_get(command, "dict"));
+    hv_status status = hv_put_key(store, number_of(command, "key", 0),
+                                  (int) number_of(command, "kind", 0), dict, &error);
+    hv_dict_free(dict);
+    set_outcome(reply, status, error);
+}
+
+/* {"shard": number, "count": number} */
+static void do_reserve(const char *thread, json_t *command, json_t *reply) {
+    (void) thread;
+    int count = (int) number_of(command, "count", 1);
+    size_t room = count > 0 ? (size_t) count : 1;
+    int64_t *keys = calloc(room, sizeof *keys);
+    hv_error *error = NULL;
+    hv_status status =
+        hv_reserve(store, (int) number_of(command, "shard", -1), count, keys, &error);
+    set_outcome(reply, status, error);
+    json_t *list = json_array();
+    for (size_t i = 0; i < room; i++) {
+        if ((status == HV_OK) != (keys[i] != 0))
+            die("keys were touched on failure, or not set on success");
+        if (status == HV_OK)
+            json_array_append_new(list, json_integer(keys[i]));
+    }
+    json_object_set_new(reply, "keys", list);
+    free(keys);
+}
+
 /* {"key": number} */
 static void do_get(const char *thread, json_t *command, json_t *reply) {
     (void) thread;
@@ -487,9 +520,11 @@ static const struct {
     {"hold", do_hold},
     {"open", do_open},
     {"put", do_put},
+    {"put_key", do_put_key},
     {"reinstantiate", do_reinstantiate},
     {"release", do_release},
     {"release_foreign", do_release_foreign},
+    {"reserve", do_reserve},
     {"send", do_send},
     {"sql", do_sql},
     {"stats", do_stats},
