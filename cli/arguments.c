@@ -150,9 +150,9 @@ static void apply_global(const arguments *args, const command_option *option) {
         ui_no_color();
         break;
     case GLOBAL_HELP:
-        exit(args->command != NULL ? help_command(args->command) : help_overview());
+        exit(output_end(args->command != NULL ? help_command(args->command) : help_overview()));
     case GLOBAL_VERSION:
-        exit(help_version());
+        exit(output_end(help_version()));
     }
 }
 

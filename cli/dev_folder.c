@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <jansson.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,7 +26,12 @@
 #define MARKER         "hypervault-dev.json"
 #define MARKER_PURPOSE "private PostgreSQL servers made by hv dev up"
 #define FIRST_PORT     5432 /* of the sockets, without --port */
-#define LOCK_WAIT_MS   3000 /* a killed command's initdb is gone by then */
+
+/* How long to wait for the lock: while a command holds it that is alive, and while all that holds
+ * it is what a killed command has left, an initdb that is about to end. */
+#define LOCK_ALIVE_MS  1000
+#define LOCK_ORPHAN_MS 30000
+#define LOCK_POLL_MS   20
 
 static const char *const server_names[DEV_MAX_SERVERS] = {
     "one",  "two", "three",  "four",   "five",     "six",      "seven",   "eight",
@@ -79,6 +85,32 @@ static bool is_blank(const char *dir) {
     return blank;
 }
 
+/* Is the command alive that wrote its process id into the lock file? */
+static bool holder_lives(int lock) {
+    char text[32] = "";
+    if (pread(lock, text, sizeof text - 1, 0) <= 0)
+        return true; /* it has just taken the lock */
+    pid_t pid = (pid_t) atol(text);
+    return pid > 0 && (kill(pid, 0) == 0 || errno == EPERM);
+}
+
+/* False with errno set; EWOULDBLOCK: another command has it. */
+static bool wait_for_lock(int lock) {
+    for (int waited = 0; flock(lock, LOCK_EX | LOCK_NB) != 0; waited += LOCK_POLL_MS) {
+        if (errno != EWOULDBLOCK && errno != EINTR)
+            return false;
+        if (waited > (holder_lives(lock) ? LOCK_ALIVE_MS : LOCK_ORPHAN_MS)) {
+            errno = EWOULDBLOCK;
+            return false;
+        }
+        nanosleep(&(struct timespec){.tv_nsec = LOCK_POLL_MS * 1000000L}, NULL);
+    }
+    /* On a full disk it stays empty: then another command gives up sooner than it might. */
+    if (ftruncate(lock, 0) == 0)
+        dprintf(lock, "%ld\n", (long) getpid());
+    return true;
+}
+
 bool dev_lock(dev_folder *folder, const char *dir, bool new_too) {
     char *marker = format_text("%s/" MARKER, dir);
     bool ours = access(marker, F_OK) == 0 || (new_too && is_blank(dir));
@@ -86,19 +118,12 @@ bool dev_lock(dev_folder *folder, const char *dir, bool new_too) {
     if (!ours)
         return true; /* leave no lock file in a folder of somebody else's */
     char *path = format_text("%s/lock", dir);
-    bool ok = false;
     folder->lock = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (folder->lock < 0) {
-        ui_fail(strerror(errno), NULL, "could not open the lock file \"%s\"", path);
-    } else {
-        for (int waited = 0; !ok && waited <= LOCK_WAIT_MS; waited += 50) {
-            ok = flock(folder->lock, LOCK_EX | LOCK_NB) == 0;
-            if (!ok && errno == EWOULDBLOCK)
-                nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
-        }
-        if (!ok)
-            ui_fail(NULL, "Wait until it is done.", "another `hv dev` is at work in \"%s\"", dir);
-    }
+    bool ok = folder->lock >= 0 && wait_for_lock(folder->lock);
+    if (!ok && folder->lock >= 0 && errno == EWOULDBLOCK)
+        ui_fail(NULL, "Wait until it is done.", "another `hv dev` is at work in \"%s\"", dir);
+    else if (!ok)
+        ui_fail(strerror(errno), NULL, "could not lock the file \"%s\"", path);
     free(path);
     return ok;
 }

@@ -16,7 +16,8 @@
 #include <wchar.h>
 
 static struct {
-    bool colour;
+    bool colour_out; /* on stdout */
+    bool colour_err; /* on stderr */
     bool unicode;
 } settings;
 
@@ -25,12 +26,14 @@ void ui_init(void) {
     settings.unicode = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
     const char *no_color = getenv("NO_COLOR");
     const char *term = getenv("TERM");
-    settings.colour = (no_color == NULL || no_color[0] == '\0') && term != NULL &&
-                      term[0] != '\0' && strcmp(term, "dumb") != 0;
+    bool wanted = (no_color == NULL || no_color[0] == '\0') && term != NULL && term[0] != '\0' &&
+                  strcmp(term, "dumb") != 0;
+    settings.colour_out = wanted && ui_is_terminal(stdout);
+    settings.colour_err = wanted && ui_is_terminal(stderr);
 }
 
 void ui_no_color(void) {
-    settings.colour = false;
+    settings.colour_out = settings.colour_err = false;
 }
 
 bool ui_is_terminal(FILE *stream) {
@@ -48,8 +51,12 @@ int ui_width(FILE *stream) {
     return 80;
 }
 
+static bool has_colour(const FILE *stream) {
+    return stream == stderr ? settings.colour_err : settings.colour_out;
+}
+
 const char *ui_on(FILE *stream, ui_style style) {
-    if (!settings.colour || !ui_is_terminal(stream))
+    if (!has_colour(stream))
         return "";
     switch (style) {
     case UI_PLAIN:
@@ -71,7 +78,7 @@ const char *ui_on(FILE *stream, ui_style style) {
 }
 
 const char *ui_off(FILE *stream) {
-    return settings.colour && ui_is_terminal(stream) ? "\033[0m" : "";
+    return has_colour(stream) ? "\033[0m" : "";
 }
 
 /* The length of the UTF-8 character at `text`, and its code point; 0 if there is no valid one. */

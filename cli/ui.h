@@ -44,7 +44,8 @@ typedef enum ui_style {
     UI_NAME, /* cyan: names of servers, commands, keys */
 } ui_style;
 
-/* The bytes that turn a style on, and all styles off; "" where there are no colours. */
+/* The bytes that turn a style on, and all styles off; "" where there are no colours. `stream` is
+ * stdout or stderr. */
 const char *ui_on(FILE *stream, ui_style style);
 const char *ui_off(FILE *stream);
 

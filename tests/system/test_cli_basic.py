@@ -330,7 +330,9 @@ def test_a_reader_that_has_seen_enough_ends_get_quietly(store):
     child.stdin.close()
 
 
-@pytest.mark.parametrize("args", [["help"], ["get", "KEY"], ["get", "KEY", "--json"], ["status"]])
+@pytest.mark.parametrize(
+    "args", [["help"], ["put", "--help"], ["--version"], ["get", "KEY"], ["get", "KEY", "--json"], ["status"]]
+)
 def test_output_that_cannot_be_written_is_an_error(store, args):
     key = str(put(store, 1, 1, "a=b"))
     args = [key if word == "KEY" else word for word in args]

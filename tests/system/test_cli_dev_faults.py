@@ -26,8 +26,9 @@ from private_servers import (  # noqa: F401
 
 def test_two_commands_at_once_do_not_mix(folder):
     dev("up", folder, *LITTLE, "--no-init").ok()
-    with open(f"{folder}/lock", encoding="ascii") as lock:
+    with open(f"{folder}/lock", "r+", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        print(os.getpid(), file=lock, flush=True)
         for command in (["up"], ["down"], ["destroy", "--yes"]):
             result = dev(command[0], folder, *command[1:])
             assert (result.code, result.out) == (1, "")
