@@ -5,7 +5,7 @@
  *
  * usage: alloc_failure OPERATION once|forever KEYWORD=VALUE...
  *
- * The store is that of $HYPERVAULT_CONFIG: one server with the shards 1 to 3, and a pool of two
+ * The store is that of $HYPERVAULT_CONFIG: one server with the shards 1 and 2, and a pool of two
  * connections. The arguments are libpq's parameters for a connection of our own to the same server.
  *
  * What must hold for each run:
@@ -27,7 +27,7 @@
 #include "failing_memory.h"
 
 #define SHARD     2
-#define SHARDS    3
+#define SHARDS    2
 #define KIND      7
 #define POOL_MAX  2
 #define NAME      "label"
@@ -271,7 +271,7 @@ static hv_status act_lend(hv_error **error) {
 
 static void before_create(void) {
     observe("SET client_min_messages TO warning; DROP SCHEMA IF EXISTS hypervault, shard0001,"
-            " shard0002, shard0003 CASCADE; DROP EXTENSION IF EXISTS hstore");
+            " shard0002 CASCADE; DROP EXTENSION IF EXISTS hstore");
     open_store();
 }
 

@@ -26,8 +26,8 @@ OPERATIONS = [
 def _config(path, database, **options):
     """A store for alloc_failure. A result that libpq has no memory for may never become one: then
     the deadline ends the operation."""
-    options = {"pool_max": 2, "operation_timeout": "3s", **options}
-    return store_config(path, {"one": (database, "1-4")}, **options)
+    options = {"pool_max": 2, "operation_timeout": "2s", **options}
+    return store_config(path, {"one": (database, "1-3")}, **options)
 
 
 def _run(operation, mode, database, **how):
