@@ -292,7 +292,13 @@ def test_a_damaged_marker_is_no_licence_to_remove_anything(folder):
     dev("down", folder).ok()
     marker = pathlib.Path(folder, MARKER)
     whole = marker.read_text()
-    for text in ("", "{", "[]", whole.replace('"servers": 1', '"servers": 99')):
+    for text in (
+        "",
+        "{",
+        "[]",
+        whole.replace('"servers": 1', '"servers": 99'),
+        whole.replace(f"{folder}/sockets", folder),
+    ):
         marker.write_text(text)
         result = dev("destroy", folder, "--yes")
         assert (result.code, result.out) == (1, "")
@@ -504,6 +510,14 @@ def test_psql_gets_what_follows_the_two_dashes(standing):
         assert done.out == f"hypervault {name}|a b\n"
     failed = hv("dev", "psql", "--dir", folder, "--", "-Xc", "SELECT 1/0")
     assert failed.code == 1 and "division by zero" in failed.err
+
+
+@needs_root
+def test_psql_starts_in_a_folder_that_is_closed_to_the_servers_user(standing, tmp_path):
+    folder, _ = standing
+    tmp_path.chmod(0o700)
+    done = hv("dev", "psql", "--dir", folder, "--", "-AtXc", "SELECT 1", cwd=tmp_path).ok()
+    assert (done.out, done.err) == ("1\n", "")
 
 
 def test_psql_on_a_server_that_is_not_there(standing):
