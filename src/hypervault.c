@@ -107,12 +107,16 @@ hv_status hv_open(const hv_options *options, hv_store **store, hv_error **error)
     return status;
 }
 
-/* How much of the store is still in use: operations under way and lent connections. */
+/*
+ * How much of the closed store is still in use: operations under way and lent connections. In this
+ * order: a closed pool gets no new users, and who returns the last connection is counted in `users`
+ * before it is not in the pool any more.
+ */
 static int in_use(hv_store *store) {
-    int users = atomic_load(&store->users);
+    int users = 0;
     for (int i = 0; i < store->router.server_count; i++)
         users += hvi_pool_users(&store->router.servers[i].pool);
-    return users;
+    return users + atomic_load(&store->users);
 }
 
 hv_status hv_close(hv_store *store, int64_t timeout, hv_error **error) {
