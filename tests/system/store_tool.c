@@ -482,8 +482,8 @@ static void do_close_trace(const char *thread, json_t *command, json_t *reply) {
 static void run_command(const char *thread, json_t *command, bool in_child);
 
 /*
- * {"commands": [command …]}: a child process does these, with this thread, and ends; then the
- * reply comes, with the child's exit status.
+ * {"commands": [command …], "exit": bool}: a child process does these, with this thread, and ends,
+ * through exit() if "exit" says so; then the reply comes, with the child's exit status.
  */
 static void do_fork(const char *thread, json_t *command, json_t *reply) {
     size_t index;
@@ -495,6 +495,8 @@ static void do_fork(const char *thread, json_t *command, json_t *reply) {
         alarm(60);
         json_array_foreach(json_object_get(command, "commands"), index, one)
             run_command(thread, one, true);
+        if (json_is_true(json_object_get(command, "exit")))
+            exit(0);
         _exit(0);
     }
     int status = -1;

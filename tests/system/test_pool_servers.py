@@ -11,6 +11,7 @@ from harness.store_tool import make_tool, relayed_store  # noqa: F401
 pytestmark = pytest.mark.threads
 
 ONE, TWO = 0, 1
+AT_ONCE = 2000  # milliseconds: far less than any time-out of these stores
 
 
 def returned_pid(thread, shard=3):
@@ -99,7 +100,7 @@ def test_attempts_that_fail_leave_every_slot_free(make_tool, relayed_store):
         refused = ann.acquire(3).gives("HV_UNAVAILABLE")
         assert refused.message == 'could not connect to server "one"'
         assert refused.server == "one" and refused.retriable
-        assert refused.ms < 1000
+        assert refused.ms < AT_ONCE
     now = tool.stats()
     assert (now.open, now.lent, now.idle, now.opened) == (0, 0, 0, 0)
     assert now.fields["failed"] >= 1
@@ -123,7 +124,7 @@ def test_while_a_server_is_down_callers_are_told_at_once_and_it_is_left_alone(
     start = time.monotonic()
     pending = [thread.begin.put(3, 1, {}) for _ in range(25) for thread in threads]
     for one in pending:
-        assert one.reply().gives("HV_UNAVAILABLE").ms < 1000
+        assert one.reply().gives("HV_UNAVAILABLE").ms < AT_ONCE
     took = time.monotonic() - start
     # The first of all threads may find out together; after that it is one attempt each 200 ms.
     assert between.connections <= 16 + 1 + took / 0.2
@@ -155,11 +156,11 @@ def test_a_missing_database_is_told(make_tool, tmp_path, servers):
 
 def test_a_silent_server_is_given_up_at_the_deadline(make_tool, relayed_store):
     config, between = relayed_store
-    tool = make_tool(config, pool_block_timeout="300ms")
+    tool = make_tool(config, pool_block_timeout="1s")
     between.stall()
     late = tool.main.put(3, 1, {}).gives("HV_TIMEOUT")
     assert late.message == 'could not connect to server "one" in time'
-    assert 300 <= late.ms < 1000
+    assert 1000 <= late.ms < 3000
     assert late.retriable
     assert tool.stats().open == 0
     between.resume()
@@ -170,7 +171,7 @@ def test_a_server_that_falls_silent_after_the_login_is_given_up_at_the_deadline(
     make_tool, relayed_store
 ):
     config, between = relayed_store
-    tool = make_tool(config, pool_block_timeout="500ms")
+    tool = make_tool(config, pool_block_timeout="1s")
     # After the login the store sets the time zone and looks at the layout: be silent from then on.
     before = between.bytes["to_client"]
     tool.main.acquire(3).ok()
@@ -179,7 +180,7 @@ def test_a_server_that_falls_silent_after_the_login_is_given_up_at_the_deadline(
     tool.main.disconnect()
     between.stall_in("to_client", carried - 10)
     late = tool.main.put(3, 1, {}).gives("HV_TIMEOUT")
-    assert 500 <= late.ms < 1200
+    assert 1000 <= late.ms < 3000
     assert "operation_timeout" not in (late.hint or "")
     between.resume()
 
@@ -193,11 +194,11 @@ def test_a_silent_server_does_not_slow_the_others_down(make_tool, relayed_store)
     hanging = bob.begin.put(3, 1, {})
     tool.await_stats(open=1)
     for _ in range(50):
-        assert ann.put(9, 1, {}).ok().ms < 1000
+        assert ann.put(9, 1, {}).ok().ms < AT_ONCE
     assert not hanging.done
     hanging.reply().gives("HV_TIMEOUT")
     # Once that is known, nobody waits for it.
-    assert bob.put(3, 1, {}).gives("HV_TIMEOUT").ms < 1000
+    assert bob.put(3, 1, {}).gives("HV_TIMEOUT").ms < AT_ONCE
 
 
 def test_a_refusing_server_does_not_slow_the_others_down(make_tool, relayed_store):
@@ -205,8 +206,8 @@ def test_a_refusing_server_does_not_slow_the_others_down(make_tool, relayed_stor
     tool = make_tool(config)
     between.close()
     for _ in range(20):
-        assert tool.main.put(3, 1, {}).gives("HV_UNAVAILABLE").ms < 1000
-        assert tool.main.put(9, 1, {}).ok().ms < 1000
+        assert tool.main.put(3, 1, {}).gives("HV_UNAVAILABLE").ms < AT_ONCE
+        assert tool.main.put(9, 1, {}).ok().ms < AT_ONCE
 
 
 def test_a_connection_that_is_out_does_not_keep_others_waiting_for_a_server_that_is_back(
@@ -318,7 +319,7 @@ def test_a_full_server_is_an_error_for_a_store_that_has_no_connection(make_tool,
         full = tool.main.put(3, 1, {}).gives("HV_UNAVAILABLE")
         assert full.sqlstate == "53300"
         assert full.retriable
-        assert full.ms < 1000
+        assert full.ms < AT_ONCE
     eventually(lambda: tool.main.put(3, 1, {}).status == "HV_OK")
 
 
@@ -358,7 +359,7 @@ def test_on_a_server_that_was_full_callers_get_a_new_connection_when_there_is_ro
 
 def test_a_wait_on_a_full_server_that_times_out_says_so(make_tool, small_server):
     database, config = small_server
-    tool = make_tool(config, pool_max=10, pool_block_timeout="500ms")
+    tool = make_tool(config, pool_max=10, pool_block_timeout="1s")
     ann, bob = tool.threads("ann", "bob")
     ann.acquire(3).ok()
     with connections(database, 4):

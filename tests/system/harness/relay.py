@@ -190,8 +190,8 @@ class TcpRelay:
 
     def cut_in(self, direction, count):
         """Reset the connection that carries the `count`th byte from now on in this direction, after
-        delivering it. Happens once."""
-        self._call(self._left.__setitem__, direction, (count, "cut"))
+        delivering it. Happens once; a count of None takes it back."""
+        self._call(self._left.__setitem__, direction, count and (count, "cut"))
 
     def stall_in(self, direction, count):
         """The same, but stall() then: nothing more is delivered on any connection."""

@@ -30,7 +30,7 @@ COMMANDS = {
     "connector": (),
     "disconnect": (),
     "enter_pipeline": ("conn",),
-    "fork": ("commands",),
+    "fork": ("commands", "exit"),
     "get": ("key",),
     "hold": ("what", "on"),
     "open": ("config", "options", "log", "connector"),
@@ -54,6 +54,13 @@ def step(name, *args, **named):
     assert len(args) <= len(parameters), f"{name} takes {parameters}"
     assert set(named) <= set(parameters), f"{name} takes {parameters}"
     return {"do": name, **dict(zip(parameters, args)), **named}
+
+
+def number_children(fields, number):
+    """The answers of a child process carry the number of the command that made it."""
+    for child in fields.get("commands", ()):
+        child["id"] = number
+        number_children(child, number)
 
 
 class Reply:
@@ -184,11 +191,9 @@ class StoreTool:
     def send(self, thread, fields):
         number = next(self._ids)
         pending = Pending(self, {"thread": thread, **fields})
-        line = json.dumps({"id": number, "thread": thread, **fields}) + "\n"
         with self._lock:
             self._pending[number] = pending
-            for child in fields.get("commands", ()):
-                child["id"] = number
+            number_children(fields, number)
             line = json.dumps({"id": number, "thread": thread, **fields}) + "\n"
             self.process.stdin.write(line.encode("utf-8"))
             self.process.stdin.flush()

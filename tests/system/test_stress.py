@@ -1,0 +1,215 @@
+"""Many threads on one store while its servers misbehave: what is told of each put is the truth."""
+
+import collections
+import random
+import threading
+import time
+
+import pytest
+
+from harness import eventually, spawn
+from harness.store_tool import relayed_store  # noqa: F401
+
+pytestmark = pytest.mark.threads
+
+ONE, TWO = 0, 1
+THREADS = 16
+Put = collections.namedtuple("Put", "writer number shard status key ended")
+
+OPTIONS = {"pool_max": 4, "pool_block_timeout": "2s", "operation_timeout": "3s"}
+# An operation waits for a connection, then for an answer, until operation_timeout has passed in
+# all; the rest is for a machine that does much else.
+SLOWEST = 3000 + 3000
+
+
+class Stress:
+    """store_stress under way. finish() ends it and checks what can be checked without a server."""
+
+    def __init__(self, config, **options):
+        options = {**OPTIONS, **options}
+        texts = [f"{name}={value}" for name, value in options.items()]
+        self.process = spawn("store_stress", config, THREADS, 1, 17, *texts)
+        self.since = time.monotonic()
+        self.output = None
+        self.reader = threading.Thread(target=self._read)
+        self.reader.start()
+
+    def _read(self):
+        self.output = self.process.stdout.read().decode("utf-8")
+
+    def finish(self):
+        self.process.stdin.close()
+        self.reader.join()
+        errors = self.process.stderr.read().decode("utf-8")
+        code = self.process.wait(60)
+        self.process.stdout.close()
+        self.process.stderr.close()
+        lines = self.output.splitlines()
+        assert (code, errors) == (0, ""), f"ended with {code}: {errors} {lines[-1:]}"
+        slowest = int(lines.pop().removeprefix("slowest "))
+        assert slowest <= SLOWEST
+        puts = []
+        for line in lines:
+            writer, number, shard, status, key, ended = line.split()
+            puts.append(Put(int(writer), int(number), int(shard), status, int(key), int(ended)))
+        return puts
+
+    def now(self):
+        """Milliseconds since the start, by the program's clock or a little more."""
+        return (time.monotonic() - self.since) * 1000
+
+
+@pytest.fixture
+def stress():
+    running = []
+
+    def start(config, **options):
+        running.append(Stress(config, **options))
+        return running[-1]
+
+    yield start
+    for one in running:
+        if one.process.poll() is None:
+            one.process.kill()
+            one.process.wait()
+
+
+def pause(seconds):
+    """Let traffic flow; nothing depends on how much."""
+    threading.Event().wait(seconds)
+
+
+def check(puts, databases):
+    """Every acknowledged put is there under its key, every other only if its outcome was unknown,
+    and none twice. Returns how many there were of each status, by server."""
+    told = {(put.writer, put.number): put for put in puts}
+    assert len(told) == len(puts)
+    there = {}
+    for shard in range(1, 17):
+        database = databases[ONE] if shard < 9 else databases[TWO]
+        for key, kind, writer, number in database.query(
+            f"SELECT id, type, (body->'writer')::int, (body->'number')::int"
+            f" FROM shard{shard:04}.entities"
+        ):
+            assert (writer, number) not in there, "stored twice"
+            put = there[writer, number] = told[writer, number]
+            assert put.status in ("HV_OK", "HV_OUTCOME_UNKNOWN"), f"reported as failed: {put}"
+            assert put.shard == shard
+            assert kind == number % 1000
+            assert put.status != "HV_OK" or put.key == key
+    for name, put in told.items():
+        assert put.status != "HV_OK" or name in there, f"lost: {put}"
+    return [
+        collections.Counter(put.status for put in puts if (put.shard < 9) == (server == ONE))
+        for server in (ONE, TWO)
+    ]
+
+
+def test_threads_read_what_each_other_wrote(stress, store, servers):
+    run = stress(store)
+    pause(3)
+    for counts in check(run.finish(), servers):
+        assert set(counts) == {"HV_OK"}
+        assert counts["HV_OK"] > 20
+
+
+@pytest.mark.parametrize("prepare", ["prepared_max=1", "prepare=off"])
+def test_threads_read_what_each_other_wrote_with_few_or_no_prepared_statements(
+    stress, store, servers, prepare
+):
+    name, value = prepare.split("=")
+    run = stress(store, **{name: value})
+    pause(2)
+    for counts in check(run.finish(), servers):
+        assert set(counts) == {"HV_OK"}
+
+
+def test_connections_that_expire_all_the_time_are_no_trouble(stress, store, servers):
+    run = stress(store, max_lifetime="20ms", idle_timeout="1ms", pool_max=3)
+    pause(3)
+    for counts in check(run.finish(), servers):
+        assert set(counts) == {"HV_OK"}
+
+
+@pytest.mark.parametrize("end", ["kill9", "fast", "immediate"])
+def test_a_server_that_ends_and_comes_back_loses_nothing_that_was_acknowledged(
+    stress, own_store, own_servers, end
+):
+    server = own_servers[ONE].server
+    run = stress(own_store)
+    pause(1)
+    for _ in range(2):
+        server.kill9() if end == "kill9" else server.stop(end)
+        pause(0.5)
+        server.start()
+        back = run.now()
+        pause(1)
+    puts = run.finish()
+    one, two = check(puts, own_servers)
+    assert set(two) == {"HV_OK"}
+    assert set(one) <= {"HV_OK", "HV_UNAVAILABLE", "HV_OUTCOME_UNKNOWN"}
+    assert one["HV_UNAVAILABLE"] > 0
+    # At most one write for each connection that the server had was under way when it ended.
+    assert one["HV_OUTCOME_UNKNOWN"] <= 2 * OPTIONS["pool_max"]
+    assert any(put.shard < 9 and put.status == "HV_OK" and put.ended > back for put in puts)
+
+
+def test_clients_that_the_administrator_ends_again_and_again(stress, own_store, own_servers):
+    run = stress(own_store)
+    ended = 0
+    while ended < 40:
+        ended += own_servers[ONE].terminate_clients()
+    puts = run.finish()
+    one, two = check(puts, own_servers)
+    assert set(two) == {"HV_OK"}
+    assert set(one) <= {"HV_OK", "HV_UNAVAILABLE", "HV_OUTCOME_UNKNOWN"}
+    assert one["HV_OK"] > 0
+
+
+def test_a_network_that_cuts_and_stalls_again_and_again(stress, relayed_store, own_servers):
+    config, between = relayed_store
+    run = stress(config, pool_block_timeout="1s", operation_timeout="1500ms")
+    chance = random.Random(7)
+    for _ in range(15):
+        deed = chance.choice(["cut", "cut_in", "stall", "refuse"])
+        direction = chance.choice(["to_server", "to_client"])
+        if deed == "cut":
+            between.cut()
+        elif deed == "cut_in":
+            between.cut_in(direction, chance.randrange(1, 2000))
+        elif deed == "stall":
+            between.stall()
+            pause(chance.choice([0.05, 2]))
+            between.resume()
+        else:
+            between.refuse()
+            between.cut()
+            pause(0.1)
+            between.refuse(False)
+        pause(0.2)
+    between.cut_in("to_client", None)
+    between.cut_in("to_server", None)
+    since = run.now()
+    pause(1)
+    puts = run.finish()
+    eventually(lambda: own_servers[ONE].clients() == [])  # no write is still under way
+    one, two = check(puts, own_servers)
+    assert set(two) == {"HV_OK"}
+    assert set(one) <= {"HV_OK", "HV_UNAVAILABLE", "HV_OUTCOME_UNKNOWN", "HV_TIMEOUT"}
+    assert any(put.shard < 9 and put.status == "HV_OK" and put.ended > since for put in puts)
+
+
+def test_a_server_that_freezes_holds_nobody_up_past_the_deadlines(stress, own_store, own_servers):
+    run = stress(own_store)
+    pause(0.5)
+    with own_servers[ONE].server.frozen():
+        pause(5)
+    thawed = run.now()
+    pause(1)
+    puts = run.finish()
+    eventually(lambda: own_servers[ONE].clients() == [])
+    one, two = check(puts, own_servers)
+    assert set(two) == {"HV_OK"}
+    assert set(one) <= {"HV_OK", "HV_UNAVAILABLE", "HV_OUTCOME_UNKNOWN", "HV_TIMEOUT"}
+    assert one["HV_TIMEOUT"] > 0
+    assert any(put.shard < 9 and put.status == "HV_OK" and put.ended > thawed for put in puts)
