@@ -37,8 +37,7 @@ static bool open_folder(arguments *args, char **dir, dev_folder *folder, bool lo
            dev_folder_read(folder, *dir, NULL);
 }
 
-/* ---- down -------------------------------------------------------------------------------------
- */
+/* ---- down ------------------------------------------------------------------------------------ */
 
 static int run_down(arguments *args) {
     char *dir = NULL;
@@ -69,8 +68,7 @@ const command command_dev_down = {
     .run = run_down,
 };
 
-/* ---- status -----------------------------------------------------------------------------------
- */
+/* ---- status ---------------------------------------------------------------------------------- */
 
 static int run_status(arguments *args) {
     char *dir = NULL;
@@ -102,8 +100,7 @@ const command command_dev_status = {
     .run = run_status,
 };
 
-/* ---- psql -------------------------------------------------------------------------------------
- */
+/* ---- psql ------------------------------------------------------------------------------------ */
 
 static int find_server(const arguments *args, const dev_folder *folder, const char *name) {
     nearest search = {.word = name};
@@ -179,8 +176,7 @@ const command command_dev_psql = {
     .run = run_psql,
 };
 
-/* ---- destroy ----------------------------------------------------------------------------------
- */
+/* ---- destroy --------------------------------------------------------------------------------- */
 
 static const command_option destroy_options[] = {
     DIR_OPTION,

@@ -53,8 +53,7 @@ typedef struct dev_folder {
 
 void dev_folder_free(dev_folder *folder);
 
-/* ---- dev_user.c: whom the servers run as ------------------------------------------------------
- */
+/* ---- dev_user.c: whom the servers run as ----------------------------------------------------- */
 
 /*
  * Make sure of the folder `dir` (created with its parents if `create`) and become the user that it
@@ -67,8 +66,7 @@ bool dev_enter(char **dir, const char *user, bool create);
  * home directory. */
 char *dev_default_dir(void);
 
-/* ---- dev_folder.c: the folder and its marker --------------------------------------------------
- */
+/* ---- dev_folder.c: the folder and its marker ------------------------------------------------- */
 
 /* What `up` was asked for; 0 is "not said". */
 typedef struct dev_wish {
@@ -100,8 +98,7 @@ bool dev_folder_clear(const dev_folder *folder);
 /* The name of the file that holds the servers' password: free() it. */
 char *dev_password_file(const dev_folder *folder);
 
-/* ---- dev_files.c: small files, safely ---------------------------------------------------------
- */
+/* ---- dev_files.c: small files, safely -------------------------------------------------------- */
 
 /* Write a file of mode 0600 that is there as a whole or not at all, even after a crash. */
 bool write_file(const char *path, const char *text);
@@ -113,8 +110,7 @@ bool remove_tree(const char *path);
 /* The disk space that a folder takes. */
 int64_t tree_bytes(const char *path);
 
-/* ---- dev_paths.c: where PostgreSQL's programs are ---------------------------------------------
- */
+/* ---- dev_paths.c: where PostgreSQL's programs are -------------------------------------------- */
 
 /*
  * The folder with initdb and postgres: as $PG_CONFIG or pg_config say, else on PATH, else in the
@@ -129,8 +125,7 @@ bool has_postgres(const char *bindir);
 /* The version in a data directory, 15, or 0 if it has none. */
 int data_version(const char *data);
 
-/* ---- dev_process.c: running programs ----------------------------------------------------------
- */
+/* ---- dev_process.c: running programs --------------------------------------------------------- */
 
 typedef struct process_plan {
     const char *const *argv; /* argv[0] is the program's path */
@@ -154,8 +149,7 @@ int process_wait(pid_t pid);
  * be run or fails. free() it. */
 char *process_output(const char *const *argv);
 
-/* ---- dev_server.c: one server's life ----------------------------------------------------------
- */
+/* ---- dev_server.c: one server's life --------------------------------------------------------- */
 
 /* The process of a running server, or 0. */
 pid_t dev_server_pid(const dev_server *server);

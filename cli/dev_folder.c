@@ -6,7 +6,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <jansson.h>
 #include <signal.h>
 #include <stdio.h>
@@ -25,7 +24,8 @@
 
 #define MARKER         "hypervault-dev.json"
 #define MARKER_PURPOSE "private PostgreSQL servers made by hv dev up"
-#define FIRST_PORT     5432 /* of the sockets, without --port */
+#define FIRST_PORT     5432               /* of the sockets, without --port */
+#define SHORT_SOCKETS  "/tmp/hypervault-" /* and a random word */
 
 /* How long to wait for the lock: while a command holds it that is alive, and while all that holds
  * it is what a killed command has left, an initdb that is about to end. */
@@ -68,8 +68,7 @@ static void derive(dev_folder *folder) {
     }
 }
 
-/* ---- The lock ---------------------------------------------------------------------------------
- */
+/* ---- The lock -------------------------------------------------------------------------------- */
 
 /* Is there nothing in the folder but what a command leaves that was killed before the marker? */
 static bool is_blank(const char *dir) {
@@ -128,8 +127,16 @@ bool dev_lock(dev_folder *folder, const char *dir, bool new_too) {
     return ok;
 }
 
-/* ---- The marker -------------------------------------------------------------------------------
- */
+/* ---- The marker ------------------------------------------------------------------------------ */
+
+/* Is this where choose_sockets() puts them? destroy removes it, so it had better be. */
+static bool is_sockets_folder(const char *sockets, const char *dir) {
+    size_t len = strlen(SHORT_SOCKETS);
+    if (strncmp(sockets, SHORT_SOCKETS, len) == 0)
+        return strlen(sockets) == len + 32 && strspn(sockets + len, "0123456789abcdef") == 32;
+    len = strlen(dir);
+    return strncmp(sockets, dir, len) == 0 && strcmp(sockets + len, "/sockets") == 0;
+}
 
 /* What is in the marker, into the folder. False if it does not make sense. */
 static bool take_marker(dev_folder *folder, json_t *marker) {
@@ -141,7 +148,8 @@ static bool take_marker(dev_folder *folder, json_t *marker) {
     bool sane = strcmp(purpose, MARKER_PURPOSE) == 0 && folder->count >= 1 &&
                 folder->count <= DEV_MAX_SERVERS && folder->shards >= folder->count &&
                 folder->shards <= HV_SHARDS && folder->port >= 0 &&
-                folder->port + folder->count <= 65536 && sockets[0] == '/' && bindir[0] == '/';
+                folder->port + folder->count <= 65536 && is_sockets_folder(sockets, dir) &&
+                bindir[0] == '/';
     if (!sane) {
         folder->count = 0;
         return false;
@@ -214,7 +222,7 @@ static bool choose_sockets(dev_folder *folder) {
     if (!random_word(word))
         return false;
     free(folder->sockets);
-    folder->sockets = format_text("/tmp/hypervault-%s", word);
+    folder->sockets = format_text(SHORT_SOCKETS "%s", word);
     return true;
 }
 
@@ -269,23 +277,25 @@ bool dev_folder_fits(const dev_folder *folder, const dev_wish *wish) {
            fits("--port", wish->port, folder->port, folder->dir);
 }
 
-/* ---- The small files --------------------------------------------------------------------------
- */
+/* ---- The small files ------------------------------------------------------------------------- */
 
 char *dev_password_file(const dev_folder *folder) {
     return format_text("%s/password", folder->dir);
 }
 
-/* The sockets' folder, for its owner only. One in /tmp may have been cleared away, or its name
- * taken by somebody else. */
-static bool make_sockets(const dev_folder *folder) {
+/* One in /tmp may have been cleared away, and its name taken by somebody else. */
+static bool is_private_folder(const char *path) {
     struct stat status;
+    return lstat(path, &status) == 0 && S_ISDIR(status.st_mode) && status.st_uid == geteuid() &&
+           (status.st_mode & 077) == 0;
+}
+
+static bool make_sockets(const dev_folder *folder) {
     if (mkdir(folder->sockets, 0700) != 0 && errno != EEXIST) {
         ui_fail(strerror(errno), NULL, "could not make the folder \"%s\"", folder->sockets);
         return false;
     }
-    if (lstat(folder->sockets, &status) != 0 || !S_ISDIR(status.st_mode) ||
-        status.st_uid != geteuid() || (status.st_mode & 077) != 0) {
+    if (!is_private_folder(folder->sockets)) {
         ui_fail("It must be a folder that only its owner can enter.", NULL,
                 "the sockets' folder \"%s\" is not safe", folder->sockets);
         return false;
@@ -366,7 +376,8 @@ bool dev_folder_clear(const dev_folder *folder) {
     bool ok = true;
     for (int i = 0; i < folder->count; i++)
         ok = remove_tree(folder->servers[i].place) && ok;
-    return ok && remove_tree(folder->sockets) && remove_file(folder, "password") &&
-           remove_file(folder, "hypervault.conf") && remove_file(folder, MARKER) &&
-           remove_file(folder, "lock");
+    if (ok && is_private_folder(folder->sockets))
+        ok = remove_tree(folder->sockets);
+    return ok && remove_file(folder, "password") && remove_file(folder, "hypervault.conf") &&
+           remove_file(folder, MARKER) && remove_file(folder, "lock");
 }

@@ -52,8 +52,7 @@ static char *tail_of(const char *path, off_t start) {
     return text;
 }
 
-/* ---- Is it running? ---------------------------------------------------------------------------
- */
+/* ---- Is it running? -------------------------------------------------------------------------- */
 
 /* True if the process's working directory is the data directory. */
 static bool works_in(pid_t pid, const char *data) {
@@ -83,8 +82,7 @@ pid_t dev_server_pid(const dev_server *server) {
     return pid != 0 && works_in(pid, server->data) ? pid : 0;
 }
 
-/* ---- Connecting -------------------------------------------------------------------------------
- */
+/* ---- Connecting ------------------------------------------------------------------------------ */
 
 /* By the socket, where no password is asked for. */
 static PGconn *connect_to(const dev_folder *folder, const dev_server *server, const char *dbname) {
@@ -137,8 +135,7 @@ static bool make_database(const dev_folder *folder, const dev_server *server) {
     return ok;
 }
 
-/* ---- Making data directories ------------------------------------------------------------------
- */
+/* ---- Making data directories ----------------------------------------------------------------- */
 
 /* Settings that do not depend on where the folder is; the others stand on the command line. */
 static bool append_settings(const dev_server *server, const char *data) {
@@ -258,8 +255,7 @@ bool dev_make_data(const dev_folder *folder) {
     return ok;
 }
 
-/* ---- Starting ---------------------------------------------------------------------------------
- */
+/* ---- Starting -------------------------------------------------------------------------------- */
 
 /* Is a TCP port free? PostgreSQL would say so in its log only. */
 static bool port_is_free(int port) {
@@ -390,8 +386,7 @@ bool dev_start(const dev_folder *folder, int *started) {
     return ok;
 }
 
-/* ---- Stopping ---------------------------------------------------------------------------------
- */
+/* ---- Stopping -------------------------------------------------------------------------------- */
 
 bool dev_stop(const dev_folder *folder, int signal, int *stopped) {
     pid_t pids[DEV_MAX_SERVERS] = {0};

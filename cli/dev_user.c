@@ -11,13 +11,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
-#include <limits.h>
 #include <pwd.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "memory.h"
@@ -37,8 +34,7 @@ char *dev_default_dir(void) {
     return NULL;
 }
 
-/* ---- Choosing the user ------------------------------------------------------------------------
- */
+/* ---- Choosing the user ----------------------------------------------------------------------- */
 
 static bool choose_named(const char *name, const struct passwd **user) {
     *user = getpwnam(name);
@@ -78,8 +74,7 @@ static bool choose_user(const char *dir, bool exists, uid_t owner, const char *n
     return true;
 }
 
-/* ---- Becoming the user ------------------------------------------------------------------------
- */
+/* ---- Becoming the user ----------------------------------------------------------------------- */
 
 static bool change_ids(const struct passwd *user) {
     return initgroups(user->pw_name, user->pw_gid) == 0 && setgid(user->pw_gid) == 0 &&
@@ -105,8 +100,7 @@ static bool can_enter(const struct passwd *user, const char *folder) {
     return pid > 0 && process_wait(pid) == 0;
 }
 
-/* ---- Making the folder ------------------------------------------------------------------------
- */
+/* ---- Making the folder ----------------------------------------------------------------------- */
 
 /* The part of an absolute path that exists: its length. */
 static size_t existing_part(const char *dir) {
@@ -130,8 +124,9 @@ static bool fail_to_make(const char *path) {
     return false;
 }
 
-/* Make what is missing of the path; the folder itself for its owner only. */
+/* Make what is missing of the path: its parents for everybody, the folder itself for its owner. */
 static bool make_folders(const char *dir, size_t existing) {
+    mode_t mask = umask(022);
     char *path = copy_text(dir);
     bool ok = true;
     for (char *at = path + existing; ok && *at != '\0';) {
@@ -144,6 +139,7 @@ static bool make_folders(const char *dir, size_t existing) {
         *at = rest;
     }
     free(path);
+    umask(mask);
     return ok;
 }
 
@@ -181,8 +177,7 @@ static bool hand_over(const char *dir, const struct passwd *user) {
     return ok;
 }
 
-/* ---- Entering ---------------------------------------------------------------------------------
- */
+/* ---- Entering -------------------------------------------------------------------------------- */
 
 /* An absolute path without control characters and not too long. */
 static bool make_absolute(char **dir) {
@@ -251,54 +246,47 @@ static bool enter_as_root(char **dir, const char *named, bool create, bool exist
     return ok && resolve(dir) && become_user(user);
 }
 
+static bool enter_as_self(char **dir, const char *named, bool exists, uid_t owner) {
+    const struct passwd *self = getpwuid(geteuid());
+    if (named != NULL && (self == NULL || strcmp(self->pw_name, named) != 0)) {
+        ui_fail(NULL, "Run it as root, or leave --user out.",
+                "only root can run servers as another user");
+        return false;
+    }
+    if (exists && owner != geteuid()) {
+        const struct passwd *other = getpwuid(owner);
+        char *name =
+            other != NULL ? copy_text(other->pw_name) : format_text("%u", (unsigned) owner);
+        ui_fail(NULL, "Run it as that user or as root, or name another folder with --dir.",
+                "\"%s\" belongs to user \"%s\"", *dir, name);
+        free(name);
+        return false;
+    }
+    return (exists || make_folders(*dir, existing_part(*dir))) && resolve(dir);
+}
+
 bool dev_enter(char **dir, const char *user, bool create) {
     if (!make_absolute(dir))
         return false;
-    struct stat status;
+    struct stat status = {0};
+    bool is_root = geteuid() == 0;
     bool exists = stat(*dir, &status) == 0;
     if (!exists && errno != ENOENT) {
         ui_fail(strerror(errno), "Name another folder with --dir.",
                 "could not look at the folder \"%s\"", *dir);
         return false;
     }
-    bool is_roots = exists && status.st_uid == 0 && geteuid() == 0;
+    if (exists && !S_ISDIR(status.st_mode)) {
+        ui_fail(NULL, "Name another folder with --dir.", "\"%s\" is not a folder", *dir);
+        return false;
+    }
+    bool is_roots = is_root && status.st_uid == 0;
     if (!create && (!exists || is_roots)) { /* ours never belong to root */
         ui_fail(NULL, "`hv dev up` makes some; name their folder with --dir if it is another one.",
                 "there are no private servers in \"%s\"", *dir);
         return false;
     }
-    if (exists && !S_ISDIR(status.st_mode)) {
-        ui_fail(NULL, "Name another folder with --dir.", "\"%s\" is not a folder", *dir);
-        return false;
-    }
     umask(077);
-    if (geteuid() == 0) {
-        umask(022); /* parents of the folder are for everybody */
-        bool ok = enter_as_root(dir, user, create, exists, exists ? status.st_uid : 0);
-        umask(077);
-        return ok;
-    }
-    const struct passwd *self = getpwuid(geteuid());
-    if (user != NULL && (self == NULL || strcmp(self->pw_name, user) != 0)) {
-        ui_fail(NULL, "Run it as root, or leave --user out.",
-                "only root can run servers as another user");
-        return false;
-    }
-    if (exists && status.st_uid != geteuid()) {
-        const struct passwd *other = getpwuid(status.st_uid);
-        char *name =
-            other != NULL ? copy_text(other->pw_name) : format_text("%u", (unsigned) status.st_uid);
-        ui_fail(NULL, "Run it as that user or as root, or name another folder with --dir.",
-                "\"%s\" belongs to user \"%s\"", *dir, name);
-        free(name);
-        return false;
-    }
-    if (create && !exists) {
-        umask(022);
-        bool ok = make_folders(*dir, existing_part(*dir));
-        umask(077);
-        if (!ok)
-            return false;
-    }
-    return resolve(dir);
+    return is_root ? enter_as_root(dir, user, create, exists, status.st_uid)
+                   : enter_as_self(dir, user, exists, status.st_uid);
 }

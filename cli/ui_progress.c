@@ -58,8 +58,7 @@ static int64_t now_us(void) {
     return (int64_t) now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
-/* ---- Drawing, with `terminal` locked ----------------------------------------------------------
- */
+/* ---- Drawing, with `terminal` locked --------------------------------------------------------- */
 
 static void wipe(void) {
     if (drawn > 0)
@@ -221,8 +220,7 @@ static void *draw_until_over(void *argument) {
     return NULL;
 }
 
-/* ---- Public -----------------------------------------------------------------------------------
- */
+/* ---- Public ---------------------------------------------------------------------------------- */
 
 static int label_columns(const char *label) {
     char buffer[256];

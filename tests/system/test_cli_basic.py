@@ -331,7 +331,15 @@ def test_a_reader_that_has_seen_enough_ends_get_quietly(store):
 
 
 @pytest.mark.parametrize(
-    "args", [["help"], ["put", "--help"], ["--version"], ["get", "KEY"], ["get", "KEY", "--json"], ["status"]]
+    "args",
+    [
+        ["help"],
+        ["put", "--help"],
+        ["--version"],
+        ["get", "KEY"],
+        ["get", "KEY", "--json"],
+        ["status"],
+    ],
 )
 def test_output_that_cannot_be_written_is_an_error(store, args):
     key = str(put(store, 1, 1, "a=b"))
