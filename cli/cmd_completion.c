@@ -62,6 +62,7 @@ static void print_bash(void) {
          ";;\n"
          "    --dir) compopt -o filenames; COMPREPLY=($(compgen -d -- \"$cur\")); return ;;\n"
          "    --user) COMPREPLY=($(compgen -u -- \"$cur\")); return ;;\n"
+         "    --via) COMPREPLY=($(compgen -W 'store pool' -- \"$cur\")); return ;;\n"
          "    esac\n"
          "    case $command in");
     fputs("    '') words='", stdout);
@@ -78,6 +79,8 @@ static void print_bash(void) {
             print_first_words();
         } else if (of == &command_completion) {
             fputs("' words='bash servers", stdout);
+        } else if (of == &command_bench) {
+            fputs("' words='put get mix", stdout);
         } else if (strcmp(of->name, "dev psql") == 0) {
             puts("'\n        words=$(hv dev status --json 2>/dev/null | "
                  "grep -o '\"name\": \"[a-z]*\"' | cut -d'\"' -f4) ;;");

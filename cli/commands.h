@@ -6,6 +6,7 @@
 
 #include "command.h"
 
+extern const command command_bench;
 extern const command command_completion;
 extern const command command_dev_destroy;
 extern const command command_dev_down;

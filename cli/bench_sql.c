@@ -1,0 +1,86 @@
+/*
+ * bench_sql: run a statement on a borrowed connection, and never wait for its answer without end.
+ */
+#include "bench_sql.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+
+#include "bench_settings.h"
+#include "memory.h"
+
+/* Wait until the socket has something to read, or takes more of what `writes`. */
+static bool wait_socket(PGconn *conn, bool writes, int64_t deadline) {
+    struct pollfd fd = {.fd = PQsocket(conn), .events = (short) (POLLIN | (writes ? POLLOUT : 0))};
+    for (;;) {
+        int64_t left = deadline - bench_now();
+        int ready = left > 0 ? poll(&fd, 1, (int) (left / 1000000) + 1) : 0;
+        if (ready >= 0 || errno != EINTR)
+            return ready > 0;
+    }
+}
+
+typedef enum wait_result { ANSWERED, LOST, TIMED_OUT } wait_result;
+
+static wait_result wait_answer(PGconn *conn, int64_t deadline) {
+    int unsent;
+    while ((unsent = PQflush(conn)) > 0) {
+        if (!wait_socket(conn, true, deadline))
+            return TIMED_OUT;
+        PQconsumeInput(conn);
+    }
+    while (PQisBusy(conn)) {
+        if (!wait_socket(conn, false, deadline))
+            return TIMED_OUT;
+        /* A lost connection may have left its last words: then it is no longer busy. */
+        if (!PQconsumeInput(conn) && PQisBusy(conn))
+            return LOST;
+    }
+    return ANSWERED;
+}
+
+/*
+ * Read all there is up to the statement's end. The last result counts: an error of the commit comes
+ * after the statement's own result. *result may be NULL.
+ */
+static wait_result read_answer(PGconn *conn, int64_t deadline, PGresult **result) {
+    wait_result waited;
+    while ((waited = wait_answer(conn, deadline)) == ANSWERED) {
+        PGresult *next = PQgetResult(conn);
+        if (next == NULL)
+            return PQstatus(conn) == CONNECTION_OK ? ANSWERED : LOST;
+        PQclear(*result);
+        *result = next;
+    }
+    return waited;
+}
+
+/* The first line of a message, which may have more of them. */
+static hv_status fail(bench_failure *failure, hv_status status, const char *message) {
+    return bench_fail(failure, status, "%.*s", (int) strcspn(message, "\n"), message);
+}
+
+hv_status bench_sql_answer(PGconn *conn, int sent, bool is_write, int64_t patience_ms,
+                           PGresult **result, bench_failure *failure) {
+    PGresult *last = NULL;
+    wait_result waited =
+        sent ? read_answer(conn, bench_now() + patience_ms * 1000000, &last) : LOST;
+    const char *refusal = PQresultErrorField(last, PG_DIAG_MESSAGE_PRIMARY);
+    ExecStatusType state = PQresultStatus(last);
+    hv_status status;
+    if (PQresultErrorField(last, PG_DIAG_SQLSTATE) != NULL) {
+        status = fail(failure, HV_REFUSED, refusal != NULL ? refusal : "no reason given");
+    } else if (waited == TIMED_OUT) {
+        status = bench_fail(failure, is_write ? HV_OUTCOME_UNKNOWN : HV_TIMEOUT,
+                            "no answer within %d s", (int) (patience_ms / 1000));
+    } else if (waited == ANSWERED && (state == PGRES_TUPLES_OK || state == PGRES_COMMAND_OK)) {
+        *result = last;
+        return HV_OK;
+    } else {
+        status =
+            fail(failure, is_write ? HV_OUTCOME_UNKNOWN : HV_UNAVAILABLE, PQerrorMessage(conn));
+    }
+    PQclear(last);
+    return status;
+}

@@ -1,0 +1,332 @@
+/*
+ * hv bench: measure a store under load.
+ *
+ * A run goes through these steps, and whatever comes of one, what was put is removed in the end:
+ *
+ *     check the servers --> put what is to be got --> warm up --> measure --> tell --> remove
+ */
+#include <inttypes.h>
+#include <jansson.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/random.h>
+
+#include "bench_load.h"
+#include "bench_report.h"
+#include "bench_servers.h"
+#include "bench_settings.h"
+#include "bench_usage.h"
+#include "command.h"
+#include "commands.h"
+#include "memory.h"
+#include "ui.h"
+
+#define MAX_VALUE_SIZE (INT64_C(64) << 20)
+#define MAX_MEMORY     (INT64_C(1) << 30) /* for all callers' values */
+
+enum {
+    OPTION_CALLERS = 1,
+    OPTION_SECONDS,
+    OPTION_WARMUP,
+    OPTION_RATE,
+    OPTION_MIX,
+    OPTION_ENTITIES,
+    OPTION_VALUE_SIZE,
+    OPTION_SHARDS,
+    OPTION_KIND,
+    OPTION_VIA,
+    OPTION_KEEP,
+};
+
+static const command_option options[] = {
+    {"callers", 'n', "N", OPTION_CALLERS, "threads that call at once, 1 to 1024; default: 16"},
+    {"seconds", 't', "S", OPTION_SECONDS, "how long to measure; default: 10"},
+    {"warmup", 0, "S", OPTION_WARMUP, "seconds before that; default: 1"},
+    {"rate", 'r', "N", OPTION_RATE, "operations that are due each second, of all callers"},
+    {"mix", 0, "PERCENT", OPTION_MIX, "with mix: how many are gets; default: 50"},
+    {"entities", 0, "N", OPTION_ENTITIES, "with get and mix: put N first; default: 10000"},
+    {"value-size", 0, "BYTES", OPTION_VALUE_SIZE, "one value of so many bytes, not small ones"},
+    {"shards", 's', "LIST", OPTION_SHARDS, "as in the configuration, 1-5,9; default: all"},
+    {"kind", 'k', "N", OPTION_KIND, "the kind of what is put; default: 32767"},
+    {"via", 0, "WAY", OPTION_VIA, "store or pool; default: store"},
+    {"keep", 0, NULL, OPTION_KEEP, "leave what was put, to be looked at"},
+    {NULL, 0, NULL, 0, NULL},
+};
+
+/* All that one run needs. */
+typedef struct bench_run {
+    bench_settings settings;
+    const char *shards; /* --shards, or NULL */
+    hv_store *store;
+    bench_servers servers;
+    bench_load *load;
+    const bench_result *result; /* NULL: it did not come to that */
+    bench_usage usage;          /* during the measurement */
+} bench_run;
+
+/* ---- What was typed -------------------------------------------------------------------------- */
+
+static bool argument_via(const arguments *args, const char *text) {
+    if (strcmp(text, "store") != 0 && strcmp(text, "pool") != 0)
+        usage_error(args, "The ways are store and pool.", "unknown way \"%s\"", text);
+    return strcmp(text, "pool") == 0;
+}
+
+/* The kind of work, and what fits it. */
+static void take_work(const arguments *args, bench_settings *settings, int64_t mix,
+                      int64_t entities) {
+    const char *work = args->items[0];
+    bool is_mix = strcmp(work, "mix") == 0;
+    bool is_put = strcmp(work, "put") == 0;
+    if (!is_mix && !is_put && strcmp(work, "get") != 0)
+        usage_error(args, "It is put, get or mix.", "there is no \"%s\" to measure", work);
+    if (mix >= 0 && !is_mix)
+        usage_error(args, "Write `hv bench mix`.", "--mix is for a mix of puts and gets");
+    if (entities >= 0 && is_put)
+        usage_error(args, NULL, "--entities is for what is to be got, and puts get nothing");
+    settings->work = is_mix ? "mix" : is_put ? "put" : "get";
+    settings->get_percent = is_put ? 0 : !is_mix ? 100 : mix >= 0 ? (int) mix : 50;
+    settings->entities = is_put ? 0 : entities >= 0 ? entities : 10000;
+}
+
+static void read_arguments(arguments *args, bench_run *run) {
+    bench_settings *settings = &run->settings;
+    int64_t mix = -1, entities = -1;
+    int id;
+    while ((id = arguments_next(args)) != 0) {
+        const char *value = args->value;
+        switch (id) {
+        case OPTION_CALLERS:
+            settings->callers = (int) argument_integer(args, "--callers", value, 1, 1024);
+            break;
+        case OPTION_SECONDS:
+            settings->seconds = argument_integer(args, "--seconds", value, 1, 86400);
+            break;
+        case OPTION_WARMUP:
+            settings->warmup = argument_integer(args, "--warmup", value, 0, 3600);
+            break;
+        case OPTION_RATE:
+            settings->rate = argument_integer(args, "--rate", value, 1, 10000000);
+            break;
+        case OPTION_MIX:
+            mix = argument_integer(args, "--mix", value, 0, 100);
+            break;
+        case OPTION_ENTITIES:
+            entities = argument_integer(args, "--entities", value, 1, 100000000);
+            break;
+        case OPTION_VALUE_SIZE:
+            settings->value_size = argument_integer(args, "--value-size", value, 0, MAX_VALUE_SIZE);
+            break;
+        case OPTION_SHARDS:
+            run->shards = value;
+            break;
+        case OPTION_KIND:
+            settings->kind = argument_kind(args, value);
+            break;
+        case OPTION_VIA:
+            settings->via_pool = argument_via(args, value);
+            break;
+        case OPTION_KEEP:
+            settings->keep = true;
+            break;
+        }
+    }
+    arguments_expect(args, 1, 1);
+    take_work(args, settings, mix, entities);
+    if (settings->value_size * settings->callers > MAX_MEMORY)
+        usage_error(args, "Take fewer callers or a smaller value: together up to 1 GiB.",
+                    "%d callers with %" PRId64 " bytes each are too much", settings->callers,
+                    settings->value_size);
+}
+
+/* ---- Preparing ------------------------------------------------------------------------------- */
+
+static bool fail(hv_error *error) {
+    ui_error(error);
+    hv_error_free(error);
+    return false;
+}
+
+/*
+ * Read --shards as the configuration is read: by a store of one server named "--shards", which is
+ * never connected to. Without --shards, all of the store's.
+ */
+static bool open_choice(const bench_run *run, hv_store **choice) {
+    hv_error *error = NULL;
+    hv_options *wanted = hv_options_new();
+    if (wanted == NULL)
+        out_of_memory();
+    hv_status status = hv_options_set_server(wanted, "--shards", "shards", run->shards, &error);
+    if (status == HV_OK)
+        status = hv_open(wanted, choice, &error);
+    hv_options_free(wanted);
+    return status == HV_OK || fail(error);
+}
+
+/* An exit code. */
+static int choose_shards(bench_run *run) {
+    bench_settings *settings = &run->settings;
+    hv_store *choice = NULL;
+    int code = EXIT_DONE;
+    if (run->shards != NULL && !open_choice(run, &choice))
+        return EXIT_USAGE;
+    const hv_store *from = choice != NULL ? choice : run->store;
+    settings->shards = new_memory(HV_SHARDS * sizeof *settings->shards);
+    for (int shard = -1; (shard = hv_next_shard(from, -1, shard)) >= 0 && code == EXIT_DONE;) {
+        settings->shards[settings->shard_count++] = shard;
+        if (hv_shard_server(run->store, shard) < 0) {
+            ui_fail_status(HV_NO_SERVER, NULL, "See `hv status --shards`.",
+                           "shard %d of --shards is on no server", shard);
+            code = EXIT_USAGE;
+        }
+    }
+    if (settings->shard_count == 0) {
+        ui_fail(NULL, "Give the servers shards in the configuration.", "there are no shards");
+        code = EXIT_FAILED;
+    }
+    hv_close(choice, 0, NULL);
+    return code;
+}
+
+static bool is_off(const char *value) {
+    static const char *const words[] = {"off", "false", "no", "0"};
+    for (size_t i = 0; value != NULL && i < sizeof words / sizeof words[0]; i++)
+        if (strcasecmp(value, words[i]) == 0)
+            return true;
+    return false;
+}
+
+static bool open_store_for(bench_run *run) {
+    hv_options *loaded = NULL;
+    hv_error *error = NULL;
+    if (load_options(&loaded, NULL) != EXIT_DONE)
+        return false;
+    const char *prepared_max = hv_options_get(loaded, "prepared_max");
+    run->settings.prepare = !is_off(hv_options_get(loaded, "prepare"));
+    run->settings.prepared_max = prepared_max != NULL ? atoi(prepared_max) : 1;
+    hv_status status = hv_open(loaded, &run->store, &error);
+    hv_options_free(loaded);
+    return status == HV_OK || fail(error);
+}
+
+static bool make_mark(bench_settings *settings) {
+    uint64_t random;
+    if (getrandom(&random, sizeof random, 0) != (ssize_t) sizeof random) {
+        ui_fail(NULL, NULL, "there are no random numbers to be had");
+        return false;
+    }
+    snprintf(settings->mark, sizeof settings->mark, "%016" PRIx64, random);
+    return true;
+}
+
+/* ---- The run --------------------------------------------------------------------------------- */
+
+/* True: there is a result. */
+static bool measure(bench_run *run) {
+    bench_usage before = {0};
+    run->load = bench_load_new(&run->settings, run->store);
+    if (!bench_load_fill(run->load) || !bench_load_start(run->load))
+        return false;
+    bench_usage_take(&before, run->store, run->servers.postmasters);
+    run->result = bench_load_finish(run->load);
+    bench_usage_take(&run->usage, run->store, run->servers.postmasters);
+    bench_usage_since(&run->usage, &before);
+    bench_usage_fini(&before);
+    return run->result->measured;
+}
+
+/* Remove what was put, unless it is to be kept. */
+static bool clean(bench_run *run, bench_report *report) {
+    report->stored = bench_load_stored(run->load);
+    report->unknown = bench_load_unknown(run->load);
+    report->removed = run->settings.keep ? -1 : 0;
+    if (run->settings.keep || report->stored + report->unknown == 0)
+        return true;
+    return bench_servers_clean(&run->servers, report->stored, bench_load_least_key(run->load),
+                               &report->removed);
+}
+
+static int run_all(bench_run *run) {
+    bench_report report = {.settings = &run->settings, .store = run->store, .usage = &run->usage};
+    signal(SIGPIPE, SIG_IGN); /* a reader that has seen enough must not keep us from removing */
+    interrupt_catch();
+    bool measured = measure(run);
+    report.result = run->result;
+    report.complete = measured && !interrupted();
+    if (!globals.json) {
+        bench_report_print(&report);
+        fflush(stdout);
+    }
+    bool is_clean = clean(run, &report);
+    signal(SIGPIPE, SIG_DFL);
+    if (globals.json)
+        bench_report_print_json(&report);
+    else
+        bench_report_print_end(&report);
+    return measured && is_clean && run->result->errors.total == 0 ? EXIT_DONE : EXIT_FAILED;
+}
+
+static int run(arguments *args) {
+    bench_run task = {
+        .settings = {.callers = 16, .seconds = 10, .warmup = 1, .kind = 32767, .value_size = -1},
+    };
+    read_arguments(args, &task);
+    int code = EXIT_FAILED;
+    if (open_store_for(&task) && make_mark(&task.settings)) {
+        code = choose_shards(&task);
+        if (code == EXIT_DONE)
+            code = bench_servers_check(&task.servers, &task.settings, task.store) ? run_all(&task)
+                                                                                  : EXIT_FAILED;
+    }
+    bench_usage_fini(&task.usage);
+    bench_load_free(task.load);
+    bench_servers_fini(&task.servers);
+    hv_close(task.store, 0, NULL);
+    free(task.settings.shards);
+    return code;
+}
+
+const command command_bench = {
+    .name = "bench",
+    .synopsis = "put|get|mix [OPTION]...",
+    .summary = "measure a store under load",
+    .help = "Callers, each a thread, put or get entities in shards chosen at random, and every\n"
+            "answer is compared with what was put. For gets and a mix, entities are put first.\n"
+            "Shown are operations, latencies, errors, connections and the CPU time used.\n"
+            "\n"
+            "How latency is measured: without --rate each caller begins an operation when its\n"
+            "last has ended, and the time counts from there. A server that stalls is seen once\n"
+            "by each caller, though many more would have come meanwhile: the percentiles\n"
+            "understate. With --rate operations are due at regular moments, and the time\n"
+            "counts from that moment, so waiting for a free caller is counted: take enough\n"
+            "callers. What was due but had not begun at the end is told apart.\n"
+            "\n"
+            "What counts is what began, or was due, after the warm-up and before the end,\n"
+            "however long it took. Latencies are those of operations that succeeded, up to\n"
+            "0.8 percent too high, but max, which is exact. Without --rate a caller pauses\n"
+            "for 10 ms after an error.\n"
+            "\n"
+            "With --via pool each operation borrows a connection, runs the prepared statement\n"
+            "with libpq and returns it: what an application would do without hv_put() and\n"
+            "hv_get(), for comparison.\n"
+            "\n"
+            "Entities have three small attributes, or one value of --value-size. Each has the\n"
+            "attribute \"bench\", whose value is random and the same for the whole run. At the\n"
+            "end, after Ctrl-C too, the run's entities are removed: those of its kind with that\n"
+            "value and keys not older than the run; no others are touched. A second Ctrl-C\n"
+            "leaves them there, as --keep does.\n"
+            "\n"
+            "CPU time per operation is that of this process, and of all processes of the\n"
+            "servers that are found on this machine, whatever else they do.\n"
+            "\n"
+            "Exit status: 0 if every operation succeeded, 1 if not.",
+    .options = options,
+    .examples = "hv bench put\n"
+                "hv bench get --callers 64 --entities 100000\n"
+                "hv bench mix --mix 90 --rate 2000 --callers 128 --seconds 60\n"
+                "hv bench put --via pool --json | jq .per_second",
+    .run = run,
+};
