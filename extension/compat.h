@@ -6,6 +6,8 @@
 #ifndef HVI_COMPAT_H
 #define HVI_COMPAT_H
 
+#include "postgres.h"
+
 #include "storage/proc.h"
 
 #if PG_VERSION_NUM < 130000

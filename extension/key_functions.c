@@ -56,7 +56,7 @@ Datum hypervault_key_created(PG_FUNCTION_ARGS) {
     PG_RETURN_TIMESTAMPTZ(created);
 }
 
-static void fail_moment(TimestampTz moment, int64 epoch) {
+static _Noreturn void fail_moment(TimestampTz moment, int64 epoch) {
     char *text = pstrdup(timestamptz_to_str(moment)); /* it returns the same buffer each time */
     TimestampTz first, last;
     bool known = moment_after(epoch, 0, &first) && moment_after(epoch, HVI_KEY_MAX_TIME, &last);

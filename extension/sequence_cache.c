@@ -67,13 +67,13 @@ static void create_table(void) {
 
 /* ---- learning ---- */
 
-static void fail_no_sequence(Oid relid) {
+static _Noreturn void fail_no_sequence(Oid relid) {
     ereport(ERROR, errcode(ERRCODE_UNDEFINED_TABLE),
             errmsg("sequence with OID %u does not exist", relid),
             errhint("It was dropped; functions and column defaults may still name its old OID."));
 }
 
-static void fail_not_sequence(const char *name) {
+static _Noreturn void fail_not_sequence(const char *name) {
     ereport(ERROR, errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("\"%s\" is not a sequence", name));
 }
 

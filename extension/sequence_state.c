@@ -8,6 +8,8 @@
  *     whose value is not less than any taken since: recovery sets the state to at least that.
  *     As nextval() does, we log ahead of what we take (LOOK_AHEAD), and `log_cnt` says how much
  *     of that is left, so nextval() and setval() on the same sequence keep to the rule too.
+ *     Where nothing is logged (a temporary sequence, or wal_level minimal in the transaction that
+ *     made it), nothing is left: the first one that logs must not rely on it.
  *  3. A value ahead of the clock is given out only when that record is on disk. Others need not
  *     wait, because after a crash the clock alone leads to greater ones; and the transaction that
  *     wrote the record waits for it when it commits.
@@ -111,13 +113,12 @@ static void log_value(const hvi_sequence *sequence, const sequence_page *locked,
 /* Set the state; with `log`, say in the write-ahead log that values up to `logged` are taken. */
 static void set_state(const hvi_sequence *sequence, const sequence_page *locked, int64 value,
                       int64 logged, bool log) {
-    bool write_record = log && sequence->needs_wal;
-    if (write_record)
+    if (log)
         GetTopTransactionId(); /* so that the commit waits for the record */
 
     START_CRIT_SECTION();
     MarkBufferDirty(locked->buffer); /* before the record: see the README of access/transam */
-    if (write_record)
+    if (log)
         log_value(sequence, locked, logged);
     locked->data->last_value = value;
     locked->data->is_called = true;
@@ -125,7 +126,7 @@ static void set_state(const hvi_sequence *sequence, const sequence_page *locked,
     END_CRIT_SECTION();
 }
 
-static void fail_exhausted(const hvi_sequence *sequence, int64 last) {
+static _Noreturn void fail_exhausted(const hvi_sequence *sequence, int64 last) {
     ereport(ERROR, errcode(ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED),
             errmsg("sequence \"%s\" has no keys left", hvi_sequence_name(sequence)),
             errdetail("Its last value is " INT64_FORMAT " of at most " INT64_FORMAT ".", last,
@@ -148,7 +149,7 @@ int64 hvi_sequence_take(hvi_sequence *sequence, int64 now, int64 count) {
         fail_exhausted(sequence, end);
     }
 
-    int64 logged = logged_value(&locked);
+    int64 logged = sequence->needs_wal ? logged_value(&locked) : end;
     bool log = end > logged;
     if (log)
         logged = Min(end + LOOK_AHEAD, HVI_SEQUENCE_MAX);
@@ -165,7 +166,7 @@ int64 hvi_sequence_take(hvi_sequence *sequence, int64 now, int64 count) {
 void hvi_sequence_advance(hvi_sequence *sequence, int64 value) {
     sequence_page locked = lock_page(sequence);
     if (last_value(&locked) < value)
-        set_state(sequence, &locked, value, value, true);
+        set_state(sequence, &locked, value, value, sequence->needs_wal);
     XLogRecPtr record = PageGetLSN(locked.page);
     UnlockReleaseBuffer(locked.buffer);
     if (sequence->needs_wal)
