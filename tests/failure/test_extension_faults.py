@@ -175,6 +175,24 @@ def test_an_unlogged_sequence_starts_anew_after_kill_9_and_the_clock_moves_it_on
     assert next_id(database) > seen
 
 
+def test_a_damaged_sequence_is_reported_and_left_alone(make_extension_server):
+    database = make_extension_server("damaged")
+    database.sql("CREATE SEQUENCE seq")
+    next_id(database)
+    file = os.path.join(database.server.data, database.value("SELECT pg_relation_filepath('seq')"))
+    database.server.stop()
+    with open(file, "r+b") as page:
+        page.seek(-8, os.SEEK_END)
+        page.write(bytes(4))  # where a sequence says that it is one
+        damaged = page.seek(0) or page.read()
+    database.server.start()
+    with pytest.raises(psycopg2.errors.DataCorrupted, match='sequence "seq" is damaged'):
+        next_id(database)
+    database.server.stop()
+    with open(file, "rb") as page:
+        assert page.read() == damaged
+
+
 # ---- standbys ----
 
 

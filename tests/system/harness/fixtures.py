@@ -10,7 +10,7 @@ import contextlib
 
 import pytest
 
-from . import command
+from . import command, installation
 from .command import hv
 from .config import store_config
 from .relay import TcpRelay
@@ -77,6 +77,41 @@ def make_server(request):
             return server.start()
 
         yield make
+
+
+@pytest.fixture(scope="session")
+def extension_bindir():
+    """For PostgresServer(bindir=…): a PostgreSQL that has the extension hypervault."""
+    reason = installation.why_not()
+    if reason is not None:
+        pytest.skip(reason)
+    return installation.bindir_with_extension()
+
+
+@pytest.fixture(scope="session")
+def shared_extension_server(extension_bindir):
+    with PostgresServer("extension", bindir=extension_bindir) as server:
+        yield server
+
+
+@pytest.fixture
+def extension_server(request, shared_extension_server):
+    """A fresh database with the extension, on a server for the whole session: a Database."""
+    with _databases(request, [shared_extension_server]) as (database,):
+        database.sql("CREATE EXTENSION hypervault")
+        yield database
+
+
+@pytest.fixture
+def make_extension_server(make_server, extension_bindir):
+    """As make_server, and with the extension: returns a Database that has it."""
+
+    def make(name=None, **how):
+        database = make_server(name, bindir=extension_bindir, **how).create_database("test")
+        database.sql("CREATE EXTENSION hypervault")
+        return database
+
+    return make
 
 
 @pytest.fixture
