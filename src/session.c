@@ -297,6 +297,16 @@ static bool mend_statements(hvi_session *session, const hvi_query *query, const 
     return run_script(session, sql, &plain, deadline, NULL, NULL) == HV_OK;
 }
 
+/* Our books do not agree with the server's, however often we mend them: is it always the same
+ * server process that we talk to? */
+static void hint_at_bouncer(const hvi_query *query, hv_error **error) {
+    const char *sqlstate = hv_error_sqlstate(*error);
+    if (query->id != HVI_NO_STATEMENT && sqlstate != NULL &&
+        (strcmp(sqlstate, "26000") == 0 || strcmp(sqlstate, "42P05") == 0))
+        hvi_error_hint(error, "Behind a PgBouncer in transaction mode, set the option \"prepare\" "
+                              "to off.");
+}
+
 /* Tell the log. `cause` is NULL, or of an attempt before the one that succeeded, on HV_OK. */
 static void tell(const hvi_session *session, const hvi_query *query, int64_t started,
                  hv_status status, const hv_error *cause) {
@@ -338,6 +348,8 @@ hv_status hvi_session_run(hvi_session *session, const hvi_query *query, int64_t 
         *result = answer.last;
         answer.last = NULL;
     }
+    if (status == HV_REFUSED)
+        hint_at_bouncer(query, &cause);
     if (status != HV_OK)
         hvi_error_move(error, &cause);
     hv_error_free(cause);

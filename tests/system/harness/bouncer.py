@@ -49,8 +49,15 @@ class PgBouncer:
         own(path)
 
     def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def start(self):
         program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
-        with open(self.log_path, "wb") as log:
+        with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", "--"]
                 + [program, os.path.join(self.place, "pgbouncer.ini")],
@@ -63,11 +70,15 @@ class PgBouncer:
                 **identity(),
             )
         eventually(self._ready, what="PgBouncer takes connections")
-        return self
 
-    def __exit__(self, *_):
-        self.process.kill()
+    def stop(self, how="kill"):
+        """End it: "kill" (its connections are just gone) or "terminate" (it closes them)."""
+        getattr(self.process, how)()
         self.process.wait()
+
+    def restart(self, how="kill"):
+        self.stop(how)
+        self.start()
 
     def _ready(self):
         if self.process.poll() is not None:
