@@ -96,24 +96,31 @@ static bool is_fatal(const PGresult *result) {
 
 /* ---- one exchange ---- */
 
+/* Has the other side ended the connection, so that nothing can be sent any more? */
+static bool has_ended(const PGconn *conn) {
+    struct pollfd fd = {.fd = PQsocket(conn)};
+    return fd.fd < 0 || (poll(&fd, 1, 0) > 0 && (fd.revents & (POLLERR | POLLHUP)) != 0);
+}
+
 /* Get everything out of the door. */
 static hv_status flush(hvi_session *session, const hvi_query *query, int64_t deadline,
                        hv_error **error) {
+    PGconn *conn = session->conn;
     for (;;) {
-        int left = PQflush(session->conn);
+        int left = PQflush(conn); /* of a connection that has ended, libpq says that all is sent */
         if (left == 0)
             return HV_OK;
-        if (left < 0) {
-            session->broken = true;
-            return fail_lost(session, query, false, NULL, error);
-        }
-        if (!hvi_wait_socket(session->conn, true, deadline)) {
+        if (left > 0 && !hvi_wait_socket(conn, true, deadline)) {
             session->broken = true;
             return fail_late(session, query, false, error);
         }
+        if (left < 0 || has_ended(conn)) {
+            session->broken = true;
+            return fail_lost(session, query, false, NULL, error);
+        }
         /* The server may be stuck until its own messages are read. This also sends: if it fails,
          * the last byte may have left before. */
-        if (!PQconsumeInput(session->conn)) {
+        if (!PQconsumeInput(conn)) {
             session->broken = true;
             return fail_lost(session, query, true, NULL, error);
         }
