@@ -60,9 +60,13 @@ def servers(request, shared_servers):
 
 
 @pytest.fixture
-def server(servers):
-    """The first of `servers`, for tests that need one only."""
-    return servers[0]
+def server(request, shared_servers):
+    """The first of `servers`, for tests that need one only; then the other is not made."""
+    if "servers" in request.fixturenames:
+        yield request.getfixturevalue("servers")[0]
+    else:
+        with _databases(request, shared_servers[:1]) as (database,):
+            yield database
 
 
 @pytest.fixture

@@ -412,7 +412,10 @@ class PostgresServer:
     def create_database(self, name=None, template="template1"):
         """A new database, as a Database. A template must have no connections at the moment."""
         name = name or f"test_{secrets.token_hex(6)}"
-        self.sql(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        statement = f'CREATE DATABASE "{name}" TEMPLATE "{template}"'
+        if self.value("SELECT current_setting('server_version_num')::int >= 150000"):
+            statement += " STRATEGY file_copy"  # half the work, where nothing is written to disk
+        self.sql(statement)
         return Database(self, name)
 
     def clients(self, dbname=None):
