@@ -16,11 +16,12 @@
 #include <time.h>
 
 #include "bench_call.h"
+#include "bench_clock.h"
 #include "command.h"
 #include "memory.h"
 #include "ui.h"
 
-#define SECOND INT64_C(1000000000)
+#define SECOND BENCH_SECOND
 #define TICK   (SECOND / 20)
 
 /* In a closed loop a caller whose operation failed pauses: failing is quick, and an application
@@ -48,8 +49,7 @@ typedef struct caller {
 } caller;
 
 struct bench_load {
-    const bench_settings *settings; /* as the store, not owned */
-    hv_store *store;
+    const bench_settings *settings; /* not owned */
     caller *callers;
     int started;          /* threads that are to be joined */
     pthread_mutex_t gate; /* held until all threads are there */
@@ -65,12 +65,6 @@ struct bench_load {
     int64_t over; /* the end, or the interrupt before it: the main thread's own */
     bench_result result;
 };
-
-int64_t bench_now(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t) now.tv_sec * SECOND + now.tv_nsec;
-}
 
 /* splitmix64 */
 static uint64_t next_random(caller *self) {
@@ -134,6 +128,12 @@ static bool operate(caller *self, int64_t from) {
 
 /* ---- What a caller does ---------------------------------------------------------------------- */
 
+/* Wait until all callers are there. */
+static void pass_gate(bench_load *load) {
+    pthread_mutex_lock(&load->gate);
+    pthread_mutex_unlock(&load->gate);
+}
+
 /* Sleep until a moment. False: the load was stopped. */
 static bool sleep_until(caller *self, int64_t moment) {
     struct timespec until = {.tv_sec = moment / SECOND, .tv_nsec = moment % SECOND};
@@ -148,9 +148,8 @@ static bool sleep_until(caller *self, int64_t moment) {
 static void *work_closed(void *argument) {
     caller *self = argument;
     bench_load *load = self->load;
-    pthread_mutex_lock(&load->gate);
-    pthread_mutex_unlock(&load->gate);
     int64_t now;
+    pass_gate(load);
     while (!atomic_load(&load->stopped) && (now = bench_now()) < load->end)
         if (!operate(self, now))
             sleep_until(self, bench_now() + FAILURE_PAUSE);
@@ -173,8 +172,7 @@ static int64_t due_before(const bench_load *load, int64_t moment) {
 static void *work_open(void *argument) {
     caller *self = argument;
     bench_load *load = self->load;
-    pthread_mutex_lock(&load->gate);
-    pthread_mutex_unlock(&load->gate);
+    pass_gate(load);
     prctl(PR_SET_TIMERSLACK, 1); /* ns; otherwise a sleeper wakes 50 us late */
     for (;;) {
         int64_t moment = due(load, atomic_fetch_add(&load->next, 1));
@@ -192,8 +190,7 @@ static void *work_filling(void *argument) {
     bench_load *load = self->load;
     const bench_settings *settings = load->settings;
     int64_t number;
-    pthread_mutex_lock(&load->gate);
-    pthread_mutex_unlock(&load->gate);
+    pass_gate(load);
     while (!atomic_load(&load->stopped) &&
            (number = atomic_fetch_add(&load->next, 1)) < settings->entities) {
         bench_failure failure = {0};
@@ -240,6 +237,19 @@ static bool start(bench_load *load, void *(*work)(void *) ) {
     return error == 0;
 }
 
+/*
+ * About how many there will be, so that the bar is one of the time. Three digits of it, so that it
+ * is seen to be no exact number.
+ */
+static int64_t estimate(const bench_load *load, int64_t done, int64_t now) {
+    double share = (double) (now - load->begin) / (double) (load->end - load->begin);
+    int64_t total = (int64_t) ((double) done / share);
+    int64_t unit = 1;
+    while (total / unit >= 1000)
+        unit *= 10;
+    return (total + unit - 1) / unit * unit;
+}
+
 /* Show how it goes until a moment; false if it was interrupted before. */
 static bool watch_until(bench_load *load, int64_t moment) {
     while (!interrupted()) {
@@ -251,11 +261,8 @@ static bool watch_until(bench_load *load, int64_t moment) {
         for (int i = 0; i < load->result.second_count; i++)
             done += load->result.seconds[i].succeeded;
         ui_progress_set(load->progress, 0, done);
-        /* A bar of the time, that is: nobody knows how many there will be. */
-        if (now > load->begin && done > 0)
-            ui_progress_total(load->progress, 0,
-                              (int64_t) ((double) done * (double) (load->end - load->begin) /
-                                         (double) (now - load->begin)));
+        if (now > load->begin)
+            ui_progress_total(load->progress, 0, estimate(load, done, now));
         left = left < TICK ? left : TICK;
         nanosleep(&(struct timespec){.tv_nsec = (long) left}, NULL);
     }
@@ -294,7 +301,6 @@ static void add_up(bench_load *load) {
 bench_load *bench_load_new(const bench_settings *settings, hv_store *store) {
     bench_load *load = new_memory(sizeof *load);
     load->settings = settings;
-    load->store = store;
     pthread_mutex_init(&load->gate, NULL);
     load->keys = new_memory((size_t) settings->entities * sizeof *load->keys);
     load->result.latency = new_memory(BENCH_VERBS * sizeof *load->result.latency);

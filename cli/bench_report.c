@@ -28,12 +28,12 @@ static const char *latency(char text[UI_NUMBER_SIZE], double ns) {
     return text;
 }
 
-/* What each operation has of something, or "-". */
-static const char *per_operation(char text[UI_NUMBER_SIZE], int64_t us, int64_t operations) {
-    if (us < 0 || operations == 0)
+/* The share of each in a time, or "-". */
+static const char *each(char text[UI_NUMBER_SIZE], int64_t us, int64_t count) {
+    if (us < 0 || count <= 0)
         snprintf(text, UI_NUMBER_SIZE, "-");
     else
-        latency(text, (double) us * 1000 / (double) operations);
+        latency(text, (double) us * 1000 / (double) count);
     return text;
 }
 
@@ -165,34 +165,43 @@ static void print_over_time(const bench_report *report) {
 
 /* ---- What it cost ---------------------------------------------------------------------------- */
 
+/* How much of one core was busy. */
+static const char *busy(char text[UI_NUMBER_SIZE], int64_t cpu_us, int64_t duration) {
+    if (cpu_us < 0 || duration <= 0)
+        snprintf(text, UI_NUMBER_SIZE, "-");
+    else
+        snprintf(text, UI_NUMBER_SIZE, "%.0f %%", (double) cpu_us * 1e5 / (double) duration);
+    return text;
+}
+
 static void print_usage(const bench_report *report) {
     static const ui_column columns[] = {
-        {"server", false}, {"connections", true}, {"opened", true},        {"loans", true},
-        {"waits", true},   {"mean wait", true},   {"CPU/operation", true},
+        {"server", false}, {"connections", true}, {"opened", true}, {"loans", true},
+        {"waits", true},   {"mean wait", true},   {"CPU", true},
     };
     const bench_usage *usage = report->usage;
-    int64_t operations = report->result->succeeded;
+    const bench_result *result = report->result;
     char number[UI_NUMBER_SIZE];
     ui_table *table = ui_table_new(columns, 7);
     for (int i = 0; i < usage->server_count; i++) {
-        const int64_t *stats = usage->servers[i].stats;
-        int64_t waits = stats[HV_STAT_WAITS];
+        const bench_server_usage *server = &usage->servers[i];
+        int64_t waits = server->stats[HV_STAT_WAITS];
         ui_cell(table, UI_NAME, "%s", hv_server_name(report->store, i));
-        ui_cell(table, UI_PLAIN, "%s", ui_number(number, stats[HV_STAT_OPEN]));
-        ui_cell(table, UI_PLAIN, "%s", ui_number(number, stats[HV_STAT_OPENED]));
-        ui_cell(table, UI_PLAIN, "%s", ui_number(number, stats[HV_STAT_LOANS]));
+        ui_cell(table, UI_PLAIN, "%s", ui_number(number, server->stats[HV_STAT_OPEN]));
+        ui_cell(table, UI_PLAIN, "%s", ui_number(number, server->stats[HV_STAT_OPENED]));
+        ui_cell(table, UI_PLAIN, "%s", ui_number(number, server->stats[HV_STAT_LOANS]));
         ui_cell(table, UI_PLAIN, "%s", ui_number(number, waits));
-        ui_cell(table, waits > 0 ? UI_PLAIN : UI_DIM, "%s",
-                per_operation(number, stats[HV_STAT_WAIT_US], waits));
-        ui_cell(table, UI_PLAIN, "%s", per_operation(number, usage->servers[i].cpu_us, operations));
+        ui_cell(table, UI_PLAIN, "%s", each(number, server->stats[HV_STAT_WAIT_US], waits));
+        ui_cell(table, UI_PLAIN, "%s", busy(number, server->cpu_us, result->duration));
     }
     ui_table_print(table);
     ui_table_free(table);
-    printf("CPU per operation: %s here", per_operation(number, usage->client_us, operations));
+    printf("CPU time of each operation: %s here",
+           each(number, usage->client_us, result->succeeded));
     if (usage->servers_us >= 0)
-        printf(", %s in the servers\n", per_operation(number, usage->servers_us, operations));
+        printf(", %s in the servers\n", each(number, usage->servers_us, result->succeeded));
     else
-        printf("; that of servers that are not on this machine is not known\n");
+        printf("; in the servers it is not known, for not all were on this machine all the time\n");
 }
 
 /* ---- Public ---------------------------------------------------------------------------------- */

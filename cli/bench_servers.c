@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "bench_clock.h"
 #include "bench_errors.h"
 #include "bench_sql.h"
 #include "bench_usage.h"

@@ -35,7 +35,4 @@ typedef struct bench_settings {
     char mark[17];    /* random, tells this run's entities from all others */
 } bench_settings;
 
-/* The monotonic clock, in nanoseconds. */
-int64_t bench_now(void);
-
 #endif

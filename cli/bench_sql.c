@@ -7,8 +7,7 @@
 #include <poll.h>
 #include <string.h>
 
-#include "bench_settings.h"
-#include "memory.h"
+#include "bench_clock.h"
 
 /* Wait until the socket has something to read, or takes more of what `writes`. */
 static bool wait_socket(PGconn *conn, bool writes, int64_t deadline) {
