@@ -123,9 +123,11 @@ static void lock_for_transaction(Oid relid) {
 
 static void learn(hvi_sequence *sequence) {
     sequence->known = false;
-    if (sequence->transaction != hvi_transaction())
+    if (sequence->transaction != hvi_transaction()) {
         lock_for_transaction(sequence->relid);
-    sequence->transaction = hvi_transaction();
+        sequence->transaction = hvi_transaction();
+        sequence->own_record = InvalidXLogRecPtr;
+    }
 
     uint64 before = invalidations;
     Relation relation = try_relation_open(sequence->relid, NoLock);

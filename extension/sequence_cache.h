@@ -9,6 +9,7 @@
 
 #include "postgres.h"
 
+#include "access/xlogdefs.h"
 #include "storage/buf.h"
 #include "storage/lock.h"
 #include "utils/acl.h"
@@ -24,7 +25,8 @@ typedef struct hvi_sequence {
     bool temporary;
     bool needs_wal;
     RelFileLocator file;
-    Buffer buffer; /* in which its page was last; it may have gone elsewhere since */
+    Buffer buffer;         /* in which its page was last; it may have gone elsewhere since */
+    XLogRecPtr own_record; /* the last that `transaction` has written for it */
 } hvi_sequence;
 
 /*

@@ -10,9 +10,10 @@
  *     of that is left, so nextval() and setval() on the same sequence keep to the rule too.
  *     Where nothing is logged (a temporary sequence, or wal_level minimal in the transaction that
  *     made it), nothing is left: the first one that logs must not rely on it.
- *  3. A value ahead of the clock is given out only when that record is on disk. Others need not
- *     wait, because after a crash the clock alone leads to greater ones; and the transaction that
- *     wrote the record waits for it when it commits.
+ *  3. A value is given out only when that record is on disk. The transaction that wrote it may
+ *     leave that to its commit, so that a single INSERT need not wait for the disk twice, but not
+ *     for values ahead of the clock: until the commit, the clock alone leads to greater values
+ *     after a crash.
  */
 #include "postgres.h"
 
@@ -157,8 +158,10 @@ int64 hvi_sequence_take(hvi_sequence *sequence, int64 now, int64 count) {
     XLogRecPtr record = PageGetLSN(locked.page);
     UnlockReleaseBuffer(locked.buffer);
 
+    if (log)
+        sequence->own_record = record;
     bool ahead_of_clock = end >> HVI_KEY_ADDED_BITS > now >> HVI_KEY_ADDED_BITS;
-    if (ahead_of_clock && sequence->needs_wal)
+    if (sequence->needs_wal && (ahead_of_clock || record != sequence->own_record))
         XLogFlush(record); /* at once if it is on disk, as it nearly always is */
     return first;
 }

@@ -8,12 +8,14 @@ first sent an hour ahead of it.
 import contextlib
 import glob
 import os
+import pathlib
 import threading
+import time
 
 import psycopg2
 import pytest
 
-from harness import eventually
+from harness import eventually, scratch
 
 LIBFAKETIME = next(iter(glob.glob("/usr/lib/*/faketime/libfaketime.so.1")), None)
 
@@ -116,8 +118,23 @@ def test_no_key_comes_again_after_a_checkpoint_and_kill_9(make_extension_server)
         database.server.start()
 
 
+def test_no_key_of_an_open_transaction_comes_again(make_extension_server):
+    """Nothing but the key itself is a reason to write the log to disk."""
+    database = make_extension_server("crashing", settings={"wal_writer_delay": "10s"})
+    database.sql("CREATE SEQUENCE seq")
+    database.sql(AHEAD)
+    with database.connect() as connection:
+        connection.autocommit = False
+        cursor = connection.cursor()
+        cursor.execute(ONE)
+        seen = cursor.fetchone()[0]
+        database.server.kill9()
+    database.server.start()
+    assert next_id(database) > seen
+
+
 def test_no_key_comes_again_when_another_sessions_record_is_lost(make_extension_server):
-    """Whose open transaction wrote the record that covers our key, so nobody has committed it."""
+    """Whose open transaction wrote the record that covers our key, so no commit has saved it."""
     database = make_extension_server("crashing", settings={"wal_writer_delay": "10s"})
     database.sql("CREATE SEQUENCE seq")
     database.sql(AHEAD)
@@ -256,32 +273,32 @@ def test_a_standby_makes_no_keys(primary_and_standby):
 class Clock:
     """The clock of a server that a library loaded into it lies to."""
 
-    def __init__(self, path):
-        self._path = path
+    def __init__(self):
+        self._path = pathlib.Path(scratch.folder("clock-"), "offset")
         self.set(0)
         self.env = {
             "LD_PRELOAD": LIBFAKETIME,
-            "FAKETIME_TIMESTAMP_FILE": str(path),
+            "FAKETIME_TIMESTAMP_FILE": str(self._path),
             "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "DONT_FAKE_MONOTONIC": "1",
         }
 
-    def set(self, seconds):
-        """Let the clock be so many seconds ahead of the true one."""
+    def set(self, seconds, database=None):
+        """Let the clock be so many seconds ahead of the true one, and see that the server's is."""
         new = self._path.with_suffix(".new")
         new.write_text(f"{seconds:+d}s\n", encoding="ascii")
         new.replace(self._path)
+        if database is not None:
+            shown = database.value("SELECT extract(epoch FROM clock_timestamp())::float8")
+            assert abs(shown - time.time() - seconds) < 60
 
 
 @pytest.fixture
-def clock(tmp_path_factory):
+def clock():
     if LIBFAKETIME is None:
         pytest.skip("libfaketime is not installed")
-    folder = tmp_path_factory.mktemp("clock")
-    for path in (folder, *folder.parents[:2]):  # the server's user reads it
-        path.chmod(0o755)
-    return Clock(folder / "offset")
+    return Clock()
 
 
 def test_no_key_comes_again_when_the_clock_steps(make_extension_server, clock):
@@ -293,7 +310,7 @@ def test_no_key_comes_again_when_the_clock_steps(make_extension_server, clock):
     greatest = 0
     for seconds in (-3600, -7200, 86400, 0):
         before = next_id(database)
-        clock.set(seconds)
+        clock.set(seconds, database)
         sessions.wait_for(50)
         after = next_id(database)
         assert after > before
@@ -302,7 +319,7 @@ def test_no_key_comes_again_when_the_clock_steps(make_extension_server, clock):
     # A day ahead of the clock now: a crash is no help for it.
     sessions = Sessions(database, [ONE, MANY, RESERVED])
     sessions.wait_for(50)
-    clock.set(-3600)
+    clock.set(-3600, database)
     sessions.wait_for(50)
     database.server.kill9()
     greatest = sessions.stop()
@@ -310,18 +327,58 @@ def test_no_key_comes_again_when_the_clock_steps(make_extension_server, clock):
     assert next_id(database) > greatest
 
 
+@pytest.mark.parametrize("rows", [1, 2000])
+def test_no_committed_key_comes_again_when_a_crash_sets_the_clock_back(
+    make_extension_server, clock, rows
+):
+    """As when a machine starts again without knowing the time."""
+    database = make_extension_server(
+        "crashing", env=clock.env, settings={"wal_writer_delay": "10s"}
+    )
+    database.sql("CREATE SEQUENCE seq")
+    seen = 0
+    for seconds in (-3600, -7200):
+        for _ in range(3):
+            keys = database.query(f"{ONE} FROM generate_series(1, {rows})")
+            assert keys[0][0] > seen
+            seen = keys[-1][0]
+        clock.set(seconds, database)
+        database.server.kill9()
+        database.server.start()
+    assert next_id(database) > seen
+
+
+def test_a_key_is_safe_though_the_open_transaction_of_another_wrote_its_record(
+    make_extension_server, clock
+):
+    database = make_extension_server(
+        "crashing", env=clock.env, settings={"wal_writer_delay": "10s"}
+    )
+    database.sql("CREATE SEQUENCE seq")
+    with database.connect() as writer, database.connect() as reader:
+        writer.autocommit = False
+        first, second = writer.cursor(), reader.cursor()
+        first.execute(ONE)
+        second.execute(ONE)
+        seen = second.fetchone()[0]
+        clock.set(-3600, database)
+        database.server.kill9()
+    database.server.start()
+    assert next_id(database) > seen
+
+
 def test_keys_follow_the_clock_forward_and_count_on_when_it_goes_back(make_extension_server, clock):
     database = make_extension_server("stepping", env=clock.env)
     database.sql("CREATE SEQUENCE seq")
     first = next_id(database)
-    clock.set(86400)
+    clock.set(86400, database)
     second = next_id(database)
     assert 86400_000 <= (second >> 23) - (first >> 23) < 86460_000
-    clock.set(-86400)
+    clock.set(-86400, database)
     third, fourth = next_id(database), next_id(database)
     # Each the next after the one before.
     assert [key >> 23 for key in (third, fourth)] == [second >> 23] * 2
     assert [key & 1023 for key in (third, fourth)] == [(second & 1023) + 1, (second & 1023) + 2]
-    clock.set(86460)
+    clock.set(86460, database)
     fifth = next_id(database)
     assert 60_000 <= (fifth >> 23) - (second >> 23) < 120_000
