@@ -19,7 +19,7 @@ COMMENT ON FUNCTION hypervault.next_ids IS
     'the next keys of a shard, ascending, many at a time';
 
 CREATE FUNCTION hypervault.advance(seq pg_catalog.regclass, key bigint)
-RETURNS void LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+RETURNS pg_catalog.void LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'hypervault_advance';
 COMMENT ON FUNCTION hypervault.advance IS
     'let every later key that is made with the sequence be greater than this one';
@@ -27,7 +27,7 @@ COMMENT ON FUNCTION hypervault.advance IS
 -- ---- Read keys ----
 
 CREATE FUNCTION hypervault.key_created(key bigint, epoch bigint DEFAULT 1379365531352)
-RETURNS timestamptz LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+RETURNS pg_catalog.timestamptz LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'hypervault_key_created';
 COMMENT ON FUNCTION hypervault.key_created IS 'when the key was made, to the millisecond';
 
@@ -45,13 +45,13 @@ COMMENT ON FUNCTION hypervault.key_added_id IS
 -- ---- Put keys together ----
 
 CREATE FUNCTION hypervault.make_key(
-    created timestamptz, shard integer, added_id integer DEFAULT 0,
+    created pg_catalog.timestamptz, shard integer, added_id integer DEFAULT 0,
     epoch bigint DEFAULT 1379365531352)
 RETURNS bigint LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'hypervault_make_key';
 COMMENT ON FUNCTION hypervault.make_key IS 'the key with these parts';
 
-CREATE FUNCTION hypervault.first_key(created timestamptz, epoch bigint DEFAULT 1379365531352)
+CREATE FUNCTION hypervault.first_key(created pg_catalog.timestamptz, epoch bigint DEFAULT 1379365531352)
 RETURNS bigint LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'hypervault_first_key';
 COMMENT ON FUNCTION hypervault.first_key IS
@@ -62,6 +62,6 @@ COMMENT ON FUNCTION hypervault.first_key IS
 -- Of the functions above, not of the library that happens to be loaded: ALTER EXTENSION hypervault
 -- UPDATE changes it.
 CREATE FUNCTION hypervault.version()
-RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURNS pg_catalog.text LANGUAGE sql IMMUTABLE PARALLEL SAFE
 AS $$ SELECT '1.0'::pg_catalog.text $$;
 COMMENT ON FUNCTION hypervault.version IS 'the version of the extension hypervault';
