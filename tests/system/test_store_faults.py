@@ -282,10 +282,9 @@ class HalfClosing:
         return int.from_bytes(count, sys.byteorder)
 
 
-def test_a_put_whose_connection_ends_as_its_last_byte_leaves_is_not_repeated(
-    make_tool, own_servers, tmp_path
-):
-    """It got through whole: told as lost before that, and sent again, it would be stored twice."""
+@pytest.fixture
+def half_closing(make_tool, own_servers, tmp_path):
+    """A HalfClosing relay, a thread that has put over it, and the database behind it."""
     database = own_servers[ONE]
     folder = os.path.dirname(database.server.socket_dir)
     where = database.server.socket_params()
@@ -295,8 +294,13 @@ def test_a_put_whose_connection_ends_as_its_last_byte_leaves_is_not_repeated(
     hv("init", config=config).ok()
     tool = make_tool(config)
     ann = tool.threads("ann")[0]
+    ann.tool = tool
     ann.put(3, 1, BODY).ok()
+    return between, ann, database
 
+
+def begin_long_put(between, ann):
+    """Put what is too long for the socket: the client waits until it can send the rest."""
     between.reading.clear()
     putting = ann.begin.put(3, 1, LONG)
     seen = [0]
@@ -305,15 +309,34 @@ def test_a_put_whose_connection_ends_as_its_last_byte_leaves_is_not_repeated(
         seen.append(between.waiting())
         return seen[-2] == seen[-1] > 100_000
 
-    eventually(full)  # the client waits until the socket takes the rest
-    stop(tool.process.pid)
+    eventually(full)
+    return putting
+
+
+def test_a_put_whose_connection_ends_as_its_last_byte_leaves_is_not_repeated(half_closing):
+    """It got through whole: told as lost before that, and sent again, it would be stored twice."""
+    between, ann, database = half_closing
+    putting = begin_long_put(between, ann)
+    stop(ann.tool.process.pid)
     between.client.shutdown(socket.SHUT_WR)
     between.reading.set()
     eventually(lambda: between.waiting() == 0)
-    os.kill(tool.process.pid, signal.SIGCONT)
+    os.kill(ann.tool.process.pid, signal.SIGCONT)
 
     lost_write(putting.reply())
     between.listener.close()
     eventually(lambda: stored(database) == 2)
     eventually(lambda: database.clients() == [])
     assert stored(database) == 2
+
+
+def test_a_put_whose_connection_ends_before_its_last_byte_leaves_is_repeated_unseen(half_closing):
+    """It cannot have got through: the client has more of it to send."""
+    between, ann, database = half_closing
+    putting = begin_long_put(between, ann)
+    between.client.shutdown(socket.SHUT_RDWR)
+    between.reading.set()
+    putting.reply().ok()
+    between.listener.close()
+    assert stored(database) == 2
+    assert ann.tool.stats().opened == 2
