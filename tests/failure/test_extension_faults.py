@@ -307,7 +307,6 @@ def test_no_key_comes_again_when_the_clock_steps(make_extension_server, clock):
     database.sql("CREATE SEQUENCE seq")
     sessions = Sessions(database, [ONE, MANY, RESERVED, ONE])
     sessions.wait_for(50)
-    greatest = 0
     for seconds in (-3600, -7200, 86400, 0):
         before = next_id(database)
         clock.set(seconds, database)
