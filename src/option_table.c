@@ -5,8 +5,6 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <inttypes.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -94,58 +92,65 @@ hv_status hvi_option_find(const char *name, hvi_option_id *id, hv_error **error)
     return HV_BAD_CONFIG;
 }
 
-static const char *skip_space(const char *text) {
-    while (isspace((unsigned char) *text))
-        text++;
-    return text;
+/* These read a value of `len` bytes without white space around it. */
+
+static bool is_word(const char *text, size_t len, const char *word) {
+    return strlen(word) == len && strncasecmp(text, word, len) == 0;
 }
 
-static bool parse_integer(const char *text, int64_t *value) {
+static bool parse_integer(const char *text, size_t len, int64_t *value) {
     char *end;
     errno = 0;
     long long number = strtoll(text, &end, 10);
-    if (end == text || errno != 0 || *skip_space(end) != '\0')
+    if (len == 0 || end != text + len || errno != 0)
         return false;
     *value = number;
     return true;
 }
 
-/* A number, which may have a fraction, and a unit; seconds without one. */
-static bool parse_duration(const char *text, int64_t *value) {
+static bool is_digit(char c) {
+    return c >= '0' && c <= '9';
+}
+
+/* A number, which may have a fraction, and a unit; seconds without one. Not strtod(), which takes
+ * exponents, "inf" and hexadecimal numbers too, and in some locales a comma but no point. */
+static bool parse_duration(const char *text, size_t len, int64_t *value) {
     static const struct {
         const char *unit;
         int64_t ms;
     } units[] = {{"ms", 1}, {"s", SECOND}, {"min", MINUTE}, {"h", HOUR}, {"d", DAY}, {"", SECOND}};
 
-    /* strtod() would take "inf", "nan" and hexadecimal numbers too. */
-    if (strspn(text, "0123456789.") == 0)
-        return false;
-    char *end;
-    double number = strtod(text, &end);
-    if (end == text || !isfinite(number))
-        return false;
-    const char *unit = skip_space(end);
-    size_t len = strlen(unit);
-    while (len > 0 && isspace((unsigned char) unit[len - 1]))
-        len--;
+    const char *at = text;
+    double digits = 0, divisor = 1;
+    bool has_digit = false;
+    for (; is_digit(*at); at++, has_digit = true)
+        digits = digits * 10 + (*at - '0');
+    if (*at == '.') {
+        for (at++; is_digit(*at); at++, has_digit = true) {
+            digits = digits * 10 + (*at - '0');
+            divisor *= 10;
+        }
+    }
+    at += strspn(at, " \t");
     for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
-        if (strlen(units[i].unit) != len || strncasecmp(unit, units[i].unit, len) != 0)
+        if (!has_digit || !is_word(at, len - (size_t) (at - text), units[i].unit))
             continue;
-        double ms = number * (double) units[i].ms;
-        if (ms > (double) (1000 * 365 * DAY))
+        double ms = digits / divisor * (double) units[i].ms + 0.5;
+        /* 0 may mean "no limit": what is only rounded to it does not. */
+        if (!(ms < (double) (1000 * 365 * DAY)) || (ms < 1 && digits > 0))
             return false;
-        *value = (int64_t) (ms + 0.5);
+        *value = (int64_t) ms;
         return true;
     }
     return false;
 }
 
-static bool parse_boolean(const char *text, int64_t *value) {
+static bool parse_boolean(const char *text, size_t len, int64_t *value) {
     static const char *const words[2][4] = {{"off", "false", "no", "0"},
                                             {"on", "true", "yes", "1"}};
     for (int which = 0; which < 2; which++) {
         for (int i = 0; i < 4; i++) {
-            if (strcasecmp(text, words[which][i]) == 0) {
+            if (is_word(text, len, words[which][i])) {
                 *value = which;
                 return true;
             }
@@ -155,10 +160,7 @@ static bool parse_boolean(const char *text, int64_t *value) {
 }
 
 /* One of the words in `range`, which are separated by ", ". */
-static bool parse_choice(const char *text, const char *range, int64_t *value) {
-    size_t len = strcspn(text, " \t");
-    if (*skip_space(text + len) != '\0')
-        return false;
+static bool parse_choice(const char *text, size_t len, const char *range, int64_t *value) {
     const char *word = range;
     for (int64_t which = 0; *word != '\0'; which++) {
         size_t word_len = strcspn(word, ",");
@@ -174,21 +176,26 @@ static bool parse_choice(const char *text, const char *range, int64_t *value) {
 
 hv_status hvi_option_parse(hvi_option_id id, const char *text, int64_t *value, hv_error **error) {
     const hvi_option *option = &hvi_option_table[id];
-    const char *start = skip_space(text);
+    const char *start = text;
+    while (isspace((unsigned char) *start))
+        start++;
+    size_t len = strlen(start);
+    while (len > 0 && isspace((unsigned char) start[len - 1]))
+        len--;
     int64_t parsed = 0;
     bool ok = false;
     switch (option->type) {
     case HVI_INTEGER:
-        ok = parse_integer(start, &parsed);
+        ok = parse_integer(start, len, &parsed);
         break;
     case HVI_DURATION:
-        ok = parse_duration(start, &parsed);
+        ok = parse_duration(start, len, &parsed);
         break;
     case HVI_BOOLEAN:
-        ok = parse_boolean(start, &parsed);
+        ok = parse_boolean(start, len, &parsed);
         break;
     case HVI_CHOICE:
-        ok = parse_choice(start, option->range, &parsed);
+        ok = parse_choice(start, len, option->range, &parsed);
         break;
     }
     if (ok && parsed >= option->min && parsed <= option->max) {
