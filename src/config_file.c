@@ -22,6 +22,8 @@
  * ini.c are 50, with the NUL). */
 #define INIH_MAX_WORD 49
 
+#define BYTE_ORDER_MARK "\xEF\xBB\xBF"
+
 #define HYPERVAULT_SECTION "hypervault"
 #define SERVER_SECTION     "server"
 
@@ -30,6 +32,7 @@ typedef struct hvi_reading {
     const char *path;
     FILE *file;
     int line;         /* of the line that inih has now */
+    bool unsettled;   /* … which must be a setting, but inih has not said so yet */
     hvi_buffer given; /* "\nsection\tname\n" of all that was set, to find doubles */
     hv_status status; /* of the first error */
     hv_error *error;
@@ -52,18 +55,8 @@ static void fail_at_line(hvi_reading *reading, hv_status status, hv_error **caus
     *cause = NULL;
 }
 
-/* What inih would get wrong without telling. */
-static hv_status check_line(const char *line, bool cut, hv_error **error) {
-    const char *start = line;
-    while (isspace((unsigned char) *start))
-        start++;
-    if (*start == '#' || *start == ';')
-        return HV_OK;
-    if (cut) {
-        hvi_fail(error, HV_BAD_CONFIG, "the line is too long");
-        hvi_error_hint(error, "A long list of shards can be given in several \"shards\" lines.");
-        return HV_BAD_CONFIG;
-    }
+/* What inih would get wrong without telling. `start` is the line without white space before it. */
+static hv_status check_line(const char *start, hv_error **error) {
     size_t word = strcspn(start, *start == '[' ? "]" : "=:\n");
     while (word > 0 && isspace((unsigned char) start[word - 1]))
         word--;
@@ -80,24 +73,66 @@ static hv_status check_line(const char *line, bool cut, hv_error **error) {
     return HV_OK;
 }
 
-/* inih's fgets(). */
+/* Read a line as fgets() does, but all of it: what is too long, or has a NUL byte, is an error.
+ * False at the end of the file. */
+static bool get_line(hvi_reading *reading, char *line, int size, hv_error **error) {
+    int len = 0, c;
+    bool cut = false, nul = false;
+    while ((c = getc(reading->file)) != EOF) {
+        nul = nul || c == '\0';
+        if (len + 1 < size)
+            line[len++] = (char) c;
+        else
+            cut = cut || c != '\n';
+        if (c == '\n')
+            break;
+    }
+    line[len] = '\0';
+    if (c == EOF && len == 0)
+        return false;
+    const char *start = line;
+    while (isspace((unsigned char) *start))
+        start++;
+    if (nul) {
+        hvi_fail(error, HV_BAD_CONFIG, "a NUL byte in the line");
+    } else if (cut && *start != '#' && *start != ';') {
+        hvi_fail(error, HV_BAD_CONFIG, "the line is too long");
+        hvi_error_hint(error, "A long list of shards can be given in several \"shards\" lines.");
+    }
+    return true;
+}
+
+static hv_status fail_unsettled(hv_error **error) {
+    hvi_fail(error, HV_BAD_CONFIG, "neither a [section] nor a \"name = value\" line");
+    hvi_error_hint(error, "Comments start with # or ;.");
+    return HV_BAD_CONFIG;
+}
+
+/* inih's fgets(). It comes back for the next line after it has told handle_setting() of this one,
+ * or else found it wrong. */
 static char *read_line(char *line, int size, void *context) {
     hvi_reading *reading = context;
-    if (reading->status != HV_OK || fgets(line, size, reading->file) == NULL)
-        return NULL;
-    reading->line++;
-    size_t len = strlen(line);
-    bool cut = false;
-    if (len > 0 && line[len - 1] != '\n' && len + 1 >= (size_t) size) {
-        /* Was this the whole last line, or is there more? Swallow it: it may be a comment. */
-        for (int c; (c = getc(reading->file)) != EOF && c != '\n';)
-            cut = true;
-    }
     hv_error *error = NULL;
-    if (check_line(line, cut, &error) != HV_OK) {
+    if (reading->unsettled) {
+        fail_unsettled(&error);
+        fail_at_line(reading, HV_BAD_CONFIG, &error);
+    }
+    reading->unsettled = false;
+    if (reading->status != HV_OK || !get_line(reading, line, size, &error))
+        return NULL;
+    const char *start = line;
+    if (++reading->line == 1 && strncmp(start, BYTE_ORDER_MARK, strlen(BYTE_ORDER_MARK)) == 0)
+        start += strlen(BYTE_ORDER_MARK);
+    while (isspace((unsigned char) *start))
+        start++;
+    bool matters = *start != '\0' && *start != '#' && *start != ';';
+    if (error == NULL && matters)
+        check_line(start, &error);
+    if (error != NULL) {
         fail_at_line(reading, HV_BAD_CONFIG, &error);
         return NULL;
     }
+    reading->unsettled = matters && (*start != '[' || strchr(start, ']') == NULL);
     return line;
 }
 
@@ -109,8 +144,6 @@ static bool given_twice(hvi_reading *reading, const char *section, const char *n
                  strstr(reading->given.data, entry.data) != NULL;
     if (entry.data != NULL)
         hvi_buffer_append_text(&reading->given, entry.data);
-    else
-        hvi_buffer_break(&reading->given);
     hvi_buffer_fini(&entry);
     return twice;
 }
@@ -131,36 +164,50 @@ static hv_status unknown_section(const char *section, hv_error **error) {
     return HV_BAD_CONFIG;
 }
 
-/* The server's name in a section's title, or NULL if it is not a server's. */
-static const char *server_of_section(const char *section) {
+/* The server's name in a section's title, without the white space around it; false if the section
+ * is not a server's. */
+static bool server_of_section(const char *section, char name[INIH_MAX_WORD + 1]) {
     size_t word = strlen(SERVER_SECTION);
     if (strncmp(section, SERVER_SECTION, word) != 0 || !isspace((unsigned char) section[word]))
-        return NULL;
-    const char *name = section + word;
-    while (isspace((unsigned char) *name))
-        name++;
-    return *name != '\0' ? name : NULL;
+        return false;
+    const char *start = section + word;
+    while (isspace((unsigned char) *start))
+        start++;
+    size_t len = strlen(start);
+    while (len > 0 && isspace((unsigned char) start[len - 1]))
+        len--;
+    snprintf(name, INIH_MAX_WORD + 1, "%.*s", (int) len, start);
+    return len > 0;
+}
+
+static hv_status fail_twice(const char *section, const char *name, hv_error **error) {
+    hvi_fail(error, HV_BAD_CONFIG, "\"%s\" is given twice in [%s]", name, section);
+    hvi_error_detail(error, "An indented line continues the setting before it.");
+    return HV_BAD_CONFIG;
 }
 
 static hv_status take_setting(hvi_reading *reading, const char *section, const char *name,
                               const char *value, hv_error **error) {
-    const char *server = server_of_section(section);
-    bool may_repeat = server != NULL && strcmp(name, "shards") == 0;
-    if (server == NULL && strcmp(section, HYPERVAULT_SECTION) != 0)
-        return unknown_section(section, error);
-    if (given_twice(reading, section, name) && !may_repeat) {
-        hvi_fail(error, HV_BAD_CONFIG, "\"%s\" is given twice in [%s]", name, section);
-        hvi_error_detail(error, "An indented line continues the setting before it.");
-        return HV_BAD_CONFIG;
-    }
-    if (server == NULL)
+    char server[INIH_MAX_WORD + 1];
+    if (!server_of_section(section, server)) {
+        if (strcmp(section, HYPERVAULT_SECTION) != 0)
+            return unknown_section(section, error);
+        if (given_twice(reading, section, name))
+            return fail_twice(section, name, error);
         return hv_options_set(reading->options, name, value, error);
+    }
+    char title[sizeof SERVER_SECTION + sizeof server];
+    snprintf(title, sizeof title, SERVER_SECTION " %s", server);
+    const char *keyword = strcmp(name, "database") == 0 ? "dbname" : name;
+    if (strcmp(name, "shards") != 0 && given_twice(reading, title, keyword))
+        return fail_twice(title, name, error);
     return hv_options_set_server(reading->options, server, name, value, error);
 }
 
 /* inih's handler; 0 tells it of an error, but it reads on: read_line() stops it. */
 static int handle_setting(void *context, const char *section, const char *name, const char *value) {
     hvi_reading *reading = context;
+    reading->unsettled = false;
     if (reading->status != HV_OK)
         return 0;
     hv_error *error = NULL;
@@ -184,14 +231,8 @@ hv_status hvi_config_file_read(hv_options *options, const char *path, hv_error *
         reading.status =
             hvi_fail(&reading.error, HV_BAD_CONFIG, "could not read configuration file \"%s\": %s",
                      path, strerror(errno));
-    else if (reading.status == HV_OK && line == -2)
+    else if (reading.status == HV_OK && line != 0)
         reading.status = hvi_no_memory(&reading.error);
-    else if (reading.status == HV_OK && line != 0) {
-        reading.status =
-            hvi_fail(&reading.error, HV_BAD_CONFIG,
-                     "%s:%d: neither a [section] nor a \"name = value\" line", path, line);
-        hvi_error_hint(&reading.error, "Comments start with # or ;.");
-    }
     if (reading.status == HV_OK && !hvi_buffer_ok(&reading.given))
         reading.status = hvi_no_memory(&reading.error);
     hvi_buffer_fini(&reading.given);
