@@ -3,7 +3,7 @@
 import pytest
 
 from harness import eventually
-from harness.store_tool import make_tool  # noqa: F401
+from harness.store_tool import make_tool, relayed_store  # noqa: F401
 
 pytestmark = pytest.mark.threads
 
@@ -90,14 +90,21 @@ def test_close_waits_for_operations_under_way_and_they_succeed(make_tool, store,
     assert servers[ONE].value("SELECT count(*) FROM shard0003.entities") == 1
 
 
-def test_a_connection_being_opened_when_the_store_is_closed_is_not_lost(make_tool, store, servers):
-    tool = make_tool(store)
+def test_close_waits_for_connections_being_opened(make_tool, relayed_store, own_servers):
+    config, between = relayed_store
+    tool = make_tool(config, pool_max=5, pool_block_timeout="1min", operation_timeout="1min")
     threads = tool.threads(*(f"t{number}" for number in range(8)))
+    between.stall()
     pending = [thread.begin.put(3, 1, BODY) for thread in threads]
-    tool.main.close(-1).ok()
-    statuses = {one.reply().status for one in pending}
-    assert statuses <= {"HV_OK", "HV_CLOSED"}
-    eventually(lambda: servers[ONE].clients() == [])
+    tool.await_stats(open=5, waiting=3)
+    closing = tool.main.begin.close(-1)
+    eventually(lambda: sum(one.done for one in pending) == 3)  # those who waited are sent away
+    assert not closing.done
+    between.resume()
+    statuses = [one.reply().status for one in pending]
+    assert sorted(statuses) == ["HV_CLOSED"] * 3 + ["HV_OK"] * 5
+    closing.reply().ok()
+    eventually(lambda: own_servers[ONE].clients() == [])
 
 
 def test_a_store_is_closed_while_its_threads_return_what_they_hold(make_tool, store):
