@@ -1,7 +1,8 @@
 /*
  * key_cache: reserved keys that nobody has used yet, by shard.
  *
- * Each shard has a small stack: the key on top is the freshest, so if that one is too old, all are.
+ * Each shard has a small stack. The key on top is the one that came last, and so most often the
+ * freshest.
  */
 #include "key_cache.h"
 
@@ -60,12 +61,10 @@ bool hvi_key_cache_take(hvi_key_cache *cache, int shard, int64_t now, int64_t *k
     bool taken = false;
     pthread_mutex_lock(&cache->lock);
     hvi_cached_keys *kept = cache->shards[shard];
-    if (kept != NULL && kept->count > 0) {
+    while (kept != NULL && kept->count > 0 && !taken) {
         kept->count--;
         taken = now - kept->keys[kept->count].asked_at < HVI_KEY_FRESH_US;
         *key = kept->keys[kept->count].key;
-        if (!taken)
-            kept->count = 0;
     }
     pthread_mutex_unlock(&cache->lock);
     return taken;
