@@ -28,6 +28,10 @@
 /* The pause between tries over a lost connection. */
 #define RECONNECT_MS 20
 
+/* The server ends the connection over a message of more than a gigabyte. What else is in the
+ * message that takes the body there needs less than the 256 bytes that this leaves. */
+#define BODY_MAX ((size_t) 0x3FFFFF00)
+
 /* ---- the statement ---- */
 
 /* One put's parameters: key (not for made ones), kind, body. */
@@ -49,6 +53,12 @@ static hv_status check_kind(int kind, hv_error **error) {
 
 /* The operation is set up; encode the rest. */
 static hv_status init_call(hvi_put_call *call, int kind, const hv_dict *dict, hv_error **error) {
+    size_t size = hvi_hstore_size(dict);
+    if (size > BODY_MAX) {
+        hvi_fail(error, HV_INVALID, "the attributes are too large");
+        hvi_error_detail(error, "They take %zu bytes; an entity has room for %zu.", size, BODY_MAX);
+        return HV_INVALID;
+    }
     call->kind = kind;
     call->dict = dict;
     hvi_hstore_encode(dict, &call->body);
@@ -116,17 +126,25 @@ static bool is_unique_violation(const hv_error *cause) {
     return sqlstate != NULL && strcmp(sqlstate, "23505") == 0;
 }
 
+/* Was it the key that an entity has already, and not a value that the user wants unique? */
+static bool is_key_collision(const hv_error *cause) {
+    const char *constraint = hv_error_constraint(cause);
+    return is_unique_violation(cause) && constraint != NULL &&
+           strcmp(constraint, "entities_pkey") == 0;
+}
+
 static void pause_ms(int ms) {
     nanosleep(&(struct timespec){.tv_nsec = ms * 1000000L}, NULL);
 }
 
 /* ---- under a new key ---- */
 
-/* Was it the key made for it that an entity has already, and not a constraint of the user's? */
-static bool is_key_collision(const hv_error *cause) {
-    const char *constraint = hv_error_constraint(cause);
-    return is_unique_violation(cause) && constraint != NULL &&
-           strcmp(constraint, "entities_pkey") == 0;
+/* No new key was to be had until the deadline. */
+static hv_status fail_collision(hv_error **cause, hv_error **error) {
+    hvi_error_hint(cause, "The shard makes keys that it has made before: its server's clock may "
+                          "have been set back. Strict keys do not depend on it.");
+    hvi_error_retriable(cause, true);
+    return hvi_error_move(error, cause);
 }
 
 hv_status hvi_put(hvi_router *router, int shard, int kind, const hv_dict *dict, int64_t deadline,
@@ -146,8 +164,12 @@ hv_status hvi_put(hvi_router *router, int shard, int kind, const hv_dict *dict, 
              call.operation.schema);
     for (int try = 1;; try++) {
         status = run_call(&call, HVI_STATEMENT_PUT, sql, deadline, &result, &cause);
-        if (status != HV_REFUSED || !is_key_collision(cause) || hvi_clock_us() >= deadline)
+        if (status != HV_REFUSED || !is_key_collision(cause))
             break;
+        if (hvi_clock_us() + PAUSE_MS * 1000 >= deadline) {
+            status = fail_collision(&cause, error);
+            goto out;
+        }
         if (try >= QUICK_TRIES)
             pause_ms(PAUSE_MS);
     }
@@ -179,6 +201,13 @@ static hv_status compare(hvi_put_call *call, int64_t deadline, bool *same, hv_er
     return status;
 }
 
+/* The key that the statement reserved for the next put. */
+static bool take_next_key(const hvi_put_call *call, const PGresult *result, int64_t *next) {
+    hvi_key_fields fields;
+    return PQntuples(result) == 1 && hvi_read_int8(result, 0, 0, next) &&
+           hvi_key_unpack(*next, &fields) && fields.shard == call->operation.shard;
+}
+
 static hv_status fail_conflict(const hvi_put_call *call, hv_error **error) {
     hvi_fail(error, HV_CONFLICT, "the key %" PRId64 " has another entity", call->key);
     hvi_error_detail(error, "Its kind or its attributes are not the ones that were to be put.");
@@ -188,41 +217,51 @@ static hv_status fail_conflict(const hvi_put_call *call, hv_error **error) {
 }
 
 /*
- * Put under call->key, once. If it is there already with the same content, that is HV_OK, and
- * *was_there says so; with another content it is HV_CONFLICT. If `next` is not NULL, the statement
+ * Put under call->key, unless it has an entity. If that has the same content it is HV_OK too, and
+ * *was_there is true; with another content it is HV_CONFLICT. If `next` is not NULL, the statement
  * also reserves the next key, in *next; 0 if it did not come to that.
  */
-static hv_status put_under_key(hvi_put_call *call, int64_t deadline, int64_t *next,
+static hv_status put_under_key(hvi_put_call *call, int64_t deadline, bool *was_there, int64_t *next,
                                hv_error **error) {
     char sql[160];
     const char *schema = call->operation.schema;
+    hvi_statement_verb verb = next != NULL ? HVI_STATEMENT_PUT_ONCE : HVI_STATEMENT_PUT_KEY;
+    int len = snprintf(sql, sizeof sql,
+                       "INSERT INTO %s.entities (type, body, id) VALUES ($1, $2, $3)", schema);
     if (next != NULL) {
         *next = 0;
-        snprintf(sql, sizeof sql,
-                 "INSERT INTO %s.entities (type, body, id) VALUES ($1, $2, $3)"
-                 " RETURNING (SELECT %s.reserve_ids(1))",
-                 schema, schema);
-    } else {
-        snprintf(sql, sizeof sql, "INSERT INTO %s.entities (type, body, id) VALUES ($1, $2, $3)",
+        snprintf(sql + len, sizeof sql - (size_t) len, " RETURNING (SELECT %s.reserve_ids(1))",
                  schema);
     }
     PGresult *result = NULL;
     hv_error *cause = NULL;
-    hv_status status = run_call(call, next != NULL ? HVI_STATEMENT_PUT_ONCE : HVI_STATEMENT_PUT_KEY,
-                                sql, deadline, &result, &cause);
-    if (status == HV_OK) {
-        if (next != NULL && !hvi_read_int8(result, 0, 0, next))
-            *next = 0;
-    } else if (status == HV_REFUSED && is_unique_violation(cause)) {
+    hv_status status;
+    *was_there = false;
+    for (;;) {
+        status = run_call(call, verb, sql, deadline, &result, &cause);
+        if (status != HV_REFUSED || !is_unique_violation(cause))
+            break;
         bool same = false;
         status = compare(call, deadline, &same, error);
-        if (status == HV_NOT_FOUND) /* another constraint's, then */
-            status = hvi_error_move(error, &cause);
-        else if (status == HV_OK && !same)
+        if (status == HV_NOT_FOUND && is_key_collision(cause)) {
+            pause_ms(PAUSE_MS); /* it was removed between the two statements */
+            continue;
+        }
+        if (status == HV_NOT_FOUND) {
+            status = HV_REFUSED; /* for another constraint */
+            break;
+        }
+        if (status == HV_OK && !same)
             status = fail_conflict(call, error);
-    } else {
-        hvi_error_move(error, &cause);
+        *was_there = status == HV_OK;
+        goto out;
     }
+    if (status != HV_OK)
+        hvi_error_move(error, &cause);
+    else if (next != NULL && !take_next_key(call, result, next))
+        *next = 0;
+
+out:
     hv_error_free(cause);
     PQclear(result);
     return status;
@@ -231,13 +270,14 @@ static hv_status put_under_key(hvi_put_call *call, int64_t deadline, int64_t *ne
 hv_status hvi_put_key(hvi_router *router, int64_t key, int kind, const hv_dict *dict,
                       int64_t deadline, hv_error **error) {
     hvi_put_call call = {.key = key, .body = HVI_BUFFER_EMPTY, .body_text = HVI_BUFFER_EMPTY};
+    bool was_there;
     hv_status status = check_kind(kind, error);
     if (status == HV_OK)
         status = hvi_operation_init_key(&call.operation, router, key, error);
     if (status == HV_OK)
         status = init_call(&call, kind, dict, error);
     if (status == HV_OK)
-        status = put_under_key(&call, deadline, NULL, error);
+        status = put_under_key(&call, deadline, &was_there, NULL, error);
     fini_call(&call);
     return status;
 }
@@ -268,20 +308,21 @@ static hv_status reserve_one(hvi_put_call *call, int64_t deadline, int64_t *aske
     return HV_OK;
 }
 
-/* The last try failed for good, but an earlier one may have succeeded. */
+/* No try was confirmed, and one may have succeeded. `cause` is of the last. */
 static hv_status fail_unknown(const hvi_put_call *call, const hv_error *cause, hv_error **error) {
     hvi_fail(error, HV_OUTCOME_UNKNOWN, "a put under the key %" PRId64 " was not confirmed",
              call->key);
     hvi_error_detail(error, "Last: %s", hv_error_message(cause));
     hvi_error_hint(error, "The entity may or may not be there: get the key, or put the same under "
                           "it again.");
+    hvi_error_sqlstate(error, hv_error_sqlstate(cause));
     hvi_error_where(error, call->operation.server->name, call->operation.shard);
     return HV_OUTCOME_UNKNOWN;
 }
 
 /*
- * Put under the call's reserved key until it is confirmed. HV_CONFLICT if the key was not ours
- * after all: then nothing was put.
+ * Put under the call's reserved key until it is confirmed. HV_CONFLICT if it has an entity that is
+ * not this put's: then nothing was put.
  */
 static hv_status put_until_confirmed(hvi_put_call *call, int64_t deadline, int64_t *next,
                                      hv_error **error) {
@@ -289,28 +330,24 @@ static hv_status put_until_confirmed(hvi_put_call *call, int64_t deadline, int64
     hv_status status;
     bool unknown = false; /* may an earlier try have succeeded? */
     for (;;) {
-        status = put_under_key(call, deadline, next, &cause);
-        if (status == HV_CONFLICT && unknown) {
-            /* It has: the key is nobody else's. Somebody has changed the entity since. */
-            hv_error_free(cause);
-            return HV_OK;
-        }
+        bool was_there;
+        status = put_under_key(call, deadline, &was_there, next, &cause);
+        if (status == HV_OK && was_there && !unknown)
+            status = fail_conflict(call, &cause);
+        else if (status == HV_CONFLICT && unknown)
+            status = HV_OK; /* it has: nobody else was given the key. Then it was changed. */
         unknown = unknown || status == HV_OUTCOME_UNKNOWN;
         if (status == HV_OK || !may_pass(status, cause) ||
             hvi_clock_us() + RECONNECT_MS * 1000 >= deadline)
             break;
         pause_ms(RECONNECT_MS);
     }
-    if (status == HV_OK) {
-        hv_error_free(cause);
-        return HV_OK;
-    }
-    if (unknown && status != HV_OUTCOME_UNKNOWN) {
+    if (status != HV_OK && unknown)
         status = fail_unknown(call, cause, error);
-        hv_error_free(cause);
-        return status;
-    }
-    return hvi_error_move(error, &cause);
+    else if (status != HV_OK)
+        return hvi_error_move(error, &cause);
+    hv_error_free(cause);
+    return status;
 }
 
 hv_status hvi_put_once(hvi_router *router, hvi_key_cache *cache, int shard, int kind,

@@ -180,22 +180,288 @@ def test_a_reservation_that_is_cut_anywhere_is_repeated_unseen(make_tool, relaye
         seen.update(keys)
 
 
-LONG = {"text": "x" * 16_000_000}
+# ---- servers that go down ----
 
 
-def test_a_put_that_is_cut_before_all_of_it_was_sent_is_not_unknown_and_is_repeated(
+THREADS = 16
+
+
+class Traffic:
+    """Threads of a tool that put {"n": number} one after the other until they are stopped."""
+
+    def __init__(self, tool, shards):
+        self.numbers = itertools.count(1)
+        self.replies = {}  # by number
+        self.failure = None
+        self.stopping = threading.Event()
+        self.threads = [
+            threading.Thread(target=self._work, args=(thread, shards[i % len(shards)]))
+            for i, thread in enumerate(tool.threads(*(f"t{i}" for i in range(THREADS))))
+        ]
+
+    def _work(self, thread, shard):
+        while not self.stopping.is_set():
+            number = next(self.numbers)
+            self.replies[number] = thread.put(shard, 1, {"n": str(number)})
+
+    def flows(self, count=50):
+        """Wait until so many more puts are done."""
+        goal = len(self.replies) + count
+        eventually(lambda: len(self.replies) >= goal, what="puts are done")
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        self.flows()
+        return self
+
+    def __exit__(self, *_):
+        self.stopping.set()
+        for thread in self.threads:
+            thread.join()
+
+    def check(self, database, shards):
+        """Each put succeeded, and there is one entity for each, with its key."""
+        for reply in self.replies.values():
+            reply.ok()
+        found = keys_by_number(database, shards)
+        assert found == {number: [reply.key] for number, reply in self.replies.items()}
+
+
+def kill9(server):
+    server.kill9()
+
+
+def immediate(server):
+    server.stop("immediate")
+
+
+def fast(server):
+    server.stop("fast")
+
+
+@pytest.mark.parametrize("end", [fast, immediate, kill9])
+def test_exactly_once_nothing_is_lost_or_doubled_when_the_server_restarts(
+    make_tool, one, tmp_path, end
+):
+    config = store_config(
+        tmp_path / "c", {"one": (one, "1-4")}, exactly_once="on", operation_timeout="60s"
+    )
+    hv("init", config=config).ok()
+    with Traffic(make_tool(config, pool_max=THREADS), [1, 2, 3]) as traffic:
+        for _ in range(3):
+            end(one.server)
+            one.server.start(wait=False)
+            traffic.flows()
+    traffic.check(one, [1, 2, 3])
+    assert max(reply.ms for reply in traffic.replies.values()) < 60_000
+
+
+def test_exactly_once_nothing_is_lost_or_doubled_on_a_network_that_cuts_again_and_again(
     make_tool, relayed, one
 ):
-    """It is too long for the sockets' buffers: the client has more to send when it is cut."""
-    config, between = relayed()
-    tool = make_tool(config)
-    for turn in range(1, 6):
-        tool.main.put(3, 2, {}).ok()
-        between.cut_in("to_server", turn * 1_000_000)
-        tool.main.put(3, 1, LONG).ok()
-        assert tool.stats().opened == 1 + turn
-        assert one.value("SELECT count(*) FROM shard0003.entities WHERE type = 1") == turn
-    between.cut_in("to_server", 1_000_000)
+    config, between = relayed("1-4", exactly_once="on", operation_timeout="60s")
+    with Traffic(make_tool(config, pool_max=THREADS), [1, 2, 3]) as traffic:
+        for turn in range(30):
+            between.cut_in(DIRECTIONS[turn % 2], 1 + 97 * turn)
+            traffic.flows(20)
+            if turn % 5 == 0:
+                between.cut()
+    traffic.check(one, [1, 2, 3])
+
+
+# ---- what it costs ----
+
+
+def statements(tool, count):
+    """Wait until the log has that many statements on shard 3, and return their first words."""
+
+    def seen():
+        words = [event.fields["log"].split()[0] for event in tool.log if event.shard == 3]
+        return len(words) >= count and words
+
+    return eventually(seen)
+
+
+def test_exactly_once_a_put_in_the_steady_state_is_one_statement(make_tool, relayed):
+    config, between = relayed(exactly_once="on")
+    tool = make_tool(config, log=True)
+    for number in range(20):
+        tool.main.put(3, 1, {"n": str(number)}).ok()
+    assert statements(tool, 21) == ["SELECT"] + 20 * ["INSERT"]
+    # That is one exchange, and the answer brings no more than the next key.
+    before = dict(between.bytes)
+    tool.main.put(3, 1, {"n": "20"}).ok()
+    assert between.bytes["to_server"] - before["to_server"] < 150
+    assert between.bytes["to_client"] - before["to_client"] < 100
+
+
+def test_exactly_once_threads_share_the_reserved_keys_of_a_shard(make_tool, relayed):
+    config, _ = relayed(exactly_once="on")
+    tool = make_tool(config, log=True, pool_max=8)
+    threads = tool.threads(*(f"t{i}" for i in range(8)))
+    pending = [thread.begin.put(3, 1, {}) for _ in range(50) for thread in threads]
+    keys = {one.reply().ok().key for one in pending}
+    assert len(keys) == 400
+    # A thread reserves a key only when it finds none, and after that there is one more.
+    assert 1 <= statements(tool, 401).count("SELECT") <= 8
+    assert {event.sqlstate for event in tool.log} == {None}
+
+
+def created(key):
+    """Seconds since 1970."""
+    return ((key >> 23) + 1379365531352) / 1000
+
+
+def test_exactly_once_no_key_is_older_than_its_put_by_more_than_a_second(make_tool, relayed):
+    config, _ = relayed(exactly_once="on")
+    tool = make_tool(config, log=True)
+    begun = time.time()
+    for _ in range(5):
+        key = tool.main.put(3, 1, {}).ok().key
+        assert begun - 1.01 <= created(key) <= time.time()
+        put = time.time()
+        while time.time() < put + 1.01:  # nothing happens meanwhile: that is the point
+            time.sleep(0.01)
+        begun = time.time()
+    assert statements(tool, 10) == 5 * ["SELECT", "INSERT"]
+
+
+def test_exactly_once_parent_and_child_use_keys_of_their_own(make_tool, relayed, one):
+    config, _ = relayed(exactly_once="on")
+    tool = make_tool(config, log=True)
+    ann = tool.main
+    ann.put(3, 1, {"n": "0"}).ok()  # leaves a reserved key behind
+    fork = ann.fork([step("put", 3, 1, {"n": "1"}), step("put", 3, 1, {"n": "2"})])
+    ann.put(3, 1, {"n": "3"}).ok()
+    assert fork.exit_status == 0
+    found = keys_by_number(one, [3])
+    assert sorted(found) == [0, 1, 2, 3]
+    assert len({key for keys in found.values() for key in keys}) == 4
+    # Nobody met a key that was used: parent 2, child 3, parent 1.
+    assert statements(tool, 6) == ["SELECT", "INSERT", "SELECT", "INSERT", "INSERT", "INSERT"]
+    assert {event.sqlstate for event in tool.log} == {None}
+
+
+# ---- when it cannot be ----
+
+
+def test_exactly_once_a_server_that_is_gone_before_anything_was_sent_is_unavailable(
+    make_tool, relayed, one
+):
+    config, between = relayed(exactly_once="on", operation_timeout="1500ms")
+    ann = make_tool(config).main
+    ann.put(3, 1, {}).ok()
     between.refuse()
-    tool.main.put(3, 1, LONG).gives("HV_UNAVAILABLE")
-    assert one.value("SELECT count(*) FROM shard0003.entities WHERE type = 1") == turn
+    between.cut()
+    gone = ann.put(3, 1, {}).gives("HV_UNAVAILABLE")
+    assert gone.retriable and not gone.outcome_unknown
+    assert 1400 <= gone.ms < 2000
+    assert (gone.server, gone.shard) == ("one", 3)
+    assert one.value("SELECT count(*) FROM shard0003.entities") == 1
+
+
+@pytest.mark.parametrize("direction, count, entities", [("to_server", 5, 1), ("to_client", 1, 2)])
+def test_exactly_once_a_server_that_is_gone_for_good_leaves_it_unknown(
+    make_tool, relayed, one, direction, count, entities
+):
+    config, between = relayed(exactly_once="on", operation_timeout="1500ms")
+    ann = make_tool(config).main
+    ann.put(3, 1, {}).ok()
+    between.refuse()
+    between.cut_in(direction, count)
+    lost = ann.put(3, 1, {"n": "1"}).gives("HV_OUTCOME_UNKNOWN")
+    assert lost.outcome_unknown and not lost.retriable
+    assert 1400 <= lost.ms < 2000
+    assert (lost.server, lost.shard) == ("one", 3)
+    assert lost.detail == 'Last: could not connect to server "one"'
+    # The message says under which key to look; and to put it again does no harm.
+    assert lost.message.startswith("a put under the key ")
+    key = int(lost.message.split()[5])
+    eventually(lambda: one.value("SELECT count(*) FROM shard0003.entities") == entities)
+    between.refuse(False)
+    eventually(lambda: ann.put_key(key, 1, {"n": "1"}).status == "HV_OK")
+    assert one.value("SELECT id FROM shard0003.entities WHERE body -> 'n' = '1'") == key
+    assert one.value("SELECT count(*) FROM shard0003.entities") == 2
+
+
+def test_exactly_once_a_server_that_falls_silent_is_given_up_at_the_deadline(
+    make_tool, relayed, one
+):
+    config, between = relayed(
+        exactly_once="on", operation_timeout="1500ms", pool_block_timeout="400ms"
+    )
+    tool = make_tool(config)
+    tool.main.put(3, 1, {}).ok()
+    between.stall()
+    silent = tool.main.put(3, 1, {}).gives("HV_OUTCOME_UNKNOWN")
+    assert 1400 <= silent.ms < 2200
+    # Now no connection can be had, and nothing is sent.
+    late = tool.main.put(3, 1, {})
+    assert late.status in ("HV_TIMEOUT", "HV_UNAVAILABLE") and late.retriable
+    assert 1400 <= late.ms < 2200
+    between.resume()
+    eventually(lambda: tool.main.put(3, 1, {}).status == "HV_OK")
+
+
+def test_exactly_once_a_reservation_into_the_silence_wrote_nothing(make_tool, relayed, one):
+    config, between = relayed(exactly_once="on", operation_timeout="1500ms")
+    tool = make_tool(config)
+    tool.main.acquire(3).ok()
+    tool.main.release().ok()
+    between.stall()
+    late = tool.main.put(3, 1, {}).gives("HV_TIMEOUT")
+    assert late.retriable and 1400 <= late.ms < 2200
+    between.resume()
+    assert one.value("SELECT count(*) FROM shard0003.entities") == 0
+
+
+def test_exactly_once_a_put_that_the_server_refuses_is_not_repeated(make_tool, relayed, one):
+    config, _ = relayed(exactly_once="on")
+    tool = make_tool(config, log=True)
+    tool.main.put(3, 1, {"a": "1"}).ok()
+    one.sql("ALTER TABLE shard0003.entities ADD CHECK (body -> 'a' <> '2')")
+    refused = tool.main.put(3, 1, {"a": "2"}).gives("HV_REFUSED")
+    assert (refused.sqlstate, refused.constraint) == ("23514", "entities_body_check")
+    assert refused.ms < 1000
+    assert statements(tool, 3) == ["SELECT", "INSERT", "INSERT"]
+    tool.main.put(3, 1, {"a": "3"}).ok()
+
+
+def test_exactly_once_a_refusal_that_passes_is_waited_for(make_tool, relayed, one):
+    config, _ = relayed(exactly_once="on")
+    tool = make_tool(config)
+    tool.main.put(3, 1, {"n": "0"}).ok()
+    one.sql(f"ALTER DATABASE {one.dbname} SET lock_timeout TO '100ms'")
+    tool.main.disconnect()
+    with one.connect() as blocker:
+        blocker.autocommit = False
+        blocker.cursor().execute("LOCK TABLE shard0003.entities")
+        putting = tool.main.begin.put(3, 1, {"n": "1"})
+        eventually(lambda: "lock timeout" in one.server.log_text())
+        assert not putting.done
+    putting.reply().ok()
+    assert len(keys_by_number(one, [3])[1]) == 1
+
+
+def test_exactly_once_an_entity_that_lies_under_the_reserved_key_is_another(
+    make_tool, relayed, one
+):
+    """Though it has the same content: somebody chose that key, and put it there."""
+    config, _ = relayed(exactly_once="on", keys="portable")
+    tool = make_tool(config)
+    tool.main.put(3, 1, {"n": "1"}).ok()
+    number = one.value("SELECT last_value FROM shard0003.reserved_id_seq")
+    reserved = (number // 128) << 23 | 3 << 10 | (896 + number % 128)
+    one.sql("INSERT INTO shard0003.entities VALUES (%s, 1, 'n=>2')", reserved)
+    key = tool.main.put(3, 1, {"n": "2"}).ok().key
+    assert key > reserved
+    assert keys_by_number(one, [3])[2] == [reserved, key]
+
+
+def test_exactly_once_is_told_when_the_shard_cannot_reserve_keys(make_tool, relayed, one):
+    config, _ = relayed(exactly_once="on")
+    one.sql("DROP FUNCTION shard0003.reserve_ids(integer)")
+    told = make_tool(config).main.put(3, 1, {}).gives("HV_NOT_INITIALIZED")
+    assert told.message == 'shard 3 on server "one" cannot reserve keys'
+    assert told.shard == 3 and not told.retriable and told.ms < 1000
