@@ -1,0 +1,365 @@
+/*
+ * store_tool_commands: what store_tool can be told to do. The members that a command takes stand
+ * above its function; the table is at the end.
+ */
+#include "store_tool.h"
+
+#include <libpq-fe.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define MAX_LOANS 64
+
+typedef struct loan {
+    char name[32]; /* "": free */
+    PGconn *conn;  /* dangles once it is returned, to be returned again for a test */
+    bool lent;
+} loan;
+
+static _Atomic(hv_store *) store;
+static pthread_mutex_t loans_lock = PTHREAD_MUTEX_INITIALIZER;
+static loan loans[MAX_LOANS];
+
+/* Put what came of a call into the reply, and free the error. */
+static void set_outcome(json_t *reply, hv_status status, hv_error *error) {
+    set_text(reply, "status", hv_status_name(status));
+    if (error == NULL)
+        return;
+    if (status == HV_OK || status == HV_NOT_FOUND || hv_error_status(error) != status)
+        die("an error that does not fit its status");
+    set_text(reply, "message", hv_error_message(error));
+    set_text(reply, "detail", hv_error_detail(error));
+    set_text(reply, "hint", hv_error_hint(error));
+    set_text(reply, "sqlstate", hv_error_sqlstate(error));
+    set_text(reply, "constraint", hv_error_constraint(error));
+    set_text(reply, "server", hv_error_server(error));
+    set_number(reply, "shard", hv_error_shard(error));
+    json_object_set_new(reply, "retriable", json_boolean(hv_error_retriable(error)));
+    json_object_set_new(reply, "outcome_unknown", json_boolean(hv_error_outcome_unknown(error)));
+    hv_error_free(error);
+}
+
+/* ---- the store ---- */
+
+/* {"config": path, "options": {name: text}, "log": bool, "connector": bool} */
+static void do_open(const char *thread, json_t *command, json_t *reply) {
+    (void) thread;
+    hv_options *options = hv_options_new();
+    hv_error *error = NULL;
+    hv_store *opened = NULL;
+    const char *name;
+    json_t *value;
+    hv_status status = hv_options_load(options, text_of(command, "config"), NULL, &error);
+    json_object_foreach(json_object_get(command, "options"), name, value) if (status == HV_OK)
+        status = hv_options_set(options, name, json_string_value(value), &error);
+    if (json_is_true(json_object_get(command, "log")))
+        hv_options_set_log(options, log_event, NULL);
+    if (json_is_true(json_object_get(command, "connector")))
+        hv_options_set_connector(options, &counting_connector);
+    if (status == HV_OK)
+        status = hv_open(options, &opened, &error);
+    hv_options_free(options);
+    if (status == HV_OK)
+        atomic_store(&store, opened);
+    set_outcome(reply, status, error);
+}
+
+/* {"timeout": milliseconds} */
+static void do_close(const char *thread, json_t *command, json_t *reply) {
+    (void) thread;
+    hv_error *error = NULL;
+    hv_status status = hv_close(store, number_of(command, "timeout", 0), &error);
+    if (status == HV_OK)
+        atomic_store(&store, NULL);
+    set_outcome(reply, status, error);
+}
+
+static void do_disconnect(const char *thread, json_t *command, json_t *reply) {
+    (void) thread;
+    (void) command;
+    (void) reply;
+    hv_disconnect(store);
+}
+
+static void do_reinstantiate(const char *thread, json_t *command, json_t *reply) {
+    (void) thread;
+    (void) command;
+    (void) reply;
+    hv_reinstantiate(store);
+}
+
+/* {"server": number} */
+static void do_stats(const char *thread, json_t *command, json_t *reply) {
+    (void) thread;
+    int server = (int) number_of(command, "server", 0);
+    const char *name;
+    for (int i = 0; (name = hv_stat_name((hv_stat) i)) != NULL; i++)
+        set_number(reply, name, hv_pool_stat(store, server, (hv_stat) i));
+}
+
+/* ---- entities ---- */
+
+static hv_dict *dict_of(json_t *object) {
+    if (!json_is_object(object))
+        return NULL;
+    hv_dict *dict = hv_dict_new();
+    const char *name;
+    json_t *value;
+    json_object_foreach(
+        object, name, value) if (hv_dict_set_bytes(dict, name, HV_STRLEN, json_string_value(value),
+                                                   json_string_length(value), NULL) != HV_OK)
+        die("not a dict");
+    return dict;
+}
+
+static json_t *object_of(const hv_dict *dict) {
+    json_t *object = json_object();
+    const char *name, *value;
+    size_t value_len;
+    for (size_t i = 0; hv_dict_at(dict, i, &name, NULL, &value, &value_len); i++)
+        json_object_set_new(object, name,
+                            value != NULL ? json_stringn(value, value_len) : json_null());
+    return object;
+}
+
+/* {"shard": number, "kind": number, "dict": object or null} */
+static void do_put(const char *thread, json_t *command, json_t *reply) {
+    (void) thread;
+    int64_t key = -1;
+    hv_error *error = NULL;
+    hv_dict *dict = dict_of(json_object_get(command, "dict"));
+    hv_status status = hv_put(store, (int) number_of(command, "shard", -1),
+                              (int) number_of(command, "kind", 0), dict, &key, &error);
+    hv_dict_free(dict);
+    set_outcome(reply, status, error);
+    if ((status == HV_OK) != (key != -1))
+        die("the key was touched on failure, or not set on success");
+    if (status == HV_OK)
+        set_number(reply, "key", key);
+}
+
+/* {"key": number, "kind": number, "dict": object or null} */
+static void do_put_key(const char *thread, json_t *command, json_t *reply) {
+    (void) thread;
+    hv_error *error = NULL;
+    hv_dict *dict = dict_of(json_object_get(command, "dict"));
+    hv_status status = hv_put_key(store, number_of(command, "key", 0),
+                                  (int) number_of(command, "kind", 0), dict, &error);
+    hv_dict_free(dict);
+    set_outcome(reply, status, error);
+}
+
+/* {"shard": number, "count": number} */
+static void do_reserve(const char *thread, json_t *command, json_t *reply) {
+    (void) thread;
+    int count = (int) number_of(command, "count", 1);
+    size_t room = count > 0 ? (size_t) count : 1;
+    int64_t *keys = calloc(room, sizeof *keys);
+    hv_error *error = NULL;
+    hv_status status =
+        hv_reserve(store, (int) number_of(command, "shard", -1), count, keys, &error);
+    set_outcome(reply, status, error);
+    json_t *list = json_array();
+    for (size_t i = 0; i < room; i++) {
+        if ((status == HV_OK) != (keys[i] != 0))
+            die("keys were touched on failure, or not set on success");
+        if (status == HV_OK)
+            json_array_append_new(list, json_integer(keys[i]));
+    }
+    json_object_set_new(reply, "keys", list);
+    free(keys);
+}
+
+/* {"key": number} */
+static void do_get(const char *thread, json_t *command, json_t *reply) {
+    (void) thread;
+    hv_entity *entity = NULL;
+    hv_error *error = NULL;
+    hv_status status = hv_get(store, number_of(command, "key", 0), &entity, &error);
+    set_outcome(reply, status, error);
+    if ((status == HV_OK) != (entity != NULL))
+        die("the entity was touched on failure, or not set on success");
+    if (status == HV_OK) {
+        set_number(reply, "key", hv_entity_key(entity));
+        set_number(reply, "kind", hv_entity_kind(entity));
+        json_object_set_new(reply, "dict", object_of(hv_entity_dict(entity)));
+    }
+    hv_entity_free(entity);
+}
+
+/* ---- lent connections ---- */
+
+/* The loan that a command means: "conn" names it, or else its thread does. */
+static loan *find_loan(const char *thread, json_t *command, bool make) {
+    const char *name = text_of(command, "conn");
+    loan *found = NULL;
+    if (name == NULL)
+        name = thread;
+    pthread_mutex_lock(&loans_lock);
+    for (int i = 0; i < MAX_LOANS && found == NULL; i++)
+        if (strcmp(loans[i].name, name) == 0)
+            found = &loans[i];
+    for (int i = 0; i < MAX_LOANS && found == NULL && make; i++)
+        if (loans[i].name[0] == '\0')
+            found = &loans[i];
+    if (found == NULL || (make && found->lent))
+        die("no such loan, or a name that is taken");
+    snprintf(found->name, sizeof found->name, "%s", name);
+    pthread_mutex_unlock(&loans_lock);
+    return found;
+}
+
+/* {"shard": number} or {"server": number} */
+static void do_acquire(const char *thread, json_t *command, json_t *reply) {
+    loan *to = find_loan(thread, command, true);
+    PGconn *conn = NULL;
+    hv_error *error = NULL;
+    hv_status status;
+    if (json_object_get(command, "server") != NULL)
+        status = hv_acquire_server(store, (int) number_of(command, "server", -1), &conn, &error);
+    else
+        status = hv_acquire(store, (int) number_of(command, "shard", -1), &conn, &error);
+    set_outcome(reply, status, error);
+    if ((status == HV_OK) != (conn != NULL))
+        die("the connection was touched on failure, or not set on success");
+    if (status != HV_OK)
+        return;
+    to->conn = conn;
+    to->lent = true;
+    set_number(reply, "pid", PQbackendPID(conn));
+    int *number = hv_connection_handle(store, conn);
+    if (number != NULL)
+        set_number(reply, "handle", *number);
+}
+
+/* Also when it was returned before. */
+static void do_release(const char *thread, json_t *command, json_t *reply) {
+    loan *from = find_loan(thread, command, false);
+    hv_error *error = NULL;
+    from->lent = false;
+    hv_status status = hv_release(store, from->conn, &error);
+    set_outcome(reply, status, error);
+}
+
+/* Give the store a connection that it has never seen. {"conninfo": text} */
+static void do_release_foreign(const char *thread, json_t *command, json_t *reply) {
+    (void) thread;
+    hv_error *error = NULL;
+    PGconn *foreign = PQconnectdb(text_of(command, "conninfo"));
+    hv_status status = hv_release(store, foreign, &error);
+    set_outcome(reply, status, error);
+    set_text(reply, "still", PQstatus(foreign) == CONNECTION_OK ? "open" : "closed");
+    PQfinish(foreign);
+}
+
+/* Run SQL on a lent connection. {"sql": text} */
+static void do_sql(const char *thread, json_t *command, json_t *reply) {
+    PGconn *conn = find_loan(thread, command, false)->conn;
+    PGresult *result = PQexec(conn, text_of(command, "sql"));
+    json_t *rows = json_array();
+    for (int i = 0; i < PQntuples(result); i++) {
+        json_t *row = json_array();
+        for (int j = 0; j < PQnfields(result); j++)
+            json_array_append_new(row, PQgetisnull(result, i, j)
+                                           ? json_null()
+                                           : json_string(PQgetvalue(result, i, j)));
+        json_array_append_new(rows, row);
+    }
+    set_text(reply, "status", PQresStatus(PQresultStatus(result)));
+    set_text(reply, "sqlstate", PQresultErrorField(result, PG_DIAG_SQLSTATE));
+    set_text(reply, "message", PQerrorMessage(conn));
+    json_object_set_new(reply, "rows", rows);
+    PQclear(result);
+}
+
+/* Send SQL on a lent connection and do not wait for the answer. {"sql": text} */
+static void do_send(const char *thread, json_t *command, json_t *reply) {
+    PGconn *conn = find_loan(thread, command, false)->conn;
+    set_number(reply, "sent", PQsendQuery(conn, text_of(command, "sql")));
+}
+
+static void do_enter_pipeline(const char *thread, json_t *command, json_t *reply) {
+    set_number(reply, "entered", PQenterPipelineMode(find_loan(thread, command, false)->conn));
+}
+
+/* Let libpq write what it does to a file. {"path": text} */
+static FILE *trace_file;
+
+static void do_trace(const char *thread, json_t *command, json_t *reply) {
+    (void) reply;
+    trace_file = fopen(text_of(command, "path"), "we");
+    if (trace_file == NULL)
+        die("could not open the trace file");
+    PQtrace(find_loan(thread, command, false)->conn, trace_file);
+}
+
+/* Close it, without a word to libpq. */
+static void do_close_trace(const char *thread, json_t *command, json_t *reply) {
+    (void) thread;
+    (void) command;
+    (void) reply;
+    fclose(trace_file);
+}
+
+/* ---- fork ---- */
+
+/*
+ * {"commands": [command …], "exit": bool}: a child process does these, with this thread, and ends,
+ * through exit() if "exit" says so; then the reply comes, with the child's exit status.
+ */
+static void do_fork(const char *thread, json_t *command, json_t *reply) {
+    size_t index;
+    json_t *one;
+    pid_t child = fork_between_lines();
+    if (child == 0) {
+        alarm(60);
+        json_array_foreach(json_object_get(command, "commands"), index, one)
+            run_command(thread, one, true);
+        if (json_is_true(json_object_get(command, "exit")))
+            exit(0);
+        _exit(0);
+    }
+    int status = -1;
+    if (child < 0 || waitpid(child, &status, 0) != child)
+        die("fork or wait failed");
+    set_number(reply, "exit_status", status);
+}
+
+/* ---- all of them ---- */
+
+const command_entry commands[] = {
+    {"acquire", do_acquire},
+    {"close", do_close},
+    {"close_trace", do_close_trace},
+    {"connector", do_connector},
+    {"disconnect", do_disconnect},
+    {"enter_pipeline", do_enter_pipeline},
+    {"fork", do_fork},
+    {"get", do_get},
+    {"hold", do_hold},
+    {"open", do_open},
+    {"put", do_put},
+    {"put_key", do_put_key},
+    {"reinstantiate", do_reinstantiate},
+    {"release", do_release},
+    {"release_foreign", do_release_foreign},
+    {"reserve", do_reserve},
+    {"send", do_send},
+    {"sql", do_sql},
+    {"stats", do_stats},
+    {"trace", do_trace},
+    {NULL, NULL},
+};
+
+bool give_everything_back(void) {
+    bool clean = true;
+    for (int i = 0; i < MAX_LOANS; i++)
+        if (loans[i].lent && hv_release(store, loans[i].conn, NULL) != HV_OK)
+            clean = false;
+    return hv_close(store, 0, NULL) == HV_OK && clean;
+}

@@ -1,0 +1,126 @@
+/*
+ * store_tool_hooks: the callbacks that store_tool gives to its store: a log, and a connector.
+ *
+ * Both can be held: then they wait where they are, so that a test can do something in between.
+ */
+#include "store_tool.h"
+
+#include <libpq-fe.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- callbacks that wait ---- */
+
+/* What is held waits where it is, so that a test can do something in between. */
+typedef enum hold { HOLD_LOG, HOLD_DISCONNECT, HOLDS } hold;
+static const char *const hold_names[HOLDS] = {"log", "disconnect"};
+static pthread_mutex_t hold_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t hold_changed = PTHREAD_COND_INITIALIZER;
+static bool held[HOLDS];
+static int waiting_held;
+
+static void wait_while_held(hold what) {
+    pthread_mutex_lock(&hold_lock);
+    waiting_held++;
+    while (held[what])
+        pthread_cond_wait(&hold_changed, &hold_lock);
+    waiting_held--;
+    pthread_mutex_unlock(&hold_lock);
+}
+
+/* {"what": "log" or "disconnect", "on": bool}; the reply says how many wait. */
+void do_hold(const char *thread, json_t *command, json_t *reply) {
+    (void) thread;
+    pthread_mutex_lock(&hold_lock);
+    for (int i = 0; i < HOLDS; i++)
+        if (strcmp(hold_names[i], text_of(command, "what")) == 0)
+            held[i] = json_is_true(json_object_get(command, "on"));
+    set_number(reply, "waiting", waiting_held);
+    pthread_cond_broadcast(&hold_changed);
+    pthread_mutex_unlock(&hold_lock);
+}
+
+/* ---- the log ---- */
+
+void log_event(void *context, const hv_log_event *event) {
+    (void) context;
+    json_t *line = json_object();
+    json_t *parameters = json_array();
+    for (size_t i = 0; i < hv_log_parameter_count(event); i++) {
+        const char *value = hv_log_parameter(event, i);
+        json_array_append_new(parameters, value != NULL ? json_string(value) : json_null());
+    }
+    set_text(line, "log", hv_log_statement(event));
+    set_text(line, "thread", current_thread);
+    set_text(line, "server", hv_log_server(event));
+    set_number(line, "shard", hv_log_shard(event));
+    set_number(line, "us", hv_log_duration_us(event));
+    set_text(line, "status", hv_status_name(hv_log_status(event)));
+    set_text(line, "sqlstate", hv_log_sqlstate(event));
+    json_object_set_new(line, "parameters", parameters);
+    say(line);
+    wait_while_held(HOLD_LOG);
+}
+
+/* ---- a connector of our own ---- */
+
+static pthread_mutex_t connector_lock = PTHREAD_MUTEX_INITIALIZER;
+static int connector_opened, connector_closed, connector_now, connector_most; /* at once */
+
+static hv_status counting_connect(void *context, const char *const *keywords,
+                                  const char *const *values, int64_t timeout, PGconn **conn,
+                                  void **handle, char *message, size_t message_size,
+                                  char sqlstate[6]) {
+    (void) timeout;
+    if (context != counting_connector.context)
+        die("the connector's context got lost");
+    PGconn *opened = PQconnectdbParams(keywords, values, 0);
+    if (PQstatus(opened) != CONNECTION_OK) {
+        snprintf(message, message_size, "%s", PQerrorMessage(opened));
+        sqlstate[0] = '\0';
+        PQfinish(opened);
+        return HV_UNAVAILABLE;
+    }
+    int *number = malloc(sizeof *number);
+    pthread_mutex_lock(&connector_lock);
+    *number = ++connector_opened;
+    if (++connector_now > connector_most)
+        connector_most = connector_now;
+    pthread_mutex_unlock(&connector_lock);
+    *conn = opened;
+    *handle = number;
+    return HV_OK;
+}
+
+static void counting_disconnect(void *context, PGconn *conn, void *handle) {
+    (void) context;
+    wait_while_held(HOLD_DISCONNECT);
+    free(handle);
+    PQfinish(conn);
+    pthread_mutex_lock(&connector_lock);
+    connector_closed++;
+    connector_now--;
+    pthread_mutex_unlock(&connector_lock);
+}
+
+const hv_connector counting_connector = {
+    .connect = counting_connect,
+    .disconnect = counting_disconnect,
+    .context = &connector_opened,
+};
+
+bool connector_is_done(void) {
+    return connector_now == 0;
+}
+
+void do_connector(const char *thread, json_t *command, json_t *reply) {
+    (void) thread;
+    (void) command;
+    pthread_mutex_lock(&connector_lock);
+    set_number(reply, "opened", connector_opened);
+    set_number(reply, "closed", connector_closed);
+    set_number(reply, "most", connector_most);
+    pthread_mutex_unlock(&connector_lock);
+}
