@@ -6,7 +6,8 @@
     says "(planned)").
   - In src/ session.c alone calls the functions of libpq that talk to a server, so that all
     deadlines, errors and log events have one way to go.
-  - cli/: hypervault.h and headers of cli/. examples/, bench/ and tests/system/: hypervault.h only.
+  - cli/ and tests/system/: hypervault.h and headers of their own. examples/ and bench/:
+    hypervault.h only.
 """
 
 import re
@@ -96,8 +97,9 @@ def outside_problems(root, folder, own_headers):
 
 def problems(root):
     found = library_problems(root)
-    found += outside_problems(root, "cli", own_headers=True)
-    for folder in ("examples", "bench", "tests/system"):
+    for folder in ("cli", "tests/system"):
+        found += outside_problems(root, folder, own_headers=True)
+    for folder in ("examples", "bench"):
         found += outside_problems(root, folder, own_headers=False)
     header = root / "include" / "hypervault.h"
     for number, other in includes(header):
