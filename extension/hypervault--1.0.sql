@@ -51,7 +51,8 @@ RETURNS bigint LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'hypervault_make_key';
 COMMENT ON FUNCTION hypervault.make_key IS 'the key with these parts';
 
-CREATE FUNCTION hypervault.first_key(created pg_catalog.timestamptz, epoch bigint DEFAULT 1379365531352)
+CREATE FUNCTION hypervault.first_key(
+    created pg_catalog.timestamptz, epoch bigint DEFAULT 1379365531352)
 RETURNS bigint LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'hypervault_first_key';
 COMMENT ON FUNCTION hypervault.first_key IS

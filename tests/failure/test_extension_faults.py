@@ -1,5 +1,5 @@
-"""The extension never gives a key twice: not when the clock steps, the server is killed in the middle,
-or a standby takes over.
+"""The extension never gives a key twice: not when the clock steps, the server is killed, or a
+standby takes over.
 
 Where a test shall not pass by help of the clock, which alone leads to greater keys, the keys are
 first sent an hour ahead of it.

@@ -1,6 +1,6 @@
 """The PostgreSQL extension hypervault, on servers of a private installation that has it.
 
-How it deals with crashes, standbys and clocks that step is in tests/failure/test_extension_faults.py.
+Crashes, standbys and clocks that step are in tests/failure/test_extension_faults.py.
 """
 
 import concurrent.futures
@@ -51,7 +51,7 @@ def test_the_regression_tests_pass(shared_extension_server, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**environment(), "PGHOST": place["host"], "PGPORT": place["port"], "PGUSER": SUPERUSER},
+        env=dict(environment(), PGHOST=place["host"], PGPORT=place["port"], PGUSER=SUPERUSER),
         check=False,
     )
     differences = tmp_path / "regression.diffs"
@@ -61,7 +61,8 @@ def test_the_regression_tests_pass(shared_extension_server, tmp_path):
 def test_the_whole_extension_is_built(extension_server):
     """Every C function that the script names is in the library."""
     functions = extension_server.query(
-        "SELECT prosrc FROM pg_proc WHERE pronamespace = 'hypervault'::regnamespace AND probin <> ''"
+        "SELECT prosrc FROM pg_proc"
+        " WHERE pronamespace = 'hypervault'::regnamespace AND probin <> ''"
     )
     names = subprocess.run(
         ["nm", "--dynamic", "--defined-only", os.path.join(build_dir(), "extension/hypervault.so")],
@@ -159,8 +160,8 @@ def test_sessions_at_once_never_get_a_key_twice(extension_server):
         cursor.execute(
             "SELECT count(DISTINCT session), count(*) FILTER (WHERE k = before),"
             " count(*) FILTER (WHERE session <> session_before) FROM"
-            " (SELECT session, k, lag(k) OVER by_key AS before,"
-            "   lag(session) OVER by_key AS session_before FROM made WINDOW by_key AS (ORDER BY k)) x"
+            " (SELECT session, k, lag(k) OVER w AS before, lag(session) OVER w AS session_before"
+            "  FROM made WINDOW w AS (ORDER BY k)) x"
         )
         sessions, twice, alternations = cursor.fetchone()
         cursor.execute(

@@ -1,7 +1,7 @@
 """A private copy of the machine's PostgreSQL, into which the extension hypervault is installed.
 
-PostgreSQL finds its files relative to its own program. So a copy of the program, in folders that lie
-to each other as the originals do and link to the originals' files, is a whole installation, and
+PostgreSQL finds its files relative to its own program. So a copy of the program, in folders that
+lie to each other as the originals do and link to the originals' files, is a whole installation, and
 `CREATE EXTENSION hypervault` can be tested without touching the machine's.
 """
 
