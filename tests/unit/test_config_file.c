@@ -258,7 +258,7 @@ static void test_what_would_be_cut_off_is_refused(void **state) {
     snprintf(text, sizeof text, "[server %.60s]\nhost = y\n", padding);
     assert_bad(text, 1, "the name \"[server xxxxxxxxxxxx…\" is longer than 49 characters", NULL);
     /* What nobody reads may be long. */
-    snprintf(text, sizeof text, "# %s\n ; %s\n[server one]\nhost = y\n", padding, padding);
+    snprintf(text, sizeof text, "# %.900s\n ; %.900s\n[server one]\nhost = y\n", padding, padding);
     hv_options_free(read_text(text));
 }
 
