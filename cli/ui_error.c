@@ -55,9 +55,28 @@ static void print_lines(const char *text) {
     }
 }
 
+/* The server and shard concerned, unless the message names the server. */
+static void print_place(const char *message, const hv_error *error) {
+    const char *server = hv_error_server(error);
+    int shard = hv_error_shard(error);
+    if (server == NULL)
+        return;
+    char *quoted = format_text("\"%s\"", server);
+    if (strstr(message, quoted) == NULL) {
+        char *place = shard < 0 ? format_text("on server %s", quoted)
+                                : format_text("on server %s, shard %d", quoted, shard);
+        fputs("    ", stderr);
+        print_lines(place);
+        free(place);
+    }
+    free(quoted);
+}
+
 static void print_text(const failure *what) {
     fprintf(stderr, "%shv:%s ", ui_on(stderr, UI_BAD), ui_off(stderr));
     print_lines(what->message);
+    if (what->error != NULL)
+        print_place(what->message, what->error);
     if (what->detail != NULL) {
         fputs("    ", stderr);
         print_lines(what->detail);

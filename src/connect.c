@@ -38,40 +38,56 @@ bool hvi_wait_socket(PGconn *conn, bool for_write, int64_t deadline) {
     }
 }
 
-/* Is this where a VERBOSE text has its SQLSTATE, as in ":  28P01: "? */
-static bool is_sqlstate(const char *text) {
-    for (int i = 0; i < 5; i++)
-        if (!((text[i] >= '0' && text[i] <= '9') || (text[i] >= 'A' && text[i] <= 'Z')))
-            return false;
-    return strncmp(text + 5, ": ", 2) == 0;
+/* A text that is cut when the room is used up; always NUL-terminated. */
+typedef struct bounded_text {
+    char *text;
+    size_t size;
+    size_t len;
+} bounded_text;
+
+static void append(bounded_text *to, const char *bytes, size_t len) {
+    size_t room = to->size - to->len - 1;
+    size_t taken = len < room ? len : room;
+    memcpy(to->text + to->len, bytes, taken);
+    to->len += taken;
+    to->text[to->len] = '\0';
+}
+
+/* The SQLSTATE in a line of a VERBOSE text, as in "FATAL:  28P01: …"; NULL if there is none. */
+static const char *find_sqlstate(const char *line, size_t len) {
+    for (const char *at = line; at + strlen(":  28P01: ") <= line + len; at++) {
+        const char *state = at + strlen(":  ");
+        if (strncmp(at, ":  ", 3) == 0 && strncmp(state + 5, ": ", 2) == 0 &&
+            strspn(state, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == 5)
+            return state;
+    }
+    return NULL;
 }
 
 /*
- * libpq's text for a failed connection as one line, without the SQLSTATE, which goes where it
- * belongs, and without the server's source position.
+ * libpq's text for a failed connection as one line: "… failed: Connection refused (Is the server
+ * running …?)". The SQLSTATE goes where it belongs, the server's source position nowhere.
  */
 static void take_message(const char *text, char *message, size_t size, char sqlstate[6]) {
-    size_t len = 0;
-    bool line_start = true;
-    for (const char *at = text; *at != '\0' && len + 1 < size; at++) {
-        if (line_start && strncmp(at, "LOCATION:", strlen("LOCATION:")) == 0) {
-            at += strcspn(at, "\n");
-            if (*at == '\0')
-                break;
+    bounded_text to = {.text = message, .size = size};
+    size_t len;
+    for (const char *line = text; *line != '\0'; line += len + (line[len] == '\n')) {
+        len = strcspn(line, "\n");
+        bool is_remark = line[0] == '\t';
+        if (len == 0 || strncmp(line, "LOCATION:", strlen("LOCATION:")) == 0)
             continue;
-        }
-        line_start = *at == '\n';
-        if (at >= text + 3 && strncmp(at - 3, ":  ", 3) == 0 && is_sqlstate(at)) {
-            memcpy(sqlstate, at, 5);
+        append(&to, to.len == 0 ? "" : is_remark ? " (" : "; ", to.len == 0 ? 0 : 2);
+        const char *start = is_remark ? line + 1 : line;
+        const char *state = find_sqlstate(line, len);
+        if (state != NULL) {
+            memcpy(sqlstate, state, 5);
             sqlstate[5] = '\0';
-            at += strlen("28P01:");
-            continue;
+            append(&to, start, (size_t) (state - start) - 1);
+            start = state + strlen("28P01: ");
         }
-        message[len++] = *at == '\n' || *at == '\t' ? ' ' : *at;
+        append(&to, start, (size_t) (line + len - start));
+        append(&to, ")", is_remark ? 1 : 0);
     }
-    while (len > 0 && message[len - 1] == ' ')
-        len--;
-    message[len] = '\0';
 }
 
 static hv_status libpq_connect(void *context, const char *const *keywords,

@@ -30,11 +30,23 @@ typedef struct hvi_creation {
     hvi_generator generator; /* of new shards */
 } hvi_creation;
 
+/* Has the role no right to do that? Then somebody else has. */
+static void hint_at_rights(hv_error **error) {
+    const char *sqlstate = error != NULL ? hv_error_sqlstate(*error) : NULL;
+    if (sqlstate != NULL && strcmp(sqlstate, "42501") == 0)
+        hvi_error_hint(error, "Run `hv init` as the database's owner, or GRANT the role CREATE on "
+                              "the database.");
+}
+
 static hv_status run(hvi_creation *creation, const char *sql, int shard, PGresult **result,
                      hv_error **error) {
     /* Not marked as a write: to run it again is right whatever became of it. */
-    return hvi_session_script(creation->session, sql, shard, false,
-                              hvi_router_operation_deadline(creation->router), result, error);
+    hv_status status =
+        hvi_session_script(creation->session, sql, shard, false,
+                           hvi_router_operation_deadline(creation->router), result, error);
+    if (status == HV_REFUSED)
+        hint_at_rights(error);
+    return status;
 }
 
 /* Is the record there, and ours? */

@@ -18,24 +18,51 @@ static bool boolean_at(const PGresult *result, int row, int column) {
     return PQgetvalue(result, row, column)[0] == 't';
 }
 
+/* The record is there and cannot be read: say what is in the way. Takes *cause. */
+static hv_status fail_record(const char *server, hv_error **cause, hv_error **error) {
+    const char *sqlstate = hv_error_sqlstate(*cause);
+    bool forbidden = sqlstate != NULL && strcmp(sqlstate, "42501") == 0;
+    bool other_form = sqlstate != NULL && strcmp(sqlstate, "42703") == 0;
+    if (!forbidden && !other_form)
+        return hvi_error_move(error, cause);
+    hv_status status = forbidden ? HV_REFUSED : HV_MISMATCH;
+    hvi_fail(error, status,
+             forbidden ? "may not read hypervault.layout on server \"%s\""
+                       : "the table hypervault.layout on server \"%s\" is not the one of hv init",
+             server);
+    hvi_error_detail(error, "%s", hv_error_message(*cause));
+    if (forbidden)
+        hvi_error_hint(error, "GRANT the role USAGE on the schema hypervault and SELECT on "
+                              "hypervault.layout.");
+    else
+        hvi_error_hint(error, "The schema hypervault belongs to hypervault: rename the other one.");
+    hvi_error_sqlstate(error, sqlstate);
+    hvi_error_where(error, server, -1);
+    hv_error_free(*cause);
+    *cause = NULL;
+    return status;
+}
+
 hv_status hvi_layout_read(hvi_session *session, int64_t deadline, hvi_layout *layout,
                           hv_error **error) {
     *layout = (hvi_layout){0};
     PGresult *result = NULL;
+    hv_error *cause = NULL;
+    const char *server = session->config->server;
     hv_status status = hvi_session_script(
         session, "SELECT pg_catalog.to_regclass('hypervault.layout') IS NOT NULL", -1, false,
-        deadline, &result, error);
+        deadline, &result, &cause);
     if (status != HV_OK)
-        return status;
+        return fail_record(server, &cause, error);
     bool recorded = boolean_at(result, 0, 0);
     PQclear(result);
     if (!recorded)
         return HV_OK;
 
     status = hvi_session_script(session, "SELECT version, epoch, server FROM hypervault.layout", -1,
-                                false, deadline, &result, error);
+                                false, deadline, &result, &cause);
     if (status != HV_OK)
-        return status;
+        return fail_record(server, &cause, error);
     if (PQntuples(result) == 1) {
         layout->version = (int) integer_at(result, 0, 0);
         layout->epoch = integer_at(result, 0, 1);
@@ -44,7 +71,7 @@ hv_status hvi_layout_read(hvi_session *session, int64_t deadline, hvi_layout *la
             status = hvi_no_memory(error);
     } else if (PQntuples(result) > 1) {
         status = hvi_fail(error, HV_CORRUPT, "hypervault.layout has more than one row");
-        hvi_error_where(error, session->config->server, -1);
+        hvi_error_where(error, server, -1);
     }
     PQclear(result);
     return status;

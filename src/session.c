@@ -75,14 +75,18 @@ static hv_status fail_refused(const hvi_session *session, const hvi_query *query
     const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
     const char *detail = PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL);
     const char *hint = PQresultErrorField(result, PG_DIAG_MESSAGE_HINT);
+    const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
     if (message == NULL)
         message = PQresultErrorMessage(result);
+    if (hint == NULL && sqlstate != NULL && strcmp(sqlstate, "25006") == 0)
+        hint = "If the server is a standby, name its primary, or several hosts and "
+               "target_session_attrs = read-write.";
     hv_status status = hvi_fail(error, HV_REFUSED, "%.*s", (int) strcspn(message, "\n"), message);
     if (detail != NULL)
         hvi_error_detail(error, "%s", detail);
     if (hint != NULL)
         hvi_error_hint(error, "%s", hint);
-    hvi_error_sqlstate(error, PQresultErrorField(result, PG_DIAG_SQLSTATE));
+    hvi_error_sqlstate(error, sqlstate);
     hvi_error_constraint(error, PQresultErrorField(result, PG_DIAG_CONSTRAINT_NAME));
     hvi_error_where(error, session->config->server, query->shard);
     return status;
@@ -378,14 +382,31 @@ hv_status hvi_session_script(hvi_session *session, const char *sql, int shard, b
 
 /* ---- opening and closing ---- */
 
-/* What a hint says about a server that refuses the login. NULL: nothing that would help. */
-static const char *login_hint(const char *sqlstate) {
-    if (strncmp(sqlstate, "28", 2) == 0)
-        return "Check user and password in the configuration, .pgpass or environment, and the "
-               "server's pg_hba.conf.";
-    if (strcmp(sqlstate, "3D000") == 0)
-        return "Create the database, or correct \"dbname\".";
-    return NULL;
+/* What to do about a server that refuses the login. */
+typedef struct hvi_login_hint {
+    const char *sqlstate; /* or its beginning */
+    bool retriable;       /* does it go by without anybody doing anything? */
+    const char *text;
+} hvi_login_hint;
+
+static const hvi_login_hint login_hints[] = {
+    {"28", false,
+     "Check user and password in the configuration, .pgpass or environment, and the server's "
+     "pg_hba.conf."},
+    {"3D000", false, "Create the database, or correct \"dbname\"."},
+    {"53300", true,
+     "Raise the server's max_connections, or lower \"pool_max\" in the programs that use it."},
+    {"57P03", true, "Try again when the server has started."},
+};
+
+static void hint_at_login(const char *sqlstate, hv_error **error) {
+    for (size_t i = 0; i < sizeof login_hints / sizeof login_hints[0]; i++) {
+        const hvi_login_hint *hint = &login_hints[i];
+        if (strncmp(sqlstate, hint->sqlstate, strlen(hint->sqlstate)) == 0) {
+            hvi_error_hint(error, "%s", hint->text);
+            hvi_error_retriable(error, hint->retriable);
+        }
+    }
 }
 
 static hv_status fail_connect(const hvi_session_config *config, hv_status status,
@@ -397,12 +418,8 @@ static hv_status fail_connect(const hvi_session_config *config, hv_status status
     hvi_error_detail(error, "%s", message);
     hvi_error_where(error, config->server, -1);
     if (sqlstate[0] != '\0') {
-        const char *hint = login_hint(sqlstate);
         hvi_error_sqlstate(error, sqlstate);
-        if (hint != NULL) {
-            hvi_error_hint(error, "%s", hint);
-            hvi_error_retriable(error, false);
-        }
+        hint_at_login(sqlstate, error);
     }
     return status;
 }
