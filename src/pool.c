@@ -31,6 +31,9 @@
 /* How long the rollback of a returned session may take. */
 #define RESET_MS 5000
 
+/* How long an attempt to open must have lasted for its time-out to be the server's fault. */
+#define FAIR_MS 1000
+
 typedef enum hvi_waiter_state { WAITING, SERVED, GRANTED, REFUSED, SENT_AWAY } hvi_waiter_state;
 
 typedef struct hvi_waiter {
@@ -238,15 +241,18 @@ static hv_status fail_held_back(const hvi_pool *pool, hv_error **error) {
     return hvi_error_move(error, &copy);
 }
 
-/* Under the lock: note how an attempt to open ended. */
-static void note_attempt(hvi_pool *pool, hv_status status, const hv_error *cause) {
+/* Under the lock: note how an attempt to open ended that had begun at `started`. */
+static void note_attempt(hvi_pool *pool, int64_t started, hv_status status, const hv_error *cause) {
+    int64_t now = hvi_clock_us();
     pool->probing = false;
+    if (status == HV_TIMEOUT && now - started < FAIR_MS * 1000)
+        return; /* the caller had no time left: that says nothing about the server */
     pool->held_back = status == HV_UNAVAILABLE || status == HV_TIMEOUT;
     if (!pool->held_back)
         return;
     hv_error_free(pool->last_error);
     pool->last_error = hvi_error_copy(cause);
-    pool->retry_at = hvi_clock_us() + HVI_POOL_RETRY_MS * 1000;
+    pool->retry_at = now + HVI_POOL_RETRY_MS * 1000;
 }
 
 /* Did the server say that it has no connection left for us? */
@@ -264,6 +270,7 @@ static hv_status open_in_slot(hvi_pool *pool, unsigned generation, int64_t deadl
                               hvi_session **session, bool *wait_instead, hv_error **error) {
     hvi_session *opened = NULL;
     hv_error *cause = NULL;
+    int64_t started = hvi_clock_us();
     hv_status status = hvi_session_open(&pool->config.session, deadline, &opened, &cause);
     bool connected = status == HV_OK;
     if (connected && pool->config.check != NULL)
@@ -276,7 +283,7 @@ static hv_status open_in_slot(hvi_pool *pool, unsigned generation, int64_t deadl
     pthread_mutex_lock(&pool->lock);
     pool->opening--;
     pool->stats[HV_STAT_OPENED] += connected;
-    note_attempt(pool, status, cause);
+    note_attempt(pool, started, status, cause);
     *wait_instead = false;
     if (status == HV_OK) {
         opened->generation = generation;

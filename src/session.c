@@ -546,14 +546,23 @@ void hvi_session_prepare_lending(hvi_session *session) {
     PQsetnonblocking(session->conn, 0);
 }
 
-bool hvi_session_reset(hvi_session *session, int64_t deadline) {
+/* What a borrower may have left on libpq's side: the trace's file and the notifications are his. */
+static void forget_borrower(hvi_session *session) {
+    PGconn *conn = session->conn;
+    PGnotify *notification;
+    PQuntrace(conn);
+    while ((notification = PQnotifies(conn)) != NULL)
+        PQfreemem(notification);
+    if (session->config->own_connections)
+        PQsetNoticeReceiver(conn, hvi_discard_notice, NULL);
+}
+
+static bool put_right(hvi_session *session, int64_t deadline) {
     PGconn *conn = session->conn;
     if (session->broken || PQstatus(conn) != CONNECTION_OK ||
         PQpipelineStatus(conn) != PQ_PIPELINE_OFF)
         return false;
-    PQuntrace(conn); /* the file is the borrower's */
-    if (session->config->own_connections)
-        PQsetNoticeReceiver(conn, hvi_discard_notice, NULL);
+    forget_borrower(session);
     switch (PQtransactionStatus(conn)) {
     case PQTRANS_IDLE:
         break;
@@ -566,5 +575,13 @@ bool hvi_session_reset(hvi_session *session, int64_t deadline) {
     default: /* a statement or COPY under way */
         return false;
     }
-    return set_up(session, deadline, NULL) == HV_OK && !session->broken;
+    return set_up(session, deadline, NULL) == HV_OK;
+}
+
+bool hvi_session_reset(hvi_session *session, int64_t deadline) {
+    /* A broken connection is closed without a word. Else PQfinish() could wait for a server that
+     * does not read, to send it what the borrower has left in libpq's buffer. */
+    if (!put_right(session, deadline))
+        session->broken = true;
+    return !session->broken;
 }

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -283,6 +284,25 @@ static void do_send(const char *thread, json_t *command, json_t *reply) {
     set_number(reply, "sent", PQsendQuery(conn, text_of(command, "sql")));
 }
 
+/* In the middle of COPY FROM STDIN: fill the socket, and leave a little more in libpq's buffer. */
+static void do_fill(const char *thread, json_t *command, json_t *reply) {
+    PGconn *conn = find_loan(thread, command, false)->conn;
+    char bytes[4096] = "";
+    ssize_t sent;
+    while ((sent = send(PQsocket(conn), bytes, sizeof bytes, MSG_DONTWAIT | MSG_NOSIGNAL)) > 0)
+        ;
+    set_number(reply, "put", PQputCopyData(conn, "x", 1));
+}
+
+static void do_notifications(const char *thread, json_t *command, json_t *reply) {
+    PGconn *conn = find_loan(thread, command, false)->conn;
+    PGnotify *notify;
+    int count = 0;
+    for (; (notify = PQnotifies(conn)) != NULL; count++)
+        PQfreemem(notify);
+    set_number(reply, "count", count);
+}
+
 static void do_enter_pipeline(const char *thread, json_t *command, json_t *reply) {
     set_number(reply, "entered", PQenterPipelineMode(find_loan(thread, command, false)->conn));
 }
@@ -339,9 +359,11 @@ const command_entry commands[] = {
     {"connector", do_connector},
     {"disconnect", do_disconnect},
     {"enter_pipeline", do_enter_pipeline},
+    {"fill", do_fill},
     {"fork", do_fork},
     {"get", do_get},
     {"hold", do_hold},
+    {"notifications", do_notifications},
     {"open", do_open},
     {"put", do_put},
     {"put_key", do_put_key},

@@ -1,5 +1,7 @@
 """What borrowers of a connection may do to it, and what the next one gets."""
 
+import os
+import signal
 import threading
 
 import pytest
@@ -232,6 +234,23 @@ def test_a_trace_that_a_borrower_switched_on_ends_with_the_loan(ann, tmp_path):
     assert ann.acquire(3).ok().pid == first
 
 
+def test_a_copy_to_a_server_that_does_not_read_does_not_hold_its_borrower_up(
+    make_tool, own_store, own_servers
+):
+    tool = make_tool(own_store)
+    ann = tool.threads("ann")[0]
+    backend = ann.acquire(3).ok().pid
+    ann.sql("COPY shard0003.entities FROM STDIN")
+    os.kill(backend, signal.SIGSTOP)
+    try:
+        assert ann.fill().ok().put == 1
+        returning = ann.begin.release()
+        assert returning.reply(10).ok().ms < 7000
+        assert tool.stats().open == 0
+    finally:
+        os.kill(backend, signal.SIGCONT)
+
+
 # ---- what is not lent ----
 
 
@@ -405,6 +424,16 @@ def test_notices_and_notifications_are_no_trouble(make_tool, store, servers):
     ann.release().ok()
     for _ in range(3):
         ann.put(3, 1, BODY).ok()
+
+
+def test_the_next_borrower_gets_no_notifications_of_the_one_before(ann, servers):
+    ann.acquire(3).ok()
+    ann.sql("LISTEN news").ok()
+    ann.sql("NOTIFY news").ok()
+    ann.sql("UNLISTEN news").ok()
+    ann.release().ok()
+    ann.acquire(3).ok()
+    assert ann.notifications().count == 0
 
 
 def test_many_borrowers_leave_the_pool_in_order(make_tool, store, servers):

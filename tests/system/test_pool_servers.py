@@ -241,6 +241,26 @@ def test_waiters_are_told_why_when_the_last_connection_is_gone_and_no_other_can_
         assert one.reply().gives("HV_UNAVAILABLE").ms < 5000
 
 
+def test_a_caller_in_a_hurry_does_not_spoil_it_for_the_others(make_tool, relayed_store):
+    """Its time ran out while it opened a connection: that says nothing about the server."""
+    config, between = relayed_store
+    tool = make_tool(config, pool_max=1, pool_block_timeout="3s")
+    ann, bob, cid = tool.threads("ann", "bob", "cid")
+    ann.acquire(3).ok()
+    ann.enter_pipeline()  # so that it cannot be kept
+    between.delay = 0.05  # an open takes at least 0.6 s
+    hurried = bob.begin.acquire(3)
+    tool.await_stats(waiting=1)
+    start = time.monotonic()
+    eventually(lambda: time.monotonic() - start > 2)
+    patient = cid.begin.acquire(3)
+    tool.await_stats(waiting=2)
+    eventually(lambda: time.monotonic() - start > 2.7)
+    ann.release().ok()
+    hurried.reply().gives("HV_TIMEOUT")
+    patient.reply().ok()
+
+
 # ---- restarts ----
 
 
