@@ -88,10 +88,9 @@ def outside_problems(root, folder, own_headers):
         for number, header in includes(path):
             own = own_headers and (path.parent / header).is_file() and "/" not in header
             if header != "hypervault.h" and not own:
-                allowed = f"hypervault.h and headers of {folder}/" if own_headers else "hypervault.h"
-                problems.append(
-                    f'{path.relative_to(root)}:{number}: includes "{header}"; only {allowed} may be'
-                )
+                allowed = "hypervault.h" + f" and headers of {folder}/" * own_headers
+                place = f"{path.relative_to(root)}:{number}"
+                problems.append(f'{place}: includes "{header}"; only {allowed} may be')
     return problems
 
 

@@ -27,9 +27,8 @@ def formatter():
 def problems(root, program):
     paths = [str(path) for path in checking.files(root, ".c", ".h")]
     style = f"--style=file:{root / '.clang-format'}"
-    done = subprocess.run(
-        [program, "--dry-run", "-Werror", style, *paths], capture_output=True, text=True, check=False
-    )
+    command = [program, "--dry-run", "-Werror", style, *paths]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return []
     # One line of the output for each place; one line a file is enough.

@@ -126,7 +126,8 @@ HV_API hv_status hv_put(hv_store *store, int shard,
 MAP = "HYPERVAULT_0 {\nglobal:\n    hv_put; /* hv_x; */\n    hv_version;\nlocal:\n    *;\n};\n"
 NM_LIBRARY = "HYPERVAULT_0 A 0\nhv_put@@HYPERVAULT_0 T 1 2\nhv_version@@HYPERVAULT_0 T 1 2\n"
 NM_OBJECTS = (
-    "a.a[x.o]:\nhv_put T 0 1\nhv_version T 0 1\nhvi_table R 0 1\nlocal t 0 1\n__odr_asan_gen_x B 0 1\n"
+    "a.a[x.o]:\nhv_put T 0 1\nhv_version T 0 1\nhvi_table R 0 1\nlocal t 0 1\n"
+    "__odr_asan_gen_x B 0 1\n"
 )
 SONAME = "0x0e (SONAME)  Library soname: [libhypervault.so.0]"
 
@@ -217,7 +218,9 @@ def test_documentation_without_an_option_is_found():
     ]
 
 
-@pytest.mark.parametrize("right, wrong", [("`10`", "`20`"), ("1 to 1000", "any"), ("integer", "text")])
+@pytest.mark.parametrize(
+    "right, wrong", [("`10`", "`20`"), ("1 to 1000", "any"), ("integer", "text")]
+)
 def test_a_wrong_default_range_or_type_is_found(right, wrong):
     (found,) = option_problems(markdown=CONFIG.replace(right, wrong))
     assert found.startswith("docs/config.md:4: the ")

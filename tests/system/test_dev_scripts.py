@@ -32,7 +32,7 @@ def test_the_demo_shows_every_step_and_can_be_run_again(demo_folder):
         config = os.path.join(demo_folder, "hypervault.conf")
         servers = hv("status", "--json", config=config).ok().json()["servers"]
         stored = sum(shard["entities"] for server in servers for shard in server["shards"])
-        packages = len(run(DEV.parent / "dev" / "packages.py").lines)
+        packages = len(run(DEV / "packages.py").lines)
         assert stored == number_of_runs * (packages + 1)
 
 
@@ -89,3 +89,25 @@ def test_the_script_of_packages_tells_each_installed_one_once():
     installed = [line.split()[1] for line in names.splitlines() if line.startswith("installed ")]
     assert [package["package"] for package in packages] == installed
     assert all(package["version"] for package in packages)
+
+
+@pytest.mark.parametrize(
+    "cases, failed_stages, code, last",
+    [
+        (["", ""], 0, 0, "2 passed, 0 failed"),
+        (["", "<skipped/>"], 0, 0, "1 passed, 0 failed, 1 skipped"),
+        (["", "<failure/>"], 1, 1, "1 passed, 1 failed"),
+        (["", "<error/>", "<failure/>"], 1, 1, "1 passed, 2 failed"),
+        ([""], 1, 1, "1 passed, 1 failed"),  # a build that failed, say
+        (["<skipped/>"], 0, 1, "0 passed, 0 failed, 1 skipped"),
+        ([], 0, 1, "0 passed, 0 failed"),
+    ],
+)
+def test_the_totals_count_every_test_and_a_stage_that_failed(
+    tmp_path, cases, failed_stages, code, last
+):
+    for number, case in enumerate(cases):
+        text = f"<testsuite><testcase name='t'>{case}</testcase></testsuite>"
+        (tmp_path / f"{number}.xml").write_text(text)
+    done = run(DEV / "totals.py", tmp_path, failed_stages)
+    assert (done.code, done.lines[-1]) == (code, last)

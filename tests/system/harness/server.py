@@ -383,7 +383,7 @@ class PostgresServer:
         return connection
 
     def connect(self, dbname="postgres", **more):
-        """A psycopg2 connection through the socket, in autocommit, closed at the end of a `with`."""
+        """A psycopg2 connection through the socket, in autocommit; a `with` closes it."""
         return contextlib.closing(self._connect(dbname, **more))
 
     @contextlib.contextmanager
