@@ -40,6 +40,8 @@ static hv_status fail_create(const char *extension, const char *package, const c
                        extension);
     else if (sqlstate != NULL && (strcmp(sqlstate, "58P01") == 0 || strcmp(sqlstate, "0A000") == 0))
         hvi_error_hint(error, "Install %s on the server's machine.", package);
+    else if (hv_error_hint(cause) != NULL)
+        hvi_error_hint(error, "%s", hv_error_hint(cause));
     return status;
 }
 

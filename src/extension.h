@@ -7,9 +7,17 @@
 #include "generator.h"
 #include "session.h"
 
-/* Taken by every statement that creates something, until the end of its transaction, so that two
- * runs at once take turns. The number is "hv" in ASCII. */
-#define HVI_CREATION_LOCK "SELECT pg_catalog.pg_advisory_xact_lock(26742);"
+/*
+ * Begins every script that creates something: takes a lock until the end of its transaction, so
+ * that two runs at once take turns. The number is "hv" in ASCII. What stands around it makes sure
+ * that the script sees all that the run before has made: each statement gets a snapshot of its own,
+ * whatever the database's default is; and the server's caches are brought up to date when a table
+ * is next opened, which CREATE SCHEMA IF NOT EXISTS does not do before it looks.
+ */
+#define HVI_CREATION_LOCK                                  \
+    "SET LOCAL transaction_isolation TO 'read committed';" \
+    "SELECT pg_catalog.pg_advisory_xact_lock(26742);"      \
+    "SELECT FROM pg_catalog.pg_namespace LIMIT 0;"
 
 /* Create hstore if it is missing. *type is the type's name with its schema, quoted: free() it.
  * Errors: HV_REFUSED with a hint, and what hvi_session_run() gives. */

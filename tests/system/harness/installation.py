@@ -29,11 +29,12 @@ def _places():
     return told.stdout.splitlines()
 
 
-def _link_files(source, target):
-    """Make the folder `target` with a link to each file of `source`, but those of hypervault."""
+def _link_files(source, target, but):
+    """Make the folder `target` with a link to each file of `source`, but those whose name begins
+    with `but`."""
     os.makedirs(target)
     for entry in os.scandir(source):
-        if entry.is_file() and not entry.name.startswith("hypervault"):
+        if entry.is_file() and not entry.name.startswith(but):
             os.symlink(entry.path, os.path.join(target, entry.name))
 
 
@@ -48,17 +49,24 @@ def why_not():
     return None
 
 
-def _make(root):
+def _copy(root, but):
+    """A copy of the machine's installation, without one extension. Returns its bindir."""
     bindir, sharedir, pkglibdir = _places()
-    _link_files(bindir, _below(root, bindir))
+    _link_files(bindir, _below(root, bindir), but)
     # The server asks for the real path of its program: that must not be a link.
     os.unlink(_below(root, f"{bindir}/postgres"))
     shutil.copy(os.path.join(bindir, "postgres"), _below(root, bindir))
-    _link_files(pkglibdir, _below(root, pkglibdir))
-    _link_files(os.path.join(sharedir, "extension"), _below(root, f"{sharedir}/extension"))
+    _link_files(pkglibdir, _below(root, pkglibdir), but)
+    _link_files(os.path.join(sharedir, "extension"), _below(root, f"{sharedir}/extension"), but)
     for entry in os.scandir(sharedir):
         if entry.name != "extension":
             os.symlink(entry.path, os.path.join(_below(root, sharedir), entry.name))
+    return _below(root, bindir)
+
+
+def _install(root):
+    """Install the extension hypervault into a copy."""
+    bindir = _places()[0]
     command = ["make", "--silent", f"--file={source_dir()}/extension/Makefile", "install"]
     command += [f"PG_CONFIG={bindir}/pg_config", f"DESTDIR={root}", "with_llvm=no"]
     done = subprocess.run(
@@ -71,7 +79,11 @@ def _make(root):
     )
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout}")
-    return _below(root, bindir)
+
+
+def bindir_without(extension):
+    """The folder of a `postgres` of a new installation that lacks an extension's files."""
+    return _copy(scratch.folder("installation-"), extension)
 
 
 def bindir_with_extension():
@@ -79,5 +91,7 @@ def bindir_with_extension():
     global _bindir
     with _lock:
         if _bindir is None:
-            _bindir = _make(scratch.folder("installation-"))
+            root = scratch.folder("installation-")
+            _bindir = _copy(root, "hypervault")
+            _install(root)
         return _bindir
