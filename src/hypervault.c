@@ -306,13 +306,13 @@ int64_t hv_pool_stat(hv_store *store, int server, hv_stat stat) {
 }
 
 const char *hv_stat_name(hv_stat stat) {
-    static const char *const names[HVI_POOL_STATS] = {
+    static const char *const names[HVI_SLOTS_STATS] = {
         [HV_STAT_OPEN] = "open",       [HV_STAT_IDLE] = "idle",         [HV_STAT_LENT] = "lent",
         [HV_STAT_WAITING] = "waiting", [HV_STAT_OPENED] = "opened",     [HV_STAT_CLOSED] = "closed",
         [HV_STAT_FAILED] = "failed",   [HV_STAT_LOANS] = "loans",       [HV_STAT_WAITS] = "waits",
         [HV_STAT_WAIT_US] = "wait_us", [HV_STAT_TIMEOUTS] = "timeouts",
     };
-    return (int) stat >= 0 && stat < HVI_POOL_STATS ? names[stat] : NULL;
+    return (int) stat >= 0 && stat < HVI_SLOTS_STATS ? names[stat] : NULL;
 }
 
 /* ---- making and seeing shards ---- */

@@ -8,8 +8,8 @@
  * does the right to open a new one in place of one that was closed.
  *
  * A server that could not be reached, or is full, is not stormed: until an attempt succeeds, one
- * caller at a time tries, HVI_POOL_RETRY_MS after the last failure. The others meanwhile wait for a
- * session to be returned, or, if none is lent, are told the last error at once.
+ * caller at a time tries, HVI_SLOTS_RETRY_MS after the last failure. The others meanwhile wait for
+ * a session to be returned, or, if none is lent, are told the last error at once.
  *
  * Expired sessions are closed when the pool is used: the library has no thread that could do it.
  *
@@ -18,12 +18,8 @@
 #ifndef HVI_POOL_H
 #define HVI_POOL_H
 
-#include <pthread.h>
-
 #include "fork.h"
-#include "session.h"
-
-#define HVI_POOL_RETRY_MS 200
+#include "slots.h"
 
 /* Called with each new session before it is lent for the first time; on failure it is closed and
  * the borrower gets the error. */
@@ -39,30 +35,15 @@ typedef struct hvi_pool_config {
     void *check_context;
 } hvi_pool_config;
 
-#define HVI_POOL_STATS (HV_STAT_TIMEOUTS + 1)
-
 typedef struct hvi_pool {
     hvi_fork_member fork;
     hvi_pool_config config; /* immutable */
 
     pthread_mutex_t lock; /* guards everything below */
-    hvi_list idle;        /* sessions, warmest first */
-    hvi_list lent;        /* sessions */
-    hvi_list waiters;     /* hvi_waiter, oldest first */
-    hvi_list orphans;     /* in a forked child: the parent's idle sessions, to be abandoned */
-    hvi_list inherited;   /* … and its lent ones, which somebody may still return here */
-    int idle_count;
-    int lent_count;
-    int opening; /* slots whose session is being opened by somebody … */
-    int closing; /* … or closed */
-    int waiting;
-    bool closed;
-    unsigned generation;           /* sessions of an older one are closed when they come back */
-    bool held_back;                /* the last attempt to open failed */
-    bool probing;                  /* … and somebody is trying again */
-    int64_t retry_at;              /* … and nobody else tries before this moment */
-    hv_error *last_error;          /* … for this reason; owned */
-    int64_t stats[HVI_POOL_STATS]; /* the growing ones, by hv_stat */
+    hvi_slots slots;
+    unsigned generation; /* sessions of an older one are closed when they come back */
+    hvi_list orphans;    /* in a forked child: the parent's idle sessions, to be abandoned */
+    hvi_list inherited;  /* … and its lent ones, which somebody may still return here */
 } hvi_pool;
 
 /* What `config` points at must outlive the pool. */

@@ -287,7 +287,7 @@ def test_a_newer_layout_is_refused_and_an_older_one_is_not(make_tool, store, ser
     assert refused.message == 'the database on server "one" has a newer layout'
     assert refused.hint == "Use a newer version of hypervault."
     now = tool.stats()
-    assert (now.open, now.opened, now.closed) == (0, 1, 1)
+    assert (now.open, now.opened, now.fields["failed"]) == (0, 0, 1)
     servers[ONE].sql("UPDATE hypervault.layout SET version = %s", version)
     tool.main.put(3, 1, {}).ok()
 

@@ -1,0 +1,317 @@
+/*
+ * slots: who has which of a pool's connections, and whose turn is next.
+ *
+ * The states of a slot, and what changes them:
+ *
+ *              take, serve             opened             take, serve
+ *      free ────────────────► opening ────────► lent ◄────────────────── idle
+ *       ▲                        │               │ └───────────────────►  │
+ *       │◄───────────────────────┘               │        return          │
+ *       │       not_opened                       │                        │
+ *       └──────────────────────── closing ◄──────┴────────────────────────┘
+ *                 closed                 retire    retire_idle, retire_unused
+ *
+ * A waiter's states: WAITING, then once and for good one of SERVED (it has a session, already in
+ * `lent`), GRANTED (it has a slot in state opening), REFUSED (no session can be had), SENT_AWAY
+ * (closed). Only serve() changes them; a waiter whose deadline passes takes itself out of the line.
+ *
+ * Holds always, when the lock is free: idle_count + lent_count + opening + closing <= max; while
+ * somebody waits there is no idle session, and a free slot only if the server takes no more
+ * connections for now, but sessions are lent or being opened. Who makes a slot free, or learns that
+ * the server takes connections again, calls use_free_slots().
+ */
+#include "slots.h"
+
+#include <string.h>
+
+#include "clock.h"
+
+/* How long an attempt to open must have lasted for its time-out to be the server's fault. */
+#define FAIR_MS 1000
+
+typedef enum hvi_waiter_state { WAITING, SERVED, GRANTED, REFUSED, SENT_AWAY } hvi_waiter_state;
+
+typedef struct hvi_waiter {
+    hvi_list link;
+    pthread_cond_t wake;
+    hvi_waiter_state state;
+    hvi_session *session; /* when SERVED */
+} hvi_waiter;
+
+static hvi_session *session_of(hvi_list *node) {
+    return hvi_list_entry(node, hvi_session, link);
+}
+
+void hvi_slots_init(hvi_slots *slots, int max) {
+    *slots = (hvi_slots){.max = max};
+    hvi_list_init(&slots->idle);
+    hvi_list_init(&slots->lent);
+    hvi_list_init(&slots->waiters);
+}
+
+void hvi_slots_fini(hvi_slots *slots) {
+    hv_error_free(slots->last_error);
+}
+
+void hvi_slots_forget(hvi_slots *slots) {
+    hvi_list_init(&slots->waiters);
+    slots->idle_count = slots->lent_count = slots->opening = slots->closing = slots->waiting = 0;
+    slots->probing = false;
+    hvi_slots_start_anew(slots);
+}
+
+/* ---- whose turn it is ---- */
+
+static bool has_free_slot(const hvi_slots *slots) {
+    return slots->idle_count + slots->lent_count + slots->opening + slots->closing < slots->max;
+}
+
+static void mark_lent(hvi_slots *slots, hvi_session *session) {
+    hvi_list_push_back(&slots->lent, &session->link);
+    session->borrowed = false;
+    slots->lent_count++;
+    slots->stats[HV_STAT_LOANS]++;
+}
+
+static hvi_session *pop_idle(hvi_slots *slots) {
+    hvi_list *node = hvi_list_pop_front(&slots->idle);
+    if (node == NULL)
+        return NULL;
+    slots->idle_count--;
+    mark_lent(slots, session_of(node));
+    return session_of(node);
+}
+
+/* May a session be opened now, or did the server just show that it takes none? */
+static bool may_open(const hvi_slots *slots) {
+    return !slots->held_back || (!slots->probing && hvi_clock_us() >= slots->retry_at);
+}
+
+/* A free slot becomes one in state opening. */
+static void take_free_slot(hvi_slots *slots) {
+    slots->opening++;
+    slots->probing = slots->held_back;
+}
+
+/* Wake the oldest waiter with what it waits for; false if nobody waits. */
+static bool serve(hvi_slots *slots, hvi_waiter_state state, hvi_session *session) {
+    hvi_list *node = hvi_list_pop_front(&slots->waiters);
+    if (node == NULL)
+        return false;
+    hvi_waiter *waiter = hvi_list_entry(node, hvi_waiter, link);
+    slots->waiting--;
+    if (state == SERVED)
+        mark_lent(slots, session);
+    if (state == GRANTED)
+        take_free_slot(slots);
+    waiter->state = state;
+    waiter->session = session;
+    pthread_cond_signal(&waiter->wake);
+    return true;
+}
+
+/*
+ * Let those who have waited longest open sessions in the free slots. If the server takes no more
+ * for now, they go on waiting for a session that is returned or for the next attempt; if there is
+ * none that could be returned, they are told why.
+ */
+static void use_free_slots(hvi_slots *slots) {
+    while (!hvi_list_empty(&slots->waiters) && has_free_slot(slots)) {
+        if (may_open(slots)) {
+            serve(slots, GRANTED, NULL);
+        } else if (slots->lent_count + slots->opening == 0) {
+            serve(slots, REFUSED, NULL);
+        } else {
+            /* So that they look again when to wake up: see next_attempt(). */
+            hvi_list_foreach (node, &slots->waiters)
+                pthread_cond_signal(&hvi_list_entry(node, hvi_waiter, link)->wake);
+            return;
+        }
+    }
+}
+
+/* The moment when a waiter should see whether the server takes connections again. */
+static int64_t next_attempt(const hvi_slots *slots) {
+    return hvi_slots_are_held_back(slots) && !slots->probing ? slots->retry_at : HVI_NEVER;
+}
+
+static void wait_until(pthread_cond_t *wake, pthread_mutex_t *lock, int64_t moment) {
+    struct timespec until = hvi_deadline_timespec(moment);
+    if (moment == HVI_NEVER)
+        pthread_cond_wait(wake, lock);
+    else
+        pthread_cond_timedwait(wake, lock, &until);
+}
+
+static void init_condition(pthread_cond_t *condition) {
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(condition, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
+
+/* Stand in line until something comes. Returns the time waited, in microseconds. */
+static int64_t wait_in_line(hvi_slots *slots, pthread_mutex_t *lock, int64_t deadline,
+                            bool at_front, hvi_waiter *waiter) {
+    int64_t started = hvi_clock_us(), now = started;
+    *waiter = (hvi_waiter){.state = WAITING};
+    init_condition(&waiter->wake);
+    if (at_front)
+        hvi_list_push_front(&slots->waiters, &waiter->link);
+    else
+        hvi_list_push_back(&slots->waiters, &waiter->link);
+    slots->waiting++;
+    slots->stats[HV_STAT_WAITS]++;
+    while (waiter->state == WAITING && now < deadline) {
+        int64_t attempt = next_attempt(slots);
+        wait_until(&waiter->wake, lock, attempt < deadline ? attempt : deadline);
+        now = hvi_clock_us();
+        if (waiter->state == WAITING && now >= next_attempt(slots))
+            use_free_slots(slots);
+    }
+    pthread_cond_destroy(&waiter->wake);
+    if (waiter->state == WAITING) { /* not if something came together with the deadline */
+        hvi_list_remove(&waiter->link);
+        slots->waiting--;
+        slots->stats[HV_STAT_TIMEOUTS]++;
+    }
+    slots->stats[HV_STAT_WAIT_US] += now - started;
+    return now - started;
+}
+
+hvi_turn hvi_slots_take(hvi_slots *slots, pthread_mutex_t *lock, int64_t deadline, bool again,
+                        hvi_session **session, int64_t *waited_us) {
+    if (slots->closed)
+        return HVI_TURN_CLOSED;
+    use_free_slots(slots); /* those who wait come first */
+    if ((*session = pop_idle(slots)) != NULL)
+        return HVI_TURN_SESSION;
+    if (has_free_slot(slots)) {
+        if (may_open(slots)) {
+            take_free_slot(slots);
+            return HVI_TURN_OPEN;
+        }
+        if (slots->lent_count == 0)
+            return HVI_TURN_REFUSED;
+    }
+    hvi_waiter waiter;
+    *waited_us = wait_in_line(slots, lock, deadline, again, &waiter);
+    switch (waiter.state) {
+    case SERVED:
+        *session = waiter.session;
+        return HVI_TURN_SESSION;
+    case GRANTED:
+        return HVI_TURN_OPEN;
+    case REFUSED:
+        return HVI_TURN_REFUSED;
+    case SENT_AWAY:
+        return HVI_TURN_CLOSED;
+    default:
+        return HVI_TURN_LATE;
+    }
+}
+
+/* ---- opening ---- */
+
+void hvi_slots_note_attempt(hvi_slots *slots, int64_t started, hv_status status,
+                            const hv_error *cause) {
+    int64_t now = hvi_clock_us();
+    slots->probing = false;
+    if (status == HV_TIMEOUT && now - started < FAIR_MS * 1000)
+        return; /* the caller had no time left: that says nothing about the server */
+    slots->held_back = status == HV_UNAVAILABLE || status == HV_TIMEOUT;
+    if (!slots->held_back)
+        return;
+    hv_error_free(slots->last_error);
+    slots->last_error = hvi_error_copy(cause);
+    slots->retry_at = now + HVI_SLOTS_RETRY_MS * 1000;
+}
+
+void hvi_slots_opened(hvi_slots *slots, hvi_session *session) {
+    slots->opening--;
+    slots->stats[HV_STAT_OPENED]++;
+    mark_lent(slots, session);
+    use_free_slots(slots);
+}
+
+void hvi_slots_not_opened(hvi_slots *slots) {
+    slots->opening--;
+    slots->stats[HV_STAT_FAILED]++;
+    use_free_slots(slots);
+}
+
+bool hvi_slots_are_held_back(const hvi_slots *slots) {
+    return slots->held_back && has_free_slot(slots);
+}
+
+/* ---- returning and closing ---- */
+
+static void unmark_lent(hvi_slots *slots, hvi_session *session) {
+    hvi_list_remove(&session->link);
+    slots->lent_count--;
+}
+
+void hvi_slots_return(hvi_slots *slots, hvi_session *session, int64_t now) {
+    unmark_lent(slots, session);
+    if (serve(slots, SERVED, session))
+        return;
+    session->idle_since = now;
+    hvi_list_push_front(&slots->idle, &session->link);
+    slots->idle_count++;
+}
+
+void hvi_slots_retire(hvi_slots *slots, hvi_session *session, hvi_list *closing) {
+    unmark_lent(slots, session);
+    hvi_list_push_back(closing, &session->link);
+    slots->closing++;
+}
+
+void hvi_slots_retire_unused(hvi_slots *slots, int64_t moment, hvi_list *closing) {
+    while (!hvi_list_empty(&slots->idle)) {
+        hvi_session *coldest = session_of(slots->idle.prev);
+        if (coldest->idle_since >= moment)
+            break;
+        hvi_list_remove(&coldest->link);
+        hvi_list_push_back(closing, &coldest->link);
+        slots->idle_count--;
+        slots->closing++;
+    }
+}
+
+void hvi_slots_retire_idle(hvi_slots *slots, hvi_list *closing) {
+    hvi_slots_retire_unused(slots, HVI_NEVER, closing);
+}
+
+void hvi_slots_closed(hvi_slots *slots, int count) {
+    slots->closing -= count;
+    slots->stats[HV_STAT_CLOSED] += count;
+    use_free_slots(slots);
+}
+
+void hvi_slots_close(hvi_slots *slots) {
+    slots->closed = true;
+    while (serve(slots, SENT_AWAY, NULL))
+        ;
+}
+
+void hvi_slots_start_anew(hvi_slots *slots) {
+    memset(slots->stats, 0, sizeof slots->stats);
+    slots->held_back = false;
+    use_free_slots(slots);
+}
+
+int64_t hvi_slots_stat(const hvi_slots *slots, hv_stat stat) {
+    switch (stat) {
+    case HV_STAT_OPEN:
+        return slots->idle_count + slots->lent_count + slots->opening + slots->closing;
+    case HV_STAT_IDLE:
+        return slots->idle_count;
+    case HV_STAT_LENT:
+        return slots->lent_count;
+    case HV_STAT_WAITING:
+        return slots->waiting;
+    default:
+        return (int) stat >= 0 && stat < HVI_SLOTS_STATS ? slots->stats[stat] : -1;
+    }
+}
