@@ -228,8 +228,9 @@ HV_API const char *hv_options_get(const hv_options *options, const char *name);
 
 /*
  * Set a parameter of a server; the first one brings the server into being. "shards" may be set
- * more than once and adds up. Errors: HV_BAD_CONFIG for a parameter that libpq does not know, for
- * nonsense in "shards" and for a shard that another server already has.
+ * more than once and adds up. Errors: HV_BAD_CONFIG for a parameter that libpq does not know, for a
+ * value that holds a connection string or another setting `password`, for nonsense in "shards" and
+ * for a shard that another server already has.
  */
 HV_API hv_status hv_options_set_server(hv_options *options, const char *server,
                                        const char *parameter, const char *value, hv_error **error);

@@ -61,8 +61,7 @@ static hv_status check_line(const char *start, hv_error **error) {
     while (word > 0 && isspace((unsigned char) start[word - 1]))
         word--;
     if (word > INIH_MAX_WORD)
-        return hvi_fail(error, HV_BAD_CONFIG, "the name \"%.*s…\" is longer than %d characters", 20,
-                        start, INIH_MAX_WORD);
+        return hvi_fail(error, HV_BAD_CONFIG, "a name is longer than %d characters", INIH_MAX_WORD);
     if (word == strlen("password") && strncmp(start, "password", word) == 0 &&
         (strstr(start, " ;") != NULL || strstr(start, "\t;") != NULL)) {
         hvi_fail(error, HV_BAD_CONFIG, "a password with \" ;\" cannot be written here");
@@ -144,6 +143,8 @@ static bool given_twice(hvi_reading *reading, const char *section, const char *n
                  strstr(reading->given.data, entry.data) != NULL;
     if (entry.data != NULL)
         hvi_buffer_append_text(&reading->given, entry.data);
+    else
+        hvi_buffer_break(&reading->given);
     hvi_buffer_fini(&entry);
     return twice;
 }
@@ -154,6 +155,8 @@ static hv_status unknown_section(const char *section, hv_error **error) {
     hvi_suggestion_offer(&nearest, HYPERVAULT_SECTION);
     if (section[0] == '\0')
         hvi_fail(error, HV_BAD_CONFIG, "a setting before the first section");
+    else if (hvi_holds_settings(section))
+        hvi_fail(error, HV_BAD_CONFIG, "unknown section");
     else
         hvi_fail(error, HV_BAD_CONFIG, "unknown section [%s]", section);
     if (nearest.best != NULL)
@@ -186,9 +189,21 @@ static hv_status fail_twice(const char *section, const char *name, hv_error **er
     return HV_BAD_CONFIG;
 }
 
+/* Could this be the name of a setting? What is not may be a password that lost its line, and is not
+ * repeated. */
+static bool is_name(const char *name) {
+    return *name != '\0' &&
+           name[strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_")] == '\0';
+}
+
 static hv_status take_setting(hvi_reading *reading, const char *section, const char *name,
                               const char *value, hv_error **error) {
     char server[INIH_MAX_WORD + 1];
+    if (!is_name(name)) {
+        hvi_fail(error, HV_BAD_CONFIG, "what stands before \"=\" or \":\" is not a name");
+        hvi_error_hint(error, "Write \"name = value\", each on a line of its own.");
+        return HV_BAD_CONFIG;
+    }
     if (!server_of_section(section, server)) {
         if (strcmp(section, HYPERVAULT_SECTION) != 0)
             return unknown_section(section, error);

@@ -49,12 +49,32 @@ void hv_options_free(hv_options *options) {
     free(options);
 }
 
+bool hvi_holds_settings(const char *text) {
+    static const char word[] = "password";
+    for (const char *at = text; (at = strcasestr(at, word)) != NULL;) {
+        at += strlen(word);
+        at += strspn(at, " \t");
+        if (*at == '=' || *at == ':')
+            return true;
+    }
+    return strcasestr(text, "postgres://") != NULL || strcasestr(text, "postgresql://") != NULL;
+}
+
+static hv_status fail_holds_settings(const char *name, hv_error **error) {
+    hvi_fail(error, HV_BAD_CONFIG, "the value of \"%s\" holds other settings", name);
+    hvi_error_detail(error, "It is not shown, for it may hold a password.");
+    hvi_error_hint(error, "Give each setting by itself: host, port, user, password, dbname, …");
+    return HV_BAD_CONFIG;
+}
+
 hv_status hv_options_set(hv_options *options, const char *name, const char *value,
                          hv_error **error) {
     hvi_option_id id;
     hv_status status = hvi_option_find(name, &id, error);
     if (status != HV_OK)
         return status;
+    if (hvi_holds_settings(value))
+        return fail_holds_settings(name, error);
     int64_t parsed;
     status = hvi_option_parse(id, value, &parsed, error);
     if (status != HV_OK)
@@ -219,13 +239,25 @@ static hv_status check_port(const char *server, const char *value, hv_error **er
     return HV_BAD_CONFIG;
 }
 
+/* A password may be any text. A dbname that is a connection string is caught here too: libpq is not
+ * asked to expand it. */
+static bool may_hold_anything(const char *keyword) {
+    return strcmp(keyword, "password") == 0 || strcmp(keyword, "sslpassword") == 0;
+}
+
 hv_status hv_options_set_server(hv_options *options, const char *server, const char *parameter,
                                 const char *value, hv_error **error) {
     if (server[0] == '\0')
         return hvi_fail(error, HV_BAD_CONFIG, "a server's name must not be empty");
+    if (hvi_holds_settings(server))
+        return hvi_fail(error, HV_BAD_CONFIG, "a server's name must not hold settings");
     bool is_shards = strcmp(parameter, "shards") == 0;
     const char *keyword = strcmp(parameter, "database") == 0 ? "dbname" : parameter;
     hv_status status = is_shards ? HV_OK : check_keyword(server, keyword, error);
+    if (status == HV_OK && !may_hold_anything(keyword) && hvi_holds_settings(value)) {
+        status = fail_holds_settings(parameter, error);
+        hvi_error_where(error, server, -1);
+    }
     if (status == HV_OK && strcmp(keyword, "port") == 0)
         status = check_port(server, value, error);
     if (status != HV_OK)

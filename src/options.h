@@ -36,6 +36,12 @@ hv_options *hvi_options_copy(const hv_options *options);
  * shards. */
 hv_status hvi_options_validate(const hv_options *options, hv_error **error);
 
+/*
+ * Does a text that is no password hold a connection string, or a setting `password` that slipped
+ * onto its line? Then it must get into no message, neither ours nor libpq's.
+ */
+bool hvi_holds_settings(const char *text);
+
 /* The server's number, or -1. */
 int hvi_options_server(const hv_options *options, const char *name);
 

@@ -254,9 +254,9 @@ static void test_what_would_be_cut_off_is_refused(void **state) {
     snprintf(text, sizeof text, "[server one]\nhost = %s", padding); /* the last line */
     assert_bad(text, 2, "the line is too long", "shards");
     snprintf(text, sizeof text, "[server one]\n%.60s = y\n", padding);
-    assert_bad(text, 2, "the name \"xxxxxxxxxxxxxxxxxxxx…\" is longer than 49 characters", NULL);
+    assert_bad(text, 2, "a name is longer than 49 characters", NULL);
     snprintf(text, sizeof text, "[server %.60s]\nhost = y\n", padding);
-    assert_bad(text, 1, "the name \"[server xxxxxxxxxxxx…\" is longer than 49 characters", NULL);
+    assert_bad(text, 1, "a name is longer than 49 characters", NULL);
     /* What nobody reads may be long. */
     snprintf(text, sizeof text, "# %.900s\n ; %.900s\n[server one]\nhost = y\n", padding, padding);
     hv_options_free(read_text(text));
@@ -313,12 +313,36 @@ static void test_no_error_tells_a_password(void **state) {
         "[server one]\npassword tops3cret\n",
         "[hypervault]\npassword = tops3cret\n",
         "[server one]\nsslpassword = a\nsslpassword = tops3cret\n",
+        /* Without its equals sign, but with one of its own. */
+        "[server one]\npassword tops3cret==\n",
+        "[server one]\npassword\ttops3cret:x\n",
+        "[server one]\ntops3cret==\n",
+        "[server one]\npassword tops3cret-and-so-on-until-it-is-too-long-for-a-name=\n",
+        /* On the line of another setting, or as one that goes on. */
+        "[server one]\nport = 5432 password=tops3cret\n",
+        "[server one]\nshards = 1-9 password=tops3cret\n",
+        "[server one]\nshards = 1-9\n  password = tops3cret\n",
+        "[server one]\nshards = 1-9\n\tpassword: tops3cret\n",
+        "[server one]\nport = 5432\n password = tops3cret\n",
+        "[server one]\nsslmode = require Password = tops3cret\n",
+        "[hypervault]\npool_max = 10 password=tops3cret\n",
+        "[server one password=tops3cret]\nhost = x\n",
+        "[password=tops3cret]\nhost = x\n",
+        /* Connection strings. */
+        "[server one]\nhost = x password=tops3cret\n",
+        "[server one]\ndbname = host=x password = tops3cret\n",
+        "[server one]\ndatabase = postgresql://user:tops3cret@host/name\n",
+        "[server one]\nhost = postgres://user:tops3cret@host/name\n",
+        "[server one]\nurl = postgres://user:tops3cret@host/name\n",
+        "[server one]\npostgres://user:tops3cret@host/name\n",
+        "[server postgres://user:tops3cret@host]\nhost = x\n",
     };
     for (size_t i = 0; i < LENGTH(texts); i++) {
         hv_options *options = hv_options_new();
         hv_error *error = NULL;
         write_file(path, texts[i], strlen(texts[i]));
-        assert_int_equal(hvi_config_file_read(options, path, &error), HV_BAD_CONFIG);
+        if (hvi_config_file_read(options, path, &error) != HV_BAD_CONFIG)
+            fail_msg("accepted: %s", texts[i]);
         const char *const said[] = {hv_error_message(error), hv_error_detail(error),
                                     hv_error_hint(error)};
         for (size_t j = 0; j < LENGTH(said); j++)

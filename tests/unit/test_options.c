@@ -317,6 +317,24 @@ static void test_parameters_that_libpq_does_not_know_are_refused(void **state) {
     assert_bad_server("", "host", "x", "a server's name must not be empty", NULL);
 }
 
+static void test_values_that_hold_settings_are_refused(void **state) {
+    (void) state;
+    const char *hint = "Give each setting by itself: host, port, user, password, dbname, …";
+    assert_bad_server("s", "dbname", "postgresql://user:secret@host/name",
+                      "the value of \"dbname\" holds other settings", hint);
+    assert_bad_server("s", "database", "host=x PASSWORD = secret",
+                      "the value of \"database\" holds other settings", hint);
+    assert_bad_server("s", "shards", "1-9, password: secret",
+                      "the value of \"shards\" holds other settings", hint);
+    assert_bad_server("s password=secret", "host", "x", "a server's name must not hold settings",
+                      NULL);
+    /* A password may be any text. */
+    hv_options *options = hv_options_new();
+    set_server(options, "s", "password", "password=postgres://");
+    set_server(options, "s", "application_name", "the password of postgres: none");
+    hv_options_free(options);
+}
+
 static void test_ports_are_numbers(void **state) {
     (void) state;
     static const char *const bad[] = {
@@ -403,6 +421,7 @@ int main(void) {
         cmocka_unit_test(test_servers_are_numbered_as_they_are_named),
         cmocka_unit_test(test_every_parameter_of_libpq_is_taken_as_it_is),
         cmocka_unit_test(test_parameters_that_libpq_does_not_know_are_refused),
+        cmocka_unit_test(test_values_that_hold_settings_are_refused),
         cmocka_unit_test(test_ports_are_numbers),
         cmocka_unit_test(test_a_shard_has_one_server),
         cmocka_unit_test(test_a_store_needs_servers_and_servers_need_shards),
