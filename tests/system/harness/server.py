@@ -35,6 +35,7 @@ _SETTINGS = {
     "dynamic_shared_memory_type": "mmap",  # in the data folder: nothing is left after a kill
     "fsync": "off",
     "full_page_writes": "off",
+    "max_wal_size": "64MB",  # the data may be in memory
     "jit": "off",
     "timezone": "Asia/Kathmandu",
     "log_timezone": "UTC",
