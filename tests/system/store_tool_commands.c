@@ -19,7 +19,7 @@
 typedef struct loan {
     char name[32]; /* "": free */
     PGconn *conn;  /* dangles once it is returned, to be returned again for a test */
-    bool lent;
+    atomic_bool lent;
 } loan;
 
 static _Atomic(hv_store *) store;

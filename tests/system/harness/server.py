@@ -310,6 +310,10 @@ class PostgresServer:
                 os.kill(pid, signal.SIGKILL)
         self.process.wait()
         eventually(lambda: all(map(_gone, children)), what=f"{self.name}'s processes are gone")
+        # What libfaketime, if it was loaded, would have removed at its process's end.
+        for name in (f"faketime_shm_{self.pid}", f"sem.faketime_sem_{self.pid}"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join("/dev/shm", name))
         _running.discard(self)
 
     def freeze(self):
