@@ -4,7 +4,7 @@
 """
 
 from .bouncer import PgBouncer
-from .command import Result, build_dir, hv, program, run, source_dir, spawn
+from .command import Result, build_dir, hv, program, run, sanitizers, source_dir, spawn
 from .config import store_config
 from .relay import TcpRelay
 from .server import Database, PostgresServer
@@ -21,6 +21,7 @@ __all__ = [
     "hv",
     "program",
     "run",
+    "sanitizers",
     "source_dir",
     "spawn",
     "store_config",

@@ -21,6 +21,13 @@ def build_dir():
     return pathlib.Path(os.environ.get("HV_BUILD", source_dir() / "build")).resolve()
 
 
+def sanitizers():
+    """The names of the sanitizers that the build has: {"address", "undefined"}, for example."""
+    options = (build_dir() / "meson-info" / "intro-buildoptions.json").read_text("utf-8")
+    (value,) = (each["value"] for each in json.loads(options) if each["name"] == "b_sanitize")
+    return set() if value == "none" else set(value.split(","))
+
+
 def _sanitizer_reports():
     """The folder into which programs built with a sanitizer write what it found."""
     folder = pathlib.Path(scratch.root(), "sanitizers")
