@@ -17,8 +17,18 @@
 #include "extension.h"
 #include "layout.h"
 
-/* The pause between tries to change a shard that is busy. */
-#define RETRY_MS 100
+/* A change of a shard in use waits for a lock only so long, for writers wait behind it; and the
+ * pause until it tries again is longer. */
+#define LOCK_TIMEOUT "100ms"
+#define RETRY_MS     400
+
+/* Autovacuum gives way after deadlock_timeout, by default a second. If it is at the shard, one try
+ * in so many waits for that. */
+#define LOCK_TIMEOUT_VACUUM "1500ms"
+#define VACUUM_TRY          5
+
+/* lock_not_available */
+#define SQLSTATE_LOCKED "55P03"
 
 typedef struct hvi_creation {
     hvi_router *router;
@@ -27,7 +37,7 @@ typedef struct hvi_creation {
     char *hstore; /* the type's name with its schema, quoted; owned */
     int64_t epoch;
     hvi_keys_choice choice;
-    hvi_generator generator; /* of new shards */
+    hvi_generator generator; /* of new shards, and of those to be changed */
 } hvi_creation;
 
 /* Has the role no right to do that? Then somebody else has. */
@@ -119,8 +129,8 @@ static hv_status check_shard(const hvi_creation *creation, const hvi_shard_row *
     return HV_MISMATCH;
 }
 
-static hv_status create_shard(hvi_creation *creation, int shard, bool has_function,
-                              hv_error **error) {
+/* Schema, sequence, table; the functions only if the table is new. */
+static hv_status create_shard(hvi_creation *creation, int shard, bool has_table, hv_error **error) {
     char schema[HVI_SCHEMA_NAME_LEN];
     hvi_schema_name(shard, schema);
     hvi_buffer sql = HVI_BUFFER_EMPTY;
@@ -128,14 +138,19 @@ static hv_status create_shard(hvi_creation *creation, int shard, bool has_functi
                              HVI_CREATION_LOCK "CREATE SCHEMA IF NOT EXISTS %s;"
                                                "CREATE SEQUENCE IF NOT EXISTS %s.table_id_seq;",
                              schema, schema);
-    if (!has_function)
+    if (!has_table) {
+        hvi_buffer_append_format(
+            &sql, "DO $do$ BEGIN IF pg_catalog.to_regprocedure('%s.next_id()') IS NULL THEN ",
+            schema);
         hvi_generator_create(&sql, creation->generator, shard, creation->epoch);
-    hvi_buffer_append_format(&sql,
-                             "CREATE TABLE IF NOT EXISTS %s.entities ("
-                             " id bigint PRIMARY KEY DEFAULT %s.next_id(),"
-                             " type smallint NOT NULL,"
-                             " body %s NOT NULL)",
-                             schema, schema, creation->hstore);
+        hvi_buffer_append_format(&sql,
+                                 "END IF; END $do$;"
+                                 "CREATE TABLE IF NOT EXISTS %s.entities ("
+                                 " id bigint PRIMARY KEY DEFAULT %s.next_id(),"
+                                 " type smallint NOT NULL,"
+                                 " body %s NOT NULL)",
+                                 schema, schema, creation->hstore);
+    }
     hv_status status =
         hvi_buffer_ok(&sql) ? run(creation, sql.data, shard, NULL, error) : hvi_no_memory(error);
     hvi_buffer_fini(&sql);
@@ -154,7 +169,7 @@ static hv_status choose_generator(hvi_creation *creation, hv_error **error) {
         creation->session, hvi_router_operation_deadline(creation->router), &cause);
     if (status == HV_OK)
         creation->generator = HVI_GENERATOR_STRICT;
-    if (status == HV_NOT_FOUND && creation->choice == HVI_KEYS_AUTO)
+    else if (creation->choice == HVI_KEYS_AUTO && (status == HV_NOT_FOUND || status == HV_MISMATCH))
         status = HV_OK;
     if (status != HV_OK)
         return hvi_error_move(error, &cause);
@@ -162,37 +177,93 @@ static hv_status choose_generator(hvi_creation *creation, hv_error **error) {
     return HV_OK;
 }
 
-/* Is this an error that goes by: a busy table, keys ahead of the clock? */
-static bool may_pass(const hv_error *cause) {
-    const char *sqlstate = hv_error_sqlstate(cause);
-    return sqlstate != NULL && (strcmp(sqlstate, "55P03") == 0 || strcmp(sqlstate, "55000") == 0);
+static bool has_sqlstate(const hv_error *cause, const char *sqlstate) {
+    return hv_error_sqlstate(cause) != NULL && strcmp(hv_error_sqlstate(cause), sqlstate) == 0;
 }
 
-/* Change what makes the keys of a shard that is in use. */
-static hv_status change_shard(hvi_creation *creation, const hvi_shard_row *row, hv_error **error) {
+/* A change of a shard that is in use did not come about, and nothing is changed. */
+static hv_status fail_change(const hvi_creation *creation, int shard, hv_error **cause,
+                             hv_error **error) {
+    if (has_sqlstate(*cause, SQLSTATE_LOCKED)) {
+        const char *server = creation->server->name;
+        hvi_fail(error, HV_REFUSED, "could not change shard %d on server \"%s\": it is in use",
+                 shard, server);
+        hvi_error_detail(error, "%s", hv_error_message(*cause));
+        hvi_error_hint(error, "Run `hv init` again when no long transaction has written to it.");
+        hvi_error_sqlstate(error, SQLSTATE_LOCKED);
+        hvi_error_where(error, server, shard);
+        hv_error_free(*cause);
+        return HV_REFUSED;
+    }
+    if (has_sqlstate(*cause, HVI_GENERATOR_LATER))
+        hvi_error_hint(cause, "Run `hv init` again when the clock has passed them: strict keys may "
+                              "be ahead of it, portable ones may not.");
+    if (has_sqlstate(*cause, HVI_GENERATOR_HOPELESS))
+        hvi_error_hint(cause, "See that the server's clock is right, and which entities have such "
+                              "keys.");
+    return hvi_error_move(error, cause);
+}
+
+/* The beginning of a script that changes a shard in use. */
+static void append_lock_timeout(hvi_buffer *sql, int shard, bool for_vacuum) {
+    char schema[HVI_SCHEMA_NAME_LEN];
+    hvi_schema_name(shard, schema);
+    if (for_vacuum)
+        hvi_buffer_append_format(
+            sql,
+            "SELECT pg_catalog.set_config('lock_timeout', CASE WHEN EXISTS"
+            " (SELECT FROM pg_catalog.pg_locks WHERE relation = '%s.entities'::regclass"
+            " AND mode = 'ShareUpdateExclusiveLock' AND granted)"
+            " THEN '" LOCK_TIMEOUT_VACUUM "' ELSE '" LOCK_TIMEOUT "' END, true);",
+            schema);
+    else
+        hvi_buffer_append_text(sql, "SET LOCAL lock_timeout TO '" LOCK_TIMEOUT "';");
+}
+
+/* Run what changes a shard, as often as it takes to get at it. */
+static hv_status run_patiently(hvi_creation *creation, const char *change, int shard,
+                               hv_error **error) {
     int64_t deadline = hvi_router_operation_deadline(creation->router);
+    hvi_buffer sql = HVI_BUFFER_EMPTY;
     hv_error *cause = NULL;
     hv_status status;
-    hvi_buffer sql = HVI_BUFFER_EMPTY;
-    hvi_buffer_append_text(&sql, HVI_CREATION_LOCK);
-    hvi_generator_change(&sql, row->generator, creation->generator, row->shard, creation->epoch);
-    if (!hvi_buffer_ok(&sql))
-        return hvi_no_memory(error);
-    for (;;) {
-        status = run(creation, sql.data, row->shard, NULL, &cause);
-        if (status != HV_REFUSED || !may_pass(cause) || hvi_clock_us() >= deadline)
+    for (int try = 1;; try++) {
+        hvi_buffer_reset(&sql);
+        hvi_buffer_append_text(&sql, HVI_CREATION_LOCK);
+        append_lock_timeout(&sql, shard, try % VACUUM_TRY == 0);
+        hvi_buffer_append_text(&sql, change);
+        status = hvi_buffer_ok(&sql) ? run(creation, sql.data, shard, NULL, &cause)
+                                     : hvi_no_memory(&cause);
+        bool may_pass = status != HV_OK && (has_sqlstate(cause, SQLSTATE_LOCKED) ||
+                                            has_sqlstate(cause, HVI_GENERATOR_LATER));
+        if (!may_pass || hvi_clock_us() + RETRY_MS * 1000 >= deadline)
             break;
         nanosleep(&(struct timespec){.tv_nsec = RETRY_MS * 1000000L}, NULL);
     }
     hvi_buffer_fini(&sql);
-    if (status != HV_OK) {
-        if (may_pass(cause))
-            hvi_error_hint(&cause, "Writers of the shard were not interrupted. Run `hv init` again "
-                                   "when there are no long transactions on it.");
-        return hvi_error_move(error, &cause);
-    }
+    if (status != HV_OK)
+        return fail_change(creation, shard, &cause, error);
     hv_error_free(cause);
     return HV_OK;
+}
+
+/* Give a shard with a table the functions of a generator (HVI_GENERATOR_NONE: they are right), and
+ * the table its default. */
+static hv_status change_shard(hvi_creation *creation, const hvi_shard_row *row,
+                              hvi_generator generator, hv_error **error) {
+    char schema[HVI_SCHEMA_NAME_LEN];
+    hvi_schema_name(row->shard, schema);
+    hvi_buffer sql = HVI_BUFFER_EMPTY;
+    if (generator != HVI_GENERATOR_NONE)
+        hvi_generator_change(&sql, generator, row->shard, creation->epoch);
+    if (!row->has_default)
+        hvi_buffer_append_format(
+            &sql, "ALTER TABLE %s.entities ALTER COLUMN id SET DEFAULT %s.next_id();", schema,
+            schema);
+    hv_status status = hvi_buffer_ok(&sql) ? run_patiently(creation, sql.data, row->shard, error)
+                                           : hvi_no_memory(error);
+    hvi_buffer_fini(&sql);
+    return status;
 }
 
 /* ---- all shards of a server ---- */
@@ -208,23 +279,47 @@ static hv_status check_shards(const hvi_creation *creation, const hvi_shard_row 
     return status;
 }
 
+/* Which functions does a shard that has a table or functions need? HVI_GENERATOR_NONE: those it
+ * has. */
+static hvi_generator needed_generator(const hvi_creation *creation, const hvi_shard_row *row) {
+    if (row->generator == HVI_GENERATOR_NONE)
+        return creation->generator;
+    if (creation->choice != HVI_KEYS_AUTO && row->generator != creation->generator)
+        return creation->generator;
+    return hvi_shard_row_makes_keys(row) ? HVI_GENERATOR_NONE : row->generator;
+}
+
 /* Make one shard, or what is missing of it, or change it; *touched says whether that was needed. */
 static hv_status bring_up(hvi_creation *creation, int shard, const hvi_shard_row *row,
                           bool *touched, hv_error **error) {
-    bool has_function = row != NULL && row->generator != HVI_GENERATOR_NONE;
+    bool has_table = row != NULL && row->has_table;
+    bool has_some = has_table || (row != NULL && row->generator != HVI_GENERATOR_NONE);
     bool is_complete = row != NULL && hvi_shard_row_is_complete(row);
-    bool must_change =
-        has_function && creation->choice != HVI_KEYS_AUTO && row->generator != creation->generator;
-    *touched = !is_complete || must_change;
+    hvi_generator needed = has_some ? needed_generator(creation, row) : HVI_GENERATOR_NONE;
     hv_status status = HV_OK;
+    *touched = !is_complete || needed != HVI_GENERATOR_NONE;
     if (!is_complete)
-        status = create_shard(creation, shard, has_function, error);
-    if (status == HV_OK && must_change)
-        status = change_shard(creation, row, error);
+        status = create_shard(creation, shard, has_table, error);
+    if (status == HV_OK && (needed != HVI_GENERATOR_NONE || (has_table && !row->has_default)))
+        status = change_shard(creation, row, needed, error);
     return status;
 }
 
-/* The record and the extensions. */
+/* Will functions be made? Only then does it matter which. */
+static bool makes_functions(const hvi_creation *creation, const hvi_shard_row *rows, size_t count) {
+    const hvi_shard_map *map = &creation->router->options->map;
+    int number = creation->server->number;
+    if (creation->choice != HVI_KEYS_AUTO)
+        return true;
+    for (int shard = -1; (shard = hvi_shard_map_next(map, number, shard)) >= 0;) {
+        const hvi_shard_row *row = hvi_shard_row_find(rows, count, shard);
+        if (row == NULL || !row->has_table || row->generator == HVI_GENERATOR_NONE)
+            return true;
+    }
+    return false;
+}
+
+/* The record and hstore. */
 static hv_status prepare_database(hvi_creation *creation, hv_error **error) {
     bool recorded = false;
     hv_status status =
@@ -236,8 +331,6 @@ static hv_status prepare_database(hvi_creation *creation, hv_error **error) {
         status = write_record(creation, error);
     if (status == HV_OK) /* two runs at once: the other's record may be another */
         status = check_record(creation, &recorded, error);
-    if (status == HV_OK)
-        status = choose_generator(creation, error);
     return status;
 }
 
@@ -258,6 +351,8 @@ static hv_status create_all(hvi_creation *creation, hv_progress_fn progress, voi
         status = check_shards(creation, rows, count, error);
     if (status == HV_OK)
         status = prepare_database(creation, error);
+    if (status == HV_OK && makes_functions(creation, rows, count))
+        status = choose_generator(creation, error);
     for (int shard = -1;
          status == HV_OK && (shard = hvi_shard_map_next(map, number, shard)) >= 0;) {
         bool touched;

@@ -108,7 +108,7 @@ static hv_status create_hypervault(hvi_session *session, int64_t deadline, hv_er
         -1, false, deadline, NULL, &cause);
     if (status == HV_OK)
         return HV_OK;
-    if (status != HV_REFUSED)
+    if (status != HV_REFUSED || hv_error_retriable(cause))
         return hvi_error_move(error, &cause);
     fail_create("hypervault", "hypervault's extension", server, cause, error);
     hv_error_free(cause);

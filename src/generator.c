@@ -1,9 +1,20 @@
 /*
  * generator: the SQL of the functions that make a shard's keys.
  *
- * The key's layout is described in hypervault.h. 896 of the 1,024 values of added_id are
- * next_id()'s, the other 128 are reserve_ids()'s: its sequence counts milliseconds × 128, so at
- * most 128 keys bear one millisecond, and more are borrowed from the next.
+ * The key's layout is described in hypervault.h. Of the 1,024 values of added_id, portable keys
+ * have 896 for next_id() and the other 128 for reserve_ids(), whose sequence counts milliseconds ×
+ * 128: at most 128 keys bear one millisecond, and more are borrowed from the next.
+ *
+ * Holds always, so that no change of functions lets a reserved key be made again:
+ *
+ *  1. Whoever makes keys holds a lock on the shard's table meanwhile, ROW EXCLUSIVE at least: a
+ *     writer's INSERT has one anyway, and reserve_ids() takes one. A change takes one that
+ *     conflicts with it. So it begins when nobody makes keys, and who comes later waits for its
+ *     end.
+ *  2. Who has waited must not go on in the old function. For an INSERT, PostgreSQL looks
+ *     functions up after it waited for the table. reserve_ids() sees for itself whether it is
+ *     still the shard's: the sequence for reserved keys is named reserved_id_seq while keys are
+ *     portable, and retired_id_seq while they are strict.
  */
 #include "generator.h"
 
@@ -11,52 +22,94 @@
 
 #include "shard_map.h"
 
-#define NOW_MS "floor(date_part('epoch', clock_timestamp()) * 1000)::bigint"
+/* Milliseconds since 1970. Constants have their operators' types, so that no operator that somebody
+ * put into the search path fits better. date_part() and not extract(): numeric arithmetic would
+ * cost more than all the rest. */
+#define NOW_MS                                                                     \
+    "pg_catalog.floor(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())" \
+    " * '1000'::float8)::bigint"
+
+/* How far keys may be ahead of the clock at a change. Portable keys follow the clock, so the change
+ * waits for it, and writers wait too: rather try again. What is hours ahead will not come right. */
+#define PATIENCE_MS 100
+#define HOPELESS_MS 60000
+
+/* ---- the functions ---- */
+
+/* How reserve_ids() begins. `others` is the name that the sequence for reserved keys has when the
+ * shard's keys are made in the other way. */
+static void append_reserve_head(hvi_buffer *sql, const char *schema, const char *others,
+                                const char *declaration, const char *comment) {
+    hvi_buffer_append_format(
+        sql,
+        "CREATE OR REPLACE FUNCTION %s.reserve_ids(how_many integer) RETURNS SETOF bigint"
+        " LANGUAGE plpgsql SET search_path TO pg_catalog AS $body$\n"
+        "%s"
+        "BEGIN\n"
+        "%s"
+        "    IF how_many IS NULL OR how_many NOT BETWEEN 1 AND %d THEN\n"
+        "        RAISE EXCEPTION '%% keys cannot be reserved at once', how_many\n"
+        "            USING DETAIL = 'It must be 1 to %d.', ERRCODE = '22023';\n"
+        "    END IF;\n"
+        "    LOCK TABLE %s.entities IN ROW EXCLUSIVE MODE;\n"
+        "    IF to_regclass('%s.%s') IS NOT NULL THEN /* changed while we waited */\n"
+        "        RETURN QUERY EXECUTE 'SELECT %s.reserve_ids($1)' USING how_many;\n"
+        "        RETURN;\n"
+        "    END IF;\n",
+        schema, declaration, comment, HVI_RESERVE_MAX, HVI_RESERVE_MAX, schema, schema, others,
+        schema);
+}
 
 static void create_strict(hvi_buffer *sql, const char *schema, int shard, int64_t epoch) {
     hvi_buffer_append_format(
         sql,
+        "ALTER SEQUENCE IF EXISTS %s.reserved_id_seq RENAME TO retired_id_seq;"
         "CREATE OR REPLACE FUNCTION %s.next_id(OUT result bigint) LANGUAGE sql AS $body$\n"
         "    SELECT hypervault.next_id('%s.table_id_seq'::regclass, %d, %" PRId64 ")\n"
         "$body$;",
-        schema, schema, shard, epoch);
+        schema, schema, schema, shard, epoch);
+    append_reserve_head(sql, schema, "reserved_id_seq", "", "");
     hvi_buffer_append_format(
         sql,
-        "CREATE OR REPLACE FUNCTION %s.reserve_ids(how_many integer)"
-        " RETURNS SETOF bigint LANGUAGE sql AS $body$\n"
-        "    SELECT hypervault.next_ids('%s.table_id_seq'::regclass, %d, how_many, %" PRId64 ")\n"
-        "$body$;",
-        schema, schema, shard, epoch);
+        "    RETURN QUERY\n"
+        "        SELECT hypervault.next_ids('%s.table_id_seq', %d, how_many, %" PRId64 ");\n"
+        "END $body$;",
+        schema, shard, epoch);
 }
 
-/* date_part() and not extract(): numeric arithmetic would cost more than all the rest. */
+/*
+ * The lock on the sequence for reserved keys must be gone before the transaction ends, or the puts
+ * of a shard would take turns; and it must not outlive an error, or the shard could reserve nothing
+ * until the session ends. So it is a subtransaction's that is always rolled back: what setval() did
+ * stays.
+ */
 static void create_portable(hvi_buffer *sql, const char *schema, int shard, int64_t epoch) {
     hvi_buffer_append_format(
         sql,
+        "ALTER SEQUENCE IF EXISTS %s.retired_id_seq RENAME TO reserved_id_seq;"
+        "CREATE SEQUENCE IF NOT EXISTS %s.reserved_id_seq;"
         "CREATE OR REPLACE FUNCTION %s.next_id(OUT result bigint) LANGUAGE sql AS $body$\n"
         "    /* hypervault: portable */\n"
-        "    SELECT ((" NOW_MS " - %" PRId64 ") << 23) | %d"
-        " | (nextval('%s.table_id_seq'::regclass) %% 896)\n"
+        "    SELECT ((" NOW_MS " - '%" PRId64 "'::bigint) << 23) | '%d'::bigint\n"
+        "        | (pg_catalog.nextval('%s.table_id_seq'::regclass) %% '896'::bigint)\n"
         "$body$;",
-        schema, epoch, shard << 10, schema);
+        schema, schema, schema, epoch, shard << 10, schema);
+    append_reserve_head(sql, schema, "retired_id_seq", "DECLARE\n    first_value bigint;\n",
+                        "    /* hypervault: portable */\n");
     hvi_buffer_append_format(
         sql,
-        "CREATE SEQUENCE IF NOT EXISTS %s.reserved_id_seq;"
-        "CREATE OR REPLACE FUNCTION %s.reserve_ids(how_many integer)"
-        " RETURNS SETOF bigint LANGUAGE plpgsql AS $body$\n"
-        "DECLARE\n"
-        "    first_value bigint;\n"
-        "BEGIN\n"
-        "    /* hypervault: portable */\n"
-        "    PERFORM pg_catalog.pg_advisory_lock(26743, %d);\n"
-        "    SELECT greatest(last_value + 1, (" NOW_MS " - %" PRId64 ") * 128) INTO first_value\n"
-        "        FROM %s.reserved_id_seq;\n"
-        "    PERFORM pg_catalog.setval('%s.reserved_id_seq', first_value + how_many - 1);\n"
-        "    PERFORM pg_catalog.pg_advisory_unlock(26743, %d);\n"
+        "    BEGIN\n"
+        "        PERFORM pg_advisory_xact_lock(26743, %d);\n"
+        "        first_value := greatest(pg_sequence_last_value('%s.reserved_id_seq') + 1,\n"
+        "            (" NOW_MS " - %" PRId64 ") * 128);\n"
+        "        PERFORM setval('%s.reserved_id_seq', first_value + how_many - 1);\n"
+        "        RAISE SQLSTATE 'UNDO1'; /* unlock */\n"
+        "    EXCEPTION WHEN SQLSTATE 'UNDO1' THEN\n"
+        "    END;\n"
         "    RETURN QUERY SELECT ((v / 128) << 23) | %d | (896 + v %% 128)\n"
         "        FROM generate_series(first_value, first_value + how_many - 1) v;\n"
         "END $body$;",
-        schema, schema, shard, epoch, schema, schema, shard, shard << 10);
+        shard, schema, epoch, schema, shard << 10);
 }
 
 void hvi_generator_create(hvi_buffer *sql, hvi_generator generator, int shard, int64_t epoch) {
@@ -68,47 +121,53 @@ void hvi_generator_create(hvi_buffer *sql, hvi_generator generator, int shard, i
         create_portable(sql, schema, shard, epoch);
 }
 
-/* An SQL expression for the latest millisecond since the epoch that any key made so far may bear.
+/* ---- changing them ---- */
+
+/*
+ * A block of PL/pgSQL up to where `latest` is the last millisecond since the epoch that any key
+ * made so far may bear, and `present` that of the clock. Of a table_id_seq that only counts, the
+ * number is too small to matter here.
  */
-static void append_latest(hvi_buffer *sql, hvi_generator from, const char *schema) {
-    hvi_buffer_append_format(sql, "greatest((SELECT coalesce(max(id), 0) >> 23 FROM %s.entities)",
-                             schema);
-    if (from == HVI_GENERATOR_STRICT)
-        hvi_buffer_append_format(sql, ", (SELECT last_value >> 10 FROM %s.table_id_seq)", schema);
-    if (from == HVI_GENERATOR_PORTABLE)
-        hvi_buffer_append_format(sql, ", (SELECT last_value / 128 FROM %s.reserved_id_seq)",
-                                 schema);
-    hvi_buffer_append_text(sql, ")");
+static void append_latest(hvi_buffer *sql, const char *schema, int64_t epoch) {
+    hvi_buffer_append_format(
+        sql,
+        "DO $do$ DECLARE\n"
+        "    present bigint := " NOW_MS " - %" PRId64 ";\n"
+        "    latest bigint := greatest((SELECT max(id) >> 23 FROM %s.entities),\n"
+        "        (SELECT last_value >> 10 FROM %s.table_id_seq));\n"
+        "BEGIN\n"
+        "    IF to_regclass('%s.reserved_id_seq') IS NOT NULL THEN\n"
+        "        latest := greatest(latest, (SELECT last_value / 128 FROM %s.reserved_id_seq));\n"
+        "    END IF;\n",
+        epoch, schema, schema, schema, schema);
+    hvi_buffer_append_format(
+        sql,
+        "    IF latest - present > %d THEN\n"
+        "        RAISE EXCEPTION 'the keys of %s are %% ms ahead of the clock', latest - present\n"
+        "            USING ERRCODE = '%s';\n"
+        "    END IF;\n",
+        HOPELESS_MS, schema, HVI_GENERATOR_HOPELESS);
 }
 
-void hvi_generator_change(hvi_buffer *sql, hvi_generator from, hvi_generator to, int shard,
-                          int64_t epoch) {
+void hvi_generator_change(hvi_buffer *sql, hvi_generator to, int shard, int64_t epoch) {
     char schema[HVI_SCHEMA_NAME_LEN];
     hvi_schema_name(shard, schema);
-    /* A lock that is waited for holds up all writers behind it: rather come back later. */
-    hvi_buffer_append_format(sql,
-                             "SET LOCAL lock_timeout TO '500ms';"
-                             "LOCK TABLE %s.entities IN SHARE ROW EXCLUSIVE MODE;",
-                             schema);
-    if (to == HVI_GENERATOR_STRICT) {
+    hvi_buffer_append_format(sql, "LOCK TABLE %s.entities IN SHARE ROW EXCLUSIVE MODE;", schema);
+    append_latest(sql, schema, epoch);
+    if (to == HVI_GENERATOR_STRICT)
+        hvi_buffer_append_format(sql,
+                                 "    PERFORM hypervault.advance('%s.table_id_seq',"
+                                 " ((1 + greatest(present, latest)) << 23) - 1);\n",
+                                 schema);
+    else
         hvi_buffer_append_format(
             sql,
-            "SELECT hypervault.advance('%s.table_id_seq', ((1 + greatest(" NOW_MS " - %" PRId64
-            ", ",
-            schema, epoch);
-        append_latest(sql, from, schema);
-        hvi_buffer_append_text(sql, ")) << 23) - 1);");
-    } else {
-        hvi_buffer_append_text(sql, "DO $do$ DECLARE ahead_ms bigint; BEGIN ahead_ms := ");
-        append_latest(sql, from, schema);
-        hvi_buffer_append_format(
-            sql,
-            " - (" NOW_MS " - %" PRId64 ");"
-            " IF ahead_ms > 1000 THEN RAISE EXCEPTION"
-            " 'the keys of %s are %% ms ahead of the clock', ahead_ms USING ERRCODE = '55000';"
-            " END IF;"
-            " PERFORM pg_catalog.pg_sleep(greatest(ahead_ms + 2, 0) / 1000.0); END $do$;",
-            epoch, schema);
-    }
+            "    IF latest - present > %d THEN\n"
+            "        RAISE EXCEPTION 'the keys of %s are %% ms ahead of the clock',\n"
+            "            latest - present USING ERRCODE = '%s';\n"
+            "    END IF;\n"
+            "    PERFORM pg_sleep(greatest(latest - present + 2, 2) / 1000.0);\n",
+            PATIENCE_MS, schema, HVI_GENERATOR_LATER);
+    hvi_buffer_append_text(sql, "END $do$;");
     hvi_generator_create(sql, to, shard, epoch);
 }

@@ -4,14 +4,16 @@
  * A shard has next_id(), which is the default of entities.id, and reserve_ids(n). There are three
  * kinds of them:
  *
- * strict    the extension `hypervault` keeps the last key in the shard's sequence table_id_seq:
- * keys are unique and increase, whatever the clock and the load do. portable  plain SQL for servers
- * where nobody may install an extension: next_id() puts the clock beside nextval() modulo 896. It
- * may make a key twice when the clock steps back or a shard makes more than 896 keys in a
- * millisecond; the primary key then refuses the second entity, and hv_put() takes another key.
- * reserve_ids() has the other 128 values of added_id for itself and a sequence of its own, which it
- * moves under a lock: it never gives a key twice, nor one that next_id() makes. original  any other
- * next_id(), such as the one in "Sharding & IDs at Instagram" (2012); no reserve_ids().
+ *  - strict: the extension `hypervault` keeps the last key in the shard's sequence table_id_seq.
+ *    Keys are unique and increase, whatever the clock and the load do.
+ *  - portable: plain SQL, for servers where nobody may install an extension. next_id() puts the
+ *    clock beside nextval() modulo 896. It may make a key twice when the clock steps back or a
+ *    shard makes more than 896 keys in a millisecond; the primary key then refuses the second
+ *    entity, and hv_put() takes another key. reserve_ids() has the other 128 values of added_id
+ *    for itself and a sequence of its own, which it moves under a lock: it never gives a key
+ *    twice, nor one that next_id() makes.
+ *  - original: any other next_id(), such as the one in "Sharding & IDs at Instagram" (2012); no
+ *    reserve_ids().
  */
 #ifndef HVI_GENERATOR_H
 #define HVI_GENERATOR_H
@@ -28,6 +30,9 @@ typedef enum hvi_generator {
 /* The oldest version of the extension that will do. */
 #define HVI_EXTENSION_VERSION "1.0"
 
+/* As many keys as one call of reserve_ids() gives. */
+#define HVI_RESERVE_MAX 100000
+
 /* An SQL expression that gives the hvi_generator as an integer for a row `f` of pg_proc, which may
  * be all NULL. */
 #define HVI_GENERATOR_OF_FUNCTION                          \
@@ -36,16 +41,21 @@ typedef enum hvi_generator {
     " WHEN f.prosrc LIKE '%hypervault: portable%' THEN 2"  \
     " ELSE 1 END"
 
-/* Append the statements that give a shard (schema and table_id_seq are there) these functions. */
+/* Append the statements that give a new shard these functions. Its schema and the sequence
+ * table_id_seq are there. They are also good inside a block of PL/pgSQL. */
 void hvi_generator_create(hvi_buffer *sql, hvi_generator generator, int shard, int64_t epoch);
 
 /*
- * Append the statements that change a shard that is in use from one kind to another, as one
- * transaction: writers of the shard wait, and every later key is greater than every earlier one. It
- * fails, to be repeated later, with SQLSTATE 55P03 if it cannot get the table's lock soon, and with
- * 55000 if the shard's keys are ahead of the clock by more than can be waited for.
+ * Append the statements that give a shard that is in use other functions, or the ones it should
+ * have, as one transaction: writers of the shard wait, and every later key is greater than every
+ * earlier one. The exception are keys that were reserved before, or that somebody took with
+ * next_id() without an INSERT.
+ *
+ * Fails with HVI_GENERATOR_LATER, to be repeated, if the shard's keys are a little ahead of the
+ * clock, and with HVI_GENERATOR_HOPELESS if they are far ahead.
  */
-void hvi_generator_change(hvi_buffer *sql, hvi_generator from, hvi_generator to, int shard,
-                          int64_t epoch);
+#define HVI_GENERATOR_LATER    "55000"
+#define HVI_GENERATOR_HOPELESS "22008"
+void hvi_generator_change(hvi_buffer *sql, hvi_generator to, int shard, int64_t epoch);
 
 #endif

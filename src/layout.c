@@ -125,8 +125,14 @@ static const char shards_sql[] =
     "   WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped"
     "   AND (a.attname::text, y.typname::text) IN"
     "     (('id', 'int8'), ('type', 'int2'), ('body', 'hstore'))),"
+    " EXISTS (SELECT FROM pg_catalog.pg_attribute a"
+    "   WHERE a.attrelid = t.oid AND a.attname = 'id' AND (a.atthasdef OR a.attidentity <> '')),"
     " s.oid IS NOT NULL,"
     " " HVI_GENERATOR_OF_FUNCTION ","
+    " EXISTS (SELECT FROM pg_catalog.pg_proc r WHERE r.pronamespace = n.oid"
+    "   AND r.proname = 'reserve_ids' AND r.proargtypes = '23'),"
+    " EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.relnamespace = n.oid"
+    "   AND c.relname = 'reserved_id_seq' AND c.relkind = 'S'),"
     " coalesce(substring(f.prosrc FROM '(?:^|[^0-9])(1[0-9]{12})(?:[^0-9]|$)')::bigint, -1),"
     " coalesce(t.reltuples::bigint, -1),"
     " coalesce(pg_catalog.pg_total_relation_size(t.oid), 0),"
@@ -159,12 +165,15 @@ hv_status hvi_layout_shards(hvi_session *session, int64_t deadline, hvi_shard_ro
             .shard = (int) integer_at(result, row, 0),
             .has_table = boolean_at(result, row, 1),
             .table_fits = boolean_at(result, row, 2),
-            .has_sequence = boolean_at(result, row, 3),
-            .generator = (hvi_generator) integer_at(result, row, 4),
-            .function_epoch = integer_at(result, row, 5),
-            .tuples = integer_at(result, row, 6),
-            .bytes = integer_at(result, row, 7),
-            .heap_bytes = integer_at(result, row, 8),
+            .has_default = boolean_at(result, row, 3),
+            .has_sequence = boolean_at(result, row, 4),
+            .generator = (hvi_generator) integer_at(result, row, 5),
+            .has_reserve_ids = boolean_at(result, row, 6),
+            .has_reserved_sequence = boolean_at(result, row, 7),
+            .function_epoch = integer_at(result, row, 8),
+            .tuples = integer_at(result, row, 9),
+            .bytes = integer_at(result, row, 10),
+            .heap_bytes = integer_at(result, row, 11),
         };
     }
     PQclear(result);

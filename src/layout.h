@@ -36,9 +36,12 @@ hv_status hvi_layout_check(void *context, hvi_session *session, int64_t deadline
 typedef struct hvi_shard_row {
     int shard;
     bool has_table;
-    bool table_fits; /* id bigint, type smallint, body hstore; other columns do not matter */
+    bool table_fits;  /* id bigint, type smallint, body hstore; other columns do not matter */
+    bool has_default; /* of id */
     bool has_sequence;
     hvi_generator generator;
+    bool has_reserve_ids;
+    bool has_reserved_sequence;
     int64_t function_epoch; /* what looks like an epoch in next_id()'s source; -1: nothing does */
     int64_t tuples;         /* the server's estimate; -1: none yet */
     int64_t bytes;          /* the table with its indexes */
@@ -49,9 +52,22 @@ typedef struct hvi_shard_row {
 hv_status hvi_layout_shards(hvi_session *session, int64_t deadline, hvi_shard_row **rows,
                             size_t *count, hv_error **error);
 
+/* Is all there that makes its keys? Without next_id(), no. */
+static inline bool hvi_shard_row_makes_keys(const hvi_shard_row *row) {
+    switch (row->generator) {
+    case HVI_GENERATOR_NONE:
+        return false;
+    case HVI_GENERATOR_ORIGINAL:
+        return true;
+    default:
+        return row->has_sequence && row->has_reserve_ids &&
+               row->has_reserved_sequence == (row->generator == HVI_GENERATOR_PORTABLE);
+    }
+}
+
 static inline bool hvi_shard_row_is_complete(const hvi_shard_row *row) {
-    return row->has_table && row->table_fits && row->has_sequence &&
-           row->generator != HVI_GENERATOR_NONE;
+    return row->has_table && row->table_fits && row->has_default && row->has_sequence &&
+           hvi_shard_row_makes_keys(row);
 }
 
 /* The row of a shard, or NULL. */

@@ -6,10 +6,7 @@
 
 #include "operation.h"
 
-/* As many as one call gives. */
-#define HVI_RESERVE_MAX 100000
-
-/* See hv_reserve(). */
+/* See hv_reserve(). `count` is 1 to HVI_RESERVE_MAX. */
 hv_status hvi_reserve(hvi_operation *operation, int count, int64_t deadline, int64_t *keys,
                       hv_error **error);
 

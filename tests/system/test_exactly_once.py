@@ -1,16 +1,14 @@
 """Puts over connections that are cut at any byte and servers that go down: with the option
 exactly_once there is one entity for each put; without it, nothing is told that may be wrong."""
 
-import collections
-import contextlib
 import itertools
-import threading
 import time
 
 import pytest
 
 from harness import eventually, hv, store_config
 from harness.store_tool import make_tool, step  # noqa: F401
+from traffic import Traffic, keys_by_number
 
 pytestmark = pytest.mark.threads
 
@@ -49,15 +47,6 @@ def stored(one):
             return [row[0] for row in cursor.fetchall()]
 
         yield keys
-
-
-def keys_by_number(database, shards):
-    """{"n" of each entity: [its keys]}"""
-    found = collections.defaultdict(list)
-    for shard in shards:
-        for number, key in database.query(f"SELECT body -> 'n', id FROM shard{shard:04}.entities"):
-            found[int(number)].append(key)
-    return found
 
 
 # ---- cut at any byte ----
@@ -183,51 +172,6 @@ def test_a_reservation_that_is_cut_anywhere_is_repeated_unseen(make_tool, relaye
 # ---- servers that go down ----
 
 
-THREADS = 16
-
-
-class Traffic:
-    """Threads of a tool that put {"n": number} one after the other until they are stopped."""
-
-    def __init__(self, tool, shards):
-        self.numbers = itertools.count(1)
-        self.replies = {}  # by number
-        self.failure = None
-        self.stopping = threading.Event()
-        self.threads = [
-            threading.Thread(target=self._work, args=(thread, shards[i % len(shards)]))
-            for i, thread in enumerate(tool.threads(*(f"t{i}" for i in range(THREADS))))
-        ]
-
-    def _work(self, thread, shard):
-        while not self.stopping.is_set():
-            number = next(self.numbers)
-            self.replies[number] = thread.put(shard, 1, {"n": str(number)})
-
-    def flows(self, count=50):
-        """Wait until so many more puts are done."""
-        goal = len(self.replies) + count
-        eventually(lambda: len(self.replies) >= goal, what="puts are done")
-
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        self.flows()
-        return self
-
-    def __exit__(self, *_):
-        self.stopping.set()
-        for thread in self.threads:
-            thread.join()
-
-    def check(self, database, shards):
-        """Each put succeeded, and there is one entity for each, with its key."""
-        for reply in self.replies.values():
-            reply.ok()
-        found = keys_by_number(database, shards)
-        assert found == {number: [reply.key] for number, reply in self.replies.items()}
-
-
 def kill9(server):
     server.kill9()
 
@@ -248,26 +192,26 @@ def test_exactly_once_nothing_is_lost_or_doubled_when_the_server_restarts(
         tmp_path / "c", {"one": (one, "1-4")}, exactly_once="on", operation_timeout="60s"
     )
     hv("init", config=config).ok()
-    with Traffic(make_tool(config, pool_max=THREADS), [1, 2, 3]) as traffic:
+    with Traffic(make_tool(config, pool_max=16), [1, 2, 3], threads=16) as traffic:
         for _ in range(3):
             end(one.server)
             one.server.start(wait=False)
             traffic.flows()
-    traffic.check(one, [1, 2, 3])
-    assert max(reply.ms for reply in traffic.replies.values()) < 60_000
+    traffic.check(one)
+    assert traffic.slowest() < 60_000
 
 
 def test_exactly_once_nothing_is_lost_or_doubled_on_a_network_that_cuts_again_and_again(
     make_tool, relayed, one
 ):
     config, between = relayed("1-4", exactly_once="on", operation_timeout="60s")
-    with Traffic(make_tool(config, pool_max=THREADS), [1, 2, 3]) as traffic:
+    with Traffic(make_tool(config, pool_max=16), [1, 2, 3], threads=16) as traffic:
         for turn in range(30):
             between.cut_in(DIRECTIONS[turn % 2], 1 + 97 * turn)
             traffic.flows(20)
             if turn % 5 == 0:
                 between.cut()
-    traffic.check(one, [1, 2, 3])
+    traffic.check(one)
 
 
 # ---- what it costs ----

@@ -75,6 +75,7 @@ test_kinds_shards_and_keys_that_cannot_be_are_refused_before_anything_is_sent(vo
     assert_int_equal(hv_reserve(store, 3, -1, keys, NULL), HV_INVALID);
     assert_int_equal(hv_reserve(store, 3, 100001, keys, NULL), HV_INVALID);
     assert_int_equal(hv_reserve(store, 3, INT32_MIN, keys, NULL), HV_INVALID);
+    assert_int_equal(hv_reserve(store, 3, INT32_MAX, keys, NULL), HV_INVALID);
     assert_int_equal(hv_pool_stat(store, 0, HV_STAT_FAILED), 0);
 
     assert_int_equal(hv_put(store, 3, 1, NULL, &key, NULL), HV_UNAVAILABLE);
