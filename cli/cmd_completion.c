@@ -62,6 +62,7 @@ static void print_bash(void) {
          ";;\n"
          "    --dir) compopt -o filenames; COMPREPLY=($(compgen -d -- \"$cur\")); return ;;\n"
          "    --user) COMPREPLY=($(compgen -u -- \"$cur\")); return ;;\n"
+         "    --keys) COMPREPLY=($(compgen -W 'auto strict portable' -- \"$cur\")); return ;;\n"
          "    --via) COMPREPLY=($(compgen -W 'store pool' -- \"$cur\")); return ;;\n"
          "    esac\n"
          "    case $command in");

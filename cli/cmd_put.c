@@ -12,9 +12,10 @@
 #include "memory.h"
 #include "ui.h"
 
-enum { OPTION_NULL = 1, OPTION_STDIN };
+enum { OPTION_KEY = 1, OPTION_NULL, OPTION_STDIN };
 
 static const command_option options[] = {
+    {"key", 'k', "KEY", OPTION_KEY, "put under this key, from hv reserve"},
     {"null", 'n', "NAME", OPTION_NULL, "an attribute whose value is NULL; may be repeated"},
     {"stdin", 0, NULL, OPTION_STDIN, "read attributes from standard input: one JSON object"},
     {NULL, 0, NULL, 0, NULL},
@@ -102,18 +103,27 @@ static int run(arguments *args) {
     if (dict == NULL)
         out_of_memory();
     bool from_stdin = false;
+    int64_t key = 0; /* 0: the database makes one */
     int id;
     while ((id = arguments_next(args)) != 0) {
-        if (id == OPTION_NULL)
+        switch (id) {
+        case OPTION_KEY:
+            key = argument_key(args, args->value);
+            break;
+        case OPTION_NULL:
             add(args, dict, args->value, strlen(args->value), NULL);
-        else
+            break;
+        case OPTION_STDIN:
             from_stdin = true;
+            break;
+        }
     }
-    arguments_expect(args, 2, -1);
-    int shard = argument_shard(args, args->items[0]);
-    int kind = argument_kind(args, args->items[1]);
-    for (int i = 2; i < args->count; i++)
-        add_word(args, dict, args->items[i]);
+    int next = 0; /* of args->items */
+    arguments_expect(args, key != 0 ? 1 : 2, -1);
+    int shard = key != 0 ? -1 : argument_shard(args, args->items[next++]);
+    int kind = argument_kind(args, args->items[next++]);
+    for (; next < args->count; next++)
+        add_word(args, dict, args->items[next]);
 
     hv_store *store = NULL;
     int code = from_stdin ? add_stdin(args, dict) : EXIT_DONE;
@@ -121,8 +131,8 @@ static int run(arguments *args) {
         code = open_store(&store);
     if (code == EXIT_DONE) {
         hv_error *error = NULL;
-        int64_t key = 0;
-        hv_status status = hv_put(store, shard, kind, dict, &key, &error);
+        hv_status status = key != 0 ? hv_put_key(store, key, kind, dict, &error)
+                                    : hv_put(store, shard, kind, dict, &key, &error);
         if (status == HV_OK)
             print_key(key, hv_epoch(store), kind);
         else
@@ -137,14 +147,20 @@ static int run(arguments *args) {
 
 const command command_put = {
     .name = "put",
-    .synopsis = "SHARD KIND [NAME=VALUE]... [--null NAME]... [--stdin]",
+    .synopsis = "SHARD KIND [NAME=VALUE]... [--null NAME]... [--stdin]\n"
+                "--key KEY KIND [NAME=VALUE]... [--null NAME]... [--stdin]",
     .summary = "store an entity and print its key",
     .help =
         "SHARD is 0 to 8191, KIND a number from -32768 to 32767. NAME= is an empty value. Once\n"
-        "the key is printed, the entity is committed.",
+        "the key is printed, the entity is committed.\n"
+        "\n"
+        "With --key the shard is the key's, and the command can be repeated: if the key has an\n"
+        "entity of the same kind and attributes, that is a success; if it has another, nothing\n"
+        "is changed and the exit code is 1.",
     .options = options,
     .examples = "hv put 12 1 beep=boop\n"
                 "hv put 12 1 name=Ada comment= --null email\n"
-                "echo '{\"beep\": \"boop\"}' | hv put 12 1 --stdin",
+                "echo '{\"beep\": \"boop\"}' | hv put 12 1 --stdin\n"
+                "hv put --key $(hv reserve 12) 1 beep=boop",
     .run = run,
 };

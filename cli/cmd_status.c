@@ -12,6 +12,7 @@
 
 #include "command.h"
 #include "commands.h"
+#include "keys_view.h"
 #include "memory.h"
 #include "servers.h"
 #include "ui.h"
@@ -30,6 +31,7 @@ typedef struct server_status {
     hv_report *report; /* NULL unless status is HV_OK */
     int configured;    /* shards that the configuration gives it */
     int count[HV_SHARD_UNMAPPED + 1];
+    keys_count keys;
     int64_t entities;
     bool exact;
     int64_t bytes;
@@ -48,9 +50,11 @@ typedef struct shard_line {
     int64_t entities;
     bool exact;
     int64_t bytes;
+    hv_keys keys;
 } shard_line;
 
 static bool shard_at(const hv_report *report, size_t index, shard_line *line) {
+    line->keys = hv_report_shard_keys(report, index);
     return hv_report_shard(report, index, &line->shard, &line->state, &line->entities, &line->exact,
                            &line->bytes);
 }
@@ -60,6 +64,8 @@ static void look(hv_store *store, int server, void *item) {
     seen->configured = count_shards(store, server);
     seen->status = hv_inspect(store, server, &seen->report, &seen->error);
     seen->exact = true;
+    if (seen->report != NULL)
+        seen->keys = keys_count_report(seen->report);
     shard_line line;
     for (size_t i = 0; seen->report != NULL && shard_at(seen->report, i, &line); i++) {
         seen->count[line.state]++;
@@ -87,7 +93,7 @@ static void add_row(ui_table *table, const char *name, const server_status *seen
     if (seen->status != HV_OK) {
         bool reached = seen->status != HV_UNAVAILABLE && seen->status != HV_TIMEOUT;
         ui_cell(table, UI_BAD, "%s", reached ? "failed" : "unreachable");
-        for (int i = 0; i < 6; i++)
+        for (int i = 0; i < 7; i++)
             ui_cell(table, UI_DIM, "-");
         return;
     }
@@ -106,6 +112,9 @@ static void add_row(ui_table *table, const char *name, const server_status *seen
         ui_cell(table, UI_PLAIN, "%s", ui_number(number, ready));
     else
         ui_cell(table, UI_WARN, "%d of %d", ready, seen->configured);
+    char *keys = keys_count_text(&seen->keys);
+    ui_cell(table, UI_PLAIN, "%s", keys);
+    free(keys);
     ui_cell(table, UI_PLAIN, "%s%s", about(seen->exact), ui_number(number, seen->entities));
     ui_cell(table, UI_PLAIN, "%s", ui_bytes(number, seen->bytes));
     ui_cell(table, UI_PLAIN, "%d of %d", hv_report_connections(seen->report),
@@ -114,10 +123,11 @@ static void add_row(ui_table *table, const char *name, const server_status *seen
 
 static void print_servers(const hv_store *store, const server_status *all) {
     static const ui_column columns[] = {
-        {"server", false}, {"state", false},   {"postgres", false}, {"layout", true},
-        {"shards", true},  {"entities", true}, {"size", true},      {"connections", true},
+        {"server", false},  {"state", false}, {"postgres", false},
+        {"layout", true},   {"shards", true}, {"keys", false},
+        {"entities", true}, {"size", true},   {"connections", true},
     };
-    ui_table *table = ui_table_new(columns, 8);
+    ui_table *table = ui_table_new(columns, 9);
     for (int i = 0; i < hv_server_count(store); i++)
         add_row(table, hv_server_name(store, i), &all[i]);
     ui_table_print(table);
@@ -183,10 +193,11 @@ static void print_remarks(const hv_store *store, const server_status *all) {
 
 static void print_shards(const hv_store *store, const server_status *all) {
     static const ui_column columns[] = {
-        {"shard", true}, {"server", false}, {"state", false}, {"entities", true}, {"size", true},
+        {"shard", true}, {"server", false},  {"state", false},
+        {"keys", false}, {"entities", true}, {"size", true},
     };
     char number[UI_NUMBER_SIZE];
-    ui_table *table = ui_table_new(columns, 5);
+    ui_table *table = ui_table_new(columns, 6);
     for (int i = 0; i < hv_server_count(store); i++) {
         shard_line line;
         for (size_t j = 0; all[i].report != NULL && shard_at(all[i].report, j, &line); j++) {
@@ -195,6 +206,8 @@ static void print_shards(const hv_store *store, const server_status *all) {
             ui_cell(table, UI_NAME, "%s", hv_server_name(store, i));
             ui_cell(table, line.state == HV_SHARD_READY ? UI_GOOD : UI_WARN, "%s",
                     state_names[line.state]);
+            ui_cell(table, line.keys != HV_KEYS_NONE ? UI_PLAIN : UI_DIM, "%s",
+                    line.keys != HV_KEYS_NONE ? keys_name(line.keys) : "-");
             if (counted) {
                 ui_cell(table, UI_PLAIN, "%s%s", about(line.exact),
                         ui_number(number, line.entities));
@@ -216,8 +229,9 @@ static json_t *shards_as_json(const hv_report *report) {
     json_t *list = json_array();
     shard_line line;
     for (size_t i = 0; shard_at(report, i, &line); i++)
-        json_array_append_new(list, json_pack("{s:i, s:s, s:I, s:b, s:I}", "shard_id", line.shard,
-                                              "state", state_names[line.state], "entities",
+        json_array_append_new(list, json_pack("{s:i, s:s, s:s, s:I, s:b, s:I}", "shard_id",
+                                              line.shard, "state", state_names[line.state], "keys",
+                                              keys_name(line.keys), "entities",
                                               (json_int_t) line.entities, "exact", line.exact,
                                               "bytes", (json_int_t) line.bytes));
     return list;
@@ -230,18 +244,18 @@ static json_t *server_as_json(const char *name, const server_status *seen) {
                          "shards_configured", seen->configured, "error",
                          ui_error_json(seen->error));
     const hv_report *report = seen->report;
-    return json_pack("{s:s, s:b, s:b, s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:I, s:b, s:I, s:i, "
-                     "s:i, s:o}",
-                     "name", name, "reachable", 1, "ready", in_order(seen), "postgres_version",
-                     hv_report_postgres_version(report), "database", hv_report_database(report),
-                     "layout", hv_report_layout(report), "shards_configured", seen->configured,
-                     "shards_ready", seen->count[HV_SHARD_READY], "shards_missing",
-                     seen->count[HV_SHARD_MISSING], "shards_incomplete",
-                     seen->count[HV_SHARD_INCOMPLETE], "shards_unmapped",
-                     seen->count[HV_SHARD_UNMAPPED], "entities", (json_int_t) seen->entities,
-                     "exact", seen->exact, "bytes", (json_int_t) seen->bytes, "connections",
-                     hv_report_connections(report), "max_connections",
-                     hv_report_max_connections(report), "shards", shards_as_json(report));
+    return json_pack(
+        "{s:s, s:b, s:b, s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:o, s:I, s:b, s:I, "
+        "s:i, s:i, s:o}",
+        "name", name, "reachable", 1, "ready", in_order(seen), "postgres_version",
+        hv_report_postgres_version(report), "database", hv_report_database(report), "layout",
+        hv_report_layout(report), "shards_configured", seen->configured, "shards_ready",
+        seen->count[HV_SHARD_READY], "shards_missing", seen->count[HV_SHARD_MISSING],
+        "shards_incomplete", seen->count[HV_SHARD_INCOMPLETE], "shards_unmapped",
+        seen->count[HV_SHARD_UNMAPPED], "keys", keys_count_json(&seen->keys), "entities",
+        (json_int_t) seen->entities, "exact", seen->exact, "bytes", (json_int_t) seen->bytes,
+        "connections", hv_report_connections(report), "max_connections",
+        hv_report_max_connections(report), "shards", shards_as_json(report));
 }
 
 static void print_all_json(const hv_store *store, const server_status *all) {

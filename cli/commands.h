@@ -19,6 +19,7 @@ extern const command command_import;
 extern const command command_init;
 extern const command command_key;
 extern const command command_put;
+extern const command command_reserve;
 extern const command command_status;
 
 #endif

@@ -108,7 +108,7 @@ def test_the_first_word_of_dev_lists_what_can_follow():
         (["status", "-x"], "unknown option -x", "Usage is `hv status [--shards]`"),
         (["status", "--shards=1"], "option --shards takes no argument", "Usage is"),
         (["status", "extra"], 'unexpected argument "extra"', "Usage is"),
-        (["init", "--", "--json"], 'unexpected argument "--json"', "Usage is `hv init`"),
+        (["init", "--", "--json"], 'unexpected argument "--json"', "Usage is `hv init [--keys"),
         (["put"], "arguments are missing", "Usage is `hv put SHARD KIND"),
         (["put", "5"], "an argument is missing", "Usage is"),
         (["put", "8192", "1"], "SHARD is out of range: 8192", "from 0 to 8191"),
@@ -378,16 +378,17 @@ def test_colours_are_for_terminals_only(on_terminal, store):
 def test_init_makes_what_is_missing_and_only_that(config, servers):
     first = hv("init", config=config).ok()
     assert [line.split() for line in first.lines] == [
-        ["server", "shards", "created", "there", "before", "state"],
-        ["one", "8", "8", "0", "ready"],
-        ["two", "8", "8", "0", "ready"],
+        ["server", "shards", "created", "there", "before", "keys", "state"],
+        ["one", "8", "8", "0", "portable", "ready"],
+        ["two", "8", "8", "0", "portable", "ready"],
     ]
     assert first.err == ""
     servers[0].sql("DROP SCHEMA shard0003 CASCADE")
     again = hv("init", "--json", config=config).ok().json()
+    keys = {"strict": 0, "portable": 8, "original": 0}
     assert again == [
-        {"server": "one", "ready": True, "shards": 8, "created": 1},
-        {"server": "two", "ready": True, "shards": 8, "created": 0},
+        {"server": "one", "ready": True, "shards": 8, "created": 1, "keys": keys},
+        {"server": "two", "ready": True, "shards": 8, "created": 0, "keys": keys},
     ]
 
 
@@ -397,8 +398,8 @@ def test_a_server_that_fails_does_not_stop_the_others(tmp_path, servers):
     result = hv("init", config=config)
     assert result.code == 1
     assert [line.split() for line in result.lines[1:]] == [
-        ["gone", "4", "0", "?", "failed"],
-        ["two", "4", "4", "0", "ready"],
+        ["gone", "4", "0", "?", "-", "failed"],
+        ["two", "4", "4", "0", "portable", "ready"],
     ]
     assert '"gone"' in result.err
     gone, two = hv("init", "--json", config=config).json()
@@ -431,10 +432,10 @@ def test_status_counts_what_is_there(store, servers):
         put(store, 12, 1, "a=b")
     shown = hv("status", config=store).ok()
     rows = [line.split() for line in shown.lines]
-    assert rows[0] == "server state postgres layout shards entities size connections".split()
-    assert [row[:2] + row[4:6] for row in rows[1:]] == [
-        ["one", "ready", "8", "0"],
-        ["two", "ready", "8", "3"],
+    assert rows[0] == "server state postgres layout shards keys entities size connections".split()
+    assert [row[:2] + row[4:7] for row in rows[1:]] == [
+        ["one", "ready", "8", "portable", "0"],
+        ["two", "ready", "8", "portable", "3"],
     ]
     told = hv("status", "--json", config=store).ok().json()
     assert told["epoch"] == 1379365531352
@@ -449,9 +450,11 @@ def test_status_counts_what_is_there(store, servers):
 def test_status_lists_every_shard_when_asked(store):
     lines = hv("status", "--shards", config=store).ok().lines
     start = lines.index("") + 1
-    assert lines[start].split() == ["shard", "server", "state", "entities", "size"]
-    rows = [line.split()[:4] for line in lines[start + 1 :]]
-    assert rows == [[str(n), "one" if n < 9 else "two", "ready", "0"] for n in range(1, 17)]
+    assert lines[start].split() == ["shard", "server", "state", "keys", "entities", "size"]
+    rows = [line.split()[:5] for line in lines[start + 1 :]]
+    assert rows == [
+        [str(n), "one" if n < 9 else "two", "ready", "portable", "0"] for n in range(1, 17)
+    ]
 
 
 def test_status_says_which_shards_are_not_in_order(store, servers):
