@@ -353,6 +353,8 @@ HV_API void hv_reinstantiate(hv_store *store);
  * HV_UNAVAILABLE, HV_NOT_INITIALIZED, HV_MISMATCH, HV_REFUSED, HV_NO_MEMORY: nothing was stored.
  * HV_OUTCOME_UNKNOWN: the connection broke, or operation_timeout passed, after the statement was
  * sent and before the answer came: the entity may or may not be there.
+ * HV_CORRUPT: the shard's next_id() is not this shard's; the entity was stored, but under a key
+ * that does not lead to it. The error's detail tells the key.
  *
  * With the option `exactly_once` the entity is stored under a key that was reserved for it, and
  * over a lost connection or a restarted server the put is repeated until operation_timeout has

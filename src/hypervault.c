@@ -320,6 +320,8 @@ const char *hv_stat_name(hv_stat stat) {
 hv_status hv_create_shards(hv_store *store, int server, hv_progress_fn progress, void *context,
                            int *created, hv_error **error) {
     hvi_server *found = NULL;
+    if (created != NULL)
+        *created = 0;
     hv_status status = enter(store, error);
     if (status != HV_OK)
         return status;

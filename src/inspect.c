@@ -15,6 +15,10 @@
 /* Tables up to this size are counted; for larger ones the server's estimate must do. */
 #define COUNTED_BYTES (INT64_C(8) << 20)
 
+/* Tables counted in one statement. Each is locked until its end, and the server has room for few
+ * thousand locks, which others need too. */
+#define COUNTED_TABLES 64
+
 typedef struct hvi_report_shard {
     int shard;
     hv_shard_state state;
@@ -102,7 +106,10 @@ static hv_status read_server(hvi_session *session, int64_t deadline, hv_report *
     hv_status status = hvi_session_script(
         session,
         "SELECT current_setting('server_version'), current_database(),"
-        " (SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE backend_type = 'client backend'),"
+        /* Of others' sessions a plain role does not see the type, but who has logged in and where.
+         */
+        " (SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE backend_type = 'client backend'"
+        "   OR (backend_type IS NULL AND usesysid IS NOT NULL AND datid IS NOT NULL)),"
         " current_setting('max_connections'),"
         " (SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'hypervault')",
         -1, false, deadline, &result, error);
@@ -159,26 +166,9 @@ static hv_status merge_shards(const hvi_shard_map *map, int number, const hvi_sh
     return HV_OK;
 }
 
-/* Count the small tables, all in one statement. A table that vanishes meanwhile fails it: then the
- * estimates stay. */
-static hv_status count_entities(hvi_session *session, int64_t deadline, const hvi_shard_row *rows,
-                                size_t row_count, hv_report *report, hv_error **error) {
-    hvi_buffer sql = HVI_BUFFER_EMPTY;
-    char schema[HVI_SCHEMA_NAME_LEN];
-    for (size_t i = 0; i < row_count; i++) {
-        if (!rows[i].has_table || rows[i].heap_bytes > COUNTED_BYTES)
-            continue;
-        hvi_schema_name(rows[i].shard, schema);
-        hvi_buffer_append_format(&sql, "%sSELECT %d, count(*) FROM %s.entities",
-                                 sql.len > 0 ? " UNION ALL " : "", rows[i].shard, schema);
-    }
-    hv_status status = HV_OK;
-    PGresult *result = NULL;
-    if (!hvi_buffer_ok(&sql))
-        status = hvi_no_memory(error);
-    else if (sql.len > 0)
-        status = hvi_session_script(session, sql.data, -1, false, deadline, &result, error);
-    for (int row = 0; status == HV_OK && row < PQntuples(result); row++) {
+/* Put the numbers that a statement counted into the report. */
+static void take_counts(const PGresult *result, hv_report *report) {
+    for (int row = 0; row < PQntuples(result); row++) {
         int shard = atoi(PQgetvalue(result, row, 0));
         for (size_t i = 0; i < report->shard_count; i++) {
             if (report->shards[i].shard == shard) {
@@ -187,15 +177,46 @@ static hv_status count_entities(hvi_session *session, int64_t deadline, const hv
             }
         }
     }
+}
+
+/* Run a statement that counts. If the server refuses it (a table vanished meanwhile, or may not be
+ * read), the estimates stay. */
+static hv_status count_some(hvi_session *session, int64_t deadline, const hvi_buffer *sql,
+                            hv_report *report, hv_error **error) {
+    PGresult *result = NULL;
+    hv_error *cause = NULL;
+    hv_status status = hvi_session_script(session, sql->data, -1, false, deadline, &result, &cause);
+    if (status == HV_OK)
+        take_counts(result, report);
     PQclear(result);
-    hvi_buffer_fini(&sql);
-    if (status == HV_REFUSED) {
-        if (error != NULL) {
-            hv_error_free(*error);
-            *error = NULL;
+    if (status != HV_OK && status != HV_REFUSED)
+        return hvi_error_move(error, &cause);
+    hv_error_free(cause);
+    return HV_OK;
+}
+
+/* Count the small tables. */
+static hv_status count_entities(hvi_session *session, int64_t deadline, const hvi_shard_row *rows,
+                                size_t row_count, hv_report *report, hv_error **error) {
+    hvi_buffer sql = HVI_BUFFER_EMPTY;
+    char schema[HVI_SCHEMA_NAME_LEN];
+    hv_status status = HV_OK;
+    int tables = 0;
+    for (size_t i = 0; status == HV_OK && i < row_count; i++) {
+        if (rows[i].table_fits && rows[i].heap_bytes <= COUNTED_BYTES) {
+            hvi_schema_name(rows[i].shard, schema);
+            hvi_buffer_append_format(&sql, "%sSELECT %d, count(*) FROM %s.entities",
+                                     tables > 0 ? " UNION ALL " : "", rows[i].shard, schema);
+            tables++;
         }
-        return HV_OK;
+        if (tables == COUNTED_TABLES || (tables > 0 && i + 1 == row_count)) {
+            status = hvi_buffer_ok(&sql) ? count_some(session, deadline, &sql, report, error)
+                                         : hvi_no_memory(error);
+            hvi_buffer_reset(&sql);
+            tables = 0;
+        }
     }
+    hvi_buffer_fini(&sql);
     return status;
 }
 
@@ -255,7 +276,7 @@ hv_status hvi_inspect_shards_ready(hvi_router *router, hvi_server *server, int64
     for (int shard = -1;
          status == HV_OK && (shard = hvi_shard_map_next(map, server->number, shard)) >= 0;) {
         const hvi_shard_row *row = hvi_shard_row_find(rows, count, shard);
-        if (row != NULL && row->has_table && row->table_fits)
+        if (row != NULL && row->table_fits)
             continue;
         status = hvi_fail(error, HV_NOT_INITIALIZED, "shard %d is not initialised on server \"%s\"",
                           shard, server->name);
