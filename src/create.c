@@ -116,7 +116,15 @@ static hv_status check_shard(const hvi_creation *creation, const hvi_shard_row *
     hvi_schema_name(row->shard, schema);
     if (row->has_table && !row->table_fits) {
         hvi_fail(error, HV_MISMATCH, "the table %s.entities is not a shard's", schema);
-        hvi_error_detail(error, "It needs the columns id bigint, type smallint and body hstore.");
+        hvi_error_detail(error, "It must be a table with id bigint PRIMARY KEY, type smallint, "
+                                "body hstore, and no other column that has to be given a value.");
+        hvi_error_hint(error, "Alter the table, or rename it.");
+    } else if (row->has_sequence && !row->sequence_fits) {
+        hvi_fail(error, HV_MISMATCH, "%s.table_id_seq is not a sequence", schema);
+        hvi_error_hint(error, "Rename what has this name.");
+    } else if (row->generator != HVI_GENERATOR_NONE && !row->function_fits) {
+        hvi_fail(error, HV_MISMATCH, "%s.next_id() does not return a bigint", schema);
+        hvi_error_hint(error, "Rename the function.");
     } else if (row->function_epoch >= 0 && row->function_epoch != creation->epoch) {
         hvi_fail(error, HV_MISMATCH, "%s.next_id() counts from another epoch", schema);
         hvi_error_detail(error, "Its epoch is %" PRId64 ", the store's is %" PRId64 ".",

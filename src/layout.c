@@ -113,6 +113,22 @@ hv_status hvi_layout_check(void *context, hvi_session *session, int64_t deadline
     return status;
 }
 
+/* Does the relation t have a shard's columns, and none besides that an INSERT of ours would have to
+ * give a value to? */
+#define COLUMNS_FIT                                                                          \
+    "(SELECT 3 = count(*) FILTER (WHERE (a.attname::text, y.typname::text) IN"               \
+    "     (('id', 'int8'), ('type', 'int2'), ('body', 'hstore')))"                           \
+    "   AND bool_and(a.attname IN ('id', 'type', 'body') OR NOT a.attnotnull OR a.atthasdef" \
+    "     OR a.attidentity <> '')"                                                           \
+    "   FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type y ON y.oid = a.atttypid"      \
+    "   WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped)"
+
+/* Is id the primary key? */
+#define KEY_FITS                                                                    \
+    "EXISTS (SELECT FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_attribute a" \
+    "   ON a.attrelid = t.oid AND c.conkey = ARRAY[a.attnum]"                       \
+    "   WHERE c.conrelid = t.oid AND c.contype = 'p' AND a.attname = 'id')"
+
 /*
  * An epoch in the source of a function that we did not make is a number of thirteen digits, as
  * milliseconds of our century are.
@@ -120,15 +136,13 @@ hv_status hvi_layout_check(void *context, hvi_session *session, int64_t deadline
 static const char shards_sql[] =
     "SELECT substr(n.nspname::text, 6)::int,"
     " t.oid IS NOT NULL,"
-    " 3 = (SELECT count(*) FROM pg_catalog.pg_attribute a"
-    "   JOIN pg_catalog.pg_type y ON y.oid = a.atttypid"
-    "   WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped"
-    "   AND (a.attname::text, y.typname::text) IN"
-    "     (('id', 'int8'), ('type', 'int2'), ('body', 'hstore'))),"
+    " t.relkind IN ('r', 'p') AND " COLUMNS_FIT " AND " KEY_FITS ","
     " EXISTS (SELECT FROM pg_catalog.pg_attribute a"
     "   WHERE a.attrelid = t.oid AND a.attname = 'id' AND (a.atthasdef OR a.attidentity <> '')),"
     " s.oid IS NOT NULL,"
+    " s.relkind = 'S',"
     " " HVI_GENERATOR_OF_FUNCTION ","
+    " f.prokind = 'f' AND NOT f.proretset AND f.prorettype = 'int8'::regtype,"
     " EXISTS (SELECT FROM pg_catalog.pg_proc r WHERE r.pronamespace = n.oid"
     "   AND r.proname = 'reserve_ids' AND r.proargtypes = '23'),"
     " EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.relnamespace = n.oid"
@@ -139,9 +153,7 @@ static const char shards_sql[] =
     " coalesce(pg_catalog.pg_relation_size(t.oid), 0)"
     " FROM pg_catalog.pg_namespace n"
     " LEFT JOIN pg_catalog.pg_class t ON t.relnamespace = n.oid AND t.relname = 'entities'"
-    "   AND t.relkind IN ('r', 'p')"
     " LEFT JOIN pg_catalog.pg_class s ON s.relnamespace = n.oid AND s.relname = 'table_id_seq'"
-    "   AND s.relkind = 'S'"
     " LEFT JOIN pg_catalog.pg_proc f ON f.pronamespace = n.oid AND f.proname = 'next_id'"
     "   AND f.pronargs = 0"
     " WHERE n.nspname::text ~ '^shard[0-9]{4}$' AND substr(n.nspname::text, 6)::int < 8192"
@@ -167,13 +179,15 @@ hv_status hvi_layout_shards(hvi_session *session, int64_t deadline, hvi_shard_ro
             .table_fits = boolean_at(result, row, 2),
             .has_default = boolean_at(result, row, 3),
             .has_sequence = boolean_at(result, row, 4),
-            .generator = (hvi_generator) integer_at(result, row, 5),
-            .has_reserve_ids = boolean_at(result, row, 6),
-            .has_reserved_sequence = boolean_at(result, row, 7),
-            .function_epoch = integer_at(result, row, 8),
-            .tuples = integer_at(result, row, 9),
-            .bytes = integer_at(result, row, 10),
-            .heap_bytes = integer_at(result, row, 11),
+            .sequence_fits = boolean_at(result, row, 5),
+            .generator = (hvi_generator) integer_at(result, row, 6),
+            .function_fits = boolean_at(result, row, 7),
+            .has_reserve_ids = boolean_at(result, row, 8),
+            .has_reserved_sequence = boolean_at(result, row, 9),
+            .function_epoch = integer_at(result, row, 10),
+            .tuples = integer_at(result, row, 11),
+            .bytes = integer_at(result, row, 12),
+            .heap_bytes = integer_at(result, row, 13),
         };
     }
     PQclear(result);

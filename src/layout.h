@@ -32,14 +32,18 @@ hv_status hvi_layout_accept(const hvi_layout *layout, int64_t epoch, const char 
 /* Both of these as a pool's check; `context` is the epoch (const int64_t *). */
 hv_status hvi_layout_check(void *context, hvi_session *session, int64_t deadline, hv_error **error);
 
-/* A schema that is named like a shard, and what is in it. */
+/* A schema that is named like a shard, and what is in it. What is there and does not fit is of
+ * another kind or form than a shard's, and in the way. */
 typedef struct hvi_shard_row {
     int shard;
     bool has_table;
-    bool table_fits;  /* id bigint, type smallint, body hstore; other columns do not matter */
+    bool table_fits;  /* id bigint PRIMARY KEY, type smallint, body hstore; what other columns there
+                         are may be left out of an INSERT */
     bool has_default; /* of id */
     bool has_sequence;
+    bool sequence_fits;
     hvi_generator generator;
+    bool function_fits; /* next_id() returns a bigint */
     bool has_reserve_ids;
     bool has_reserved_sequence;
     int64_t function_epoch; /* what looks like an epoch in next_id()'s source; -1: nothing does */
@@ -67,7 +71,7 @@ static inline bool hvi_shard_row_makes_keys(const hvi_shard_row *row) {
 
 static inline bool hvi_shard_row_is_complete(const hvi_shard_row *row) {
     return row->has_table && row->table_fits && row->has_default && row->has_sequence &&
-           hvi_shard_row_makes_keys(row);
+           row->sequence_fits && row->function_fits && hvi_shard_row_makes_keys(row);
 }
 
 /* The row of a shard, or NULL. */

@@ -275,3 +275,62 @@ def test_two_servers_that_are_the_same_database_are_noticed(server, tmp_path):
     assert refused["error"]["status"] == "HV_MISMATCH"
     assert refused["created"] == 0
     assert len(made(server)) == 4  # hstore, hypervault, two shards
+
+
+# ---- shards of another form ----
+
+KEY = "id bigint PRIMARY KEY DEFAULT 5"
+REST = "type smallint NOT NULL, body hstore NOT NULL"
+
+IN_THE_WAY = {
+    "an id that is too small": f"TABLE entities (id int PRIMARY KEY DEFAULT 5, {REST})",
+    "a body that is json": f"TABLE entities ({KEY}, type smallint NOT NULL, body jsonb NOT NULL)",
+    "a type that is text": f"TABLE entities ({KEY}, type text NOT NULL, body hstore NOT NULL)",
+    "a column that is missing": f"TABLE entities ({KEY}, body hstore NOT NULL)",
+    "an id that is not the key": f"TABLE entities (id bigint NOT NULL DEFAULT 5, {REST})",
+    "a key of two columns": f"TABLE entities (id bigint DEFAULT 5, {REST}, PRIMARY KEY (id, type))",
+    "a column that has to be given": f"TABLE entities ({KEY}, {REST}, owner text NOT NULL)",
+    "a view": "VIEW entities AS SELECT 1::bigint AS id, 1::smallint AS type, ''::hstore AS body",
+    "a table for a sequence": "TABLE table_id_seq (last_value bigint)",
+    "a function of another type": "FUNCTION next_id() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+}
+
+
+@pytest.mark.parametrize("what", IN_THE_WAY)
+def test_init_leaves_what_is_in_the_way_alone(server, configure, what):
+    definition = IN_THE_WAY[what]
+    name = definition.split()[1]
+    server.sql(
+        "CREATE EXTENSION hstore; CREATE SCHEMA shard0002;"
+        f"CREATE {definition.replace(name, f'shard0002.{name}', 1)}"
+    )
+    before = made(server)
+    config = configure(server)
+    error = error_of("init", config)
+    assert error["status"] == "HV_MISMATCH"
+    assert error["shard"] == 2
+    assert f"shard0002.{name}" in error["message"]
+    assert error["hint"]
+    assert made(server) == before
+    status = hv("status", "--json", config=config)
+    assert status.code == 1
+    assert [shard["state"] for shard in status.json()["servers"][0]["shards"]] == [
+        "missing",
+        "incomplete",
+    ]
+
+
+def test_columns_of_ones_own_do_no_harm(server, configure):
+    server.sql(
+        "CREATE EXTENSION hstore; CREATE SCHEMA shard0002; CREATE SEQUENCE shard0002.table_id_seq"
+    )
+    config = configure(server)
+    hv("init", config=config).ok()
+    server.sql(
+        "ALTER TABLE shard0002.entities ADD updated timestamp, ADD made timestamptz NOT NULL"
+        " DEFAULT now(), ADD size int GENERATED ALWAYS AS (type * 2) STORED,"
+        " ADD number bigint NOT NULL GENERATED ALWAYS AS IDENTITY"
+    )
+    assert hv("init", "--json", config=config).ok().json()[0]["created"] == 0
+    hv("status", config=config).ok()
+    hv("put", 2, 1, "a=b", config=config).ok()
