@@ -100,10 +100,34 @@ static hv_status check_version(const char *have, const char *server, hv_error **
     return HV_MISMATCH;
 }
 
+/* Are its files on the server's machine? Asked first, for CREATE EXTENSION would leave an ERROR in
+ * the server's log. */
+static hv_status find_files(hvi_session *session, int64_t deadline, hv_error **error) {
+    const char *server = session->config->server;
+    char *version = NULL;
+    hv_status status = read_text(session,
+                                 "SELECT default_version FROM pg_catalog.pg_available_extensions"
+                                 " WHERE name = 'hypervault'",
+                                 deadline, &version, error);
+    if (status == HV_OK && version == NULL) {
+        hvi_fail(error, HV_REFUSED, "could not create the extension hypervault on server \"%s\"",
+                 server);
+        hvi_error_detail(error, "The extension \"hypervault\" is not available.");
+        hvi_error_hint(error, "Install hypervault's extension on the server's machine.");
+        hvi_error_where(error, server, -1);
+        status = HV_NOT_FOUND;
+    }
+    free(version);
+    return status;
+}
+
 static hv_status create_hypervault(hvi_session *session, int64_t deadline, hv_error **error) {
     const char *server = session->config->server;
     hv_error *cause = NULL;
-    hv_status status = hvi_session_script(
+    hv_status status = find_files(session, deadline, error);
+    if (status != HV_OK)
+        return status;
+    status = hvi_session_script(
         session, HVI_CREATION_LOCK "CREATE EXTENSION IF NOT EXISTS hypervault SCHEMA hypervault",
         -1, false, deadline, NULL, &cause);
     if (status == HV_OK)

@@ -116,6 +116,12 @@ def test_strict_keys_where_the_extension_cannot_be_had_are_an_error_that_says_wh
     assert kinds(server) == {}
 
 
+def test_nobody_who_reads_the_servers_log_is_alarmed_by_what_is_not_there(init, server):
+    init(server).ok()
+    log = server.server.log_text()
+    assert not [line for line in log.splitlines() if server.dbname in line and "ERROR" in line]
+
+
 def test_auto_changes_nothing_that_is_there(init, bare):
     for shard in SHARDS:
         make_original(bare, shard)
