@@ -22,6 +22,7 @@ _MEMORY = "/dev/shm"
 _MEMORY_NEEDED = 4 << 30  # bytes; a session uses some hundreds of megabytes
 
 _root = None
+_on_disk = False
 
 
 def _locked(path):
@@ -36,8 +37,17 @@ def _locked(path):
     return descriptor
 
 
+def stay_on_disk():
+    """Have the folder on a disk in any case: for benchmarks, whose commits are to be real ones."""
+    global _on_disk
+    assert _root is None, "it is made already"
+    _on_disk = True
+
+
 def _base():
     """The folder in which the session's is made."""
+    if _on_disk:
+        return _DISK
     try:
         room = os.statvfs(_MEMORY)
         with open("/proc/meminfo", encoding="ascii") as file:

@@ -1,0 +1,39 @@
+"""The benchmarks run and say what they found. How fast anything is, is not judged here."""
+
+import json
+
+import pytest
+
+from harness import build_dir, run, source_dir
+from harness.installation import why_not
+
+BENCH = source_dir() / "bench"
+HERE = {"HV_BUILD": str(build_dir())}
+
+
+def test_every_contender_makes_keys(tmp_path):
+    if why_not():
+        pytest.skip(why_not())
+    shown = run(BENCH / "keys", "--rounds=2", "--keys=4000", f"--output={tmp_path}", env=HERE).ok()
+    assert shown.err == ""
+    assert (tmp_path / "keys.md").read_text("utf-8") == shown.out
+    found = json.loads((tmp_path / "keys.json").read_text("utf-8"))
+    contenders = {"article", "portable", "strict", "nextval", "uuid"}
+    for sessions in ("one_session", "many_sessions"):
+        assert found[sessions].keys() == contenders
+        assert all(len(rounds) == 2 for rounds in found[sessions].values())
+    assert found["made_twice"]["strict"] == 0
+    assert shown.out.count("times the article's function") == 2
+
+
+@pytest.mark.parametrize("script", ["keys"])
+def test_every_benchmark_explains_itself(script, tmp_path):
+    shown = run(BENCH / script, "--help", cwd=tmp_path, env=HERE).ok()
+    assert f"usage: bench/{script}" in shown.out
+
+
+@pytest.mark.parametrize("script", ["keys"])
+def test_a_benchmark_refuses_what_it_does_not_know(script):
+    done = run(BENCH / script, "--colour", env=HERE)
+    assert done.code == 2
+    assert "--colour" in done.err
