@@ -229,8 +229,18 @@ static void discard(hvi_pool *pool, hvi_session *session) {
     close_retired(pool, &unfit);
 }
 
+/* The last attempt before the deadline had no time left: what was in the way is what the server
+ * said before. */
+static void tell_refusal(hvi_pool *pool, int64_t waited_us, hv_error **error) {
+    pthread_mutex_lock(&pool->lock);
+    if (hvi_slots_are_held_back(&pool->slots))
+        fail_late(pool, waited_us, error);
+    pthread_mutex_unlock(&pool->lock);
+}
+
 hv_status hvi_pool_acquire(hvi_pool *pool, int64_t deadline, hvi_session **session,
                            hv_error **error) {
+    int64_t started = hvi_clock_us();
     hv_error *cause = NULL;
     hv_status status;
     bool again = false;
@@ -244,9 +254,12 @@ hv_status hvi_pool_acquire(hvi_pool *pool, int64_t deadline, hvi_session **sessi
         if (status != HV_OK)
             break;
         if (taken == NULL) {
+            bool was_refused = cause != NULL;
             status = open_in_slot(pool, generation, deadline, &taken, &again, &cause);
             if (status != HV_OK && again)
                 continue; /* the server is full: wait for one of our own after all */
+            if (status == HV_TIMEOUT && was_refused)
+                tell_refusal(pool, hvi_clock_us() - started, &cause);
         } else if (over_lifetime(pool, taken, hvi_clock_us()) || !hvi_session_is_fit(taken)) {
             discard(pool, taken);
             again = true;

@@ -152,7 +152,7 @@ hv_status hvi_put(hvi_router *router, int shard, int kind, const hv_dict *dict, 
     hvi_put_call call = {.body = HVI_BUFFER_EMPTY, .body_text = HVI_BUFFER_EMPTY};
     char sql[128];
     PGresult *result = NULL;
-    hv_error *cause = NULL;
+    hv_error *cause = NULL, *collision = NULL;
     hv_status status = check_kind(kind, error);
     if (status == HV_OK)
         status = hvi_operation_init(&call.operation, router, shard, error);
@@ -164,12 +164,17 @@ hv_status hvi_put(hvi_router *router, int shard, int kind, const hv_dict *dict, 
              call.operation.schema);
     for (int try = 1;; try++) {
         status = run_call(&call, HVI_STATEMENT_PUT, sql, deadline, &result, &cause);
-        if (status != HV_REFUSED || !is_key_collision(cause))
-            break;
-        if (hvi_clock_us() + PAUSE_MS * 1000 >= deadline) {
-            status = fail_collision(&cause, error);
+        bool collides = status == HV_REFUSED && is_key_collision(cause);
+        if (collides)
+            hvi_error_move(&collision, &cause);
+        bool is_late =
+            status == HV_TIMEOUT || (collides && hvi_clock_us() + PAUSE_MS * 1000 >= deadline);
+        if (collision != NULL && is_late) {
+            status = fail_collision(&collision, error);
             goto out;
         }
+        if (!collides)
+            break;
         if (try >= QUICK_TRIES)
             pause_ms(PAUSE_MS);
     }
@@ -180,6 +185,7 @@ hv_status hvi_put(hvi_router *router, int shard, int kind, const hv_dict *dict, 
 
 out:
     hv_error_free(cause);
+    hv_error_free(collision);
     PQclear(result);
     fini_call(&call);
     return status;

@@ -38,8 +38,8 @@ def test_up_makes_servers_that_can_be_used_at_once(standing):
     folder, result = standing
     result.ok()
     assert [line.split() for line in result.lines[1:3]] == [
-        ["one", "8", "8", "0", "ready"],
-        ["two", "8", "8", "0", "ready"],
+        ["one", "8", "8", "0", "portable", "ready"],
+        ["two", "8", "8", "0", "portable", "ready"],
     ]
     assert f"  export HYPERVAULT_CONFIG={config_of(folder)}" in result.lines
     for shard, server in ((0, "one"), (7, "one"), (8, "two"), (15, "two")):
@@ -146,7 +146,10 @@ def test_up_tells_programs_everything(folder):
     told = dev("up", folder, *LITTLE, "--json").ok().json()
     assert told["config"] == config_of(folder)
     assert told["servers"] == servers_of(folder) or told["servers"][0]["running"]
-    assert told["init"] == [{"server": "one", "ready": True, "shards": 1, "created": 1}]
+    keys = {"strict": 0, "portable": 1, "original": 0}
+    assert told["init"] == [
+        {"server": "one", "ready": True, "shards": 1, "created": 1, "keys": keys}
+    ]
 
 
 def test_a_configuration_that_was_edited_stays_and_one_that_is_lost_is_made_anew(folder):
