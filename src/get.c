@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "hstore.h"
+#include "result.h"
 
 struct hv_entity {
     int64_t key;
@@ -35,20 +36,18 @@ const hv_dict *hv_entity_dict(const hv_entity *entity) {
     return entity->dict;
 }
 
-static hv_status take_entity(const PGresult *result, const hvi_operation *operation,
+static hv_status take_entity(const PGresult *result, int row, const hvi_operation *operation,
                              hv_entity **entity, hv_error **error) {
-    if (PQntuples(result) == 0)
-        return HV_NOT_FOUND;
     hv_entity *made = calloc(1, sizeof *made);
     if (made == NULL)
         return hvi_no_memory(error);
-    if (PQntuples(result) != 1 || PQnfields(result) != 3 ||
-        !hvi_read_int8(result, 0, 0, &made->key) || !hvi_read_int2(result, 0, 1, &made->kind)) {
+    if (PQnfields(result) != 3 || !hvi_read_int8(result, row, 0, &made->key) ||
+        !hvi_read_int2(result, row, 1, &made->kind)) {
         hv_entity_free(made);
         return hvi_operation_fail_answer(operation, error);
     }
-    hv_status status = hvi_hstore_decode(PQgetvalue(result, 0, 2),
-                                         (size_t) PQgetlength(result, 0, 2), &made->dict, error);
+    hv_status status = hvi_hstore_decode(PQgetvalue(result, row, 2),
+                                         (size_t) PQgetlength(result, row, 2), &made->dict, error);
     if (status != HV_OK) {
         hvi_error_where(error, operation->server->name, operation->shard);
         hv_entity_free(made);
@@ -58,17 +57,13 @@ static hv_status take_entity(const PGresult *result, const hvi_operation *operat
     return HV_OK;
 }
 
-hv_status hvi_get(hvi_router *router, int64_t key, int64_t deadline, hv_entity **entity,
-                  hv_error **error) {
-    hvi_operation operation;
-    hv_status status = hvi_operation_init_key(&operation, router, key, error);
-    if (status != HV_OK)
-        return status;
-
+/* With the plain statement, on a connection of its own. */
+static hv_status get_alone(hvi_operation *operation, int64_t key, int64_t deadline,
+                           hv_entity **entity, hv_error **error) {
     char sql[128], key_text[32];
     uint64_t key_wire = htobe64((uint64_t) key);
     snprintf(sql, sizeof sql, "SELECT id, type, body FROM %s.entities WHERE id = $1",
-             operation.schema);
+             operation->schema);
     snprintf(key_text, sizeof key_text, "%" PRId64, key);
     const char *log_values[] = {key_text};
     const char *values[] = {(const char *) &key_wire};
@@ -76,19 +71,48 @@ hv_status hvi_get(hvi_router *router, int64_t key, int64_t deadline, hv_entity *
     const int formats[] = {1};
     hvi_query query = {
         .sql = sql,
-        .shard = operation.shard,
-        .id = hvi_statement_id(HVI_STATEMENT_GET, operation.shard),
+        .shard = operation->shard,
+        .id = hvi_statement_id(HVI_STATEMENT_GET, operation->shard),
         .parameter_count = 1,
         .values = values,
         .lengths = lengths,
         .formats = formats,
         .binary_result = true,
-        .log_values = operation.wants_parameters ? log_values : NULL,
+        .log_values = operation->wants_parameters ? log_values : NULL,
     };
     PGresult *result = NULL;
-    status = hvi_operation_run(&operation, &query, deadline, &result, error);
+    hv_status status = hvi_operation_run(operation, &query, deadline, &result, error);
+    if (status == HV_OK && PQntuples(result) == 0)
+        status = HV_NOT_FOUND;
     if (status == HV_OK)
-        status = take_entity(result, &operation, entity, error);
+        status = take_entity(result, 0, operation, entity, error);
     PQclear(result);
+    return status;
+}
+
+hv_status hvi_get(hvi_router *router, int64_t key, int64_t deadline, hv_entity **entity,
+                  hv_error **error) {
+    hvi_operation operation;
+    hv_status status = hvi_operation_init_key(&operation, router, key, error);
+    if (status != HV_OK)
+        return status;
+    if (operation.wants_parameters) /* a batch's are no one operation's */
+        return get_alone(&operation, key, deadline, entity, error);
+
+    hvi_lanes *lanes = &operation.server->lanes;
+    hvi_lane_request request = {
+        .verb = HVI_LANE_GET, .shard = operation.shard, .key = key, .deadline = deadline};
+    hvi_lane_answer answer;
+    hvi_lane_outcome outcome = hvi_lane_run(lanes, &request, &answer, error);
+    if (outcome == HVI_LANE_DONE) {
+        status = answer.status;
+        if (status == HV_OK)
+            status = take_entity(answer.result, answer.row, &operation, entity, error);
+        hvi_lane_answer_fini(&answer);
+        return status;
+    }
+    status = get_alone(&operation, key, deadline, entity, error);
+    if (outcome == HVI_LANE_ALONE)
+        hvi_lane_leave(lanes);
     return status;
 }

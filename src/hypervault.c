@@ -125,7 +125,7 @@ hv_status hv_close(hv_store *store, int64_t timeout, hv_error **error) {
     int64_t deadline = hvi_deadline_after(timeout);
     atomic_store(&store->closed, true);
     for (int i = 0; i < store->router.server_count; i++)
-        hvi_pool_close(&store->router.servers[i].pool);
+        hvi_server_close(&store->router.servers[i]);
     int users;
     while ((users = in_use(store)) > 0) {
         if (hvi_clock_us() >= deadline) {

@@ -49,12 +49,19 @@ hv_status hvi_layout_read(hvi_session *session, int64_t deadline, hvi_layout *la
     PGresult *result = NULL;
     hv_error *cause = NULL;
     const char *server = session->config->server;
-    hv_status status = hvi_session_script(
-        session, "SELECT pg_catalog.to_regclass('hypervault.layout') IS NOT NULL", -1, false,
-        deadline, &result, &cause);
+    hv_status status =
+        hvi_session_script(session,
+                           "SELECT pg_catalog.to_regclass('hypervault.layout') IS NOT NULL,"
+                           " coalesce(t.oid, 0), coalesce(t.typarray, 0) FROM (VALUES (1)) one"
+                           " LEFT JOIN pg_catalog.pg_extension e ON e.extname = 'hstore'"
+                           " LEFT JOIN pg_catalog.pg_type t ON t.typnamespace = e.extnamespace"
+                           " AND t.typname = 'hstore'",
+                           -1, false, deadline, &result, &cause);
     if (status != HV_OK)
         return fail_record(server, &cause, error);
     bool recorded = boolean_at(result, 0, 0);
+    session->hstore_type = (Oid) integer_at(result, 0, 1);
+    session->hstore_array_type = (Oid) integer_at(result, 0, 2);
     PQclear(result);
     if (!recorded)
         return HV_OK;

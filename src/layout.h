@@ -20,7 +20,8 @@ typedef struct hvi_layout {
     char *server;  /* owned; if version > 0 */
 } hvi_layout;
 
-/* Read the record. Errors: what hvi_session_run() gives, HV_CORRUPT. */
+/* Read the record, and which types hstore and hstore[] are here, which goes into the session.
+ * Errors: what hvi_session_run() gives, HV_CORRUPT. */
 hv_status hvi_layout_read(hvi_session *session, int64_t deadline, hvi_layout *layout,
                           hv_error **error);
 void hvi_layout_fini(hvi_layout *layout);

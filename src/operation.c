@@ -3,7 +3,6 @@
  */
 #include "operation.h"
 
-#include <endian.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -85,22 +84,4 @@ hv_status hvi_operation_fail_answer(const hvi_operation *operation, hv_error **e
     hvi_error_detail(error, "The columns are not id bigint, type smallint, body hstore.");
     hvi_error_where(error, operation->server->name, operation->shard);
     return HV_CORRUPT;
-}
-
-bool hvi_read_int8(const PGresult *result, int row, int column, int64_t *value) {
-    uint64_t wire;
-    if (PQgetisnull(result, row, column) || PQgetlength(result, row, column) != sizeof wire)
-        return false;
-    memcpy(&wire, PQgetvalue(result, row, column), sizeof wire);
-    *value = (int64_t) be64toh(wire);
-    return true;
-}
-
-bool hvi_read_int2(const PGresult *result, int row, int column, int *value) {
-    uint16_t wire;
-    if (PQgetisnull(result, row, column) || PQgetlength(result, row, column) != sizeof wire)
-        return false;
-    memcpy(&wire, PQgetvalue(result, row, column), sizeof wire);
-    *value = (int16_t) be16toh(wire);
-    return true;
 }

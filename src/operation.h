@@ -35,8 +35,4 @@ hv_status hvi_operation_run(hvi_operation *operation, const hvi_query *query, in
 /* The error for an answer that does not have the form it must have. */
 hv_status hvi_operation_fail_answer(const hvi_operation *operation, hv_error **error);
 
-/* A binary int8 or int2 in a result; false if it is NULL or something else. */
-bool hvi_read_int8(const PGresult *result, int row, int column, int64_t *value);
-bool hvi_read_int2(const PGresult *result, int row, int column, int *value);
-
 #endif

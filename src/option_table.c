@@ -19,6 +19,9 @@
 const hvi_option hvi_option_table[HVI_OPTION_COUNT] = {
     [HVI_POOL_MAX] = {"pool_max", HVI_INTEGER, "10", 1, 10000, "1 to 10000",
                       "Connections that the pool of each server opens at most."},
+    [HVI_LANES] = {"lanes", HVI_INTEGER, "2", 0, 64, "0 to 64",
+                   "Connections of each server's pool that puts and gets of many threads share in "
+                   "batches; 0 turns that off."},
     [HVI_POOL_BLOCK_TIMEOUT] = {"pool_block_timeout", HVI_DURATION, "5s", 1, DAY, "1ms to 1d",
                                 "How long a caller waits for a connection, the opening of a new "
                                 "one included."},

@@ -13,6 +13,7 @@
 
 typedef enum hvi_option_id {
     HVI_POOL_MAX,
+    HVI_LANES,
     HVI_POOL_BLOCK_TIMEOUT,
     HVI_OPERATION_TIMEOUT,
     HVI_EXACTLY_ONCE,

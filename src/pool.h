@@ -19,6 +19,7 @@
 #define HVI_POOL_H
 
 #include "fork.h"
+#include "session_open.h"
 #include "slots.h"
 
 /* Called with each new session before it is lent for the first time; on failure it is closed and

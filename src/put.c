@@ -20,6 +20,7 @@
 #include "hstore_text.h"
 #include "key.h"
 #include "reserve.h"
+#include "result.h"
 
 /* Collisions of made keys that are tried again at once; after that, a pause between tries. */
 #define QUICK_TRIES 8
@@ -104,21 +105,15 @@ static hv_status run_call(hvi_put_call *call, hvi_statement_verb verb, const cha
 }
 
 /* A key that does not lead back to its shard would be an entity that nobody finds again. */
-static hv_status take_made_key(const hvi_operation *operation, const PGresult *result, int64_t *key,
-                               hv_error **error) {
+static hv_status check_made_key(const hvi_operation *operation, int64_t made, hv_error **error) {
     hvi_key_fields fields;
-    int64_t made;
-    if (PQntuples(result) != 1 || PQnfields(result) != 1 || !hvi_read_int8(result, 0, 0, &made))
-        return hvi_operation_fail_answer(operation, error);
-    if (!hvi_key_unpack(made, &fields) || fields.shard != operation->shard) {
-        hvi_fail(error, HV_CORRUPT, "%s.next_id() does not make keys of shard %d",
-                 operation->schema, operation->shard);
-        hvi_error_detail(error, "The entity was stored with the key %" PRId64 ".", made);
-        hvi_error_where(error, operation->server->name, operation->shard);
-        return HV_CORRUPT;
-    }
-    *key = made;
-    return HV_OK;
+    if (hvi_key_unpack(made, &fields) && fields.shard == operation->shard)
+        return HV_OK;
+    hvi_fail(error, HV_CORRUPT, "%s.next_id() does not make keys of shard %d", operation->schema,
+             operation->shard);
+    hvi_error_detail(error, "The entity was stored with the key %" PRId64 ".", made);
+    hvi_error_where(error, operation->server->name, operation->shard);
+    return HV_CORRUPT;
 }
 
 static bool is_unique_violation(const hv_error *cause) {
@@ -147,23 +142,16 @@ static hv_status fail_collision(hv_error **cause, hv_error **error) {
     return hvi_error_move(error, cause);
 }
 
-hv_status hvi_put(hvi_router *router, int shard, int kind, const hv_dict *dict, int64_t deadline,
-                  int64_t *key, hv_error **error) {
-    hvi_put_call call = {.body = HVI_BUFFER_EMPTY, .body_text = HVI_BUFFER_EMPTY};
+/* With the plain statement, on a connection of its own. */
+static hv_status put_alone(hvi_put_call *call, int64_t deadline, int64_t *made, hv_error **error) {
     char sql[128];
     PGresult *result = NULL;
     hv_error *cause = NULL, *collision = NULL;
-    hv_status status = check_kind(kind, error);
-    if (status == HV_OK)
-        status = hvi_operation_init(&call.operation, router, shard, error);
-    if (status == HV_OK)
-        status = init_call(&call, kind, dict, error);
-    if (status != HV_OK)
-        goto out;
+    hv_status status;
     snprintf(sql, sizeof sql, "INSERT INTO %s.entities (type, body) VALUES ($1, $2) RETURNING id",
-             call.operation.schema);
+             call->operation.schema);
     for (int try = 1;; try++) {
-        status = run_call(&call, HVI_STATEMENT_PUT, sql, deadline, &result, &cause);
+        status = run_call(call, HVI_STATEMENT_PUT, sql, deadline, &result, &cause);
         bool collides = status == HV_REFUSED && is_key_collision(cause);
         if (collides)
             hvi_error_move(&collision, &cause);
@@ -178,15 +166,61 @@ hv_status hvi_put(hvi_router *router, int shard, int kind, const hv_dict *dict, 
         if (try >= QUICK_TRIES)
             pause_ms(PAUSE_MS);
     }
-    if (status == HV_OK)
-        status = take_made_key(&call.operation, result, key, error);
-    else
+    if (status != HV_OK)
         hvi_error_move(error, &cause);
+    else if (PQntuples(result) != 1 || !hvi_read_int8(result, 0, 0, made))
+        status = hvi_operation_fail_answer(&call->operation, error);
 
 out:
     hv_error_free(cause);
     hv_error_free(collision);
     PQclear(result);
+    return status;
+}
+
+/* In a lane, if that can be. */
+static hv_status put_in_lane(hvi_put_call *call, int64_t deadline, int64_t *made,
+                             hv_error **error) {
+    hvi_operation *operation = &call->operation;
+    if (operation->wants_parameters) /* a batch's are no one operation's */
+        return put_alone(call, deadline, made, error);
+    hvi_lanes *lanes = &operation->server->lanes;
+    hvi_lane_request request = {
+        .verb = HVI_LANE_PUT,
+        .shard = operation->shard,
+        .kind = call->kind,
+        .body = call->body.data,
+        .body_len = call->body.len,
+        .deadline = deadline,
+    };
+    hvi_lane_answer answer;
+    hvi_lane_outcome outcome = hvi_lane_run(lanes, &request, &answer, error);
+    if (outcome == HVI_LANE_DONE) {
+        *made = answer.key;
+        hvi_lane_answer_fini(&answer);
+        return answer.status;
+    }
+    hv_status status = put_alone(call, deadline, made, error);
+    if (outcome == HVI_LANE_ALONE)
+        hvi_lane_leave(lanes);
+    return status;
+}
+
+hv_status hvi_put(hvi_router *router, int shard, int kind, const hv_dict *dict, int64_t deadline,
+                  int64_t *key, hv_error **error) {
+    hvi_put_call call = {.body = HVI_BUFFER_EMPTY, .body_text = HVI_BUFFER_EMPTY};
+    int64_t made = 0;
+    hv_status status = check_kind(kind, error);
+    if (status == HV_OK)
+        status = hvi_operation_init(&call.operation, router, shard, error);
+    if (status == HV_OK)
+        status = init_call(&call, kind, dict, error);
+    if (status == HV_OK)
+        status = put_in_lane(&call, deadline, &made, error);
+    if (status == HV_OK)
+        status = check_made_key(&call.operation, made, error);
+    if (status == HV_OK)
+        *key = made;
     fini_call(&call);
     return status;
 }

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "key.h"
+#include "result.h"
 
 /* A shard made before there was reserve_ids(). */
 static hv_status fail_no_function(const hvi_operation *operation, hv_error **error) {

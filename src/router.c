@@ -53,6 +53,12 @@ hv_status hvi_router_init(hvi_router *router, const hv_options *options, hvi_poo
         server->name = router->options->servers[i].name;
         server->number = i;
         status = hvi_pool_init(&server->pool, &config, error);
+        if (status == HV_OK) {
+            status = hvi_lanes_init(&server->lanes, &server->pool,
+                                    (int) router->options->values[HVI_LANES], error);
+            if (status != HV_OK)
+                hvi_pool_fini(&server->pool);
+        }
         if (status != HV_OK) {
             hvi_router_fini(router);
             return status;
@@ -63,8 +69,10 @@ hv_status hvi_router_init(hvi_router *router, const hv_options *options, hvi_poo
 }
 
 void hvi_router_fini(hvi_router *router) {
-    for (int i = 0; i < router->server_count; i++)
+    for (int i = 0; i < router->server_count; i++) {
+        hvi_lanes_fini(&router->servers[i].lanes);
         hvi_pool_fini(&router->servers[i].pool);
+    }
     free(router->servers);
     hv_options_free(router->options);
     *router = (hvi_router){0};
@@ -91,6 +99,11 @@ hv_status hvi_router_server(hvi_router *router, int number, hvi_server **server,
                         router->server_count - 1);
     *server = &router->servers[number];
     return HV_OK;
+}
+
+void hvi_server_close(hvi_server *server) {
+    hvi_pool_close(&server->pool);
+    hvi_lanes_close(&server->lanes);
 }
 
 int64_t hvi_router_pool_deadline(const hvi_router *router) {

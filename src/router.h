@@ -4,6 +4,7 @@
 #ifndef HVI_ROUTER_H
 #define HVI_ROUTER_H
 
+#include "lane.h"
 #include "options.h"
 #include "pool.h"
 
@@ -11,6 +12,7 @@ typedef struct hvi_server {
     const char *name; /* owned by the router's options */
     int number;
     hvi_pool pool;
+    hvi_lanes lanes; /* on the pool */
 } hvi_server;
 
 typedef struct hvi_router {
@@ -32,6 +34,9 @@ hv_status hvi_router_find(hvi_router *router, int shard, hvi_server **server, hv
 
 /* A server by its number. Errors: HV_INVALID. */
 hv_status hvi_router_server(hvi_router *router, int number, hvi_server **server, hv_error **error);
+
+/* Let nobody have a connection any more; waiters are sent away. */
+void hvi_server_close(hvi_server *server);
 
 /* How long a caller may wait for a connection: a deadline from now. */
 int64_t hvi_router_pool_deadline(const hvi_router *router);

@@ -1,6 +1,6 @@
 /*
- * session: one PostgreSQL connection: set up, run statements within a deadline, keep statements
- * prepared, turn what the server says into errors.
+ * session: one PostgreSQL connection: run statements within a deadline, keep statements prepared,
+ * turn what the server says into errors.
  *
  * How one statement goes, and what a failure at each step means for a write:
  *
@@ -16,12 +16,9 @@
  */
 #include "session.h"
 
-#include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
-#include <poll.h>
 
 #include "clock.h"
 #include "connect.h"
@@ -135,6 +132,7 @@ typedef struct hvi_answer {
     PGresult *last;        /* of the results that are no errors; owned */
     PGresult *first_error; /* owned */
     int successes;         /* the number of results that are no errors */
+    PGresult **all;        /* of a pipeline of several: not `last` but each of them, in order */
 } hvi_answer;
 
 static void clear_answer(hvi_answer *answer) {
@@ -149,10 +147,9 @@ static void keep_result(hvi_answer *answer, PGresult *result) {
     case PGRES_COMMAND_OK:
     case PGRES_TUPLES_OK:
     case PGRES_EMPTY_QUERY:
-        PQclear(answer->last);
-        answer->last = NULL;
+        place = answer->all != NULL ? &answer->all[answer->successes] : &answer->last;
+        PQclear(*place);
         answer->successes++;
-        place = &answer->last;
         break;
     case PGRES_PIPELINE_SYNC:
     case PGRES_PIPELINE_ABORTED:
@@ -200,7 +197,7 @@ static hv_status receive(hvi_session *session, const hvi_query *query, bool pipe
         session->broken = true;
         return fail_lost(session, query, true, answer->first_error, error);
     }
-    return answer->last != NULL ? HV_OK : hvi_no_memory(error);
+    return answer->last != NULL || answer->all != NULL ? HV_OK : hvi_no_memory(error);
 }
 
 /* After PQsend…() gave `sent`: see it through. The answer, empty before, is the caller's. */
@@ -237,8 +234,8 @@ static hv_status run_script(hvi_session *session, const char *sql, const hvi_que
 }
 
 static int send_unprepared(hvi_session *session, const hvi_query *query) {
-    return PQsendQueryParams(session->conn, query->sql, query->parameter_count, NULL, query->values,
-                             query->lengths, query->formats, query->binary_result);
+    return PQsendQueryParams(session->conn, query->sql, query->parameter_count, query->types,
+                             query->values, query->lengths, query->formats, query->binary_result);
 }
 
 static int send_prepared(hvi_session *session, const hvi_query *query, const char *name) {
@@ -246,28 +243,36 @@ static int send_prepared(hvi_session *session, const hvi_query *query, const cha
                                query->lengths, query->formats, query->binary_result);
 }
 
-/* Prepare a statement and run it, giving up the least recently used one if there is no room, all in
- * one round trip. */
+/* In pipeline mode: give up the least recently used statement if there is no room for another. True
+ * in *given_up says that there will be a result of it. */
+static int send_give_up(hvi_session *session, bool *given_up) {
+    uint32_t oldest = hvi_statements_oldest(&session->statements);
+    *given_up = oldest != HVI_NO_STATEMENT;
+    if (!*given_up)
+        return 1;
+    char sql[HVI_STATEMENT_NAME_LEN + 16] = "DEALLOCATE ";
+    hvi_statement_name(oldest, sql + strlen(sql));
+    hvi_statements_remove(&session->statements, oldest);
+    return PQsendQueryParams(session->conn, sql, 0, NULL, NULL, NULL, NULL, 0);
+}
+
+static int send_prepare(hvi_session *session, const hvi_query *query, const char *name) {
+    return PQsendPrepare(session->conn, name, query->sql,
+                         query->types != NULL ? query->parameter_count : 0, query->types);
+}
+
+/* Prepare a statement and run it, all in one round trip. */
 static hv_status prepare_and_run(hvi_session *session, const hvi_query *query, const char *name,
                                  int64_t deadline, hvi_answer *answer, hv_error **error) {
-    hvi_statements *statements = &session->statements;
-    uint32_t oldest = hvi_statements_oldest(statements);
-    int before = 0; /* results that come before that of Parse */
-    int sent = PQenterPipelineMode(session->conn);
-    if (sent && oldest != HVI_NO_STATEMENT) {
-        char sql[HVI_STATEMENT_NAME_LEN + 16] = "DEALLOCATE ";
-        hvi_statement_name(oldest, sql + strlen(sql));
-        sent = PQsendQueryParams(session->conn, sql, 0, NULL, NULL, NULL, NULL, 0);
-        hvi_statements_remove(statements, oldest);
-        before = 1;
-    }
-    sent = sent && PQsendPrepare(session->conn, name, query->sql, 0, NULL) &&
-           send_prepared(session, query, name) && PQpipelineSync(session->conn);
+    bool given_up = false;
+    int sent = PQenterPipelineMode(session->conn) && send_give_up(session, &given_up) &&
+               send_prepare(session, query, name) && send_prepared(session, query, name) &&
+               PQpipelineSync(session->conn);
     hv_status status = exchange(session, query, true, sent, deadline, answer, error);
     /* It is prepared even if running it was refused. If this fails for want of memory, the next use
      * finds the name taken and mends it. */
-    if (answer->successes > before)
-        hvi_statements_add(statements, query->id);
+    if (answer->successes > (given_up ? 1 : 0))
+        hvi_statements_add(&session->statements, query->id);
     return status;
 }
 
@@ -368,6 +373,155 @@ hv_status hvi_session_run(hvi_session *session, const hvi_query *query, int64_t 
     return status;
 }
 
+/* ---- several statements at once ---- */
+
+/* What was sent, in order: the results come in the same. */
+typedef struct sent_message {
+    enum { GIVE_UP, PREPARE, RUN } what;
+    size_t query; /* its number */
+} sent_message;
+
+/* Send one query of a pipeline; returns false if libpq could not. */
+static bool send_in_pipeline(hvi_session *session, const hvi_query *queries, size_t number,
+                             sent_message *messages, size_t *count) {
+    const hvi_query *query = &queries[number];
+    bool sent = true;
+    if (!session->config->prepare || query->id == HVI_NO_STATEMENT) {
+        sent = send_unprepared(session, query);
+    } else {
+        char name[HVI_STATEMENT_NAME_LEN];
+        hvi_statement_name(query->id, name);
+        if (!hvi_statements_use(&session->statements, query->id)) {
+            bool given_up;
+            sent = send_give_up(session, &given_up);
+            if (given_up)
+                messages[(*count)++] = (sent_message){GIVE_UP, number};
+            sent = sent && send_prepare(session, query, name);
+            messages[(*count)++] = (sent_message){PREPARE, number};
+            hvi_statements_add(&session->statements, query->id);
+        }
+        sent = sent && send_prepared(session, query, name);
+    }
+    messages[(*count)++] = (sent_message){RUN, number};
+    return sent;
+}
+
+/*
+ * The server refused a pipeline. Put our books right: what was to be prepared after the refusal was
+ * not. True if the refusal was about prepared statements as such; then all are given up, and it is
+ * worth another try.
+ */
+static bool mend_after_pipeline(hvi_session *session, const hvi_query *queries,
+                                const sent_message *messages, size_t count, int successes,
+                                const char *sqlstate, int64_t deadline) {
+    for (size_t i = (size_t) successes; i < count; i++)
+        if (messages[i].what == PREPARE)
+            hvi_statements_remove(&session->statements, queries[messages[i].query].id);
+    if (sqlstate == NULL || !session->config->prepare ||
+        (strcmp(sqlstate, "26000") != 0 && strcmp(sqlstate, "42P05") != 0 &&
+         strcmp(sqlstate, "0A000") != 0)) /* see mend_statements() */
+        return false;
+    hvi_query plain = {.sql = "DEALLOCATE ALL", .shard = -1, .id = HVI_NO_STATEMENT};
+    hvi_statements_clear(&session->statements);
+    return run_script(session, plain.sql, &plain, deadline, NULL, NULL) == HV_OK;
+}
+
+/* One try. `messages` has room for three a query, and so has answer->all, for their results. */
+static hv_status run_pipeline(hvi_session *session, const hvi_query *queries, size_t count,
+                              int64_t deadline, sent_message *messages, size_t *message_count,
+                              hvi_answer *answer, hv_error **error) {
+    hvi_query whole = {.shard = -1, .id = HVI_NO_STATEMENT};
+    bool sent = PQenterPipelineMode(session->conn);
+    *message_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        whole.is_write = whole.is_write || queries[i].is_write;
+        sent = sent && send_in_pipeline(session, queries, i, messages, message_count);
+    }
+    sent = sent && PQpipelineSync(session->conn);
+    return exchange(session, &whole, true, sent, deadline, answer, error);
+}
+
+static void clear_pipeline(hvi_answer *answer) {
+    for (int i = 0; i < answer->successes; i++) {
+        PQclear(answer->all[i]);
+        answer->all[i] = NULL;
+    }
+    PQclear(answer->first_error);
+    *answer = (hvi_answer){.all = answer->all};
+}
+
+hv_status hvi_session_run_all(hvi_session *session, const hvi_query *queries, size_t count,
+                              int64_t deadline, PGresult **results, hv_error **error) {
+    int64_t started = session->config->log.fn != NULL ? hvi_clock_us() : 0;
+    hvi_answer answer = {.all = calloc(3 * count, sizeof(PGresult *))};
+    sent_message *messages = calloc(3 * count, sizeof *messages);
+    size_t message_count = 0;
+    hv_error *cause = NULL;
+    hv_status status = answer.all == NULL || messages == NULL ? hvi_no_memory(&cause) : HV_OK;
+    for (int try = 0; status == HV_OK && try < MAX_TRIES; try++) {
+        status = run_pipeline(session, queries, count, deadline, messages, &message_count, &answer,
+                              &cause);
+        if (status != HV_REFUSED || session->broken ||
+            !mend_after_pipeline(session, queries, messages, message_count, answer.successes,
+                                 hv_error_sqlstate(cause), deadline) ||
+            try + 1 == MAX_TRIES)
+            break;
+        clear_pipeline(&answer);
+        hv_error_free(cause);
+        cause = NULL;
+        status = HV_OK;
+    }
+    for (size_t i = 0; status == HV_OK && i < message_count; i++)
+        if (messages[i].what == RUN) {
+            results[messages[i].query] = answer.all[i];
+            answer.all[i] = NULL;
+        }
+    for (size_t i = 0; i < count; i++)
+        tell(session, &queries[i], started, status, cause);
+    clear_pipeline(&answer);
+    free(answer.all);
+    free(messages);
+    if (status != HV_OK)
+        hvi_error_move(error, &cause);
+    return status;
+}
+
+void hvi_session_run_each(hvi_session *session, const hvi_query *queries, size_t count,
+                          int64_t deadline, hvi_outcome *outcomes) {
+    int64_t started = session->config->log.fn != NULL ? hvi_clock_us() : 0;
+    hvi_query whole = {.shard = -1, .id = HVI_NO_STATEMENT};
+    bool sent = PQenterPipelineMode(session->conn);
+    for (size_t i = 0; i < count; i++)
+        sent = sent && send_unprepared(session, &queries[i]) && PQpipelineSync(session->conn);
+    if (!sent)
+        session->broken = true;
+    /* Of those before the one that could not be sent, anything may have happened. */
+    hv_status status = sent ? flush(session, &whole, deadline, NULL) : HV_UNAVAILABLE;
+    for (size_t i = 0; i < count; i++) {
+        hvi_outcome *outcome = &outcomes[i];
+        hvi_answer answer = {0};
+        *outcome = (hvi_outcome){0};
+        if (status == HV_OK && !session->broken) {
+            outcome->status =
+                receive(session, &queries[i], true, deadline, &answer, &outcome->error);
+            if (session->broken && outcome->status != HV_REFUSED)
+                status = hvi_deadline_poll_ms(deadline) == 0 ? HV_TIMEOUT : HV_UNAVAILABLE;
+        } else if (status == HV_TIMEOUT) {
+            outcome->status = fail_late(session, &queries[i], true, &outcome->error);
+        } else {
+            outcome->status = fail_lost(session, &queries[i], true, NULL, &outcome->error);
+        }
+        if (outcome->status == HV_OK) {
+            outcome->result = answer.last;
+            answer.last = NULL;
+        }
+        clear_answer(&answer);
+        tell(session, &queries[i], started, outcome->status, outcome->error);
+    }
+    if (!session->broken && !PQexitPipelineMode(session->conn))
+        session->broken = true;
+}
+
 hv_status hvi_session_script(hvi_session *session, const char *sql, int shard, bool is_write,
                              int64_t deadline, PGresult **result, hv_error **error) {
     hvi_query query = {.sql = sql, .shard = shard, .is_write = is_write, .id = HVI_NO_STATEMENT};
@@ -378,210 +532,4 @@ hv_status hvi_session_script(hvi_session *session, const char *sql, int shard, b
     if (status != HV_OK)
         hvi_error_move(error, &cause);
     return status;
-}
-
-/* ---- opening and closing ---- */
-
-/* What to do about a server that refuses the login. */
-typedef struct hvi_login_hint {
-    const char *sqlstate; /* or its beginning */
-    bool retriable;       /* does it go by without anybody doing anything? */
-    const char *text;
-} hvi_login_hint;
-
-static const hvi_login_hint login_hints[] = {
-    {"28", false,
-     "Check user and password in the configuration, .pgpass or environment, and the server's "
-     "pg_hba.conf."},
-    {"3D000", false, "Create the database, or correct \"dbname\"."},
-    {"53300", true,
-     "Raise the server's max_connections, or lower \"pool_max\" in the programs that use it."},
-    {"57P03", true, "Try again when the server has started."},
-};
-
-static void hint_at_login(const char *sqlstate, hv_error **error) {
-    for (size_t i = 0; i < sizeof login_hints / sizeof login_hints[0]; i++) {
-        const hvi_login_hint *hint = &login_hints[i];
-        if (strncmp(sqlstate, hint->sqlstate, strlen(hint->sqlstate)) == 0) {
-            hvi_error_hint(error, "%s", hint->text);
-            hvi_error_retriable(error, hint->retriable);
-        }
-    }
-}
-
-static hv_status fail_connect(const hvi_session_config *config, hv_status status,
-                              const char *message, const char *sqlstate, hv_error **error) {
-    if (status == HV_NO_MEMORY)
-        return hvi_no_memory(error);
-    hvi_fail(error, status, "could not connect to server \"%s\"%s", config->server,
-             status == HV_TIMEOUT ? " in time" : "");
-    hvi_error_detail(error, "%s", message);
-    hvi_error_where(error, config->server, -1);
-    if (sqlstate[0] != '\0') {
-        hvi_error_sqlstate(error, sqlstate);
-        hint_at_login(sqlstate, error);
-    }
-    return status;
-}
-
-/* The server's parameters with ours around them: of two with the same name the later one counts. */
-static hv_status connect_with(const hvi_session_config *config, int64_t deadline, PGconn **conn,
-                              void **handle, hv_error **error) {
-    size_t count = 0;
-    while (config->keywords[count] != NULL)
-        count++;
-    const char **keywords = calloc(2 * (count + 3), sizeof *keywords);
-    if (keywords == NULL)
-        return hvi_no_memory(error);
-    const char **values = keywords + count + 3;
-    keywords[0] = "fallback_application_name";
-    values[0] = "hypervault";
-    memcpy(keywords + 1, config->keywords, count * sizeof *keywords);
-    memcpy(values + 1, config->values, count * sizeof *values);
-    keywords[count + 1] = "client_encoding";
-    values[count + 1] = "UTF8";
-
-    char message[1024] = "";
-    char sqlstate[6] = "";
-    int64_t timeout = deadline == HVI_NEVER ? INT64_C(3600000) : hvi_deadline_poll_ms(deadline);
-    hv_status status =
-        config->connector.connect(config->connector.context, keywords, values, timeout, conn,
-                                  handle, message, sizeof message, sqlstate);
-    free(keywords);
-    if (status != HV_OK)
-        fail_connect(config, status, message, sqlstate, error);
-    return status;
-}
-
-static bool parameter_is(const PGconn *conn, const char *name, const char *value) {
-    const char *now = PQparameterStatus(conn, name);
-    return now != NULL && strcmp(now, value) == 0;
-}
-
-/* Encoding and time zone as promised; without a round trip if they are. */
-static hv_status set_up(hvi_session *session, int64_t deadline, hv_error **error) {
-    hv_status status = HV_OK;
-    if (PQsetnonblocking(session->conn, 1) != 0) {
-        hvi_query nothing = {.shard = -1};
-        session->broken = true;
-        return fail_lost(session, &nothing, false, NULL, error);
-    }
-    if (!parameter_is(session->conn, "client_encoding", "UTF8") ||
-        !parameter_is(session->conn, "TimeZone", "UTC"))
-        status = hvi_session_script(session, "SET client_encoding TO 'UTF8'; SET TimeZone TO 'UTC'",
-                                    -1, false, deadline, NULL, error);
-    return status;
-}
-
-hv_status hvi_session_open(const hvi_session_config *config, int64_t deadline,
-                           hvi_session **session, hv_error **error) {
-    hvi_session *made = calloc(1, sizeof *made);
-    if (made == NULL)
-        return hvi_no_memory(error);
-    made->config = config;
-    hvi_list_init(&made->link);
-    hvi_statements_init(&made->statements, config->prepared_max);
-    hv_status status = connect_with(config, deadline, &made->conn, &made->handle, error);
-    if (status == HV_OK)
-        status = set_up(made, deadline, error);
-    if (status != HV_OK) {
-        hvi_session_close(made);
-        return status;
-    }
-    made->opened_at = hvi_clock_us();
-    *session = made;
-    return HV_OK;
-}
-
-void hvi_session_close(hvi_session *session) {
-    if (session == NULL)
-        return;
-    const hv_connector *connector = &session->config->connector;
-    if (session->broken && PQsocket(session->conn) >= 0) {
-        /* PQfinish() would first send what is left of a statement that was given up. */
-        shutdown(PQsocket(session->conn), SHUT_RDWR);
-    }
-    if (session->conn != NULL)
-        connector->disconnect(connector->context, session->conn, session->handle);
-    hvi_statements_fini(&session->statements);
-    free(session);
-}
-
-/* Point the connection's descriptor at nobody. False: no descriptor to be had. */
-static bool detach(const hvi_session *session) {
-    int fd = PQsocket(session->conn);
-    int nowhere = open("/dev/null", O_RDWR | O_CLOEXEC);
-    bool detached = fd >= 0 && nowhere >= 0 && dup3(nowhere, fd, O_CLOEXEC) == fd;
-    if (nowhere >= 0)
-        close(nowhere);
-    return detached;
-}
-
-void hvi_session_abandon(hvi_session *session) {
-    /* PQfinish() says goodbye, and must not do so on a socket that the parent uses. If that cannot
-     * be had: better to lose the memory than the parent's connection. */
-    if (detach(session)) {
-        hvi_session_close(session);
-    } else {
-        hvi_statements_fini(&session->statements);
-        free(session);
-    }
-}
-
-void hvi_session_disown(hvi_session *session) {
-    detach(session);
-}
-
-/* ---- lending ---- */
-
-bool hvi_session_is_fit(const hvi_session *session) {
-    if (session->broken || PQstatus(session->conn) != CONNECTION_OK)
-        return false;
-    /* An idle server says nothing: whatever can be read means it closed, or is about to. */
-    struct pollfd fd = {.fd = PQsocket(session->conn), .events = POLLIN};
-    return fd.fd >= 0 && poll(&fd, 1, 0) == 0;
-}
-
-void hvi_session_prepare_lending(hvi_session *session) {
-    PQsetnonblocking(session->conn, 0);
-}
-
-/* What a borrower may have left on libpq's side: the trace's file and the notifications are his. */
-static void forget_borrower(hvi_session *session) {
-    PGconn *conn = session->conn;
-    PGnotify *notification;
-    PQuntrace(conn);
-    while ((notification = PQnotifies(conn)) != NULL)
-        PQfreemem(notification);
-    if (session->config->own_connections)
-        PQsetNoticeReceiver(conn, hvi_discard_notice, NULL);
-}
-
-static bool put_right(hvi_session *session, int64_t deadline) {
-    PGconn *conn = session->conn;
-    if (session->broken || PQstatus(conn) != CONNECTION_OK ||
-        PQpipelineStatus(conn) != PQ_PIPELINE_OFF)
-        return false;
-    forget_borrower(session);
-    switch (PQtransactionStatus(conn)) {
-    case PQTRANS_IDLE:
-        break;
-    case PQTRANS_INTRANS:
-    case PQTRANS_INERROR:
-        PQsetnonblocking(conn, 1);
-        if (hvi_session_script(session, "ROLLBACK", -1, false, deadline, NULL, NULL) != HV_OK)
-            return false;
-        break;
-    default: /* a statement or COPY under way */
-        return false;
-    }
-    return set_up(session, deadline, NULL) == HV_OK;
-}
-
-bool hvi_session_reset(hvi_session *session, int64_t deadline) {
-    /* A broken connection is closed without a word. Else PQfinish() could wait for a server that
-     * does not read, to send it what the borrower has left in libpq's buffer. */
-    if (!put_right(session, deadline))
-        session->broken = true;
-    return !session->broken;
 }

@@ -32,6 +32,9 @@ typedef struct hvi_session {
     void *handle; /* the connector's */
     hvi_statements statements;
     bool broken;
+    /* The types hstore and hstore[] in this database; 0: not known. Set by who looks them up. */
+    Oid hstore_type;
+    Oid hstore_array_type;
     int64_t opened_at; /* hvi_clock_us() */
 
     /* The pool's: guarded by its lock. */
@@ -48,8 +51,9 @@ typedef struct hvi_query {
     bool is_write; /* a connection lost after sending leaves the outcome unknown */
     /* hvi_statement_id() of a statement to keep prepared, or HVI_NO_STATEMENT. */
     uint32_t id;
-    /* Parameters, as PQexecParams() takes them: types are inferred. */
+    /* Parameters, as PQexecParams() takes them. */
     int parameter_count;
+    const Oid *types; /* NULL: inferred */
     const char *const *values;
     const int *lengths;
     const int *formats;
@@ -57,31 +61,6 @@ typedef struct hvi_query {
     /* The same for people, if the log wants them; else NULL. */
     const char *const *log_values;
 } hvi_query;
-
-/* Open and set up: UTF8, UTC. Errors: HV_UNAVAILABLE, HV_TIMEOUT, HV_NO_MEMORY. */
-hv_status hvi_session_open(const hvi_session_config *config, int64_t deadline,
-                           hvi_session **session, hv_error **error);
-
-void hvi_session_close(hvi_session *session);
-
-/* Let go of a connection that belongs to the parent process, in a forked child: without a word to
- * the server. It must have been at rest at the fork. */
-void hvi_session_abandon(hvi_session *session);
-
-/* The same for one that another thread may have been using at the fork: only its descriptor is let
- * go; its memory, in whatever state, stays as it is. */
-void hvi_session_disown(hvi_session *session);
-
-/* Is the connection still good, as far as can be told without a round trip: not broken, not closed
- * by the server, no unread bytes? */
-bool hvi_session_is_fit(const hvi_session *session);
-
-/* Make a returned connection as good as new: roll back, restore encoding and time zone. False if it
- * must be closed: broken, in COPY or pipeline mode, a statement under way. */
-bool hvi_session_reset(hvi_session *session, int64_t deadline);
-
-/* Make it blocking again, as libpq's users expect, before it is lent to one. */
-void hvi_session_prepare_lending(hvi_session *session);
 
 /*
  * Run a statement and wait for all of its results, until the server is ready for the next: only
@@ -92,6 +71,29 @@ void hvi_session_prepare_lending(hvi_session *session);
  */
 hv_status hvi_session_run(hvi_session *session, const hvi_query *query, int64_t deadline,
                           PGresult **result, hv_error **error);
+
+/*
+ * Run several statements as one pipeline and one transaction. On HV_OK results[i] is that of
+ * queries[i] and belongs to the caller; otherwise all are NULL, and the error speaks for all: if
+ * the server refuses one, nothing of any has happened. Errors: as hvi_session_run().
+ */
+hv_status hvi_session_run_all(hvi_session *session, const hvi_query *queries, size_t count,
+                              int64_t deadline, PGresult **results, hv_error **error);
+
+/* What came of one statement of several. */
+typedef struct hvi_outcome {
+    hv_status status;
+    hv_error *error;  /* NULL on HV_OK */
+    PGresult *result; /* on HV_OK; else NULL */
+} hvi_outcome;
+
+/*
+ * Run several statements as one pipeline, each in a transaction of its own and without preparing
+ * it: what the server refuses of one is nothing to the others. The outcomes, one a query, are
+ * written without looking at what was there; their errors and results are the caller's.
+ */
+void hvi_session_run_each(hvi_session *session, const hvi_query *queries, size_t count,
+                          int64_t deadline, hvi_outcome *outcomes);
 
 /* The same for SQL without parameters, several statements allowed; the last result, in text form.
  * `result` may be NULL. */

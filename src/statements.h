@@ -18,7 +18,9 @@ typedef enum hvi_statement_verb {
     HVI_STATEMENT_PUT,
     HVI_STATEMENT_PUT_KEY,
     HVI_STATEMENT_PUT_ONCE,
+    HVI_STATEMENT_PUT_MANY,
     HVI_STATEMENT_GET,
+    HVI_STATEMENT_GET_MANY,
     HVI_STATEMENT_RESERVE,
 } hvi_statement_verb;
 

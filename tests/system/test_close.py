@@ -92,7 +92,7 @@ def test_close_waits_for_operations_under_way_and_they_succeed(make_tool, store,
 
 def test_close_waits_for_connections_being_opened(make_tool, relayed_store, own_servers):
     config, between = relayed_store
-    tool = make_tool(config, pool_max=5, pool_block_timeout="1min", operation_timeout="1min")
+    tool = make_tool(config, lanes=0, pool_max=5, pool_block_timeout="1min", operation_timeout="1min")
     threads = tool.threads(*(f"t{number}" for number in range(8)))
     between.stall()
     pending = [thread.begin.put(3, 1, BODY) for thread in threads]

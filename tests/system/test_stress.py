@@ -154,8 +154,8 @@ def test_a_server_that_ends_and_comes_back_loses_nothing_that_was_acknowledged(
     assert set(two) == {"HV_OK"}
     assert set(one) <= {"HV_OK", "HV_UNAVAILABLE", "HV_OUTCOME_UNKNOWN"}
     assert one["HV_UNAVAILABLE"] > 0
-    # At most one write for each connection that the server had was under way when it ended.
-    assert one["HV_OUTCOME_UNKNOWN"] <= 2 * POOL_MAX
+    # At most one write of each thread was under way when the server ended.
+    assert one["HV_OUTCOME_UNKNOWN"] <= 2 * THREADS
     assert any(put.shard < 9 and put.status == "HV_OK" and put.ended > back for put in puts)
 
 

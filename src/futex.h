@@ -1,0 +1,39 @@
+/*
+ * futex: sleep until a word changes, and wake who sleeps on it (Linux, futex(2)).
+ *
+ * For waits in which many threads are woken at once and need no lock afterwards: a condition
+ * variable would have them take its mutex one by one.
+ */
+#ifndef HVI_FUTEX_H
+#define HVI_FUTEX_H
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "clock.h"
+
+/* Sleep while *word is `value`, until woken or until the deadline. May return early for no reason.
+ * False if the deadline has passed. */
+static inline bool hvi_futex_wait(_Atomic uint32_t *word, uint32_t value, int64_t deadline) {
+    /* FUTEX_WAIT_BITSET takes an absolute time of CLOCK_MONOTONIC. */
+    struct timespec until = hvi_deadline_timespec(deadline);
+    long result =
+        syscall(SYS_futex, (void *) (uintptr_t) word, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, value,
+                deadline != HVI_NEVER ? &until : NULL, NULL, FUTEX_BITSET_MATCH_ANY);
+    return !(result != 0 && errno == ETIMEDOUT);
+}
+
+static inline void hvi_futex_wake(_Atomic uint32_t *word, int how_many) {
+    syscall(SYS_futex, (void *) (uintptr_t) word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, how_many, NULL,
+            NULL, 0);
+}
+
+#define HVI_FUTEX_ALL INT_MAX
+
+#endif
