@@ -57,12 +57,14 @@ class Sweep:
 
     operation   does it, with the number of the turn
     prepare     brings the connection into the state in which it is to be cut
+    step        from one place to the next, in bytes
     """
 
-    def __init__(self, between, operation, prepare):
+    def __init__(self, between, operation, prepare, step=1):
         self.between = between
         self.operation = operation
         self.prepare = prepare
+        self.step = step
         self.numbers = itertools.count(1)
         prepare()
         before = dict(between.bytes)
@@ -72,7 +74,7 @@ class Sweep:
     def __iter__(self):
         """For each place: direction, bytes let through, number of the turn, reply."""
         for direction in DIRECTIONS:
-            for count in range(1, self.lengths[direction] + 1):
+            for count in range(1, self.lengths[direction] + 1, self.step):
                 self.prepare()
                 number = next(self.numbers)
                 yield direction, count, number, self.cut(direction, count, number)
@@ -81,7 +83,9 @@ class Sweep:
         before = self.between.connections
         self.between.cut_in(direction, count)
         reply = self.operation(number)
-        eventually(lambda: self.between.open == self.between.connections - before)
+        eventually(
+            lambda: self.between.open == self.between.connections - before, interval=0.001
+        )
         return reply
 
     def is_whole(self, direction, count):
@@ -125,15 +129,16 @@ def test_exactly_once_a_shards_first_put_that_is_cut_anywhere_is_stored_once(
     make_tool, relayed, stored
 ):
     """It reserves its key, and nothing is prepared: two exchanges, and longer ones."""
-    config, between = relayed("0-1000", exactly_once="on")
+    config, between = relayed("0-400", exactly_once="on")
     ann = make_tool(config).main
 
     def connect():
         ann.acquire(0).ok()
         ann.release().ok()
 
-    # The number of the turn is the shard, so every put is its shard's first.
-    sweep = Sweep(between, lambda number: ann.put(number, 1, {"n": str(number)}), connect)
+    # The number of the turn is the shard, so every put is its shard's first. Every third byte: the
+    # messages are those of the puts above, with those of PREPARE between them.
+    sweep = Sweep(between, lambda number: ann.put(number, 1, {"n": str(number)}), connect, step=3)
     for direction, count, number, reply in sweep:
         where = f"{direction} {count} of {sweep.lengths}"
         assert stored(number, shard=number) == [reply.ok().key], where
