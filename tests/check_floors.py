@@ -6,8 +6,8 @@
     says "(planned)").
   - In src/ session.c alone calls the functions of libpq that talk to a server, so that all
     deadlines, errors and log events have one way to go.
-  - cli/ and tests/system/: hypervault.h and headers of their own. examples/ and bench/:
-    hypervault.h only.
+  - cli/, tests/system/ and bench/: hypervault.h and headers of their own. examples/: hypervault.h
+    only.
 """
 
 import re
@@ -96,10 +96,9 @@ def outside_problems(root, folder, own_headers):
 
 def problems(root):
     found = library_problems(root)
-    for folder in ("cli", "tests/system"):
+    for folder in ("cli", "tests/system", "bench"):
         found += outside_problems(root, folder, own_headers=True)
-    for folder in ("examples", "bench"):
-        found += outside_problems(root, folder, own_headers=False)
+    found += outside_problems(root, "examples", own_headers=False)
     header = root / "include" / "hypervault.h"
     for number, other in includes(header):
         found.append(f'{header.relative_to(root)}:{number}: includes "{other}"; it stands alone')

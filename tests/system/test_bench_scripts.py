@@ -1,6 +1,7 @@
 """The benchmarks run and say what they found. How fast anything is, is not judged here."""
 
 import json
+import xml.etree.ElementTree
 
 import pytest
 
@@ -26,13 +27,33 @@ def test_every_contender_makes_keys(tmp_path):
     assert shown.out.count("times the article's function") == 2
 
 
-@pytest.mark.parametrize("script", ["keys"])
+def test_every_contender_does_what_it_says(tmp_path):
+    """The rows that each says it has put are there, and each gets what it asks for."""
+    shown = run(
+        BENCH / "compare",
+        "--rounds=1",
+        "--seconds=0.1",
+        "--rows=800",
+        "--clients=2",
+        f"--output={tmp_path}",
+        env=HERE,
+    ).ok()
+    assert (tmp_path / "compare.md").read_text("utf-8") == shown.out
+    found = json.loads((tmp_path / "compare.json").read_text("utf-8"))["per_second"]
+    assert {name.split()[0] for name in found} >= {"hv", "raw", "queue", "array", "pipelined"}
+    assert {"pgbench put 2", "pgbench get 64", "hv import", "copy"} <= found.keys()
+    assert all(len(rounds) == 1 and rounds[0] > 0 for rounds in found.values())
+    picture = xml.etree.ElementTree.parse(tmp_path / "compare.svg").getroot()
+    assert len(picture.findall("{http://www.w3.org/2000/svg}rect")) > 5
+
+
+@pytest.mark.parametrize("script", ["keys", "compare"])
 def test_every_benchmark_explains_itself(script, tmp_path):
     shown = run(BENCH / script, "--help", cwd=tmp_path, env=HERE).ok()
     assert f"usage: bench/{script}" in shown.out
 
 
-@pytest.mark.parametrize("script", ["keys"])
+@pytest.mark.parametrize("script", ["keys", "compare"])
 def test_a_benchmark_refuses_what_it_does_not_know(script):
     done = run(BENCH / script, "--colour", env=HERE)
     assert done.code == 2

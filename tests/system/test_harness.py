@@ -13,7 +13,7 @@ import time
 import psycopg2
 import pytest
 
-from harness import TcpRelay, eventually, hv, scratch, store_config
+from harness import DelayRelay, TcpRelay, eventually, hv, scratch, store_config
 
 
 def test_each_test_gets_empty_databases_on_two_servers(servers):
@@ -348,3 +348,32 @@ def test_a_store_has_its_shards_spread_over_both_servers(store, servers):
     for database, shards in zip(servers, (range(1, 9), range(9, 17))):
         names = "SELECT nspname FROM pg_namespace WHERE nspname ~ '^shard' ORDER BY 1"
         assert database.query(names) == [(f"shard{number:04}",) for number in shards]
+
+
+# ---- the relay that only delays ----
+
+
+def test_the_delaying_relay_delivers_everything_in_order_and_later(servers):
+    delay = 0.02
+    with DelayRelay(servers[1].server, delay) as relay:
+        with contextlib.closing(psycopg2.connect(**relay.params())) as connection:
+            with connection.cursor() as cursor:
+                start = time.monotonic()
+                cursor.execute("SELECT 1")
+                assert time.monotonic() - start >= 2 * delay
+                text = "".join(map(str, range(1_000_000)))  # more than the sockets hold
+                cursor.execute("SELECT %s", (text,))
+                assert cursor.fetchone()[0] == text
+
+
+def test_the_delaying_relay_passes_on_that_a_side_closes(servers):
+    database = servers[1]
+    with DelayRelay(database.server, 0.001) as relay:
+        params = relay.params(database.dbname)
+        with contextlib.closing(psycopg2.connect(**params)) as connection:
+            assert database.terminate_clients() == 1
+            with pytest.raises(psycopg2.OperationalError):
+                connection.cursor().execute("SELECT 1")
+        with contextlib.closing(psycopg2.connect(**params)) as connection:
+            connection.cursor().execute("SELECT 1")  # others go on
+        eventually(lambda: database.clients() == [])

@@ -6,12 +6,14 @@
 from .bouncer import PgBouncer
 from .command import Result, build_dir, hv, program, run, sanitizers, source_dir, spawn
 from .config import store_config
+from .delay_relay import DelayRelay
 from .relay import TcpRelay
 from .server import Database, PostgresServer
 from .wait import eventually
 
 __all__ = [
     "Database",
+    "DelayRelay",
     "PgBouncer",
     "PostgresServer",
     "Result",

@@ -104,10 +104,10 @@ def _run(*command):
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout}")
 
 
-def _template():
+def _template(wal_segment_mb):
     """A data folder fresh from initdb, made once a session and copied for each server."""
     with _template_lock:
-        place = os.path.join(scratch.root(), "template")
+        place = os.path.join(scratch.root(), f"template{wal_segment_mb}")
         data = os.path.join(place, "data")
         if not os.path.isdir(place):
             os.mkdir(place, 0o700)
@@ -120,7 +120,7 @@ def _template():
                 "--auth-host=scram-sha-256",
                 "--encoding=UTF8",
                 "--locale=C.UTF-8",
-                "--wal-segsize=1",  # a small folder is quickly copied
+                f"--wal-segsize={wal_segment_mb}",
                 "--no-sync",
                 "--no-instructions",
             )
@@ -149,9 +149,9 @@ class PostgresServer:
     `settings` go into postgresql.conf. With `tcp` it also listens on 127.0.0.1 and asks for a
     password there. With `fsync` it writes as carefully as in earnest. `standby_of` is a running
     server that it copies and follows. `bindir` is the folder of another `postgres` than the
-    machine's (see installation.py), and `env` is added to its environment. Use it as a context
-    manager, or call start() and destroy(). Start it in a thread that lives as long as the server is
-    to: it is ended when that thread is.
+    machine's (see installation.py), and `env` is added to its environment. `wal_segment_mb` is the
+    size of its log's files. Use it as a context manager, or call start() and destroy(). Start it in
+    a thread that lives as long as the server is to: it is ended when that thread is.
     """
 
     def __init__(
@@ -164,6 +164,7 @@ class PostgresServer:
         standby_of=None,
         bindir=None,
         env=None,
+        wal_segment_mb=1,  # a small folder is quickly copied
     ):
         number = next(_numbers)
         self.name = name or f"server{number}"
@@ -181,7 +182,7 @@ class PostgresServer:
 
         own(self.place)
         if standby_of is None:
-            _run("cp", "-a", _template(), self.data)
+            _run("cp", "-a", _template(wal_segment_mb), self.data)
         else:
             settings = {**self._follow(standby_of), **(settings or {})}
         os.mkdir(self.socket_dir, 0o700)

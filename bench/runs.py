@@ -1,0 +1,162 @@
+"""The runs of bench/compare: each starts a program that works for some seconds, sees to it that it
+did what it says, and gives operations per second."""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import time
+
+import report
+
+from arena import ATTRIBUTES, CONNECTIONS, ENTITIES, FIRST_MOMENT, GET_SHARDS, KIND, PUT_SHARDS
+from harness import build_dir, program, run, scratch
+from harness.server import binaries, environment
+
+GO_PACKAGES = "/usr/share/gocode"  # where Debian installs Go's
+
+
+class Runs:
+    """Runs on one arena, of `seconds` each where the time is given."""
+
+    def __init__(self, arena, seconds):
+        self.arena = arena
+        self.seconds = seconds
+        self._scripts = self._write_scripts()
+        self._pgxpool = None
+
+    def _puts(self, work):
+        """Run `work`, which returns (operations in all, per second), on empty shards; the rows
+        must be there."""
+        self.arena.empty()
+        operations, per_second = work()
+        stored = self.arena.stored()
+        if stored != operations:
+            raise RuntimeError(f"{operations} puts were counted, and {stored} entities are there")
+        return per_second
+
+    # ---- libhypervault and libpq, by the program `callers` ----
+
+    def callers(self, contender, verb, callers, batch=1, far=False):
+        """A run of `callers` threads; see bench/callers.c."""
+        shards = GET_SHARDS if verb == "get" else PUT_SHARDS
+        settings = {
+            "callers": callers,
+            "connections": CONNECTIONS,
+            "batch": batch,
+            "seconds": self.seconds,
+            "config": self.arena.config(far),
+            "server": self.arena.conninfo(far),
+            "first_shard": shards.start,
+            "shard_count": len(shards),
+            "first_moment": FIRST_MOMENT,
+            "entities_of_shard": ENTITIES,
+        }
+        arguments = [f"{name}={value}" for name, value in settings.items()]
+
+        def work():
+            told = program(
+                "bench/callers", contender, verb, *arguments, env=self.arena.environment()
+            )
+            found = told.ok().json()
+            return found["operations"], found["per_second"]
+
+        return self._puts(work) if verb == "put" else work()[1]
+
+    # ---- pgbench ----
+
+    def _write_scripts(self):
+        """{verb: pgbench's arguments}: a script for each shard, chosen at random."""
+        folder = pathlib.Path(self.arena.place)
+        found = {"put": [], "get": []}
+        for shard in PUT_SHARDS:
+            path = folder / f"put_{shard}.sql"
+            path.write_text(
+                f"INSERT INTO shard{shard:04d}.entities (type, body) VALUES (:kind, :body)"
+                " RETURNING id;\n"
+            )
+            found["put"] += ["-f", path]
+        for shard in GET_SHARDS:
+            path = folder / f"get_{shard}.sql"
+            path.write_text(
+                f"\\set key ({FIRST_MOMENT} + random(0, {ENTITIES - 1})) * {1 << 23}"
+                f" + {shard << 10}\n"
+                f"SELECT id, type, body FROM shard{shard:04d}.entities WHERE id = :key;\n"
+            )
+            found["get"] += ["-f", path]
+        return found
+
+    def pgbench(self, verb, clients):
+        params = self.arena.params(far=False)
+        body = ",".join(f'"{name}"=>"{value}"' for name, value in ATTRIBUTES.items())
+        command = ["pgbench", "--no-vacuum", "--protocol=prepared", f"--client={clients}"]
+        command += [f"--jobs={min(clients, os.cpu_count())}", f"--time={max(1, self.seconds):.0f}"]
+        command += [f"--define=kind={KIND}", f"--define=body={body}", *self._scripts[verb]]
+        command += [f"--host={params['host']}", f"--port={params['port']}"]
+        command += [f"--username={params['user']}", params["dbname"]]
+
+        def work():
+            done = run(os.path.join(binaries(), command[0]), *command[1:]).ok()
+            processed = re.search(r"transactions actually processed: (\d+)", done.out)
+            per_second = re.search(r"tps = ([\d.]+) \(without initial", done.out)
+            return int(processed.group(1)), float(per_second.group(1))
+
+        return self._puts(work) if verb == "put" else work()[1]
+
+    # ---- files ----
+
+    def _import(self, command, *arguments, **how):
+        def work():
+            start = time.perf_counter()
+            run(command, *arguments, **how).ok()
+            rows = self.arena.rows_to_import
+            return rows, rows / (time.perf_counter() - start)
+
+        return self._puts(work)
+
+    def hv_import(self):
+        hv = build_dir() / "cli" / "hv"
+        arguments = ["import", self.arena.rows_file(), f"--kind={KIND}"]
+        return self._import(hv, *arguments, config=self.arena.import_config())
+
+    def copy(self):
+        script = "".join(
+            f"\\copy shard{shard:04d}.entities (type, body)"
+            f" from '{self.arena.copy_file(shard)}' (format binary)\n"
+            for shard in PUT_SHARDS
+        )
+        arguments = ["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", self.arena.conninfo()]
+        return self._import(os.path.join(binaries(), "psql"), *arguments, input=script)
+
+    # ---- pgxpool ----
+
+    def why_no_pgxpool(self):
+        """Build the program; returns why that cannot be, or None."""
+        if shutil.which("go") is None:
+            return "there is no Go here (Debian's package golang-go)"
+        if not os.path.isdir(f"{GO_PACKAGES}/src/github.com/jackc/pgx/v4/pgxpool"):
+            return "there is no pgx here (Debian's package golang-github-jackc-pgx-v4-dev)"
+        built = os.path.join(scratch.root(), "pgxpool")
+        done = subprocess.run(
+            ["go", "build", "-o", built, report.ROOT / "bench/pgxpool/main.go"],
+            env={
+                **environment(),
+                "GO111MODULE": "off",
+                "GOPATH": GO_PACKAGES,
+                "GOCACHE": f"{scratch.root()}/go",
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            return f"the Go program does not build: {done.stderr.strip()}"
+        self._pgxpool = built
+        return None
+
+    def pgxpool(self, goroutines):
+        told = run(
+            self._pgxpool, goroutines, CONNECTIONS, self.seconds, self.arena.conninfo()
+        ).ok()
+        return told.json()["per_second"]
