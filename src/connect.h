@@ -12,6 +12,13 @@
  * look-up of a host's name, which libpq does while the caller waits. Notices are discarded. */
 extern const hv_connector hvi_libpq_connector;
 
+/* What somebody who must not wait needs the socket for, before he can go on. */
+typedef enum hvi_wants {
+    HVI_WANTS_NOTHING, /* he is done */
+    HVI_WANTS_READ,
+    HVI_WANTS_WRITE, /* or to read */
+} hvi_wants;
+
 /* A notice receiver that does nothing: libpq's own prints to stderr. */
 void hvi_discard_notice(void *context, const PGresult *result);
 

@@ -2,219 +2,47 @@
  * session: one PostgreSQL connection: run statements within a deadline, keep statements prepared,
  * turn what the server says into errors.
  *
- * How one statement goes, and what a failure at each step means for a write:
- *
- *     send ──► flush ──► receive … ──► ready for query ──► done
- *       │        │          │
- *       └────────┴── the server has not got the whole message: nothing written (HV_UNAVAILABLE,
- *                │   HV_TIMEOUT)
- *                └── receive: an ERROR from the server: nothing written (HV_REFUSED); connection
- *                    lost, FATAL or deadline passed: HV_OUTCOME_UNKNOWN
- *
- * The server commits an implicit transaction after it has sent the statement's result and before it
- * says "ready for query": a result alone proves nothing.
+ * This module sends; how the answer comes in, and what it means if it does not, is the exchange's
+ * part. To wait for it is done here, or by those who use the pipelines' steps.
  */
 #include "session.h"
 
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "clock.h"
-#include "connect.h"
 
 /* How often a statement is tried when the server's prepared statements are not what we thought. */
 #define MAX_TRIES 3
 
-/* ---- errors ---- */
-
-/* `last_word`: the server's, if it said something before it went; may be NULL. */
-static hv_status fail_lost(const hvi_session *session, const hvi_query *query, bool sent,
-                           const PGresult *last_word, hv_error **error) {
-    const char *server = session->config->server;
-    const char *why = PQresultErrorField(last_word, PG_DIAG_MESSAGE_PRIMARY);
-    hv_status status;
-    if (why == NULL)
-        why = PQerrorMessage(session->conn);
-    if (query->is_write && sent) {
-        status = hvi_fail(error, HV_OUTCOME_UNKNOWN,
-                          "connection to server \"%s\" lost during a write", server);
-        hvi_error_hint(error, "The write may or may not have happened: look before you repeat it.");
-    } else {
-        status = hvi_fail(error, HV_UNAVAILABLE, "connection to server \"%s\" lost", server);
-    }
-    int len = (int) strcspn(why, "\n");
-    if (len > 0)
-        hvi_error_detail(error, "%.*s", len, why);
-    hvi_error_sqlstate(error, PQresultErrorField(last_word, PG_DIAG_SQLSTATE));
-    hvi_error_where(error, server, query->shard);
-    return status;
-}
-
-static hv_status fail_late(const hvi_session *session, const hvi_query *query, bool sent,
-                           hv_error **error) {
-    const char *server = session->config->server;
-    hv_status status;
-    if (query->is_write && sent) {
-        status = hvi_fail(error, HV_OUTCOME_UNKNOWN,
-                          "no answer from server \"%s\" to a write in time", server);
-        hvi_error_hint(error, "The write may or may not have happened: look before you repeat it.");
-    } else {
-        status = hvi_fail(error, HV_TIMEOUT, "no answer from server \"%s\" in time", server);
-        hvi_error_hint(error, "The option \"operation_timeout\" says how long to wait.");
-    }
-    hvi_error_where(error, server, query->shard);
-    return status;
-}
-
-static hv_status fail_refused(const hvi_session *session, const hvi_query *query,
-                              const PGresult *result, hv_error **error) {
-    const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
-    const char *detail = PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL);
-    const char *hint = PQresultErrorField(result, PG_DIAG_MESSAGE_HINT);
-    const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-    if (message == NULL)
-        message = PQresultErrorMessage(result);
-    if (hint == NULL && sqlstate != NULL && strcmp(sqlstate, "25006") == 0)
-        hint = "If the server is a standby, name its primary, or several hosts and "
-               "target_session_attrs = read-write.";
-    hv_status status = hvi_fail(error, HV_REFUSED, "%.*s", (int) strcspn(message, "\n"), message);
-    if (detail != NULL)
-        hvi_error_detail(error, "%s", detail);
-    if (hint != NULL)
-        hvi_error_hint(error, "%s", hint);
-    hvi_error_sqlstate(error, sqlstate);
-    hvi_error_constraint(error, PQresultErrorField(result, PG_DIAG_CONSTRAINT_NAME));
-    hvi_error_where(error, session->config->server, query->shard);
-    return status;
-}
-
-/* Does this result say that the server ends the connection? */
-static bool is_fatal(const PGresult *result) {
-    const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
-    return severity == NULL || strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0;
-}
-
 /* ---- one exchange ---- */
 
-/* Has the other side ended the connection, so that nothing can be sent any more? */
-static bool has_ended(const PGconn *conn) {
-    struct pollfd fd = {.fd = PQsocket(conn)};
-    return fd.fd < 0 || (poll(&fd, 1, 0) > 0 && (fd.revents & (POLLERR | POLLHUP)) != 0);
+/* See an exchange through that was started. The answer in it is the caller's. */
+static hv_status exchange(hvi_session *session, const hvi_query *query, int64_t deadline,
+                          hvi_exchange *x, hv_error **error) {
+    x->shard = query->shard;
+    x->is_write = query->is_write;
+    bool in_time = true;
+    hvi_wants wants;
+    while (in_time && (wants = hvi_exchange_advance(x)) != HVI_WANTS_NOTHING)
+        in_time = hvi_wait_socket(session->conn, wants == HVI_WANTS_WRITE, deadline);
+    bool broken;
+    hv_status status = hvi_exchange_finish(x, &broken, error);
+    session->broken = session->broken || broken;
+    return status;
 }
 
-/* Get everything out of the door. */
-static hv_status flush(hvi_session *session, const hvi_query *query, int64_t deadline,
-                       hv_error **error) {
-    PGconn *conn = session->conn;
-    for (;;) {
-        int left = PQflush(conn); /* of a connection that has ended, libpq says that all is sent */
-        if (left == 0)
-            return HV_OK;
-        if (left > 0 && !hvi_wait_socket(conn, true, deadline)) {
-            session->broken = true;
-            return fail_late(session, query, false, error);
-        }
-        if (left < 0 || has_ended(conn)) {
-            session->broken = true;
-            return fail_lost(session, query, false, NULL, error);
-        }
-        /* The server may be stuck until its own messages are read. This also sends: if it fails,
-         * the last byte may have left before. */
-        if (!PQconsumeInput(conn)) {
-            session->broken = true;
-            return fail_lost(session, query, true, NULL, error);
-        }
+/* After PQsend…() of one statement gave `sent`. */
+static hv_status exchange_one(hvi_session *session, const hvi_query *query, int sent,
+                              int64_t deadline, PGresult **result, hv_error **error) {
+    hvi_exchange x;
+    hvi_exchange_start(&x, session->conn, session->config->server, sent != 0);
+    hv_status status = exchange(session, query, deadline, &x, error);
+    if (status == HV_OK && result != NULL) {
+        *result = x.last;
+        x.last = NULL;
     }
-}
-
-typedef struct hvi_answer {
-    PGresult *last;        /* of the results that are no errors; owned */
-    PGresult *first_error; /* owned */
-    int successes;         /* the number of results that are no errors */
-    PGresult **all;        /* of a pipeline of several: not `last` but each of them, in order */
-} hvi_answer;
-
-static void clear_answer(hvi_answer *answer) {
-    PQclear(answer->last);
-    PQclear(answer->first_error);
-    *answer = (hvi_answer){0};
-}
-
-static void keep_result(hvi_answer *answer, PGresult *result) {
-    PGresult **place = NULL;
-    switch (PQresultStatus(result)) {
-    case PGRES_COMMAND_OK:
-    case PGRES_TUPLES_OK:
-    case PGRES_EMPTY_QUERY:
-        place = answer->all != NULL ? &answer->all[answer->successes] : &answer->last;
-        PQclear(*place);
-        answer->successes++;
-        break;
-    case PGRES_PIPELINE_SYNC:
-    case PGRES_PIPELINE_ABORTED:
-        break;
-    default:
-        if (answer->first_error == NULL)
-            place = &answer->first_error;
-    }
-    if (place != NULL)
-        *place = result;
-    else
-        PQclear(result);
-}
-
-/* Read all results until the server is ready for the next statement. */
-static hv_status receive(hvi_session *session, const hvi_query *query, bool pipeline,
-                         int64_t deadline, hvi_answer *answer, hv_error **error) {
-    PGconn *conn = session->conn;
-    for (bool done = false; !done;) {
-        while (PQisBusy(conn)) {
-            if (!hvi_wait_socket(conn, false, deadline)) {
-                session->broken = true;
-                return fail_late(session, query, true, error);
-            }
-            /* If the connection is gone, PQisBusy() is false and PQgetResult() says what the server
-             * said last. A failure that leaves it busy would let PQgetResult() wait without end. */
-            if (!PQconsumeInput(conn) && PQisBusy(conn)) {
-                session->broken = true;
-                return fail_lost(session, query, true, NULL, error);
-            }
-        }
-        PGresult *result = PQgetResult(conn);
-        if (result != NULL) {
-            done = PQresultStatus(result) == PGRES_PIPELINE_SYNC;
-            keep_result(answer, result);
-        } else {
-            done = !pipeline || PQstatus(conn) == CONNECTION_BAD;
-        }
-    }
-    if (answer->first_error != NULL && !is_fatal(answer->first_error)) {
-        session->broken = PQstatus(conn) == CONNECTION_BAD;
-        return fail_refused(session, query, answer->first_error, error);
-    }
-    if (answer->first_error != NULL || PQstatus(conn) == CONNECTION_BAD) {
-        session->broken = true;
-        return fail_lost(session, query, true, answer->first_error, error);
-    }
-    return answer->last != NULL || answer->all != NULL ? HV_OK : hvi_no_memory(error);
-}
-
-/* After PQsend…() gave `sent`: see it through. The answer, empty before, is the caller's. */
-static hv_status exchange(hvi_session *session, const hvi_query *query, bool pipeline, int sent,
-                          int64_t deadline, hvi_answer *answer, hv_error **error) {
-    hv_status status;
-    if (!sent) {
-        /* Nothing usable has left: out of memory, or the connection is gone. */
-        session->broken = true;
-        status = fail_lost(session, query, false, NULL, error);
-    } else {
-        status = flush(session, query, deadline, error);
-        if (status == HV_OK)
-            status = receive(session, query, pipeline, deadline, answer, error);
-    }
-    if (pipeline && !session->broken && !PQexitPipelineMode(session->conn))
-        session->broken = true;
+    hvi_exchange_fini(&x);
     return status;
 }
 
@@ -222,15 +50,7 @@ static hv_status exchange(hvi_session *session, const hvi_query *query, bool pip
 
 static hv_status run_script(hvi_session *session, const char *sql, const hvi_query *query,
                             int64_t deadline, PGresult **result, hv_error **error) {
-    hvi_answer answer = {0};
-    hv_status status =
-        exchange(session, query, false, PQsendQuery(session->conn, sql), deadline, &answer, error);
-    if (status == HV_OK && result != NULL) {
-        *result = answer.last;
-        answer.last = NULL;
-    }
-    clear_answer(&answer);
-    return status;
+    return exchange_one(session, query, PQsendQuery(session->conn, sql), deadline, result, error);
 }
 
 static int send_unprepared(hvi_session *session, const hvi_query *query) {
@@ -243,16 +63,15 @@ static int send_prepared(hvi_session *session, const hvi_query *query, const cha
                                query->lengths, query->formats, query->binary_result);
 }
 
-/* In pipeline mode: give up the least recently used statement if there is no room for another. True
- * in *given_up says that there will be a result of it. */
-static int send_give_up(hvi_session *session, bool *given_up) {
-    uint32_t oldest = hvi_statements_oldest(&session->statements);
-    *given_up = oldest != HVI_NO_STATEMENT;
-    if (!*given_up)
+/* In pipeline mode: give up the least recently used statement if there is no room for another.
+ * *oldest is then its id, and there will be a result of it; else HVI_NO_STATEMENT. */
+static int send_give_up(hvi_session *session, uint32_t *oldest) {
+    *oldest = hvi_statements_oldest(&session->statements);
+    if (*oldest == HVI_NO_STATEMENT)
         return 1;
     char sql[HVI_STATEMENT_NAME_LEN + 16] = "DEALLOCATE ";
-    hvi_statement_name(oldest, sql + strlen(sql));
-    hvi_statements_remove(&session->statements, oldest);
+    hvi_statement_name(*oldest, sql + strlen(sql));
+    hvi_statements_remove(&session->statements, *oldest);
     return PQsendQueryParams(session->conn, sql, 0, NULL, NULL, NULL, NULL, 0);
 }
 
@@ -263,30 +82,44 @@ static int send_prepare(hvi_session *session, const hvi_query *query, const char
 
 /* Prepare a statement and run it, all in one round trip. */
 static hv_status prepare_and_run(hvi_session *session, const hvi_query *query, const char *name,
-                                 int64_t deadline, hvi_answer *answer, hv_error **error) {
-    bool given_up = false;
+                                 int64_t deadline, PGresult **result, hv_error **error) {
+    PGresult *results[3] = {NULL}; /* give up, prepare, run; or the latter two */
+    uint32_t given_up = HVI_NO_STATEMENT;
     int sent = PQenterPipelineMode(session->conn) && send_give_up(session, &given_up) &&
                send_prepare(session, query, name) && send_prepared(session, query, name) &&
                PQpipelineSync(session->conn);
-    hv_status status = exchange(session, query, true, sent, deadline, answer, error);
+    size_t prepare = given_up != HVI_NO_STATEMENT ? 1 : 0, run = prepare + 1;
+    hvi_exchange x;
+    hvi_exchange_start_pipeline(&x, session->conn, session->config->server, sent != 0, 1, results,
+                                run + 1);
+    hv_status status = exchange(session, query, deadline, &x, error);
     /* It is prepared even if running it was refused. If this fails for want of memory, the next use
      * finds the name taken and mends it. */
-    if (answer->successes > (given_up ? 1 : 0))
+    if (results[prepare] != NULL)
         hvi_statements_add(&session->statements, query->id);
+    if (status == HV_OK && results[run] == NULL)
+        status = hvi_no_memory(error);
+    if (status == HV_OK) {
+        *result = results[run];
+        results[run] = NULL;
+    }
+    for (size_t i = 0; i <= run; i++)
+        PQclear(results[i]);
+    hvi_exchange_fini(&x);
     return status;
 }
 
 static hv_status run_once(hvi_session *session, const hvi_query *query, int64_t deadline,
-                          hvi_answer *answer, hv_error **error) {
+                          PGresult **result, hv_error **error) {
     if (!session->config->prepare || query->id == HVI_NO_STATEMENT)
-        return exchange(session, query, false, send_unprepared(session, query), deadline, answer,
-                        error);
+        return exchange_one(session, query, send_unprepared(session, query), deadline, result,
+                            error);
     char name[HVI_STATEMENT_NAME_LEN];
     hvi_statement_name(query->id, name);
     if (hvi_statements_use(&session->statements, query->id))
-        return exchange(session, query, false, send_prepared(session, query, name), deadline,
-                        answer, error);
-    return prepare_and_run(session, query, name, deadline, answer, error);
+        return exchange_one(session, query, send_prepared(session, query, name), deadline, result,
+                            error);
+    return prepare_and_run(session, query, name, deadline, result, error);
 }
 
 /*
@@ -323,9 +156,10 @@ static void hint_at_bouncer(const hvi_query *query, hv_error **error) {
                               "to off.");
 }
 
-/* Tell the log. `cause` is NULL, or of an attempt before the one that succeeded, on HV_OK. */
+/* Tell the log. `sqlstate` may be NULL, or of an attempt before the one that succeeded, on
+ * HV_OK. */
 static void tell(const hvi_session *session, const hvi_query *query, int64_t started,
-                 hv_status status, const hv_error *cause) {
+                 hv_status status, const char *sqlstate) {
     const hvi_session_config *config = session->config;
     if (config->log.fn == NULL)
         return;
@@ -335,191 +169,271 @@ static void tell(const hvi_session *session, const hvi_query *query, int64_t sta
         .shard = query->shard,
         .duration_us = hvi_clock_us() - started,
         .status = status,
-        .sqlstate = status != HV_OK ? hv_error_sqlstate(cause) : NULL,
+        .sqlstate = status != HV_OK ? sqlstate : NULL,
         .parameters = query->log_values,
         .parameter_count = query->log_values != NULL ? (size_t) query->parameter_count : 0,
     };
     hvi_log_emit(&config->log, &event);
 }
 
+static const char *sqlstate_of(const hv_error *cause) {
+    return cause != NULL ? hv_error_sqlstate(cause) : NULL;
+}
+
 hv_status hvi_session_run(hvi_session *session, const hvi_query *query, int64_t deadline,
                           PGresult **result, hv_error **error) {
     hv_error *cause = NULL;
-    hvi_answer answer = {0};
+    PGresult *got = NULL;
     int64_t started = session->config->log.fn != NULL ? hvi_clock_us() : 0;
     hv_status status = HV_OK;
     for (int try = 0; try < MAX_TRIES; try++) {
         if (hvi_deadline_poll_ms(deadline) == 0) {
-            status = fail_late(session, query, false, &cause);
+            status = hvi_fail_late(session->config->server, query->shard, false, &cause);
             break;
         }
-        clear_answer(&answer);
-        status = run_once(session, query, deadline, &answer, &cause);
+        status = run_once(session, query, deadline, &got, &cause);
         if (status != HV_REFUSED || session->broken ||
             !mend_statements(session, query, hv_error_sqlstate(cause), deadline))
             break;
     }
-    tell(session, query, started, status, cause);
+    tell(session, query, started, status, sqlstate_of(cause));
     if (status == HV_OK && result != NULL) {
-        *result = answer.last;
-        answer.last = NULL;
+        *result = got;
+        got = NULL;
     }
     if (status == HV_REFUSED)
         hint_at_bouncer(query, &cause);
     if (status != HV_OK)
         hvi_error_move(error, &cause);
     hv_error_free(cause);
-    clear_answer(&answer);
+    PQclear(got);
     return status;
 }
 
 /* ---- several statements at once ---- */
 
 /* What was sent, in order: the results come in the same. */
-typedef struct sent_message {
+typedef struct hvi_message {
     enum { GIVE_UP, PREPARE, RUN } what;
-    size_t query; /* its number */
-} sent_message;
+    size_t query;       /* its number */
+    uint32_t statement; /* not of RUN: its id */
+} hvi_message;
 
-/* Send one query of a pipeline; returns false if libpq could not. */
-static bool send_in_pipeline(hvi_session *session, const hvi_query *queries, size_t number,
-                             sent_message *messages, size_t *count) {
-    const hvi_query *query = &queries[number];
+/* A query has at most this many messages. */
+#define MAX_MESSAGES 3
+
+static void note(hvi_pipeline *p, int what, size_t query, uint32_t statement) {
+    p->messages[p->message_count++] = (hvi_message){what, query, statement};
+}
+
+/* Send one query; returns false if libpq could not. */
+static bool send_in_pipeline(hvi_pipeline *p, size_t number) {
+    hvi_session *session = p->session;
+    const hvi_query *query = &p->queries[number];
     bool sent = true;
-    if (!session->config->prepare || query->id == HVI_NO_STATEMENT) {
+    if (p->apart || !session->config->prepare || query->id == HVI_NO_STATEMENT) {
         sent = send_unprepared(session, query);
     } else {
         char name[HVI_STATEMENT_NAME_LEN];
         hvi_statement_name(query->id, name);
         if (!hvi_statements_use(&session->statements, query->id)) {
-            bool given_up;
+            uint32_t given_up;
             sent = send_give_up(session, &given_up);
-            if (given_up)
-                messages[(*count)++] = (sent_message){GIVE_UP, number};
+            if (given_up != HVI_NO_STATEMENT)
+                note(p, GIVE_UP, number, given_up);
             sent = sent && send_prepare(session, query, name);
-            messages[(*count)++] = (sent_message){PREPARE, number};
+            note(p, PREPARE, number, query->id);
             hvi_statements_add(&session->statements, query->id);
         }
         sent = sent && send_prepared(session, query, name);
     }
-    messages[(*count)++] = (sent_message){RUN, number};
-    return sent;
+    note(p, RUN, number, HVI_NO_STATEMENT);
+    return sent && (!p->apart || PQpipelineSync(session->conn));
 }
 
-/*
- * The server refused a pipeline. Put our books right: what was to be prepared after the refusal was
- * not. True if the refusal was about prepared statements as such; then all are given up, and it is
- * worth another try.
- */
-static bool mend_after_pipeline(hvi_session *session, const hvi_query *queries,
-                                const sent_message *messages, size_t count, int successes,
-                                const char *sqlstate, int64_t deadline) {
-    for (size_t i = (size_t) successes; i < count; i++)
-        if (messages[i].what == PREPARE)
-            hvi_statements_remove(&session->statements, queries[messages[i].query].id);
-    if (sqlstate == NULL || !session->config->prepare ||
-        (strcmp(sqlstate, "26000") != 0 && strcmp(sqlstate, "42P05") != 0 &&
-         strcmp(sqlstate, "0A000") != 0)) /* see mend_statements() */
-        return false;
-    hvi_query plain = {.sql = "DEALLOCATE ALL", .shard = -1, .id = HVI_NO_STATEMENT};
-    hvi_statements_clear(&session->statements);
-    return run_script(session, plain.sql, &plain, deadline, NULL, NULL) == HV_OK;
-}
+void hvi_pipeline_start(hvi_pipeline *p, hvi_session *session, const hvi_query *queries,
+                        size_t count, bool apart) {
+    size_t room = MAX_MESSAGES * count;
+    *p = (hvi_pipeline){.session = session, .queries = queries, .count = count, .apart = apart};
+    p->started = session->config->log.fn != NULL ? hvi_clock_us() : 0;
+    p->messages = calloc(room, sizeof *p->messages);
+    p->results = calloc(room, sizeof *p->results);
+    if (p->messages == NULL || p->results == NULL)
+        return; /* hvi_pipeline_finish() will say so */
 
-/* One try. `messages` has room for three a query, and so has answer->all, for their results. */
-static hv_status run_pipeline(hvi_session *session, const hvi_query *queries, size_t count,
-                              int64_t deadline, sent_message *messages, size_t *message_count,
-                              hvi_answer *answer, hv_error **error) {
-    hvi_query whole = {.shard = -1, .id = HVI_NO_STATEMENT};
     bool sent = PQenterPipelineMode(session->conn);
-    *message_count = 0;
-    for (size_t i = 0; i < count; i++) {
-        whole.is_write = whole.is_write || queries[i].is_write;
-        sent = sent && send_in_pipeline(session, queries, i, messages, message_count);
+    bool is_write = false;
+    for (size_t i = 0; i < count && sent; i++) {
+        is_write = is_write || queries[i].is_write;
+        sent = send_in_pipeline(p, i);
     }
-    sent = sent && PQpipelineSync(session->conn);
-    return exchange(session, &whole, true, sent, deadline, answer, error);
+    if (!apart)
+        sent = sent && PQpipelineSync(session->conn);
+    hvi_exchange_start_pipeline(&p->exchange, session->conn, session->config->server, sent,
+                                apart ? (int) count : 1, p->results, p->message_count);
+    p->exchange.is_write = is_write;
 }
 
-static void clear_pipeline(hvi_answer *answer) {
-    for (int i = 0; i < answer->successes; i++) {
-        PQclear(answer->all[i]);
-        answer->all[i] = NULL;
+static bool is_started(const hvi_pipeline *p) {
+    return p->exchange.conn != NULL;
+}
+
+hvi_wants hvi_pipeline_advance(hvi_pipeline *p) {
+    return is_started(p) ? hvi_exchange_advance(&p->exchange) : HVI_WANTS_NOTHING;
+}
+
+bool hvi_session_lost_statement(const char *sqlstate) {
+    return sqlstate != NULL && (strcmp(sqlstate, "26000") == 0 || strcmp(sqlstate, "42P05") == 0 ||
+                                strcmp(sqlstate, "0A000") == 0);
+}
+
+hv_status hvi_session_fail_refused(const hvi_session *session, const hvi_query *query,
+                                   const PGresult *result, hv_error **error) {
+    hv_status status = hvi_fail_refused(session->config->server, query->shard, result, error);
+    if (error != NULL)
+        hint_at_bouncer(query, error);
+    return status;
+}
+
+/* The server has skipped or refused a part: put the books right, the last first, so that there is
+ * room for what was not given up after all. */
+static void correct_statements(hvi_pipeline *p) {
+    hvi_statements *statements = &p->session->statements;
+    for (size_t i = p->message_count; i-- > 0;) {
+        const hvi_message *message = &p->messages[i];
+        if (message->what == RUN || hvi_result_is_good(p->results[i]))
+            continue;
+        if (message->what == PREPARE)
+            hvi_statements_remove(statements, message->statement);
+        else if (hvi_statements_oldest(statements) == HVI_NO_STATEMENT)
+            hvi_statements_add(statements, message->statement);
     }
-    PQclear(answer->first_error);
-    *answer = (hvi_answer){.all = answer->all};
+}
+
+/* A statement's own result: of the first of its messages that was refused, or that of RUN. A part
+ * whose Sync was not answered has none: it may not be committed. */
+static void take_results(hvi_pipeline *p, bool failed, PGresult **results) {
+    size_t settled = p->apart ? (size_t) p->exchange.answered : failed ? 0 : p->count;
+    for (size_t i = 0; i < p->message_count; i++) {
+        const hvi_message *message = &p->messages[i];
+        bool counts = message->what == RUN || !hvi_result_is_good(p->results[i]);
+        if (message->query < settled && counts && results[message->query] == NULL) {
+            results[message->query] = p->results[i];
+            p->results[i] = NULL;
+        }
+    }
+}
+
+static void tell_all(const hvi_pipeline *p, hv_status status, const char *sqlstate,
+                     PGresult *const *results) {
+    if (p->session->config->log.fn == NULL)
+        return;
+    for (size_t i = 0; i < p->count; i++) {
+        const PGresult *own = results[i];
+        if (own == NULL)
+            tell(p->session, &p->queries[i], p->started, status, sqlstate);
+        else
+            tell(p->session, &p->queries[i], p->started,
+                 hvi_result_is_good(own) ? HV_OK : HV_REFUSED,
+                 PQresultErrorField(own, PG_DIAG_SQLSTATE));
+    }
+}
+
+hv_status hvi_pipeline_finish(hvi_pipeline *p, PGresult **results, hv_error **error) {
+    hv_error *cause = NULL;
+    bool broken = false;
+    hv_status status =
+        is_started(p) ? hvi_exchange_finish(&p->exchange, &broken, &cause) : hvi_no_memory(&cause);
+    if (is_started(p)) {
+        p->session->broken = p->session->broken || broken;
+        if (status != HV_OK)
+            correct_statements(p);
+        take_results(p, status != HV_OK, results);
+    }
+    tell_all(p, status, sqlstate_of(cause), results);
+    for (size_t i = 0; i < p->message_count; i++)
+        PQclear(p->results[i]);
+    free(p->results);
+    free(p->messages);
+    hvi_exchange_fini(&p->exchange);
+    if (status != HV_OK)
+        hvi_error_move(error, &cause);
+    *p = (hvi_pipeline){0};
+    return status;
+}
+
+static hv_status run_pipeline(hvi_session *session, const hvi_query *queries, size_t count,
+                              bool apart, int64_t deadline, PGresult **results, hv_error **error) {
+    hvi_pipeline pipeline;
+    hvi_wants wants;
+    bool in_time = true;
+    hvi_pipeline_start(&pipeline, session, queries, count, apart);
+    while (in_time && (wants = hvi_pipeline_advance(&pipeline)) != HVI_WANTS_NOTHING)
+        in_time = hvi_wait_socket(session->conn, wants == HVI_WANTS_WRITE, deadline);
+    return hvi_pipeline_finish(&pipeline, results, error);
+}
+
+/* After a refusal: was it about prepared statements as such, and are all given up now? */
+static bool give_up_all(hvi_session *session, const hv_error *cause, int64_t deadline) {
+    hvi_query plain = {.sql = "DEALLOCATE ALL", .shard = -1, .id = HVI_NO_STATEMENT};
+    if (session->broken || !hvi_session_lost_statement(hv_error_sqlstate(cause)))
+        return false;
+    hvi_statements_clear(&session->statements);
+    return exchange_one(session, &plain, PQsendQuery(session->conn, plain.sql), deadline, NULL,
+                        NULL) == HV_OK;
 }
 
 hv_status hvi_session_run_all(hvi_session *session, const hvi_query *queries, size_t count,
                               int64_t deadline, PGresult **results, hv_error **error) {
-    int64_t started = session->config->log.fn != NULL ? hvi_clock_us() : 0;
-    hvi_answer answer = {.all = calloc(3 * count, sizeof(PGresult *))};
-    sent_message *messages = calloc(3 * count, sizeof *messages);
-    size_t message_count = 0;
     hv_error *cause = NULL;
-    hv_status status = answer.all == NULL || messages == NULL ? hvi_no_memory(&cause) : HV_OK;
-    for (int try = 0; status == HV_OK && try < MAX_TRIES; try++) {
-        status = run_pipeline(session, queries, count, deadline, messages, &message_count, &answer,
-                              &cause);
-        if (status != HV_REFUSED || session->broken ||
-            !mend_after_pipeline(session, queries, messages, message_count, answer.successes,
-                                 hv_error_sqlstate(cause), deadline) ||
-            try + 1 == MAX_TRIES)
-            break;
-        clear_pipeline(&answer);
-        hv_error_free(cause);
-        cause = NULL;
-        status = HV_OK;
-    }
-    for (size_t i = 0; status == HV_OK && i < message_count; i++)
-        if (messages[i].what == RUN) {
-            results[messages[i].query] = answer.all[i];
-            answer.all[i] = NULL;
-        }
-    for (size_t i = 0; i < count; i++)
-        tell(session, &queries[i], started, status, cause);
-    clear_pipeline(&answer);
-    free(answer.all);
-    free(messages);
+    hv_status status;
+    int try = 0;
+    do
+        status = run_pipeline(session, queries, count, false, deadline, results, &cause);
+    while (status == HV_REFUSED && ++try < MAX_TRIES && give_up_all(session, cause, deadline));
     if (status != HV_OK)
-        hvi_error_move(error, &cause);
-    return status;
+        return hvi_error_move(error, &cause);
+    hv_error_free(cause);
+    return HV_OK;
+}
+
+/* What the error that ended a pipeline means for one that was not answered: of a read, the outcome
+ * is known. */
+static void set_lost(const hvi_query *query, hv_status status, const hv_error *cause,
+                     hvi_outcome *outcome) {
+    outcome->status = status;
+    outcome->error = hvi_error_copy(cause);
+    if (status == HV_OUTCOME_UNKNOWN && !query->is_write) {
+        outcome->status = hvi_fail(&outcome->error, HV_UNAVAILABLE,
+                                   "connection to server \"%s\" lost", hv_error_server(cause));
+        hvi_error_where(&outcome->error, hv_error_server(cause), -1);
+    }
+    hvi_error_where(&outcome->error, NULL, query->shard);
 }
 
 void hvi_session_run_each(hvi_session *session, const hvi_query *queries, size_t count,
                           int64_t deadline, hvi_outcome *outcomes) {
-    int64_t started = session->config->log.fn != NULL ? hvi_clock_us() : 0;
-    hvi_query whole = {.shard = -1, .id = HVI_NO_STATEMENT};
-    bool sent = PQenterPipelineMode(session->conn);
-    for (size_t i = 0; i < count; i++)
-        sent = sent && send_unprepared(session, &queries[i]) && PQpipelineSync(session->conn);
-    if (!sent)
-        session->broken = true;
-    /* Of those before the one that could not be sent, anything may have happened. */
-    hv_status status = sent ? flush(session, &whole, deadline, NULL) : HV_UNAVAILABLE;
+    hv_error *cause = NULL;
+    PGresult **results = calloc(count, sizeof(PGresult *));
+    hv_status status = results == NULL
+                           ? hvi_no_memory(&cause)
+                           : run_pipeline(session, queries, count, true, deadline, results, &cause);
     for (size_t i = 0; i < count; i++) {
         hvi_outcome *outcome = &outcomes[i];
-        hvi_answer answer = {0};
         *outcome = (hvi_outcome){0};
-        if (status == HV_OK && !session->broken) {
-            outcome->status =
-                receive(session, &queries[i], true, deadline, &answer, &outcome->error);
-            if (session->broken && outcome->status != HV_REFUSED)
-                status = hvi_deadline_poll_ms(deadline) == 0 ? HV_TIMEOUT : HV_UNAVAILABLE;
-        } else if (status == HV_TIMEOUT) {
-            outcome->status = fail_late(session, &queries[i], true, &outcome->error);
+        PGresult *result = results != NULL ? results[i] : NULL;
+        if (result == NULL) {
+            set_lost(&queries[i], status, cause, outcome);
+        } else if (hvi_result_is_good(result)) {
+            outcome->result = result;
         } else {
-            outcome->status = fail_lost(session, &queries[i], true, NULL, &outcome->error);
+            outcome->status =
+                hvi_session_fail_refused(session, &queries[i], result, &outcome->error);
+            PQclear(result);
         }
-        if (outcome->status == HV_OK) {
-            outcome->result = answer.last;
-            answer.last = NULL;
-        }
-        clear_answer(&answer);
-        tell(session, &queries[i], started, outcome->status, outcome->error);
     }
-    if (!session->broken && !PQexitPipelineMode(session->conn))
-        session->broken = true;
+    hv_error_free(cause);
+    free(results);
 }
 
 hv_status hvi_session_script(hvi_session *session, const char *sql, int shard, bool is_write,
@@ -528,7 +442,7 @@ hv_status hvi_session_script(hvi_session *session, const char *sql, int shard, b
     hv_error *cause = NULL;
     int64_t started = session->config->log.fn != NULL ? hvi_clock_us() : 0;
     hv_status status = run_script(session, sql, &query, deadline, result, &cause);
-    tell(session, &query, started, status, cause);
+    tell(session, &query, started, status, sqlstate_of(cause));
     if (status != HV_OK)
         hvi_error_move(error, &cause);
     return status;

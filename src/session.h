@@ -11,6 +11,7 @@
 
 #include <libpq-fe.h>
 
+#include "exchange.h"
 #include "log.h"
 #include "statements.h"
 
@@ -73,9 +74,50 @@ hv_status hvi_session_run(hvi_session *session, const hvi_query *query, int64_t 
                           PGresult **result, hv_error **error);
 
 /*
- * Run several statements as one pipeline and one transaction. On HV_OK results[i] is that of
- * queries[i] and belongs to the caller; otherwise all are NULL, and the error speaks for all: if
- * the server refuses one, nothing of any has happened. Errors: as hvi_session_run().
+ * Several statements under way as one pipeline. By default they are one transaction: if the server
+ * refuses one, nothing of any has happened. With `apart` each is a transaction of its own, with its
+ * own fate, and is not kept prepared.
+ */
+typedef struct hvi_pipeline {
+    hvi_session *session;
+    const hvi_query *queries; /* not owned; must stay until the end, but not their parameters */
+    size_t count;
+    bool apart;
+    struct hvi_message *messages; /* what was sent; owned */
+    size_t message_count;
+    PGresult **results; /* one a message; owned */
+    hvi_exchange exchange;
+    int64_t started;
+} hvi_pipeline;
+
+/* Send it, as far as it goes without waiting. Always followed by hvi_pipeline_finish(). */
+void hvi_pipeline_start(hvi_pipeline *pipeline, hvi_session *session, const hvi_query *queries,
+                        size_t count, bool apart);
+
+/* See it through: as hvi_exchange_advance(). */
+hvi_wants hvi_pipeline_advance(hvi_pipeline *pipeline);
+
+/*
+ * It is over, or given up for being late. On HV_OK results[i] is that of queries[i] and belongs to
+ * the caller. Errors: as hvi_session_run(); the error speaks for all, and all results are NULL. But
+ * of a pipeline `apart`, each statement that was answered has its result, which may be an error
+ * (see hvi_session_fail_refused()), and the others have NULL and the error that is returned.
+ */
+hv_status hvi_pipeline_finish(hvi_pipeline *pipeline, PGresult **results, hv_error **error);
+
+/* The error for a result that is one. */
+hv_status hvi_session_fail_refused(const hvi_session *session, const hvi_query *query,
+                                   const PGresult *result, hv_error **error);
+
+/* Does this refusal say only that the server's prepared statements are not what we thought? Then
+ * nothing was executed, and it is worth another try: over another connection, or after
+ * DEALLOCATE ALL. */
+bool hvi_session_lost_statement(const char *sqlstate);
+
+/*
+ * Run several statements as one pipeline and one transaction, and wait for it. On HV_OK results[i]
+ * is that of queries[i] and belongs to the caller; otherwise all are NULL, and the error speaks for
+ * all. Errors: as hvi_session_run().
  */
 hv_status hvi_session_run_all(hvi_session *session, const hvi_query *queries, size_t count,
                               int64_t deadline, PGresult **results, hv_error **error);
@@ -88,8 +130,7 @@ typedef struct hvi_outcome {
 } hvi_outcome;
 
 /*
- * Run several statements as one pipeline, each in a transaction of its own and without preparing
- * it: what the server refuses of one is nothing to the others. The outcomes, one a query, are
+ * Run several statements as one pipeline `apart`, and wait for it. The outcomes, one a query, are
  * written without looking at what was there; their errors and results are the caller's.
  */
 void hvi_session_run_each(hvi_session *session, const hvi_query *queries, size_t count,
