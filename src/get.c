@@ -100,8 +100,8 @@ hv_status hvi_get(hvi_router *router, int64_t key, int64_t deadline, hv_entity *
         return get_alone(&operation, key, deadline, entity, error);
 
     hvi_lanes *lanes = &operation.server->lanes;
-    hvi_lane_request request = {
-        .verb = HVI_LANE_GET, .shard = operation.shard, .key = key, .deadline = deadline};
+    hvi_lane_request request = {.item = {.verb = HVI_GET, .shard = operation.shard, .key = key},
+                                .deadline = deadline};
     hvi_lane_answer answer;
     hvi_lane_outcome outcome = hvi_lane_run(lanes, &request, &answer, error);
     if (outcome == HVI_LANE_DONE) {

@@ -213,15 +213,8 @@ static wake_reason follow(hvi_lanes *lanes, hvi_batch *batch, hvi_lane_operation
 static void answer_abandoned(const hvi_lanes *lanes, const hvi_lane_operation *operation,
                              hvi_lane_answer *answer, hv_error **error) {
     const char *server = lanes->pool->config.session.server;
-    if (operation->request.verb == HVI_LANE_PUT) {
-        answer->status = hvi_fail(error, HV_OUTCOME_UNKNOWN,
-                                  "no answer from server \"%s\" to a write in time", server);
-        hvi_error_hint(error, "The write may or may not have happened: look before you repeat it.");
-    } else {
-        answer->status =
-            hvi_fail(error, HV_TIMEOUT, "no answer from server \"%s\" in time", server);
-    }
-    hvi_error_where(error, server, operation->request.shard);
+    answer->status = hvi_fail_late(server, operation->request.item.shard,
+                                   operation->request.item.verb == HVI_PUT, error);
 }
 
 /* Hand the operation's own part of a batch that is DONE over to its caller. */
@@ -259,7 +252,7 @@ static hvi_lane_outcome wait_in_batch(hvi_lanes *lanes, hvi_batch *batch,
     if (reason == BATCH_DONE)
         outcome = take_answer(batch, operation, answer, error);
     else if (reason == STEPPED_OUT)
-        answer->status = fail_waiting(lanes, operation->request.shard, error);
+        answer->status = fail_waiting(lanes, operation->request.item.shard, error);
     else if (reason == SENT_AWAY)
         answer->status = hvi_fail(error, HV_CLOSED, "the store is closed");
     else
@@ -274,7 +267,7 @@ static hvi_lane_outcome wait_in_batch(hvi_lanes *lanes, hvi_batch *batch,
 hvi_lane_outcome hvi_lane_run(hvi_lanes *lanes, const hvi_lane_request *request,
                               hvi_lane_answer *answer, hv_error **error) {
     *answer = (hvi_lane_answer){0};
-    if (lanes->max == 0 || request->body_len > HVI_LANE_MAX_BODY)
+    if (lanes->max == 0 || request->item.body_len > HVI_LANE_MAX_BODY)
         return HVI_LANE_AGAIN;
     pthread_mutex_lock(&lanes->lock);
     bool free_lane =

@@ -8,6 +8,7 @@
 
 #include <stdatomic.h>
 
+#include "group.h"
 #include "pool.h"
 
 /* A batch takes no more operations than this, and no more bytes of bodies. */
@@ -21,15 +22,8 @@
 /* A body above this runs outside the lanes: it would hold up the others. */
 #define HVI_LANE_MAX_BODY (1 << 16)
 
-typedef enum hvi_lane_verb { HVI_LANE_GET, HVI_LANE_PUT } hvi_lane_verb;
-
 typedef struct hvi_lane_request {
-    hvi_lane_verb verb;
-    int shard;
-    int64_t key;      /* get */
-    int kind;         /* put */
-    const char *body; /* put: hstore, binary; copied */
-    size_t body_len;
+    hvi_item item; /* get or put; its body is copied */
     int64_t deadline;
 } hvi_lane_request;
 
@@ -43,7 +37,7 @@ typedef struct hvi_lane_answer {
 
 /* One caller's operation. It belongs to its batch. */
 typedef struct hvi_lane_operation {
-    hvi_lane_request request; /* its body is behind this struct */
+    hvi_lane_request request; /* the item's body is behind this struct */
     hvi_lane_answer answer;   /* without the batch */
     hv_error *error;          /* owned; handed over to the caller */
     bool again;               /* nothing has happened: the caller runs it by itself */

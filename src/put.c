@@ -186,11 +186,11 @@ static hv_status put_in_lane(hvi_put_call *call, int64_t deadline, int64_t *made
         return put_alone(call, deadline, made, error);
     hvi_lanes *lanes = &operation->server->lanes;
     hvi_lane_request request = {
-        .verb = HVI_LANE_PUT,
-        .shard = operation->shard,
-        .kind = call->kind,
-        .body = call->body.data,
-        .body_len = call->body.len,
+        .item = {.verb = HVI_PUT,
+                 .shard = operation->shard,
+                 .kind = call->kind,
+                 .body = call->body.data,
+                 .body_len = call->body.len},
         .deadline = deadline,
     };
     hvi_lane_answer answer;

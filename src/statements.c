@@ -17,9 +17,13 @@ typedef struct hvi_statement {
 
 void hvi_statement_name(uint32_t id, char name[HVI_STATEMENT_NAME_LEN]) {
     static const char *const verbs[] = {
-        [HVI_STATEMENT_PUT] = "put",           [HVI_STATEMENT_PUT_KEY] = "put_key",
-        [HVI_STATEMENT_PUT_ONCE] = "put_once", [HVI_STATEMENT_PUT_MANY] = "put_many",
-        [HVI_STATEMENT_GET] = "get",           [HVI_STATEMENT_GET_MANY] = "get_many",
+        [HVI_STATEMENT_PUT] = "put",
+        [HVI_STATEMENT_PUT_KEY] = "put_key",
+        [HVI_STATEMENT_PUT_ONCE] = "put_once",
+        [HVI_STATEMENT_PUT_MANY] = "put_many",
+        [HVI_STATEMENT_PUT_KEY_MANY] = "put_key_many",
+        [HVI_STATEMENT_GET] = "get",
+        [HVI_STATEMENT_GET_MANY] = "get_many",
         [HVI_STATEMENT_RESERVE] = "reserve",
     };
     snprintf(name, HVI_STATEMENT_NAME_LEN, "hv_%s_%04u", verbs[id >> 16], id & 0xFFFF);

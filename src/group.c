@@ -1,0 +1,302 @@
+/*
+ * group: operations on entities of one shard as one statement.
+ *
+ * A group of one is the plain prepared statement; a larger one is one statement with arrays.
+ */
+#include "group.h"
+
+#include <endian.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "result.h"
+#include "shard_map.h"
+
+/* pg_type.dat */
+#define INT2_OID       21
+#define INT8_OID       20
+#define INT2_ARRAY_OID 1005
+#define INT8_ARRAY_OID 1016
+
+/* ---- groups ---- */
+
+static int compare_items(const void *left, const void *right) {
+    const hvi_item *a = *(hvi_item *const *) left;
+    const hvi_item *b = *(hvi_item *const *) right;
+    if (a->verb != b->verb)
+        return a->verb < b->verb ? -1 : 1;
+    if (a->shard != b->shard)
+        return a->shard < b->shard ? -1 : 1;
+    return a->key < b->key ? -1 : a->key > b->key;
+}
+
+size_t hvi_groups_make(hvi_item **items, size_t count, hvi_group *groups) {
+    size_t made = 0;
+    qsort(items, count, sizeof *items, compare_items);
+    for (size_t i = 0; i < count; i++) {
+        const hvi_item *last = i > 0 ? items[i - 1] : NULL;
+        if (last == NULL || last->verb != items[i]->verb || last->shard != items[i]->shard)
+            groups[made++].items = &items[i];
+        groups[made - 1].count++;
+    }
+    return made;
+}
+
+void hvi_groups_make_apart(hvi_item **items, size_t count, hvi_group *groups) {
+    for (size_t i = 0; i < count; i++) {
+        groups[i].items = &items[i];
+        groups[i].count = 1;
+    }
+}
+
+void hvi_group_forget_parameters(hvi_group *group) {
+    hvi_buffer_fini(&group->bytes);
+}
+
+void hvi_group_fini(hvi_group *group) {
+    hvi_buffer_fini(&group->bytes);
+}
+
+/* ---- statements ---- */
+
+/* Arrays serve a group of one too where the plain statement does something else. */
+static bool is_plain(const hvi_group *group) {
+    return group->count == 1 && group->items[0]->verb != HVI_PUT_KEY;
+}
+
+static hvi_statement_verb statement_verb(const hvi_group *group) {
+    switch (group->items[0]->verb) {
+    case HVI_GET:
+        return is_plain(group) ? HVI_STATEMENT_GET : HVI_STATEMENT_GET_MANY;
+    case HVI_PUT:
+        return is_plain(group) ? HVI_STATEMENT_PUT : HVI_STATEMENT_PUT_MANY;
+    case HVI_PUT_KEY:
+        return HVI_STATEMENT_PUT_KEY_MANY;
+    default:
+        return HVI_STATEMENT_RESERVE;
+    }
+}
+
+/* What stands under an id of hvi_statement_id() elsewhere must be the same text. */
+static void write_sql(hvi_group *group) {
+    static const char *const texts[] = {
+        [HVI_STATEMENT_GET] = "SELECT id, type, body FROM %s.entities WHERE id = $1",
+        [HVI_STATEMENT_GET_MANY] = "SELECT id, type, body FROM %s.entities WHERE id = ANY ($1)",
+        [HVI_STATEMENT_PUT] = "INSERT INTO %s.entities (type, body) VALUES ($1, $2) RETURNING id",
+        /* Each row's key is made beside its position, so that nothing depends on an order that
+         * RETURNING does not promise. */
+        [HVI_STATEMENT_PUT_MANY] =
+            "WITH new AS MATERIALIZED (SELECT place, %s.next_id() AS id, type, body"
+            " FROM unnest($1, $2) WITH ORDINALITY AS given (type, body, place)),"
+            " stored AS (INSERT INTO %s.entities (id, type, body)"
+            " SELECT id, type, body FROM new)"
+            " SELECT place, id FROM new",
+        [HVI_STATEMENT_PUT_KEY_MANY] =
+            "INSERT INTO %s.entities (type, body, id)"
+            " SELECT type, body, id FROM unnest($1, $2, $3) AS given (type, body, id)"
+            " ON CONFLICT (id) DO NOTHING RETURNING id",
+        [HVI_STATEMENT_RESERVE] = "SELECT %s.reserve_ids($1)",
+    };
+    char schema[HVI_SCHEMA_NAME_LEN];
+    hvi_schema_name(group->items[0]->shard, schema);
+    const char *text = texts[statement_verb(group)];
+    size_t len = 0;
+    for (; *text != '\0' && len + 1 < sizeof group->sql; text++) {
+        if (text[0] == '%' && text[1] == 's') {
+            len += (size_t) snprintf(group->sql + len, sizeof group->sql - len, "%s", schema);
+            text++;
+        } else {
+            group->sql[len++] = *text;
+        }
+    }
+    group->sql[len] = '\0';
+}
+
+/* ---- parameters ---- */
+
+static void append_int8(hvi_buffer *to, int64_t value) {
+    uint64_t wire = htobe64((uint64_t) value);
+    hvi_buffer_append(to, &wire, sizeof wire);
+}
+
+static void append_int2(hvi_buffer *to, int value) {
+    uint16_t wire = htobe16((uint16_t) value);
+    hvi_buffer_append(to, &wire, sizeof wire);
+}
+
+/* The header of a one-dimensional array in binary form (array_send in arrayfuncs.c). */
+static void append_array(hvi_buffer *to, uint32_t element_type, size_t count) {
+    hvi_buffer_append_be32(to, 1); /* dimensions */
+    hvi_buffer_append_be32(to, 0); /* no NULLs */
+    hvi_buffer_append_be32(to, element_type);
+    hvi_buffer_append_be32(to, (uint32_t) count);
+    hvi_buffer_append_be32(to, 1); /* the first index */
+}
+
+static void append_keys(hvi_group *group) {
+    append_array(&group->bytes, INT8_OID, group->count);
+    for (size_t i = 0; i < group->count; i++) {
+        hvi_buffer_append_be32(&group->bytes, 8);
+        append_int8(&group->bytes, group->items[i]->key);
+    }
+}
+
+static void append_kinds(hvi_group *group) {
+    append_array(&group->bytes, INT2_OID, group->count);
+    for (size_t i = 0; i < group->count; i++) {
+        hvi_buffer_append_be32(&group->bytes, 2);
+        append_int2(&group->bytes, group->items[i]->kind);
+    }
+}
+
+static void append_bodies(hvi_group *group, uint32_t hstore) {
+    size_t size = 0;
+    for (size_t i = 0; i < group->count; i++)
+        size += group->items[i]->body_len + 4;
+    hvi_buffer_reserve(&group->bytes, size + 64);
+    append_array(&group->bytes, hstore, group->count);
+    for (size_t i = 0; i < group->count; i++) {
+        const hvi_item *item = group->items[i];
+        hvi_buffer_append_be32(&group->bytes, (uint32_t) item->body_len);
+        hvi_buffer_append(&group->bytes, item->body, item->body_len);
+    }
+}
+
+/* The parameters, one after the other; ends[i] is the end of one. Returns their number. */
+static int append_parameters(hvi_group *group, uint32_t hstore, size_t *ends) {
+    const hvi_item *first = group->items[0];
+    hvi_buffer *bytes = &group->bytes;
+    int count = 0;
+    switch (statement_verb(group)) {
+    case HVI_STATEMENT_GET:
+        append_int8(bytes, first->key);
+        break;
+    case HVI_STATEMENT_GET_MANY:
+        append_keys(group);
+        break;
+    case HVI_STATEMENT_PUT:
+        append_int2(bytes, first->kind);
+        ends[count++] = bytes->len;
+        hvi_buffer_append(bytes, first->body, first->body_len);
+        break;
+    case HVI_STATEMENT_PUT_MANY:
+    case HVI_STATEMENT_PUT_KEY_MANY:
+        append_kinds(group);
+        ends[count++] = bytes->len;
+        append_bodies(group, hstore);
+        if (first->verb == HVI_PUT_KEY) {
+            ends[count++] = bytes->len;
+            append_keys(group);
+        }
+        break;
+    default: /* reserve */
+        hvi_buffer_append_be32(bytes, (uint32_t) group->count);
+    }
+    ends[count++] = bytes->len;
+    return count;
+}
+
+bool hvi_group_query(hvi_group *group, uint32_t hstore, uint32_t hstore_array, hvi_query *query) {
+    static const int binary_formats[3] = {1, 1, 1};
+    const hvi_item *first = group->items[0];
+    bool has_arrays = !is_plain(group) && first->verb != HVI_RESERVE;
+    size_t ends[3], start = 0;
+    write_sql(group);
+    int count = append_parameters(group, hstore, ends);
+    if (!hvi_buffer_ok(&group->bytes))
+        return false;
+    for (int i = 0; i < count; i++) {
+        group->values[i] = group->bytes.data + start;
+        group->lengths[i] = (int) (ends[i] - start);
+        start = ends[i];
+    }
+    group->types[0] = first->verb == HVI_GET ? INT8_ARRAY_OID : INT2_ARRAY_OID;
+    group->types[1] = hstore_array;
+    group->types[2] = INT8_ARRAY_OID;
+    *query = (hvi_query){
+        .sql = group->sql,
+        .shard = first->shard,
+        .is_write = first->verb == HVI_PUT || first->verb == HVI_PUT_KEY,
+        .id = hvi_statement_id(statement_verb(group), first->shard),
+        .parameter_count = count,
+        .values = group->values,
+        .lengths = group->lengths,
+        .formats = binary_formats,
+        .types = has_arrays ? group->types : NULL,
+        .binary_result = true,
+    };
+    return true;
+}
+
+/* ---- answers ---- */
+
+/* The first of the group's items, which are sorted by key, that has this one, or the place where it
+ * would be. */
+static size_t find_key(const hvi_group *group, int64_t key) {
+    size_t low = 0, high = group->count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (group->items[middle]->key < key)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static bool has_key(const hvi_group *group, size_t at, int64_t key) {
+    return at < group->count && group->items[at]->key == key;
+}
+
+static void answer_gets(const hvi_group *group, const PGresult *result) {
+    int64_t key;
+    for (int row = 0; row < PQntuples(result); row++) {
+        if (!hvi_read_int8(result, row, 0, &key))
+            continue;
+        for (size_t at = find_key(group, key); has_key(group, at, key); at++) {
+            hvi_item *item = group->items[at];
+            item->answered = true;
+            item->result = result;
+            item->row = row;
+        }
+    }
+}
+
+static void answer_puts_under_keys(const hvi_group *group, const PGresult *result) {
+    int64_t key;
+    for (int row = 0; row < PQntuples(result); row++) {
+        if (!hvi_read_int8(result, row, 0, &key))
+            continue;
+        size_t at = find_key(group, key);
+        if (has_key(group, at, key) && !has_key(group, at + 1, key))
+            group->items[at]->answered = true;
+    }
+}
+
+/* Rows have a place and the key for it, or only a key for the next place. */
+static void answer_new_keys(const hvi_group *group, const PGresult *result) {
+    bool has_place = statement_verb(group) == HVI_STATEMENT_PUT_MANY;
+    for (int row = 0; row < PQntuples(result); row++) {
+        int64_t place = row + 1, key;
+        if (has_place && !hvi_read_int8(result, row, 0, &place))
+            continue;
+        if (!hvi_read_int8(result, row, has_place ? 1 : 0, &key) || place < 1 ||
+            (size_t) place > group->count)
+            continue;
+        group->items[place - 1]->answered = true;
+        group->items[place - 1]->new_key = key;
+    }
+}
+
+void hvi_group_answer(const hvi_group *group, const PGresult *result) {
+    switch (group->items[0]->verb) {
+    case HVI_GET:
+        answer_gets(group, result);
+        break;
+    case HVI_PUT_KEY:
+        answer_puts_under_keys(group, result);
+        break;
+    default:
+        answer_new_keys(group, result);
+    }
+}
