@@ -1,5 +1,5 @@
 /*
- * connect: open a connection within a deadline: libpq's own connector.
+ * connect: open a connection, step by step, without waiting: libpq's own connector.
  *
  * libpq 15 gives no result for a failed connection, only a text. Asked for VERBOSE texts it puts
  * the SQLSTATE in ("FATAL:  28P01: password …"), which is the only part of the text that does not
@@ -20,10 +20,10 @@ void hvi_discard_notice(void *context, const PGresult *result) {
     (void) result;
 }
 
-bool hvi_wait_socket(PGconn *conn, bool for_write, int64_t deadline) {
+bool hvi_wait_socket(const PGconn *conn, hvi_wants wants, int64_t deadline) {
     struct pollfd fd = {
         .fd = PQsocket(conn),
-        .events = for_write ? POLLOUT | POLLIN : POLLIN,
+        .events = wants == HVI_WANTS_WRITE ? POLLOUT | POLLIN : POLLIN,
     };
     if (fd.fd < 0)
         return true;
@@ -90,41 +90,50 @@ static void take_message(const char *text, char *message, size_t size, char sqls
     }
 }
 
-static hv_status libpq_connect(void *context, const char *const *keywords,
-                               const char *const *values, int64_t timeout, PGconn **conn,
-                               void **handle, char *message, size_t message_size,
-                               char sqlstate[6]) {
-    (void) context;
-    int64_t deadline = hvi_deadline_after(timeout);
-    PGconn *opened = PQconnectStartParams(keywords, values, 0);
+void hvi_connect_start(hvi_attempt *attempt, const char *const *keywords,
+                       const char *const *values) {
+    attempt->conn = PQconnectStartParams(keywords, values, 0);
+    attempt->polling = PGRES_POLLING_WRITING;
+    if (attempt->conn == NULL)
+        return; /* hvi_connect_finish() will say so */
+    PQsetNoticeReceiver(attempt->conn, hvi_discard_notice, NULL);
+    PQsetErrorVerbosity(attempt->conn, PQERRORS_VERBOSE);
+    if (PQstatus(attempt->conn) == CONNECTION_BAD)
+        attempt->polling = PGRES_POLLING_FAILED;
+}
+
+/* libpq must not be called before the socket is ready for what it asked for. */
+static bool is_ready(const hvi_attempt *attempt) {
+    struct pollfd fd = {
+        .fd = PQsocket(attempt->conn),
+        .events = attempt->polling == PGRES_POLLING_WRITING ? POLLOUT : POLLIN,
+    };
+    return fd.fd < 0 || poll(&fd, 1, 0) != 0;
+}
+
+hvi_wants hvi_connect_advance(hvi_attempt *attempt) {
+    while (attempt->conn != NULL && attempt->polling != PGRES_POLLING_OK &&
+           attempt->polling != PGRES_POLLING_FAILED) {
+        if (!is_ready(attempt))
+            return attempt->polling == PGRES_POLLING_WRITING ? HVI_WANTS_WRITE : HVI_WANTS_READ;
+        attempt->polling = PQconnectPoll(attempt->conn);
+    }
+    return HVI_WANTS_NOTHING;
+}
+
+hv_status hvi_connect_finish(hvi_attempt *attempt, int64_t timeout, PGconn **conn, char *message,
+                             size_t message_size, char sqlstate[6]) {
+    PGconn *opened = attempt->conn;
+    attempt->conn = NULL;
     if (opened == NULL)
         return HV_NO_MEMORY;
-    PQsetNoticeReceiver(opened, hvi_discard_notice, NULL);
-    PQsetErrorVerbosity(opened, PQERRORS_VERBOSE);
-
-    PostgresPollingStatusType want = PGRES_POLLING_WRITING;
-    bool in_time = true;
-    if (PQstatus(opened) == CONNECTION_BAD)
-        want = PGRES_POLLING_FAILED;
-    while (want != PGRES_POLLING_OK && want != PGRES_POLLING_FAILED && in_time) {
-        struct pollfd fd = {
-            .fd = PQsocket(opened),
-            .events = want == PGRES_POLLING_WRITING ? POLLOUT : POLLIN,
-        };
-        int ready = poll(&fd, 1, hvi_deadline_poll_ms(deadline));
-        if (ready > 0 || (ready < 0 && errno != EINTR))
-            want = PQconnectPoll(opened);
-        else
-            in_time = hvi_deadline_poll_ms(deadline) != 0;
-    }
-    if (want == PGRES_POLLING_OK) {
+    if (attempt->polling == PGRES_POLLING_OK) {
         PQsetErrorVerbosity(opened, PQERRORS_DEFAULT);
         *conn = opened;
-        *handle = NULL;
         return HV_OK;
     }
     hv_status status = HV_UNAVAILABLE;
-    if (in_time) {
+    if (attempt->polling == PGRES_POLLING_FAILED) {
         take_message(PQerrorMessage(opened), message, message_size, sqlstate);
     } else {
         snprintf(message, message_size, "no connection within %lld ms", (long long) timeout);
@@ -134,13 +143,8 @@ static hv_status libpq_connect(void *context, const char *const *keywords,
     return status;
 }
 
-static void libpq_disconnect(void *context, PGconn *conn, void *handle) {
+void hvi_libpq_disconnect(void *context, PGconn *conn, void *handle) {
     (void) context;
     (void) handle;
     PQfinish(conn);
 }
-
-const hv_connector hvi_libpq_connector = {
-    .connect = libpq_connect,
-    .disconnect = libpq_disconnect,
-};

@@ -1,5 +1,5 @@
 /*
- * connect: open a connection within a deadline: libpq's own connector.
+ * connect: open a connection, step by step, without waiting: libpq's own connector.
  */
 #ifndef HVI_CONNECT_H
 #define HVI_CONNECT_H
@@ -8,10 +8,6 @@
 
 #include "error.h"
 
-/* Uses PQconnectStartParams() and poll(2), so that the time-out holds for everything but the
- * look-up of a host's name, which libpq does while the caller waits. Notices are discarded. */
-extern const hv_connector hvi_libpq_connector;
-
 /* What somebody who must not wait needs the socket for, before he can go on. */
 typedef enum hvi_wants {
     HVI_WANTS_NOTHING, /* he is done */
@@ -19,13 +15,36 @@ typedef enum hvi_wants {
     HVI_WANTS_WRITE, /* or to read */
 } hvi_wants;
 
+/*
+ * An attempt to open a connection. Nothing waits but the look-up of a host's name, which libpq does
+ * in hvi_connect_start(). Notices are discarded.
+ */
+typedef struct hvi_attempt {
+    PGconn *conn; /* owned until hvi_connect_finish() gives it away */
+    PostgresPollingStatusType polling;
+} hvi_attempt;
+
+void hvi_connect_start(hvi_attempt *attempt, const char *const *keywords,
+                       const char *const *values);
+
+/* HVI_WANTS_NOTHING: it is over, one way or the other. */
+hvi_wants hvi_connect_advance(hvi_attempt *attempt);
+
+/* It is over: *conn is the caller's. Or it is not, and given up. Otherwise as hv_connector's
+ * connect. */
+hv_status hvi_connect_finish(hvi_attempt *attempt, int64_t timeout, PGconn **conn, char *message,
+                             size_t message_size, char sqlstate[6]);
+
+/* Closes what such an attempt opened. */
+void hvi_libpq_disconnect(void *context, PGconn *conn, void *handle);
+
 /* A notice receiver that does nothing: libpq's own prints to stderr. */
 void hvi_discard_notice(void *context, const PGresult *result);
 
 /*
- * Wait until the socket of `conn` can be read (or written, if `for_write`). False if the deadline
- * passed; true also if the socket is broken: the next use will tell.
+ * Wait until the socket of `conn` is ready for what is wanted. False if the deadline passed; true
+ * also if the socket is broken: the next use will tell.
  */
-bool hvi_wait_socket(PGconn *conn, bool for_write, int64_t deadline);
+bool hvi_wait_socket(const PGconn *conn, hvi_wants wants, int64_t deadline);
 
 #endif

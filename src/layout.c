@@ -18,7 +18,7 @@ static bool boolean_at(const PGresult *result, int row, int column) {
     return PQgetvalue(result, row, column)[0] == 't';
 }
 
-/* The record is there and cannot be read: say what is in the way. Takes *cause. */
+/* The record could not be read: say what is in the way. Takes *cause. */
 static hv_status fail_record(const char *server, hv_error **cause, hv_error **error) {
     const char *sqlstate = hv_error_sqlstate(*cause);
     bool forbidden = sqlstate != NULL && strcmp(sqlstate, "42501") == 0;
@@ -43,44 +43,65 @@ static hv_status fail_record(const char *server, hv_error **cause, hv_error **er
     return status;
 }
 
-hv_status hvi_layout_read(hvi_session *session, int64_t deadline, hvi_layout *layout,
-                          hv_error **error) {
-    *layout = (hvi_layout){0};
-    PGresult *result = NULL;
-    hv_error *cause = NULL;
-    const char *server = session->config->server;
-    hv_status status =
-        hvi_session_script(session,
-                           "SELECT pg_catalog.to_regclass('hypervault.layout') IS NOT NULL,"
-                           " coalesce(t.oid, 0), coalesce(t.typarray, 0) FROM (VALUES (1)) one"
-                           " LEFT JOIN pg_catalog.pg_extension e ON e.extname = 'hstore'"
-                           " LEFT JOIN pg_catalog.pg_type t ON t.typnamespace = e.extnamespace"
-                           " AND t.typname = 'hstore'",
-                           -1, false, deadline, &result, &cause);
-    if (status != HV_OK)
-        return fail_record(server, &cause, error);
-    bool recorded = boolean_at(result, 0, 0);
-    session->hstore_type = (Oid) integer_at(result, 0, 1);
-    session->hstore_array_type = (Oid) integer_at(result, 0, 2);
-    PQclear(result);
-    if (!recorded)
-        return HV_OK;
+static const char what_is_here[] =
+    "SELECT pg_catalog.to_regclass('hypervault.layout') IS NOT NULL,"
+    " coalesce(t.oid, 0), coalesce(t.typarray, 0) FROM (VALUES (1)) one"
+    " LEFT JOIN pg_catalog.pg_extension e ON e.extname = 'hstore'"
+    " LEFT JOIN pg_catalog.pg_type t ON t.typnamespace = e.extnamespace"
+    " AND t.typname = 'hstore'";
 
-    status = hvi_session_script(session, "SELECT version, epoch, server FROM hypervault.layout", -1,
-                                false, deadline, &result, &cause);
-    if (status != HV_OK)
-        return fail_record(server, &cause, error);
+static const char record[] = "SELECT version, epoch, server FROM hypervault.layout";
+
+static hv_status take_record(const PGresult *result, const char *server, hvi_layout *layout,
+                             hv_error **error) {
+    if (PQntuples(result) > 1) {
+        hvi_fail(error, HV_CORRUPT, "hypervault.layout has more than one row");
+        hvi_error_where(error, server, -1);
+        return HV_CORRUPT;
+    }
     if (PQntuples(result) == 1) {
         layout->version = (int) integer_at(result, 0, 0);
         layout->epoch = integer_at(result, 0, 1);
         layout->server = strdup(PQgetvalue(result, 0, 2));
         if (layout->server == NULL)
-            status = hvi_no_memory(error);
-    } else if (PQntuples(result) > 1) {
-        status = hvi_fail(error, HV_CORRUPT, "hypervault.layout has more than one row");
-        hvi_error_where(error, server, -1);
+            return hvi_no_memory(error);
     }
-    PQclear(result);
+    return HV_OK;
+}
+
+/* One step of reading: *sql was run, or is NULL at the beginning; then what is to be asked next,
+ * or NULL when all is read. */
+static hv_status read_step(hvi_session *session, const char **sql, hv_status status,
+                           const PGresult *answer, hv_error **cause, hvi_layout *layout,
+                           hv_error **error) {
+    const char *asked = *sql;
+    *sql = NULL;
+    if (status != HV_OK)
+        return fail_record(session->config->server, cause, error);
+    if (asked == NULL) {
+        *sql = what_is_here;
+    } else if (asked == what_is_here) {
+        session->hstore_type = (Oid) integer_at(answer, 0, 1);
+        session->hstore_array_type = (Oid) integer_at(answer, 0, 2);
+        *sql = boolean_at(answer, 0, 0) ? record : NULL;
+    } else {
+        return take_record(answer, session->config->server, layout, error);
+    }
+    return HV_OK;
+}
+
+hv_status hvi_layout_read(hvi_session *session, int64_t deadline, hvi_layout *layout,
+                          hv_error **error) {
+    *layout = (hvi_layout){0};
+    const char *sql = NULL;
+    hv_status status = read_step(session, &sql, HV_OK, NULL, NULL, layout, error);
+    while (status == HV_OK && sql != NULL) {
+        PGresult *answer = NULL;
+        hv_error *cause = NULL;
+        status = hvi_session_script(session, sql, -1, false, deadline, &answer, &cause);
+        status = read_step(session, &sql, status, answer, &cause, layout, error);
+        PQclear(answer);
+    }
     return status;
 }
 
@@ -109,12 +130,12 @@ hv_status hvi_layout_accept(const hvi_layout *layout, int64_t epoch, const char 
     return HV_MISMATCH;
 }
 
-hv_status hvi_layout_check(void *context, hvi_session *session, int64_t deadline,
-                           hv_error **error) {
+hv_status hvi_layout_check(void *context, hvi_session *session, const char **sql, hv_status status,
+                           const PGresult *answer, hv_error **cause, hv_error **error) {
     const int64_t *epoch = context;
-    hvi_layout layout;
-    hv_status status = hvi_layout_read(session, deadline, &layout, error);
-    if (status == HV_OK)
+    hvi_layout layout = {0};
+    status = read_step(session, sql, status, answer, cause, &layout, error);
+    if (status == HV_OK && *sql == NULL)
         status = hvi_layout_accept(&layout, *epoch, session->config->server, error);
     hvi_layout_fini(&layout);
     return status;

@@ -9,7 +9,7 @@
 #define HVI_LAYOUT_H
 
 #include "generator.h"
-#include "session.h"
+#include "session_open.h"
 
 /* The newest layout that this library knows. */
 #define HVI_LAYOUT_VERSION 1
@@ -30,8 +30,9 @@ void hvi_layout_fini(hvi_layout *layout);
 hv_status hvi_layout_accept(const hvi_layout *layout, int64_t epoch, const char *server,
                             hv_error **error);
 
-/* Both of these as a pool's check; `context` is the epoch (const int64_t *). */
-hv_status hvi_layout_check(void *context, hvi_session *session, int64_t deadline, hv_error **error);
+/* Both of these as the check of a session's opening; `context` is the epoch (const int64_t *). */
+hv_status hvi_layout_check(void *context, hvi_session *session, const char **sql, hv_status status,
+                           const PGresult *answer, hv_error **cause, hv_error **error);
 
 /* A schema that is named like a shard, and what is in it. What is there and does not fit is of
  * another kind or form than a shard's, and in the way. */

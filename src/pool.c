@@ -132,46 +132,55 @@ static bool is_server_full(const hv_error *cause) {
     return sqlstate != NULL && strcmp(sqlstate, "53300") == 0;
 }
 
-/* A session as it may be lent: opened and checked. */
-static hv_status open_checked(hvi_pool *pool, int64_t deadline, hvi_session **session,
-                              hv_error **error) {
-    hv_status status = hvi_session_open(&pool->config.session, deadline, session, error);
-    if (status == HV_OK && pool->config.check != NULL)
-        status = pool->config.check(pool->config.check_context, *session, deadline, error);
-    if (status == HV_TIMEOUT)
-        hvi_error_hint(error, "The option \"pool_block_timeout\" says how long to wait.");
-    return status;
+void hvi_pool_start_opening(hvi_pool *pool, hvi_pool_opening *opening, int64_t deadline) {
+    const hvi_pool_config *config = &pool->config;
+    pthread_mutex_lock(&pool->lock);
+    opening->generation = pool->generation;
+    pthread_mutex_unlock(&pool->lock);
+    opening->started = hvi_clock_us();
+    hvi_opening_start(&opening->opening, &config->session, config->check, config->check_context,
+                      deadline);
 }
 
-/*
- * Open a session in a slot that the caller holds in state opening. Without the lock. On failure the
- * slot is free again; *wait_instead says that the server is full, but that sessions of ours may
- * come free. `generation` is the pool's when the slot was taken.
- */
-static hv_status open_in_slot(hvi_pool *pool, unsigned generation, int64_t deadline,
-                              hvi_session **session, bool *wait_instead, hv_error **error) {
+hv_status hvi_pool_finish_opening(hvi_pool *pool, hvi_pool_opening *opening, hvi_session **session,
+                                  bool *again, hv_error **error) {
     hvi_session *opened = NULL;
     hv_error *cause = NULL;
-    int64_t started = hvi_clock_us();
-    hv_status status = open_checked(pool, deadline, &opened, &cause);
-    if (status != HV_OK)
-        hvi_session_close(opened);
+    hv_status status = hvi_opening_finish(&opening->opening, &opened, &cause);
+    if (status == HV_TIMEOUT)
+        hvi_error_hint(&cause, "The option \"pool_block_timeout\" says how long to wait.");
 
     pthread_mutex_lock(&pool->lock);
-    hvi_slots_note_attempt(&pool->slots, started, status, cause);
+    hvi_slots_note_attempt(&pool->slots, opening->started, status, cause);
     if (status == HV_OK) {
-        opened->generation = generation;
+        opened->generation = opening->generation;
         hvi_slots_opened(&pool->slots, opened);
         *session = opened;
     } else {
-        *wait_instead =
-            is_server_full(cause) && pool->slots.lent_count + pool->slots.idle_count > 0;
+        *again = is_server_full(cause) && pool->slots.lent_count + pool->slots.idle_count > 0;
         hvi_slots_not_opened(&pool->slots);
     }
     pthread_mutex_unlock(&pool->lock);
     if (status != HV_OK)
         hvi_error_move(error, &cause);
     return status;
+}
+
+void hvi_pool_cancel_opening(hvi_pool *pool, hvi_pool_opening *opening) {
+    bool again;
+    hvi_session *session = NULL;
+    opening->started = hvi_clock_us(); /* so that it says nothing about the server */
+    if (hvi_pool_finish_opening(pool, opening, &session, &again, NULL) == HV_OK)
+        hvi_pool_release(pool, session);
+}
+
+/* In the caller's own time. */
+static hv_status open_in_slot(hvi_pool *pool, int64_t deadline, hvi_session **session, bool *again,
+                              hv_error **error) {
+    hvi_pool_opening opening;
+    hvi_pool_start_opening(pool, &opening, deadline);
+    hvi_opening_await(&opening.opening, deadline);
+    return hvi_pool_finish_opening(pool, &opening, session, again, error);
 }
 
 /* ---- borrowing ---- */
@@ -199,13 +208,11 @@ static hv_status fail_late(const hvi_pool *pool, int64_t waited_us, hv_error **e
     return HV_TIMEOUT;
 }
 
-/* Under the lock: a session (*session) or a slot to open one in (*session NULL). */
-static hv_status take(hvi_pool *pool, int64_t deadline, bool again, hvi_session **session,
-                      hv_error **error) {
-    int64_t waited_us = 0;
+/* Under the lock: the error of a turn that gave nothing. */
+static hv_status fail_turn(const hvi_pool *pool, hvi_turn turn, int64_t waited_us,
+                           hv_error **error) {
     hv_error *copy;
-    *session = NULL;
-    switch (hvi_slots_take(&pool->slots, &pool->lock, deadline, again, session, &waited_us)) {
+    switch (turn) {
     case HVI_TURN_LATE:
         return fail_late(pool, waited_us, error);
     case HVI_TURN_REFUSED:
@@ -238,6 +245,14 @@ static void tell_refusal(hvi_pool *pool, int64_t waited_us, hv_error **error) {
     pthread_mutex_unlock(&pool->lock);
 }
 
+/* May it be lent, as far as can be told? If not, it is discarded. */
+static bool is_fit(hvi_pool *pool, hvi_session *session) {
+    bool fit = !over_lifetime(pool, session, hvi_clock_us()) && hvi_session_is_fit(session);
+    if (!fit)
+        discard(pool, session);
+    return fit;
+}
+
 hv_status hvi_pool_acquire(hvi_pool *pool, int64_t deadline, hvi_session **session,
                            hv_error **error) {
     int64_t started = hvi_clock_us();
@@ -246,22 +261,23 @@ hv_status hvi_pool_acquire(hvi_pool *pool, int64_t deadline, hvi_session **sessi
     bool again = false;
     tidy_up(pool);
     for (;;) {
-        hvi_session *taken;
+        hvi_session *taken = NULL;
+        int64_t waited_us = 0;
         pthread_mutex_lock(&pool->lock);
-        status = take(pool, deadline, again, &taken, &cause);
-        unsigned generation = pool->generation;
+        hvi_turn turn =
+            hvi_slots_take(&pool->slots, &pool->lock, deadline, again, &taken, &waited_us);
+        status = fail_turn(pool, turn, waited_us, &cause);
         pthread_mutex_unlock(&pool->lock);
         if (status != HV_OK)
             break;
-        if (taken == NULL) {
+        if (turn == HVI_TURN_OPEN) {
             bool was_refused = cause != NULL;
-            status = open_in_slot(pool, generation, deadline, &taken, &again, &cause);
+            status = open_in_slot(pool, deadline, &taken, &again, &cause);
             if (status != HV_OK && again)
                 continue; /* the server is full: wait for one of our own after all */
             if (status == HV_TIMEOUT && was_refused)
                 tell_refusal(pool, hvi_clock_us() - started, &cause);
-        } else if (over_lifetime(pool, taken, hvi_clock_us()) || !hvi_session_is_fit(taken)) {
-            discard(pool, taken);
+        } else if (!is_fit(pool, taken)) {
             again = true;
             continue;
         }
@@ -273,6 +289,66 @@ hv_status hvi_pool_acquire(hvi_pool *pool, int64_t deadline, hvi_session **sessi
         return hvi_error_move(error, &cause);
     hv_error_free(cause); /* of an attempt before */
     return HV_OK;
+}
+
+/* ---- borrowing without waiting ---- */
+
+hvi_turn hvi_pool_try(hvi_pool *pool, hvi_session **session, hv_error **error) {
+    tidy_up(pool);
+    for (;;) {
+        hvi_session *taken = NULL;
+        pthread_mutex_lock(&pool->lock);
+        hvi_turn turn = hvi_slots_try(&pool->slots, &taken);
+        fail_turn(pool, turn, 0, error);
+        pthread_mutex_unlock(&pool->lock);
+        if (turn == HVI_TURN_SESSION && !is_fit(pool, taken))
+            continue;
+        *session = taken;
+        return turn;
+    }
+}
+
+void hvi_pool_stand_in_line(hvi_pool *pool, hvi_place *place, int event, bool again) {
+    hvi_session *none;
+    place->taken = true;
+    pthread_mutex_lock(&pool->lock);
+    hvi_slots_stand_in_line(&pool->slots, &place->waiter, event, again);
+    hvi_slots_look(&pool->slots, &place->waiter, &none, &place->look_at);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+hvi_turn hvi_pool_look(hvi_pool *pool, hvi_place *place, hvi_session **session, hv_error **error) {
+    hvi_session *taken = NULL;
+    pthread_mutex_lock(&pool->lock);
+    hvi_turn turn = hvi_slots_look(&pool->slots, &place->waiter, &taken, &place->look_at);
+    fail_turn(pool, turn, 0, error);
+    pthread_mutex_unlock(&pool->lock);
+    place->taken = turn == HVI_TURN_WAIT;
+    if (turn == HVI_TURN_SESSION && !is_fit(pool, taken)) {
+        turn = hvi_pool_try(pool, session, error);
+        if (turn == HVI_TURN_WAIT)
+            hvi_pool_stand_in_line(pool, place, place->waiter.event, true);
+        return turn;
+    }
+    *session = taken;
+    return turn;
+}
+
+hv_status hvi_pool_step_out(hvi_pool *pool, hvi_place *place, hv_error **error) {
+    hvi_session *session = NULL;
+    int64_t next;
+    place->taken = false;
+    pthread_mutex_lock(&pool->lock);
+    hvi_turn turn = hvi_slots_look(&pool->slots, &place->waiter, &session, &next);
+    if (turn == HVI_TURN_WAIT)
+        hvi_slots_step_out(&pool->slots, &place->waiter);
+    if (turn == HVI_TURN_OPEN)
+        hvi_slots_decline(&pool->slots);
+    hv_status status = fail_late(pool, hvi_clock_us() - place->waiter.since, error);
+    pthread_mutex_unlock(&pool->lock);
+    if (turn == HVI_TURN_SESSION)
+        hvi_pool_release(pool, session);
+    return status;
 }
 
 /* ---- returning ---- */

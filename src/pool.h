@@ -22,17 +22,12 @@
 #include "session_open.h"
 #include "slots.h"
 
-/* Called with each new session before it is lent for the first time; on failure it is closed and
- * the borrower gets the error. */
-typedef hv_status (*hvi_pool_check_fn)(void *context, hvi_session *session, int64_t deadline,
-                                       hv_error **error);
-
 typedef struct hvi_pool_config {
     hvi_session_config session;
     int max;
-    int64_t max_lifetime_us; /* 0: no limit */
-    int64_t idle_timeout_us; /* 0: no limit */
-    hvi_pool_check_fn check; /* NULL: none */
+    int64_t max_lifetime_us;    /* 0: no limit */
+    int64_t idle_timeout_us;    /* 0: no limit */
+    hvi_session_check_fn check; /* of each new session; NULL: none */
     void *check_context;
 } hvi_pool_config;
 
@@ -57,6 +52,51 @@ void hvi_pool_fini(hvi_pool *pool);
  * gives. */
 hv_status hvi_pool_acquire(hvi_pool *pool, int64_t deadline, hvi_session **session,
                            hv_error **error);
+
+/*
+ * The same for one who does not wait. HVI_TURN_SESSION: *session is lent to him. HVI_TURN_OPEN: he
+ * shall open one, see hvi_pool_start_opening(). HVI_TURN_WAIT: there is none now. The others come
+ * with an error.
+ */
+hvi_turn hvi_pool_try(hvi_pool *pool, hvi_session **session, hv_error **error);
+
+/* Somebody's place in a pool's line, without sleeping: `waiter.event` is told of news. */
+typedef struct hvi_place {
+    hvi_waiter waiter;
+    bool taken;
+    int64_t look_at; /* look at this moment, if not told before */
+} hvi_place;
+
+/* After HVI_TURN_WAIT. `again`: his turn had come already. */
+void hvi_pool_stand_in_line(hvi_pool *pool, hvi_place *place, int event, bool again);
+
+/* Is there news? As hvi_pool_try(); if it is not HVI_TURN_WAIT, the place is given up. */
+hvi_turn hvi_pool_look(hvi_pool *pool, hvi_place *place, hvi_session **session, hv_error **error);
+
+/* Give the place up, and what has come meanwhile back. The error is that of a deadline that passed
+ * while waiting. */
+hv_status hvi_pool_step_out(hvi_pool *pool, hvi_place *place, hv_error **error);
+
+/* Opening without waiting, after HVI_TURN_OPEN. */
+typedef struct hvi_pool_opening {
+    hvi_opening opening;
+    unsigned generation;
+    int64_t started;
+} hvi_pool_opening;
+
+/* Begin; go on with hvi_opening_advance(). */
+void hvi_pool_start_opening(hvi_pool *pool, hvi_pool_opening *opening, int64_t deadline);
+
+/*
+ * It is over, or given up for being late. On HV_OK *session is lent. Otherwise the slot is free
+ * again; *again says that the server is full, but that sessions of ours may come free: try again,
+ * first in line.
+ */
+hv_status hvi_pool_finish_opening(hvi_pool *pool, hvi_pool_opening *opening, hvi_session **session,
+                                  bool *again, hv_error **error);
+
+/* It is given up for no fault of the server. */
+void hvi_pool_cancel_opening(hvi_pool *pool, hvi_pool_opening *opening);
 
 /* Return it, whatever state it is in. */
 void hvi_pool_release(hvi_pool *pool, hvi_session *session);

@@ -16,7 +16,9 @@ static hvi_pool_config pool_config(const hv_options *options, const hvi_server_o
                 .server = server->name,
                 .keywords = (const char *const *) server->keywords,
                 .values = (const char *const *) server->values,
-                .connector = options->has_connector ? options->connector : hvi_libpq_connector,
+                .connector = options->has_connector
+                                 ? options->connector
+                                 : (hv_connector){.disconnect = hvi_libpq_disconnect},
                 .own_connections = !options->has_connector,
                 .prepare = options->values[HVI_PREPARE] != 0,
                 .prepared_max = (uint32_t) options->values[HVI_PREPARED_MAX],
@@ -33,7 +35,7 @@ static hvi_pool_config pool_config(const hv_options *options, const hvi_server_o
     };
 }
 
-hv_status hvi_router_init(hvi_router *router, const hv_options *options, hvi_pool_check_fn check,
+hv_status hvi_router_init(hvi_router *router, const hv_options *options, hvi_session_check_fn check,
                           void *check_context, hv_error **error) {
     *router = (hvi_router){0};
     hv_status status = hvi_options_validate(options, error);

@@ -23,7 +23,7 @@ typedef struct hvi_router {
 
 /* Validates and copies the options and makes a pool for each server. `check` is called with each
  * new session. */
-hv_status hvi_router_init(hvi_router *router, const hv_options *options, hvi_pool_check_fn check,
+hv_status hvi_router_init(hvi_router *router, const hv_options *options, hvi_session_check_fn check,
                           void *check_context, hv_error **error);
 
 /* Nothing may be lent. */

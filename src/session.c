@@ -25,7 +25,7 @@ static hv_status exchange(hvi_session *session, const hvi_query *query, int64_t 
     bool in_time = true;
     hvi_wants wants;
     while (in_time && (wants = hvi_exchange_advance(x)) != HVI_WANTS_NOTHING)
-        in_time = hvi_wait_socket(session->conn, wants == HVI_WANTS_WRITE, deadline);
+        in_time = hvi_wait_socket(session->conn, wants, deadline);
     bool broken;
     hv_status status = hvi_exchange_finish(x, &broken, error);
     session->broken = session->broken || broken;
@@ -47,11 +47,6 @@ static hv_status exchange_one(hvi_session *session, const hvi_query *query, int 
 }
 
 /* ---- statements ---- */
-
-static hv_status run_script(hvi_session *session, const char *sql, const hvi_query *query,
-                            int64_t deadline, PGresult **result, hv_error **error) {
-    return exchange_one(session, query, PQsendQuery(session->conn, sql), deadline, result, error);
-}
 
 static int send_unprepared(hvi_session *session, const hvi_query *query) {
     return PQsendQueryParams(session->conn, query->sql, query->parameter_count, query->types,
@@ -143,7 +138,8 @@ static bool mend_statements(hvi_session *session, const hvi_query *query, const 
     hvi_statement_name(query->id, sql + strlen(sql));
     hvi_statements_remove(&session->statements, query->id);
     hvi_query plain = {.sql = sql, .shard = query->shard, .id = HVI_NO_STATEMENT};
-    return run_script(session, sql, &plain, deadline, NULL, NULL) == HV_OK;
+    return exchange_one(session, &plain, PQsendQuery(session->conn, sql), deadline, NULL, NULL) ==
+           HV_OK;
 }
 
 /* Our books do not agree with the server's, however often we mend them: is it always the same
@@ -369,7 +365,7 @@ static hv_status run_pipeline(hvi_session *session, const hvi_query *queries, si
     bool in_time = true;
     hvi_pipeline_start(&pipeline, session, queries, count, apart);
     while (in_time && (wants = hvi_pipeline_advance(&pipeline)) != HVI_WANTS_NOTHING)
-        in_time = hvi_wait_socket(session->conn, wants == HVI_WANTS_WRITE, deadline);
+        in_time = hvi_wait_socket(session->conn, wants, deadline);
     return hvi_pipeline_finish(&pipeline, results, error);
 }
 
@@ -436,14 +432,46 @@ void hvi_session_run_each(hvi_session *session, const hvi_query *queries, size_t
     free(results);
 }
 
-hv_status hvi_session_script(hvi_session *session, const char *sql, int shard, bool is_write,
-                             int64_t deadline, PGresult **result, hv_error **error) {
-    hvi_query query = {.sql = sql, .shard = shard, .is_write = is_write, .id = HVI_NO_STATEMENT};
+/* ---- SQL without parameters ---- */
+
+void hvi_script_start(hvi_script *script, hvi_session *session, const char *sql, int shard,
+                      bool is_write) {
+    *script = (hvi_script){.session = session, .sql = sql, .started = hvi_clock_us()};
+    hvi_exchange_start(&script->exchange, session->conn, session->config->server,
+                       PQsendQuery(session->conn, sql) != 0);
+    script->exchange.shard = shard;
+    script->exchange.is_write = is_write;
+}
+
+hvi_wants hvi_script_advance(hvi_script *script) {
+    return hvi_exchange_advance(&script->exchange);
+}
+
+hv_status hvi_script_finish(hvi_script *script, PGresult **result, hv_error **error) {
+    hvi_session *session = script->session;
+    hvi_query query = {.sql = script->sql, .shard = script->exchange.shard};
     hv_error *cause = NULL;
-    int64_t started = session->config->log.fn != NULL ? hvi_clock_us() : 0;
-    hv_status status = run_script(session, sql, &query, deadline, result, &cause);
-    tell(session, &query, started, status, sqlstate_of(cause));
+    bool broken;
+    hv_status status = hvi_exchange_finish(&script->exchange, &broken, &cause);
+    session->broken = session->broken || broken;
+    tell(session, &query, script->started, status, sqlstate_of(cause));
+    if (status == HV_OK && result != NULL) {
+        *result = script->exchange.last;
+        script->exchange.last = NULL;
+    }
+    hvi_exchange_fini(&script->exchange);
     if (status != HV_OK)
         hvi_error_move(error, &cause);
     return status;
+}
+
+hv_status hvi_session_script(hvi_session *session, const char *sql, int shard, bool is_write,
+                             int64_t deadline, PGresult **result, hv_error **error) {
+    hvi_script script;
+    hvi_wants wants;
+    bool in_time = true;
+    hvi_script_start(&script, session, sql, shard, is_write);
+    while (in_time && (wants = hvi_script_advance(&script)) != HVI_WANTS_NOTHING)
+        in_time = hvi_wait_socket(session->conn, wants, deadline);
+    return hvi_script_finish(&script, result, error);
 }

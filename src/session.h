@@ -136,8 +136,21 @@ typedef struct hvi_outcome {
 void hvi_session_run_each(hvi_session *session, const hvi_query *queries, size_t count,
                           int64_t deadline, hvi_outcome *outcomes);
 
-/* The same for SQL without parameters, several statements allowed; the last result, in text form.
- * `result` may be NULL. */
+/* SQL without parameters under way, several statements allowed. */
+typedef struct hvi_script {
+    hvi_session *session;
+    const char *sql; /* not owned */
+    hvi_exchange exchange;
+    int64_t started;
+} hvi_script;
+
+/* As the three of a pipeline. *result, if `result` is not NULL, is the last one, in text form. */
+void hvi_script_start(hvi_script *script, hvi_session *session, const char *sql, int shard,
+                      bool is_write);
+hvi_wants hvi_script_advance(hvi_script *script);
+hv_status hvi_script_finish(hvi_script *script, PGresult **result, hv_error **error);
+
+/* All three, waiting for it. */
 hv_status hvi_session_script(hvi_session *session, const char *sql, int shard, bool is_write,
                              int64_t deadline, PGresult **result, hv_error **error);
 

@@ -13,6 +13,9 @@
 #include "clock.h"
 #include "connect.h"
 
+/* What a user's connector is told who has no deadline. */
+#define LONG_MS INT64_C(3600000)
+
 /* ---- opening and closing ---- */
 
 /* What to do about a server that refuses the login. */
@@ -57,33 +60,23 @@ static hv_status fail_connect(const hvi_session_config *config, hv_status status
     return status;
 }
 
-/* The server's parameters with ours around them: of two with the same name the later one counts. */
-static hv_status connect_with(const hvi_session_config *config, int64_t deadline, PGconn **conn,
-                              void **handle, hv_error **error) {
+/* The server's parameters with ours around them: of two with the same name the later one counts.
+ * Two NULL-terminated arrays in one block, to be freed; NULL if memory is short. */
+static const char **parameters(const hvi_session_config *config, const char ***values) {
     size_t count = 0;
     while (config->keywords[count] != NULL)
         count++;
     const char **keywords = calloc(2 * (count + 3), sizeof *keywords);
     if (keywords == NULL)
-        return hvi_no_memory(error);
-    const char **values = keywords + count + 3;
+        return NULL;
+    *values = keywords + count + 3;
     keywords[0] = "fallback_application_name";
-    values[0] = "hypervault";
+    (*values)[0] = "hypervault";
     memcpy(keywords + 1, config->keywords, count * sizeof *keywords);
-    memcpy(values + 1, config->values, count * sizeof *values);
+    memcpy(*values + 1, config->values, count * sizeof **values);
     keywords[count + 1] = "client_encoding";
-    values[count + 1] = "UTF8";
-
-    char message[1024] = "";
-    char sqlstate[6] = "";
-    int64_t timeout = deadline == HVI_NEVER ? INT64_C(3600000) : hvi_deadline_poll_ms(deadline);
-    hv_status status =
-        config->connector.connect(config->connector.context, keywords, values, timeout, conn,
-                                  handle, message, sizeof message, sqlstate);
-    free(keywords);
-    if (status != HV_OK)
-        fail_connect(config, status, message, sqlstate, error);
-    return status;
+    (*values)[count + 1] = "UTF8";
+    return keywords;
 }
 
 static bool parameter_is(const PGconn *conn, const char *name, const char *value) {
@@ -91,41 +84,174 @@ static bool parameter_is(const PGconn *conn, const char *name, const char *value
     return now != NULL && strcmp(now, value) == 0;
 }
 
-/* Encoding and time zone as promised; without a round trip if they are. */
-static hv_status set_up(hvi_session *session, int64_t deadline, hv_error **error) {
-    hv_status status = HV_OK;
-    if (PQsetnonblocking(session->conn, 1) != 0) {
-        session->broken = true;
-        hvi_fail(error, HV_UNAVAILABLE, "connection to server \"%s\" lost",
-                 session->config->server);
-        hvi_error_where(error, session->config->server, -1);
-        return HV_UNAVAILABLE;
+static const char set_up_sql[] = "SET client_encoding TO 'UTF8'; SET TimeZone TO 'UTC'";
+
+/* Are encoding and time zone not as promised? */
+static bool needs_set_up(const hvi_session *session) {
+    return !parameter_is(session->conn, "client_encoding", "UTF8") ||
+           !parameter_is(session->conn, "TimeZone", "UTC");
+}
+
+/* ---- the steps ---- */
+
+static void fail_opening(hvi_opening *opening) {
+    opening->state = HVI_OPENING_FAILED;
+    hvi_session_close(opening->session);
+    opening->session = NULL;
+}
+
+static void connected(hvi_opening *opening, hv_status status, const char *message,
+                      const char *sqlstate);
+
+void hvi_opening_start(hvi_opening *opening, const hvi_session_config *config,
+                       hvi_session_check_fn check_answers, void *check_context, int64_t deadline) {
+    int64_t timeout = deadline == HVI_NEVER ? LONG_MS : hvi_deadline_poll_ms(deadline);
+    *opening =
+        (hvi_opening){.check = check_answers, .check_context = check_context, .timeout = timeout};
+    const char **values = NULL;
+    const char **keywords = parameters(config, &values);
+    hvi_session *made = calloc(1, sizeof *made);
+    opening->session = made;
+    if (made != NULL) {
+        made->config = config;
+        hvi_list_init(&made->link);
+        hvi_statements_init(&made->statements, config->prepared_max);
     }
-    if (!parameter_is(session->conn, "client_encoding", "UTF8") ||
-        !parameter_is(session->conn, "TimeZone", "UTC"))
-        status = hvi_session_script(session, "SET client_encoding TO 'UTF8'; SET TimeZone TO 'UTC'",
-                                    -1, false, deadline, NULL, error);
-    return status;
+    if (made == NULL || keywords == NULL) {
+        hvi_no_memory(&opening->error);
+        fail_opening(opening);
+    } else if (config->own_connections) {
+        hvi_connect_start(&opening->attempt, keywords, values);
+    } else {
+        char message[1024] = "", sqlstate[6] = "";
+        hv_status status = config->connector.connect(config->connector.context, keywords, values,
+                                                     timeout, &made->conn, &made->handle, message,
+                                                     sizeof message, sqlstate);
+        connected(opening, status, message, sqlstate);
+    }
+    free(keywords);
+}
+
+static void ask(hvi_opening *opening, const char *sql) {
+    opening->state = HVI_ASKING;
+    opening->sql = sql;
+    hvi_script_start(&opening->script, opening->session, sql != NULL ? sql : set_up_sql, -1, false);
+}
+
+static void check(hvi_opening *opening, hv_status status, const PGresult *answer,
+                  hv_error **cause) {
+    const char *sql = opening->sql;
+    if (opening->check != NULL)
+        status = opening->check(opening->check_context, opening->session, &sql, status, answer,
+                                cause, &opening->error);
+    else
+        sql = NULL;
+    if (status != HV_OK) {
+        fail_opening(opening);
+    } else if (sql != NULL) {
+        ask(opening, sql);
+    } else {
+        opening->session->opened_at = hvi_clock_us();
+        opening->state = HVI_OPENED;
+    }
+}
+
+/* What became of the connection itself. */
+static void connected(hvi_opening *opening, hv_status status, const char *message,
+                      const char *sqlstate) {
+    hvi_session *session = opening->session;
+    const hvi_session_config *config = session->config;
+    if (status != HV_OK) {
+        fail_connect(config, status, message, sqlstate, &opening->error);
+        fail_opening(opening);
+    } else if (PQsetnonblocking(session->conn, 1) != 0) {
+        session->broken = true;
+        hvi_fail(&opening->error, HV_UNAVAILABLE, "connection to server \"%s\" lost",
+                 config->server);
+        hvi_error_where(&opening->error, config->server, -1);
+        fail_opening(opening);
+    } else if (needs_set_up(session)) {
+        ask(opening, NULL);
+    } else {
+        check(opening, HV_OK, NULL, NULL);
+    }
+}
+
+static void finish_connecting(hvi_opening *opening) {
+    char message[1024] = "", sqlstate[6] = "";
+    hv_status status =
+        hvi_connect_finish(&opening->attempt, opening->timeout, &opening->session->conn, message,
+                           sizeof message, sqlstate);
+    connected(opening, status, message, sqlstate);
+}
+
+static void finish_asking(hvi_opening *opening) {
+    PGresult *answer = NULL;
+    hv_error *cause = NULL;
+    hv_status status = hvi_script_finish(&opening->script, &answer, &cause);
+    if (opening->sql == NULL && status != HV_OK) { /* to set up */
+        hvi_error_move(&opening->error, &cause);
+        fail_opening(opening);
+    } else {
+        check(opening, status, answer, &cause);
+    }
+    PQclear(answer);
+    hv_error_free(cause);
+}
+
+hvi_wants hvi_opening_advance(hvi_opening *opening) {
+    hvi_wants wants;
+    for (;;) {
+        switch (opening->state) {
+        case HVI_CONNECTING:
+            wants = hvi_connect_advance(&opening->attempt);
+            if (wants != HVI_WANTS_NOTHING)
+                return wants;
+            finish_connecting(opening);
+            break;
+        case HVI_ASKING:
+            wants = hvi_script_advance(&opening->script);
+            if (wants != HVI_WANTS_NOTHING)
+                return wants;
+            finish_asking(opening);
+            break;
+        default:
+            return HVI_WANTS_NOTHING;
+        }
+    }
+}
+
+const PGconn *hvi_opening_conn(const hvi_opening *opening) {
+    if (opening->state == HVI_CONNECTING)
+        return opening->attempt.conn;
+    return opening->state == HVI_ASKING ? opening->session->conn : NULL;
+}
+
+hv_status hvi_opening_finish(hvi_opening *opening, hvi_session **session, hv_error **error) {
+    if (opening->state == HVI_CONNECTING)
+        finish_connecting(opening); /* which fails: it is late */
+    else if (opening->state == HVI_ASKING)
+        finish_asking(opening);
+    if (opening->state != HVI_OPENED)
+        return hvi_error_move(error, &opening->error);
+    *session = opening->session;
+    opening->session = NULL;
+    return HV_OK;
+}
+
+void hvi_opening_await(hvi_opening *opening, int64_t deadline) {
+    hvi_wants wants;
+    bool in_time = true;
+    while (in_time && (wants = hvi_opening_advance(opening)) != HVI_WANTS_NOTHING)
+        in_time = hvi_wait_socket(hvi_opening_conn(opening), wants, deadline);
 }
 
 hv_status hvi_session_open(const hvi_session_config *config, int64_t deadline,
                            hvi_session **session, hv_error **error) {
-    hvi_session *made = calloc(1, sizeof *made);
-    if (made == NULL)
-        return hvi_no_memory(error);
-    made->config = config;
-    hvi_list_init(&made->link);
-    hvi_statements_init(&made->statements, config->prepared_max);
-    hv_status status = connect_with(config, deadline, &made->conn, &made->handle, error);
-    if (status == HV_OK)
-        status = set_up(made, deadline, error);
-    if (status != HV_OK) {
-        hvi_session_close(made);
-        return status;
-    }
-    made->opened_at = hvi_clock_us();
-    *session = made;
-    return HV_OK;
+    hvi_opening opening;
+    hvi_opening_start(&opening, config, NULL, NULL, deadline);
+    hvi_opening_await(&opening, deadline);
+    return hvi_opening_finish(&opening, session, error);
 }
 
 void hvi_session_close(hvi_session *session) {
@@ -210,7 +336,9 @@ static bool put_right(hvi_session *session, int64_t deadline) {
     default: /* a statement or COPY under way */
         return false;
     }
-    return set_up(session, deadline, NULL) == HV_OK;
+    return PQsetnonblocking(conn, 1) == 0 &&
+           (!needs_set_up(session) ||
+            hvi_session_script(session, set_up_sql, -1, false, deadline, NULL, NULL) == HV_OK);
 }
 
 bool hvi_session_reset(hvi_session *session, int64_t deadline) {

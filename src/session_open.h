@@ -6,7 +6,50 @@
 
 #include "session.h"
 
-/* Open and set up: UTF8, UTC. Errors: HV_UNAVAILABLE, HV_TIMEOUT, HV_NO_MEMORY. */
+/*
+ * Asks the server of a new session something, and judges the answers. The first call has *sql NULL;
+ * each one either sets *sql to what is to be asked next, or to NULL: then it is done. Before the
+ * other calls the SQL was run, with `status` and, on HV_OK, `answer`; otherwise *cause, which the
+ * function may take. On failure the session is closed.
+ */
+typedef hv_status (*hvi_session_check_fn)(void *context, hvi_session *session, const char **sql,
+                                          hv_status status, const PGresult *answer,
+                                          hv_error **cause, hv_error **error);
+
+/*
+ * A session being opened: connected to, set up (UTF8, UTC), checked. Nothing waits but a user's
+ * connector, which does its part in hvi_opening_start().
+ */
+typedef struct hvi_opening {
+    hvi_session_check_fn check; /* NULL: none */
+    void *check_context;
+    int64_t timeout;      /* ms, for messages */
+    hvi_session *session; /* owned */
+    enum { HVI_CONNECTING, HVI_ASKING, HVI_OPENED, HVI_OPENING_FAILED } state;
+    hvi_attempt attempt;
+    hvi_script script;
+    const char *sql; /* what the script asks; NULL: it sets up */
+    hv_error *error; /* owned; when failed */
+} hvi_opening;
+
+/* `deadline` is for the user's connector and for messages. */
+void hvi_opening_start(hvi_opening *opening, const hvi_session_config *config,
+                       hvi_session_check_fn check, void *check_context, int64_t deadline);
+
+/* HVI_WANTS_NOTHING: it is over, one way or the other. */
+hvi_wants hvi_opening_advance(hvi_opening *opening);
+
+/* Whose socket to wait for; it may change with each step. NULL: none. */
+const PGconn *hvi_opening_conn(const hvi_opening *opening);
+
+/* Advance it until it is over or the deadline passes. */
+void hvi_opening_await(hvi_opening *opening, int64_t deadline);
+
+/* It is over, or given up for being late. Errors: HV_UNAVAILABLE, HV_TIMEOUT, HV_NO_MEMORY, and
+ * what the check gives. */
+hv_status hvi_opening_finish(hvi_opening *opening, hvi_session **session, hv_error **error);
+
+/* Open one without a check, and wait for it. */
 hv_status hvi_session_open(const hvi_session_config *config, int64_t deadline,
                            hvi_session **session, hv_error **error);
 

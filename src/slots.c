@@ -11,9 +11,10 @@
  *       └──────────────────────── closing ◄──────┴────────────────────────┘
  *                 closed                 retire    retire_idle, retire_unused
  *
- * A waiter's states: WAITING, then once and for good one of SERVED (it has a session, already in
- * `lent`), GRANTED (it has a slot in state opening), REFUSED (no session can be had), SENT_AWAY
- * (closed). Only serve() changes them; a waiter whose deadline passes takes itself out of the line.
+ * A waiter's states: WAITING, then once and for good one of SERVED (he has a session, already in
+ * `lent`), GRANTED (he has a slot in state opening), SENT_BACK (no session can be had), SENT_AWAY
+ * (closed). Only serve() changes them; a waiter whose deadline passes takes himself out of the
+ * line.
  *
  * Holds always, when the lock is free: idle_count + lent_count + opening + closing <= max; while
  * somebody waits there is no idle session, and a free slot only if the server takes no more
@@ -23,20 +24,12 @@
 #include "slots.h"
 
 #include <string.h>
+#include <sys/eventfd.h>
 
 #include "clock.h"
 
 /* How long an attempt to open must have lasted for its time-out to be the server's fault. */
 #define FAIR_MS 1000
-
-typedef enum hvi_waiter_state { WAITING, SERVED, GRANTED, REFUSED, SENT_AWAY } hvi_waiter_state;
-
-typedef struct hvi_waiter {
-    hvi_list link;
-    pthread_cond_t wake;
-    hvi_waiter_state state;
-    hvi_session *session; /* when SERVED */
-} hvi_waiter;
 
 static hvi_session *session_of(hvi_list *node) {
     return hvi_list_entry(node, hvi_session, link);
@@ -93,20 +86,27 @@ static void take_free_slot(hvi_slots *slots) {
     slots->probing = slots->held_back;
 }
 
+static void notify(hvi_waiter *waiter) {
+    if (waiter->event < 0)
+        pthread_cond_signal(&waiter->wake);
+    else
+        eventfd_write(waiter->event, 1);
+}
+
 /* Wake the oldest waiter with what it waits for; false if nobody waits. */
-static bool serve(hvi_slots *slots, hvi_waiter_state state, hvi_session *session) {
+static bool serve(hvi_slots *slots, int state, hvi_session *session) {
     hvi_list *node = hvi_list_pop_front(&slots->waiters);
     if (node == NULL)
         return false;
     hvi_waiter *waiter = hvi_list_entry(node, hvi_waiter, link);
     slots->waiting--;
-    if (state == SERVED)
+    if (state == HVI_SERVED)
         mark_lent(slots, session);
-    if (state == GRANTED)
+    if (state == HVI_GRANTED)
         take_free_slot(slots);
     waiter->state = state;
     waiter->session = session;
-    pthread_cond_signal(&waiter->wake);
+    notify(waiter);
     return true;
 }
 
@@ -118,13 +118,13 @@ static bool serve(hvi_slots *slots, hvi_waiter_state state, hvi_session *session
 static void use_free_slots(hvi_slots *slots) {
     while (!hvi_list_empty(&slots->waiters) && has_free_slot(slots)) {
         if (may_open(slots)) {
-            serve(slots, GRANTED, NULL);
+            serve(slots, HVI_GRANTED, NULL);
         } else if (slots->lent_count + slots->opening == 0) {
-            serve(slots, REFUSED, NULL);
+            serve(slots, HVI_SENT_BACK, NULL);
         } else {
             /* So that they look again when to wake up: see next_attempt(). */
             hvi_list_foreach (node, &slots->waiters)
-                pthread_cond_signal(&hvi_list_entry(node, hvi_waiter, link)->wake);
+                notify(hvi_list_entry(node, hvi_waiter, link));
             return;
         }
     }
@@ -151,37 +151,54 @@ static void init_condition(pthread_cond_t *condition) {
     pthread_condattr_destroy(&attributes);
 }
 
-/* Stand in line until something comes. Returns the time waited, in microseconds. */
-static int64_t wait_in_line(hvi_slots *slots, pthread_mutex_t *lock, int64_t deadline,
-                            bool at_front, hvi_waiter *waiter) {
-    int64_t started = hvi_clock_us(), now = started;
-    *waiter = (hvi_waiter){.state = WAITING};
-    init_condition(&waiter->wake);
-    if (at_front)
+/* ---- standing in line ---- */
+
+void hvi_slots_stand_in_line(hvi_slots *slots, hvi_waiter *waiter, int event, bool again) {
+    *waiter = (hvi_waiter){.state = HVI_WAITING, .since = hvi_clock_us(), .event = event};
+    if (event < 0)
+        init_condition(&waiter->wake);
+    if (again)
         hvi_list_push_front(&slots->waiters, &waiter->link);
     else
         hvi_list_push_back(&slots->waiters, &waiter->link);
     slots->waiting++;
     slots->stats[HV_STAT_WAITS]++;
-    while (waiter->state == WAITING && now < deadline) {
-        int64_t attempt = next_attempt(slots);
-        wait_until(&waiter->wake, lock, attempt < deadline ? attempt : deadline);
-        now = hvi_clock_us();
-        if (waiter->state == WAITING && now >= next_attempt(slots))
-            use_free_slots(slots);
-    }
-    pthread_cond_destroy(&waiter->wake);
-    if (waiter->state == WAITING) { /* not if something came together with the deadline */
-        hvi_list_remove(&waiter->link);
-        slots->waiting--;
-        slots->stats[HV_STAT_TIMEOUTS]++;
-    }
-    slots->stats[HV_STAT_WAIT_US] += now - started;
-    return now - started;
 }
 
-hvi_turn hvi_slots_take(hvi_slots *slots, pthread_mutex_t *lock, int64_t deadline, bool again,
-                        hvi_session **session, int64_t *waited_us) {
+static hvi_turn turn_of(const hvi_waiter *waiter, hvi_session **session) {
+    switch (waiter->state) {
+    case HVI_SERVED:
+        *session = waiter->session;
+        return HVI_TURN_SESSION;
+    case HVI_GRANTED:
+        return HVI_TURN_OPEN;
+    case HVI_SENT_BACK:
+        return HVI_TURN_REFUSED;
+    case HVI_SENT_AWAY:
+        return HVI_TURN_CLOSED;
+    default:
+        return HVI_TURN_WAIT;
+    }
+}
+
+hvi_turn hvi_slots_look(hvi_slots *slots, hvi_waiter *waiter, hvi_session **session,
+                        int64_t *next) {
+    if (waiter->state == HVI_WAITING && hvi_clock_us() >= next_attempt(slots))
+        use_free_slots(slots);
+    *next = next_attempt(slots);
+    if (waiter->state != HVI_WAITING)
+        slots->stats[HV_STAT_WAIT_US] += hvi_clock_us() - waiter->since;
+    return turn_of(waiter, session);
+}
+
+void hvi_slots_step_out(hvi_slots *slots, hvi_waiter *waiter) {
+    hvi_list_remove(&waiter->link);
+    slots->waiting--;
+    slots->stats[HV_STAT_TIMEOUTS]++;
+    slots->stats[HV_STAT_WAIT_US] += hvi_clock_us() - waiter->since;
+}
+
+hvi_turn hvi_slots_try(hvi_slots *slots, hvi_session **session) {
     if (slots->closed)
         return HVI_TURN_CLOSED;
     use_free_slots(slots); /* those who wait come first */
@@ -195,21 +212,29 @@ hvi_turn hvi_slots_take(hvi_slots *slots, pthread_mutex_t *lock, int64_t deadlin
         if (slots->lent_count == 0)
             return HVI_TURN_REFUSED;
     }
+    return HVI_TURN_WAIT;
+}
+
+hvi_turn hvi_slots_take(hvi_slots *slots, pthread_mutex_t *lock, int64_t deadline, bool again,
+                        hvi_session **session, int64_t *waited_us) {
+    hvi_turn turn = hvi_slots_try(slots, session);
+    if (turn != HVI_TURN_WAIT)
+        return turn;
     hvi_waiter waiter;
-    *waited_us = wait_in_line(slots, lock, deadline, again, &waiter);
-    switch (waiter.state) {
-    case SERVED:
-        *session = waiter.session;
-        return HVI_TURN_SESSION;
-    case GRANTED:
-        return HVI_TURN_OPEN;
-    case REFUSED:
-        return HVI_TURN_REFUSED;
-    case SENT_AWAY:
-        return HVI_TURN_CLOSED;
-    default:
-        return HVI_TURN_LATE;
+    int64_t next = next_attempt(slots);
+    hvi_slots_stand_in_line(slots, &waiter, -1, again);
+    int64_t now = waiter.since;
+    while (turn == HVI_TURN_WAIT && now < deadline) {
+        wait_until(&waiter.wake, lock, next < deadline ? next : deadline);
+        now = hvi_clock_us();
+        turn = hvi_slots_look(slots, &waiter, session, &next);
     }
+    pthread_cond_destroy(&waiter.wake);
+    if (turn != HVI_TURN_WAIT) /* something may come together with the deadline */
+        return turn;
+    *waited_us = now - waiter.since;
+    hvi_slots_step_out(slots, &waiter);
+    return HVI_TURN_LATE;
 }
 
 /* ---- opening ---- */
@@ -241,6 +266,12 @@ void hvi_slots_not_opened(hvi_slots *slots) {
     use_free_slots(slots);
 }
 
+void hvi_slots_decline(hvi_slots *slots) {
+    slots->opening--;
+    slots->probing = false;
+    use_free_slots(slots);
+}
+
 bool hvi_slots_are_held_back(const hvi_slots *slots) {
     return slots->held_back && has_free_slot(slots);
 }
@@ -254,7 +285,7 @@ static void unmark_lent(hvi_slots *slots, hvi_session *session) {
 
 void hvi_slots_return(hvi_slots *slots, hvi_session *session, int64_t now) {
     unmark_lent(slots, session);
-    if (serve(slots, SERVED, session))
+    if (serve(slots, HVI_SERVED, session))
         return;
     session->idle_since = now;
     hvi_list_push_front(&slots->idle, &session->link);
@@ -291,7 +322,7 @@ void hvi_slots_closed(hvi_slots *slots, int count) {
 
 void hvi_slots_close(hvi_slots *slots) {
     slots->closed = true;
-    while (serve(slots, SENT_AWAY, NULL))
+    while (serve(slots, HVI_SENT_AWAY, NULL))
         ;
 }
 

@@ -42,8 +42,20 @@ void hvi_slots_fini(hvi_slots *slots);
  * are the parent's: hand them over first. */
 void hvi_slots_forget(hvi_slots *slots);
 
+/* Somebody in line. One in state HVI_SERVED has a session, already in `lent`; in HVI_GRANTED a slot
+ * in state opening. */
+typedef struct hvi_waiter {
+    hvi_list link;
+    enum { HVI_WAITING, HVI_SERVED, HVI_GRANTED, HVI_SENT_BACK, HVI_SENT_AWAY } state;
+    hvi_session *session;
+    int64_t since;
+    int event; /* an eventfd(2) that is written to when there is news; or -1, and he sleeps on … */
+    pthread_cond_t wake;
+} hvi_waiter;
+
 /* What became of a caller who asked for a session. */
 typedef enum hvi_turn {
+    HVI_TURN_WAIT,    /* there is none now */
     HVI_TURN_SESSION, /* has one: *session */
     HVI_TURN_OPEN,    /* has a slot in state opening */
     HVI_TURN_LATE,    /* the deadline passed */
@@ -58,6 +70,19 @@ typedef enum hvi_turn {
 hvi_turn hvi_slots_take(hvi_slots *slots, pthread_mutex_t *lock, int64_t deadline, bool again,
                         hvi_session **session, int64_t *waited_us);
 
+/* Without waiting: HVI_TURN_WAIT if it cannot be now, or others come first. */
+hvi_turn hvi_slots_try(hvi_slots *slots, hvi_session **session);
+
+/* Stand in line without sleeping: `event` is told of news. `again` as above. */
+void hvi_slots_stand_in_line(hvi_slots *slots, hvi_waiter *waiter, int event, bool again);
+
+/* What is it that the waiter was told? HVI_TURN_WAIT: he is still in line, and should look again at
+ * the moment *next, if not told before. Otherwise he is not. */
+hvi_turn hvi_slots_look(hvi_slots *slots, hvi_waiter *waiter, hvi_session **session, int64_t *next);
+
+/* Give up waiting. Only while he is in line. */
+void hvi_slots_step_out(hvi_slots *slots, hvi_waiter *waiter);
+
 /* How an attempt to open that began at `started` ended; `cause` is NULL if well. Then one of the
  * next two. */
 void hvi_slots_note_attempt(hvi_slots *slots, int64_t started, hv_status status,
@@ -68,6 +93,9 @@ void hvi_slots_opened(hvi_slots *slots, hvi_session *session);
 
 /* opening → free */
 void hvi_slots_not_opened(hvi_slots *slots);
+
+/* opening → free, without an attempt */
+void hvi_slots_decline(hvi_slots *slots);
 
 /* lent → lent to the one who waits longest, or idle */
 void hvi_slots_return(hvi_slots *slots, hvi_session *session, int64_t now);
