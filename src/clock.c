@@ -5,10 +5,18 @@
 
 #include <limits.h>
 
-int64_t hvi_clock_us(void) {
+static int64_t read_clock(clockid_t clock) {
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(clock, &now);
     return (int64_t) now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+int64_t hvi_clock_us(void) {
+    return read_clock(CLOCK_MONOTONIC);
+}
+
+int64_t hvi_clock_coarse_us(void) {
+    return read_clock(CLOCK_MONOTONIC_COARSE);
 }
 
 int64_t hvi_deadline_after(int64_t ms) {

@@ -223,6 +223,9 @@ hv_status hv_reserve(hv_store *store, int shard, int count, int64_t *keys, hv_er
 
 static hv_status lend(hv_store *store, hvi_server *server, PGconn **conn, hv_error **error) {
     hvi_session *session = NULL;
+    *conn = hvi_pool_lend_warm(&server->pool);
+    if (*conn != NULL)
+        return HV_OK;
     hv_status status =
         hvi_pool_acquire(&server->pool, hvi_router_pool_deadline(&store->router), &session, error);
     if (status != HV_OK)

@@ -13,6 +13,10 @@
 /* How long the rollback of a returned session may take. */
 #define RESET_MS 5000
 
+/* A session that was looked at so little time ago is lent to a borrower without another look, which
+ * would cost more than all the rest of borrowing. */
+#define SEEN_US 1000
+
 static hvi_session *session_of(hvi_list *node) {
     return hvi_list_entry(node, hvi_session, link);
 }
@@ -92,6 +96,14 @@ void hvi_pool_fini(hvi_pool *pool) {
 static bool over_lifetime(const hvi_pool *pool, const hvi_session *session, int64_t now) {
     return pool->config.max_lifetime_us > 0 &&
            now - session->opened_at > pool->config.max_lifetime_us;
+}
+
+/* Under the lock: is there anything for tidy_up() to do? */
+static bool is_untidy(const hvi_pool *pool, int64_t now) {
+    const hvi_slots *slots = &pool->slots;
+    return !hvi_list_empty(&pool->orphans) ||
+           (pool->config.idle_timeout_us > 0 && !hvi_list_empty(&slots->idle) &&
+            session_of(slots->idle.prev)->idle_since < now - pool->config.idle_timeout_us);
 }
 
 /* Under the lock. */
@@ -247,7 +259,8 @@ static void tell_refusal(hvi_pool *pool, int64_t waited_us, hv_error **error) {
 
 /* May it be lent, as far as can be told? If not, it is discarded. */
 static bool is_fit(hvi_pool *pool, hvi_session *session) {
-    bool fit = !over_lifetime(pool, session, hvi_clock_us()) && hvi_session_is_fit(session);
+    session->seen_alive = hvi_clock_us();
+    bool fit = !over_lifetime(pool, session, session->seen_alive) && hvi_session_is_fit(session);
     if (!fit)
         discard(pool, session);
     return fit;
@@ -259,11 +272,15 @@ hv_status hvi_pool_acquire(hvi_pool *pool, int64_t deadline, hvi_session **sessi
     hv_error *cause = NULL;
     hv_status status;
     bool again = false;
-    tidy_up(pool);
     for (;;) {
         hvi_session *taken = NULL;
         int64_t waited_us = 0;
         pthread_mutex_lock(&pool->lock);
+        if (is_untidy(pool, started)) {
+            pthread_mutex_unlock(&pool->lock);
+            tidy_up(pool);
+            pthread_mutex_lock(&pool->lock);
+        }
         hvi_turn turn =
             hvi_slots_take(&pool->slots, &pool->lock, deadline, again, &taken, &waited_us);
         status = fail_turn(pool, turn, waited_us, &cause);
@@ -356,8 +373,8 @@ hv_status hvi_pool_step_out(hvi_pool *pool, hvi_place *place, hv_error **error) 
 void hvi_pool_release(hvi_pool *pool, hvi_session *session) {
     hvi_list closing;
     hvi_list_init(&closing);
-    bool keep = hvi_session_reset(session, hvi_deadline_after(RESET_MS));
-    int64_t now = hvi_clock_us();
+    bool keep = hvi_session_reset(session, RESET_MS);
+    int64_t now = hvi_clock_coarse_us();
     keep = keep && !over_lifetime(pool, session, now);
 
     pthread_mutex_lock(&pool->lock);
@@ -371,6 +388,24 @@ void hvi_pool_release(hvi_pool *pool, hvi_session *session) {
 }
 
 /* ---- borrowers of the connection itself ---- */
+
+PGconn *hvi_pool_lend_warm(hvi_pool *pool) {
+    int64_t now = hvi_clock_us();
+    pthread_mutex_lock(&pool->lock);
+    hvi_session *session = hvi_slots_warmest(&pool->slots);
+    if (session != NULL && now - session->seen_alive < SEEN_US &&
+        !over_lifetime(pool, session, now) && !is_untidy(pool, now)) {
+        hvi_slots_take_warmest(&pool->slots);
+        session->borrowed = true;
+    } else {
+        session = NULL;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    if (session == NULL)
+        return NULL;
+    hvi_session_prepare_lending(session);
+    return session->conn;
+}
 
 void hvi_pool_lend(hvi_pool *pool, hvi_session *session) {
     hvi_session_prepare_lending(session);

@@ -101,6 +101,12 @@ void hvi_pool_cancel_opening(hvi_pool *pool, hvi_pool_opening *opening);
 /* Return it, whatever state it is in. */
 void hvi_pool_release(hvi_pool *pool, hvi_session *session);
 
+/*
+ * The quick way to acquire and lend: the connection of a session that was seen alive a moment ago.
+ * NULL if there is none, or if there is something to open, to close or to wait for.
+ */
+PGconn *hvi_pool_lend_warm(hvi_pool *pool);
+
 /* Hand the connection of an acquired session to a borrower, who gives it back by its pointer. */
 void hvi_pool_lend(hvi_pool *pool, hvi_session *session);
 

@@ -20,6 +20,7 @@ static hvi_pool_config pool_config(const hv_options *options, const hvi_server_o
                                  ? options->connector
                                  : (hv_connector){.disconnect = hvi_libpq_disconnect},
                 .own_connections = !options->has_connector,
+                .utf8 = pg_char_to_encoding("UTF8"),
                 .prepare = options->values[HVI_PREPARE] != 0,
                 .prepared_max = (uint32_t) options->values[HVI_PREPARED_MAX],
                 .log =

@@ -22,6 +22,7 @@ typedef struct hvi_session_config {
     const char *const *values;
     hv_connector connector;
     bool own_connections; /* the connector is ours: notices are ours to silence */
+    int utf8;             /* libpq's number of this encoding */
     bool prepare;
     uint32_t prepared_max;
     hvi_log log;
@@ -41,6 +42,7 @@ typedef struct hvi_session {
     /* The pool's: guarded by its lock. */
     hvi_list link;
     int64_t idle_since;
+    int64_t seen_alive; /* when it was last looked at, hvi_clock_us() */
     unsigned generation;
     bool borrowed; /* its connection is in the hands of a borrower */
 } hvi_session;

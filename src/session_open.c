@@ -88,7 +88,7 @@ static const char set_up_sql[] = "SET client_encoding TO 'UTF8'; SET TimeZone TO
 
 /* Are encoding and time zone not as promised? */
 static bool needs_set_up(const hvi_session *session) {
-    return !parameter_is(session->conn, "client_encoding", "UTF8") ||
+    return PQclientEncoding(session->conn) != session->config->utf8 ||
            !parameter_is(session->conn, "TimeZone", "UTC");
 }
 
@@ -318,7 +318,7 @@ static void forget_borrower(hvi_session *session) {
         PQsetNoticeReceiver(conn, hvi_discard_notice, NULL);
 }
 
-static bool put_right(hvi_session *session, int64_t deadline) {
+static bool put_right(hvi_session *session, int64_t patience_ms) {
     PGconn *conn = session->conn;
     if (session->broken || PQstatus(conn) != CONNECTION_OK ||
         PQpipelineStatus(conn) != PQ_PIPELINE_OFF)
@@ -330,7 +330,8 @@ static bool put_right(hvi_session *session, int64_t deadline) {
     case PQTRANS_INTRANS:
     case PQTRANS_INERROR:
         PQsetnonblocking(conn, 1);
-        if (hvi_session_script(session, "ROLLBACK", -1, false, deadline, NULL, NULL) != HV_OK)
+        if (hvi_session_script(session, "ROLLBACK", -1, false, hvi_deadline_after(patience_ms),
+                               NULL, NULL) != HV_OK)
             return false;
         break;
     default: /* a statement or COPY under way */
@@ -338,13 +339,14 @@ static bool put_right(hvi_session *session, int64_t deadline) {
     }
     return PQsetnonblocking(conn, 1) == 0 &&
            (!needs_set_up(session) ||
-            hvi_session_script(session, set_up_sql, -1, false, deadline, NULL, NULL) == HV_OK);
+            hvi_session_script(session, set_up_sql, -1, false, hvi_deadline_after(patience_ms),
+                               NULL, NULL) == HV_OK);
 }
 
-bool hvi_session_reset(hvi_session *session, int64_t deadline) {
+bool hvi_session_reset(hvi_session *session, int64_t patience_ms) {
     /* A broken connection is closed without a word. Else PQfinish() could wait for a server that
      * does not read, to send it what the borrower has left in libpq's buffer. */
-    if (!put_right(session, deadline))
+    if (!put_right(session, patience_ms))
         session->broken = true;
     return !session->broken;
 }

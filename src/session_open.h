@@ -69,7 +69,7 @@ bool hvi_session_is_fit(const hvi_session *session);
 
 /* Make a returned connection as good as new: roll back, restore encoding and time zone. False if it
  * must be closed: broken, in COPY or pipeline mode, a statement under way. */
-bool hvi_session_reset(hvi_session *session, int64_t deadline);
+bool hvi_session_reset(hvi_session *session, int64_t patience_ms);
 
 /* Make it blocking again, as libpq's users expect, before it is lent to one. */
 void hvi_session_prepare_lending(hvi_session *session);

@@ -66,7 +66,11 @@ static void mark_lent(hvi_slots *slots, hvi_session *session) {
     slots->stats[HV_STAT_LOANS]++;
 }
 
-static hvi_session *pop_idle(hvi_slots *slots) {
+hvi_session *hvi_slots_warmest(const hvi_slots *slots) {
+    return hvi_list_empty(&slots->idle) ? NULL : session_of(slots->idle.next);
+}
+
+hvi_session *hvi_slots_take_warmest(hvi_slots *slots) {
     hvi_list *node = hvi_list_pop_front(&slots->idle);
     if (node == NULL)
         return NULL;
@@ -202,7 +206,7 @@ hvi_turn hvi_slots_try(hvi_slots *slots, hvi_session **session) {
     if (slots->closed)
         return HVI_TURN_CLOSED;
     use_free_slots(slots); /* those who wait come first */
-    if ((*session = pop_idle(slots)) != NULL)
+    if ((*session = hvi_slots_take_warmest(slots)) != NULL)
         return HVI_TURN_SESSION;
     if (has_free_slot(slots)) {
         if (may_open(slots)) {

@@ -83,6 +83,12 @@ hvi_turn hvi_slots_look(hvi_slots *slots, hvi_waiter *waiter, hvi_session **sess
 /* Give up waiting. Only while he is in line. */
 void hvi_slots_step_out(hvi_slots *slots, hvi_waiter *waiter);
 
+/* The idle session that would be lent next, or NULL. */
+hvi_session *hvi_slots_warmest(const hvi_slots *slots);
+
+/* idle → lent, that one */
+hvi_session *hvi_slots_take_warmest(hvi_slots *slots);
+
 /* How an attempt to open that began at `started` ended; `cause` is NULL if well. Then one of the
  * next two. */
 void hvi_slots_note_attempt(hvi_slots *slots, int64_t started, hv_status status,
