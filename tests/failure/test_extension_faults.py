@@ -17,6 +17,8 @@ import pytest
 
 from harness import eventually, scratch
 
+pytestmark = pytest.mark.plain
+
 LIBFAKETIME = next(iter(glob.glob("/usr/lib/*/faketime/libfaketime.so.1")), None)
 
 ONE = "SELECT hypervault.next_id('seq', 12)"

@@ -8,6 +8,8 @@ import pytest
 from harness import build_dir, run, source_dir
 from harness.installation import why_not
 
+pytestmark = pytest.mark.plain
+
 BENCH = source_dir() / "bench"
 HERE = {"HV_BUILD": str(build_dir())}
 

@@ -7,6 +7,8 @@ import pytest
 
 from harness import build_dir, hv, run, scratch, source_dir
 
+pytestmark = pytest.mark.plain
+
 DEV = source_dir() / "dev"
 HERE = {"HV_BUILD": str(build_dir())}
 

@@ -10,8 +10,6 @@ from harness import eventually, hv, store_config
 from harness.store_tool import make_tool, step  # noqa: F401
 from traffic import Traffic, keys_by_number
 
-pytestmark = pytest.mark.threads
-
 DIRECTIONS = ("to_server", "to_client")
 
 
@@ -190,6 +188,7 @@ def fast(server):
 
 
 @pytest.mark.parametrize("end", [fast, immediate, kill9])
+@pytest.mark.threads
 def test_exactly_once_nothing_is_lost_or_doubled_when_the_server_restarts(
     make_tool, one, tmp_path, end
 ):
@@ -206,6 +205,7 @@ def test_exactly_once_nothing_is_lost_or_doubled_when_the_server_restarts(
     assert traffic.slowest() < 60_000
 
 
+@pytest.mark.threads
 def test_exactly_once_nothing_is_lost_or_doubled_on_a_network_that_cuts_again_and_again(
     make_tool, relayed, one
 ):

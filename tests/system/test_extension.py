@@ -14,6 +14,8 @@ import pytest
 from harness import build_dir, source_dir
 from harness.server import SUPERUSER, binaries, environment
 
+pytestmark = pytest.mark.plain
+
 SECONDS = float(os.environ.get("HV_TEST_SECONDS", "2"))  # of generating keys in many sessions
 
 

@@ -15,6 +15,8 @@ import pytest
 
 from harness import DelayRelay, TcpRelay, eventually, hv, scratch, store_config
 
+pytestmark = pytest.mark.plain
+
 
 def test_each_test_gets_empty_databases_on_two_servers(servers):
     one, two = servers

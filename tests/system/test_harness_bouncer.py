@@ -3,8 +3,11 @@
 import contextlib
 
 import psycopg2
+import pytest
 
 from harness import PgBouncer
+
+pytestmark = pytest.mark.plain
 
 
 def test_a_bouncer_shares_one_server_connection_among_clients(server):
