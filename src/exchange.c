@@ -108,8 +108,20 @@ static void keep_first_error(hvi_exchange *x, PGresult *result) {
         PQclear(result);
 }
 
+/* A part of a pipeline with several Syncs has one message. Its commit may be refused after its
+ * result has come. */
+static void keep_of_part(hvi_exchange *x, PGresult *result) {
+    size_t place = (size_t) x->answered;
+    if (place >= x->room || (x->all[place] != NULL && !hvi_result_is_good(x->all[place]))) {
+        PQclear(result);
+        return;
+    }
+    PQclear(x->all[place]);
+    x->all[place] = result;
+}
+
 /* In a pipeline each message has one result; one that the server has skipped after an error, up to
- * the next Sync, has PGRES_PIPELINE_ABORTED. */
+ * the next Sync, has PGRES_PIPELINE_ABORTED. If its commit is refused, that is one more result. */
 static void keep_in_pipeline(hvi_exchange *x, PGresult *result) {
     size_t place = x->received;
     if (PQresultStatus(result) == PGRES_PIPELINE_SYNC) {
@@ -119,10 +131,10 @@ static void keep_in_pipeline(hvi_exchange *x, PGresult *result) {
     }
     x->received++;
     bool is_skipped = PQresultStatus(result) == PGRES_PIPELINE_ABORTED;
-    bool settles_one = !is_skipped && (hvi_result_is_good(result) || !is_fatal(result));
-    if (settles_one && x->syncs > 1 && place < x->room)
-        x->all[place] = result;
-    else if (!is_skipped && !hvi_result_is_good(result))
+    bool is_good = hvi_result_is_good(result);
+    if (!is_skipped && x->syncs > 1 && (is_good || !is_fatal(result)))
+        keep_of_part(x, result);
+    else if (!is_skipped && !is_good)
         keep_first_error(x, result);
     else if (!is_skipped && place < x->room)
         x->all[place] = result;

@@ -37,7 +37,8 @@ typedef struct hvi_exchange {
  *
  * A pipeline brings an array, all NULL, for the results of its `room` messages; they come in the
  * order of the messages. One that the server has skipped or not answered stays NULL. With one Sync
- * only good results get there, with several each part has its own fate, and errors get there too.
+ * only good results get there; with several each part, of one message, has its own fate, and errors
+ * get there too.
  */
 void hvi_exchange_start(hvi_exchange *exchange, PGconn *conn, const char *server, bool is_sent);
 void hvi_exchange_start_pipeline(hvi_exchange *exchange, PGconn *conn, const char *server,

@@ -60,10 +60,9 @@ static hv_status take_entity(const PGresult *result, int row, const hvi_operatio
 /* With the plain statement, on a connection of its own. */
 static hv_status get_alone(hvi_operation *operation, int64_t key, int64_t deadline,
                            hv_entity **entity, hv_error **error) {
-    char sql[128], key_text[32];
+    char sql[HVI_ENTITY_SQL_LEN], key_text[32];
     uint64_t key_wire = htobe64((uint64_t) key);
-    snprintf(sql, sizeof sql, "SELECT id, type, body FROM %s.entities WHERE id = $1",
-             operation->schema);
+    hvi_entity_sql(HVI_STATEMENT_GET, operation->schema, sql);
     snprintf(key_text, sizeof key_text, "%" PRId64, key);
     const char *log_values[] = {key_text};
     const char *values[] = {(const char *) &key_wire};
@@ -96,23 +95,22 @@ hv_status hvi_get(hvi_router *router, int64_t key, int64_t deadline, hv_entity *
     hv_status status = hvi_operation_init_key(&operation, router, key, error);
     if (status != HV_OK)
         return status;
-    if (operation.wants_parameters) /* a batch's are no one operation's */
-        return get_alone(&operation, key, deadline, entity, error);
 
-    hvi_lanes *lanes = &operation.server->lanes;
     hvi_lane_request request = {.item = {.verb = HVI_GET, .shard = operation.shard, .key = key},
                                 .deadline = deadline};
     hvi_lane_answer answer;
-    hvi_lane_outcome outcome = hvi_lane_run(lanes, &request, &answer, error);
-    if (outcome == HVI_LANE_DONE) {
+    switch (hvi_operation_share(&operation, &request, &answer, error)) {
+    case HVI_LANE_DONE:
         status = answer.status;
         if (status == HV_OK)
             status = take_entity(answer.result, answer.row, &operation, entity, error);
         hvi_lane_answer_fini(&answer);
         return status;
+    case HVI_LANE_ALONE:
+        status = get_alone(&operation, key, deadline, entity, error);
+        hvi_lane_leave(&operation.server->lanes);
+        return status;
+    default:
+        return get_alone(&operation, key, deadline, entity, error);
     }
-    status = get_alone(&operation, key, deadline, entity, error);
-    if (outcome == HVI_LANE_ALONE)
-        hvi_lane_leave(lanes);
-    return status;
 }

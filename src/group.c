@@ -6,7 +6,6 @@
 #include "group.h"
 
 #include <endian.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "result.h"
@@ -61,7 +60,8 @@ void hvi_group_fini(hvi_group *group) {
 
 /* Arrays serve a group of one too where the plain statement does something else. */
 static bool is_plain(const hvi_group *group) {
-    return group->count == 1 && group->items[0]->verb != HVI_PUT_KEY;
+    hvi_verb verb = group->items[0]->verb;
+    return group->count == 1 && verb != HVI_PUT_KEY && verb != HVI_PUT_ONCE;
 }
 
 static hvi_statement_verb statement_verb(const hvi_group *group) {
@@ -72,44 +72,11 @@ static hvi_statement_verb statement_verb(const hvi_group *group) {
         return is_plain(group) ? HVI_STATEMENT_PUT : HVI_STATEMENT_PUT_MANY;
     case HVI_PUT_KEY:
         return HVI_STATEMENT_PUT_KEY_MANY;
+    case HVI_PUT_ONCE:
+        return HVI_STATEMENT_PUT_ONCE_MANY;
     default:
         return HVI_STATEMENT_RESERVE;
     }
-}
-
-/* What stands under an id of hvi_statement_id() elsewhere must be the same text. */
-static void write_sql(hvi_group *group) {
-    static const char *const texts[] = {
-        [HVI_STATEMENT_GET] = "SELECT id, type, body FROM %s.entities WHERE id = $1",
-        [HVI_STATEMENT_GET_MANY] = "SELECT id, type, body FROM %s.entities WHERE id = ANY ($1)",
-        [HVI_STATEMENT_PUT] = "INSERT INTO %s.entities (type, body) VALUES ($1, $2) RETURNING id",
-        /* Each row's key is made beside its position, so that nothing depends on an order that
-         * RETURNING does not promise. */
-        [HVI_STATEMENT_PUT_MANY] =
-            "WITH new AS MATERIALIZED (SELECT place, %s.next_id() AS id, type, body"
-            " FROM unnest($1, $2) WITH ORDINALITY AS given (type, body, place)),"
-            " stored AS (INSERT INTO %s.entities (id, type, body)"
-            " SELECT id, type, body FROM new)"
-            " SELECT place, id FROM new",
-        [HVI_STATEMENT_PUT_KEY_MANY] =
-            "INSERT INTO %s.entities (type, body, id)"
-            " SELECT type, body, id FROM unnest($1, $2, $3) AS given (type, body, id)"
-            " ON CONFLICT (id) DO NOTHING RETURNING id",
-        [HVI_STATEMENT_RESERVE] = "SELECT %s.reserve_ids($1)",
-    };
-    char schema[HVI_SCHEMA_NAME_LEN];
-    hvi_schema_name(group->items[0]->shard, schema);
-    const char *text = texts[statement_verb(group)];
-    size_t len = 0;
-    for (; *text != '\0' && len + 1 < sizeof group->sql; text++) {
-        if (text[0] == '%' && text[1] == 's') {
-            len += (size_t) snprintf(group->sql + len, sizeof group->sql - len, "%s", schema);
-            text++;
-        } else {
-            group->sql[len++] = *text;
-        }
-    }
-    group->sql[len] = '\0';
 }
 
 /* ---- parameters ---- */
@@ -181,10 +148,11 @@ static int append_parameters(hvi_group *group, uint32_t hstore, size_t *ends) {
         break;
     case HVI_STATEMENT_PUT_MANY:
     case HVI_STATEMENT_PUT_KEY_MANY:
+    case HVI_STATEMENT_PUT_ONCE_MANY:
         append_kinds(group);
         ends[count++] = bytes->len;
         append_bodies(group, hstore);
-        if (first->verb == HVI_PUT_KEY) {
+        if (first->verb != HVI_PUT) {
             ends[count++] = bytes->len;
             append_keys(group);
         }
@@ -201,7 +169,9 @@ bool hvi_group_query(hvi_group *group, uint32_t hstore, uint32_t hstore_array, h
     const hvi_item *first = group->items[0];
     bool has_arrays = !is_plain(group) && first->verb != HVI_RESERVE;
     size_t ends[3], start = 0;
-    write_sql(group);
+    char schema[HVI_SCHEMA_NAME_LEN];
+    hvi_schema_name(first->shard, schema);
+    hvi_entity_sql(statement_verb(group), schema, group->sql);
     int count = append_parameters(group, hstore, ends);
     if (!hvi_buffer_ok(&group->bytes))
         return false;
@@ -216,7 +186,7 @@ bool hvi_group_query(hvi_group *group, uint32_t hstore, uint32_t hstore_array, h
     *query = (hvi_query){
         .sql = group->sql,
         .shard = first->shard,
-        .is_write = first->verb == HVI_PUT || first->verb == HVI_PUT_KEY,
+        .is_write = hvi_verb_is_write(first->verb),
         .id = hvi_statement_id(statement_verb(group), first->shard),
         .parameter_count = count,
         .values = group->values,
@@ -268,8 +238,11 @@ static void answer_puts_under_keys(const hvi_group *group, const PGresult *resul
         if (!hvi_read_int8(result, row, 0, &key))
             continue;
         size_t at = find_key(group, key);
-        if (has_key(group, at, key) && !has_key(group, at + 1, key))
-            group->items[at]->answered = true;
+        if (!has_key(group, at, key) || has_key(group, at + 1, key))
+            continue;
+        group->items[at]->answered = true;
+        if (group->items[at]->verb == HVI_PUT_ONCE)
+            hvi_read_int8(result, row, 1, &group->items[at]->new_key);
     }
 }
 
@@ -294,6 +267,7 @@ void hvi_group_answer(const hvi_group *group, const PGresult *result) {
         answer_gets(group, result);
         break;
     case HVI_PUT_KEY:
+    case HVI_PUT_ONCE:
         answer_puts_under_keys(group, result);
         break;
     default:

@@ -8,26 +8,33 @@
 #define HVI_GROUP_H
 
 #include "buffer.h"
+#include "entity_sql.h"
 #include "session.h"
 
 typedef enum hvi_verb {
     HVI_GET,
-    HVI_PUT,     /* under a new key */
-    HVI_PUT_KEY, /* under a given one, unless it has an entity */
-    HVI_RESERVE, /* one unused key */
+    HVI_PUT,      /* under a new key */
+    HVI_PUT_KEY,  /* under a given one, unless it has an entity */
+    HVI_PUT_ONCE, /* the same, and reserve a key for the next */
+    HVI_RESERVE,  /* one unused key */
 } hvi_verb;
+
+/* Does it store something, so that it must not be repeated when it may have happened? */
+static inline bool hvi_verb_is_write(hvi_verb verb) {
+    return verb == HVI_PUT || verb == HVI_PUT_KEY || verb == HVI_PUT_ONCE;
+}
 
 /* One operation, and what its statement gave. */
 typedef struct hvi_item {
     hvi_verb verb;
     int shard;
-    int64_t key;      /* get, put_key */
-    int kind;         /* put, put_key */
-    const char *body; /* put, put_key: hstore, binary; not owned */
+    int64_t key;      /* get, put_key, put_once */
+    int kind;         /* put… */
+    const char *body; /* put…: hstore, binary; not owned */
     size_t body_len;
 
-    bool answered;          /* get: found; put_key: stored; put, reserve: a key was given */
-    int64_t new_key;        /* put, reserve */
+    bool answered;          /* get: found; put_key, put_once: stored; put, reserve: has a new key */
+    int64_t new_key;        /* put, put_once, reserve */
     const PGresult *result; /* get: id, type, body in binary, in … */
     int row;                /* … this row */
 } hvi_item;
@@ -36,7 +43,7 @@ typedef struct hvi_item {
 typedef struct hvi_group {
     hvi_item **items; /* not owned */
     size_t count;
-    char sql[384];
+    char sql[HVI_ENTITY_SQL_LEN];
     hvi_buffer bytes; /* the parameters */
     const char *values[3];
     int lengths[3];

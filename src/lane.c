@@ -49,8 +49,9 @@ static void fork_child(hvi_fork_member *member) {
     hvi_list_init(&lanes->waiting);
 }
 
-hv_status hvi_lanes_init(hvi_lanes *lanes, hvi_pool *pool, int max, hv_error **error) {
-    *lanes = (hvi_lanes){.pool = pool, .max = max};
+hv_status hvi_lanes_init(hvi_lanes *lanes, hvi_pool *pool, int max, int64_t wait_ms,
+                         hv_error **error) {
+    *lanes = (hvi_lanes){.pool = pool, .max = max, .wait_ms = wait_ms};
     hvi_list_init(&lanes->waiting);
     if (pthread_mutex_init(&lanes->lock, NULL) != 0)
         return hvi_no_memory(error);
@@ -105,8 +106,9 @@ static hvi_batch *join(hvi_lanes *lanes, hvi_lane_operation *operation) {
 }
 
 /*
- * The operation's deadline has passed. If its batch still waits, it is taken out, and somebody else
- * leads; false if the batch is RUNNING or DONE. Then it is marked abandoned, unless it has to lead.
+ * The operation has waited long enough. If its batch still waits, it is taken out, and somebody
+ * else leads. Otherwise false; if its deadline has passed too, it is then marked abandoned, unless
+ * it has to lead.
  */
 static bool step_out(hvi_lanes *lanes, hvi_batch *batch, hvi_lane_operation *operation) {
     pthread_mutex_lock(&lanes->lock);
@@ -120,7 +122,7 @@ static bool step_out(hvi_lanes *lanes, hvi_batch *batch, hvi_lane_operation *ope
             atomic_fetch_add(&batch->event, 1);
             hvi_futex_wake(&batch->event, HVI_FUTEX_ALL);
         }
-    } else {
+    } else if (hvi_clock_us() >= operation->request.deadline) {
         operation->abandoned = atomic_load(&batch->leader) != operation;
     }
     pthread_mutex_unlock(&lanes->lock);
@@ -130,8 +132,8 @@ static bool step_out(hvi_lanes *lanes, hvi_batch *batch, hvi_lane_operation *ope
 static hv_status fail_waiting(const hvi_lanes *lanes, int shard, hv_error **error) {
     const char *server = lanes->pool->config.session.server;
     hvi_fail(error, HV_TIMEOUT, "no lane to server \"%s\" came free in time", server);
-    hvi_error_hint(error, "The server is too slow for its load: see the option "
-                          "\"operation_timeout\".");
+    hvi_error_hint(error, "The server is too slow for its load; the option \"pool_block_timeout\" "
+                          "says how long to wait.");
     hvi_error_where(error, server, shard);
     return HV_TIMEOUT;
 }
@@ -141,11 +143,13 @@ void hvi_lanes_close(hvi_lanes *lanes) {
     lanes->closed = true;
     for (hvi_list *node; (node = hvi_list_pop_front(&lanes->waiting)) != NULL;) {
         hvi_batch *batch = batch_of(node);
+        atomic_fetch_add(&batch->references, 1); /* its members may be awake, and leave at once */
         atomic_store(&batch->state, HVI_BATCH_SENT_AWAY);
         atomic_store(&batch->granted, 1);
         atomic_fetch_add(&batch->event, 1);
         hvi_futex_wake(&batch->granted, 1);
         hvi_futex_wake(&batch->event, HVI_FUTEX_ALL);
+        hvi_batch_unref(batch);
     }
     pthread_mutex_unlock(&lanes->lock);
 }
@@ -155,7 +159,7 @@ void hvi_lanes_close(hvi_lanes *lanes) {
 /* Wait until a lane is granted; false if the deadline passed first and the leader stepped out. */
 static bool await_lane(hvi_lanes *lanes, hvi_batch *batch, hvi_lane_operation *leader) {
     while (atomic_load(&batch->granted) == 0)
-        if (!hvi_futex_wait(&batch->granted, 0, leader->request.deadline) &&
+        if (!hvi_futex_wait(&batch->granted, 0, leader->wait_until) &&
             step_out(lanes, batch, leader))
             return false;
     return true;
@@ -182,7 +186,7 @@ static bool hand_over(hvi_lanes *lanes, hvi_batch *batch, const hvi_lane_operati
 
 /* Run the batch in the lane that was granted, pass the lane on, and wake the others. */
 static void lead(hvi_lanes *lanes, hvi_batch *batch) {
-    hvi_batch_run(batch, lanes->pool);
+    hvi_batch_run(batch, lanes->pool, lanes->wait_ms);
     hvi_lane_leave(lanes);
     atomic_store(&batch->state, HVI_BATCH_DONE);
     atomic_fetch_add(&batch->event, 1);
@@ -200,7 +204,10 @@ static wake_reason follow(hvi_lanes *lanes, hvi_batch *batch, hvi_lane_operation
             return SENT_AWAY;
         if (atomic_load(&batch->leader) == operation)
             return MUST_LEAD;
-        if (hvi_futex_wait(&batch->event, event, operation->request.deadline))
+        int64_t until = atomic_load(&batch->state) == HVI_BATCH_WAITING
+                            ? operation->wait_until
+                            : operation->request.deadline;
+        if (hvi_futex_wait(&batch->event, event, until))
             continue;
         if (step_out(lanes, batch, operation))
             return STEPPED_OUT;
@@ -214,19 +221,16 @@ static void answer_abandoned(const hvi_lanes *lanes, const hvi_lane_operation *o
                              hvi_lane_answer *answer, hv_error **error) {
     const char *server = lanes->pool->config.session.server;
     answer->status = hvi_fail_late(server, operation->request.item.shard,
-                                   operation->request.item.verb == HVI_PUT, error);
+                                   hvi_verb_is_write(operation->request.item.verb), error);
 }
 
 /* Hand the operation's own part of a batch that is DONE over to its caller. */
-static hvi_lane_outcome take_answer(hvi_batch *batch, hvi_lane_operation *operation,
-                                    hvi_lane_answer *answer, hv_error **error) {
-    if (operation->again)
-        return HVI_LANE_AGAIN;
+static void take_answer(hvi_batch *batch, hvi_lane_operation *operation, hvi_lane_answer *answer,
+                        hv_error **error) {
     *answer = operation->answer;
     answer->batch = batch;
     if (operation->error != NULL)
         hvi_error_move(error, &operation->error);
-    return HVI_LANE_DONE;
 }
 
 static hvi_lane_outcome wait_in_batch(hvi_lanes *lanes, hvi_batch *batch,
@@ -248,9 +252,8 @@ static hvi_lane_outcome wait_in_batch(hvi_lanes *lanes, hvi_batch *batch,
             reason = BATCH_DONE;
         }
     }
-    hvi_lane_outcome outcome = HVI_LANE_DONE;
     if (reason == BATCH_DONE)
-        outcome = take_answer(batch, operation, answer, error);
+        take_answer(batch, operation, answer, error);
     else if (reason == STEPPED_OUT)
         answer->status = fail_waiting(lanes, operation->request.item.shard, error);
     else if (reason == SENT_AWAY)
@@ -261,14 +264,14 @@ static hvi_lane_outcome wait_in_batch(hvi_lanes *lanes, hvi_batch *batch,
         hvi_lane_operation_free(operation); /* it is no longer in the batch */
     if (answer->batch == NULL)
         hvi_batch_unref(batch);
-    return outcome;
+    return HVI_LANE_DONE;
 }
 
 hvi_lane_outcome hvi_lane_run(hvi_lanes *lanes, const hvi_lane_request *request,
                               hvi_lane_answer *answer, hv_error **error) {
     *answer = (hvi_lane_answer){0};
     if (lanes->max == 0 || request->item.body_len > HVI_LANE_MAX_BODY)
-        return HVI_LANE_AGAIN;
+        return HVI_LANE_NONE;
     pthread_mutex_lock(&lanes->lock);
     bool free_lane =
         lanes->busy < lanes->max || lanes->closed; /* the pool says that it is closed */
@@ -280,7 +283,9 @@ hvi_lane_outcome hvi_lane_run(hvi_lanes *lanes, const hvi_lane_request *request,
 
     hvi_lane_operation *operation = hvi_lane_operation_new(request);
     if (operation == NULL)
-        return HVI_LANE_AGAIN; /* without a lane it may still work */
+        return HVI_LANE_NONE; /* without a lane it may still work */
+    int64_t wait_until = hvi_deadline_after(lanes->wait_ms);
+    operation->wait_until = wait_until < request->deadline ? wait_until : request->deadline;
     hvi_batch *batch = NULL;
     pthread_mutex_lock(&lanes->lock);
     free_lane = lanes->busy < lanes->max || lanes->closed; /* meanwhile */
@@ -292,7 +297,7 @@ hvi_lane_outcome hvi_lane_run(hvi_lanes *lanes, const hvi_lane_request *request,
     if (batch != NULL)
         return wait_in_batch(lanes, batch, operation, answer, error);
     hvi_lane_operation_free(operation);
-    return free_lane ? HVI_LANE_ALONE : HVI_LANE_AGAIN;
+    return free_lane ? HVI_LANE_ALONE : HVI_LANE_NONE;
 }
 
 void hvi_lane_answer_fini(hvi_lane_answer *answer) {

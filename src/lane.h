@@ -8,7 +8,7 @@
  * themselves with the number of callers, and no thread of the library's own is needed.
  *
  * Each operation keeps its own deadline, status and error. If the server refuses anything in a
- * batch, nothing of it has happened, and each of its callers runs alone.
+ * batch, nothing of it has happened, and the leader runs each operation by itself.
  *
  * Thread-safe. A forked child starts with all lanes free.
  */
@@ -19,8 +19,9 @@
 
 typedef struct hvi_lanes {
     hvi_fork_member fork;
-    hvi_pool *pool; /* not owned; where batches get their sessions */
-    int max;        /* 0: turned off */
+    hvi_pool *pool;  /* not owned; where batches get their sessions */
+    int max;         /* 0: turned off */
+    int64_t wait_ms; /* how long an operation waits for a lane, and a batch for its session */
 
     pthread_mutex_t lock; /* guards the rest */
     int busy;
@@ -32,11 +33,11 @@ typedef struct hvi_lanes {
 typedef enum hvi_lane_outcome {
     HVI_LANE_DONE,  /* it ran in a batch: see the answer */
     HVI_LANE_ALONE, /* run it with the plain statement, then say hvi_lane_leave() */
-    HVI_LANE_AGAIN, /* it ran in a batch of which nothing has happened: run it with the plain
-                       statement; no lane is held */
+    HVI_LANE_NONE,  /* run it with the plain statement; no lane is held */
 } hvi_lane_outcome;
 
-hv_status hvi_lanes_init(hvi_lanes *lanes, hvi_pool *pool, int max, hv_error **error);
+hv_status hvi_lanes_init(hvi_lanes *lanes, hvi_pool *pool, int max, int64_t wait_ms,
+                         hv_error **error);
 void hvi_lanes_fini(hvi_lanes *lanes);
 
 /* Send those away who wait, and whoever comes; those who run finish. */

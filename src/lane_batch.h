@@ -23,13 +23,13 @@
 #define HVI_LANE_MAX_BODY (1 << 16)
 
 typedef struct hvi_lane_request {
-    hvi_item item; /* get or put; its body is copied */
+    hvi_item item; /* its body is copied */
     int64_t deadline;
 } hvi_lane_request;
 
 typedef struct hvi_lane_answer {
     hv_status status;       /* with an error object, unless HV_OK or HV_NOT_FOUND */
-    int64_t key;            /* put: the new key */
+    int64_t key;            /* the item's new_key; 0: none */
     const PGresult *result; /* get: id, type, body in binary, in … */
     int row;                /* … this row; valid until hvi_lane_answer_fini() */
     struct hvi_batch *batch;
@@ -40,8 +40,9 @@ typedef struct hvi_lane_operation {
     hvi_lane_request request; /* the item's body is behind this struct */
     hvi_lane_answer answer;   /* without the batch */
     hv_error *error;          /* owned; handed over to the caller */
-    bool again;               /* nothing has happened: the caller runs it by itself */
-    bool abandoned;           /* its caller has left; guarded by the lanes' lock */
+    bool answered;
+    bool abandoned;     /* its caller has left; guarded by the lanes' lock */
+    int64_t wait_until; /* when its caller stops waiting for a lane */
 } hvi_lane_operation;
 
 typedef enum hvi_batch_state {
@@ -61,7 +62,7 @@ typedef struct hvi_batch {
     size_t count;
     size_t bytes; /* of bodies */
     size_t result_count;
-    PGresult **results;                                      /* owned */
+    PGresult **results;                                      /* owned; what answers point into */
     hvi_lane_operation *operations[HVI_LANE_MAX_OPERATIONS]; /* owned */
 } hvi_batch;
 
@@ -78,7 +79,11 @@ void hvi_batch_remove(hvi_batch *batch, const hvi_lane_operation *operation);
 /* Drop one reference; the last one frees batch, operations and results. */
 void hvi_batch_unref(hvi_batch *batch);
 
-/* Run all operations on a session of the pool and fill in their answers. */
-void hvi_batch_run(hvi_batch *batch, hvi_pool *pool);
+/*
+ * Run all operations on a session of the pool and answer each. `wait_ms` is how long to wait for
+ * the session. What the server refuses of one leaves the others alone, and what a connection that
+ * breaks has certainly not done is done once more on another.
+ */
+void hvi_batch_run(hvi_batch *batch, hvi_pool *pool, int64_t wait_ms);
 
 #endif

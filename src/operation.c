@@ -70,13 +70,30 @@ hv_status hvi_operation_run(hvi_operation *operation, const hvi_query *query, in
         hv_error_free(cause); /* of the try before */
         return HV_OK;
     }
-    if (status == HV_REFUSED && is_missing_relation(cause)) {
-        status = fail_not_initialized(operation, cause, error);
-        hv_error_free(cause);
+    return hvi_operation_explain(operation, &cause, error);
+}
+
+hv_status hvi_operation_explain(const hvi_operation *operation, hv_error **cause,
+                                hv_error **error) {
+    if (hv_error_status(*cause) == HV_REFUSED && is_missing_relation(*cause)) {
+        hv_status status = fail_not_initialized(operation, *cause, error);
+        hv_error_free(*cause);
+        *cause = NULL;
         return status;
     }
-    hvi_error_where(&cause, operation->server->name, operation->shard);
-    return hvi_error_move(error, &cause);
+    hvi_error_where(cause, operation->server->name, operation->shard);
+    return hvi_error_move(error, cause);
+}
+
+hvi_lane_outcome hvi_operation_share(hvi_operation *operation, const hvi_lane_request *request,
+                                     hvi_lane_answer *answer, hv_error **error) {
+    if (operation->wants_parameters) /* a batch's parameters are no one operation's */
+        return HVI_LANE_NONE;
+    hv_error *cause = NULL;
+    hvi_lane_outcome outcome = hvi_lane_run(&operation->server->lanes, request, answer, &cause);
+    if (cause != NULL)
+        answer->status = hvi_operation_explain(operation, &cause, error);
+    return outcome;
 }
 
 hv_status hvi_operation_fail_answer(const hvi_operation *operation, hv_error **error) {

@@ -32,6 +32,13 @@ hv_status hvi_operation_init_key(hvi_operation *operation, hvi_router *router, i
 hv_status hvi_operation_run(hvi_operation *operation, const hvi_query *query, int64_t deadline,
                             PGresult **result, hv_error **error);
 
+/* An error of a statement on the operation's shard, as the caller is told it. Takes *cause. */
+hv_status hvi_operation_explain(const hvi_operation *operation, hv_error **cause, hv_error **error);
+
+/* hvi_lane_run() on the operation's server. The error of answer->status is in *error. */
+hvi_lane_outcome hvi_operation_share(hvi_operation *operation, const hvi_lane_request *request,
+                                     hvi_lane_answer *answer, hv_error **error);
+
 /* The error for an answer that does not have the form it must have. */
 hv_status hvi_operation_fail_answer(const hvi_operation *operation, hv_error **error);
 

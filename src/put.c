@@ -75,13 +75,17 @@ static void fini_call(hvi_put_call *call) {
     hvi_buffer_fini(&call->body_text);
 }
 
-/* Run one of the three statements. `sql` has $1 kind, $2 body and, if the call has a key, $3. */
-static hv_status run_call(hvi_put_call *call, hvi_statement_verb verb, const char *sql,
-                          int64_t deadline, PGresult **result, hv_error **error) {
+/* With the plain statement. */
+static hv_status run_alone(hvi_put_call *call, hvi_verb as, int64_t deadline, int64_t *key,
+                           hv_error **error) {
+    hvi_statement_verb verb = as == HVI_PUT       ? HVI_STATEMENT_PUT
+                              : as == HVI_PUT_KEY ? HVI_STATEMENT_PUT_KEY
+                                                  : HVI_STATEMENT_PUT_ONCE;
     hvi_operation *operation = &call->operation;
-    char kind_text[16], key_text[32];
+    char sql[HVI_ENTITY_SQL_LEN], kind_text[16], key_text[32];
     uint16_t kind_wire = htobe16((uint16_t) call->kind);
     uint64_t key_wire = htobe64((uint64_t) call->key);
+    hvi_entity_sql(verb, operation->schema, sql);
     snprintf(kind_text, sizeof kind_text, "%d", call->kind);
     snprintf(key_text, sizeof key_text, "%" PRId64, call->key);
     const char *body_text = call->body_text.len > 0 ? call->body_text.data : "";
@@ -101,7 +105,44 @@ static hv_status run_call(hvi_put_call *call, hvi_statement_verb verb, const cha
         .binary_result = true,
         .log_values = operation->wants_parameters ? log_values : NULL,
     };
-    return hvi_operation_run(operation, &query, deadline, result, error);
+    PGresult *result = NULL;
+    hv_status status = hvi_operation_run(operation, &query, deadline, &result, error);
+    if (status == HV_OK && (PQntuples(result) != 1 || !hvi_read_int8(result, 0, 0, key)))
+        *key = 0;
+    PQclear(result);
+    return status;
+}
+
+/*
+ * Run PUT, PUT_KEY or PUT_ONCE, in a lane if that can be. *key is what it gives back: the key that
+ * was made, or the next one, reserved; 0 if there is none.
+ */
+static hv_status run_call(hvi_put_call *call, hvi_verb verb, int64_t deadline, int64_t *key,
+                          hv_error **error) {
+    hvi_operation *operation = &call->operation;
+    hvi_lane_request request = {
+        .item = {.verb = verb,
+                 .shard = operation->shard,
+                 .key = call->key,
+                 .kind = call->kind,
+                 .body = call->body.data,
+                 .body_len = call->body.len},
+        .deadline = deadline,
+    };
+    hvi_lane_answer answer;
+    hv_status status;
+    switch (hvi_operation_share(operation, &request, &answer, error)) {
+    case HVI_LANE_DONE:
+        *key = answer.key;
+        hvi_lane_answer_fini(&answer);
+        return answer.status;
+    case HVI_LANE_ALONE:
+        status = run_alone(call, verb, deadline, key, error);
+        hvi_lane_leave(&operation->server->lanes);
+        return status;
+    default:
+        return run_alone(call, verb, deadline, key, error);
+    }
 }
 
 /* A key that does not lead back to its shard would be an entity that nobody finds again. */
@@ -125,7 +166,7 @@ static bool is_unique_violation(const hv_error *cause) {
 static bool is_key_collision(const hv_error *cause) {
     const char *constraint = hv_error_constraint(cause);
     return is_unique_violation(cause) && constraint != NULL &&
-           strcmp(constraint, "entities_pkey") == 0;
+           strcmp(constraint, HVI_ENTITIES_KEY) == 0;
 }
 
 static void pause_ms(int ms) {
@@ -142,16 +183,13 @@ static hv_status fail_collision(hv_error **cause, hv_error **error) {
     return hvi_error_move(error, cause);
 }
 
-/* With the plain statement, on a connection of its own. */
-static hv_status put_alone(hvi_put_call *call, int64_t deadline, int64_t *made, hv_error **error) {
-    char sql[128];
-    PGresult *result = NULL;
+/* A made key that an entity has already is not the caller's affair: another is taken. */
+static hv_status put_under_made_key(hvi_put_call *call, int64_t deadline, int64_t *made,
+                                    hv_error **error) {
     hv_error *cause = NULL, *collision = NULL;
     hv_status status;
-    snprintf(sql, sizeof sql, "INSERT INTO %s.entities (type, body) VALUES ($1, $2) RETURNING id",
-             call->operation.schema);
     for (int try = 1;; try++) {
-        status = run_call(call, HVI_STATEMENT_PUT, sql, deadline, &result, &cause);
+        status = run_call(call, HVI_PUT, deadline, made, &cause);
         bool collides = status == HV_REFUSED && is_key_collision(cause);
         if (collides)
             hvi_error_move(&collision, &cause);
@@ -159,50 +197,20 @@ static hv_status put_alone(hvi_put_call *call, int64_t deadline, int64_t *made, 
             status == HV_TIMEOUT || (collides && hvi_clock_us() + PAUSE_MS * 1000 >= deadline);
         if (collision != NULL && is_late) {
             status = fail_collision(&collision, error);
-            goto out;
-        }
-        if (!collides)
             break;
+        }
+        if (!collides) {
+            if (status != HV_OK)
+                hvi_error_move(error, &cause);
+            break;
+        }
         if (try >= QUICK_TRIES)
             pause_ms(PAUSE_MS);
     }
-    if (status != HV_OK)
-        hvi_error_move(error, &cause);
-    else if (PQntuples(result) != 1 || !hvi_read_int8(result, 0, 0, made))
-        status = hvi_operation_fail_answer(&call->operation, error);
-
-out:
     hv_error_free(cause);
     hv_error_free(collision);
-    PQclear(result);
-    return status;
-}
-
-/* In a lane, if that can be. */
-static hv_status put_in_lane(hvi_put_call *call, int64_t deadline, int64_t *made,
-                             hv_error **error) {
-    hvi_operation *operation = &call->operation;
-    if (operation->wants_parameters) /* a batch's are no one operation's */
-        return put_alone(call, deadline, made, error);
-    hvi_lanes *lanes = &operation->server->lanes;
-    hvi_lane_request request = {
-        .item = {.verb = HVI_PUT,
-                 .shard = operation->shard,
-                 .kind = call->kind,
-                 .body = call->body.data,
-                 .body_len = call->body.len},
-        .deadline = deadline,
-    };
-    hvi_lane_answer answer;
-    hvi_lane_outcome outcome = hvi_lane_run(lanes, &request, &answer, error);
-    if (outcome == HVI_LANE_DONE) {
-        *made = answer.key;
-        hvi_lane_answer_fini(&answer);
-        return answer.status;
-    }
-    hv_status status = put_alone(call, deadline, made, error);
-    if (outcome == HVI_LANE_ALONE)
-        hvi_lane_leave(lanes);
+    if (status == HV_OK && *made == 0)
+        status = hvi_operation_fail_answer(&call->operation, error);
     return status;
 }
 
@@ -216,7 +224,7 @@ hv_status hvi_put(hvi_router *router, int shard, int kind, const hv_dict *dict, 
     if (status == HV_OK)
         status = init_call(&call, kind, dict, error);
     if (status == HV_OK)
-        status = put_in_lane(&call, deadline, &made, error);
+        status = put_under_made_key(&call, deadline, &made, error);
     if (status == HV_OK)
         status = check_made_key(&call.operation, made, error);
     if (status == HV_OK)
@@ -241,11 +249,10 @@ static hv_status compare(hvi_put_call *call, int64_t deadline, bool *same, hv_er
     return status;
 }
 
-/* The key that the statement reserved for the next put. */
-static bool take_next_key(const hvi_put_call *call, const PGresult *result, int64_t *next) {
+/* Is it one that the statement may reserve? */
+static bool is_of_shard(const hvi_put_call *call, int64_t key) {
     hvi_key_fields fields;
-    return PQntuples(result) == 1 && hvi_read_int8(result, 0, 0, next) &&
-           hvi_key_unpack(*next, &fields) && fields.shard == call->operation.shard;
+    return hvi_key_unpack(key, &fields) && fields.shard == call->operation.shard;
 }
 
 static hv_status fail_conflict(const hvi_put_call *call, hv_error **error) {
@@ -263,22 +270,15 @@ static hv_status fail_conflict(const hvi_put_call *call, hv_error **error) {
  */
 static hv_status put_under_key(hvi_put_call *call, int64_t deadline, bool *was_there, int64_t *next,
                                hv_error **error) {
-    char sql[160];
-    const char *schema = call->operation.schema;
-    hvi_statement_verb verb = next != NULL ? HVI_STATEMENT_PUT_ONCE : HVI_STATEMENT_PUT_KEY;
-    int len = snprintf(sql, sizeof sql,
-                       "INSERT INTO %s.entities (type, body, id) VALUES ($1, $2, $3)", schema);
-    if (next != NULL) {
+    hvi_verb verb = next != NULL ? HVI_PUT_ONCE : HVI_PUT_KEY;
+    int64_t reserved;
+    if (next != NULL)
         *next = 0;
-        snprintf(sql + len, sizeof sql - (size_t) len, " RETURNING (SELECT %s.reserve_ids(1))",
-                 schema);
-    }
-    PGresult *result = NULL;
     hv_error *cause = NULL;
     hv_status status;
     *was_there = false;
     for (;;) {
-        status = run_call(call, verb, sql, deadline, &result, &cause);
+        status = run_call(call, verb, deadline, &reserved, &cause);
         if (status != HV_REFUSED || !is_unique_violation(cause))
             break;
         bool same = false;
@@ -298,12 +298,11 @@ static hv_status put_under_key(hvi_put_call *call, int64_t deadline, bool *was_t
     }
     if (status != HV_OK)
         hvi_error_move(error, &cause);
-    else if (next != NULL && !take_next_key(call, result, next))
-        *next = 0;
+    else if (next != NULL && is_of_shard(call, reserved))
+        *next = reserved;
 
 out:
     hv_error_free(cause);
-    PQclear(result);
     return status;
 }
 

@@ -29,29 +29,33 @@ static bool leads_back(int64_t key, int shard) {
     return hvi_key_unpack(key, &fields) && fields.shard == shard;
 }
 
+static hv_status fail_keys(const hvi_operation *operation, hv_error **error) {
+    hvi_fail(error, HV_CORRUPT, "%s.reserve_ids() does not make keys of shard %d",
+             operation->schema, operation->shard);
+    hvi_error_where(error, operation->server->name, operation->shard);
+    return HV_CORRUPT;
+}
+
 static hv_status take_keys(const hvi_operation *operation, const PGresult *result, int count,
                            int64_t *keys, hv_error **error) {
     if (PQntuples(result) != count || PQnfields(result) != 1)
         return hvi_operation_fail_answer(operation, error);
     for (int i = 0; i < count; i++) {
         int64_t key;
-        if (!hvi_read_int8(result, i, 0, &key) || !leads_back(key, operation->shard)) {
-            hvi_fail(error, HV_CORRUPT, "%s.reserve_ids() does not make keys of shard %d",
-                     operation->schema, operation->shard);
-            hvi_error_where(error, operation->server->name, operation->shard);
-            return HV_CORRUPT;
-        }
+        if (!hvi_read_int8(result, i, 0, &key) || !leads_back(key, operation->shard))
+            return fail_keys(operation, error);
     }
     for (int i = 0; i < count; i++)
         hvi_read_int8(result, i, 0, &keys[i]);
     return HV_OK;
 }
 
-hv_status hvi_reserve(hvi_operation *operation, int count, int64_t deadline, int64_t *keys,
-                      hv_error **error) {
-    char sql[128], count_text[16];
+/* With a statement of its own. */
+static hv_status reserve_alone(hvi_operation *operation, int count, int64_t deadline, int64_t *keys,
+                               hv_error **error) {
+    char sql[HVI_ENTITY_SQL_LEN], count_text[16];
     uint32_t count_wire = htobe32((uint32_t) count);
-    snprintf(sql, sizeof sql, "SELECT %s.reserve_ids($1)", operation->schema);
+    hvi_entity_sql(HVI_STATEMENT_RESERVE, operation->schema, sql);
     snprintf(count_text, sizeof count_text, "%d", count);
     const char *log_values[] = {count_text};
     const char *values[] = {(const char *) &count_wire};
@@ -69,17 +73,47 @@ hv_status hvi_reserve(hvi_operation *operation, int count, int64_t deadline, int
         .log_values = operation->wants_parameters ? log_values : NULL,
     };
     PGresult *result = NULL;
+    hv_status status = hvi_operation_run(operation, &query, deadline, &result, error);
+    if (status == HV_OK)
+        status = take_keys(operation, result, count, keys, error);
+    PQclear(result);
+    return status;
+}
+
+/* A single key: in a lane, if that can be. */
+static hv_status reserve_one(hvi_operation *operation, int64_t deadline, int64_t *key,
+                             hv_error **error) {
+    hvi_lane_request request = {.item = {.verb = HVI_RESERVE, .shard = operation->shard},
+                                .deadline = deadline};
+    hvi_lane_answer answer;
+    hvi_lane_outcome outcome = hvi_operation_share(operation, &request, &answer, error);
+    hv_status status;
+    if (outcome != HVI_LANE_DONE) {
+        status = reserve_alone(operation, 1, deadline, key, error);
+        if (outcome == HVI_LANE_ALONE)
+            hvi_lane_leave(&operation->server->lanes);
+        return status;
+    }
+    status = answer.status;
+    if (status == HV_OK && !leads_back(answer.key, operation->shard))
+        status = fail_keys(operation, error);
+    if (status == HV_OK)
+        *key = answer.key;
+    hvi_lane_answer_fini(&answer);
+    return status;
+}
+
+hv_status hvi_reserve(hvi_operation *operation, int count, int64_t deadline, int64_t *keys,
+                      hv_error **error) {
     hv_error *cause = NULL;
-    hv_status status = hvi_operation_run(operation, &query, deadline, &result, &cause);
+    hv_status status = count == 1 ? reserve_one(operation, deadline, keys, &cause)
+                                  : reserve_alone(operation, count, deadline, keys, &cause);
     const char *sqlstate = cause != NULL ? hv_error_sqlstate(cause) : NULL;
     if (sqlstate != NULL && strcmp(sqlstate, "42883") == 0) { /* no such function */
         status = fail_no_function(operation, error);
         hv_error_free(cause);
     } else if (status != HV_OK) {
         hvi_error_move(error, &cause);
-    } else {
-        status = take_keys(operation, result, count, keys, error);
     }
-    PQclear(result);
     return status;
 }

@@ -58,7 +58,8 @@ hv_status hvi_router_init(hvi_router *router, const hv_options *options, hvi_ses
         status = hvi_pool_init(&server->pool, &config, error);
         if (status == HV_OK) {
             status = hvi_lanes_init(&server->lanes, &server->pool,
-                                    (int) router->options->values[HVI_LANES], error);
+                                    (int) router->options->values[HVI_LANES],
+                                    router->options->values[HVI_POOL_BLOCK_TIMEOUT], error);
             if (status != HV_OK)
                 hvi_pool_fini(&server->pool);
         }

@@ -22,6 +22,7 @@ void hvi_statement_name(uint32_t id, char name[HVI_STATEMENT_NAME_LEN]) {
         [HVI_STATEMENT_PUT_ONCE] = "put_once",
         [HVI_STATEMENT_PUT_MANY] = "put_many",
         [HVI_STATEMENT_PUT_KEY_MANY] = "put_key_many",
+        [HVI_STATEMENT_PUT_ONCE_MANY] = "put_once_many",
         [HVI_STATEMENT_GET] = "get",
         [HVI_STATEMENT_GET_MANY] = "get_many",
         [HVI_STATEMENT_RESERVE] = "reserve",

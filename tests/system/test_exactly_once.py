@@ -247,7 +247,7 @@ def test_exactly_once_a_put_in_the_steady_state_is_one_statement(make_tool, rela
 
 def test_exactly_once_threads_share_the_reserved_keys_of_a_shard(make_tool, relayed):
     config, _ = relayed(exactly_once="on")
-    tool = make_tool(config, log=True, pool_max=8)
+    tool = make_tool(config, log=True, pool_max=8, lanes=0)
     threads = tool.threads(*(f"t{i}" for i in range(8)))
     pending = [thread.begin.put(3, 1, {}) for _ in range(50) for thread in threads]
     keys = {one.reply().ok().key for one in pending}

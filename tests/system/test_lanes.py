@@ -280,6 +280,45 @@ def test_a_shard_that_is_not_there_spoils_nothing_for_the_others(make_tool, stor
             assert tool.main.get(reply.ok().key).ok().dict == body(i)
 
 
+def test_a_batch_that_is_refused_needs_no_other_connection(make_tool, store, servers):
+    servers[ONE].sql(CHECK)
+    tool = make_tool(store, log=True, lanes=1)
+    with lane_kept(tool):
+        opened = tool.stats().opened
+        pending = queue(tool, [step("put", 3, 7 if i == 30 else 1, body(i)) for i in range(60)])
+    replies = [one.reply() for one in pending]
+    replies[30].gives("HV_REFUSED")
+    assert_stored(tool, replies[:30])
+    assert tool.stats().opened == opened
+
+
+def test_after_a_refusal_the_next_batch_is_as_any(make_tool, store, servers):
+    servers[ONE].sql(CHECK)
+    tool = make_tool(store, log=True, lanes=1, pool_max=1)
+    for kind in (1, 7, 1):
+        with lane_kept(tool):
+            before = len(tool.log)
+            pending = queue(tool, puts(6, [2]) + puts(6, [3], kind) + puts(6, [4]))
+        replies = [one.reply() for one in pending]
+    assert_stored(tool, replies[:6])
+    assert [event.status for event in events_of(tool, before)[:3]] == ["HV_OK"] * 3
+    assert transactions(servers[ONE]) == 2 + 12
+
+
+def test_a_statement_that_the_server_has_already_does_not_spoil_batches(
+    make_tool, store, servers
+):
+    tool = make_tool(store, log=True, lanes=1, pool_max=1)
+    (ann,) = tool.threads("ann")
+    ann.acquire(3).ok()
+    ann.sql("PREPARE hv_put_many_0003 AS SELECT 1").ok()
+    ann.release().ok()
+    with lane_kept(tool):
+        pending = queue(tool, puts(6, [3]) + puts(6, [4]))
+    assert_stored(tool, [one.reply() for one in pending][:6])
+    assert transactions(servers[ONE]) == 1
+
+
 # ---- connections that break ----
 
 
@@ -335,6 +374,7 @@ def test_a_batch_whose_server_is_killed_and_comes_back_is_told_and_works_again(
             assert reply.gives("HV_UNAVAILABLE").retriable
     one.server.start()
     assert stored_everywhere(one) == 0
+    eventually(lambda: tool.main.get(NOBODY).status == "HV_NOT_FOUND")
     pending = [
         tool.send(f"t{i}", operation) for i, operation in enumerate(operations)
     ]
@@ -413,6 +453,68 @@ def test_who_came_early_does_not_wait_for_the_deadline_of_who_came_late(
         assert reply.ms < 3000 + SLACK
     between.resume()
     first[place != "follower"].reply().gives(status)
+
+
+def test_the_wait_for_a_lane_is_a_wait_for_a_connection(make_tool, store, servers):
+    tool = make_tool(store, log=True, lanes=1, pool_block_timeout="1s")
+    with lane_kept(tool):
+        for one in queue(tool, puts(4) + [step("get", NOBODY)] * 2):
+            reply = one.reply().gives("HV_TIMEOUT")
+            assert 1000 <= reply.ms < 1000 + SLACK
+    assert stored_everywhere(servers[ONE]) == 0
+
+
+def test_a_batch_waits_for_a_connection_as_long_as_a_single_operation(make_tool, store, servers):
+    tool = make_tool(store, log=True, lanes=1, pool_max=1, pool_block_timeout="1s")
+    (ann,) = tool.threads("ann")
+    with lane_kept(tool):
+        pending = queue(tool, puts(4) + [step("get", NOBODY)] * 2)
+        borrowing = ann.begin.acquire(3)
+        tool.await_stats(waiting=1)
+    borrowing.reply().ok()
+    for one in pending:
+        reply = one.reply().gives("HV_TIMEOUT")
+        assert reply.message == 'no connection to server "one" came free in time'
+        assert 1000 <= reply.ms < 2000 + SLACK
+        assert not reply.outcome_unknown
+    ann.release().ok()
+    assert stored_everywhere(servers[ONE]) == 0
+
+
+# ---- reserved keys ----
+
+
+def test_puts_under_keys_share_a_batch_and_each_is_told_of_its_own_key(make_tool, store, servers):
+    tool = make_tool(store, log=True, lanes=1)
+    keys = tool.main.reserve(3, 9).ok().keys
+    tool.main.put_key(keys[0], 1, body(0)).ok()
+    tool.main.put_key(keys[1], 1, body(99)).ok()
+    with lane_kept(tool):
+        before = len(tool.log)
+        pending = queue(tool, [step("put_key", key, 1, body(i)) for i, key in enumerate(keys)]
+                        + [step("put_key", keys[5], 1, body(5)), step("put_key", keys[6], 1, body(0))])
+    replies = [one.reply() for one in pending]
+    assert events_of(tool, before)[0].status == "HV_OK"  # all in one statement
+    assert transactions(servers[ONE]) == 3
+    replies[1].gives("HV_CONFLICT")
+    assert sorted([replies[6].status, replies[10].status]) == ["HV_CONFLICT", "HV_OK"]
+    for i in (0, 2, 3, 4, 5, 7, 8):
+        replies[i].ok()
+        assert tool.main.get(keys[i]).ok().dict == body(i)
+    replies[9].ok()
+    assert stored(servers[ONE], 3) == 9
+
+
+def test_exactly_once_puts_share_batches_and_bring_their_next_keys(make_tool, store, servers):
+    tool = make_tool(store, log=True, lanes=1, exactly_once="on")
+    for turn in range(3):
+        with lane_kept(tool):
+            before = len(tool.log)
+            pending = queue(tool, puts(16, [3, 4], kind=turn + 1))
+        assert_stored(tool, [one.reply() for one in pending])
+        assert stored_everywhere(servers[ONE], turn + 1) == 16
+    words = [event.log.split()[0] for event in events_of(tool, before)]
+    assert words[:2] == ["WITH", "WITH"]
 
 
 # ---- the store's end, and its children ----

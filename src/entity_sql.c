@@ -1,0 +1,59 @@
+/*
+ * entity_sql: the statements of entities and their keys, one or many at a time.
+ */
+#include "entity_sql.h"
+
+#include <stdio.h>
+
+/* With one %s, the schema. */
+#define INSERT_GIVEN                                 \
+    "INSERT INTO %s.entities (type, body, id)"       \
+    " SELECT type, body, id FROM unnest($1, $2, $3)" \
+    " AS given (type, body, id) ON CONFLICT (id) DO NOTHING RETURNING id"
+
+void hvi_entity_sql(hvi_statement_verb verb, const char *schema, char sql[HVI_ENTITY_SQL_LEN]) {
+    const size_t size = HVI_ENTITY_SQL_LEN;
+    switch (verb) {
+    case HVI_STATEMENT_GET:
+        snprintf(sql, size, "SELECT id, type, body FROM %s.entities WHERE id = $1", schema);
+        break;
+    case HVI_STATEMENT_GET_MANY:
+        snprintf(sql, size, "SELECT id, type, body FROM %s.entities WHERE id = ANY ($1)", schema);
+        break;
+    case HVI_STATEMENT_PUT:
+        snprintf(sql, size, "INSERT INTO %s.entities (type, body) VALUES ($1, $2) RETURNING id",
+                 schema);
+        break;
+    case HVI_STATEMENT_PUT_MANY:
+        /* Each key is made beside its place, so that nothing depends on an order that RETURNING
+         * does not promise. */
+        snprintf(sql, size,
+                 "WITH new AS MATERIALIZED (SELECT place, %s.next_id() AS id, type, body"
+                 " FROM unnest($1, $2) WITH ORDINALITY AS given (type, body, place)),"
+                 " stored AS (INSERT INTO %s.entities (id, type, body)"
+                 " SELECT id, type, body FROM new)"
+                 " SELECT place, id FROM new",
+                 schema, schema);
+        break;
+    case HVI_STATEMENT_PUT_KEY:
+        snprintf(sql, size, "INSERT INTO %s.entities (type, body, id) VALUES ($1, $2, $3)", schema);
+        break;
+    case HVI_STATEMENT_PUT_KEY_MANY:
+        snprintf(sql, size, INSERT_GIVEN, schema);
+        break;
+    case HVI_STATEMENT_PUT_ONCE:
+        snprintf(sql, size,
+                 "INSERT INTO %s.entities (type, body, id) VALUES ($1, $2, $3)"
+                 " RETURNING (SELECT %s.reserve_ids(1))",
+                 schema, schema);
+        break;
+    case HVI_STATEMENT_PUT_ONCE_MANY:
+        snprintf(sql, size,
+                 "WITH stored AS (" INSERT_GIVEN ") SELECT id, %s.reserve_ids(1) FROM stored",
+                 schema, schema);
+        break;
+    case HVI_STATEMENT_RESERVE:
+        snprintf(sql, size, "SELECT %s.reserve_ids($1)", schema);
+        break;
+    }
+}
