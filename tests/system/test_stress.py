@@ -23,7 +23,7 @@ POOL_MAX, OPERATION_TIMEOUT = 4, 15
 class Stress:
     """store_stress under way. finish() ends it and checks what can be checked without a server."""
 
-    def __init__(self, config, operation_timeout=OPERATION_TIMEOUT, **options):
+    def __init__(self, config, operation_timeout=OPERATION_TIMEOUT, threads=THREADS, **options):
         self.operation_timeout = operation_timeout
         options = {
             "pool_max": POOL_MAX,
@@ -32,7 +32,7 @@ class Stress:
             **options,
         }
         texts = [f"{name}={value}" for name, value in options.items()]
-        self.process = spawn("store_stress", config, THREADS, 1, 17, *texts)
+        self.process = spawn("store_stress", config, threads, 1, 17, *texts)
         self.since = time.monotonic()
         self.output = None
         self.reader = threading.Thread(target=self._read)
@@ -134,6 +134,55 @@ def test_connections_that_expire_all_the_time_are_no_trouble(stress, store, serv
     pause(3)
     for counts in check(run.finish(), servers):
         assert set(counts) == {"HV_OK"}
+
+
+def forbid_hundredths(database, shards, moment=""):
+    """Let each shard refuse the puts whose number is 99, 199, …, at once or at the commit."""
+    database.sql("""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN RAISE check_violation USING MESSAGE = 'no hundredth'; END $$""")
+    for shard in shards:
+        database.sql(f"""
+            CREATE CONSTRAINT TRIGGER no_hundredth AFTER INSERT ON shard{shard:04}.entities {moment}
+            FOR EACH ROW WHEN (mod((NEW.body->'number')::int, 100) = 99)
+            EXECUTE FUNCTION refuse()""")
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 5])
+@pytest.mark.parametrize("moment", ["", "DEFERRABLE INITIALLY DEFERRED"], ids=["row", "commit"])
+def test_of_64_threads_only_those_are_refused_whom_a_constraint_forbids(
+    stress, store, servers, moment, lanes
+):
+    forbid_hundredths(servers[ONE], range(1, 9), moment)
+    forbid_hundredths(servers[TWO], range(9, 17), moment)
+    run = stress(store, threads=64, lanes=lanes)
+    pause(3)
+    puts = run.finish()
+    check(puts, servers)
+    for put in puts:
+        assert put.status == ("HV_REFUSED" if put.number % 100 == 99 else "HV_OK"), put
+    assert any(put.status == "HV_REFUSED" for put in puts)
+
+
+def test_64_threads_lose_nothing_while_a_server_is_killed_and_its_constraint_refuses(
+    stress, own_store, own_servers
+):
+    forbid_hundredths(own_servers[ONE], range(1, 9))
+    run = stress(own_store, threads=64)
+    pause(1)
+    for _ in range(2):
+        own_servers[ONE].server.kill9()
+        own_servers[ONE].server.start()
+        pause(1)
+    puts = run.finish()
+    one, two = check(puts, own_servers)
+    assert set(two) == {"HV_OK"}
+    assert {"HV_OK", "HV_REFUSED", "HV_OUTCOME_UNKNOWN"} <= set(one)
+    for put in puts:
+        if put.shard < 9 and put.number % 100 == 99:
+            assert put.status != "HV_OK", put
+        else:
+            assert put.status != "HV_REFUSED", put
 
 
 @pytest.mark.parametrize("end", ["kill9", "fast", "immediate"])
