@@ -411,8 +411,8 @@ def test_a_folder_of_another_user_is_refused(place):
     command = ["--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "--"]
     command += [build_dir() / "cli" / "hv", "dev", "up", "--dir", folder]
     result = run("/usr/bin/setpriv", *command)
-    if "Permission denied" in result.err and "setpriv" in result.err:
-        pytest.skip("the build folder is closed to other users")
+    if result.code in (126, 127):  # not executed, or without its library
+        pytest.skip(f"the build folder is closed to other users: {result.err}")
     assert (result.code, result.out) == (1, "")
     assert 'belongs to user "postgres"' in result.err
 
