@@ -11,11 +11,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "import_resume.h"
 #include "memory.h"
 #include "ui.h"
 
 /* How long a stream may be silent before we look whether to go on. */
 #define TICK_MS 100
+
+/* What of a file it is known by. */
+#define HEAD_BYTES ((size_t) 64 << 10)
 
 /* Returns 0 or an errno. */
 static int look_at(import_input *input) {
@@ -57,14 +61,15 @@ void import_input_close(import_input *input) {
     if (input->fd >= 0 && !input->is_standard)
         close(input->fd);
     input->fd = -1;
+    free(input->head);
+    input->head = NULL;
     free(input->name);
     input->name = NULL;
 }
 
-ssize_t import_input_read(void *context, char *data, size_t size) {
-    const import_input *input = context;
+static ssize_t read_some(const import_input *input, char *data, size_t size) {
     for (;;) {
-        if (input->canceled(input->context)) {
+        if (input->canceled != NULL && input->canceled(input->context)) {
             errno = ECANCELED;
             return -1;
         }
@@ -76,4 +81,35 @@ ssize_t import_input_read(void *context, char *data, size_t size) {
         if (got >= 0 || (errno != EINTR && errno != EAGAIN))
             return got;
     }
+}
+
+bool import_input_identity(import_input *input, uint64_t *identity) {
+    input->head = new_memory(HEAD_BYTES);
+    ssize_t got = 1;
+    const char *end = NULL;
+    while (got > 0 && input->head_len < HEAD_BYTES && (input->size >= 0 || end == NULL)) {
+        char *to = input->head + input->head_len;
+        got = read_some(input, to, HEAD_BYTES - input->head_len);
+        if (got < 0)
+            return false;
+        end = memchr(to, '\n', (size_t) got);
+        input->head_len += (size_t) got;
+    }
+    size_t len = input->head_len;
+    if (input->size < 0 && end != NULL)
+        len = (size_t) (end - input->head) + 1;
+    *identity = import_digest(0, (const char *) &input->size, sizeof input->size);
+    *identity = import_digest(*identity, input->head, len);
+    return true;
+}
+
+ssize_t import_input_read(void *context, char *data, size_t size) {
+    import_input *input = context;
+    size_t left = input->head_len - input->head_at;
+    if (left == 0)
+        return read_some(input, data, size);
+    size_t some = left < size ? left : size;
+    memcpy(data, input->head + input->head_at, some);
+    input->head_at += some;
+    return (ssize_t) some;
 }

@@ -16,6 +16,9 @@ typedef struct import_input {
     const char *base; /* the path's last part, for other files' names; lives as long as the path */
     int64_t size;     /* bytes to be read, or -1 if it is no regular file */
     mode_t mode;      /* by whom it may be read */
+    char *head;       /* what import_input_identity() has read ahead; owned */
+    size_t head_len;
+    size_t head_at; /* what of it was handed out */
     bool (*canceled)(void *context);
     void *context;
 } import_input;
@@ -24,6 +27,10 @@ typedef struct import_input {
  * too. */
 bool import_input_open(import_input *input, const char *path);
 void import_input_close(import_input *input);
+
+/* A hash that tells this input from others: of its size and the first 64 KiB of a file, of the
+ * first line of a stream. Waits for that. False, with errno set, if it cannot be read. */
+bool import_input_identity(import_input *input, uint64_t *identity);
 
 /* A row_input: reads, and looks now and then whether input->canceled(input->context). */
 ssize_t import_input_read(void *input, char *data, size_t size);

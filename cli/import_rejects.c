@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +19,11 @@
 #include "memory.h"
 #include "ui.h"
 
+/* How a line begins, and what follows if it was sent to a shard: to be read again. */
+#define LINE_BEGIN       "{\"line\":%" PRId64 ",\"number\":%" PRId64 ",\"import\":\"%s\""
+#define LINE_SHARD       ",\"shard\":%d"
+#define IMPORT_NAME_SIZE 80
+
 /* Of so many default names one must be free. */
 #define MAX_NUMBER 9999
 
@@ -26,12 +32,14 @@ struct import_rejects {
     char *path;
     bool chosen; /* by the user: no other name will do */
     mode_t mode;
-    int fd;       /* -1: not open */
-    bool made;    /* by us, by opening it */
-    off_t size;   /* bytes of whole lines written */
-    int64_t rows; /* their number */
-    int failed;   /* the errno of the first failure, or 0 */
-    row_text line;
+    int fd;         /* -1: not open */
+    bool made;      /* by us, by opening it */
+    off_t size;     /* bytes of whole lines written */
+    int64_t rows;   /* their number */
+    int failed;     /* the errno of the first failure, or 0 */
+    row_text lines; /* that are being added */
+    int64_t added;  /* their number */
+    char *import;   /* owned */
 };
 
 static bool exists_as_file(const char *path) {
@@ -76,10 +84,6 @@ import_rejects *import_rejects_new(const char *path, const char *name, mode_t mo
         .fd = -1,
     };
     pthread_mutex_init(&rejects->lock, NULL);
-    if (!check_place(rejects)) {
-        import_rejects_free(rejects);
-        return NULL;
-    }
     return rejects;
 }
 
@@ -91,7 +95,8 @@ bool import_rejects_free(import_rejects *rejects) {
     if (rejects->made && rejects->rows == 0) /* there was no room for even one */
         unlink(rejects->path);
     pthread_mutex_destroy(&rejects->lock);
-    row_text_fini(&rejects->line);
+    row_text_fini(&rejects->lines);
+    free(rejects->import);
     free(rejects->path);
     free(rejects);
     errno = error;
@@ -155,32 +160,6 @@ static void append_text(row_text *line, const char *text) {
     row_text_append(line, text, strlen(text));
 }
 
-/* A JSON string. Bytes that are not UTF-8 become U+FFFD. */
-static void append_string(row_text *line, const char *text, size_t len) {
-    row_text_append_byte(line, '"');
-    for (size_t at = 0; at < len;) {
-        size_t valid = utf8_prefix(text + at, len - at);
-        for (size_t end = at + valid; at < end; at++) {
-            unsigned char c = (unsigned char) text[at];
-            char escape[8] = {'\\', (char) c, '\0'};
-            if (c == '\n' || c == '\t' || c == '\r')
-                escape[1] = c == '\n' ? 'n' : c == '\t' ? 't' : 'r';
-            else if (c < 0x20 || c == 0x7F)
-                snprintf(escape, sizeof escape, "\\u%04x", c);
-            else if (c != '"' && c != '\\') {
-                row_text_append_byte(line, (char) c);
-                continue;
-            }
-            append_text(line, escape);
-        }
-        if (at < len) {
-            append_text(line, "\xef\xbf\xbd");
-            at++;
-        }
-    }
-    row_text_append_byte(line, '"');
-}
-
 static void append_base64(row_text *line, const char *bytes, size_t len) {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     row_text_append_byte(line, '"');
@@ -199,24 +178,51 @@ static void append_base64(row_text *line, const char *bytes, size_t len) {
     row_text_append_byte(line, '"');
 }
 
-static bool add(import_rejects *rejects, const row *rejected, hv_status status, int shard,
-                const char *reason) {
-    row_text *line = &rejects->line;
-    char number[32];
-    row_text_clear(line);
-    snprintf(number, sizeof number, "{\"line\":%lld", (long long) rejected->line);
+/* Write the lines that were added. */
+static bool write_lines(import_rejects *rejects) {
+    row_text *lines = &rejects->lines;
+    if (lines->failed) {
+        errno = ENOMEM;
+        return false;
+    }
+    if (rejects->fd < 0 && !open_file(rejects))
+        return false;
+    if (!write_all(rejects->fd, lines->data, lines->len)) {
+        int error = errno;
+        if (ftruncate(rejects->fd, rejects->size) != 0)
+            rejects->made = false; /* a pipe or a device: it keeps the piece of a line */
+        errno = error;
+        return false;
+    }
+    rejects->size += (off_t) lines->len;
+    rejects->rows += rejects->added;
+    return true;
+}
+
+/* ---- Public ---------------------------------------------------------------------------------- */
+
+void import_rejects_begin(import_rejects *rejects) {
+    pthread_mutex_lock(&rejects->lock);
+    row_text_clear(&rejects->lines);
+    rejects->added = 0;
+}
+
+void import_rejects_add(import_rejects *rejects, const row *rejected, hv_status status, int shard,
+                        const char *reason) {
+    row_text *line = &rejects->lines;
+    char number[IMPORT_NAME_SIZE + 96];
+    snprintf(number, sizeof number, LINE_BEGIN, rejected->line, rejected->number, rejects->import);
     append_text(line, number);
-    append_text(line, ",\"reason\":");
-    append_string(line, reason, strlen(reason));
-    append_text(line, ",\"status\":\"");
-    append_text(line, hv_status_name(status));
-    append_text(line, "\"");
     if (shard >= 0) {
-        snprintf(number, sizeof number, ",\"shard\":%d", shard);
+        snprintf(number, sizeof number, LINE_SHARD, shard);
         append_text(line, number);
     }
+    append_text(line, ",\"status\":\"");
+    append_text(line, hv_status_name(status));
+    append_text(line, "\",\"reason\":");
+    row_text_append_json(line, reason, strlen(reason));
     append_text(line, ",\"row\":");
-    append_string(line, rejected->text, rejected->text_len);
+    row_text_append_json(line, rejected->text, rejected->text_len);
     if (utf8_prefix(rejected->text, rejected->text_len) < rejected->text_len) {
         append_text(line, ",\"row_base64\":");
         append_base64(line, rejected->text, rejected->text_len);
@@ -224,33 +230,121 @@ static bool add(import_rejects *rejects, const row *rejected, hv_status status, 
     if (rejected->truncated)
         append_text(line, ",\"truncated\":true");
     append_text(line, "}\n");
-    if (line->failed) {
-        errno = ENOMEM;
-        return false;
-    }
-    if (rejects->fd < 0 && !open_file(rejects))
-        return false;
-    if (!write_all(rejects->fd, line->data, line->len)) {
-        int error = errno;
-        if (ftruncate(rejects->fd, rejects->size) != 0)
-            rejects->made = false; /* a pipe or a device: it keeps the piece of a line */
-        errno = error;
-        return false;
-    }
-    rejects->size += (off_t) line->len;
-    rejects->rows++;
-    return true;
+    rejects->added++;
 }
 
-/* ---- Public ---------------------------------------------------------------------------------- */
-
-bool import_rejects_add(import_rejects *rejects, const row *rejected, hv_status status, int shard,
-                        const char *reason) {
-    pthread_mutex_lock(&rejects->lock);
-    if (rejects->failed == 0 && !add(rejects, rejected, status, shard, reason))
+bool import_rejects_end(import_rejects *rejects) {
+    if (rejects->failed == 0 && !write_lines(rejects))
         rejects->failed = errno;
     int failed = rejects->failed;
     pthread_mutex_unlock(&rejects->lock);
     errno = failed;
     return failed == 0;
+}
+
+/* ---- Going on with a file ------------------------------------------------------------------- */
+
+/* What stands before the reason in a line of ours; false if it is none. */
+static bool parse_line(const char *line, char import[IMPORT_NAME_SIZE], int64_t *number,
+                       int *shard) {
+    int read = 0;
+    long long at_line, at_row;
+    *shard = -1;
+    if (sscanf(line, "{\"line\":%lld,\"number\":%lld,\"import\":\"%79[^\"]\"%n", &at_line, &at_row,
+               import, &read) != 3 ||
+        read == 0)
+        return false;
+    *number = at_row;
+    sscanf(line + read, LINE_SHARD, shard);
+    return true;
+}
+
+/* Was the file at `path` begun by this import? */
+static bool is_ours(const import_rejects *rejects, const char *path) {
+    char line[256], import[IMPORT_NAME_SIZE];
+    int64_t number;
+    int shard;
+    FILE *file = exists_as_file(path) ? fopen(path, "re") : NULL;
+    bool ours = file != NULL && fgets(line, sizeof line, file) != NULL &&
+                parse_line(line, import, &number, &shard) && strcmp(import, rejects->import) == 0;
+    if (file != NULL)
+        fclose(file);
+    return ours;
+}
+
+/* Find it: the file that the user named, or one of those that might have been chosen. */
+static char *find_ours(const import_rejects *rejects) {
+    if (rejects->chosen)
+        return is_ours(rejects, rejects->path) ? copy_text(rejects->path) : NULL;
+    char *path = copy_text(rejects->path);
+    for (int number = 2; number <= MAX_NUMBER && exists_as_file(path); number++) {
+        if (is_ours(rejects, path))
+            return path;
+        free(path);
+        path = format_text("%s.%d", rejects->path, number);
+    }
+    free(path);
+    return NULL;
+}
+
+/* Copy the whole lines that are to be kept. Returns 0 or an errno. */
+static int copy_lines(import_rejects *rejects, FILE *from, FILE *to, import_rejects_keep keep,
+                      void *context) {
+    char *line = NULL, import[IMPORT_NAME_SIZE];
+    size_t cap = 0;
+    ssize_t len;
+    int error = 0;
+    while (error == 0 && (len = getline(&line, &cap, from)) > 0) {
+        int64_t number;
+        int shard;
+        bool good = line[len - 1] == '\n' && parse_line(line, import, &number, &shard);
+        if (!good || !keep(context, number, shard))
+            continue;
+        if (fwrite(line, 1, (size_t) len, to) != (size_t) len)
+            error = errno;
+        rejects->size += len;
+        rejects->rows++;
+    }
+    if (error == 0 && ferror(from))
+        error = EIO;
+    free(line);
+    return error;
+}
+
+/* Replace our file by one with what is to be kept. Returns 0 or an errno. */
+static int take_over(import_rejects *rejects, const char *path, import_rejects_keep keep,
+                     void *context) {
+    char *other = format_text("%s.tmp", path);
+    FILE *from = fopen(path, "re");
+    FILE *to = from != NULL ? fopen(other, "we") : NULL;
+    int error = to != NULL ? copy_lines(rejects, from, to, keep, context) : errno;
+    if (to != NULL && error == 0 && fchmod(fileno(to), rejects->mode) != 0)
+        error = errno;
+    if (to != NULL && fclose(to) != 0 && error == 0)
+        error = errno;
+    if (from != NULL)
+        fclose(from);
+    if (error == 0 && rename(other, path) != 0)
+        error = errno;
+    if (error == 0 && (rejects->fd = open(path, O_WRONLY | O_CLOEXEC | O_APPEND)) < 0)
+        error = errno;
+    if (error != 0 && to != NULL)
+        unlink(other);
+    rejects->made = error == 0;
+    free(other);
+    return error;
+}
+
+bool import_rejects_name(import_rejects *rejects, const char *import, bool begun,
+                         import_rejects_keep keep, void *context) {
+    rejects->import = copy_text(import);
+    char *path = begun ? find_ours(rejects) : NULL;
+    if (path == NULL)
+        return check_place(rejects);
+    int error = take_over(rejects, path, keep, context);
+    if (error != 0)
+        ui_fail(NULL, NULL, "could not go on with \"%s\": %s", path, strerror(error));
+    free(rejects->path);
+    rejects->path = path;
+    return error == 0;
 }

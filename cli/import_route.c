@@ -5,8 +5,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "memory.h"
 
@@ -44,7 +42,8 @@ static void add_alternating(import_route *route, const hv_store *store) {
     free(last);
 }
 
-void import_route_init(import_route *route, const hv_store *store, int shard, const char *by) {
+void import_route_init(import_route *route, const hv_store *store, int shard, const char *by,
+                       const char *seed) {
     *route = (import_route){.fixed = shard, .by = by};
     if (shard >= 0)
         return;
@@ -54,11 +53,8 @@ void import_route_init(import_route *route, const hv_store *store, int shard, co
         return;
     }
     add_alternating(route, store);
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    uint64_t seed = (uint64_t) now.tv_nsec + (uint64_t) getpid();
     if (route->count > 0)
-        route->next = import_hash((const char *) &seed, sizeof seed) % route->count;
+        route->first = import_hash(seed, strlen(seed)) % route->count;
 }
 
 void import_route_fini(import_route *route) {
@@ -79,11 +75,8 @@ int import_route_row(import_route *route, row *routed) {
         return -1;
     if (route->fixed >= 0)
         return route->fixed;
-    if (route->by == NULL) {
-        int shard = route->shards[route->next];
-        route->next = (route->next + 1) % route->count;
-        return shard;
-    }
+    if (route->by == NULL)
+        return route->shards[(route->first + (uint64_t) routed->number) % route->count];
     const char *value;
     size_t len;
     if (!hv_dict_get(routed->dict, route->by, strlen(route->by), &value, &len))

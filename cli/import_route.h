@@ -12,16 +12,17 @@ typedef struct import_route {
     const char *by; /* the attribute that decides, or NULL; the caller's */
     int *shards;    /* owned; with neither of the two, in the order of turns */
     size_t count;
-    size_t next; /* whose turn it is */
+    size_t first; /* whose turn begins */
 } import_route;
 
 /*
  * `shard` -1: none; `by` NULL: none; not both given. With `by` the shard is number
  * import_hash(value) modulo their count among all shards of the store in ascending order. With
- * neither, all take turns, shards of different servers alternating, and begin anywhere, so that
- * many small imports do not all meet in the first one.
+ * neither, all take turns by the row's number, shards of different servers alternating, and `seed`
+ * decides which begins, so that many small imports do not all meet in the first one.
  */
-void import_route_init(import_route *route, const hv_store *store, int shard, const char *by);
+void import_route_init(import_route *route, const hv_store *store, int shard, const char *by,
+                       const char *seed);
 void import_route_fini(import_route *route);
 
 /* The row's shard. A row that has none (no such attribute, or NULL) becomes malformed, and -1 is

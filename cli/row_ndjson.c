@@ -304,6 +304,15 @@ static bool parse(const row_record *record, row_scratch *scratch, hv_dict *dict,
     return true;
 }
 
+bool row_parse_object(const char *text, size_t len, int64_t line, hv_dict *dict, row_fault *fault) {
+    row_record record = {.text = text, .len = len, .line = line};
+    row_scratch scratch = {0};
+    bool parsed = parse(&record, &scratch, dict, fault);
+    row_text_fini(&scratch.name);
+    row_text_fini(&scratch.value);
+    return parsed;
+}
+
 static bool is_empty(const row_record *record, size_t columns) {
     (void) columns;
     size_t at = 0;

@@ -78,4 +78,8 @@ row_result row_reader_next(row_reader *reader, row **next, row_fault *fault);
  * ROW_END if there are fewer; *skipped is how many. */
 row_result row_reader_skip(row_reader *reader, int64_t count, int64_t *skipped, row_fault *fault);
 
+/* Read one JSON object as a row of NDJSON is read, into an empty dict. False: `fault` says what is
+ * wrong, with the column counted from the object's beginning. */
+bool row_parse_object(const char *text, size_t len, int64_t line, hv_dict *dict, row_fault *fault);
+
 #endif

@@ -115,6 +115,37 @@ size_t utf8_prefix(const char *text, size_t len) {
     return at;
 }
 
+/* A character that must be written as an escape, or a quote or backslash. */
+static void append_escape(row_text *text, unsigned char c) {
+    char escape[8] = {'\\', (char) c, '\0'};
+    if (c == '\n' || c == '\t' || c == '\r')
+        escape[1] = c == '\n' ? 'n' : c == '\t' ? 't' : 'r';
+    else if (c != '"' && c != '\\')
+        snprintf(escape, sizeof escape, "\\u%04x", c);
+    row_text_append(text, escape, strlen(escape));
+}
+
+void row_text_append_json(row_text *text, const char *bytes, size_t len) {
+    row_text_append_byte(text, '"');
+    for (size_t at = 0; at < len;) {
+        size_t end = at + utf8_prefix(bytes + at, len - at);
+        while (at < end) {
+            size_t from = at;
+            while (at < end && (unsigned char) bytes[at] >= 0x20 && bytes[at] != '"' &&
+                   bytes[at] != '\\' && bytes[at] != 0x7F)
+                at++;
+            row_text_append(text, bytes + from, at - from);
+            if (at < end)
+                append_escape(text, (unsigned char) bytes[at++]);
+        }
+        if (at < len) {
+            row_text_append(text, "\xef\xbf\xbd", 3);
+            at++;
+        }
+    }
+    row_text_append_byte(text, '"');
+}
+
 int64_t count_lines(const char *text, size_t len) {
     int64_t count = 0;
     const char *end = text + len;

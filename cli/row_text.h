@@ -32,6 +32,9 @@ void row_text_append_byte(row_text *text, char byte);
 /* Append the UTF-8 form of a code point, which must be one: below 0x110000, no surrogate. */
 void row_text_append_character(row_text *text, uint32_t code);
 
+/* Append a JSON string, quotes and all. Bytes that are not UTF-8 become U+FFFD. */
+void row_text_append_json(row_text *text, const char *bytes, size_t len);
+
 /* The length of the longest prefix that is valid UTF-8: `len` if all of it is. NUL bytes count as
  * valid. */
 size_t utf8_prefix(const char *text, size_t len);

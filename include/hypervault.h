@@ -398,6 +398,139 @@ HV_API int hv_entity_kind(const hv_entity *entity);
 /* Never NULL; lives as long as the entity. */
 HV_API const hv_dict *hv_entity_dict(const hv_entity *entity);
 
+/* ---- Many entities at once ------------------------------------------------------------------- */
+
+/*
+ * A load stores many entities on one server, through COPY, some thousand rows a transaction. What
+ * it has come to is kept in the database (table hypervault.imports) under the load's name, and
+ * written in the transactions themselves. So each transaction happens once, whatever becomes of
+ * connections, servers and the process: who opens the load again finds the position that was
+ * committed last, and goes on behind it.
+ *
+ *     hv_load_open(store, server, "people/0", &load, &error)
+ *     n = where hv_load_position(load) says to go on
+ *     repeatedly:
+ *         hv_load_add() for some rows
+ *         hv_load_send() until it succeeds: they are stored, but not committed
+ *         hv_load_row() for each: was it refused?
+ *         hv_load_commit() with the new position; unless it succeeds, begin again with send
+ *
+ * Loads on several servers, or several on one, may go on at the same time, each by one thread. A
+ * load takes a connection of the server's pool from hv_load_send() to hv_load_commit().
+ */
+typedef struct hv_load hv_load;
+
+/*
+ * Open the load `name` (1 to 200 bytes) on a server, or begin it. Only one process may go on with a
+ * load at a time: another one's hv_load_send() fails with HV_CONFLICT. Free it before the store is
+ * closed. Errors: HV_INVALID, HV_NOT_INITIALIZED, and as hv_get().
+ */
+HV_API hv_status hv_load_open(hv_store *store, int server, const char *name, hv_load **load,
+                              hv_error **error);
+
+/* What was not committed is not stored. */
+HV_API void hv_load_free(hv_load *load);
+
+/* The position that was committed last; 0 at the beginning. What it means is the caller's. */
+HV_API int64_t hv_load_position(const hv_load *load);
+
+/* The note that was committed last, or NULL. Lives until the next commit. */
+HV_API const char *hv_load_note(const hv_load *load);
+
+/*
+ * Add a row. `key` 0: the database makes a key of `shard`. Otherwise the entity is stored under
+ * this key, which belongs to `shard` (-1: whichever it says); the shard will never make it again.
+ * The dict is copied. Nothing is sent. Errors: HV_INVALID, HV_NO_SERVER, also if the shard is not
+ * on the load's server; HV_NO_MEMORY, after which the load is good only for hv_load_free().
+ */
+HV_API hv_status hv_load_add(hv_load *load, int64_t key, int shard, int kind, const hv_dict *dict,
+                             hv_error **error);
+
+/* The rows that were added and not yet committed. They are numbered from 0. */
+HV_API size_t hv_load_count(const hv_load *load);
+
+/*
+ * Begin a transaction (or begin it again) and store the first `count` rows in it, in any order.
+ * Rows that the server refuses by themselves, for a constraint or a trigger, do no harm to the
+ * others: see hv_load_row(). After a failure nothing is stored, and the call can be repeated. After
+ * HV_OUTCOME_UNKNOWN of hv_load_commit() it finds out what became of that, and stores the same rows
+ * again only if they are not stored; `count` is then ignored.
+ *
+ * A row that meets an error which may go by (a deadlock, a serialization failure) is tried a few
+ * times. If it still fails, the call fails with that error, and *blocked (may be NULL) is the row's
+ * number; in all other cases SIZE_MAX. Try again later, with fewer rows if those before it are not
+ * to wait, or give the row up.
+ *
+ * The server's time limits on statements do not apply; each wait for the server is bounded by
+ * operation_timeout. Errors: as hv_put(), HV_CONFLICT (see hv_load_open()), HV_CORRUPT (the shard's
+ * next_id() is not this shard's); never HV_OUTCOME_UNKNOWN.
+ */
+HV_API hv_status hv_load_send(hv_load *load, size_t count, size_t *blocked, hv_error **error);
+
+/*
+ * After hv_load_send(): what became of a row. HV_OK: it is stored; *known (may be NULL) says
+ * whether an entity of the same kind and attributes was there already under its key. Otherwise the
+ * status of *error (may be NULL; lives until the commit), which says why it was refused: HV_REFUSED
+ * by the server, HV_CONFLICT if the key has another entity, HV_INVALID if the key is so far ahead
+ * of the server's clock that it could be made again. A refused row stays refused. HV_INVALID
+ * without an error if there is no such row.
+ */
+HV_API hv_status hv_load_row(const hv_load *load, size_t index, bool *known,
+                             const hv_error **error);
+
+/* Refuse a row that hv_load_send() said is blocked, for the reason that it told. */
+HV_API void hv_load_give_up(hv_load *load, size_t index);
+
+/*
+ * Commit what was sent, with the new position, which must be greater if there are rows, and a note
+ * (NULL: as it was). The rows are gone then. Errors: as hv_put(): unless it is HV_OUTCOME_UNKNOWN,
+ * nothing is stored. In any case go on with hv_load_send().
+ */
+HV_API hv_status hv_load_commit(hv_load *load, int64_t position, const char *note,
+                                hv_error **error);
+
+/* Told of a load: its name, position and note (may be NULL), which live only during the call. */
+typedef void (*hv_load_fn)(void *context, const char *name, int64_t position, const char *note);
+
+/*
+ * Tell of each load of a server whose name begins with `prefix`, in the order of their names'
+ * bytes. They stay there until somebody deletes them from hypervault.imports. Errors: as hv_get().
+ */
+HV_API hv_status hv_load_list(hv_store *store, int server, const char *prefix, hv_load_fn tell,
+                              void *context, hv_error **error);
+
+/*
+ * A scan walks over a shard's entities in the order of their keys, as they were at one moment: that
+ * of hv_scan_open(). However many they are, it takes little memory. It has a connection of the
+ * server's pool until its end. One thread at a time.
+ */
+typedef struct hv_scan hv_scan;
+
+/*
+ * Begin a scan of the keys from `from` to before `until` (0: to the last); hv_key_bound() makes
+ * them of points in time. With `kind_count` > 0 only of these kinds. Close it before the store.
+ * Errors: as hv_get(), HV_INVALID for a kind out of range.
+ */
+HV_API hv_status hv_scan_open(hv_store *store, int shard, int64_t from, int64_t until,
+                              const int *kinds, size_t kind_count, hv_scan **scan,
+                              hv_error **error);
+
+/*
+ * Go to the next entity. HV_NOT_FOUND: there are no more. Errors: as hv_get(), and nothing more can
+ * be had from the scan: a new one, from behind the last key, sees a later moment. Each wait for the
+ * server is bounded by operation_timeout.
+ */
+HV_API hv_status hv_scan_next(hv_scan *scan, hv_error **error);
+
+/* Of the entity that the scan is at. The dict, its attributes in the server's order, lives until
+ * the next call. */
+HV_API int64_t hv_scan_key(const hv_scan *scan);
+HV_API int hv_scan_kind(const hv_scan *scan);
+HV_API const hv_dict *hv_scan_dict(const hv_scan *scan);
+
+/* Ends it wherever it is. NULL is allowed. */
+HV_API void hv_scan_close(hv_scan *scan);
+
 /* ---- Lending connections --------------------------------------------------------------------- */
 
 /*

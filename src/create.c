@@ -16,6 +16,7 @@
 #include "clock.h"
 #include "extension.h"
 #include "layout.h"
+#include "load_record.h"
 
 /* A change of a shard in use waits for a lock only so long, for writers wait behind it; and the
  * pause until it tries again is longer. */
@@ -327,6 +328,21 @@ static bool makes_functions(const hvi_creation *creation, const hvi_shard_row *r
     return false;
 }
 
+/* For imports. It is only created if it is not there, which takes fewer rights. */
+static hv_status create_imports(hvi_creation *creation, hv_error **error) {
+    hvi_buffer sql = HVI_BUFFER_EMPTY;
+    hvi_buffer_append_format(&sql,
+                             HVI_CREATION_LOCK
+                             "DO $do$ BEGIN"
+                             " IF pg_catalog.to_regclass('hypervault.imports') IS NULL THEN %s;"
+                             " END IF; END $do$",
+                             hvi_load_record_table);
+    hv_status status =
+        hvi_buffer_ok(&sql) ? run(creation, sql.data, -1, NULL, error) : hvi_no_memory(error);
+    hvi_buffer_fini(&sql);
+    return status;
+}
+
 /* The record and hstore. */
 static hv_status prepare_database(hvi_creation *creation, hv_error **error) {
     bool recorded = false;
@@ -339,6 +355,8 @@ static hv_status prepare_database(hvi_creation *creation, hv_error **error) {
         status = write_record(creation, error);
     if (status == HV_OK) /* two runs at once: the other's record may be another */
         status = check_record(creation, &recorded, error);
+    if (status == HV_OK)
+        status = create_imports(creation, error);
     return status;
 }
 

@@ -16,6 +16,7 @@ struct hv_error {
     hv_status status;
     bool retriable;
     int shard;        /* -1: none */
+    int64_t copy_row; /* 0: none */
     char sqlstate[6]; /* "" for none */
     char *message;
     char *detail; /* these three may be NULL */
@@ -214,6 +215,12 @@ void hvi_error_constraint(hv_error **error, const char *constraint) {
     e->constraint = copy_text(constraint);
 }
 
+void hvi_error_copy_row(hv_error **error, int64_t row) {
+    hv_error *e = writable(error);
+    if (e != NULL)
+        e->copy_row = row;
+}
+
 void hvi_error_retriable(hv_error **error, bool retriable) {
     hv_error *e = writable(error);
     if (e != NULL)
@@ -284,6 +291,10 @@ const char *hv_error_sqlstate(const hv_error *error) {
 
 const char *hv_error_server(const hv_error *error) {
     return error->server;
+}
+
+int64_t hvi_error_copy_row_of(const hv_error *error) {
+    return error->copy_row;
 }
 
 const char *hv_error_constraint(const hv_error *error) {

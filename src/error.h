@@ -34,6 +34,10 @@ void hvi_error_sqlstate(hv_error **error, const char *sqlstate);
 /* The constraint that the server names. NULL is allowed and changes nothing. */
 void hvi_error_constraint(hv_error **error, const char *constraint);
 
+/* Which row of a COPY, from 1, the server says that it is about; 0: it does not say. */
+void hvi_error_copy_row(hv_error **error, int64_t row);
+int64_t hvi_error_copy_row_of(const hv_error *error);
+
 /* Overrule what the status says about retrying. */
 void hvi_error_retriable(hv_error **error, bool retriable);
 

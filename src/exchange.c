@@ -18,6 +18,7 @@
 #include "exchange.h"
 
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- errors ---- */
@@ -60,6 +61,13 @@ hv_status hvi_fail_late(const char *server, int shard, bool is_unknown, hv_error
     return status;
 }
 
+/* "COPY entities, line 7" in the server's language: the number behind the comma, or 0. */
+static int64_t copy_row(const PGresult *result) {
+    const char *context = PQresultErrorField(result, PG_DIAG_CONTEXT);
+    const char *place = context != NULL ? strstr(context, "COPY entities, ") : NULL;
+    return place != NULL ? strtoll(place + strcspn(place, "0123456789"), NULL, 10) : 0;
+}
+
 hv_status hvi_fail_refused(const char *server, int shard, const PGresult *result,
                            hv_error **error) {
     const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
@@ -78,6 +86,7 @@ hv_status hvi_fail_refused(const char *server, int shard, const PGresult *result
         hvi_error_hint(error, "%s", hint);
     hvi_error_sqlstate(error, sqlstate);
     hvi_error_constraint(error, PQresultErrorField(result, PG_DIAG_CONSTRAINT_NAME));
+    hvi_error_copy_row(error, copy_row(result));
     hvi_error_where(error, server, shard);
     return status;
 }
@@ -89,6 +98,8 @@ bool hvi_result_is_good(const PGresult *result) {
     case PGRES_COMMAND_OK:
     case PGRES_TUPLES_OK:
     case PGRES_EMPTY_QUERY:
+    case PGRES_COPY_IN:
+    case PGRES_COPY_OUT:
         return true;
     default:
         return false;
@@ -208,7 +219,12 @@ static hvi_wants flush(hvi_exchange *x) {
     return HVI_WANTS_NOTHING;
 }
 
-/* Take all results until the server is ready for the next statement. */
+/* Does the server wait for us, or we for more of it? */
+static bool begins_copy(const PGresult *result) {
+    return PQresultStatus(result) == PGRES_COPY_IN || PQresultStatus(result) == PGRES_COPY_OUT;
+}
+
+/* Take all results until the server is ready for the next statement, or for a COPY. */
 static hvi_wants receive(hvi_exchange *x) {
     PGconn *conn = x->conn;
     for (;;) {
@@ -223,11 +239,12 @@ static hvi_wants receive(hvi_exchange *x) {
             continue;
         }
         PGresult *result = PQgetResult(conn);
+        bool is_copy = begins_copy(result);
         if (result != NULL)
             keep_result(x, result);
         bool is_over = x->syncs > 0 ? x->answered == x->syncs ||
                                           (result == NULL && PQstatus(conn) == CONNECTION_BAD)
-                                    : result == NULL;
+                                    : result == NULL || is_copy;
         if (is_over) {
             x->state = HVI_ANSWERED;
             return HVI_WANTS_NOTHING;

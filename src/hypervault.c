@@ -1,12 +1,8 @@
 /*
  * hypervault: the public functions on a store: check arguments, call down.
- *
- * An operation counts itself in `users` while it runs, so that hv_close() knows when nobody is in
- * the store any more. The count is the last thing that an operation touches.
  */
 #include "hypervault.h"
 
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -14,22 +10,13 @@
 #include "create.h"
 #include "get.h"
 #include "inspect.h"
-#include "key_cache.h"
 #include "layout.h"
 #include "put.h"
 #include "reserve.h"
+#include "store.h"
 
 /* How often hv_close() looks whether the last user has left. */
 #define CLOSE_POLL_NS 1000000
-
-struct hv_store {
-    hvi_router router;
-    int64_t epoch;          /* immutable */
-    hvi_key_cache reserved; /* for the option exactly_once */
-    atomic_int users;
-    atomic_bool closed;
-    hvi_fork_member fork;
-};
 
 const char *hv_version(void) {
     return HV_VERSION;
@@ -140,41 +127,27 @@ hv_status hv_close(hv_store *store, int64_t timeout, hv_error **error) {
     return HV_OK;
 }
 
-/* Every operation on a store begins and ends with these. */
-static hv_status enter(hv_store *store, hv_error **error) {
-    atomic_fetch_add(&store->users, 1);
-    if (!atomic_load(&store->closed))
-        return HV_OK;
-    atomic_fetch_sub(&store->users, 1);
-    return hvi_fail(error, HV_CLOSED, "the store is closed");
-}
-
-static hv_status leave(hv_store *store, hv_status status) {
-    atomic_fetch_sub(&store->users, 1);
-    return status;
-}
-
 void hv_disconnect(hv_store *store) {
-    if (enter(store, NULL) != HV_OK)
+    if (hvi_store_enter(store, NULL) != HV_OK)
         return;
     for (int i = 0; i < store->router.server_count; i++)
         hvi_pool_disconnect(&store->router.servers[i].pool, false);
-    leave(store, HV_OK);
+    hvi_store_leave(store, HV_OK);
 }
 
 void hv_reinstantiate(hv_store *store) {
-    if (enter(store, NULL) != HV_OK)
+    if (hvi_store_enter(store, NULL) != HV_OK)
         return;
     for (int i = 0; i < store->router.server_count; i++)
         hvi_pool_disconnect(&store->router.servers[i].pool, true);
-    leave(store, HV_OK);
+    hvi_store_leave(store, HV_OK);
 }
 
 /* ---- entities ---- */
 
 hv_status hv_put(hv_store *store, int shard, int kind, const hv_dict *dict, int64_t *key,
                  hv_error **error) {
-    hv_status status = enter(store, error);
+    hv_status status = hvi_store_enter(store, error);
     if (status != HV_OK)
         return status;
     int64_t deadline = hvi_router_operation_deadline(&store->router);
@@ -183,28 +156,28 @@ hv_status hv_put(hv_store *store, int shard, int kind, const hv_dict *dict, int6
             hvi_put_once(&store->router, &store->reserved, shard, kind, dict, deadline, key, error);
     else
         status = hvi_put(&store->router, shard, kind, dict, deadline, key, error);
-    return leave(store, status);
+    return hvi_store_leave(store, status);
 }
 
 hv_status hv_get(hv_store *store, int64_t key, hv_entity **entity, hv_error **error) {
-    hv_status status = enter(store, error);
+    hv_status status = hvi_store_enter(store, error);
     if (status != HV_OK)
         return status;
     int64_t deadline = hvi_router_operation_deadline(&store->router);
-    return leave(store, hvi_get(&store->router, key, deadline, entity, error));
+    return hvi_store_leave(store, hvi_get(&store->router, key, deadline, entity, error));
 }
 
 hv_status hv_put_key(hv_store *store, int64_t key, int kind, const hv_dict *dict,
                      hv_error **error) {
-    hv_status status = enter(store, error);
+    hv_status status = hvi_store_enter(store, error);
     if (status != HV_OK)
         return status;
     int64_t deadline = hvi_router_operation_deadline(&store->router);
-    return leave(store, hvi_put_key(&store->router, key, kind, dict, deadline, error));
+    return hvi_store_leave(store, hvi_put_key(&store->router, key, kind, dict, deadline, error));
 }
 
 hv_status hv_reserve(hv_store *store, int shard, int count, int64_t *keys, hv_error **error) {
-    hv_status status = enter(store, error);
+    hv_status status = hvi_store_enter(store, error);
     if (status != HV_OK)
         return status;
     hvi_operation operation;
@@ -216,7 +189,7 @@ hv_status hv_reserve(hv_store *store, int shard, int count, int64_t *keys, hv_er
         status = hvi_operation_init(&operation, &store->router, shard, error);
     if (status == HV_OK)
         status = hvi_reserve(&operation, count, deadline, keys, error);
-    return leave(store, status);
+    return hvi_store_leave(store, status);
 }
 
 /* ---- lending ---- */
@@ -237,7 +210,7 @@ static hv_status lend(hv_store *store, hvi_server *server, PGconn **conn, hv_err
 
 hv_status hv_acquire(hv_store *store, int shard, PGconn **conn, hv_error **error) {
     hvi_server *server = NULL;
-    hv_status status = enter(store, error);
+    hv_status status = hvi_store_enter(store, error);
     if (status != HV_OK)
         return status;
     status = hvi_router_find(&store->router, shard, &server, error);
@@ -245,29 +218,29 @@ hv_status hv_acquire(hv_store *store, int shard, PGconn **conn, hv_error **error
         status = lend(store, server, conn, error);
     if (status != HV_OK)
         hvi_error_where(error, NULL, shard);
-    return leave(store, status);
+    return hvi_store_leave(store, status);
 }
 
 hv_status hv_acquire_server(hv_store *store, int server, PGconn **conn, hv_error **error) {
     hvi_server *found = NULL;
-    hv_status status = enter(store, error);
+    hv_status status = hvi_store_enter(store, error);
     if (status != HV_OK)
         return status;
     status = hvi_router_server(&store->router, server, &found, error);
     if (status == HV_OK)
         status = lend(store, found, conn, error);
-    return leave(store, status);
+    return hvi_store_leave(store, status);
 }
 
 hv_status hv_release(hv_store *store, PGconn *conn, hv_error **error) {
-    /* Not enter(): a closed store takes its connections back. */
+    /* Not hvi_store_enter(): a closed store takes its connections back. */
     atomic_fetch_add(&store->users, 1);
     for (int i = 0; i < store->router.server_count; i++)
         if (hvi_pool_take_back(&store->router.servers[i].pool, conn))
-            return leave(store, HV_OK);
+            return hvi_store_leave(store, HV_OK);
     hvi_fail(error, HV_INVALID, "this connection is not lent by this store");
     hvi_error_hint(error, "Return each connection once, to the store that lent it.");
-    return leave(store, HV_INVALID);
+    return hvi_store_leave(store, HV_INVALID);
 }
 
 void *hv_connection_handle(hv_store *store, PGconn *conn) {
@@ -325,22 +298,22 @@ hv_status hv_create_shards(hv_store *store, int server, hv_progress_fn progress,
     hvi_server *found = NULL;
     if (created != NULL)
         *created = 0;
-    hv_status status = enter(store, error);
+    hv_status status = hvi_store_enter(store, error);
     if (status != HV_OK)
         return status;
     status = hvi_router_server(&store->router, server, &found, error);
     if (status == HV_OK)
         status = hvi_create_shards(&store->router, found, progress, context, created, error);
-    return leave(store, status);
+    return hvi_store_leave(store, status);
 }
 
 hv_status hv_inspect(hv_store *store, int server, hv_report **report, hv_error **error) {
     hvi_server *found = NULL;
-    hv_status status = enter(store, error);
+    hv_status status = hvi_store_enter(store, error);
     if (status != HV_OK)
         return status;
     status = hvi_router_server(&store->router, server, &found, error);
     if (status == HV_OK)
         status = hvi_inspect(&store->router, found, report, error);
-    return leave(store, status);
+    return hvi_store_leave(store, status);
 }

@@ -33,10 +33,10 @@ static hv_status exchange(hvi_session *session, const hvi_query *query, int64_t 
 }
 
 /* After PQsend…() of one statement gave `sent`. */
-static hv_status exchange_one(hvi_session *session, const hvi_query *query, int sent,
-                              int64_t deadline, PGresult **result, hv_error **error) {
+hv_status hvi_session_exchange(hvi_session *session, const hvi_query *query, bool sent,
+                               int64_t deadline, PGresult **result, hv_error **error) {
     hvi_exchange x;
-    hvi_exchange_start(&x, session->conn, session->config->server, sent != 0);
+    hvi_exchange_start(&x, session->conn, session->config->server, sent);
     hv_status status = exchange(session, query, deadline, &x, error);
     if (status == HV_OK && result != NULL) {
         *result = x.last;
@@ -107,13 +107,13 @@ static hv_status prepare_and_run(hvi_session *session, const hvi_query *query, c
 static hv_status run_once(hvi_session *session, const hvi_query *query, int64_t deadline,
                           PGresult **result, hv_error **error) {
     if (!session->config->prepare || query->id == HVI_NO_STATEMENT)
-        return exchange_one(session, query, send_unprepared(session, query), deadline, result,
-                            error);
+        return hvi_session_exchange(session, query, send_unprepared(session, query) != 0, deadline,
+                                    result, error);
     char name[HVI_STATEMENT_NAME_LEN];
     hvi_statement_name(query->id, name);
     if (hvi_statements_use(&session->statements, query->id))
-        return exchange_one(session, query, send_prepared(session, query, name), deadline, result,
-                            error);
+        return hvi_session_exchange(session, query, send_prepared(session, query, name) != 0,
+                                    deadline, result, error);
     return prepare_and_run(session, query, name, deadline, result, error);
 }
 
@@ -138,8 +138,8 @@ static bool mend_statements(hvi_session *session, const hvi_query *query, const 
     hvi_statement_name(query->id, sql + strlen(sql));
     hvi_statements_remove(&session->statements, query->id);
     hvi_query plain = {.sql = sql, .shard = query->shard, .id = HVI_NO_STATEMENT};
-    return exchange_one(session, &plain, PQsendQuery(session->conn, sql), deadline, NULL, NULL) ==
-           HV_OK;
+    return hvi_session_exchange(session, &plain, PQsendQuery(session->conn, sql), deadline, NULL,
+                                NULL) == HV_OK;
 }
 
 /* Our books do not agree with the server's, however often we mend them: is it always the same
@@ -375,8 +375,8 @@ static bool give_up_all(hvi_session *session, const hv_error *cause, int64_t dea
     if (session->broken || !hvi_session_lost_statement(hv_error_sqlstate(cause)))
         return false;
     hvi_statements_clear(&session->statements);
-    return exchange_one(session, &plain, PQsendQuery(session->conn, plain.sql), deadline, NULL,
-                        NULL) == HV_OK;
+    return hvi_session_exchange(session, &plain, PQsendQuery(session->conn, plain.sql), deadline,
+                                NULL, NULL) == HV_OK;
 }
 
 hv_status hvi_session_run_all(hvi_session *session, const hvi_query *queries, size_t count,

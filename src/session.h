@@ -156,4 +156,9 @@ hv_status hvi_script_finish(hvi_script *script, PGresult **result, hv_error **er
 hv_status hvi_session_script(hvi_session *session, const char *sql, int shard, bool is_write,
                              int64_t deadline, PGresult **result, hv_error **error);
 
+/* For session_copy: after something was handed to libpq, `sent` or not, see it through as
+ * hvi_session_run() does. Ends also when the server is ready for a COPY, or for more of it. */
+hv_status hvi_session_exchange(hvi_session *session, const hvi_query *query, bool sent,
+                               int64_t deadline, PGresult **result, hv_error **error);
+
 #endif

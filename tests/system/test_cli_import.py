@@ -28,7 +28,7 @@ from importing import (
 )
 
 ALL_SHARDS = [*SHARDS[0], *SHARDS[1]]
-ONE_BY_ONE = ("--jobs", 1, "--shard", 3)  # keys are in the order of the rows
+ONE_BY_ONE = ("--shard", 3)  # keys are in the order of the rows
 
 generated = settings(
     max_examples=40,
@@ -439,6 +439,7 @@ def test_one_good_row_among_the_first_lets_the_import_go_on(store, servers, tmp_
         (["x", "--kind", "1", "--retry-for", "3parsecs"], "3parsecs"),
         (["x", "--kind", "1", "--retry-for", "-1"], "-1"),
         (["x", "--kind", "1", "--skip", "many"], "many"),
+        (["x", "--kind", "1", "--exported"], "--exported excludes"),
     ],
 )
 def test_wrong_arguments_are_explained(config, args, message):

@@ -1,0 +1,375 @@
+/*
+ * hv export: write the entities of shards to a file, or to a file for each shard.
+ *
+ * In one file, shard follows shard; with --dir all servers are read at once. The order is that of
+ * shards and keys, whatever servers hold them, so the same entities are always the same bytes.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "command.h"
+#include "commands.h"
+#include "export_file.h"
+#include "export_format.h"
+#include "import_resume.h"
+#include "memory.h"
+#include "moment.h"
+#include "servers.h"
+#include "shard_choice.h"
+#include "ui.h"
+
+enum {
+    OPTION_DIR = 1,
+    OPTION_SHARDS,
+    OPTION_KIND,
+    OPTION_SINCE,
+    OPTION_UNTIL,
+    OPTION_FORMAT,
+    OPTION_RESUME,
+};
+
+static const command_option options[] = {
+    {"dir", 'd', "DIR", OPTION_DIR, "a file for each shard in this folder, all servers at once"},
+    {"shards", 's', "LIST", OPTION_SHARDS, "as in the configuration, 1-5,9; default: all"},
+    {"kind", 'k', "N", OPTION_KIND, "only entities of this kind; may be repeated"},
+    {"since", 0, "TIME", OPTION_SINCE, "only entities made at this moment or later"},
+    {"until", 0, "TIME", OPTION_UNTIL, "only entities made before this moment"},
+    {"format", 'f', "FORMAT", OPTION_FORMAT, "ndjson or csv; default: by the file's ending"},
+    {"resume", 0, NULL, OPTION_RESUME, "go on with an export that ended early"},
+    {NULL, 0, NULL, 0, NULL},
+};
+
+typedef struct request {
+    const char *path; /* NULL: a folder */
+    const char *dir;  /* NULL: a file */
+    const char *shards;
+    int *kinds; /* owned */
+    size_t kind_count;
+    int64_t since; /* unix milliseconds; INT64_MIN: not given */
+    int64_t until; /* the same; INT64_MAX: not given */
+    const row_format *format;
+    bool resume;
+} request;
+
+typedef struct export_task {
+    request asked;
+    hv_store *store;
+    int *shards; /* owned */
+    int shard_count;
+    int64_t from;  /* keys */
+    int64_t until; /* 0: to the last */
+    bool nothing;  /* no key can lie between the two */
+    uint64_t identity;
+    ui_progress *progress;
+    atomic_bool failed;
+    atomic_llong entities;
+    atomic_llong bytes;
+} export_task;
+
+/* ---- What was typed -------------------------------------------------------------------------- */
+
+static int64_t argument_moment(const arguments *args, const char *what, const char *text) {
+    int64_t moment;
+    if (!moment_parse(text, &moment))
+        usage_error(args, "Write 2026-11-22, 2026-11-22T14:00:00Z, now, or @ and milliseconds.",
+                    "%s is no point in time: \"%s\"", what, text);
+    return moment;
+}
+
+static const row_format *argument_format(const arguments *args, const char *text) {
+    const row_format *format = row_format_named(text);
+    if (format != &row_ndjson && format != &row_csv)
+        usage_error(args, "The formats are ndjson and csv.", "unknown format \"%s\"", text);
+    return format;
+}
+
+static void add_kind(request *asked, int kind) {
+    asked->kinds = resize_memory(asked->kinds, (asked->kind_count + 1) * sizeof *asked->kinds);
+    asked->kinds[asked->kind_count++] = kind;
+}
+
+static request read_request(arguments *args) {
+    request asked = {.since = INT64_MIN, .until = INT64_MAX};
+    int id;
+    while ((id = arguments_next(args)) != 0) {
+        switch (id) {
+        case OPTION_DIR:
+            asked.dir = args->value;
+            break;
+        case OPTION_SHARDS:
+            asked.shards = args->value;
+            break;
+        case OPTION_KIND:
+            add_kind(&asked, argument_kind(args, args->value));
+            break;
+        case OPTION_SINCE:
+            asked.since = argument_moment(args, "--since", args->value);
+            break;
+        case OPTION_UNTIL:
+            asked.until = argument_moment(args, "--until", args->value);
+            break;
+        case OPTION_FORMAT:
+            asked.format = argument_format(args, args->value);
+            break;
+        case OPTION_RESUME:
+            asked.resume = true;
+            break;
+        }
+    }
+    arguments_expect(args, asked.dir == NULL ? 1 : 0, asked.dir == NULL ? 1 : 0);
+    if (asked.dir == NULL)
+        asked.path = args->items[0];
+    if (asked.since >= asked.until)
+        usage_error(args, NULL, "--since must be before --until");
+    if (asked.resume && asked.path != NULL && strcmp(asked.path, "-") == 0)
+        usage_error(args, "Export to a file, or to a folder with --dir.",
+                    "an export to standard output cannot be gone on with");
+    if (asked.format == NULL && asked.path != NULL)
+        asked.format = row_format_of_file(asked.path);
+    if (asked.format == NULL)
+        asked.format = &row_ndjson;
+    if (asked.format != &row_ndjson && asked.format != &row_csv)
+        usage_error(args, "The formats are ndjson and csv: see --format.", "cannot export %s",
+                    row_format_name(asked.format));
+    return asked;
+}
+
+/* ---- Preparing ------------------------------------------------------------------------------- */
+
+static bool find_bounds(export_task *task) {
+    const request *asked = &task->asked;
+    int64_t epoch = hv_epoch(task->store);
+    hv_error *error = NULL;
+    hv_status status = HV_OK;
+    if (asked->since != INT64_MIN)
+        status = hv_key_bound(asked->since, epoch, &task->from, &error);
+    if (status == HV_OK && asked->until != INT64_MAX) {
+        status = hv_key_bound(asked->until, epoch, &task->until, &error);
+        task->nothing = status == HV_OK && task->until == 0;
+    }
+    if (status != HV_OK)
+        ui_error(error);
+    hv_error_free(error);
+    return status == HV_OK;
+}
+
+/* What is exported, in a number: an export of something else is not to be gone on with. */
+static uint64_t identity(const export_task *task) {
+    const request *asked = &task->asked;
+    const char *format = row_format_name(asked->format);
+    const int64_t bounds[] = {task->from, task->until};
+    uint64_t digest = import_digest(0, (const char *) bounds, sizeof bounds);
+    digest = import_digest(digest, format, strlen(format));
+    digest = import_digest(digest, (const char *) asked->kinds,
+                           asked->kind_count * sizeof *asked->kinds);
+    return import_digest(digest, (const char *) task->shards,
+                         (size_t) task->shard_count * sizeof *task->shards);
+}
+
+static bool make_folder(const char *path) {
+    if (path == NULL || mkdir(path, 0777) == 0 || errno == EEXIST)
+        return true;
+    ui_fail(NULL, NULL, "could not make the folder \"%s\": %s", path, strerror(errno));
+    return false;
+}
+
+static bool prepare(export_task *task) {
+    if (open_store(&task->store) != EXIT_DONE || !find_bounds(task))
+        return false;
+    task->shards = choose_shards(task->store, task->asked.shards, &task->shard_count);
+    if (task->shards == NULL || !make_folder(task->asked.dir))
+        return false;
+    task->identity = identity(task);
+    return true;
+}
+
+/* ---- Exporting ------------------------------------------------------------------------------- */
+
+static bool fail(export_task *task, hv_error *error) {
+    if (error != NULL)
+        ui_error(error);
+    hv_error_free(error);
+    atomic_store(&task->failed, true);
+    return false;
+}
+
+static bool is_over(export_task *task) {
+    return interrupted() || atomic_load(&task->failed);
+}
+
+/* Write a shard's entities with keys from `from` on; `line` is the progress bar's. */
+static bool export_shard(export_task *task, export_file *file, int shard, int64_t from, int line) {
+    const request *asked = &task->asked;
+    hv_scan *scan = NULL;
+    hv_error *error = NULL;
+    if (task->nothing)
+        return true;
+    hv_status status = hv_scan_open(task->store, shard, from, task->until, asked->kinds,
+                                    asked->kind_count, &scan, &error);
+    bool written = true;
+    int64_t count = 0;
+    while (status == HV_OK && written && !is_over(task)) {
+        status = hv_scan_next(scan, &error);
+        if (status != HV_OK)
+            break;
+        export_entity(export_file_text(file), asked->format, shard, scan);
+        written = export_file_written(file);
+        if (++count % 256 == 0)
+            ui_progress_add(task->progress, line, 256);
+    }
+    hv_scan_close(scan);
+    ui_progress_add(task->progress, line, count % 256);
+    atomic_fetch_add(&task->entities, count);
+    if (status != HV_OK && status != HV_NOT_FOUND)
+        return fail(task, error);
+    if (!written)
+        return fail(task, NULL);
+    return status == HV_NOT_FOUND;
+}
+
+/* Write shards[0 .. count) to one file. */
+static bool export_to(export_task *task, const char *path, uint64_t which, const int *shards,
+                      int count, int line) {
+    export_file *file = NULL;
+    int64_t last_key;
+    int last_shard;
+    export_opened opened = export_file_open(&file, path, task->asked.format, which,
+                                            task->asked.resume, &last_key, &last_shard);
+    if (opened == EXPORT_REFUSED)
+        return fail(task, NULL);
+    bool complete = true;
+    for (int i = 0; complete && i < count && opened != EXPORT_COMPLETE; i++) {
+        int64_t from =
+            shards[i] == last_shard && last_key >= task->from ? last_key + 1 : task->from;
+        if (shards[i] >= last_shard)
+            complete = export_shard(task, file, shards[i], from, line);
+    }
+    if (file != NULL && !export_file_close(file, complete))
+        complete = fail(task, NULL);
+    if (file != NULL)
+        atomic_fetch_add(&task->bytes, export_file_size(file));
+    export_file_free(file);
+    return complete;
+}
+
+/* All chosen shards of a server, a file for each. */
+typedef struct server_part {
+    export_task *task;
+    bool complete;
+} server_part;
+
+static void export_server(hv_store *store, int server, void *item) {
+    server_part *part = item;
+    export_task *task = part->task;
+    part->complete = true;
+    for (int i = 0; i < task->shard_count && part->complete; i++) {
+        int shard = task->shards[i];
+        if (hv_shard_server(store, shard) != server)
+            continue;
+        char *path = format_text("%s/shard%04d.%s", task->asked.dir, shard,
+                                 row_format_name(task->asked.format));
+        part->complete = !is_over(task) && export_to(task, path, task->identity, &shard, 1, server);
+        free(path);
+    }
+    ui_progress_end(task->progress, server, part->complete ? UI_DONE : UI_FAILED);
+}
+
+static bool export_all(export_task *task) {
+    int count = task->asked.dir != NULL ? hv_server_count(task->store) : 1;
+    const char **names = new_memory((size_t) count * sizeof *names);
+    names[0] = task->asked.path;
+    for (int i = 0; i < count && task->asked.dir != NULL; i++)
+        names[i] = hv_server_name(task->store, i);
+    task->progress = ui_progress_new(count, names, "entities");
+    bool complete = true;
+    if (task->asked.dir == NULL) {
+        complete =
+            export_to(task, task->asked.path, task->identity, task->shards, task->shard_count, 0);
+    } else {
+        server_part *parts = new_memory((size_t) count * sizeof *parts);
+        for (int i = 0; i < count; i++)
+            parts[i].task = task;
+        on_all_servers(task->store, export_server, parts, sizeof *parts);
+        for (int i = 0; i < count; i++)
+            complete = complete && parts[i].complete;
+        free(parts);
+    }
+    ui_progress_free(task->progress, false);
+    free(names);
+    return complete;
+}
+
+/* ---- Telling what came of it ----------------------------------------------------------------- */
+
+static int64_t now_us(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t) now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+/* On standard error if standard output has the entities. */
+static void print_summary(export_task *task, bool complete, int64_t duration) {
+    bool standard = task->asked.path != NULL && strcmp(task->asked.path, "-") == 0;
+    int64_t entities = atomic_load(&task->entities), bytes = atomic_load(&task->bytes);
+    if (globals.json && !standard)
+        print_json(json_pack("{s:b, s:I, s:i, s:I, s:f}", "complete", complete, "entities",
+                             (json_int_t) entities, "shards", task->shard_count, "bytes",
+                             (json_int_t) bytes, "seconds", (double) duration / 1e6));
+    if (globals.json)
+        return;
+    char number[UI_NUMBER_SIZE], size[UI_NUMBER_SIZE], time[UI_NUMBER_SIZE];
+    fprintf(standard ? stderr : stdout, "%s entities written, %s; %s\n",
+            ui_number(number, entities), ui_bytes(size, bytes), ui_duration(time, duration));
+    if (!complete && !standard)
+        printf("ended early; to go on: --resume\n");
+}
+
+static int run(arguments *args) {
+    export_task task = {.asked = read_request(args)};
+    int code = EXIT_FAILED;
+    if (prepare(&task)) {
+        interrupt_catch();
+        int64_t started = now_us();
+        bool complete = export_all(&task);
+        print_summary(&task, complete, now_us() - started);
+        code = complete ? EXIT_DONE : EXIT_FAILED;
+    }
+    free(task.shards);
+    free(task.asked.kinds);
+    hv_close(task.store, 0, NULL);
+    return code;
+}
+
+const command command_export = {
+    .name = "export",
+    .synopsis = "FILE|- [OPTION]...\n--dir DIR [OPTION]...",
+    .summary = "write entities to a file, to be imported again",
+    .help =
+        "Writes the entities of all shards, or of those chosen, in the order of shards and of\n"
+        "their keys; - is standard output. With --dir each shard has a file of its own in DIR,\n"
+        "shard0012.ndjson, and all servers are read at the same time. The same entities are\n"
+        "always the same bytes. `hv import --exported` reads them, and keeps their keys.\n"
+        "\n"
+        "  ndjson  a line for each entity, NULL as null:\n"
+        "          "
+        "{\"id\":307821103844175873,\"shard_id\":12,\"kind\":1,\"body\":{\"beep\":\"boop\"}}\n"
+        "  csv     with the header id,shard_id,kind,body; the body as hstore's text form\n"
+        "\n"
+        "Each shard is written as it was at one moment, when it was begun. Until the export is\n"
+        "complete, the file is called FILE.part-XXXXXXXX; FILE must not exist. After an\n"
+        "interrupt, a kill, or a failure --resume goes on behind the last entity there; what\n"
+        "follows in its shard is then of a later moment.\n"
+        "\n"
+        "TIME is as for `hv key --at`: a date, a date and time, now, or @ and milliseconds.",
+    .options = options,
+    .examples = "hv export people.ndjson --kind 1\n"
+                "hv export --dir backup --since 2026-11-01 --until 2026-12-01\n"
+                "hv export - --shards 12 | jq .body",
+    .run = run,
+};

@@ -1,0 +1,235 @@
+/*
+ * export_file: the file that an export writes.
+ */
+#include "export_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <glob.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "export_format.h"
+#include "memory.h"
+#include "ui.h"
+
+/* Written at once. */
+#define PIECE ((size_t) 256 << 10)
+
+struct export_file {
+    const row_format *format;
+    char *path; /* when it is complete; NULL: standard output */
+    char *part; /* until then; NULL: there is none, it is a pipe or a device */
+    int fd;
+    row_text text;
+    int64_t size;
+};
+
+static bool fail(const export_file *file, const char *what) {
+    const char *path = file->part != NULL ? file->part : file->path;
+    ui_fail(NULL, NULL, "could not %s %s%s%s: %s", what, path != NULL ? "\"" : "",
+            path != NULL ? path : "standard output", path != NULL ? "\"" : "", strerror(errno));
+    return false;
+}
+
+/* ---- Opening --------------------------------------------------------------------------------- */
+
+/* Is there a part of an export of something else? Its name, or NULL. */
+static char *find_other(const export_file *file) {
+    glob_t found = {0};
+    char *quoted = new_memory(2 * strlen(file->path) + sizeof ".part-????????");
+    char *to = quoted;
+    for (const char *c = file->path; *c != '\0'; c++) {
+        if (strchr("*?[]\\", *c) != NULL)
+            *to++ = '\\';
+        *to++ = *c;
+    }
+    strcpy(to, ".part-????????");
+    char *other = NULL;
+    if (glob(quoted, 0, NULL, &found) == 0 && found.gl_pathc > 0)
+        other = copy_text(found.gl_pathv[0]);
+    globfree(&found);
+    free(quoted);
+    return other;
+}
+
+/* The last whole record, and the file's length without what follows it. */
+static bool read_end(export_file *file, export_end *end, char *record, size_t size) {
+    char *piece = new_memory(PIECE);
+    ssize_t got;
+    while ((got = read(file->fd, piece, PIECE)) > 0)
+        export_end_feed(end, file->format, piece, (size_t) got);
+    free(piece);
+    if (got == 0 && end->start >= 0) {
+        int64_t len = end->end - end->start;
+        size_t some = len < (int64_t) size - 1 ? (size_t) len : size - 1;
+        got = pread(file->fd, record, some, end->start);
+        record[got > 0 ? got : 0] = '\0';
+    }
+    return got >= 0;
+}
+
+/* Cut off what a kill has left of a record, and see where to go on. */
+static bool find_end(export_file *file, int64_t *key, int *shard) {
+    char record[160] = "";
+    export_end end = {.start = -1};
+    if (!read_end(file, &end, record, sizeof record))
+        return fail(file, "read");
+    const char *header = export_header(file->format);
+    bool is_header = header[0] != '\0' && end.start == 0 && strcmp(record, header) == 0;
+    if (end.start >= 0 && !is_header && !export_parse(record, file->format, key, shard)) {
+        ui_fail(NULL, "Remove it, and begin anew without --resume.",
+                "\"%s\" does not end as an export does", file->part);
+        return false;
+    }
+    file->size = end.end;
+    if (ftruncate(file->fd, end.end) != 0 || lseek(file->fd, end.end, SEEK_SET) < 0)
+        return fail(file, "cut off the end of");
+    return true;
+}
+
+static bool open_part(export_file *file, bool resume, bool *goes_on) {
+    char *other = find_other(file);
+    int flags = O_RDWR | O_CLOEXEC | O_CREAT;
+    *goes_on = other != NULL && access(file->part, F_OK) == 0;
+    if (other != NULL && !(*goes_on && resume)) {
+        ui_fail(NULL,
+                *goes_on ? "Go on with it: --resume. Or remove it."
+                         : "Give the same options to go on with it, or remove it.",
+                *goes_on ? "there is a part of this export: \"%s\""
+                         : "there is a part of an export of something else: \"%s\"",
+                *goes_on ? file->part : other);
+        free(other);
+        return false;
+    }
+    free(other);
+    file->fd = open(file->part, *goes_on ? flags : flags | O_EXCL, 0666);
+    if (file->fd < 0)
+        return fail(file, "open");
+    if (flock(file->fd, LOCK_EX | LOCK_NB) != 0) {
+        ui_fail(NULL, NULL, "another process writes to \"%s\"", file->part);
+        return false;
+    }
+    return true;
+}
+
+export_opened export_file_open(export_file **file, const char *path, const row_format *format,
+                               uint64_t identity, bool resume, int64_t *key, int *shard) {
+    struct stat info;
+    bool standard = strcmp(path, "-") == 0;
+    bool goes_on = false;
+    bool exists = !standard && stat(path, &info) == 0;
+    *key = 0;
+    *shard = -1;
+    if (exists && S_ISREG(info.st_mode) && resume)
+        return EXPORT_COMPLETE;
+    if (exists && (S_ISREG(info.st_mode) || S_ISDIR(info.st_mode))) {
+        ui_fail(NULL, "Name another file, or move this one away.", "\"%s\" exists already", path);
+        return EXPORT_REFUSED;
+    }
+    export_file *made = new_memory(sizeof *made);
+    *made = (export_file){.format = format, .fd = standard ? STDOUT_FILENO : -1};
+    made->path = standard ? NULL : copy_text(path);
+    bool good = true;
+    if (exists) {
+        made->fd = open(path, O_WRONLY | O_CLOEXEC);
+        good = made->fd >= 0 || fail(made, "open");
+    } else if (!standard) {
+        made->part = format_text("%s.part-%08x", path, (unsigned) (identity ^ identity >> 32));
+        good = open_part(made, resume, &goes_on) && (!goes_on || find_end(made, key, shard));
+    }
+    if (!good) {
+        export_file_free(made);
+        return EXPORT_REFUSED;
+    }
+    if (made->size == 0)
+        row_text_append(&made->text, export_header(format), strlen(export_header(format)));
+    *file = made;
+    return goes_on ? EXPORT_GOES_ON : EXPORT_NEW;
+}
+
+/* ---- Writing --------------------------------------------------------------------------------- */
+
+row_text *export_file_text(export_file *file) {
+    return &file->text;
+}
+
+static bool write_text(export_file *file) {
+    const char *data = file->text.data;
+    size_t left = file->text.len;
+    if (file->text.failed)
+        out_of_memory();
+    while (left > 0) {
+        ssize_t written = write(file->fd, data, left);
+        if (written < 0 && errno != EINTR)
+            return fail(file, "write to");
+        if (written > 0) {
+            data += written;
+            left -= (size_t) written;
+            file->size += written;
+        }
+    }
+    row_text_clear(&file->text);
+    return true;
+}
+
+bool export_file_written(export_file *file) {
+    return file->text.len < PIECE || write_text(file);
+}
+
+int64_t export_file_size(const export_file *file) {
+    return file->size;
+}
+
+/* See that the new name outlives a crash of the machine. */
+static void sync_folder(const char *path) {
+    const char *slash = strrchr(path, '/');
+    char *folder =
+        slash != NULL ? format_text("%.*s/", (int) (slash - path), path) : copy_text(".");
+    int fd = open(folder, O_RDONLY | O_CLOEXEC | O_DIRECTORY);
+    if (fd >= 0) {
+        (void) fsync(fd); /* a file system that cannot does not need to */
+        close(fd);
+    }
+    free(folder);
+}
+
+/* The part becomes the file, but not in place of another one. */
+static bool give_name(const export_file *file) {
+    if (link(file->part, file->path) == 0)
+        return unlink(file->part) == 0 || fail(file, "remove");
+    if (errno != EEXIST) /* a file system without links */
+        return rename(file->part, file->path) == 0 || fail(file, "rename");
+    ui_fail(NULL, "The export is complete: move one of the two away.",
+            "\"%s\" has come into being; the export is in \"%s\"", file->path, file->part);
+    return false;
+}
+
+bool export_file_close(export_file *file, bool complete) {
+    if (!write_text(file))
+        return false;
+    if (file->part == NULL)
+        return file->path == NULL || close(file->fd) == 0 || fail(file, "write to");
+    if (complete && fsync(file->fd) != 0)
+        return fail(file, "write to");
+    if (complete && !give_name(file))
+        return false;
+    if (complete)
+        sync_folder(file->path);
+    return true;
+}
+
+void export_file_free(export_file *file) {
+    if (file == NULL)
+        return;
+    if (file->fd > STDERR_FILENO)
+        close(file->fd);
+    row_text_fini(&file->text);
+    free(file->path);
+    free(file->part);
+    free(file);
+}

@@ -1,0 +1,47 @@
+/*
+ * hypervault_bulk: the public functions for many entities at once: loads and scans.
+ *
+ * A load or scan counts as an operation under way from its opening to its end, so that hv_close()
+ * does not take the store from under it.
+ */
+#include "load.h"
+#include "scan.h"
+#include "store.h"
+
+/* ---- loads ---- */
+
+hv_status hv_load_open(hv_store *store, int server, const char *name, hv_load **load,
+                       hv_error **error) {
+    hvi_server *found = NULL;
+    hv_status status = hvi_store_enter(store, error);
+    if (status != HV_OK)
+        return status;
+    status = hvi_router_server(&store->router, server, &found, error);
+    if (status == HV_OK)
+        status = hvi_load_open(&store->router, found, name, &store->users, load, error);
+    return status == HV_OK ? HV_OK : hvi_store_leave(store, status);
+}
+
+hv_status hv_load_list(hv_store *store, int server, const char *prefix, hv_load_fn tell,
+                       void *context, hv_error **error) {
+    hvi_server *found = NULL;
+    hv_status status = hvi_store_enter(store, error);
+    if (status != HV_OK)
+        return status;
+    status = hvi_router_server(&store->router, server, &found, error);
+    if (status == HV_OK)
+        status = hvi_load_list(&store->router, found, prefix, tell, context, error);
+    return hvi_store_leave(store, status);
+}
+
+/* ---- scans ---- */
+
+hv_status hv_scan_open(hv_store *store, int shard, int64_t from, int64_t until, const int *kinds,
+                       size_t kind_count, hv_scan **scan, hv_error **error) {
+    hv_status status = hvi_store_enter(store, error);
+    if (status != HV_OK)
+        return status;
+    status = hvi_scan_open(&store->router, shard, from, until, kinds, kind_count, &store->users,
+                           scan, error);
+    return status == HV_OK ? HV_OK : hvi_store_leave(store, status);
+}

@@ -1,0 +1,178 @@
+/*
+ * scan: the entities of a shard in the order of their keys, by COPY, in bounded memory.
+ *
+ * One statement, so one snapshot. It has a transaction of its own, for two settings: no time limit
+ * of the server's on a statement that may well take hours, and no sorting, so that the server
+ * walks along the primary key and the first row comes at once, however large the shard is.
+ */
+#include "scan.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "hstore.h"
+#include "session_copy.h"
+
+struct hv_scan {
+    hvi_operation operation;
+    atomic_int *users;    /* of the store */
+    hvi_session *session; /* acquired; NULL when the scan is over */
+    int64_t timeout;
+    int64_t last; /* the key before the present one */
+    hvi_copy_reader reader;
+    hvi_copy_row row;
+    hv_dict *dict; /* of the row; owned; NULL until it is asked for */
+};
+
+#define BEGIN                                             \
+    "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY;"     \
+    "SET LOCAL statement_timeout TO 0;"                   \
+    "SET LOCAL idle_in_transaction_session_timeout TO 0;" \
+    "SET LOCAL enable_sort TO off;"
+
+static void append_statement(hvi_buffer *sql, const char *schema, int64_t from, int64_t until,
+                             const int *kinds, size_t kind_count) {
+    hvi_buffer_append_format(
+        sql, BEGIN "COPY (SELECT id, type, body FROM %s.entities WHERE id >= %" PRId64, schema,
+        from);
+    if (until > 0)
+        hvi_buffer_append_format(sql, " AND id < %" PRId64, until);
+    for (size_t i = 0; i < kind_count; i++)
+        hvi_buffer_append_format(sql, "%s%d", i == 0 ? " AND type IN (" : ", ", kinds[i]);
+    hvi_buffer_append_format(sql, "%s ORDER BY id) TO STDOUT (FORMAT binary)",
+                             kind_count > 0 ? ")" : "");
+}
+
+static hv_status begin(hv_scan *scan, const char *sql, hv_error **error) {
+    hvi_pool *pool = &scan->operation.server->pool;
+    hv_error *cause = NULL;
+    hv_status status = HV_OK;
+    bool again = true;
+    for (int try = 0; again; try++) {
+        status = hvi_pool_acquire(pool, hvi_router_pool_deadline(scan->operation.router),
+                                  &scan->session, &cause);
+        if (status != HV_OK)
+            break;
+        status =
+            hvi_session_copy_out(scan->session, sql, scan->operation.shard, scan->timeout, &cause);
+        again = status == HV_UNAVAILABLE && scan->session->broken && try == 0;
+        if (status != HV_OK) {
+            hvi_pool_release(pool, scan->session);
+            scan->session = NULL;
+        }
+    }
+    if (status != HV_OK)
+        return hvi_operation_explain(&scan->operation, &cause, error);
+    hv_error_free(cause); /* of the try before */
+    return HV_OK;
+}
+
+/* Give the connection back: at rest, or to be closed in the middle of the COPY. */
+static void end(hv_scan *scan, bool at_rest) {
+    if (scan->session == NULL)
+        return;
+    if (!at_rest)
+        scan->session->broken = true;
+    hvi_pool_release(&scan->operation.server->pool, scan->session);
+    scan->session = NULL;
+}
+
+static void free_scan(hv_scan *scan) {
+    end(scan, false);
+    hvi_copy_reader_fini(&scan->reader);
+    hv_dict_free(scan->dict);
+    free(scan);
+}
+
+hv_status hvi_scan_open(hvi_router *router, int shard, int64_t from, int64_t until,
+                        const int *kinds, size_t kind_count, atomic_int *users, hv_scan **scan,
+                        hv_error **error) {
+    for (size_t i = 0; i < kind_count; i++)
+        if (kinds[i] < INT16_MIN || kinds[i] > INT16_MAX)
+            return hvi_fail(error, HV_INVALID, "kind %d is out of range: %d to %d", kinds[i],
+                            INT16_MIN, INT16_MAX);
+    hv_scan *made = calloc(1, sizeof *made);
+    if (made == NULL)
+        return hvi_no_memory(error);
+    hvi_copy_reader_init(&made->reader);
+    made->timeout = router->options->values[HVI_OPERATION_TIMEOUT];
+    made->last = INT64_MIN;
+    made->users = users;
+    hvi_buffer sql = HVI_BUFFER_EMPTY;
+    hv_status status = hvi_operation_init(&made->operation, router, shard, error);
+    if (status == HV_OK) {
+        append_statement(&sql, made->operation.schema, from, until, kinds, kind_count);
+        status = hvi_buffer_ok(&sql) ? begin(made, sql.data, error) : hvi_no_memory(error);
+    }
+    hvi_buffer_fini(&sql);
+    if (status != HV_OK) {
+        free_scan(made);
+        return status;
+    }
+    *scan = made;
+    return HV_OK;
+}
+
+/* More of the stream. HV_NOT_FOUND at its end. */
+static hv_status feed(hv_scan *scan, hv_error **error) {
+    char *piece = NULL;
+    size_t len = 0;
+    hv_error *cause = NULL;
+    hv_status status = hvi_session_copy_next(scan->session, scan->operation.shard, scan->timeout,
+                                             &piece, &len, &cause);
+    if (status == HV_OK && !hvi_copy_feed(&scan->reader, piece, len))
+        status = hvi_no_memory(&cause);
+    PQfreemem(piece);
+    if (status == HV_NOT_FOUND && !scan->reader.ended)
+        status = hvi_fail(&cause, HV_CORRUPT, "a COPY ended in the middle");
+    if (status != HV_OK)
+        end(scan, status == HV_NOT_FOUND);
+    if (status == HV_OK || status == HV_NOT_FOUND)
+        return status;
+    return hvi_operation_explain(&scan->operation, &cause, error);
+}
+
+hv_status hv_scan_next(hv_scan *scan, hv_error **error) {
+    hv_error *cause = NULL;
+    hv_status status;
+    hv_dict_free(scan->dict);
+    scan->dict = NULL;
+    while ((status = hvi_copy_read(&scan->reader, &scan->row, &cause)) == HV_NOT_FOUND) {
+        if (scan->session == NULL)
+            return HV_NOT_FOUND;
+        status = feed(scan, error);
+        if (status != HV_OK)
+            return status;
+    }
+    if (status == HV_OK)
+        status = hvi_hstore_decode(scan->row.body, scan->row.body_len, &scan->dict, &cause);
+    if (status == HV_OK && scan->row.key <= scan->last)
+        status = hvi_fail(&cause, HV_CORRUPT, "keys of a scan are not in order");
+    if (status != HV_OK) {
+        end(scan, false);
+        scan->reader.ended = true;
+        return hvi_operation_explain(&scan->operation, &cause, error);
+    }
+    scan->last = scan->row.key;
+    return HV_OK;
+}
+
+void hv_scan_close(hv_scan *scan) {
+    if (scan == NULL)
+        return;
+    atomic_int *users = scan->users;
+    free_scan(scan);
+    atomic_fetch_sub(users, 1);
+}
+
+int64_t hv_scan_key(const hv_scan *scan) {
+    return scan->row.key;
+}
+
+int hv_scan_kind(const hv_scan *scan) {
+    return scan->row.kind;
+}
+
+const hv_dict *hv_scan_dict(const hv_scan *scan) {
+    return scan->dict;
+}

@@ -1,0 +1,38 @@
+/*
+ * store: what an hv_store is made of, for the files that have its public functions.
+ *
+ * An operation counts itself in `users` while it runs, so that hv_close() knows when nobody is in
+ * the store any more. The count is the last thing that an operation touches.
+ */
+#ifndef HVI_STORE_H
+#define HVI_STORE_H
+
+#include <stdatomic.h>
+
+#include "key_cache.h"
+#include "router.h"
+
+struct hv_store {
+    hvi_router router;
+    int64_t epoch;          /* immutable */
+    hvi_key_cache reserved; /* for the option exactly_once */
+    atomic_int users;
+    atomic_bool closed;
+    hvi_fork_member fork;
+};
+
+/* Every operation on a store begins and ends with these. */
+static inline hv_status hvi_store_enter(hv_store *store, hv_error **error) {
+    atomic_fetch_add(&store->users, 1);
+    if (!atomic_load(&store->closed))
+        return HV_OK;
+    atomic_fetch_sub(&store->users, 1);
+    return hvi_fail(error, HV_CLOSED, "the store is closed");
+}
+
+static inline hv_status hvi_store_leave(hv_store *store, hv_status status) {
+    atomic_fetch_sub(&store->users, 1);
+    return status;
+}
+
+#endif
