@@ -1,9 +1,12 @@
 """The runs of bench/compare: each starts a program that works for some seconds, sees to it that it
-did what it says, and gives operations per second."""
+did what it says, and tells how fast that was and what it cost."""
 
+import contextlib
+import dataclasses
 import os
 import pathlib
 import re
+import resource
 import shutil
 import subprocess
 import time
@@ -17,6 +20,33 @@ from harness.server import binaries, environment
 GO_PACKAGES = "/usr/share/gocode"  # where Debian installs Go's
 
 
+@dataclasses.dataclass
+class Result:
+    """What came of a run. The CPU time is that of the whole program, its start included, and of all
+    processes of the server meanwhile."""
+
+    operations: int
+    per_second: float
+    client_cpu: float = 0.0  # seconds
+    server_cpu: float = 0.0
+
+
+def _client_cpu():
+    """Of all programs that we have started and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _server_cpu(server):
+    """Of the server's processes, those that have ended included."""
+    ticks = 0
+    for pid in server.processes():
+        with contextlib.suppress(OSError):
+            words = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += sum(map(int, words[11:15] if pid == server.pid else words[11:13]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 class Runs:
     """Runs on one arena, of `seconds` each where the time is given."""
 
@@ -26,15 +56,18 @@ class Runs:
         self._scripts = self._write_scripts()
         self._pgxpool = None
 
-    def _puts(self, work):
-        """Run `work`, which returns (operations in all, per second), on empty shards; the rows
-        must be there."""
-        self.arena.empty()
+    def _measure(self, work, puts):
+        """Run `work`, which returns (operations in all, per second). If it puts, on empty shards,
+        and the rows must be there afterwards."""
+        if puts:
+            self.arena.empty()
+        client, server = _client_cpu(), _server_cpu(self.arena.server)
         operations, per_second = work()
-        stored = self.arena.stored()
+        client, server = _client_cpu() - client, _server_cpu(self.arena.server) - server
+        stored = self.arena.stored() if puts else operations
         if stored != operations:
             raise RuntimeError(f"{operations} puts were counted, and {stored} entities are there")
-        return per_second
+        return Result(operations, per_second, client, server)
 
     # ---- libhypervault and libpq, by the program `callers` ----
 
@@ -62,7 +95,7 @@ class Runs:
             found = told.ok().json()
             return found["operations"], found["per_second"]
 
-        return self._puts(work) if verb == "put" else work()[1]
+        return self._measure(work, puts=verb == "put")
 
     # ---- pgbench ----
 
@@ -102,7 +135,7 @@ class Runs:
             per_second = re.search(r"tps = ([\d.]+) \(without initial", done.out)
             return int(processed.group(1)), float(per_second.group(1))
 
-        return self._puts(work) if verb == "put" else work()[1]
+        return self._measure(work, puts=verb == "put")
 
     # ---- files ----
 
@@ -113,7 +146,7 @@ class Runs:
             rows = self.arena.rows_to_import
             return rows, rows / (time.perf_counter() - start)
 
-        return self._puts(work)
+        return self._measure(work, puts=True)
 
     def hv_import(self):
         hv = build_dir() / "cli" / "hv"
@@ -156,7 +189,10 @@ class Runs:
         return None
 
     def pgxpool(self, goroutines):
-        told = run(
-            self._pgxpool, goroutines, CONNECTIONS, self.seconds, self.arena.conninfo()
-        ).ok()
-        return told.json()["per_second"]
+        arguments = [goroutines, CONNECTIONS, self.seconds, self.arena.conninfo()]
+
+        def work():
+            told = run(self._pgxpool, *arguments).ok().json()
+            return told["operations"], told["per_second"]
+
+        return self._measure(work, puts=False)

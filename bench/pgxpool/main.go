@@ -36,8 +36,8 @@ func number(argument string) float64 {
 	return value
 }
 
-func borrow(pool *pgxpool.Pool, phase *int32, measured *int64) {
-	var count int64
+func borrow(pool *pgxpool.Pool, phase *int32, all, measured *int64) {
+	var count, total int64
 	for {
 		now := atomic.LoadInt32(phase)
 		if now == end {
@@ -46,10 +46,12 @@ func borrow(pool *pgxpool.Pool, phase *int32, measured *int64) {
 		connection, err := pool.Acquire(context.Background())
 		check(err)
 		connection.Release()
+		total++
 		if now == measure {
 			count++
 		}
 	}
+	atomic.AddInt64(all, total)
 	atomic.AddInt64(measured, count)
 }
 
@@ -66,13 +68,13 @@ func main() {
 	check(err)
 
 	var phase int32
-	var measured int64
+	var all, measured int64
 	var group sync.WaitGroup
 	for i := 0; i < int(number(os.Args[1])); i++ {
 		group.Add(1)
 		go func() {
 			defer group.Done()
-			borrow(pool, &phase, &measured)
+			borrow(pool, &phase, &all, &measured)
 		}()
 	}
 	time.Sleep(seconds / 5)
@@ -84,5 +86,5 @@ func main() {
 	took := time.Since(start).Seconds()
 	pool.Close()
 	fmt.Printf("{\"operations\": %d, \"measured\": %d, \"seconds\": %f, \"per_second\": %f}\n",
-		measured, measured, took, float64(measured)/took)
+		all, measured, took, float64(measured)/took)
 }
