@@ -24,6 +24,7 @@ ENTITIES = 10_000  # in each shard that is got from
 FIRST_MOMENT = 1000
 CONNECTIONS = 10
 LANES = 2
+FAR_LANES = 8
 
 _SETTINGS = {
     "shared_buffers": "256MB",
@@ -98,12 +99,11 @@ class Arena:
     def _make(self):
         self.database = self.server.create_database("bench")
         every = range(PUT_SHARDS.start, GET_SHARDS.stop)
-        options = {"pool_max": CONNECTIONS, "lanes": LANES}
-        for far in (False, True):
+        for far, lanes in ((False, LANES), (True, FAR_LANES)):
             servers = {"bench": (self.params(far), shards_text(every))}
-            store_config(self.config(far), servers, **options)
+            store_config(self.config(far), servers, pool_max=CONNECTIONS, lanes=lanes)
         servers = {"bench": (self.params(False), shards_text(PUT_SHARDS))}
-        store_config(self.import_config(), servers, **options)
+        store_config(self.import_config(), servers, pool_max=CONNECTIONS)
         hv("init", config=self.config()).ok()
         self.keys = "portable" if why_not() else "strict"
         for shard in GET_SHARDS:
