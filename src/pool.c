@@ -13,8 +13,8 @@
 /* How long the rollback of a returned session may take. */
 #define RESET_MS 5000
 
-/* A session that was looked at so little time ago is lent to a borrower without another look, which
- * would cost more than all the rest of borrowing. */
+/* A session that was looked at so little time ago, give or take a tick of the coarse clock, is lent
+ * to a borrower without another look, which would cost more than all the rest of borrowing. */
 #define SEEN_US 1000
 
 static hvi_session *session_of(hvi_list *node) {
@@ -370,19 +370,23 @@ hv_status hvi_pool_step_out(hvi_pool *pool, hvi_place *place, hv_error **error) 
 
 /* ---- returning ---- */
 
+/* Under the lock. `keep`: it is as good as new. */
+static void put_back(hvi_pool *pool, hvi_session *session, bool keep, hvi_list *closing) {
+    int64_t now = hvi_clock_coarse_us();
+    if (keep && !pool->slots.closed && session->generation == pool->generation &&
+        !over_lifetime(pool, session, now))
+        hvi_slots_return(&pool->slots, session, now);
+    else
+        hvi_slots_retire(&pool->slots, session, closing);
+    retire_expired(pool, now, closing);
+}
+
 void hvi_pool_release(hvi_pool *pool, hvi_session *session) {
     hvi_list closing;
     hvi_list_init(&closing);
     bool keep = hvi_session_reset(session, RESET_MS);
-    int64_t now = hvi_clock_coarse_us();
-    keep = keep && !over_lifetime(pool, session, now);
-
     pthread_mutex_lock(&pool->lock);
-    if (keep && !pool->slots.closed && session->generation == pool->generation)
-        hvi_slots_return(&pool->slots, session, now);
-    else
-        hvi_slots_retire(&pool->slots, session, &closing);
-    retire_expired(pool, now, &closing);
+    put_back(pool, session, keep, &closing);
     pthread_mutex_unlock(&pool->lock);
     close_retired(pool, &closing);
 }
@@ -390,7 +394,7 @@ void hvi_pool_release(hvi_pool *pool, hvi_session *session) {
 /* ---- borrowers of the connection itself ---- */
 
 PGconn *hvi_pool_lend_warm(hvi_pool *pool) {
-    int64_t now = hvi_clock_us();
+    int64_t now = hvi_clock_coarse_us();
     pthread_mutex_lock(&pool->lock);
     hvi_session *session = hvi_slots_warmest(&pool->slots);
     if (session != NULL && now - session->seen_alive < SEEN_US &&
@@ -431,15 +435,24 @@ bool hvi_pool_handle(hvi_pool *pool, const PGconn *conn, void **handle) {
 }
 
 bool hvi_pool_take_back(hvi_pool *pool, const PGconn *conn) {
+    bool is_back = false;
+    hvi_list closing;
+    hvi_list_init(&closing);
     pthread_mutex_lock(&pool->lock);
     hvi_session *session = find_borrowed(&pool->slots.lent, conn);
-    if (session != NULL)
+    if (session != NULL) {
         session->borrowed = false; /* from now on, to return it again is an error */
+        is_back = hvi_session_is_as_new(session);
+    }
+    if (is_back)
+        put_back(pool, session, true, &closing);
     hvi_session *inherited = find_borrowed(&pool->inherited, conn);
     if (inherited != NULL)
         hvi_list_remove(&inherited->link);
     pthread_mutex_unlock(&pool->lock);
-    if (session != NULL)
+    if (is_back)
+        close_retired(pool, &closing);
+    else if (session != NULL)
         hvi_pool_release(pool, session);
     if (inherited != NULL)
         hvi_session_abandon(inherited);

@@ -311,17 +311,29 @@ void hvi_session_prepare_lending(hvi_session *session) {
 static void forget_borrower(hvi_session *session) {
     PGconn *conn = session->conn;
     PGnotify *notification;
+    if (session->config->own_connections) /* first: PQnotifies() may call the receiver */
+        PQsetNoticeReceiver(conn, hvi_discard_notice, NULL);
     PQuntrace(conn);
     while ((notification = PQnotifies(conn)) != NULL)
         PQfreemem(notification);
-    if (session->config->own_connections)
-        PQsetNoticeReceiver(conn, hvi_discard_notice, NULL);
+}
+
+static bool is_at_rest(const hvi_session *session) {
+    return !session->broken && PQstatus(session->conn) == CONNECTION_OK &&
+           PQpipelineStatus(session->conn) == PQ_PIPELINE_OFF;
+}
+
+bool hvi_session_is_as_new(hvi_session *session) {
+    if (!session->config->own_connections || !is_at_rest(session))
+        return false;
+    forget_borrower(session);
+    return PQtransactionStatus(session->conn) == PQTRANS_IDLE && !needs_set_up(session) &&
+           PQsetnonblocking(session->conn, 1) == 0;
 }
 
 static bool put_right(hvi_session *session, int64_t patience_ms) {
     PGconn *conn = session->conn;
-    if (session->broken || PQstatus(conn) != CONNECTION_OK ||
-        PQpipelineStatus(conn) != PQ_PIPELINE_OFF)
+    if (!is_at_rest(session))
         return false;
     forget_borrower(session);
     switch (PQtransactionStatus(conn)) {

@@ -67,6 +67,9 @@ void hvi_session_disown(hvi_session *session);
  * by the server, no unread bytes? */
 bool hvi_session_is_fit(const hvi_session *session);
 
+/* Is a returned connection as good as new already? Never waits, and calls nothing of the user's. */
+bool hvi_session_is_as_new(hvi_session *session);
+
 /* Make a returned connection as good as new: roll back, restore encoding and time zone. False if it
  * must be closed: broken, in COPY or pipeline mode, a statement under way. */
 bool hvi_session_reset(hvi_session *session, int64_t patience_ms);
