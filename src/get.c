@@ -108,7 +108,7 @@ hv_status hvi_get(hvi_router *router, int64_t key, int64_t deadline, hv_entity *
         return status;
     case HVI_LANE_ALONE:
         status = get_alone(&operation, key, deadline, entity, error);
-        hvi_lane_leave(&operation.server->lanes);
+        hvi_lane_leave(&operation.server->lanes, &answer);
         return status;
     default:
         return get_alone(&operation, key, deadline, entity, error);

@@ -3,13 +3,13 @@
  *
  * A batch's states, and who changes them:
  *
- *             join()                    grant()                     finish()
+ *                        ┌──┐ join(), step_out()
+ *             join()     ▼  │      set_running()                    lead()
  *     (new) ─────────► WAITING ─────────────────────► RUNNING ─────────────────► DONE
- *                        │  ▲                            │ the leader alone touches its
- *         join(),        │  │                            │ operations, but for `abandoned`
- *         step_out() ────┼──┘
- *         (the last one  │ hvi_lanes_close()
- *         out frees it)  └────────────────► SENT_AWAY
+ *                        │        a lane is free, or     the leader alone touches its
+ *                        │        it waited too long     operations, but for `abandoned`
+ *                        │ hvi_lanes_close()
+ *                        └──────────────────► SENT_AWAY
  *
  * While it is WAITING it is in lanes->waiting and guarded by the lock. Its members sleep: the
  * leader on `granted`, the others on `event`, which also tells them that the leader has stepped out
@@ -19,15 +19,22 @@
  * abandoned. The batch is freed by whoever drops the last reference, its operations and results
  * with it.
  *
- * Holds always: `busy` lanes are taken, at most `max`; while a batch waits, all are.
+ * Holds always, until it is closed: `busy` lanes are taken, up to `max`, and up to `most` by
+ * batches that have waited long; while a batch waits, at least `max` are, or its leader is about to
+ * take it to one: see let_join().
  */
 #include "lane.h"
 
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "clock.h"
 #include "futex.h"
+
+/* How long a batch waits for a lane before it takes a connection of the pool that no lane has:
+ * whatever holds the lanes up (a lock, a slow trigger) must not hold up everybody. */
+#define PATIENCE_MS 100
 
 static hvi_lanes *lanes_of(hvi_fork_member *member) {
     return hvi_list_entry(member, hvi_lanes, fork);
@@ -51,7 +58,12 @@ static void fork_child(hvi_fork_member *member) {
 
 hv_status hvi_lanes_init(hvi_lanes *lanes, hvi_pool *pool, int max, int64_t wait_ms,
                          hv_error **error) {
-    *lanes = (hvi_lanes){.pool = pool, .max = max, .wait_ms = wait_ms};
+    int most = pool->config.max;
+    *lanes = (hvi_lanes){.pool = pool,
+                         .max = max < most ? max : most,
+                         .most = most,
+                         .wait_ms = wait_ms,
+                         .run = hvi_batch_run};
     hvi_list_init(&lanes->waiting);
     if (pthread_mutex_init(&lanes->lock, NULL) != 0)
         return hvi_no_memory(error);
@@ -73,34 +85,54 @@ static hvi_batch *batch_of(hvi_list *node) {
 
 /* ---- taking and giving lanes; under the lock ---- */
 
-/* A lane has come free: the oldest batch gets it. */
-static void grant(hvi_lanes *lanes) {
-    hvi_list *node = hvi_list_pop_front(&lanes->waiting);
-    if (node == NULL) {
+/* The batch has a lane. */
+static void set_running(hvi_batch *batch) {
+    hvi_list_remove(&batch->link);
+    atomic_store(&batch->state, HVI_BATCH_RUNNING);
+    atomic_store(&batch->granted, 1);
+}
+
+/*
+ * A lane has come free that was taken at `since`: the oldest batch gets it. But where there are
+ * extra ones, those that were held up come back last; then there are enough again.
+ */
+static void grant(hvi_lanes *lanes, int64_t since) {
+    bool held_up = hvi_clock_us() - since > PATIENCE_MS * 1000;
+    if (hvi_list_empty(&lanes->waiting) || (lanes->busy > lanes->max && held_up)) {
         lanes->busy--;
         return;
     }
-    hvi_batch *batch = batch_of(node);
-    atomic_store(&batch->state, HVI_BATCH_RUNNING);
-    atomic_store(&batch->granted, 1);
+    hvi_batch *batch = batch_of(lanes->waiting.next);
+    set_running(batch);
     hvi_futex_wake(&batch->granted, 1);
 }
 
-void hvi_lane_leave(hvi_lanes *lanes) {
+static void leave(hvi_lanes *lanes, int64_t since, bool crowded) {
     pthread_mutex_lock(&lanes->lock);
-    grant(lanes);
+    lanes->crowded = crowded || !hvi_list_empty(&lanes->waiting);
+    grant(lanes, since);
     pthread_mutex_unlock(&lanes->lock);
+}
+
+void hvi_lane_leave(hvi_lanes *lanes, const hvi_lane_answer *answer) {
+    leave(lanes, answer->since, false);
+}
+
+static bool last_has_room(const hvi_lanes *lanes, const hvi_lane_operation *operation) {
+    return !hvi_list_empty(&lanes->waiting) &&
+           hvi_batch_has_room(batch_of(lanes->waiting.prev), operation);
 }
 
 /* The batch that the operation joins; NULL if memory is short. */
 static hvi_batch *join(hvi_lanes *lanes, hvi_lane_operation *operation) {
-    hvi_batch *batch = hvi_list_empty(&lanes->waiting) ? NULL : batch_of(lanes->waiting.prev);
-    if (batch == NULL || !hvi_batch_has_room(batch, operation)) {
+    hvi_batch *batch;
+    if (last_has_room(lanes, operation)) {
+        batch = batch_of(lanes->waiting.prev);
+        hvi_batch_add(batch, operation);
+    } else {
         batch = hvi_batch_new(operation);
         if (batch != NULL)
             hvi_list_push_back(&lanes->waiting, &batch->link);
-    } else {
-        hvi_batch_add(batch, operation);
     }
     return batch;
 }
@@ -156,12 +188,30 @@ void hvi_lanes_close(hvi_lanes *lanes) {
 
 /* ---- leading and following ---- */
 
+/* The batch has waited long, and its leader looks for a connection that no lane has. */
+static void take_extra_lane(hvi_lanes *lanes, hvi_batch *batch) {
+    pthread_mutex_lock(&lanes->lock);
+    if (lanes->busy < lanes->most && atomic_load(&batch->state) == HVI_BATCH_WAITING) {
+        lanes->busy++;
+        set_running(batch);
+    }
+    pthread_mutex_unlock(&lanes->lock);
+}
+
 /* Wait until a lane is granted; false if the deadline passed first and the leader stepped out. */
 static bool await_lane(hvi_lanes *lanes, hvi_batch *batch, hvi_lane_operation *leader) {
-    while (atomic_load(&batch->granted) == 0)
-        if (!hvi_futex_wait(&batch->granted, 0, leader->wait_until) &&
-            step_out(lanes, batch, leader))
+    int64_t extra_at = hvi_deadline_after(PATIENCE_MS);
+    while (atomic_load(&batch->granted) == 0) {
+        bool is_patient = extra_at < leader->wait_until;
+        if (hvi_futex_wait(&batch->granted, 0, is_patient ? extra_at : leader->wait_until))
+            continue;
+        if (is_patient) {
+            take_extra_lane(lanes, batch);
+            extra_at = hvi_deadline_after(PATIENCE_MS);
+        } else if (step_out(lanes, batch, leader)) {
             return false;
+        }
+    }
     return true;
 }
 
@@ -184,10 +234,12 @@ static bool hand_over(hvi_lanes *lanes, hvi_batch *batch, const hvi_lane_operati
     return handed;
 }
 
-/* Run the batch in the lane that was granted, pass the lane on, and wake the others. */
+/* Run the batch in the lane that was granted, pass the lane on, and wake the others, who may be
+ * about to come again. */
 static void lead(hvi_lanes *lanes, hvi_batch *batch) {
-    hvi_batch_run(batch, lanes->pool, lanes->wait_ms);
-    hvi_lane_leave(lanes);
+    int64_t since = hvi_clock_us();
+    lanes->run(batch, lanes->pool, lanes->wait_ms);
+    leave(lanes, since, true);
     atomic_store(&batch->state, HVI_BATCH_DONE);
     atomic_fetch_add(&batch->event, 1);
     hvi_futex_wake(&batch->event, HVI_FUTEX_ALL);
@@ -244,6 +296,7 @@ static hvi_lane_outcome wait_in_batch(hvi_lanes *lanes, hvi_batch *batch,
             reason = SENT_AWAY;
         } else if (batch->count == 1) { /* nobody has joined: no need for a batch */
             hvi_batch_unref(batch);
+            answer->since = hvi_clock_us();
             return HVI_LANE_ALONE;
         } else if (hand_over(lanes, batch, operation)) {
             reason = follow(lanes, batch, operation);
@@ -267,18 +320,40 @@ static hvi_lane_outcome wait_in_batch(hvi_lanes *lanes, hvi_batch *batch,
     return HVI_LANE_DONE;
 }
 
+/*
+ * The operation's batch has a lane, but others may be about to come: those whom the last batch has
+ * woken. Let them run and join before it goes.
+ */
+static void let_join(hvi_lanes *lanes, hvi_batch *batch) {
+    sched_yield();
+    pthread_mutex_lock(&lanes->lock);
+    bool waits = atomic_load(&batch->state) == HVI_BATCH_WAITING;
+    if (waits)
+        set_running(batch);
+    pthread_mutex_unlock(&lanes->lock);
+    if (!waits) /* another lane came free for it, or it was sent away */
+        leave(lanes, hvi_clock_us(), true);
+}
+
+/* Take a lane, if one is free and there is no batch to join. Under the lock. */
+static bool take_lane(hvi_lanes *lanes, const hvi_lane_operation *operation) {
+    if (lanes->busy >= lanes->max && !lanes->closed) /* of a closed one, the pool says it */
+        return false;
+    if (operation != NULL && last_has_room(lanes, operation))
+        return false;
+    lanes->busy++;
+    return true;
+}
+
 hvi_lane_outcome hvi_lane_run(hvi_lanes *lanes, const hvi_lane_request *request,
                               hvi_lane_answer *answer, hv_error **error) {
-    *answer = (hvi_lane_answer){0};
+    *answer = (hvi_lane_answer){.since = hvi_clock_us()};
     if (lanes->max == 0 || request->item.body_len > HVI_LANE_MAX_BODY)
         return HVI_LANE_NONE;
     pthread_mutex_lock(&lanes->lock);
-    bool free_lane =
-        lanes->busy < lanes->max || lanes->closed; /* the pool says that it is closed */
-    if (free_lane)
-        lanes->busy++;
+    bool has_lane = !lanes->crowded && take_lane(lanes, NULL);
     pthread_mutex_unlock(&lanes->lock);
-    if (free_lane)
+    if (has_lane)
         return HVI_LANE_ALONE;
 
     hvi_lane_operation *operation = hvi_lane_operation_new(request);
@@ -286,18 +361,17 @@ hvi_lane_outcome hvi_lane_run(hvi_lanes *lanes, const hvi_lane_request *request,
         return HVI_LANE_NONE; /* without a lane it may still work */
     int64_t wait_until = hvi_deadline_after(lanes->wait_ms);
     operation->wait_until = wait_until < request->deadline ? wait_until : request->deadline;
-    hvi_batch *batch = NULL;
     pthread_mutex_lock(&lanes->lock);
-    free_lane = lanes->busy < lanes->max || lanes->closed; /* meanwhile */
-    if (free_lane)
-        lanes->busy++;
-    else
-        batch = join(lanes, operation);
+    has_lane = take_lane(lanes, operation);
+    hvi_batch *batch = join(lanes, operation);
     pthread_mutex_unlock(&lanes->lock);
-    if (batch != NULL)
-        return wait_in_batch(lanes, batch, operation, answer, error);
-    hvi_lane_operation_free(operation);
-    return free_lane ? HVI_LANE_ALONE : HVI_LANE_NONE;
+    if (batch == NULL) {
+        hvi_lane_operation_free(operation);
+        return has_lane ? HVI_LANE_ALONE : HVI_LANE_NONE;
+    }
+    if (has_lane)
+        let_join(lanes, batch);
+    return wait_in_batch(lanes, batch, operation, answer, error);
 }
 
 void hvi_lane_answer_fini(hvi_lane_answer *answer) {

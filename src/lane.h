@@ -20,11 +20,15 @@
 typedef struct hvi_lanes {
     hvi_fork_member fork;
     hvi_pool *pool;  /* not owned; where batches get their sessions */
-    int max;         /* 0: turned off */
+    int max;         /* lanes; 0: turned off */
+    int most;        /* … with those for batches that have waited long */
     int64_t wait_ms; /* how long an operation waits for a lane, and a batch for its session */
+    /* hvi_batch_run(), but in tests. */
+    void (*run)(hvi_batch *batch, hvi_pool *pool, int64_t wait_ms);
 
     pthread_mutex_t lock; /* guards the rest */
     int busy;
+    bool crowded; /* did operations share the last batch? */
     bool closed;
     hvi_list waiting; /* hvi_batch, oldest first; operations join the last */
 } hvi_lanes;
@@ -48,7 +52,7 @@ hvi_lane_outcome hvi_lane_run(hvi_lanes *lanes, const hvi_lane_request *request,
                               hvi_lane_answer *answer, hv_error **error);
 
 /* After HVI_LANE_ALONE: give the lane back. */
-void hvi_lane_leave(hvi_lanes *lanes);
+void hvi_lane_leave(hvi_lanes *lanes, const hvi_lane_answer *answer);
 
 void hvi_lane_answer_fini(hvi_lane_answer *answer);
 

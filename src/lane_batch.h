@@ -33,6 +33,7 @@ typedef struct hvi_lane_answer {
     const PGresult *result; /* get: id, type, body in binary, in … */
     int row;                /* … this row; valid until hvi_lane_answer_fini() */
     struct hvi_batch *batch;
+    int64_t since; /* when it was given a lane of its own */
 } hvi_lane_answer;
 
 /* One caller's operation. It belongs to its batch. */

@@ -138,7 +138,7 @@ static hv_status run_call(hvi_put_call *call, hvi_verb verb, int64_t deadline, i
         return answer.status;
     case HVI_LANE_ALONE:
         status = run_alone(call, verb, deadline, key, error);
-        hvi_lane_leave(&operation->server->lanes);
+        hvi_lane_leave(&operation->server->lanes, &answer);
         return status;
     default:
         return run_alone(call, verb, deadline, key, error);

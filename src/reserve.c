@@ -91,7 +91,7 @@ static hv_status reserve_one(hvi_operation *operation, int64_t deadline, int64_t
     if (outcome != HVI_LANE_DONE) {
         status = reserve_alone(operation, 1, deadline, key, error);
         if (outcome == HVI_LANE_ALONE)
-            hvi_lane_leave(&operation->server->lanes);
+            hvi_lane_leave(&operation->server->lanes, &answer);
         return status;
     }
     status = answer.status;

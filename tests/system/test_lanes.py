@@ -39,13 +39,17 @@ def sleepers(tool):
     return count
 
 
-def queue(tool, operations, first=0):
-    """Begin each operation in a thread of its own, and wait until all of them wait for a lane."""
+def begin(tool, operations, first=0):
+    """Begin each operation in a thread of its own."""
     threads = tool.threads(*(f"t{first + i}" for i in range(len(operations))))
+    return [tool.send(thread.name, operation) for thread, operation in zip(threads, operations)]
+
+
+def queue(tool, operations, first=0):
+    """The same, and wait until all of them wait for a lane. The lane must be all of the pool, for
+    they do not wait long while there are other connections."""
     already = sleepers(tool)
-    pending = [
-        tool.send(thread.name, operation) for thread, operation in zip(threads, operations)
-    ]
+    pending = begin(tool, operations, first)
     eventually(lambda: sleepers(tool) == already + len(operations))
     return pending
 
@@ -118,7 +122,7 @@ def assert_stored(tool, replies, first=0):
 def test_operations_that_wait_for_a_lane_run_together_and_each_gets_its_own(
     make_tool, store, servers
 ):
-    tool = make_tool(store, log=True, lanes=1)
+    tool = make_tool(store, log=True, lanes=1, pool_max=1)
     there = {shard: tool.main.put(shard, 5, body(shard)).ok().key for shard in (2, 3)}
     gets = [step("get", there[shard]) for shard in (2, 3, 2, 2)] + [step("get", NOBODY)]
     operations = puts(16) + gets
@@ -138,11 +142,11 @@ def test_operations_that_wait_for_a_lane_run_together_and_each_gets_its_own(
     assert stored_everywhere(servers[ONE]) == 16
 
 
-@pytest.mark.parametrize("options", [{"prepare": "off"}, {"prepared_max": 1}, {"pool_max": 1}])
+@pytest.mark.parametrize("options", [{}, {"prepare": "off"}, {"prepared_max": 1}])
 def test_batches_are_right_again_and_again_whatever_is_prepared(
     make_tool, store, servers, options
 ):
-    tool = make_tool(store, log=True, lanes=1, **options)
+    tool = make_tool(store, log=True, lanes=1, **{"pool_max": 1, **options})
     for turn in range(3):
         with lane_kept(tool):
             pending = queue(tool, puts(20, kind=turn + 1))
@@ -175,29 +179,36 @@ def test_a_borrower_that_drops_the_prepared_statements_harms_no_batch(
 
 
 def test_a_value_of_a_megabyte_does_not_wait_for_a_lane(make_tool, store, servers):
-    tool = make_tool(store, lanes=1)
+    tool = make_tool(store, lanes=1, pool_max=2)
     (ann,) = tool.threads("ann")
     large = {"value": "v" * (1 << 20)}
     with locked(servers[ONE], 3):
         holder = tool.threads("holder")[0].begin.put(3, 0, {})
         eventually(lambda: waiting_for_locks(servers[ONE]) == 1)
-        pending = queue(tool, puts(5, [4]))
         key = ann.put(4, 1, large).ok().key
-        assert not any(one.done for one in pending)
+        pending = begin(tool, [step("get", key)] * 3 + puts(3, [4]))
+        for one in pending[:3]:
+            assert one.reply().ok().dict == large
+        assert_stored(tool, [one.reply() for one in pending[3:]])
+        assert not holder.done
     holder.reply().ok()
-    assert_stored(tool, [one.reply() for one in pending])
+
+
+def test_a_lane_that_is_held_up_holds_up_its_own_batch_only(make_tool, store, servers):
+    tool = make_tool(store, lanes=1, pool_max=3)
     with locked(servers[ONE], 3):
         holder = tool.threads("holder")[0].begin.put(3, 0, {})
         eventually(lambda: waiting_for_locks(servers[ONE]) == 1)
-        pending = queue(tool, [step("get", key)] * 3 + puts(3, [4]))
-    for one in pending[:3]:
-        assert one.reply().ok().dict == large
-    assert_stored(tool, [one.reply() for one in pending[3:]])
+        for turn in range(3):
+            pending = begin(tool, puts(8, [4, 5], kind=turn + 1))
+            assert_stored(tool, [one.reply() for one in pending])
+        assert not holder.done
+        assert tool.stats().open == 2
     holder.reply().ok()
 
 
 def test_more_than_a_batch_takes_becomes_two_batches(make_tool, store, servers):
-    tool = make_tool(store, log=True, lanes=1)
+    tool = make_tool(store, log=True, lanes=1, pool_max=1)
     bodies = [{"value": chr(97 + i) * 60000} for i in range(20)]  # a batch has room for 1 MB
     with lane_kept(tool):
         pending = queue(tool, [step("put", 3, 1, one) for one in bodies])
@@ -217,7 +228,7 @@ def test_without_lanes_each_operation_takes_a_connection(make_tool, store, serve
 
 
 def test_a_log_with_parameters_shows_those_of_every_operation(make_tool, store):
-    tool = make_tool(store, log=True, lanes=1, log_parameters="on")
+    tool = make_tool(store, log=True, lanes=1, pool_max=1, log_parameters="on")
     threads = tool.threads(*(f"t{i}" for i in range(8)))
     pending = [thread.begin.put(3, 40 + i, {"n": str(i)}) for i, thread in enumerate(threads)]
     keys = [one.reply().ok().key for one in pending]
@@ -245,7 +256,7 @@ CHECK = "ALTER TABLE shard0003.entities ADD CONSTRAINT no_sevens CHECK (type <> 
 @pytest.mark.parametrize("rule", [CHECK, DEFERRED], ids=["check", "deferred trigger"])
 def test_only_the_rows_that_a_constraint_forbids_are_refused(make_tool, store, servers, rule):
     servers[ONE].sql(rule)
-    tool = make_tool(store, log=True, lanes=1)
+    tool = make_tool(store, log=True, lanes=1, pool_max=1)
     there = tool.main.put(2, 5, body(0)).ok().key
     kinds = [7 if i % 5 == 2 else 1 for i in range(20)]
     operations = [step("put", 3, kind, body(i)) for i, kind in enumerate(kinds)]
@@ -267,7 +278,7 @@ def test_only_the_rows_that_a_constraint_forbids_are_refused(make_tool, store, s
 
 def test_a_shard_that_is_not_there_spoils_nothing_for_the_others(make_tool, store, servers):
     servers[ONE].sql("DROP SCHEMA shard0005 CASCADE")
-    tool = make_tool(store, log=True, lanes=1)
+    tool = make_tool(store, log=True, lanes=1, pool_max=1)
     alone = tool.main.put(5, 1, {}).gives("HV_NOT_INITIALIZED")
     with lane_kept(tool):
         pending = queue(tool, puts(16))
@@ -282,7 +293,7 @@ def test_a_shard_that_is_not_there_spoils_nothing_for_the_others(make_tool, stor
 
 def test_a_batch_that_is_refused_needs_no_other_connection(make_tool, store, servers):
     servers[ONE].sql(CHECK)
-    tool = make_tool(store, log=True, lanes=1)
+    tool = make_tool(store, log=True, lanes=1, pool_max=1)
     with lane_kept(tool):
         opened = tool.stats().opened
         pending = queue(tool, [step("put", 3, 7 if i == 30 else 1, body(i)) for i in range(60)])
@@ -334,7 +345,7 @@ def test_a_batch_that_is_cut_off_leaves_its_puts_unknown_and_repeats_its_gets(
     make_tool, relayed_store, own_servers, direction, count
 ):
     config, between = relayed_store
-    tool = make_tool(config, log=True, lanes=1)
+    tool = make_tool(config, log=True, lanes=1, pool_max=1)
     operations = batch_of_both(tool)
     with lane_kept(tool):
         pending = queue(tool, operations)
@@ -357,7 +368,7 @@ def test_a_batch_whose_server_is_killed_and_comes_back_is_told_and_works_again(
     make_tool, own_store, own_servers
 ):
     one = own_servers[ONE]
-    tool = make_tool(own_store, lanes=1)
+    tool = make_tool(own_store, lanes=1, pool_max=1)
     operations = batch_of_both(tool)
     with locked(one, 3):
         holder = tool.threads("holder")[0].begin.put(3, 0, {})
@@ -387,7 +398,7 @@ def test_a_batch_whose_server_is_killed_and_comes_back_is_told_and_works_again(
 
 
 def test_what_no_lane_comes_free_for_in_time_has_not_happened(make_tool, store, servers):
-    tool = make_tool(store, log=True, lanes=1, operation_timeout="1s")
+    tool = make_tool(store, log=True, lanes=1, pool_max=1, operation_timeout="1s")
     with lane_kept(tool):
         pending = queue(tool, puts(10) + [step("get", NOBODY)] * 4)
         for one in pending:
@@ -402,7 +413,7 @@ def test_what_no_lane_comes_free_for_in_time_has_not_happened(make_tool, store, 
 
 
 def test_those_whose_leader_gave_up_are_led_by_another(make_tool, store, servers):
-    tool = make_tool(store, log=True, lanes=1, operation_timeout="3s")
+    tool = make_tool(store, log=True, lanes=1, pool_max=1, operation_timeout="3s")
     with lane_kept(tool):
         (leader,) = queue(tool, [step("put", 3, 2, {})])
         time.sleep(1.5)  # so that the others have time left when the leader has not
@@ -418,7 +429,7 @@ def test_a_batch_that_the_server_does_not_answer_ends_in_time(
     make_tool, relayed_store, own_servers
 ):
     config, between = relayed_store
-    tool = make_tool(config, log=True, lanes=1, operation_timeout="2s")
+    tool = make_tool(config, log=True, lanes=1, pool_max=1, operation_timeout="2s")
     operations = batch_of_both(tool)
     with lane_kept(tool):
         pending = queue(tool, operations)
@@ -438,7 +449,7 @@ def test_who_came_early_does_not_wait_for_the_deadline_of_who_came_late(
     make_tool, relayed_store, own_servers, early, place
 ):
     config, between = relayed_store
-    tool = make_tool(config, log=True, lanes=1, operation_timeout="3s")
+    tool = make_tool(config, log=True, lanes=1, pool_max=1, operation_timeout="3s")
     tool.main.put(3, 1, {}).ok()
     with lane_kept(tool):
         first = queue(tool, [early] * 2)
@@ -456,7 +467,7 @@ def test_who_came_early_does_not_wait_for_the_deadline_of_who_came_late(
 
 
 def test_the_wait_for_a_lane_is_a_wait_for_a_connection(make_tool, store, servers):
-    tool = make_tool(store, log=True, lanes=1, pool_block_timeout="1s")
+    tool = make_tool(store, log=True, lanes=1, pool_max=1, pool_block_timeout="1s")
     with lane_kept(tool):
         for one in queue(tool, puts(4) + [step("get", NOBODY)] * 2):
             reply = one.reply().gives("HV_TIMEOUT")
@@ -485,7 +496,7 @@ def test_a_batch_waits_for_a_connection_as_long_as_a_single_operation(make_tool,
 
 
 def test_puts_under_keys_share_a_batch_and_each_is_told_of_its_own_key(make_tool, store, servers):
-    tool = make_tool(store, log=True, lanes=1)
+    tool = make_tool(store, log=True, lanes=1, pool_max=1)
     keys = tool.main.reserve(3, 9).ok().keys
     tool.main.put_key(keys[0], 1, body(0)).ok()
     tool.main.put_key(keys[1], 1, body(99)).ok()
@@ -506,7 +517,7 @@ def test_puts_under_keys_share_a_batch_and_each_is_told_of_its_own_key(make_tool
 
 
 def test_exactly_once_puts_share_batches_and_bring_their_next_keys(make_tool, store, servers):
-    tool = make_tool(store, log=True, lanes=1, exactly_once="on")
+    tool = make_tool(store, log=True, lanes=1, pool_max=1, exactly_once="on")
     for turn in range(3):
         with lane_kept(tool):
             before = len(tool.log)
@@ -521,7 +532,7 @@ def test_exactly_once_puts_share_batches_and_bring_their_next_keys(make_tool, st
 
 
 def test_who_waits_for_a_lane_is_sent_away_when_the_store_is_closed(make_tool, store, servers):
-    tool = make_tool(store, log=True, lanes=1)
+    tool = make_tool(store, log=True, lanes=1, pool_max=1)
     with lane_kept(tool):
         pending = queue(tool, puts(10) + [step("get", NOBODY)] * 2)
         closing = tool.main.begin.close(-1)
@@ -533,7 +544,7 @@ def test_who_waits_for_a_lane_is_sent_away_when_the_store_is_closed(make_tool, s
 
 
 def test_a_child_finds_all_lanes_free_and_its_parents_batch_goes_on(make_tool, store, servers):
-    tool = make_tool(store, lanes=1)
+    tool = make_tool(store, lanes=1, pool_max=1)
     (ann,) = tool.threads("ann")
     ann.put(4, 3, body(1)).ok()
     with locked(servers[ONE], 3):
