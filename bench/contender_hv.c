@@ -8,7 +8,9 @@
 
 typedef struct hv_caller {
     hv_store *store;
-    hv_dict *dict; /* what is put */
+    hv_dict *dict;           /* what is put */
+    hv_new_entity *entities; /* room for one call's, as the next */
+    hv_entity **found;
 } hv_caller;
 
 static _Noreturn void die(hv_status status, const hv_error *error) {
@@ -35,9 +37,11 @@ static void close_store(void *shared) {
 }
 
 static void *start(void *shared, const bench_settings *settings) {
-    (void) settings;
+    size_t batch = (size_t) settings->batch;
     hv_caller *mine = malloc(sizeof *mine);
     *mine = (hv_caller){.store = shared, .dict = hv_dict_new()};
+    mine->entities = calloc(batch, sizeof *mine->entities);
+    mine->found = calloc(batch, sizeof(hv_entity *));
     for (int i = 0; i < BENCH_ATTRIBUTES; i++)
         hv_dict_set(mine->dict, bench_attributes[i][0], bench_attributes[i][1], NULL);
     return mine;
@@ -46,29 +50,49 @@ static void *start(void *shared, const bench_settings *settings) {
 static void stop(void *own) {
     hv_caller *mine = own;
     hv_dict_free(mine->dict);
+    free(mine->entities);
+    free(mine->found);
     free(mine);
 }
 
 static void put(void *own, bench_request *request) {
     hv_caller *mine = own;
     hv_error *error = NULL;
-    hv_status status =
-        hv_put(mine->store, request->shards[0], BENCH_KIND, mine->dict, &request->keys[0], &error);
+    hv_status status;
+    if (request->count == 1) {
+        status = hv_put(mine->store, request->shards[0], BENCH_KIND, mine->dict, &request->keys[0],
+                        &error);
+    } else {
+        for (int i = 0; i < request->count; i++)
+            mine->entities[i] = (hv_new_entity){
+                .shard = request->shards[i], .kind = BENCH_KIND, .dict = mine->dict};
+        status = hv_put_many(mine->store, mine->entities, (size_t) request->count, request->keys,
+                             NULL, NULL, &error);
+    }
     if (status != HV_OK)
         die(status, error);
+}
+
+static void expect_entity(hv_entity *entity, int64_t key) {
+    if (entity == NULL || hv_entity_key(entity) != key || hv_entity_kind(entity) != BENCH_KIND ||
+        hv_dict_count(hv_entity_dict(entity)) != BENCH_ATTRIBUTES)
+        bench_die("a get brought another entity");
+    hv_entity_free(entity);
 }
 
 static void get(void *own, bench_request *request) {
     hv_caller *mine = own;
     hv_error *error = NULL;
-    hv_entity *entity = NULL;
-    hv_status status = hv_get(mine->store, request->keys[0], &entity, &error);
+    hv_status status;
+    if (request->count == 1)
+        status = hv_get(mine->store, request->keys[0], &mine->found[0], &error);
+    else
+        status = hv_get_many(mine->store, request->keys, (size_t) request->count, mine->found, NULL,
+                             NULL, &error);
     if (status != HV_OK)
         die(status, error);
-    if (hv_entity_key(entity) != request->keys[0] || hv_entity_kind(entity) != BENCH_KIND ||
-        hv_dict_count(hv_entity_dict(entity)) != BENCH_ATTRIBUTES)
-        bench_die("a get brought another entity");
-    hv_entity_free(entity);
+    for (int i = 0; i < request->count; i++)
+        expect_entity(mine->found[i], request->keys[i]);
 }
 
 static void borrow(void *own, bench_request *request) {

@@ -398,6 +398,141 @@ HV_API int hv_entity_kind(const hv_entity *entity);
 /* Never NULL; lives as long as the entity. */
 HV_API const hv_dict *hv_entity_dict(const hv_entity *entity);
 
+/* ---- Many operations at once ----------------------------------------------------------------- */
+
+/*
+ * One thread can have any number of operations under way, over any shards. Those of one server go
+ * together: a statement for all of one shard and kind, a commit for many; all servers work at once.
+ * Each operation has its own fate all the same, with the statuses and errors of hv_put(),
+ * hv_put_key() and hv_get(): if the server refuses one, the others are done without it; a server
+ * that is down fails its own operations and no others. After a lost connection gets are repeated;
+ * puts have an unknown outcome, unless the option `exactly_once` is on: then they are repeated too.
+ * The option `operation_timeout` counts for each operation from the moment that it is taken up.
+ *
+ * The statements do not tell the log their parameters.
+ */
+
+/* An entity to be stored. */
+typedef struct hv_new_entity {
+    int64_t key; /* from hv_reserve(), as in hv_put_key(); or 0: a new key in … */
+    int shard;   /* … this shard */
+    int kind;
+    const hv_dict *dict; /* NULL: no attributes */
+} hv_new_entity;
+
+/*
+ * Store `count` entities. What came of entities[i] is in statuses[i], its key in keys[i] (its own,
+ * or on HV_OK the new one, otherwise 0), its error or NULL in errors[i], which belongs to the
+ * caller. Each of the three arrays has room for `count`, or is NULL.
+ *
+ * HV_OK: all are stored. Otherwise the first status that is not HV_OK, in the order of `entities`,
+ * and a copy of its error; or HV_CLOSED, HV_NO_MEMORY and nothing was begun, which is every item's
+ * status then.
+ */
+HV_API hv_status hv_put_many(hv_store *store, const hv_new_entity *entities, size_t count,
+                             int64_t *keys, hv_status *statuses, hv_error **errors,
+                             hv_error **error);
+
+/*
+ * Fetch `count` entities. entities[i] is that of keys[i] and belongs to the caller, or NULL; what
+ * came of it is in statuses[i], which is HV_NOT_FOUND for an entity that is not there, and its
+ * error or NULL in errors[i]. `statuses` and `errors` may be NULL. A key may occur more than once.
+ *
+ * HV_OK: every key was answered, with an entity or without. Otherwise as hv_put_many().
+ */
+HV_API hv_status hv_get_many(hv_store *store, const int64_t *keys, size_t count,
+                             hv_entity **entities, hv_status *statuses, hv_error **errors,
+                             hv_error **error);
+
+/*
+ * Told what came of one operation: once for each. `key` is the entity's; 0 for a put under a new
+ * key that did not succeed. `entity` is what a get found, otherwise NULL. `error` is NULL with
+ * HV_OK and HV_NOT_FOUND. Entity and error belong to the function: hv_entity_free(),
+ * hv_error_free(). `tag` is what the operation was given.
+ */
+typedef void (*hv_done_fn)(void *context, void *tag, hv_status status, int64_t key,
+                           hv_entity *entity, hv_error *error);
+
+/* Gives the next entity to be stored, which is copied at once; or returns false: there are no more.
+ * *tag, NULL before, is for hv_done_fn. */
+typedef bool (*hv_next_entity_fn)(void *context, hv_new_entity *entity, void **tag);
+
+/* The same for the next key to be fetched. */
+typedef bool (*hv_next_key_fn)(void *context, int64_t *key, void **tag);
+
+/*
+ * As hv_put_many() and hv_get_many(), for more than fits in memory: `next` gives what is to be done
+ * and `done` takes what came of it, in no particular order, both in the caller's thread. They must
+ * not call the store.
+ *
+ * However many there are, for each server at most 2,048 operations are under way, with 4 MB of
+ * attributes to be stored, beside one entity that is larger; with what libpq needs to send them
+ * that makes up to 16 MB a server. Entities that were fetched come in addition: up to 512 at once
+ * for each of two connections.
+ */
+HV_API hv_status hv_put_stream(hv_store *store, hv_next_entity_fn next, hv_done_fn done,
+                               void *context, hv_error **error);
+HV_API hv_status hv_get_stream(hv_store *store, hv_next_key_fn next, hv_done_fn done, void *context,
+                               hv_error **error);
+
+/*
+ * A queue is the same for event loops: operations are added and done as it comes, and nothing
+ * waits. It has one descriptor, to be waited for with poll(2), epoll(7), libuv or whatever there
+ * is; when it is readable, hv_queue_advance() does what can be done.
+ *
+ *     hv_queue_new(store, done, context, &queue, &error);
+ *     hv_queue_get(queue, key, tag, &error);
+ *     while (hv_queue_pending(queue) > 0) {
+ *         struct pollfd fd = {.fd = hv_queue_fd(queue), .events = POLLIN};
+ *         poll(&fd, 1, -1);
+ *         hv_queue_advance(queue, 0);
+ *     }
+ *
+ * Used by one thread at a time; a store may have many queues. A queue uses connections of the
+ * store's pools, up to two of each server, and gives them back as soon as a batch is done. While a
+ * queue lives, hv_close() finds the store in use. Two things can still make a queue wait: the
+ * look-up of a server's name, and a connector of the user's.
+ *
+ * After fork() a queue is its parent's: in the child it does nothing any more, and may be freed, if
+ * nobody was in it at the fork.
+ */
+typedef struct hv_queue hv_queue;
+
+/*
+ * Make a queue. `done` is called for each operation that was added, from within hv_queue_advance().
+ * It may add operations; it must not advance or free the queue. Errors: HV_CLOSED, HV_NO_MEMORY
+ * (file descriptors included).
+ */
+HV_API hv_status hv_queue_new(hv_store *store, hv_done_fn done, void *context, hv_queue **queue,
+                              hv_error **error);
+
+/* Abandon what is pending, without calling `done`: a put may or may not be stored. Waits for
+ * nothing. */
+HV_API void hv_queue_free(hv_queue *queue);
+
+/*
+ * Add an operation; what it needs is copied. On HV_OK it is pending, and `done` will be told; it is
+ * sent when the queue is next advanced, for which its descriptor asks at once. Otherwise nothing
+ * was added. There is no limit but memory: who adds without end looks at hv_queue_pending().
+ * Errors: HV_INVALID, HV_NO_SERVER, HV_CLOSED, HV_NO_MEMORY.
+ */
+HV_API hv_status hv_queue_put(hv_queue *queue, const hv_new_entity *entity, void *tag,
+                              hv_error **error);
+HV_API hv_status hv_queue_get(hv_queue *queue, int64_t key, void *tag, hv_error **error);
+
+/* The descriptor to wait for until it is readable; the same for all of the queue's life. It is the
+ * queue's: do not read from it or close it. */
+HV_API int hv_queue_fd(const hv_queue *queue);
+
+/* The operations that were added and are not done. */
+HV_API size_t hv_queue_pending(const hv_queue *queue);
+
+/*
+ * Do what can be done, and call `done` for what is. If nothing is, wait up to `timeout`
+ * milliseconds (0: not at all, -1: without end) until something is, a signal comes, or nothing is
+ * pending. Returns the number of operations that were done.
+ */
+HV_API size_t hv_queue_advance(hv_queue *queue, int64_t timeout);
 /* ---- Many entities at once ------------------------------------------------------------------- */
 
 /*

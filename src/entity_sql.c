@@ -25,14 +25,14 @@ void hvi_entity_sql(hvi_statement_verb verb, const char *schema, char sql[HVI_EN
                  schema);
         break;
     case HVI_STATEMENT_PUT_MANY:
-        /* Each key is made beside its place, so that nothing depends on an order that RETURNING
-         * does not promise. */
+        /* The keys are made first, then stored and given out by their places, so that nothing
+         * depends on an order that RETURNING does not promise. */
         snprintf(sql, size,
-                 "WITH new AS MATERIALIZED (SELECT place, %s.next_id() AS id, type, body"
-                 " FROM unnest($1, $2) WITH ORDINALITY AS given (type, body, place)),"
+                 "WITH new AS MATERIALIZED (SELECT array_agg(%s.next_id()) AS ids"
+                 " FROM generate_series(1, cardinality($1))),"
                  " stored AS (INSERT INTO %s.entities (id, type, body)"
-                 " SELECT id, type, body FROM new)"
-                 " SELECT place, id FROM new",
+                 " SELECT id, type, body FROM new, unnest(ids, $1, $2) AS given (id, type, body))"
+                 " SELECT ids FROM new",
                  schema, schema);
         break;
     case HVI_STATEMENT_PUT_KEY:

@@ -15,7 +15,7 @@
  * The parameters and the columns of the answer; of the …_MANY, each parameter is an array.
  *
  *     GET        $1 key                   id, type, body
- *     PUT        $1 kind, $2 body         the key that was made; of many: place in the arrays, key
+ *     PUT        $1 kind, $2 body         the key that was made; of many: the keys, one array
  *     PUT_KEY    $1 kind, $2 body, $3 key nothing; of many: the key, for each that was stored
  *     PUT_ONCE   $1 kind, $2 body, $3 key the next key, reserved; of many: the key, the next key,
  *                                         for each that was stored

@@ -36,8 +36,8 @@ const hv_dict *hv_entity_dict(const hv_entity *entity) {
     return entity->dict;
 }
 
-static hv_status take_entity(const PGresult *result, int row, const hvi_operation *operation,
-                             hv_entity **entity, hv_error **error) {
+hv_status hvi_get_take(const PGresult *result, int row, const hvi_operation *operation,
+                       hv_entity **entity, hv_error **error) {
     hv_entity *made = calloc(1, sizeof *made);
     if (made == NULL)
         return hvi_no_memory(error);
@@ -84,7 +84,7 @@ static hv_status get_alone(hvi_operation *operation, int64_t key, int64_t deadli
     if (status == HV_OK && PQntuples(result) == 0)
         status = HV_NOT_FOUND;
     if (status == HV_OK)
-        status = take_entity(result, 0, operation, entity, error);
+        status = hvi_get_take(result, 0, operation, entity, error);
     PQclear(result);
     return status;
 }
@@ -103,7 +103,7 @@ hv_status hvi_get(hvi_router *router, int64_t key, int64_t deadline, hv_entity *
     case HVI_LANE_DONE:
         status = answer.status;
         if (status == HV_OK)
-            status = take_entity(answer.result, answer.row, &operation, entity, error);
+            status = hvi_get_take(answer.result, answer.row, &operation, entity, error);
         hvi_lane_answer_fini(&answer);
         return status;
     case HVI_LANE_ALONE:

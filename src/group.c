@@ -7,6 +7,7 @@
 
 #include <endian.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "result.h"
 #include "shard_map.h"
@@ -246,19 +247,31 @@ static void answer_puts_under_keys(const hvi_group *group, const PGresult *resul
     }
 }
 
-/* Rows have a place and the key for it, or only a key for the next place. */
-static void answer_new_keys(const hvi_group *group, const PGresult *result) {
-    bool has_place = statement_verb(group) == HVI_STATEMENT_PUT_MANY;
-    for (int row = 0; row < PQntuples(result); row++) {
-        int64_t place = row + 1, key;
-        if (has_place && !hvi_read_int8(result, row, 0, &place))
-            continue;
-        if (!hvi_read_int8(result, row, has_place ? 1 : 0, &key) || place < 1 ||
-            (size_t) place > group->count)
-            continue;
-        group->items[place - 1]->answered = true;
-        group->items[place - 1]->new_key = key;
+static void answer_new_key(hvi_item *item, int64_t key) {
+    item->answered = true;
+    item->new_key = key;
+}
+
+/* One array of keys, as append_keys() makes them: those of the items in their order. */
+static void answer_array(const hvi_group *group, const PGresult *result) {
+    const size_t header = 20, element = 4 + sizeof(int64_t);
+    if (PQntuples(result) != 1 ||
+        (size_t) PQgetlength(result, 0, 0) != header + group->count * element)
+        return;
+    const char *keys = PQgetvalue(result, 0, 0) + header;
+    for (size_t i = 0; i < group->count; i++) {
+        uint64_t wire;
+        memcpy(&wire, keys + i * element + 4, sizeof wire);
+        answer_new_key(group->items[i], (int64_t) be64toh(wire));
     }
+}
+
+/* One key a row: any of them for any item. */
+static void answer_rows(const hvi_group *group, const PGresult *result) {
+    int64_t key;
+    for (int row = 0; row < PQntuples(result) && (size_t) row < group->count; row++)
+        if (hvi_read_int8(result, row, 0, &key))
+            answer_new_key(group->items[row], key);
 }
 
 void hvi_group_answer(const hvi_group *group, const PGresult *result) {
@@ -271,6 +284,9 @@ void hvi_group_answer(const hvi_group *group, const PGresult *result) {
         answer_puts_under_keys(group, result);
         break;
     default:
-        answer_new_keys(group, result);
+        if (statement_verb(group) == HVI_STATEMENT_PUT_MANY)
+            answer_array(group, result);
+        else
+            answer_rows(group, result);
     }
 }

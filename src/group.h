@@ -2,7 +2,7 @@
  * group: operations on entities of one shard as one statement: its SQL, parameters and answers.
  *
  * Which answer is whose never depends on the order of rows: entities are found by their keys, and
- * new keys come with the position of the operation that they were made for.
+ * new keys are stored and given out by the position of the operation that they were made for.
  */
 #ifndef HVI_GROUP_H
 #define HVI_GROUP_H

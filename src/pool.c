@@ -310,12 +310,12 @@ hv_status hvi_pool_acquire(hvi_pool *pool, int64_t deadline, hvi_session **sessi
 
 /* ---- borrowing without waiting ---- */
 
-hvi_turn hvi_pool_try(hvi_pool *pool, hvi_session **session, hv_error **error) {
+hvi_turn hvi_pool_try(hvi_pool *pool, bool willing, hvi_session **session, hv_error **error) {
     tidy_up(pool);
     for (;;) {
         hvi_session *taken = NULL;
         pthread_mutex_lock(&pool->lock);
-        hvi_turn turn = hvi_slots_try(&pool->slots, &taken);
+        hvi_turn turn = hvi_slots_try(&pool->slots, willing, &taken);
         fail_turn(pool, turn, 0, error);
         pthread_mutex_unlock(&pool->lock);
         if (turn == HVI_TURN_SESSION && !is_fit(pool, taken))
@@ -342,7 +342,7 @@ hvi_turn hvi_pool_look(hvi_pool *pool, hvi_place *place, hvi_session **session, 
     pthread_mutex_unlock(&pool->lock);
     place->taken = turn == HVI_TURN_WAIT;
     if (turn == HVI_TURN_SESSION && !is_fit(pool, taken)) {
-        turn = hvi_pool_try(pool, session, error);
+        turn = hvi_pool_try(pool, true, session, error);
         if (turn == HVI_TURN_WAIT)
             hvi_pool_stand_in_line(pool, place, place->waiter.event, true);
         return turn;

@@ -55,10 +55,10 @@ hv_status hvi_pool_acquire(hvi_pool *pool, int64_t deadline, hvi_session **sessi
 
 /*
  * The same for one who does not wait. HVI_TURN_SESSION: *session is lent to him. HVI_TURN_OPEN: he
- * shall open one, see hvi_pool_start_opening(). HVI_TURN_WAIT: there is none now. The others come
- * with an error.
+ * shall open one, see hvi_pool_start_opening(), for which he must be `willing`. HVI_TURN_WAIT:
+ * there is none now. The others come with an error.
  */
-hvi_turn hvi_pool_try(hvi_pool *pool, hvi_session **session, hv_error **error);
+hvi_turn hvi_pool_try(hvi_pool *pool, bool willing, hvi_session **session, hv_error **error);
 
 /* Somebody's place in a pool's line, without sleeping: `waiter.event` is told of news. */
 typedef struct hvi_place {

@@ -22,13 +22,6 @@
 #include "reserve.h"
 #include "result.h"
 
-/* Collisions of made keys that are tried again at once; after that, a pause between tries. */
-#define QUICK_TRIES 8
-#define PAUSE_MS    1
-
-/* The pause between tries over a lost connection. */
-#define RECONNECT_MS 20
-
 /* The server ends the connection over a message of more than a gigabyte. What else is in the
  * message that takes the body there needs less than the 256 bytes that this leaves. */
 #define BODY_MAX ((size_t) 0x3FFFFF00)
@@ -45,29 +38,32 @@ typedef struct hvi_put_call {
     hvi_buffer body_text; /* for the log; empty if it does not want it */
 } hvi_put_call;
 
-static hv_status check_kind(int kind, hv_error **error) {
+hv_status hvi_put_check_kind(int kind, hv_error **error) {
     if (kind < INT16_MIN || kind > INT16_MAX)
         return hvi_fail(error, HV_INVALID, "kind %d is out of range: %d to %d", kind, INT16_MIN,
                         INT16_MAX);
     return HV_OK;
 }
 
-/* The operation is set up; encode the rest. */
-static hv_status init_call(hvi_put_call *call, int kind, const hv_dict *dict, hv_error **error) {
+hv_status hvi_put_encode(const hv_dict *dict, hvi_buffer *body, hv_error **error) {
     size_t size = hvi_hstore_size(dict);
     if (size > BODY_MAX) {
         hvi_fail(error, HV_INVALID, "the attributes are too large");
         hvi_error_detail(error, "They take %zu bytes; an entity has room for %zu.", size, BODY_MAX);
         return HV_INVALID;
     }
+    hvi_hstore_encode(dict, body);
+    return hvi_buffer_ok(body) ? HV_OK : hvi_no_memory(error);
+}
+
+/* The operation is set up; encode the rest. */
+static hv_status init_call(hvi_put_call *call, int kind, const hv_dict *dict, hv_error **error) {
     call->kind = kind;
     call->dict = dict;
-    hvi_hstore_encode(dict, &call->body);
-    if (call->operation.wants_parameters && dict != NULL)
+    hv_status status = hvi_put_encode(dict, &call->body, error);
+    if (status == HV_OK && call->operation.wants_parameters && dict != NULL)
         hvi_hstore_print(dict, &call->body_text);
-    if (!hvi_buffer_ok(&call->body) || !hvi_buffer_ok(&call->body_text))
-        return hvi_no_memory(error);
-    return HV_OK;
+    return hvi_buffer_ok(&call->body_text) ? status : hvi_no_memory(error);
 }
 
 static void fini_call(hvi_put_call *call) {
@@ -145,8 +141,7 @@ static hv_status run_call(hvi_put_call *call, hvi_verb verb, int64_t deadline, i
     }
 }
 
-/* A key that does not lead back to its shard would be an entity that nobody finds again. */
-static hv_status check_made_key(const hvi_operation *operation, int64_t made, hv_error **error) {
+hv_status hvi_put_check_made_key(const hvi_operation *operation, int64_t made, hv_error **error) {
     hvi_key_fields fields;
     if (hvi_key_unpack(made, &fields) && fields.shard == operation->shard)
         return HV_OK;
@@ -157,15 +152,14 @@ static hv_status check_made_key(const hvi_operation *operation, int64_t made, hv
     return HV_CORRUPT;
 }
 
-static bool is_unique_violation(const hv_error *cause) {
+bool hvi_put_is_unique_violation(const hv_error *cause) {
     const char *sqlstate = hv_error_sqlstate(cause);
     return sqlstate != NULL && strcmp(sqlstate, "23505") == 0;
 }
 
-/* Was it the key that an entity has already, and not a value that the user wants unique? */
-static bool is_key_collision(const hv_error *cause) {
+bool hvi_put_is_key_collision(const hv_error *cause) {
     const char *constraint = hv_error_constraint(cause);
-    return is_unique_violation(cause) && constraint != NULL &&
+    return hvi_put_is_unique_violation(cause) && constraint != NULL &&
            strcmp(constraint, HVI_ENTITIES_KEY) == 0;
 }
 
@@ -175,8 +169,7 @@ static void pause_ms(int ms) {
 
 /* ---- under a new key ---- */
 
-/* No new key was to be had until the deadline. */
-static hv_status fail_collision(hv_error **cause, hv_error **error) {
+hv_status hvi_put_fail_collision(hv_error **cause, hv_error **error) {
     hvi_error_hint(cause, "The shard makes keys that it has made before: its server's clock may "
                           "have been set back. Strict keys do not depend on it.");
     hvi_error_retriable(cause, true);
@@ -190,13 +183,13 @@ static hv_status put_under_made_key(hvi_put_call *call, int64_t deadline, int64_
     hv_status status;
     for (int try = 1;; try++) {
         status = run_call(call, HVI_PUT, deadline, made, &cause);
-        bool collides = status == HV_REFUSED && is_key_collision(cause);
+        bool collides = status == HV_REFUSED && hvi_put_is_key_collision(cause);
         if (collides)
             hvi_error_move(&collision, &cause);
-        bool is_late =
-            status == HV_TIMEOUT || (collides && hvi_clock_us() + PAUSE_MS * 1000 >= deadline);
+        bool is_late = status == HV_TIMEOUT ||
+                       (collides && hvi_clock_us() + HVI_PUT_PAUSE_MS * 1000 >= deadline);
         if (collision != NULL && is_late) {
-            status = fail_collision(&collision, error);
+            status = hvi_put_fail_collision(&collision, error);
             break;
         }
         if (!collides) {
@@ -204,8 +197,8 @@ static hv_status put_under_made_key(hvi_put_call *call, int64_t deadline, int64_
                 hvi_error_move(error, &cause);
             break;
         }
-        if (try >= QUICK_TRIES)
-            pause_ms(PAUSE_MS);
+        if (try >= HVI_PUT_QUICK_TRIES)
+            pause_ms(HVI_PUT_PAUSE_MS);
     }
     hv_error_free(cause);
     hv_error_free(collision);
@@ -218,7 +211,7 @@ hv_status hvi_put(hvi_router *router, int shard, int kind, const hv_dict *dict, 
                   int64_t *key, hv_error **error) {
     hvi_put_call call = {.body = HVI_BUFFER_EMPTY, .body_text = HVI_BUFFER_EMPTY};
     int64_t made = 0;
-    hv_status status = check_kind(kind, error);
+    hv_status status = hvi_put_check_kind(kind, error);
     if (status == HV_OK)
         status = hvi_operation_init(&call.operation, router, shard, error);
     if (status == HV_OK)
@@ -226,7 +219,7 @@ hv_status hvi_put(hvi_router *router, int shard, int kind, const hv_dict *dict, 
     if (status == HV_OK)
         status = put_under_made_key(&call, deadline, &made, error);
     if (status == HV_OK)
-        status = check_made_key(&call.operation, made, error);
+        status = hvi_put_check_made_key(&call.operation, made, error);
     if (status == HV_OK)
         *key = made;
     fini_call(&call);
@@ -255,11 +248,11 @@ static bool is_of_shard(const hvi_put_call *call, int64_t key) {
     return hvi_key_unpack(key, &fields) && fields.shard == call->operation.shard;
 }
 
-static hv_status fail_conflict(const hvi_put_call *call, hv_error **error) {
-    hvi_fail(error, HV_CONFLICT, "the key %" PRId64 " has another entity", call->key);
+hv_status hvi_put_fail_conflict(const hvi_operation *operation, int64_t key, hv_error **error) {
+    hvi_fail(error, HV_CONFLICT, "the key %" PRId64 " has another entity", key);
     hvi_error_detail(error, "Its kind or its attributes are not the ones that were to be put.");
     hvi_error_hint(error, "Use each reserved key for one entity.");
-    hvi_error_where(error, call->operation.server->name, call->operation.shard);
+    hvi_error_where(error, operation->server->name, operation->shard);
     return HV_CONFLICT;
 }
 
@@ -279,12 +272,12 @@ static hv_status put_under_key(hvi_put_call *call, int64_t deadline, bool *was_t
     *was_there = false;
     for (;;) {
         status = run_call(call, verb, deadline, &reserved, &cause);
-        if (status != HV_REFUSED || !is_unique_violation(cause))
+        if (status != HV_REFUSED || !hvi_put_is_unique_violation(cause))
             break;
         bool same = false;
         status = compare(call, deadline, &same, error);
-        if (status == HV_NOT_FOUND && is_key_collision(cause)) {
-            pause_ms(PAUSE_MS); /* it was removed between the two statements */
+        if (status == HV_NOT_FOUND && hvi_put_is_key_collision(cause)) {
+            pause_ms(HVI_PUT_PAUSE_MS); /* it was removed between the two statements */
             continue;
         }
         if (status == HV_NOT_FOUND) {
@@ -292,7 +285,7 @@ static hv_status put_under_key(hvi_put_call *call, int64_t deadline, bool *was_t
             break;
         }
         if (status == HV_OK && !same)
-            status = fail_conflict(call, error);
+            status = hvi_put_fail_conflict(&call->operation, call->key, error);
         *was_there = status == HV_OK;
         goto out;
     }
@@ -310,7 +303,7 @@ hv_status hvi_put_key(hvi_router *router, int64_t key, int kind, const hv_dict *
                       int64_t deadline, hv_error **error) {
     hvi_put_call call = {.key = key, .body = HVI_BUFFER_EMPTY, .body_text = HVI_BUFFER_EMPTY};
     bool was_there;
-    hv_status status = check_kind(kind, error);
+    hv_status status = hvi_put_check_kind(kind, error);
     if (status == HV_OK)
         status = hvi_operation_init_key(&call.operation, router, key, error);
     if (status == HV_OK)
@@ -323,8 +316,7 @@ hv_status hvi_put_key(hvi_router *router, int64_t key, int kind, const hv_dict *
 
 /* ---- exactly once ---- */
 
-/* Is it worth trying again over another connection? */
-static bool may_pass(hv_status status, const hv_error *cause) {
+bool hvi_put_may_pass(hv_status status, const hv_error *cause) {
     return status == HV_OUTCOME_UNKNOWN || (cause != NULL && hv_error_retriable(cause));
 }
 
@@ -336,10 +328,10 @@ static hv_status reserve_one(hvi_put_call *call, int64_t deadline, int64_t *aske
     for (;;) {
         *asked_at = hvi_clock_us();
         status = hvi_reserve(&call->operation, 1, deadline, &call->key, &cause);
-        if (status == HV_OK || !may_pass(status, cause) ||
-            hvi_clock_us() + RECONNECT_MS * 1000 >= deadline)
+        if (status == HV_OK || !hvi_put_may_pass(status, cause) ||
+            hvi_clock_us() + HVI_PUT_RECONNECT_MS * 1000 >= deadline)
             break;
-        pause_ms(RECONNECT_MS);
+        pause_ms(HVI_PUT_RECONNECT_MS);
     }
     if (status != HV_OK)
         return hvi_error_move(error, &cause);
@@ -347,15 +339,14 @@ static hv_status reserve_one(hvi_put_call *call, int64_t deadline, int64_t *aske
     return HV_OK;
 }
 
-/* No try was confirmed, and one may have succeeded. `cause` is of the last. */
-static hv_status fail_unknown(const hvi_put_call *call, const hv_error *cause, hv_error **error) {
-    hvi_fail(error, HV_OUTCOME_UNKNOWN, "a put under the key %" PRId64 " was not confirmed",
-             call->key);
+hv_status hvi_put_fail_unknown(const hvi_operation *operation, int64_t key, const hv_error *cause,
+                               hv_error **error) {
+    hvi_fail(error, HV_OUTCOME_UNKNOWN, "a put under the key %" PRId64 " was not confirmed", key);
     hvi_error_detail(error, "Last: %s", hv_error_message(cause));
     hvi_error_hint(error, "The entity may or may not be there: get the key, or put the same under "
                           "it again.");
     hvi_error_sqlstate(error, hv_error_sqlstate(cause));
-    hvi_error_where(error, call->operation.server->name, call->operation.shard);
+    hvi_error_where(error, operation->server->name, operation->shard);
     return HV_OUTCOME_UNKNOWN;
 }
 
@@ -372,17 +363,17 @@ static hv_status put_until_confirmed(hvi_put_call *call, int64_t deadline, int64
         bool was_there;
         status = put_under_key(call, deadline, &was_there, next, &cause);
         if (status == HV_OK && was_there && !unknown)
-            status = fail_conflict(call, &cause);
+            status = hvi_put_fail_conflict(&call->operation, call->key, &cause);
         else if (status == HV_CONFLICT && unknown)
             status = HV_OK; /* it has: nobody else was given the key. Then it was changed. */
         unknown = unknown || status == HV_OUTCOME_UNKNOWN;
-        if (status == HV_OK || !may_pass(status, cause) ||
-            hvi_clock_us() + RECONNECT_MS * 1000 >= deadline)
+        if (status == HV_OK || !hvi_put_may_pass(status, cause) ||
+            hvi_clock_us() + HVI_PUT_RECONNECT_MS * 1000 >= deadline)
             break;
-        pause_ms(RECONNECT_MS);
+        pause_ms(HVI_PUT_RECONNECT_MS);
     }
     if (status != HV_OK && unknown)
-        status = fail_unknown(call, cause, error);
+        status = hvi_put_fail_unknown(&call->operation, call->key, cause, error);
     else if (status != HV_OK)
         return hvi_error_move(error, &cause);
     hv_error_free(cause);
@@ -393,7 +384,7 @@ hv_status hvi_put_once(hvi_router *router, hvi_key_cache *cache, int shard, int 
                        const hv_dict *dict, int64_t deadline, int64_t *key, hv_error **error) {
     hvi_put_call call = {.body = HVI_BUFFER_EMPTY, .body_text = HVI_BUFFER_EMPTY};
     hv_error *cause = NULL;
-    hv_status status = check_kind(kind, error);
+    hv_status status = hvi_put_check_kind(kind, error);
     if (status == HV_OK)
         status = hvi_operation_init(&call.operation, router, shard, error);
     if (status == HV_OK)

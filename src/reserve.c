@@ -24,16 +24,23 @@ static hv_status fail_no_function(const hvi_operation *operation, hv_error **err
     return HV_NOT_INITIALIZED;
 }
 
-static bool leads_back(int64_t key, int shard) {
+hv_status hvi_reserve_check_key(const hvi_operation *operation, int64_t key, hv_error **error) {
     hvi_key_fields fields;
-    return hvi_key_unpack(key, &fields) && fields.shard == shard;
-}
-
-static hv_status fail_keys(const hvi_operation *operation, hv_error **error) {
+    if (hvi_key_unpack(key, &fields) && fields.shard == operation->shard)
+        return HV_OK;
     hvi_fail(error, HV_CORRUPT, "%s.reserve_ids() does not make keys of shard %d",
              operation->schema, operation->shard);
     hvi_error_where(error, operation->server->name, operation->shard);
     return HV_CORRUPT;
+}
+
+hv_status hvi_reserve_fail(const hvi_operation *operation, hv_error **cause, hv_error **error) {
+    const char *sqlstate = hv_error_sqlstate(*cause);
+    if (sqlstate == NULL || strcmp(sqlstate, "42883") != 0) /* no such function */
+        return hvi_error_move(error, cause);
+    hv_error_free(*cause);
+    *cause = NULL;
+    return fail_no_function(operation, error);
 }
 
 static hv_status take_keys(const hvi_operation *operation, const PGresult *result, int count,
@@ -41,9 +48,11 @@ static hv_status take_keys(const hvi_operation *operation, const PGresult *resul
     if (PQntuples(result) != count || PQnfields(result) != 1)
         return hvi_operation_fail_answer(operation, error);
     for (int i = 0; i < count; i++) {
-        int64_t key;
-        if (!hvi_read_int8(result, i, 0, &key) || !leads_back(key, operation->shard))
-            return fail_keys(operation, error);
+        int64_t key = 0;
+        hvi_read_int8(result, i, 0, &key);
+        hv_status status = hvi_reserve_check_key(operation, key, error);
+        if (status != HV_OK)
+            return status;
     }
     for (int i = 0; i < count; i++)
         hvi_read_int8(result, i, 0, &keys[i]);
@@ -95,8 +104,8 @@ static hv_status reserve_one(hvi_operation *operation, int64_t deadline, int64_t
         return status;
     }
     status = answer.status;
-    if (status == HV_OK && !leads_back(answer.key, operation->shard))
-        status = fail_keys(operation, error);
+    if (status == HV_OK)
+        status = hvi_reserve_check_key(operation, answer.key, error);
     if (status == HV_OK)
         *key = answer.key;
     hvi_lane_answer_fini(&answer);
@@ -108,12 +117,7 @@ hv_status hvi_reserve(hvi_operation *operation, int count, int64_t deadline, int
     hv_error *cause = NULL;
     hv_status status = count == 1 ? reserve_one(operation, deadline, keys, &cause)
                                   : reserve_alone(operation, count, deadline, keys, &cause);
-    const char *sqlstate = cause != NULL ? hv_error_sqlstate(cause) : NULL;
-    if (sqlstate != NULL && strcmp(sqlstate, "42883") == 0) { /* no such function */
-        status = fail_no_function(operation, error);
-        hv_error_free(cause);
-    } else if (status != HV_OK) {
-        hvi_error_move(error, &cause);
-    }
+    if (status != HV_OK)
+        status = hvi_reserve_fail(operation, &cause, error);
     return status;
 }

@@ -347,15 +347,19 @@ hv_status hvi_pipeline_finish(hvi_pipeline *p, PGresult **results, hv_error **er
         take_results(p, status != HV_OK, results);
     }
     tell_all(p, status, sqlstate_of(cause), results);
+    hvi_pipeline_forget(p);
+    if (status != HV_OK)
+        hvi_error_move(error, &cause);
+    return status;
+}
+
+void hvi_pipeline_forget(hvi_pipeline *p) {
     for (size_t i = 0; i < p->message_count; i++)
         PQclear(p->results[i]);
     free(p->results);
     free(p->messages);
     hvi_exchange_fini(&p->exchange);
-    if (status != HV_OK)
-        hvi_error_move(error, &cause);
     *p = (hvi_pipeline){0};
-    return status;
 }
 
 static hv_status run_pipeline(hvi_session *session, const hvi_query *queries, size_t count,

@@ -107,6 +107,9 @@ hvi_wants hvi_pipeline_advance(hvi_pipeline *pipeline);
  */
 hv_status hvi_pipeline_finish(hvi_pipeline *pipeline, PGresult **results, hv_error **error);
 
+/* In a forked child, instead: forget it, and leave the connection alone. */
+void hvi_pipeline_forget(hvi_pipeline *pipeline);
+
 /* The error for a result that is one. */
 hv_status hvi_session_fail_refused(const hvi_session *session, const hvi_query *query,
                                    const PGresult *result, hv_error **error);

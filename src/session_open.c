@@ -269,8 +269,8 @@ void hvi_session_close(hvi_session *session) {
 }
 
 /* Point the connection's descriptor at nobody. False: no descriptor to be had. */
-static bool detach(const hvi_session *session) {
-    int fd = PQsocket(session->conn);
+static bool detach(const PGconn *conn) {
+    int fd = PQsocket(conn);
     int nowhere = open("/dev/null", O_RDWR | O_CLOEXEC);
     bool detached = fd >= 0 && nowhere >= 0 && dup3(nowhere, fd, O_CLOEXEC) == fd;
     if (nowhere >= 0)
@@ -281,7 +281,7 @@ static bool detach(const hvi_session *session) {
 void hvi_session_abandon(hvi_session *session) {
     /* PQfinish() says goodbye, and must not do so on a socket that the parent uses. If that cannot
      * be had: better to lose the memory than the parent's connection. */
-    if (detach(session)) {
+    if (detach(session->conn)) {
         hvi_session_close(session);
     } else {
         hvi_statements_fini(&session->statements);
@@ -290,7 +290,12 @@ void hvi_session_abandon(hvi_session *session) {
 }
 
 void hvi_session_disown(hvi_session *session) {
-    detach(session);
+    detach(session->conn);
+}
+
+void hvi_opening_disown(hvi_opening *opening) {
+    if (hvi_opening_conn(opening) != NULL)
+        detach(hvi_opening_conn(opening));
 }
 
 /* ---- lending ---- */

@@ -49,6 +49,9 @@ void hvi_opening_await(hvi_opening *opening, int64_t deadline);
  * what the check gives. */
 hv_status hvi_opening_finish(hvi_opening *opening, hvi_session **session, hv_error **error);
 
+/* In a forked child, instead: let its descriptor go, without a word to the server. */
+void hvi_opening_disown(hvi_opening *opening);
+
 /* Open one without a check, and wait for it. */
 hv_status hvi_session_open(const hvi_session_config *config, int64_t deadline,
                            hvi_session **session, hv_error **error);

@@ -202,18 +202,19 @@ void hvi_slots_step_out(hvi_slots *slots, hvi_waiter *waiter) {
     slots->stats[HV_STAT_WAIT_US] += hvi_clock_us() - waiter->since;
 }
 
-hvi_turn hvi_slots_try(hvi_slots *slots, hvi_session **session) {
+hvi_turn hvi_slots_try(hvi_slots *slots, bool willing, hvi_session **session) {
     if (slots->closed)
         return HVI_TURN_CLOSED;
     use_free_slots(slots); /* those who wait come first */
     if ((*session = hvi_slots_take_warmest(slots)) != NULL)
         return HVI_TURN_SESSION;
     if (has_free_slot(slots)) {
-        if (may_open(slots)) {
+        bool can_open = may_open(slots);
+        if (can_open && willing) {
             take_free_slot(slots);
             return HVI_TURN_OPEN;
         }
-        if (slots->lent_count == 0)
+        if (!can_open && slots->lent_count == 0)
             return HVI_TURN_REFUSED;
     }
     return HVI_TURN_WAIT;
@@ -221,7 +222,7 @@ hvi_turn hvi_slots_try(hvi_slots *slots, hvi_session **session) {
 
 hvi_turn hvi_slots_take(hvi_slots *slots, pthread_mutex_t *lock, int64_t deadline, bool again,
                         hvi_session **session, int64_t *waited_us) {
-    hvi_turn turn = hvi_slots_try(slots, session);
+    hvi_turn turn = hvi_slots_try(slots, true, session);
     if (turn != HVI_TURN_WAIT)
         return turn;
     hvi_waiter waiter;

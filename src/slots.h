@@ -70,8 +70,9 @@ typedef enum hvi_turn {
 hvi_turn hvi_slots_take(hvi_slots *slots, pthread_mutex_t *lock, int64_t deadline, bool again,
                         hvi_session **session, int64_t *waited_us);
 
-/* Without waiting: HVI_TURN_WAIT if it cannot be now, or others come first. */
-hvi_turn hvi_slots_try(hvi_slots *slots, hvi_session **session);
+/* Without waiting: HVI_TURN_WAIT if it cannot be now, others come first, or a session would have to
+ * be opened and the caller is not `willing`. */
+hvi_turn hvi_slots_try(hvi_slots *slots, bool willing, hvi_session **session);
 
 /* Stand in line without sleeping: `event` is told of news. `again` as above. */
 void hvi_slots_stand_in_line(hvi_slots *slots, hvi_waiter *waiter, int event, bool again);

@@ -1,8 +1,8 @@
 /*
  * store_tool.h: what the parts of store_tool share.
  *
- * store_tool.c has the threads, store_tool_commands.c what they can do, store_tool_hooks.c the
- * callbacks that it gives to the store.
+ * store_tool.c has the threads, store_tool_commands.c and store_tool_many.c what they can do,
+ * store_tool_hooks.c the callbacks that it gives to the store.
  */
 #ifndef HV_TEST_STORE_TOOL_H
 #define HV_TEST_STORE_TOOL_H
@@ -46,6 +46,26 @@ typedef struct command_entry {
 } command_entry;
 
 extern const command_entry commands[];
+
+/* The store that is open. */
+extern _Atomic(hv_store *) store;
+
+/* Put what came of a call into the reply, and free the error. */
+void set_outcome(json_t *reply, hv_status status, hv_error *error);
+
+/* From and to JSON. NULL is no dict. */
+hv_dict *dict_of(json_t *object);
+json_t *object_of(const hv_dict *dict);
+
+/* Of store_tool_many.c. */
+void do_get_many(const char *thread, json_t *command, json_t *reply);
+void do_put_many(const char *thread, json_t *command, json_t *reply);
+void do_queue_add(const char *thread, json_t *command, json_t *reply);
+void do_queue_advance(const char *thread, json_t *command, json_t *reply);
+void do_queue_free(const char *thread, json_t *command, json_t *reply);
+void do_queue_new(const char *thread, json_t *command, json_t *reply);
+void do_queue_poll(const char *thread, json_t *command, json_t *reply);
+void do_stream(const char *thread, json_t *command, json_t *reply);
 
 /* Return what is lent and close the store. False if that did not go well. */
 bool give_everything_back(void);

@@ -22,12 +22,11 @@ typedef struct loan {
     atomic_bool lent;
 } loan;
 
-static _Atomic(hv_store *) store;
+_Atomic(hv_store *) store;
 static pthread_mutex_t loans_lock = PTHREAD_MUTEX_INITIALIZER;
 static loan loans[MAX_LOANS];
 
-/* Put what came of a call into the reply, and free the error. */
-static void set_outcome(json_t *reply, hv_status status, hv_error *error) {
+void set_outcome(json_t *reply, hv_status status, hv_error *error) {
     set_text(reply, "status", hv_status_name(status));
     if (error == NULL)
         return;
@@ -105,7 +104,7 @@ static void do_stats(const char *thread, json_t *command, json_t *reply) {
 
 /* ---- entities ---- */
 
-static hv_dict *dict_of(json_t *object) {
+hv_dict *dict_of(json_t *object) {
     if (!json_is_object(object))
         return NULL;
     hv_dict *dict = hv_dict_new();
@@ -118,7 +117,7 @@ static hv_dict *dict_of(json_t *object) {
     return dict;
 }
 
-static json_t *object_of(const hv_dict *dict) {
+json_t *object_of(const hv_dict *dict) {
     json_t *object = json_object();
     const char *name, *value;
     size_t value_len;
@@ -362,11 +361,18 @@ const command_entry commands[] = {
     {"fill", do_fill},
     {"fork", do_fork},
     {"get", do_get},
+    {"get_many", do_get_many},
     {"hold", do_hold},
     {"notifications", do_notifications},
     {"open", do_open},
     {"put", do_put},
     {"put_key", do_put_key},
+    {"put_many", do_put_many},
+    {"queue_add", do_queue_add},
+    {"queue_advance", do_queue_advance},
+    {"queue_free", do_queue_free},
+    {"queue_new", do_queue_new},
+    {"queue_poll", do_queue_poll},
     {"reinstantiate", do_reinstantiate},
     {"release", do_release},
     {"release_foreign", do_release_foreign},
@@ -374,6 +380,7 @@ const command_entry commands[] = {
     {"send", do_send},
     {"sql", do_sql},
     {"stats", do_stats},
+    {"stream", do_stream},
     {"trace", do_trace},
     {NULL, NULL},
 };

@@ -77,6 +77,13 @@ def compiled(installed, tmp_path):
     return compile_example
 
 
+def stored_in_all_shards(servers):
+    return sum(
+        servers[0 if shard < 9 else 1].value(f"SELECT count(*) FROM shard{shard:04}.entities")
+        for shard in range(1, 17)
+    )
+
+
 def test_put_get_prints_what_it_stored(compiled, store):
     done = compiled("put_get")(3, config=store).ok()
     key, *rest = done.out.split(" ", 1)
@@ -102,11 +109,20 @@ def test_lend_uses_a_table_of_its_own_in_the_shard(compiled, store, servers):
 def test_threads_read_back_all_they_stored(compiled, store, servers):
     done = compiled("threads")(8, 25, config=store).ok()
     assert "8 threads stored and read 200 entities, 0 failed" in done.out
-    stored = sum(
-        servers[0 if shard < 9 else 1].value(f"SELECT count(*) FROM shard{shard:04}.entities")
-        for shard in range(1, 17)
-    )
-    assert stored == 200
+    assert stored_in_all_shards(servers) == 200
+
+
+def test_put_many_stores_lines_over_all_shards_and_reads_them_back(compiled, store, servers):
+    lines = "".join(f"line {i}\n" for i in range(1000))
+    done = compiled("put_many")(config=store, input=lines).ok()
+    assert done.out == "1000 lines, 1000 stored, 1000 read back\n"
+    assert stored_in_all_shards(servers) == 1000
+
+
+def test_event_loop_drives_thousands_of_operations_in_one_thread(compiled, store, servers):
+    done = compiled("event_loop")(2000, 3, config=store).ok()
+    assert done.out.startswith("6000 stored, 6000 fetched, 0 failed, in one thread")
+    assert stored_in_all_shards(servers) == 6000
 
 
 def test_the_readmes_example_compiles_and_runs(installed, store, tmp_path):

@@ -10,6 +10,7 @@ It runs an event loop in a thread of its own. What is set holds for bytes that a
 
 import asyncio
 import collections
+import contextlib
 import fcntl
 import socket
 import struct
@@ -125,7 +126,8 @@ class _End(asyncio.Protocol):
     def _deliver_end(self):
         self.ended = True
         if not self.peer.transport.is_closing():
-            self.peer.transport.write_eof()
+            with contextlib.suppress(OSError):  # the peer has reset the connection meanwhile
+                self.peer.transport.write_eof()
         if self.peer.ended:
             self.transport.close()
             self.peer.transport.close()
