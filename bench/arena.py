@@ -24,7 +24,7 @@ ENTITIES = 10_000  # in each shard that is got from
 FIRST_MOMENT = 1000
 CONNECTIONS = 10
 LANES = 2
-FAR_LANES = 8
+FAR_LANES = 4
 
 _SETTINGS = {
     "shared_buffers": "256MB",

@@ -14,7 +14,7 @@ import time
 import report
 
 from arena import ATTRIBUTES, CONNECTIONS, ENTITIES, FIRST_MOMENT, GET_SHARDS, KIND, PUT_SHARDS
-from harness import build_dir, program, run, scratch
+from harness import build_dir, program, run
 from harness.server import binaries, environment
 
 GO_PACKAGES = "/usr/share/gocode"  # where Debian installs Go's
@@ -170,14 +170,14 @@ class Runs:
             return "there is no Go here (Debian's package golang-go)"
         if not os.path.isdir(f"{GO_PACKAGES}/src/github.com/jackc/pgx/v4/pgxpool"):
             return "there is no pgx here (Debian's package golang-github-jackc-pgx-v4-dev)"
-        built = os.path.join(scratch.root(), "pgxpool")
+        built = build_dir() / "bench" / "pgxpool"
         done = subprocess.run(
             ["go", "build", "-o", built, report.ROOT / "bench/pgxpool/main.go"],
             env={
                 **environment(),
                 "GO111MODULE": "off",
                 "GOPATH": GO_PACKAGES,
-                "GOCACHE": f"{scratch.root()}/go",
+                "GOCACHE": str(build_dir() / "bench" / "go-cache"),
             },
             capture_output=True,
             text=True,
