@@ -1,8 +1,9 @@
 /*
- * bench_call: one operation: by the store's functions, or as an application without them would.
+ * bench_call: one call, of one operation or many: by the store's functions, or as an application
+ * without them would.
  *
- * With settings.via_pool a connection is borrowed for each operation, and the statement runs on it
- * as libpq's manual says: prepared when the connection first needs it, values as text.
+ * With BENCH_VIA_POOL a connection is borrowed for each operation, and the statement runs on it as
+ * libpq's manual says: prepared when the connection first needs it, values as text.
  */
 #ifndef BENCH_CALL_H
 #define BENCH_CALL_H
@@ -16,15 +17,22 @@ typedef struct bench_call {
     const bench_settings *settings; /* as the store, not owned */
     hv_store *store;
     hv_dict *dict; /* what is put, and must be got again; owned */
+    /* As many as operations in a call, if these are many; owned. */
+    hv_new_entity *puts;
+    hv_entity **gets;
+    hv_status *statuses;
+    hv_error **errors;
 } bench_call;
 
 void bench_call_init(bench_call *call, const bench_settings *settings, hv_store *store);
 void bench_call_fini(bench_call *call);
 
-/* Each returns the failure's status. */
-hv_status bench_call_put(bench_call *call, int shard, int64_t *key, bench_failure *failure);
+/* Put `count` entities, no more than settings.batch. The failures, all zero before, are the
+ * caller's to clear. */
+void bench_call_put(bench_call *call, const int *shards, int64_t *keys, int count,
+                    bench_failure *failures);
 
-/* Get an entity of this run. One that is not as it was put is HV_CORRUPT. */
-hv_status bench_call_get(bench_call *call, int64_t key, bench_failure *failure);
+/* Get entities of this run. One that is not as it was put is HV_CORRUPT. */
+void bench_call_get(bench_call *call, const int64_t *keys, int count, bench_failure *failures);
 
 #endif

@@ -40,6 +40,10 @@ typedef struct caller {
     sem_t stop; /* posted when the load is stopped: wakes one that sleeps */
     uint64_t random;
     bench_call call;
+    /* Of the operations of one call; owned. */
+    int *shards;
+    int64_t *keys;
+    bench_failure *failures;
     bench_histogram *latency; /* by verb; owned */
     int64_t last_end;         /* of a counted operation */
     int64_t counted;
@@ -79,17 +83,20 @@ static int64_t pick(caller *self, int64_t bound) {
     return (int64_t) (next_random(self) % (uint64_t) bound);
 }
 
-/* ---- One operation --------------------------------------------------------------------------- */
+/* ---- One call -------------------------------------------------------------------------------- */
 
-static hv_status put(caller *self, int shard, int64_t *key, bench_failure *failure) {
-    hv_status status = bench_call_put(&self->call, shard, key, failure);
-    if (status == HV_OK) {
-        self->stored++;
-        if (self->least_key == 0 || *key < self->least_key)
-            self->least_key = *key;
+/* Put into the shards that are chosen. */
+static void put(caller *self, int count) {
+    bench_call_put(&self->call, self->shards, self->keys, count, self->failures);
+    for (int i = 0; i < count; i++) {
+        hv_status status = self->failures[i].status;
+        if (status == HV_OK) {
+            self->stored++;
+            if (self->least_key == 0 || self->keys[i] < self->least_key)
+                self->least_key = self->keys[i];
+        }
+        self->unknown += status == HV_OUTCOME_UNKNOWN;
     }
-    self->unknown += status == HV_OUTCOME_UNKNOWN;
-    return status;
 }
 
 static bench_second *second_of(bench_load *load, int64_t moment) {
@@ -98,32 +105,57 @@ static bench_second *second_of(bench_load *load, int64_t moment) {
     return &load->result.seconds[second < last ? second : last];
 }
 
-/* Do one, and count it from `from` on unless that is before the end of the warm-up. */
-static bool operate(caller *self, int64_t from) {
+/* Count an operation that began, or was due, at `from`, unless that is before the measurement. */
+static void count(caller *self, bench_verb verb, const bench_failure *failure, int64_t from,
+                  int64_t now) {
+    bench_load *load = self->load;
+    if (from < load->begin)
+        return;
+    bench_second *second = second_of(load, now);
+    bool succeeded = failure->status == HV_OK;
+    self->last_end = now;
+    self->counted++;
+    atomic_fetch_add(succeeded ? &second->succeeded : &second->failed, 1);
+    if (succeeded)
+        bench_histogram_add(&self->latency[verb], now - from);
+    else
+        bench_errors_add(&load->result.errors, failure);
+}
+
+/* The moment at which an operation is due, by its number. */
+static int64_t due(const bench_load *load, int64_t number) {
+    int64_t rate = load->settings->rate;
+    return load->start + number / rate * SECOND + number % rate * SECOND / rate;
+}
+
+/*
+ * Do `operations` in one call. In an open loop `number` is the first one's, and each counts from
+ * when it was due; in a closed one all count from the call. False if one failed.
+ */
+static bool operate(caller *self, int operations, int64_t number) {
     bench_load *load = self->load;
     const bench_settings *settings = load->settings;
-    bench_failure failure = {0};
+    int64_t start = bench_now();
     bench_verb verb = pick(self, 100) < settings->get_percent ? BENCH_GET : BENCH_PUT;
-    hv_status status;
-    if (verb == BENCH_GET) {
-        status = bench_call_get(&self->call, load->keys[pick(self, settings->entities)], &failure);
-    } else {
-        int64_t key;
-        status = put(self, settings->shards[pick(self, settings->shard_count)], &key, &failure);
-    }
-    if (from >= load->begin) {
-        int64_t now = bench_now();
-        bench_second *second = second_of(load, now);
-        self->last_end = now;
-        self->counted++;
-        atomic_fetch_add(status == HV_OK ? &second->succeeded : &second->failed, 1);
-        if (status == HV_OK)
-            bench_histogram_add(&self->latency[verb], now - from);
+    for (int i = 0; i < operations; i++) {
+        if (verb == BENCH_GET)
+            self->keys[i] = load->keys[pick(self, settings->entities)];
         else
-            bench_errors_add(&load->result.errors, &failure);
+            self->shards[i] = settings->shards[pick(self, settings->shard_count)];
     }
-    bench_failure_clear(&failure);
-    return status == HV_OK;
+    if (verb == BENCH_GET)
+        bench_call_get(&self->call, self->keys, operations, self->failures);
+    else
+        put(self, operations);
+    int64_t now = bench_now();
+    bool succeeded = true;
+    for (int i = 0; i < operations; i++) {
+        int64_t from = settings->rate > 0 ? due(load, number + i) : start;
+        succeeded = succeeded && self->failures[i].status == HV_OK;
+        count(self, verb, &self->failures[i], from, now);
+        bench_failure_clear(&self->failures[i]);
+    }
+    return succeeded;
 }
 
 /* ---- What a caller does ---------------------------------------------------------------------- */
@@ -148,18 +180,11 @@ static bool sleep_until(caller *self, int64_t moment) {
 static void *work_closed(void *argument) {
     caller *self = argument;
     bench_load *load = self->load;
-    int64_t now;
     pass_gate(load);
-    while (!atomic_load(&load->stopped) && (now = bench_now()) < load->end)
-        if (!operate(self, now))
+    while (!atomic_load(&load->stopped) && bench_now() < load->end)
+        if (!operate(self, load->settings->batch, 0))
             sleep_until(self, bench_now() + FAILURE_PAUSE);
     return NULL;
-}
-
-/* The moment at which an operation is due, by its number. */
-static int64_t due(const bench_load *load, int64_t number) {
-    int64_t rate = load->settings->rate;
-    return load->start + number / rate * SECOND + number % rate * SECOND / rate;
 }
 
 /* How many are due before a moment. */
@@ -169,22 +194,31 @@ static int64_t due_before(const bench_load *load, int64_t moment) {
     return after / SECOND * rate + (after % SECOND * rate + SECOND - 1) / SECOND;
 }
 
+/* A call is made when the last of its operations is due. */
 static void *work_open(void *argument) {
     caller *self = argument;
     bench_load *load = self->load;
+    int batch = load->settings->batch;
     pass_gate(load);
     prctl(PR_SET_TIMERSLACK, 1); /* ns; otherwise a sleeper wakes 50 us late */
     for (;;) {
-        int64_t moment = due(load, atomic_fetch_add(&load->next, 1));
-        if (moment >= load->end || !sleep_until(self, moment))
+        int64_t number = atomic_fetch_add(&load->next, batch);
+        int operations = batch;
+        while (operations > 0 && due(load, number + operations - 1) >= load->end)
+            operations--;
+        if (operations == 0)
+            return NULL;
+        int64_t moment = due(load, number + operations - 1);
+        if (!sleep_until(self, moment))
             return NULL;
         int64_t now = bench_now();
         if (now >= load->end && now - moment > GRACE)
             return NULL;
-        operate(self, moment);
+        operate(self, operations, number);
     }
 }
 
+/* Entities are put in calls, as they will be got; the first failure ends it. */
 static void *work_filling(void *argument) {
     caller *self = argument;
     bench_load *load = self->load;
@@ -192,14 +226,20 @@ static void *work_filling(void *argument) {
     int64_t number;
     pass_gate(load);
     while (!atomic_load(&load->stopped) &&
-           (number = atomic_fetch_add(&load->next, 1)) < settings->entities) {
-        bench_failure failure = {0};
-        int shard = settings->shards[number % settings->shard_count];
-        if (put(self, shard, &load->keys[number], &failure) == HV_OK)
-            ui_progress_add(load->progress, 0, 1);
-        else if (!atomic_exchange(&load->stopped, true)) /* the first to fail */
-            bench_failure_say(&failure);
-        bench_failure_clear(&failure);
+           (number = atomic_fetch_add(&load->next, settings->batch)) < settings->entities) {
+        int64_t left = settings->entities - number;
+        int operations = left < settings->batch ? (int) left : settings->batch;
+        for (int i = 0; i < operations; i++)
+            self->shards[i] = settings->shards[(number + i) % settings->shard_count];
+        put(self, operations);
+        for (int i = 0; i < operations; i++) {
+            load->keys[number + i] = self->keys[i];
+            if (self->failures[i].status == HV_OK)
+                ui_progress_add(load->progress, 0, 1);
+            else if (!atomic_exchange(&load->stopped, true)) /* the first to fail */
+                bench_failure_say(&self->failures[i]);
+            bench_failure_clear(&self->failures[i]);
+        }
     }
     return NULL;
 }
@@ -314,6 +354,9 @@ bench_load *bench_load_new(const bench_settings *settings, hv_store *store) {
         made->load = load;
         made->random = (uint64_t) i << 32;
         made->latency = new_memory(BENCH_VERBS * sizeof *made->latency);
+        made->shards = new_memory((size_t) settings->batch * sizeof *made->shards);
+        made->keys = new_memory((size_t) settings->batch * sizeof *made->keys);
+        made->failures = new_memory((size_t) settings->batch * sizeof *made->failures);
         sem_init(&made->stop, 0, 0);
         bench_call_init(&made->call, settings, store);
     }
@@ -328,6 +371,9 @@ void bench_load_free(bench_load *load) {
         bench_call_fini(&made->call);
         sem_destroy(&made->stop);
         free(made->latency);
+        free(made->shards);
+        free(made->keys);
+        free(made->failures);
     }
     free(load->callers);
     bench_errors_fini(&load->result.errors);

@@ -52,7 +52,9 @@ static void print_settings(const bench_report *report) {
     printf(", %s", ui_duration(number, report->result->duration / 1000));
     printf(" after %" PRId64 " s of warm-up", settings->warmup);
     printf(", %d shard%s", settings->shard_count, settings->shard_count == 1 ? "" : "s");
-    printf(", via %s\n", settings->via_pool ? "pool" : "store");
+    if (settings->batch > 1)
+        printf(", %d operations a call", settings->batch);
+    printf(", via %s\n", bench_way_name(settings->way));
     printf("entities: kind %d, ", settings->kind);
     if (settings->value_size < 0)
         printf("three small attributes");

@@ -92,12 +92,13 @@ static json_t *settings_as_json(const bench_settings *settings) {
     for (int i = 0; i < settings->shard_count; i++)
         json_array_append_new(shards, json_integer(settings->shards[i]));
     return json_pack(
-        "{s:s, s:i, s:i, s:I, s:I, s:o, s:i, s:o, s:I, s:s, s:s, s:o}", "operation", settings->work,
-        "get_percent", settings->get_percent, "callers", settings->callers, "seconds",
-        (json_int_t) settings->seconds, "warmup", (json_int_t) settings->warmup, "rate",
+        "{s:s, s:i, s:i, s:i, s:i, s:I, s:I, s:o, s:i, s:o, s:I, s:s, s:s, s:o}", "operation",
+        settings->work, "get_percent", settings->get_percent, "callers", settings->callers, "batch",
+        settings->batch, "lanes", settings->lanes, "seconds", (json_int_t) settings->seconds,
+        "warmup", (json_int_t) settings->warmup, "rate",
         settings->rate > 0 ? json_integer(settings->rate) : json_null(), "kind", settings->kind,
         "value_size", known(settings->value_size), "entities", (json_int_t) settings->entities,
-        "via", settings->via_pool ? "pool" : "store", BENCH_MARK, settings->mark, "shards", shards);
+        "via", bench_way_name(settings->way), BENCH_MARK, settings->mark, "shards", shards);
 }
 
 void bench_report_print_json(const bench_report *report) {

@@ -16,10 +16,24 @@ typedef enum bench_verb {
     BENCH_VERBS,
 } bench_verb;
 
+/* How operations are done. */
+typedef enum bench_way {
+    BENCH_VIA_STORE, /* hv_put() and hv_get(), or those of many at once */
+    BENCH_VIA_LANE,  /* the same, with lanes whatever the configuration says */
+    BENCH_VIA_POOL,  /* on borrowed connections */
+    BENCH_WAYS,
+} bench_way;
+
+static inline const char *bench_way_name(bench_way way) {
+    static const char *const names[] = {"store", "lane", "pool"};
+    return names[way];
+}
+
 typedef struct bench_settings {
     const char *work; /* "put", "get" or "mix" */
     int get_percent;
     int callers;
+    int batch; /* operations in one call */
     int64_t seconds;
     int64_t warmup; /* seconds */
     int64_t rate;   /* operations a second; 0: each caller begins one when its last has ended */
@@ -29,8 +43,9 @@ typedef struct bench_settings {
     int *shards;        /* ascending; owned by the command */
     int shard_count;
     bool keep;
-    bool via_pool;    /* on borrowed connections, not by hv_put() and hv_get() */
-    bool prepare;     /* the store's options of these names: */
+    bench_way way;
+    int lanes;        /* the store's options of these names … */
+    bool prepare;     /* … for borrowed connections */
     int prepared_max; /* … for borrowed connections */
     char mark[17];    /* random, tells this run's entities from all others */
 } bench_settings;

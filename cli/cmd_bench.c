@@ -26,9 +26,12 @@
 
 #define MAX_VALUE_SIZE (INT64_C(64) << 20)
 #define MAX_MEMORY     (INT64_C(1) << 30) /* for all callers' values */
+#define DEFAULT_LANES  "2"                /* with --via lane, if the configuration has 0 */
+#define MAX_BATCH      10000
 
 enum {
     OPTION_CALLERS = 1,
+    OPTION_BATCH,
     OPTION_SECONDS,
     OPTION_WARMUP,
     OPTION_RATE,
@@ -43,6 +46,7 @@ enum {
 
 static const command_option options[] = {
     {"callers", 'n', "N", OPTION_CALLERS, "threads that call at once, 1 to 1024; default: 16"},
+    {"batch", 'b', "N", OPTION_BATCH, "operations in one call, 1 to 10000; default: 1"},
     {"seconds", 't', "S", OPTION_SECONDS, "how long to measure; default: 10"},
     {"warmup", 0, "S", OPTION_WARMUP, "seconds before that; default: 1"},
     {"rate", 'r', "N", OPTION_RATE, "operations that are due each second, of all callers"},
@@ -51,7 +55,7 @@ static const command_option options[] = {
     {"value-size", 0, "BYTES", OPTION_VALUE_SIZE, "one value of so many bytes, not small ones"},
     {"shards", 's', "LIST", OPTION_SHARDS, "as in the configuration, 1-5,9; default: all"},
     {"kind", 'k', "N", OPTION_KIND, "the kind of what is put; default: 32767"},
-    {"via", 0, "WAY", OPTION_VIA, "store or pool; default: store"},
+    {"via", 0, "WAY", OPTION_VIA, "store, lane or pool; default: store"},
     {"keep", 0, NULL, OPTION_KEEP, "leave what was put, to be looked at"},
     {NULL, 0, NULL, 0, NULL},
 };
@@ -69,10 +73,11 @@ typedef struct bench_run {
 
 /* ---- What was typed -------------------------------------------------------------------------- */
 
-static bool argument_via(const arguments *args, const char *text) {
-    if (strcmp(text, "store") != 0 && strcmp(text, "pool") != 0)
-        usage_error(args, "The ways are store and pool.", "unknown way \"%s\"", text);
-    return strcmp(text, "pool") == 0;
+static bench_way argument_via(const arguments *args, const char *text) {
+    for (int way = 0; way < BENCH_WAYS; way++)
+        if (strcmp(text, bench_way_name((bench_way) way)) == 0)
+            return (bench_way) way;
+    usage_error(args, "The ways are store, lane and pool.", "unknown way \"%s\"", text);
 }
 
 /* The kind of work, and what fits it. */
@@ -102,6 +107,9 @@ static void read_arguments(arguments *args, bench_run *run) {
         case OPTION_CALLERS:
             settings->callers = (int) argument_integer(args, "--callers", value, 1, 1024);
             break;
+        case OPTION_BATCH:
+            settings->batch = (int) argument_integer(args, "--batch", value, 1, MAX_BATCH);
+            break;
         case OPTION_SECONDS:
             settings->seconds = argument_integer(args, "--seconds", value, 1, 86400);
             break;
@@ -127,7 +135,7 @@ static void read_arguments(arguments *args, bench_run *run) {
             settings->kind = argument_kind(args, value);
             break;
         case OPTION_VIA:
-            settings->via_pool = argument_via(args, value);
+            settings->way = argument_via(args, value);
             break;
         case OPTION_KEEP:
             settings->keep = true;
@@ -136,6 +144,8 @@ static void read_arguments(arguments *args, bench_run *run) {
     }
     arguments_expect(args, 1, 1);
     take_work(args, settings, mix, entities);
+    if (settings->batch > 1 && settings->way == BENCH_VIA_POOL)
+        usage_error(args, NULL, "--batch is for calls of the store, and not for --via pool");
     if (settings->value_size * settings->callers > MAX_MEMORY)
         usage_error(args, "Take fewer callers or a smaller value: together up to 1 GiB.",
                     "%d callers with %" PRId64 " bytes each are too much", settings->callers,
@@ -204,6 +214,10 @@ static bool open_store_for(bench_run *run) {
     hv_error *error = NULL;
     if (load_options(&loaded, NULL) != EXIT_DONE)
         return false;
+    const char *lanes = hv_options_get(loaded, "lanes");
+    if (run->settings.way == BENCH_VIA_LANE && lanes != NULL && atoi(lanes) == 0)
+        hv_options_set(loaded, "lanes", DEFAULT_LANES, NULL);
+    run->settings.lanes = atoi(hv_options_get(loaded, "lanes"));
     const char *prepared_max = hv_options_get(loaded, "prepared_max");
     run->settings.prepare = !is_off(hv_options_get(loaded, "prepare"));
     run->settings.prepared_max = prepared_max != NULL ? atoi(prepared_max) : 1;
@@ -271,7 +285,12 @@ static int run_all(bench_run *run) {
 
 static int run(arguments *args) {
     bench_run task = {
-        .settings = {.callers = 16, .seconds = 10, .warmup = 1, .kind = 32767, .value_size = -1},
+        .settings = {.callers = 16,
+                     .batch = 1,
+                     .seconds = 10,
+                     .warmup = 1,
+                     .kind = 32767,
+                     .value_size = -1},
     };
     read_arguments(args, &task);
     int code = EXIT_FAILED;
@@ -309,9 +328,13 @@ const command command_bench = {
             "0.8 percent too high, but max, which is exact. Without --rate a caller pauses\n"
             "for 10 ms after an error.\n"
             "\n"
-            "With --via pool each operation borrows a connection, runs the prepared statement\n"
-            "with libpq and returns it: what an application would do without hv_put() and\n"
-            "hv_get(), for comparison.\n"
+            "With --batch each call is of so many operations, all puts or all gets, which take\n"
+            "as long as the call; at a rate it is made when the last of them is due.\n"
+            "\n"
+            "--via store calls hv_put() and hv_get() of a store as it is configured, --via lane\n"
+            "with two lanes if that has none. With --via pool each operation borrows a\n"
+            "connection, runs the prepared statement with libpq and returns it: what an\n"
+            "application would do without hv_put() and hv_get(), for comparison.\n"
             "\n"
             "Entities have three small attributes, or one value of --value-size. Each has the\n"
             "attribute \"bench\", whose value is random and the same for the whole run. At the\n"
@@ -327,6 +350,7 @@ const command command_bench = {
     .examples = "hv bench put\n"
                 "hv bench get --callers 64 --entities 100000\n"
                 "hv bench mix --mix 90 --rate 2000 --callers 128 --seconds 60\n"
+                "hv bench get --callers 1 --batch 1000\n"
                 "hv bench put --via pool --json | jq .per_second",
     .run = run,
 };

@@ -60,10 +60,11 @@ def check_sums(told):
 
 @pytest.mark.threads
 @pytest.mark.parametrize("rate", [None, 300])
-@pytest.mark.parametrize("via", ["store", "pool"])
+@pytest.mark.parametrize("via, batch", [("store", 1), ("store", 7), ("lane", 1), ("pool", 1)])
 @pytest.mark.parametrize("work", ["put", "get", "mix"])
-def test_what_is_told_agrees_with_the_servers(store, servers, work, via, rate):
+def test_what_is_told_agrees_with_the_servers(store, servers, work, via, batch, rate):
     more = ["--rate", rate] if rate else []
+    more += ["--batch", batch] if batch > 1 else []
     more += [] if work == "put" else ["--entities", 50]
     told = bench(store, work, "--via", via, "--keep", *more).ok().json()
     assert told["complete"] and told["failed"] == 0 and told["succeeded"] > 0
@@ -81,6 +82,21 @@ def test_what_is_told_agrees_with_the_servers(store, servers, work, via, rate):
         assert told["succeeded"] + told["missed"] == rate
     else:
         assert told["missed"] == 0
+
+
+def test_operations_of_one_call_count_from_when_each_was_due(store):
+    told = bench(store, "put", "--rate", 100, "--batch", 50, "-n", 1).ok().json()
+    latency = told["latency_ns"]["put"]
+    assert (told["settings"]["batch"], latency["count"] + told["missed"]) == (50, 100)
+    assert latency["max"] >= 490_000_000  # the first waits for the 49 that come after it
+    assert latency["min"] < 490_000_000
+
+
+def test_lanes_can_be_measured_where_they_are_turned_off(tmp_path, servers):
+    path = store_config(tmp_path / "hv.conf", {"one": (servers[0], "1-5")}, lanes=0)
+    hv("init", config=path).ok()
+    assert bench(path, "put").ok().json()["settings"]["lanes"] == 0
+    assert bench(path, "put", "--via", "lane").ok().json()["settings"]["lanes"] == 2
 
 
 def test_the_warm_up_does_not_count(store):
