@@ -51,7 +51,7 @@ static const command_option options[] = {
     {"by", 'b', "NAME", OPTION_BY, "choose each row's shard by its attribute NAME"},
     {"format", 'f', "FORMAT", OPTION_FORMAT, "ndjson, csv or tsv; default: by the file's ending"},
     {"rejects", 0, "FILE", OPTION_REJECTS, "for rows not stored; default: NAME.rejects, here"},
-    {"jobs", 'j', "N", OPTION_JOBS, "connections to each server, 1 to 64; default: 1"},
+    {"jobs", 'j', "N", OPTION_JOBS, "connections to each server, 1 to 64; default: 2"},
     {"retry-for", 0, "TIME", OPTION_RETRY_FOR, "repeat what fails for so long; default: 30s"},
     {"skip", 0, "N", OPTION_SKIP, "pass over the first N rows"},
     {"limit", 0, "N", OPTION_LIMIT, "end after N rows"},
@@ -118,7 +118,7 @@ static const row_format *argument_format(const arguments *args, const char *text
 }
 
 static request read_request(arguments *args) {
-    request asked = {.shard = -1, .jobs = 1, .retry_for = 30000, .limit = INT64_MAX};
+    request asked = {.shard = -1, .jobs = 2, .retry_for = 30000, .limit = INT64_MAX};
     int id;
     while ((id = arguments_next(args)) != 0) {
         switch (id) {

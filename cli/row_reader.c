@@ -73,25 +73,19 @@ const char *row_format_name(const row_format *format) {
 void row_free(row *old) {
     if (old == NULL)
         return;
-    free(old->text);
     free(old->fault);
     hv_dict_free(old->dict);
     free(old);
 }
 
-/* A copy of a record without its dict, or NULL. */
+/* A copy of a record without its dict, or NULL. One block of memory: rows are many. */
 static row *row_new(const row_record *record) {
-    row *made = calloc(1, sizeof *made);
-    char *text = malloc(record->len > 0 ? record->len : 1);
-    row_fault *fault = calloc(1, sizeof *fault);
-    if (made == NULL || text == NULL || fault == NULL) {
-        free(made);
-        free(text);
-        free(fault);
+    row *made = malloc(sizeof *made + record->len);
+    if (made == NULL)
         return NULL;
-    }
+    char *text = (char *) (made + 1);
     memcpy(text, record->text, record->len);
-    *made = (row){.line = record->line, .text = text, .text_len = record->len, .fault = fault};
+    *made = (row){.line = record->line, .text = text, .text_len = record->len};
     return made;
 }
 
@@ -395,21 +389,21 @@ row_result row_reader_next(row_reader *reader, row **next, row_fault *fault) {
     made->truncated = truncated;
     made->bytes = reader->bytes;
     reader->bytes = 0;
-    if (parse(reader, &record, truncated, dict, made->fault)) {
-        free(made->fault);
-        made->fault = NULL;
+    if (parse(reader, &record, truncated, dict, fault)) {
         made->dict = dict;
         *next = made;
         return ROW_READ;
     }
     hv_dict_free(dict);
     reader->refused++;
-    if (is_other_format(reader, made->fault)) {
-        *fault = *made->fault;
+    bool is_other = is_other_format(reader, fault);
+    made->fault = is_other ? NULL : malloc(sizeof *made->fault);
+    if (made->fault == NULL) {
         row_free(made);
         reader->finished = true;
-        return ROW_FAILED;
+        return is_other ? ROW_FAILED : input_failed(fault, "out of memory");
     }
+    *made->fault = *fault;
     *next = made;
     return ROW_READ;
 }

@@ -40,7 +40,7 @@ typedef struct row {
     int64_t number; /* 1, 2, …: rows, not counting header and empty lines */
     int64_t line;   /* the line at which it starts, from 1 */
     int64_t bytes; /* what it takes up in the input, with line end and what was skipped before it */
-    char *text;    /* as it was read, without the line end; any bytes */
+    char *text;    /* as it was read, without the line end; any bytes; part of the row's memory */
     size_t text_len;
     bool truncated;   /* longer than the longest row allowed: `text` is only its beginning */
     hv_dict *dict;    /* NULL if it is malformed */

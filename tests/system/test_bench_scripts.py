@@ -49,13 +49,22 @@ def test_every_contender_does_what_it_says(tmp_path):
     assert len(picture.findall("{http://www.w3.org/2000/svg}rect")) > 5
 
 
-@pytest.mark.parametrize("script", ["keys", "compare"])
+def test_an_import_that_is_killed_twice_has_every_row_in_the_end(tmp_path):
+    arguments = ["--rounds=1", "--rows=80000", f"--output={tmp_path}"]
+    shown = run(BENCH / "import", *arguments, env=HERE).ok()
+    assert (tmp_path / "import.md").read_text("utf-8") == shown.out
+    found = json.loads((tmp_path / "import.json").read_text("utf-8"))
+    assert found["killed"][-1] == 80000
+    assert all(rounds[0] > 0 for rounds in found["per_second"].values())
+
+
+@pytest.mark.parametrize("script", ["keys", "compare", "import"])
 def test_every_benchmark_explains_itself(script, tmp_path):
     shown = run(BENCH / script, "--help", cwd=tmp_path, env=HERE).ok()
     assert f"usage: bench/{script}" in shown.out
 
 
-@pytest.mark.parametrize("script", ["keys", "compare"])
+@pytest.mark.parametrize("script", ["keys", "compare", "import"])
 def test_a_benchmark_refuses_what_it_does_not_know(script):
     done = run(BENCH / script, "--colour", env=HERE)
     assert done.code == 2
