@@ -83,6 +83,7 @@ typedef struct import_task {
     import_rejects *rejects;
     row_reader *reader;
     char id[IMPORT_ID_SIZE];
+    char shown_name[sizeof(row_excerpt_text)]; /* of the input, as text of any database */
     import_begun begun;
     import_lanes *lanes;
     ui_progress *progress;
@@ -202,8 +203,9 @@ static bool name_import(import_task *task) {
         ui_fail(NULL, NULL, "could not read %s: %s", task->input.name, strerror(errno));
         return false;
     }
-    return import_resume_find(task->store, task->asked.resume, source, settings_digest(task),
-                              task->id, &task->begun);
+    int server = task->asked.shard >= 0 ? hv_shard_server(task->store, task->asked.shard) : -1;
+    return import_resume_find(task->store, server, task->asked.resume, source,
+                              settings_digest(task), task->id, &task->begun);
 }
 
 static void rows_decided(void *context, int64_t rows) {
@@ -211,11 +213,13 @@ static void rows_decided(void *context, int64_t rows) {
 }
 
 static bool open_lanes(import_task *task) {
+    const char *base = task->input.base;
+    strcpy(task->shown_name, row_excerpt(base, strlen(base)).text);
     import_settings settings = {
         .store = task->store,
         .rejects = task->rejects,
         .id = task->id,
-        .file = task->input.base,
+        .file = task->shown_name,
         .shard = task->asked.shard,
         .jobs = (int) task->asked.jobs,
         .retry_for = task->asked.retry_for,

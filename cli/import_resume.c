@@ -109,23 +109,25 @@ static bool fail_settings(void) {
     return false;
 }
 
-bool import_resume_find(hv_store *store, bool resume, uint64_t source, uint64_t settings,
-                        char id[IMPORT_ID_SIZE], import_begun *begun) {
+bool import_resume_find(hv_store *store, int server, bool resume, uint64_t source,
+                        uint64_t settings, char id[IMPORT_ID_SIZE], import_begun *begun) {
     char prefix[32];
     search all = {.settings = ""};
     snprintf(prefix, sizeof prefix, "import/%016" PRIx64 "/", source);
     snprintf(all.settings, sizeof all.settings, "%016" PRIx64, settings);
-    for (int server = 0; server < hv_server_count(store); server++) {
+    for (int i = 0; i < hv_server_count(store); i++) {
+        if (server >= 0 && i != server)
+            continue;
         search here = {.settings = ""};
         hv_error *error = NULL;
         memcpy(here.settings, all.settings, sizeof here.settings);
-        hv_status status = hv_load_list(store, server, prefix, take_record, &here, &error);
+        hv_status status = hv_load_list(store, i, prefix, take_record, &here, &error);
         if (status != HV_OK && resume) {
             ui_error(error);
             hv_error_free(error);
             return false;
         }
-        hv_error_free(error); /* a new import may have nothing to do with this server */
+        hv_error_free(error); /* to begin a new import will say so too */
         take_import(&here);
         merge(&all.open, &here.open);
         merge(&all.last, &here.last);

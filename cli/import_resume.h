@@ -27,12 +27,12 @@ typedef enum import_begun {
 } import_begun;
 
 /*
- * Find the import with this input and these settings that was begun last and has not come to its
- * end, or else the last; without `resume`, make a new name in any case, but say in a note if there
- * is one that was not ended. False after saying why: a server cannot be asked, or the one there is
- * was begun with other settings.
+ * Ask `server`, or all of them for -1. Find the import with this input and these settings that was
+ * begun last and has not come to its end, or else the last; without `resume`, make a new name in
+ * any case, but say in a note if there is one that was not ended. False after saying why: a server
+ * cannot be asked, or the one there is was begun with other settings.
  */
-bool import_resume_find(hv_store *store, bool resume, uint64_t source, uint64_t settings,
-                        char id[IMPORT_ID_SIZE], import_begun *begun);
+bool import_resume_find(hv_store *store, int server, bool resume, uint64_t source,
+                        uint64_t settings, char id[IMPORT_ID_SIZE], import_begun *begun);
 
 #endif

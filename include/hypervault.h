@@ -557,8 +557,9 @@ typedef struct hv_load hv_load;
 
 /*
  * Open the load `name` (1 to 200 bytes) on a server, or begin it. Only one process may go on with a
- * load at a time: another one's hv_load_send() fails with HV_CONFLICT. Free it before the store is
- * closed. Errors: HV_INVALID, HV_NOT_INITIALIZED, and as hv_get().
+ * load at a time: another one's hv_load_send() fails with HV_CONFLICT. An open load counts as an
+ * operation under way for hv_close(), and is of no use in a forked child. Errors: HV_INVALID,
+ * HV_NOT_INITIALIZED, and as hv_get().
  */
 HV_API hv_status hv_load_open(hv_store *store, int server, const char *name, hv_load **load,
                               hv_error **error);

@@ -24,6 +24,7 @@
 #include "hstore.h"
 #include "key.h"
 #include "load_store.h"
+#include "utf8.h"
 
 typedef enum load_state {
     LOAD_IDLE,
@@ -62,6 +63,11 @@ static hv_status acquire(const hv_load *load, hvi_session **session, hv_error **
                             error);
 }
 
+static bool is_text(const char *text) {
+    size_t len = strlen(text);
+    return hvi_utf8_prefix(text, len) == len;
+}
+
 /* ---- opening ---- */
 
 static hv_status open_record(hv_load *load, hv_error **error) {
@@ -86,8 +92,8 @@ static void free_load(hv_load *load) {
 hv_status hvi_load_open(hvi_router *router, hvi_server *server, const char *name, atomic_int *users,
                         hv_load **load, hv_error **error) {
     size_t len = strlen(name);
-    if (len == 0 || len > HVI_LOAD_NAME_MAX)
-        return hvi_fail(error, HV_INVALID, "the name of a load must have 1 to %d bytes",
+    if (len == 0 || len > HVI_LOAD_NAME_MAX || !is_text(name))
+        return hvi_fail(error, HV_INVALID, "the name of a load must be 1 to %d bytes of UTF-8",
                         HVI_LOAD_NAME_MAX);
     hv_load *made = calloc(1, sizeof *made);
     if (made == NULL)
@@ -325,6 +331,8 @@ hv_status hv_load_commit(hv_load *load, int64_t position, const char *note, hv_e
         return hvi_fail(error, HV_INVALID, "there is nothing to commit");
     if (position <= load->record.position && load->sent > 0)
         return hvi_fail(error, HV_INVALID, "the position of a load must grow");
+    if (note != NULL && !is_text(note))
+        return hvi_fail(error, HV_INVALID, "the note of a load is not UTF-8");
     char *copy = note != NULL ? strdup(note) : NULL;
     if (note != NULL && copy == NULL)
         return hvi_no_memory(error);

@@ -122,6 +122,7 @@ static bool is_fault_of_row(hv_status status, const hv_error *cause) {
         "3F", /* no such schema */
         "42", /* no right to, or no such table or column */
         "53", /* disk full, out of memory */
+        "55", /* somebody has locked the table */
         "57", /* shutting down, canceled */
     };
     const char *sqlstate = cause != NULL ? hv_error_sqlstate(cause) : NULL;

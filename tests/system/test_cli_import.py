@@ -310,6 +310,7 @@ def test_a_file_name_of_any_bytes_can_be_told(store, tmp_path):
         file.write(b"a,b\n1\n2,3\n")
     args = ("import", os.fsdecode(name), "--kind", 1)
     told = hv(*args, "--json", config=store, cwd=tmp_path)
+    assert told.json()["complete"] and told.json()["stored"] == 1
     assert told.json()["rejects"] == "x\\xff\\x1b.csv.rejects"
     told = hv(*args, config=store, cwd=tmp_path)
     assert told.lines[1] == "rejected rows are in x\\xff\\x1b.csv.rejects.2"
