@@ -259,7 +259,8 @@ HV_API bool hv_option_at(size_t index, hv_option_info *info);
 
 /*
  * What a log callback is told: one statement that ran, on which server, for which shard, how long
- * it took and what came of it. The event and what its accessors return live only during the call.
+ * it took and what came of it. Operations of several threads may have shared the statement (see the
+ * option `lanes`). The event and what its accessors return live only during the call.
  */
 typedef struct hv_log_event hv_log_event;
 HV_API const char *hv_log_statement(const hv_log_event *event);
@@ -348,6 +349,9 @@ HV_API void hv_reinstantiate(hv_store *store);
 /*
  * Store an entity in a shard and return its new key. `kind` is a smallint, -32768..32767. `dict`
  * NULL means no attributes. The key is set only after the server has confirmed the commit.
+ *
+ * Puts and gets of several threads may share a connection and a transaction (see the option
+ * `lanes`); each has its own result, error and deadline all the same.
  *
  * Errors: HV_INVALID, HV_NO_SERVER, HV_TIMEOUT (no connection came free within pool_block_timeout),
  * HV_UNAVAILABLE, HV_NOT_INITIALIZED, HV_MISMATCH, HV_REFUSED, HV_NO_MEMORY: nothing was stored.

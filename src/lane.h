@@ -5,7 +5,8 @@
  * with the plain prepared statement and its latency. Who finds none joins a batch that waits; when
  * a lane comes free, the batch's leader, one of the callers, runs all of it as one pipeline with
  * one commit, hands out the results, and wakes the others with one call. So batches grow by
- * themselves with the number of callers, and no thread of the library's own is needed.
+ * themselves with the number of callers, and no thread of the library's own is needed. A batch that
+ * has waited long takes another connection of the pool.
  *
  * Each operation keeps its own deadline, status and error. If the server refuses anything in a
  * batch, nothing of it has happened, and the leader runs each operation by itself.
