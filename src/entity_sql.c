@@ -4,6 +4,7 @@
 #include "entity_sql.h"
 
 #include <stdio.h>
+#include <string.h>
 
 /* With one %s, the schema. */
 #define INSERT_GIVEN                                 \
@@ -11,18 +12,22 @@
     " SELECT type, body, id FROM unnest($1, $2, $3)" \
     " AS given (type, body, id) ON CONFLICT (id) DO NOTHING RETURNING id"
 
+static void write_around(char *sql, const char *before, const char *schema, const char *after) {
+    stpcpy(stpcpy(stpcpy(sql, before), schema), after);
+}
+
 void hvi_entity_sql(hvi_statement_verb verb, const char *schema, char sql[HVI_ENTITY_SQL_LEN]) {
     const size_t size = HVI_ENTITY_SQL_LEN;
     switch (verb) {
-    case HVI_STATEMENT_GET:
-        snprintf(sql, size, "SELECT id, type, body FROM %s.entities WHERE id = $1", schema);
+    case HVI_STATEMENT_GET: /* this and PUT are written for each single operation: quickly */
+        write_around(sql, "SELECT id, type, body FROM ", schema, ".entities WHERE id = $1");
         break;
     case HVI_STATEMENT_GET_MANY:
         snprintf(sql, size, "SELECT id, type, body FROM %s.entities WHERE id = ANY ($1)", schema);
         break;
     case HVI_STATEMENT_PUT:
-        snprintf(sql, size, "INSERT INTO %s.entities (type, body) VALUES ($1, $2) RETURNING id",
-                 schema);
+        write_around(sql, "INSERT INTO ", schema,
+                     ".entities (type, body) VALUES ($1, $2) RETURNING id");
         break;
     case HVI_STATEMENT_PUT_MANY:
         /* The keys are made first, then stored and given out by their places, so that nothing

@@ -63,7 +63,8 @@ static hv_status get_alone(hvi_operation *operation, int64_t key, int64_t deadli
     char sql[HVI_ENTITY_SQL_LEN], key_text[32];
     uint64_t key_wire = htobe64((uint64_t) key);
     hvi_entity_sql(HVI_STATEMENT_GET, operation->schema, sql);
-    snprintf(key_text, sizeof key_text, "%" PRId64, key);
+    if (operation->wants_parameters)
+        snprintf(key_text, sizeof key_text, "%" PRId64, key);
     const char *log_values[] = {key_text};
     const char *values[] = {(const char *) &key_wire};
     const int lengths[] = {sizeof key_wire};

@@ -82,8 +82,10 @@ static hv_status run_alone(hvi_put_call *call, hvi_verb as, int64_t deadline, in
     uint16_t kind_wire = htobe16((uint16_t) call->kind);
     uint64_t key_wire = htobe64((uint64_t) call->key);
     hvi_entity_sql(verb, operation->schema, sql);
-    snprintf(kind_text, sizeof kind_text, "%d", call->kind);
-    snprintf(key_text, sizeof key_text, "%" PRId64, call->key);
+    if (operation->wants_parameters) {
+        snprintf(kind_text, sizeof kind_text, "%d", call->kind);
+        snprintf(key_text, sizeof key_text, "%" PRId64, call->key);
+    }
     const char *body_text = call->body_text.len > 0 ? call->body_text.data : "";
     const char *log_values[] = {kind_text, body_text, key_text};
     const char *values[] = {(const char *) &kind_wire, call->body.data, (const char *) &key_wire};

@@ -11,7 +11,13 @@
 #include "utf8.h"
 
 void hvi_schema_name(int shard, char name[HVI_SCHEMA_NAME_LEN]) {
-    snprintf(name, HVI_SCHEMA_NAME_LEN, "shard%04d", shard);
+    *hvi_shard_digits(shard, stpcpy(name, "shard")) = '\0';
+}
+
+char *hvi_shard_digits(int shard, char *to) {
+    for (int i = 3; i >= 0; i--, shard /= 10)
+        to[i] = (char) ('0' + shard % 10);
+    return to + 4;
 }
 
 /* Reads one server's text from left to right. */

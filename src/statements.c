@@ -6,8 +6,10 @@
  */
 #include "statements.h"
 
-#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+
+#include "shard_map.h"
 
 typedef struct hvi_statement {
     hvi_list link;              /* in order */
@@ -27,7 +29,8 @@ void hvi_statement_name(uint32_t id, char name[HVI_STATEMENT_NAME_LEN]) {
         [HVI_STATEMENT_GET_MANY] = "get_many",
         [HVI_STATEMENT_RESERVE] = "reserve",
     };
-    snprintf(name, HVI_STATEMENT_NAME_LEN, "hv_%s_%04u", verbs[id >> 16], id & 0xFFFF);
+    char *end = stpcpy(stpcpy(stpcpy(name, "hv_"), verbs[id >> 16]), "_");
+    *hvi_shard_digits((int) (id & 0xFFFF), end) = '\0';
 }
 
 void hvi_statements_init(hvi_statements *statements, uint32_t max) {
