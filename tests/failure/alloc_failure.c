@@ -130,17 +130,24 @@ static hv_status load(hv_store **loaded, hv_error **error) {
     return status;
 }
 
-static hv_status put(hv_error **error) {
+/* What this run puts. *dict is to be freed whatever comes of it. */
+static hv_status make_dict(hv_dict **dict, hv_error **error) {
     char text[32];
-    hv_dict *dict = hv_dict_new();
-    if (dict == NULL)
+    *dict = hv_dict_new();
+    if (*dict == NULL)
         return HV_NO_MEMORY;
     snprintf(text, sizeof text, "%d", label);
-    hv_status status = hv_dict_set(dict, NAME, text, error);
+    hv_status status = hv_dict_set(*dict, NAME, text, error);
     if (status == HV_OK)
-        status = hv_dict_set(dict, "nothing", NULL, error);
+        status = hv_dict_set(*dict, "nothing", NULL, error);
     if (status == HV_OK)
-        status = hv_dict_set(dict, "filler", filler, error);
+        status = hv_dict_set(*dict, "filler", filler, error);
+    return status;
+}
+
+static hv_status put(hv_error **error) {
+    hv_dict *dict;
+    hv_status status = make_dict(&dict, error);
     if (status == HV_OK)
         status = hv_put(store, SHARD, KIND, dict, &new_key, error);
     hv_dict_free(dict);
@@ -254,6 +261,76 @@ static void after_get(hv_status status) {
         fail("the entity is not what was put");
     hv_entity_free(entity);
     entity = NULL;
+}
+
+#define MANY 6
+static hv_status many_statuses[MANY];
+static hv_error *many_errors[MANY];
+static hv_entity *many_entities[MANY];
+
+/* Each item's status has its error, as a single operation's would; they are freed. */
+static void take_many_errors(void) {
+    for (int i = 0; i < MANY; i++) {
+        hv_status status = many_statuses[i];
+        if ((many_errors[i] != NULL) != (status != HV_OK && status != HV_NOT_FOUND) ||
+            (many_errors[i] != NULL && hv_error_status(many_errors[i]) != status))
+            fail("item %d: %s and another error", i, hv_status_name(status));
+        hv_error_free(many_errors[i]);
+        many_errors[i] = NULL;
+    }
+}
+
+static hv_status act_put_many(hv_error **error) {
+    hv_new_entity entities[MANY];
+    int64_t keys[MANY];
+    hv_dict *dict;
+    hv_status status = make_dict(&dict, error);
+    for (int i = 0; i < MANY; i++) {
+        entities[i] = (hv_new_entity){.shard = SHARD, .kind = KIND, .dict = dict};
+        many_statuses[i] = HV_NO_MEMORY;
+    }
+    if (status == HV_OK) {
+        status = hv_put_many(store, entities, MANY, keys, many_statuses, many_errors, error);
+        take_many_errors();
+    }
+    hv_dict_free(dict);
+    return status;
+}
+
+static void after_put_many(hv_status status) {
+    int64_t stored = stored_in_this_run();
+    int done = 0, unknown = 0;
+    for (int i = 0; i < MANY; i++) {
+        done += many_statuses[i] == HV_OK;
+        unknown += many_statuses[i] == HV_OUTCOME_UNKNOWN;
+    }
+    if (stored < done || stored > done + unknown || (status == HV_OK) != (done == MANY))
+        fail("%s, %d told and %d unknown, but %" PRId64 " entities stored", hv_status_name(status),
+             done, unknown, stored);
+}
+
+/* Every second key is of nothing. */
+static hv_status act_get_many(hv_error **error) {
+    int64_t keys[MANY];
+    for (int i = 0; i < MANY; i++)
+        keys[i] = i % 2 == 0 ? known_key : known_key + ((int64_t) i << 23);
+    hv_status status =
+        hv_get_many(store, keys, MANY, many_entities, many_statuses, many_errors, error);
+    take_many_errors();
+    return status;
+}
+
+static void after_get_many(hv_status status) {
+    for (int i = 0; i < MANY; i++) {
+        bool found = many_entities[i] != NULL;
+        if (found != (many_statuses[i] == HV_OK) || (status == HV_OK && found != (i % 2 == 0)) ||
+            many_statuses[i] == HV_OUTCOME_UNKNOWN)
+            fail("item %d: %s", i, hv_status_name(many_statuses[i]));
+        if (found && !is_entity(many_entities[i], known_key, KNOWN_LABEL))
+            fail("the entity is not what was put");
+        hv_entity_free(many_entities[i]);
+        many_entities[i] = NULL;
+    }
 }
 
 /* The borrower leaves a transaction open, which the release has to roll back. */
@@ -378,6 +455,10 @@ static const operation_of operations[] = {
     {"get_first", open_store, act_get, after_get},
     {"get", open_and_use, act_get, after_get},
     {"get_large", open_store, act_get, after_get, true},
+    {"put_many_first", open_store, act_put_many, after_put_many},
+    {"put_many", open_and_use, act_put_many, after_put_many},
+    {"get_many_first", open_store, act_get_many, after_get_many},
+    {"get_many", open_and_use, act_get_many, after_get_many},
     {"lend_first", open_store, act_lend, nothing},
     {"lend", open_and_use, act_lend, nothing},
     {"create", before_create, act_create, after_create},

@@ -347,9 +347,10 @@ def test_it_waits_in_line_for_a_connection_like_anybody(make_tool, store):
 
 
 def test_it_says_so_when_no_connection_comes_free(make_tool, store):
-    tool = make_tool(store, pool_max=1, pool_block_timeout="200ms")
+    tool = make_tool(store, pool_max=1, pool_block_timeout="2s")
     ann, bob = tool.threads("ann", "bob")
     ann.acquire(3).ok()
+    bob.put(9, 1, {}).ok()
     single = bob.put(3, 1, {}).gives("HV_TIMEOUT")
     late = bob.put_many(puts(32)).gives("HV_TIMEOUT")
     assert late.message == single.message
