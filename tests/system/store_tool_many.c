@@ -201,7 +201,7 @@ void do_stream(const char *thread, json_t *command, json_t *reply) {
     };
     hv_error *error = NULL;
     s.keys = calloc((size_t) s.count + 1, sizeof *s.keys);
-    memset(s.keys, 0, ((size_t) s.count + 1) * sizeof *s.keys); /* so that it is there */
+    explicit_bzero(s.keys, ((size_t) s.count + 1) * sizeof *s.keys); /* so that it is there */
     memset(s.filler, 'x', filler);
     hv_dict_set(s.dict, "filler", s.filler, NULL);
     forget_peak();

@@ -7,6 +7,8 @@
 
 #include <sched.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "clock.h"
 
@@ -358,8 +360,121 @@ static void test_those_who_wait_are_sent_away_when_the_pool_is_closed(void **sta
     discard(f);
 }
 
+/* ---- those who wait without sleeping ---- */
+
+static hvi_turn attempt(fixture *f, bool willing, hvi_session **session) {
+    *session = NULL;
+    return hvi_slots_try(&f->slots, willing, session);
+}
+
+static void test_who_does_not_wait_gets_what_there_is_or_nothing(void **state) {
+    (void) state;
+    fixture *f = make(1);
+    hvi_session *session;
+    assert_int_equal(attempt(f, false, &session), HVI_TURN_WAIT); /* not willing to open one */
+    assert_int_equal(attempt(f, true, &session), HVI_TURN_OPEN);
+    hvi_slots_opened(&f->slots, &f->sessions[0]);
+    assert_int_equal(attempt(f, true, &session), HVI_TURN_WAIT);
+    hvi_slots_return(&f->slots, &f->sessions[0], 1);
+    assert_int_equal(attempt(f, false, &session), HVI_TURN_SESSION);
+    assert_ptr_equal(session, &f->sessions[0]);
+    discard(f);
+}
+
+static void
+test_who_does_not_wait_is_refused_while_another_tries_a_server_that_is_gone(void **state) {
+    (void) state;
+    fixture *f = make(2);
+    hvi_session *session;
+    assert_int_equal(attempt(f, true, &session), HVI_TURN_OPEN);
+    note_failure(f, HV_UNAVAILABLE, 0);
+    hvi_slots_not_opened(&f->slots);
+    assert_int_equal(attempt(f, true, &session), HVI_TURN_REFUSED);
+    assert_int_equal(attempt(f, false, &session), HVI_TURN_REFUSED);
+    f->slots.retry_at = 0;
+    assert_int_equal(attempt(f, true, &session), HVI_TURN_OPEN);
+    assert_int_equal(attempt(f, true, &session), HVI_TURN_REFUSED);
+    discard(f);
+}
+
+static bool is_told(int event) {
+    eventfd_t count;
+    return eventfd_read(event, &count) == 0;
+}
+
+static void test_who_stands_in_line_without_sleeping_is_told_in_his_turn(void **state) {
+    (void) state;
+    fixture *f = make(1);
+    hvi_session *session = lend_new(f, 0);
+    hvi_waiter first, second;
+    int64_t next;
+    int event = eventfd(0, EFD_NONBLOCK), other = eventfd(0, EFD_NONBLOCK);
+    hvi_slots_stand_in_line(&f->slots, &second, other, false);
+    hvi_slots_stand_in_line(&f->slots, &first, event, true); /* his turn had come before */
+    assert_int_equal(hvi_slots_look(&f->slots, &first, &session, &next), HVI_TURN_WAIT);
+    assert_int_equal(next, HVI_NEVER);
+    assert_stats(f, 1, 0, 1, 2);
+    assert_false(is_told(event));
+
+    hvi_slots_return(&f->slots, &f->sessions[0], 1);
+    assert_true(is_told(event));
+    assert_false(is_told(other));
+    assert_int_equal(hvi_slots_look(&f->slots, &first, &session, &next), HVI_TURN_SESSION);
+    assert_ptr_equal(session, &f->sessions[0]);
+    assert_stats(f, 1, 0, 1, 1);
+
+    hvi_slots_retire(&f->slots, session, &f->closing);
+    hvi_slots_closed(&f->slots, 1);
+    assert_true(is_told(other));
+    assert_int_equal(hvi_slots_look(&f->slots, &second, &session, &next), HVI_TURN_OPEN);
+    hvi_slots_decline(&f->slots);
+    assert_stats(f, 0, 0, 0, 0);
+    assert_int_equal(stat(f, HV_STAT_FAILED), 0);
+    close(event);
+    close(other);
+    discard(f);
+}
+
+static void test_who_stepped_out_of_the_line_gets_nothing(void **state) {
+    (void) state;
+    fixture *f = make(1);
+    hvi_session *session = lend_new(f, 0);
+    hvi_waiter waiter;
+    int event = eventfd(0, EFD_NONBLOCK);
+    hvi_slots_stand_in_line(&f->slots, &waiter, event, false);
+    hvi_slots_step_out(&f->slots, &waiter);
+    hvi_slots_return(&f->slots, session, 1);
+    assert_false(is_told(event));
+    assert_stats(f, 1, 1, 0, 0);
+    assert_int_equal(stat(f, HV_STAT_TIMEOUTS), 1);
+    close(event);
+    discard(f);
+}
+
+static void test_closing_tells_who_does_not_sleep_too(void **state) {
+    (void) state;
+    fixture *f = make(1);
+    hvi_session *session = lend_new(f, 0);
+    hvi_waiter waiter;
+    int64_t next;
+    int event = eventfd(0, EFD_NONBLOCK);
+    hvi_slots_stand_in_line(&f->slots, &waiter, event, false);
+    hvi_slots_close(&f->slots);
+    assert_true(is_told(event));
+    assert_int_equal(hvi_slots_look(&f->slots, &waiter, &session, &next), HVI_TURN_CLOSED);
+    assert_int_equal(attempt(f, true, &session), HVI_TURN_CLOSED);
+    close(event);
+    discard(f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_who_does_not_wait_gets_what_there_is_or_nothing),
+        cmocka_unit_test(
+            test_who_does_not_wait_is_refused_while_another_tries_a_server_that_is_gone),
+        cmocka_unit_test(test_who_stands_in_line_without_sleeping_is_told_in_his_turn),
+        cmocka_unit_test(test_who_stepped_out_of_the_line_gets_nothing),
+        cmocka_unit_test(test_closing_tells_who_does_not_sleep_too),
         cmocka_unit_test(test_there_are_as_many_slots_as_allowed),
         cmocka_unit_test(test_the_session_returned_last_is_lent_first),
         cmocka_unit_test(test_unused_sessions_are_retired_coldest_first),

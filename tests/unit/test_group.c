@@ -1,0 +1,202 @@
+/*
+ * Tests of groups: which operations share a statement, and whose each answer is.
+ */
+#include "group.h"
+#include "unit.h"
+
+#include <endian.h>
+#include <string.h>
+
+#define HSTORE       70000
+#define HSTORE_ARRAY 70001
+
+/* A result as the server's, of binary int8 columns. */
+static PGresult *result_of(int columns, const int64_t *values, int rows) {
+    static char name[] = "x";
+    PGresAttDesc columns_of[2] = {{.name = name, .format = 1}, {.name = name, .format = 1}};
+    PGresult *result = PQmakeEmptyPGresult(NULL, PGRES_TUPLES_OK);
+    assert_true(PQsetResultAttrs(result, columns, columns_of));
+    for (int row = 0; row < rows; row++) {
+        for (int column = 0; column < columns; column++) {
+            uint64_t wire = htobe64((uint64_t) values[row * columns + column]);
+            assert_true(PQsetvalue(result, row, column, (char *) &wire, sizeof wire));
+        }
+    }
+    return result;
+}
+
+/* One value: an array of int8 that says it has `count` elements. */
+static PGresult *array_of(const int64_t *values, size_t count) {
+    static char name[] = "x";
+    PGresAttDesc column = {.name = name, .format = 1};
+    PGresult *result = PQmakeEmptyPGresult(NULL, PGRES_TUPLES_OK);
+    hvi_buffer bytes = HVI_BUFFER_EMPTY;
+    const uint32_t header[] = {1, 0, 20, (uint32_t) count, 1};
+    for (size_t i = 0; i < LENGTH(header); i++)
+        hvi_buffer_append_be32(&bytes, header[i]);
+    for (size_t i = 0; i < count; i++) {
+        uint64_t wire = htobe64((uint64_t) values[i]);
+        hvi_buffer_append_be32(&bytes, sizeof wire);
+        hvi_buffer_append(&bytes, &wire, sizeof wire);
+    }
+    assert_true(PQsetResultAttrs(result, 1, &column));
+    assert_true(PQsetvalue(result, 0, 0, bytes.data, (int) bytes.len));
+    hvi_buffer_fini(&bytes);
+    return result;
+}
+
+typedef struct fixture {
+    hvi_item items[8];
+    hvi_item *order[8];
+    hvi_group groups[8];
+    size_t count;
+} fixture;
+
+static void add(fixture *f, hvi_verb verb, int shard, int64_t key) {
+    f->order[f->count] = &f->items[f->count];
+    f->items[f->count++] = (hvi_item){.verb = verb, .shard = shard, .key = key, .body = ""};
+}
+
+static void test_operations_of_one_verb_and_shard_share_a_statement(void **state) {
+    (void) state;
+    fixture f = {0};
+    add(&f, HVI_PUT, 4, 0);
+    add(&f, HVI_GET, 3, 9);
+    add(&f, HVI_PUT, 3, 0);
+    add(&f, HVI_GET, 3, 7);
+    add(&f, HVI_PUT, 3, 0);
+    add(&f, HVI_PUT_KEY, 3, 5);
+    assert_int_equal(hvi_groups_make(f.order, f.count, f.groups), 4);
+    const struct {
+        hvi_verb verb;
+        int shard;
+        size_t count;
+        int parameters;
+        const char *sql;
+    } expected[] = {
+        {HVI_GET, 3, 2, 1, "SELECT id, type, body FROM shard0003.entities WHERE id = ANY ($1)"},
+        {HVI_PUT, 3, 2, 2, "WITH new"},
+        {HVI_PUT, 4, 1, 2, "INSERT INTO shard0004.entities (type, body) VALUES"},
+        {HVI_PUT_KEY, 3, 1, 3, "INSERT INTO shard0003.entities (type, body, id) SELECT"},
+    };
+    for (size_t i = 0; i < LENGTH(expected); i++) {
+        hvi_query query;
+        assert_int_equal(f.groups[i].items[0]->verb, expected[i].verb);
+        assert_int_equal(f.groups[i].items[0]->shard, expected[i].shard);
+        assert_int_equal(f.groups[i].count, expected[i].count);
+        assert_true(hvi_group_query(&f.groups[i], HSTORE, HSTORE_ARRAY, &query));
+        assert_int_equal(query.parameter_count, expected[i].parameters);
+        assert_int_equal(query.is_write, expected[i].verb != HVI_GET);
+        assert_memory_equal(query.sql, expected[i].sql, strlen(expected[i].sql));
+        hvi_group_fini(&f.groups[i]);
+    }
+}
+
+static void test_operations_apart_keep_their_order(void **state) {
+    (void) state;
+    fixture f = {0};
+    add(&f, HVI_PUT, 4, 0);
+    add(&f, HVI_GET, 3, 9);
+    add(&f, HVI_PUT, 4, 0);
+    hvi_groups_make_apart(f.order, f.count, f.groups);
+    for (size_t i = 0; i < f.count; i++) {
+        assert_int_equal(f.groups[i].count, 1);
+        assert_ptr_equal(f.groups[i].items[0], &f.items[i]);
+    }
+}
+
+/* Make one group of all, and give it this answer. */
+static void answer(fixture *f, PGresult *result) {
+    assert_int_equal(hvi_groups_make(f->order, f->count, f->groups), 1);
+    hvi_group_answer(&f->groups[0], result);
+}
+
+static void test_entities_are_found_by_their_keys_whatever_the_order_of_rows(void **state) {
+    (void) state;
+    fixture f = {0};
+    const int64_t asked[] = {50, 20, 40, 20, 30}, rows[] = {40, 99, 20, 50};
+    for (size_t i = 0; i < LENGTH(asked); i++)
+        add(&f, HVI_GET, 3, asked[i]);
+    PGresult *result = result_of(1, rows, LENGTH(rows));
+    answer(&f, result);
+    const int found[] = {3, 2, 0, 2, -1};
+    for (size_t i = 0; i < LENGTH(asked); i++) {
+        assert_int_equal(f.items[i].answered, found[i] >= 0);
+        if (found[i] >= 0)
+            assert_int_equal(f.items[i].row, found[i]);
+    }
+    PQclear(result);
+}
+
+static void test_new_keys_go_by_the_places_in_the_array(void **state) {
+    (void) state;
+    fixture f = {0};
+    const int64_t keys[] = {31, 11, 21};
+    for (size_t i = 0; i < LENGTH(keys); i++)
+        add(&f, HVI_PUT, 3, 0);
+    PGresult *result = array_of(keys, LENGTH(keys));
+    answer(&f, result);
+    for (size_t i = 0; i < LENGTH(keys); i++) {
+        assert_true(f.groups[0].items[i]->answered);
+        assert_int_equal(f.groups[0].items[i]->new_key, keys[i]);
+    }
+    PQclear(result);
+}
+
+static void test_an_array_of_another_length_answers_nothing(void **state) {
+    (void) state;
+    for (size_t count = 1; count <= 5; count++) {
+        fixture f = {0};
+        const int64_t keys[] = {31, 11, 21, 41, 51};
+        for (size_t i = 0; i < 3; i++)
+            add(&f, HVI_PUT, 3, 0);
+        PGresult *result = array_of(keys, count);
+        answer(&f, result);
+        for (size_t i = 0; i < 3; i++)
+            assert_int_equal(f.items[i].answered, count == 3);
+        PQclear(result);
+    }
+}
+
+static void test_of_two_that_put_under_one_key_neither_is_told_to_be_stored(void **state) {
+    (void) state;
+    fixture f = {0};
+    const int64_t rows[] = {7, 5};
+    add(&f, HVI_PUT_KEY, 3, 5);
+    add(&f, HVI_PUT_KEY, 3, 7);
+    add(&f, HVI_PUT_KEY, 3, 5);
+    add(&f, HVI_PUT_KEY, 3, 6);
+    PGresult *result = result_of(1, rows, LENGTH(rows));
+    answer(&f, result);
+    const bool stored[] = {false, true, false, false};
+    for (size_t i = 0; i < LENGTH(stored); i++)
+        assert_int_equal(f.items[i].answered, stored[i]);
+    PQclear(result);
+}
+
+static void test_reserved_keys_are_one_for_each(void **state) {
+    (void) state;
+    fixture f = {0};
+    const int64_t rows[] = {7, 5, 3};
+    for (size_t i = 0; i < 2; i++)
+        add(&f, HVI_RESERVE, 3, 0);
+    PGresult *result = result_of(1, rows, LENGTH(rows)); /* one more than was asked for */
+    answer(&f, result);
+    assert_int_not_equal(f.items[0].new_key, f.items[1].new_key);
+    for (size_t i = 0; i < 2; i++)
+        assert_true(f.items[i].answered && f.items[i].new_key != 0);
+    PQclear(result);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_operations_of_one_verb_and_shard_share_a_statement),
+        cmocka_unit_test(test_operations_apart_keep_their_order),
+        cmocka_unit_test(test_entities_are_found_by_their_keys_whatever_the_order_of_rows),
+        cmocka_unit_test(test_new_keys_go_by_the_places_in_the_array),
+        cmocka_unit_test(test_an_array_of_another_length_answers_nothing),
+        cmocka_unit_test(test_of_two_that_put_under_one_key_neither_is_told_to_be_stored),
+        cmocka_unit_test(test_reserved_keys_are_one_for_each),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
