@@ -4,10 +4,10 @@
  * A batch's states, and who changes them:
  *
  *                        ┌──┐ join(), step_out()
- *             join()     ▼  │      set_running()                    lead()
+ *             join()     ▼  │     start_running()                   lead()
  *     (new) ─────────► WAITING ─────────────────────► RUNNING ─────────────────► DONE
- *                        │        a lane is free, or     the leader alone touches its
- *                        │        it waited too long     operations, but for `abandoned`
+ *                        │        its leader has been    the leader alone touches its
+ *                        │        granted a lane         operations, but for `abandoned`
  *                        │ hvi_lanes_close()
  *                        └──────────────────► SENT_AWAY
  *
@@ -20,8 +20,8 @@
  * with it.
  *
  * Holds always, until it is closed: `busy` lanes are taken, up to `max`, and up to `most` by
- * batches that have waited long; while a batch waits, at least `max` are, or its leader is about to
- * take it to one: see let_join().
+ * batches that have waited long; while a batch waits that has not been granted one, at least `max`
+ * are.
  */
 #include "lane.h"
 
@@ -85,11 +85,12 @@ static hvi_batch *batch_of(hvi_list *node) {
 
 /* ---- taking and giving lanes; under the lock ---- */
 
-/* The batch has a lane. */
-static void set_running(hvi_batch *batch) {
-    hvi_list_remove(&batch->link);
-    atomic_store(&batch->state, HVI_BATCH_RUNNING);
-    atomic_store(&batch->granted, 1);
+/* The oldest batch that waits for a lane; NULL if there is none. */
+static hvi_batch *oldest(const hvi_lanes *lanes) {
+    hvi_list_foreach (node, &lanes->waiting)
+        if (atomic_load(&batch_of(node)->granted) == 0)
+            return batch_of(node);
+    return NULL;
 }
 
 /*
@@ -98,12 +99,12 @@ static void set_running(hvi_batch *batch) {
  */
 static void grant(hvi_lanes *lanes, int64_t since) {
     bool held_up = hvi_clock_us() - since > PATIENCE_MS * 1000;
-    if (hvi_list_empty(&lanes->waiting) || (lanes->busy > lanes->max && held_up)) {
+    hvi_batch *batch = oldest(lanes);
+    if (batch == NULL || (lanes->busy > lanes->max && held_up)) {
         lanes->busy--;
         return;
     }
-    hvi_batch *batch = batch_of(lanes->waiting.next);
-    set_running(batch);
+    atomic_store(&batch->granted, 1);
     hvi_futex_wake(&batch->granted, 1);
 }
 
@@ -144,7 +145,8 @@ static hvi_batch *join(hvi_lanes *lanes, hvi_lane_operation *operation) {
  */
 static bool step_out(hvi_lanes *lanes, hvi_batch *batch, hvi_lane_operation *operation) {
     pthread_mutex_lock(&lanes->lock);
-    bool waits = atomic_load(&batch->state) == HVI_BATCH_WAITING;
+    bool must_lead = atomic_load(&batch->leader) == operation && atomic_load(&batch->granted) != 0;
+    bool waits = atomic_load(&batch->state) == HVI_BATCH_WAITING && !must_lead;
     if (waits) {
         hvi_batch_remove(batch, operation);
         if (batch->count == 0)
@@ -173,8 +175,8 @@ static hv_status fail_waiting(const hvi_lanes *lanes, int shard, hv_error **erro
 void hvi_lanes_close(hvi_lanes *lanes) {
     pthread_mutex_lock(&lanes->lock);
     lanes->closed = true;
-    for (hvi_list *node; (node = hvi_list_pop_front(&lanes->waiting)) != NULL;) {
-        hvi_batch *batch = batch_of(node);
+    for (hvi_batch *batch; (batch = oldest(lanes)) != NULL;) {
+        hvi_list_remove(&batch->link);
         atomic_fetch_add(&batch->references, 1); /* its members may be awake, and leave at once */
         atomic_store(&batch->state, HVI_BATCH_SENT_AWAY);
         atomic_store(&batch->granted, 1);
@@ -191,9 +193,9 @@ void hvi_lanes_close(hvi_lanes *lanes) {
 /* The batch has waited long, and its leader looks for a connection that no lane has. */
 static void take_extra_lane(hvi_lanes *lanes, hvi_batch *batch) {
     pthread_mutex_lock(&lanes->lock);
-    if (lanes->busy < lanes->most && atomic_load(&batch->state) == HVI_BATCH_WAITING) {
+    if (lanes->busy < lanes->most && atomic_load(&batch->granted) == 0) {
         lanes->busy++;
-        set_running(batch);
+        atomic_store(&batch->granted, 1);
     }
     pthread_mutex_unlock(&lanes->lock);
 }
@@ -213,6 +215,20 @@ static bool await_lane(hvi_lanes *lanes, hvi_batch *batch, hvi_lane_operation *l
         }
     }
     return true;
+}
+
+/*
+ * A lane is granted. But others may be about to come: those whom the last batch has woken. Let them
+ * run and join before the batch goes.
+ */
+static void start_running(hvi_lanes *lanes, hvi_batch *batch) {
+    sched_yield();
+    pthread_mutex_lock(&lanes->lock);
+    if (atomic_load(&batch->state) == HVI_BATCH_WAITING) {
+        hvi_list_remove(&batch->link);
+        atomic_store(&batch->state, HVI_BATCH_RUNNING);
+    }
+    pthread_mutex_unlock(&lanes->lock);
 }
 
 /* A lane is granted. If another has clearly more time than the leader, it shall lead. */
@@ -294,15 +310,19 @@ static hvi_lane_outcome wait_in_batch(hvi_lanes *lanes, hvi_batch *batch,
             reason = STEPPED_OUT;
         } else if (atomic_load(&batch->state) == HVI_BATCH_SENT_AWAY) {
             reason = SENT_AWAY;
-        } else if (batch->count == 1) { /* nobody has joined: no need for a batch */
-            hvi_batch_unref(batch);
-            answer->since = hvi_clock_us();
-            return HVI_LANE_ALONE;
-        } else if (hand_over(lanes, batch, operation)) {
-            reason = follow(lanes, batch, operation);
         } else {
-            lead(lanes, batch);
-            reason = BATCH_DONE;
+            start_running(lanes, batch);
+            if (batch->count == 1) { /* nobody has joined: no need for a batch */
+                hvi_batch_unref(batch);
+                answer->since = hvi_clock_us();
+                return HVI_LANE_ALONE;
+            }
+            if (hand_over(lanes, batch, operation)) {
+                reason = follow(lanes, batch, operation);
+            } else {
+                lead(lanes, batch);
+                reason = BATCH_DONE;
+            }
         }
     }
     if (reason == BATCH_DONE)
@@ -318,21 +338,6 @@ static hvi_lane_outcome wait_in_batch(hvi_lanes *lanes, hvi_batch *batch,
     if (answer->batch == NULL)
         hvi_batch_unref(batch);
     return HVI_LANE_DONE;
-}
-
-/*
- * The operation's batch has a lane, but others may be about to come: those whom the last batch has
- * woken. Let them run and join before it goes.
- */
-static void let_join(hvi_lanes *lanes, hvi_batch *batch) {
-    sched_yield();
-    pthread_mutex_lock(&lanes->lock);
-    bool waits = atomic_load(&batch->state) == HVI_BATCH_WAITING;
-    if (waits)
-        set_running(batch);
-    pthread_mutex_unlock(&lanes->lock);
-    if (!waits) /* another lane came free for it, or it was sent away */
-        leave(lanes, hvi_clock_us(), true);
 }
 
 /* Take a lane, if one is free and there is no batch to join. Under the lock. */
@@ -364,13 +369,13 @@ hvi_lane_outcome hvi_lane_run(hvi_lanes *lanes, const hvi_lane_request *request,
     pthread_mutex_lock(&lanes->lock);
     has_lane = take_lane(lanes, operation);
     hvi_batch *batch = join(lanes, operation);
+    if (batch != NULL && has_lane) /* it is a new one */
+        atomic_store(&batch->granted, 1);
     pthread_mutex_unlock(&lanes->lock);
     if (batch == NULL) {
         hvi_lane_operation_free(operation);
         return has_lane ? HVI_LANE_ALONE : HVI_LANE_NONE;
     }
-    if (has_lane)
-        let_join(lanes, batch);
     return wait_in_batch(lanes, batch, operation, answer, error);
 }
 

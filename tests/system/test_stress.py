@@ -272,5 +272,5 @@ def test_a_server_that_freezes_holds_nobody_up_past_the_deadlines(stress, own_st
     one, two = check(puts, own_servers)
     assert two["HV_OK"] > 0.9 * sum(two.values())
     assert set(one) <= {"HV_OK", "HV_UNAVAILABLE", "HV_OUTCOME_UNKNOWN", "HV_TIMEOUT"}
-    assert one["HV_TIMEOUT"] > 0
+    assert one["HV_TIMEOUT"] + one["HV_OUTCOME_UNKNOWN"] > 0
     assert any(put.shard < 9 and put.status == "HV_OK" and put.ended > thawed for put in puts)
