@@ -317,7 +317,7 @@ int main(int argc, char **argv) {
         int count = wait_for_events(events);
         for (int i = 0; i < count; i++)
             if (!handle(&events[i], listener, &server))
-                return 0;
+                _exit(0); /* what is open ends with us */
         deliver_due();
         free_closed();
     }
