@@ -471,7 +471,7 @@ typedef bool (*hv_next_key_fn)(void *context, int64_t *key, void **tag);
  *
  * However many there are, for each server at most 2,048 operations are under way, with 4 MB of
  * attributes to be stored, beside one entity that is larger; with what libpq needs to send them
- * that makes up to 16 MB a server. Entities that were fetched come in addition: up to 512 at once
+ * that makes up to 16 MB a server. Entities that were fetched come in addition: up to 1,024 at once
  * for each of two connections.
  */
 HV_API hv_status hv_put_stream(hv_store *store, hv_next_entity_fn next, hv_done_fn done,

@@ -12,7 +12,7 @@
 #include "task.h"
 
 /* A flight takes no more tasks than this, and no more bytes of bodies, but at least one task. */
-#define HVI_FLIGHT_MAX_TASKS 512
+#define HVI_FLIGHT_MAX_TASKS 1024
 #define HVI_FLIGHT_MAX_BYTES (1 << 20)
 
 typedef enum hvi_flight_state {

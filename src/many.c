@@ -11,8 +11,9 @@
 #include "error.h"
 #include "queue.h"
 
-/* After so many operations the queue goes on: a server need not wait until all are taken up. */
-#define STRIDE 256
+/* After so many operations for each server the queue goes on: servers need not wait until all are
+ * taken up. Fewer would make more and smaller statements of them. */
+#define STRIDE 512
 
 /* One operation as its source gives it: a put, or a get of put.key. */
 typedef struct operation {
@@ -123,13 +124,14 @@ static bool is_full(const many *m) {
 }
 
 static void do_all(many *m) {
+    size_t stride = STRIDE * (size_t) hvi_queue_servers(m->queue);
     operation next = {0};
     for (size_t taken = 1; m->next(m, &next); taken++) {
         hv_error *error = NULL;
         hv_status status = add(m, &next, &error);
         if (status != HV_OK)
             done(m, next.tag, status, next.put.key, NULL, error);
-        if (taken % STRIDE == 0)
+        if (taken % stride == 0)
             hv_queue_advance(m->queue, 0);
         while (is_full(m))
             hv_queue_advance(m->queue, -1);
