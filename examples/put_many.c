@@ -1,8 +1,7 @@
 /*
  * put_many: store a line of text each as an entity, spread over all shards, and fetch them back.
  *
- *     cc put_many.c $(pkg-config --cflags --libs hypervault) -o put_many
- *     ./put_many </etc/passwd
+ *     cc put_many.c $(pkg-config --cflags --libs hypervault) -o put_many && ./put_many <LINES
  *
  * All lines are stored in one call, which keeps every server busy at once; one that cannot be
  * stored does not keep the others from it.
