@@ -457,7 +457,6 @@ static const operation_of operations[] = {
     {"get_large", open_store, act_get, after_get, true},
     {"put_many_first", open_store, act_put_many, after_put_many},
     {"put_many", open_and_use, act_put_many, after_put_many},
-    {"get_many_first", open_store, act_get_many, after_get_many},
     {"get_many", open_and_use, act_get_many, after_get_many},
     {"lend_first", open_store, act_lend, nothing},
     {"lend", open_and_use, act_lend, nothing},

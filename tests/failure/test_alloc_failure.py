@@ -17,7 +17,6 @@ OPERATIONS = [
     "get_large",
     "put_many_first",
     "put_many",
-    "get_many_first",
     "get_many",
     "lend_first",
     "lend",
