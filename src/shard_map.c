@@ -152,7 +152,7 @@ hv_status hvi_shard_map_add(hvi_shard_map *map, const char *text, int server,
 
     hvi_shard_map changed = *map;
     for (;;) {
-        range item;
+        range item = {0};
         hv_status status = read_item(&r, &item);
         if (status == HV_OK)
             status = take_range(&changed, item, server, names, error);
