@@ -36,8 +36,12 @@ static void add(const arguments *args, hv_dict *dict, const char *name, size_t n
 }
 
 /* NAME=VALUE */
-static void add_word(const arguments *args, hv_dict *dict, const char *word) {
+static void add_word(const arguments *args, hv_dict *dict, const char *word, bool has_key) {
     const char *equals = strchr(word, '=');
+    if (equals == NULL && has_key && word == args->items[1] &&
+        word[strspn(word, "0123456789")] == '\0')
+        usage_error(args, "The key says the shard: leave it out.", "shard %s is given beside a key",
+                    args->items[0]);
     if (equals == NULL) {
         char *hint =
             format_text("Write %s=VALUE, %s= for an empty value, or --null %s.", word, word, word);
@@ -123,7 +127,7 @@ static int run(arguments *args) {
     int shard = key != 0 ? -1 : argument_shard(args, args->items[next++]);
     int kind = argument_kind(args, args->items[next++]);
     for (; next < args->count; next++)
-        add_word(args, dict, args->items[next]);
+        add_word(args, dict, args->items[next], key != 0);
 
     hv_store *store = NULL;
     int code = from_stdin ? add_stdin(args, dict) : EXIT_DONE;
