@@ -118,12 +118,12 @@ def test_a_server_that_has_not_started_yet_is_told_as_such(make_server, configur
 
 
 def _await_refusal(server):
-    """Wait until the server answers at all."""
+    """Wait until the server has recovered; before that it says something else."""
 
     def refuses():
         with pytest.raises(psycopg2.OperationalError) as refusal:
             psycopg2.connect(**server.params())
-        return "FATAL" in str(refusal.value)
+        return "not accepting connections" in str(refusal.value)
 
     eventually(refuses)
 
