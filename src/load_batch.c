@@ -85,6 +85,8 @@ void hvi_load_batch_undo(hvi_load_batch *batch) {
 }
 
 void hvi_load_batch_drop(hvi_load_batch *batch, size_t count) {
+    if (count == 0) /* there may be no rows, and no memory for them */
+        return;
     for (size_t i = 0; i < count; i++)
         hv_error_free(batch->rows[i].error);
     size_t left = batch->count - count;

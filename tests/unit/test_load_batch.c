@@ -40,6 +40,7 @@ static void test_rows_are_stored_by_shard_and_key_and_else_as_they_came(void **s
 static void test_what_is_left_after_a_commit_keeps_its_content(void **state) {
     (void) state;
     hvi_load_batch batch = {.tuples = HVI_BUFFER_EMPTY};
+    hvi_load_batch_drop(&batch, 0); /* a commit without rows */
     for (int i = 0; i < 1000; i++)
         add(&batch, i % 2 == 0 ? 0 : i, 1, i);
     hvi_load_batch_drop(&batch, 990);
