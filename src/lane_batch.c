@@ -161,8 +161,8 @@ static void answer_failure(const attempt *a, hvi_lane_operation *operation, hv_s
     hvi_error_where(&operation->error, a->server, operation->request.item.shard);
 }
 
-/* The connection broke, or the deadline passed, while reads were under way. */
-static void answer_lost_read(const attempt *a, hvi_lane_operation *operation) {
+/* The connection broke, or the deadline passed, and nothing of it has happened. */
+static void answer_lost(const attempt *a, hvi_lane_operation *operation) {
     int shard = operation->request.item.shard;
     operation->answered = true;
     if (hvi_clock_us() >= a->deadline) {
@@ -178,14 +178,17 @@ static void answer_lost_read(const attempt *a, hvi_lane_operation *operation) {
 static void fail_together(const attempt *a, hv_status status, bool is_broken,
                           const hv_error *cause) {
     bool has_time = hvi_clock_us() < a->deadline;
+    /* One was refused, and then the connection broke: which one is not known. */
+    bool is_refused = status == HV_REFUSED && is_broken && a->count > 1;
     for (size_t i = 0; i < a->count; i++) {
         hvi_lane_operation *operation = operation_of(a->items[i]);
         bool is_lost_read = status == HV_OUTCOME_UNKNOWN && !is_write(operation);
-        bool has_not_happened = is_broken && (is_lost_read || status == HV_UNAVAILABLE);
+        bool has_not_happened =
+            is_broken && (is_lost_read || is_refused || status == HV_UNAVAILABLE);
         if (has_not_happened && a->is_first && has_time)
             continue;
-        if (is_lost_read)
-            answer_lost_read(a, operation);
+        if (is_lost_read || is_refused)
+            answer_lost(a, operation);
         else
             answer_failure(a, operation, status, cause);
     }
@@ -204,7 +207,7 @@ static void take_outcome(attempt *a, size_t number) {
         operation->error = outcome->error;
         outcome->error = NULL;
     } else if (!a->is_first || hvi_clock_us() >= a->deadline) {
-        answer_lost_read(a, operation);
+        answer_lost(a, operation);
     }
     hv_error_free(outcome->error);
 }

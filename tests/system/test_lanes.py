@@ -276,6 +276,35 @@ def test_only_the_rows_that_a_constraint_forbids_are_refused(make_tool, store, s
     assert stored(servers[ONE], 3, 7) == 0
 
 
+# The first to be refused takes the connection with it: between the server's error and the end of
+# its answer, the server ends the session.
+REFUSE_AND_END = """
+    CREATE SEQUENCE public.times;
+    CREATE FUNCTION public.refuse_and_end() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        IF nextval('public.times') = 1 THEN
+            RAISE EXCEPTION 'no sevens, %', pg_terminate_backend(pg_backend_pid());
+        END IF;
+        RAISE EXCEPTION 'no sevens'; END $$;
+    CREATE TRIGGER refuse_and_end BEFORE INSERT ON shard0003.entities
+        FOR EACH ROW WHEN (NEW.type = 7) EXECUTE FUNCTION public.refuse_and_end()"""
+
+
+def test_a_refusal_that_breaks_the_connection_is_told_to_its_own_put_only(
+    make_tool, store, servers
+):
+    servers[ONE].sql(REFUSE_AND_END)
+    tool = make_tool(store, log=True, lanes=1, pool_max=1)
+    there = tool.main.put(2, 5, body(0)).ok().key
+    with lane_kept(tool):
+        pending = queue(tool, [step("put", 3, 7, {}), step("get", there)] + puts(8))
+    replies = [one.reply() for one in pending]
+    assert replies[0].gives("HV_REFUSED").message.startswith("no sevens")
+    assert replies[1].ok().dict == body(0)
+    assert_stored(tool, replies[2:])
+    assert stored_everywhere(servers[ONE]) == 8
+    assert tool.stats().opened <= 2
+
+
 def test_a_shard_that_is_not_there_spoils_nothing_for_the_others(make_tool, store, servers):
     servers[ONE].sql("DROP SCHEMA shard0005 CASCADE")
     tool = make_tool(store, log=True, lanes=1, pool_max=1)
