@@ -179,10 +179,10 @@ def test_resume_without_an_import_to_go_on_with_begins_one_and_does_it_once(
     assert count(servers) == 600
 
 
-def stopped_import(store, servers, path, *args):
-    """Begin an import and interrupt it."""
+def stopped_import(store, servers, path, *args, rows=100):
+    """Begin an import and interrupt it when more rows than these are stored."""
     process = start_import(store, path, *args)
-    eventually(lambda: count(servers) > 100)
+    eventually(lambda: count(servers) > rows)
     process.send_signal(signal.SIGINT)
     _, summary, _ = end_of(process)
     assert not summary["complete"]
@@ -200,7 +200,7 @@ def test_an_import_is_not_gone_on_with_by_other_options(store, servers, tmp_path
 def test_an_input_that_was_changed_meanwhile_is_noticed(store, servers, tmp_path):
     """Not at its beginning, nor in its length."""
     path = write_numbers(tmp_path / "x.ndjson", 100001, 100000 + ROWS)
-    stopped_import(store, servers, path)
+    stopped_import(store, servers, path, rows=8000)
     before = count(servers)
     text = path.read_bytes()
     at = text.index(b'{"n":106000}')  # behind the first 64 KiB
