@@ -111,14 +111,14 @@ def test_what_is_wrong_is_refused_at_once_and_not_pending(tool):
 
 def test_deadlines_are_kept_by_who_watches_the_descriptor_alone(make_queue, relayed_store):
     config, between = relayed_store
-    tool = make_queue(config, operation_timeout="700ms")
+    tool = make_queue(config, operation_timeout="3s")
     add(tool, put(1), put(2, 9))
     all_done(tool)
     between.stall()
     add(tool, put(3), {"key": 5 << 23 | 3 << 10}, put(4, 9))
     start = time.monotonic()
     done = {item["tag"]: item for item in drive(tool, lambda done: len(done) == 3)}
-    assert 0.6 < time.monotonic() - start < 10
+    assert 2.8 < time.monotonic() - start < 12
     assert done[0]["status"] == "HV_OUTCOME_UNKNOWN"
     assert done[1]["status"] in ("HV_TIMEOUT", "HV_NOT_FOUND")
     assert done[2]["status"] == "HV_OK"
