@@ -223,12 +223,10 @@ hv_status hv_acquire(hv_store *store, int shard, PGconn **conn, hv_error **error
 
 hv_status hv_acquire_server(hv_store *store, int server, PGconn **conn, hv_error **error) {
     hvi_server *found = NULL;
-    hv_status status = hvi_store_enter(store, error);
+    hv_status status = hvi_store_enter_server(store, server, &found, error);
     if (status != HV_OK)
         return status;
-    status = hvi_router_server(&store->router, server, &found, error);
-    if (status == HV_OK)
-        status = lend(store, found, conn, error);
+    status = lend(store, found, conn, error);
     return hvi_store_leave(store, status);
 }
 
@@ -298,22 +296,18 @@ hv_status hv_create_shards(hv_store *store, int server, hv_progress_fn progress,
     hvi_server *found = NULL;
     if (created != NULL)
         *created = 0;
-    hv_status status = hvi_store_enter(store, error);
+    hv_status status = hvi_store_enter_server(store, server, &found, error);
     if (status != HV_OK)
         return status;
-    status = hvi_router_server(&store->router, server, &found, error);
-    if (status == HV_OK)
-        status = hvi_create_shards(&store->router, found, progress, context, created, error);
+    status = hvi_create_shards(&store->router, found, progress, context, created, error);
     return hvi_store_leave(store, status);
 }
 
 hv_status hv_inspect(hv_store *store, int server, hv_report **report, hv_error **error) {
     hvi_server *found = NULL;
-    hv_status status = hvi_store_enter(store, error);
+    hv_status status = hvi_store_enter_server(store, server, &found, error);
     if (status != HV_OK)
         return status;
-    status = hvi_router_server(&store->router, server, &found, error);
-    if (status == HV_OK)
-        status = hvi_inspect(&store->router, found, report, error);
+    status = hvi_inspect(&store->router, found, report, error);
     return hvi_store_leave(store, status);
 }

@@ -13,24 +13,20 @@
 hv_status hv_load_open(hv_store *store, int server, const char *name, hv_load **load,
                        hv_error **error) {
     hvi_server *found = NULL;
-    hv_status status = hvi_store_enter(store, error);
+    hv_status status = hvi_store_enter_server(store, server, &found, error);
     if (status != HV_OK)
         return status;
-    status = hvi_router_server(&store->router, server, &found, error);
-    if (status == HV_OK)
-        status = hvi_load_open(&store->router, found, name, &store->users, load, error);
+    status = hvi_load_open(&store->router, found, name, &store->users, load, error);
     return status == HV_OK ? HV_OK : hvi_store_leave(store, status);
 }
 
 hv_status hv_load_list(hv_store *store, int server, const char *prefix, hv_load_fn tell,
                        void *context, hv_error **error) {
     hvi_server *found = NULL;
-    hv_status status = hvi_store_enter(store, error);
+    hv_status status = hvi_store_enter_server(store, server, &found, error);
     if (status != HV_OK)
         return status;
-    status = hvi_router_server(&store->router, server, &found, error);
-    if (status == HV_OK)
-        status = hvi_load_list(&store->router, found, prefix, tell, context, error);
+    status = hvi_load_list(&store->router, found, prefix, tell, context, error);
     return hvi_store_leave(store, status);
 }
 

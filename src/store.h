@@ -35,4 +35,14 @@ static inline hv_status hvi_store_leave(hv_store *store, hv_status status) {
     return status;
 }
 
+/* Enter for an operation on one server, by its number. */
+static inline hv_status hvi_store_enter_server(hv_store *store, int server, hvi_server **found,
+                                               hv_error **error) {
+    hv_status status = hvi_store_enter(store, error);
+    if (status != HV_OK)
+        return status;
+    status = hvi_router_server(&store->router, server, found, error);
+    return status == HV_OK ? HV_OK : hvi_store_leave(store, status);
+}
+
 #endif
