@@ -36,12 +36,8 @@ static void add(const arguments *args, hv_dict *dict, const char *name, size_t n
 }
 
 /* NAME=VALUE */
-static void add_word(const arguments *args, hv_dict *dict, const char *word, bool has_key) {
+static void add_word(const arguments *args, hv_dict *dict, const char *word) {
     const char *equals = strchr(word, '=');
-    if (equals == NULL && has_key && word == args->items[1] &&
-        word[strspn(word, "0123456789")] == '\0')
-        usage_error(args, "The key says the shard: leave it out.", "shard %s is given beside a key",
-                    args->items[0]);
     if (equals == NULL) {
         char *hint =
             format_text("Write %s=VALUE, %s= for an empty value, or --null %s.", word, word, word);
@@ -89,6 +85,10 @@ static int add_stdin(const arguments *args, hv_dict *dict) {
     return code;
 }
 
+static bool is_number(const char *word) {
+    return word[0] != '\0' && word[strspn(word, "0123456789")] == '\0';
+}
+
 static void print_key(int64_t key, int64_t epoch, int kind) {
     if (!globals.json) {
         printf("%" PRId64 "\n", key);
@@ -124,10 +124,13 @@ static int run(arguments *args) {
     }
     int next = 0; /* of args->items */
     arguments_expect(args, key != 0 ? 1 : 2, -1);
+    if (key != 0 && args->count > 1 && is_number(args->items[1]))
+        usage_error(args, "The key says the shard: leave it out.", "shard %s is given beside a key",
+                    args->items[0]);
     int shard = key != 0 ? -1 : argument_shard(args, args->items[next++]);
     int kind = argument_kind(args, args->items[next++]);
     for (; next < args->count; next++)
-        add_word(args, dict, args->items[next], key != 0);
+        add_word(args, dict, args->items[next]);
 
     hv_store *store = NULL;
     int code = from_stdin ? add_stdin(args, dict) : EXIT_DONE;
