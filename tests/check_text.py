@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Are the sources in order as text? Files of at most 600 lines (but for the public header, which is
-the manual too), which open with their purpose; no
-notes to self, no paths of somebody's machine, no tabs or trailing blanks.
+the manual too), which open with their purpose; no notes to self, no paths of somebody's machine, no
+tabs or trailing blanks.
 """
 
 import re

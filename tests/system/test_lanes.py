@@ -298,11 +298,11 @@ def test_a_refusal_that_breaks_the_connection_is_told_to_its_own_put_only(
     with lane_kept(tool):
         pending = queue(tool, [step("put", 3, 7, {}), step("get", there)] + puts(8))
     replies = [one.reply() for one in pending]
-    assert replies[0].gives("HV_REFUSED").message.startswith("no sevens")
+    assert replies[0].gives("HV_REFUSED").message == "no sevens"
     assert replies[1].ok().dict == body(0)
     assert_stored(tool, replies[2:])
     assert stored_everywhere(servers[ONE]) == 8
-    assert tool.stats().opened <= 2
+    assert tool.stats().opened == 2
 
 
 def test_a_shard_that_is_not_there_spoils_nothing_for_the_others(make_tool, store, servers):
