@@ -530,7 +530,7 @@ def test_the_summary_is_for_people_unless_json_is_asked_for(store, tmp_path):
 
 
 def test_a_progress_bar_is_drawn_on_a_terminal(store, servers, tmp_path):
-    path = write_numbers(tmp_path / "x.ndjson", 1, 20000)
+    path = write_numbers(tmp_path / "x.ndjson", 1, 200_000)
     ours, theirs = pty.openpty()
     process = spawn(
         "hv", "import", path, "--kind", 1, config=store, env={"TERM": "xterm"}, stderr=theirs
@@ -548,10 +548,10 @@ def test_a_progress_bar_is_drawn_on_a_terminal(store, servers, tmp_path):
     os.close(ours)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert b"20,000 rows: 20,000 stored" in out
+    assert b"200,000 rows: 200,000 stored" in out
     text = seen.decode("utf-8")
     assert "x.ndjson" in text and re.search(r"[\d,]+/[\d,]+ rows +[\d,]+/s", text)
-    assert count(servers) == 20000
+    assert count(servers) == 200_000
 
 
 def test_the_built_command_needs_nothing_but_the_librarys_interface():

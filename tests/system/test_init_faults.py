@@ -255,3 +255,25 @@ def test_put_on_a_full_disk_stores_nothing_and_works_again_later(small_disk, tmp
     small_disk.free()
     key = hv("put", 2, 1, "a=b", config=config).ok().out.strip()
     hv("get", key, config=config).ok()
+
+
+def test_an_import_that_fills_the_disk_ends_and_goes_on_when_there_is_room(small_disk, tmp_path):
+    config = _config(tmp_path / "hypervault.conf", small_disk)
+    hv("init", config=config).ok()
+    rows = tmp_path / "rows.ndjson"
+    rows.write_text("".join(json.dumps({"n": f"{n:0500}"}) + "\n" for n in range(4000)))
+    small_disk.sql("CREATE TABLE room AS SELECT repeat('x', 500) FROM generate_series(1, 1500)")
+    small_disk.fill()
+    small_disk.sql("DROP TABLE room")  # for some of the rows, and not for all
+    args = ("import", rows, "--kind", 1, "--json", "--resume")
+    full = hv(*args, config=config, cwd=tmp_path)
+    assert full.code == 1
+    assert "No space left on device" in full.err and "disk space" in full.err
+    assert not full.json()["complete"] and full.json()["rejected"] == 0
+    small_disk.free()
+    assert hv(*args, config=config, cwd=tmp_path).ok().json()["complete"]
+    union = " UNION ALL ".join(
+        f"SELECT body -> 'n' FROM shard{shard:04}.entities" for shard in range(1, SHARDS + 1)
+    )
+    stored = sorted(int(n) for (n,) in small_disk.query(union))
+    assert stored == list(range(4000))

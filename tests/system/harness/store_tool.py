@@ -277,4 +277,5 @@ def relayed_store(own_servers, relay, tmp_path):
     servers = {"one": (between.params(one.dbname), "1-9"), "two": (two, "9-17")}
     path = store_config(tmp_path / "relayed.conf", servers)
     hv("init", config=path).ok()
+    eventually(lambda: between.open == 0)  # hv has ended, but the relay may not have seen it yet
     return path, between
