@@ -343,7 +343,8 @@ HV_API void hv_reinstantiate(hv_store *store);
 /*
  * Fork: a child process makes its own connections and leaves its parent's alone, by itself;
  * nothing has to be called. A connection that was lent at the fork is of no use in the child: it
- * may only be given to hv_release() there, which forgets it without a word to the server.
+ * may only be given to hv_release() or hv_discard() there, which forget it without a word to the
+ * server.
  */
 
 /*
@@ -682,7 +683,7 @@ HV_API void hv_scan_close(hv_scan *scan);
  * What the borrower leaves behind: an open transaction is rolled back at hv_release(), encoding and
  * time zone are put right, a connection in the middle of a COPY, a query or pipeline mode is
  * closed. Other settings, temporary tables, LISTEN and advisory locks are the borrower's to undo;
- * or send DISCARD ALL. Statements named "hv_…" are the store's.
+ * or send DISCARD ALL, or end the loan with hv_discard(). Statements named "hv_…" are the store's.
  *
  * Errors: HV_NO_SERVER, HV_TIMEOUT, HV_UNAVAILABLE, HV_MISMATCH, HV_CLOSED, HV_NO_MEMORY.
  */
@@ -693,10 +694,26 @@ HV_API hv_status hv_acquire_server(hv_store *store, int server, struct pg_conn *
                                    hv_error **error);
 
 /*
+ * The same as hv_acquire(), but only if a usable connection is idle: nothing is waited for, opened
+ * or closed, and no callback of the user's is called. It is the quick way of a caller who holds a
+ * lock that he should not sleep with (Python's GIL): if it fails with HV_TIMEOUT, he lets go of the
+ * lock and calls hv_acquire(). Errors: HV_TIMEOUT, without an error object; HV_INVALID,
+ * HV_NO_SERVER, HV_CLOSED.
+ */
+HV_API hv_status hv_try_acquire(hv_store *store, int shard, struct pg_conn **conn,
+                                hv_error **error);
+
+/*
  * Return a connection; the pointer is invalid from then on, whatever comes back. Do not PQfinish()
  * it. Errors: HV_INVALID for a connection that this store has not lent.
  */
 HV_API hv_status hv_release(hv_store *store, struct pg_conn *conn, hv_error **error);
+
+/*
+ * Return a connection that must not be lent again, because the borrower has left it in a state that
+ * he cannot undo: it is closed, and another may be opened in its place. Otherwise as hv_release().
+ */
+HV_API hv_status hv_discard(hv_store *store, struct pg_conn *conn, hv_error **error);
 
 /* The handle that the store's connector gave this lent connection; NULL with the default one. */
 HV_API void *hv_connection_handle(hv_store *store, struct pg_conn *conn);

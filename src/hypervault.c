@@ -196,9 +196,11 @@ hv_status hv_reserve(hv_store *store, int shard, int count, int64_t *keys, hv_er
 
 static hv_status lend(hv_store *store, hvi_server *server, PGconn **conn, hv_error **error) {
     hvi_session *session = NULL;
-    *conn = hvi_pool_lend_warm(&server->pool);
-    if (*conn != NULL)
+    PGconn *idle = hvi_pool_lend_idle(&server->pool, false);
+    if (idle != NULL) {
+        *conn = idle;
         return HV_OK;
+    }
     hv_status status =
         hvi_pool_acquire(&server->pool, hvi_router_pool_deadline(&store->router), &session, error);
     if (status != HV_OK)
@@ -230,15 +232,37 @@ hv_status hv_acquire_server(hv_store *store, int server, PGconn **conn, hv_error
     return hvi_store_leave(store, status);
 }
 
-hv_status hv_release(hv_store *store, PGconn *conn, hv_error **error) {
+hv_status hv_try_acquire(hv_store *store, int shard, PGconn **conn, hv_error **error) {
+    hvi_server *server = NULL;
+    PGconn *idle = NULL;
+    hv_status status = hvi_store_enter(store, error);
+    if (status != HV_OK)
+        return status;
+    status = hvi_router_find(&store->router, shard, &server, error);
+    if (status == HV_OK && (idle = hvi_pool_lend_idle(&server->pool, true)) == NULL)
+        status = HV_TIMEOUT;
+    if (status == HV_OK)
+        *conn = idle;
+    return hvi_store_leave(store, status);
+}
+
+static hv_status take_back(hv_store *store, const PGconn *conn, bool keep, hv_error **error) {
     /* Not hvi_store_enter(): a closed store takes its connections back. */
     atomic_fetch_add(&store->users, 1);
     for (int i = 0; i < store->router.server_count; i++)
-        if (hvi_pool_take_back(&store->router.servers[i].pool, conn))
+        if (hvi_pool_take_back(&store->router.servers[i].pool, conn, keep))
             return hvi_store_leave(store, HV_OK);
     hvi_fail(error, HV_INVALID, "this connection is not lent by this store");
     hvi_error_hint(error, "Return each connection once, to the store that lent it.");
     return hvi_store_leave(store, HV_INVALID);
+}
+
+hv_status hv_release(hv_store *store, PGconn *conn, hv_error **error) {
+    return take_back(store, conn, true, error);
+}
+
+hv_status hv_discard(hv_store *store, PGconn *conn, hv_error **error) {
+    return take_back(store, conn, false, error);
 }
 
 void *hv_connection_handle(hv_store *store, PGconn *conn) {

@@ -393,12 +393,20 @@ void hvi_pool_release(hvi_pool *pool, hvi_session *session) {
 
 /* ---- borrowers of the connection itself ---- */
 
-PGconn *hvi_pool_lend_warm(hvi_pool *pool) {
+/* Under the lock, which a look does not hold up: it is one system call that never waits. */
+static bool look_at(hvi_session *session) {
+    if (!hvi_session_is_fit(session))
+        return false; /* who acquires it discards it */
+    session->seen_alive = hvi_clock_us();
+    return true;
+}
+
+PGconn *hvi_pool_lend_idle(hvi_pool *pool, bool may_look) {
     int64_t now = hvi_clock_coarse_us();
     pthread_mutex_lock(&pool->lock);
     hvi_session *session = hvi_slots_warmest(&pool->slots);
-    if (session != NULL && now - session->seen_alive < SEEN_US &&
-        !over_lifetime(pool, session, now) && !is_untidy(pool, now)) {
+    if (session != NULL && !over_lifetime(pool, session, now) && !is_untidy(pool, now) &&
+        (now - session->seen_alive < SEEN_US || (may_look && look_at(session)))) {
         hvi_slots_take_warmest(&pool->slots);
         session->borrowed = true;
     } else {
@@ -434,7 +442,7 @@ bool hvi_pool_handle(hvi_pool *pool, const PGconn *conn, void **handle) {
     return session != NULL;
 }
 
-bool hvi_pool_take_back(hvi_pool *pool, const PGconn *conn) {
+bool hvi_pool_take_back(hvi_pool *pool, const PGconn *conn, bool keep) {
     bool is_back = false;
     hvi_list closing;
     hvi_list_init(&closing);
@@ -442,6 +450,7 @@ bool hvi_pool_take_back(hvi_pool *pool, const PGconn *conn) {
     hvi_session *session = find_borrowed(&pool->slots.lent, conn);
     if (session != NULL) {
         session->borrowed = false; /* from now on, to return it again is an error */
+        session->broken = session->broken || !keep;
         is_back = hvi_session_is_as_new(session);
     }
     if (is_back)

@@ -102,20 +102,21 @@ void hvi_pool_cancel_opening(hvi_pool *pool, hvi_pool_opening *opening);
 void hvi_pool_release(hvi_pool *pool, hvi_session *session);
 
 /*
- * The quick way to acquire and lend: the connection of a session that was seen alive a moment ago.
- * NULL if there is none, or if there is something to open, to close or to wait for.
+ * The quick way to acquire and lend: the connection of an idle session that was seen alive a moment
+ * ago or, if the caller `may_look`, now. NULL if there is none, or if there is something to open,
+ * to close or to wait for.
  */
-PGconn *hvi_pool_lend_warm(hvi_pool *pool);
+PGconn *hvi_pool_lend_idle(hvi_pool *pool, bool may_look);
 
 /* Hand the connection of an acquired session to a borrower, who gives it back by its pointer. */
 void hvi_pool_lend(hvi_pool *pool, hvi_session *session);
 
 /*
- * The borrower returns it: release its session. False if this pool has not lent this connection, or
- * has it back already. In a forked child, one that the parent had lent is forgotten. The pointer is
- * only compared: any value is safe.
+ * The borrower returns it: release its session, or close it if he says not to `keep` it. False if
+ * this pool has not lent this connection, or has it back already. In a forked child, one that the
+ * parent had lent is forgotten. The pointer is only compared: any value is safe.
  */
-bool hvi_pool_take_back(hvi_pool *pool, const PGconn *conn);
+bool hvi_pool_take_back(hvi_pool *pool, const PGconn *conn, bool keep);
 
 /* What the connector gave for this lent connection; false if this pool has not lent it. */
 bool hvi_pool_handle(hvi_pool *pool, const PGconn *conn, void **handle);

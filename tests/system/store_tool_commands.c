@@ -214,16 +214,8 @@ static loan *find_loan(const char *thread, json_t *command, bool make) {
     return found;
 }
 
-/* {"shard": number} or {"server": number} */
-static void do_acquire(const char *thread, json_t *command, json_t *reply) {
-    loan *to = find_loan(thread, command, true);
-    PGconn *conn = NULL;
-    hv_error *error = NULL;
-    hv_status status;
-    if (json_object_get(command, "server") != NULL)
-        status = hv_acquire_server(store, (int) number_of(command, "server", -1), &conn, &error);
-    else
-        status = hv_acquire(store, (int) number_of(command, "shard", -1), &conn, &error);
+/* What came of acquiring `conn` for a loan. */
+static void set_loan(loan *to, hv_status status, PGconn *conn, hv_error *error, json_t *reply) {
     set_outcome(reply, status, error);
     if ((status == HV_OK) != (conn != NULL))
         die("the connection was touched on failure, or not set on success");
@@ -237,13 +229,44 @@ static void do_acquire(const char *thread, json_t *command, json_t *reply) {
         set_number(reply, "handle", *number);
 }
 
+/* {"shard": number} or {"server": number} */
+static void do_acquire(const char *thread, json_t *command, json_t *reply) {
+    loan *to = find_loan(thread, command, true);
+    PGconn *conn = NULL;
+    hv_error *error = NULL;
+    hv_status status;
+    if (json_object_get(command, "server") != NULL)
+        status = hv_acquire_server(store, (int) number_of(command, "server", -1), &conn, &error);
+    else
+        status = hv_acquire(store, (int) number_of(command, "shard", -1), &conn, &error);
+    set_loan(to, status, conn, error, reply);
+}
+
+/* {"shard": number} */
+static void do_try_acquire(const char *thread, json_t *command, json_t *reply) {
+    loan *to = find_loan(thread, command, true);
+    PGconn *conn = NULL;
+    hv_error *error = NULL;
+    hv_status status = hv_try_acquire(store, (int) number_of(command, "shard", -1), &conn, &error);
+    set_loan(to, status, conn, error, reply);
+}
+
 /* Also when it was returned before. */
-static void do_release(const char *thread, json_t *command, json_t *reply) {
+static void give_back(const char *thread, json_t *command, json_t *reply,
+                      hv_status (*how)(hv_store *, PGconn *, hv_error **)) {
     loan *from = find_loan(thread, command, false);
     hv_error *error = NULL;
     from->lent = false;
-    hv_status status = hv_release(store, from->conn, &error);
+    hv_status status = how(store, from->conn, &error);
     set_outcome(reply, status, error);
+}
+
+static void do_release(const char *thread, json_t *command, json_t *reply) {
+    give_back(thread, command, reply, hv_release);
+}
+
+static void do_discard(const char *thread, json_t *command, json_t *reply) {
+    give_back(thread, command, reply, hv_discard);
 }
 
 /* Give the store a connection that it has never seen. {"conninfo": text} */
@@ -356,6 +379,7 @@ const command_entry commands[] = {
     {"close", do_close},
     {"close_trace", do_close_trace},
     {"connector", do_connector},
+    {"discard", do_discard},
     {"disconnect", do_disconnect},
     {"enter_pipeline", do_enter_pipeline},
     {"fill", do_fill},
@@ -382,6 +406,7 @@ const command_entry commands[] = {
     {"stats", do_stats},
     {"stream", do_stream},
     {"trace", do_trace},
+    {"try_acquire", do_try_acquire},
     {NULL, NULL},
 };
 

@@ -35,6 +35,7 @@ def test_a_store_whose_connections_are_lent_is_busy_and_closed_for_new_work(make
         bob.get(1 << 23 | 3 << 10),
         bob.acquire(3),
         bob.acquire(server=0),
+        bob.try_acquire(3),
         bob.put(12, 1, BODY),
     ):
         assert refused.gives("HV_CLOSED").message == "the store is closed"

@@ -79,15 +79,22 @@ def test_a_child_may_close_the_store_at_once(make_tool, store):
     assert tool.stats().opened == 2
 
 
-def test_a_child_returns_what_it_inherited_and_nobody_notices(make_tool, store):
+@pytest.mark.parametrize("give_back", ["release", "discard"])
+def test_a_child_returns_what_it_inherited_and_nobody_notices(make_tool, store, give_back):
     tool = make_tool(store, pool_max=1)
     ann = tool.threads("ann")[0]
     pid = ann.acquire(3).ok().pid
     ann.sql("BEGIN").ok()
-    release, again, acquire, stats = forked(
-        ann, step("release"), step("release"), step("acquire", 3), step("stats")
+    attempt, returned, again, acquire, stats = forked(
+        ann,
+        step("try_acquire", 3, conn="another"),
+        step(give_back),
+        step(give_back),
+        step("acquire", 3),
+        step("stats"),
     )
-    release.ok()
+    attempt.gives("HV_TIMEOUT")
+    returned.ok()
     again.gives("HV_INVALID")
     assert acquire.ok().pid != pid
     assert (stats.open, stats.lent, stats.opened) == (1, 1, 1)

@@ -28,6 +28,7 @@ COMMANDS = {
     "close": ("timeout",),
     "close_trace": (),
     "connector": (),
+    "discard": ("conn",),
     "disconnect": (),
     "enter_pipeline": ("conn",),
     "fill": ("conn",),
@@ -54,6 +55,7 @@ COMMANDS = {
     "stats": ("server",),
     "stream": ("count", "shards", "filler", "get"),
     "trace": ("path", "conn"),
+    "try_acquire": ("shard", "conn"),
 }
 TIMEOUT = 60  # seconds for any answer
 
