@@ -329,6 +329,13 @@ HV_API hv_status hv_open(const hv_options *options, hv_store **store, hv_error *
 HV_API hv_status hv_close(hv_store *store, int64_t timeout, hv_error **error);
 
 /*
+ * The first half of hv_close(): new operations fail with HV_CLOSED, waiters are woken with it, idle
+ * connections are closed. The store remains, for hv_release() and hv_close(): for a program whose
+ * threads must all know that it is over before one of them can free it. NULL is allowed.
+ */
+HV_API void hv_stop(hv_store *store);
+
+/*
  * Close every idle connection now, and every lent one when it is returned. The store goes on: the
  * next operation opens new ones.
  */

@@ -106,13 +106,19 @@ static int in_use(hv_store *store) {
     return users + atomic_load(&store->users);
 }
 
+void hv_stop(hv_store *store) {
+    if (store == NULL)
+        return;
+    atomic_store(&store->closed, true);
+    for (int i = 0; i < store->router.server_count; i++)
+        hvi_server_close(&store->router.servers[i]);
+}
+
 hv_status hv_close(hv_store *store, int64_t timeout, hv_error **error) {
     if (store == NULL)
         return HV_OK;
     int64_t deadline = hvi_deadline_after(timeout);
-    atomic_store(&store->closed, true);
-    for (int i = 0; i < store->router.server_count; i++)
-        hvi_server_close(&store->router.servers[i]);
+    hv_stop(store);
     int users;
     while ((users = in_use(store)) > 0) {
         if (hvi_clock_us() >= deadline) {

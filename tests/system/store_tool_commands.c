@@ -79,6 +79,13 @@ static void do_close(const char *thread, json_t *command, json_t *reply) {
     set_outcome(reply, status, error);
 }
 
+static void do_stop(const char *thread, json_t *command, json_t *reply) {
+    (void) thread;
+    (void) command;
+    (void) reply;
+    hv_stop(store);
+}
+
 static void do_disconnect(const char *thread, json_t *command, json_t *reply) {
     (void) thread;
     (void) command;
@@ -377,6 +384,7 @@ static void do_fork(const char *thread, json_t *command, json_t *reply) {
 const command_entry commands[] = {
     {"acquire", do_acquire},
     {"close", do_close},
+    {"stop", do_stop},
     {"close_trace", do_close_trace},
     {"connector", do_connector},
     {"discard", do_discard},

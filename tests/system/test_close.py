@@ -48,6 +48,26 @@ def test_a_store_whose_connections_are_lent_is_busy_and_closed_for_new_work(make
     bob.close(0).ok()
 
 
+def test_a_stopped_store_is_closed_for_new_work_and_takes_back_what_is_lent(make_tool, store, servers):
+    tool = make_tool(store, pool_max=2)
+    ann, bob = tool.threads("ann", "bob")
+    ann.put(3, 1, BODY).ok()
+    ann.acquire(3).ok()
+    ann.acquire(3, conn="b").ok()
+    waiting = bob.begin.acquire(3)
+    tool.await_stats(waiting=1)
+    tool.main.stop().ok()
+    waiting.reply().gives("HV_CLOSED")
+    bob.put(3, 1, BODY).gives("HV_CLOSED")
+    ann.sql("SELECT 1").ok()
+    ann.release().ok()
+    ann.release("b").ok()
+    assert tool.stats().open == 0
+    eventually(lambda: servers[ONE].clients() == [])
+    tool.main.stop().ok()
+    bob.close(0).ok()
+
+
 def test_waiters_are_woken_when_the_store_is_closed(make_tool, store):
     tool = make_tool(store, pool_max=1, pool_block_timeout="1min", operation_timeout="1min")
     ann, bob, cid, dan = tool.threads("ann", "bob", "cid", "dan")

@@ -47,6 +47,7 @@ COMMANDS = {
     "queue_new": (),
     "queue_poll": ("timeout",),
     "reinstantiate": (),
+    "stop": (),
     "release": ("conn",),
     "release_foreign": ("conninfo",),
     "reserve": ("shard", "count"),
