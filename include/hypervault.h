@@ -59,7 +59,7 @@ typedef enum hv_status {
     HV_INVALID = 2,     /* an argument is wrong; nothing was sent */
     HV_BAD_CONFIG = 3,  /* an option or the configuration file is wrong */
     HV_NO_SERVER = 4,   /* no server of the store holds this shard */
-    HV_TIMEOUT = 5,     /* a deadline passed; nothing was written */
+    HV_TIMEOUT = 5,     /* a deadline passed, or it was interrupted; nothing was written */
     HV_UNAVAILABLE = 6, /* the server cannot be reached or refuses the login; nothing was written */
     HV_OUTCOME_UNKNOWN =
         7,          /* the connection was lost during a write: it may or may not have happened */
@@ -282,6 +282,26 @@ HV_API const char *hv_log_parameter(const hv_log_event *event, size_t index); /*
  */
 typedef void (*hv_log_fn)(void *context, const hv_log_event *event);
 HV_API void hv_options_set_log(hv_options *options, hv_log_fn log, void *context);
+
+/*
+ * An interrupt hook is for programs whose signal handlers only set a flag, as those of Python do:
+ * it says whether the thread that calls it shall give up. It must not use the store.
+ *
+ * A thread that waits inside the library, for a connection, a lane or a server's answer, calls it
+ * when a signal has interrupted its sleep, and otherwise every 250 ms, never with a lock held. Once
+ * it returns true, the operation ends as if its deadline had passed at that moment: with HV_TIMEOUT
+ * and nothing written, or with HV_OUTCOME_UNKNOWN; the error's message says "interrupted", and the
+ * next operation starts afresh. The streams take up nothing more; hv_close() returns HV_BUSY.
+ *
+ * Who runs a batch of several threads' operations (see the option `lanes`) goes on while others
+ * wait for it, so that their outcome does not become unknown: at most for operation_timeout. Not
+ * interrupted are the look-up of a host's name, a connector of the user's, hv_release(), which
+ * waits for 5 s at most, and hv_queue_advance(), which ends at a signal by itself.
+ *
+ * NULL, the default: nothing is called, and nobody wakes up for it.
+ */
+typedef bool (*hv_interrupt_fn)(void *context);
+HV_API void hv_options_set_interrupt(hv_options *options, hv_interrupt_fn interrupt, void *context);
 
 /*
  * A connector opens the connections that the store's pools lend, and closes them. The default one
@@ -753,7 +773,7 @@ typedef enum hv_stat {
     HV_STAT_LOANS = 7,     /* connections lent */
     HV_STAT_WAITS = 8,     /* loans that had to wait, those that timed out included */
     HV_STAT_WAIT_US = 9,   /* the time they waited, microseconds */
-    HV_STAT_TIMEOUTS = 10, /* waits that ended at their deadline */
+    HV_STAT_TIMEOUTS = 10, /* waits that ended at their deadline, or were interrupted */
 } hv_stat;
 
 /* One number of one server's pool; -1 if there is no such server or number. */

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "clock.h"
+#include "interrupt.h"
 
 void hvi_discard_notice(void *context, const PGresult *result) {
     (void) context;
@@ -28,13 +29,13 @@ bool hvi_wait_socket(const PGconn *conn, hvi_wants wants, int64_t deadline) {
     if (fd.fd < 0)
         return true;
     for (;;) {
-        int ready = poll(&fd, 1, hvi_deadline_poll_ms(deadline));
-        if (ready > 0)
+        int ready = poll(&fd, 1, hvi_deadline_poll_ms(hvi_interrupt_before(deadline)));
+        if (ready > 0 || (ready < 0 && errno != EINTR))
             return true;
-        if (ready == 0 && hvi_deadline_poll_ms(deadline) == 0)
+        if (ready < 0)
+            hvi_interrupt_signalled();
+        if (hvi_is_late(deadline))
             return false;
-        if (ready < 0 && errno != EINTR)
-            return true;
     }
 }
 

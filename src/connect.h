@@ -42,8 +42,8 @@ void hvi_libpq_disconnect(void *context, PGconn *conn, void *handle);
 void hvi_discard_notice(void *context, const PGresult *result);
 
 /*
- * Wait until the socket of `conn` is ready for what is wanted. False if the deadline passed; true
- * also if the socket is broken: the next use will tell.
+ * Wait until the socket of `conn` is ready for what is wanted. False if the deadline passed or the
+ * operation is interrupted; true also if the socket is broken: the next use will tell.
  */
 bool hvi_wait_socket(const PGconn *conn, hvi_wants wants, int64_t deadline);
 

@@ -10,11 +10,11 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "buffer.h"
 #include "clock.h"
 #include "extension.h"
+#include "interrupt.h"
 #include "layout.h"
 #include "load_record.h"
 
@@ -245,9 +245,9 @@ static hv_status run_patiently(hvi_creation *creation, const char *change, int s
                                      : hvi_no_memory(&cause);
         bool may_pass = status != HV_OK && (has_sqlstate(cause, SQLSTATE_LOCKED) ||
                                             has_sqlstate(cause, HVI_GENERATOR_LATER));
-        if (!may_pass || hvi_clock_us() + RETRY_MS * 1000 >= deadline)
+        if (!may_pass || hvi_is_late(deadline - RETRY_MS * 1000))
             break;
-        nanosleep(&(struct timespec){.tv_nsec = RETRY_MS * 1000000L}, NULL);
+        hvi_pause(RETRY_MS);
     }
     hvi_buffer_fini(&sql);
     if (status != HV_OK)

@@ -21,6 +21,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "interrupt.h"
+
 /* ---- errors ---- */
 
 static const char unknown_hint[] =
@@ -48,15 +50,17 @@ static hv_status fail_lost(const hvi_exchange *x, const PGresult *last_word, hv_
 }
 
 hv_status hvi_fail_late(const char *server, int shard, bool is_unknown, hv_error **error) {
-    hv_status status;
-    if (is_unknown) {
-        status = hvi_fail(error, HV_OUTCOME_UNKNOWN,
-                          "no answer from server \"%s\" to a write in time", server);
+    hv_status status = is_unknown ? HV_OUTCOME_UNKNOWN : HV_TIMEOUT;
+    if (hvi_interrupted())
+        hvi_fail(error, status, "interrupted before server \"%s\" answered%s", server,
+                 is_unknown ? " to a write" : "");
+    else
+        hvi_fail(error, status, "no answer from server \"%s\"%s in time", server,
+                 is_unknown ? " to a write" : "");
+    if (is_unknown)
         hvi_error_hint(error, "%s", unknown_hint);
-    } else {
-        status = hvi_fail(error, HV_TIMEOUT, "no answer from server \"%s\" in time", server);
+    else if (!hvi_interrupted())
         hvi_error_hint(error, "The option \"operation_timeout\" says how long to wait.");
-    }
     hvi_error_where(error, server, shard);
     return status;
 }

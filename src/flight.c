@@ -188,6 +188,12 @@ void hvi_flight_land(hvi_flight *flight, hvi_landed_fn landed, void *context) {
     }
 }
 
+void hvi_flight_make_late(hvi_flight *flight) {
+    flight->deadline = 0;
+    for (size_t i = 0; i < flight->count; i++)
+        flight->tasks[i]->deadline = 0;
+}
+
 bool hvi_flight_expire(hvi_flight *flight, int64_t now, hvi_landed_fn landed, void *context) {
     if (flight->deadline > now)
         return false;

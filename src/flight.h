@@ -65,6 +65,9 @@ hvi_wants hvi_flight_advance(hvi_flight *flight);
 /* It is over, or given up: return the session, and tell what came of each task. */
 void hvi_flight_land(hvi_flight *flight, hvi_landed_fn landed, void *context);
 
+/* All its tasks' deadlines have passed as of now. */
+void hvi_flight_make_late(hvi_flight *flight);
+
 /* Tell of the tasks whose deadline has passed. True if there is nothing left to wait for, or
  * nothing has been sent yet: then the flight is to be given up. */
 bool hvi_flight_expire(hvi_flight *flight, int64_t now, hvi_landed_fn landed, void *context);

@@ -17,16 +17,22 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "interrupt.h"
 
 /* Sleep while *word is `value`, until woken or until the deadline. May return early for no reason.
- * False if the deadline has passed. */
+ * False if the deadline has passed or the operation is interrupted. */
 static inline bool hvi_futex_wait(_Atomic uint32_t *word, uint32_t value, int64_t deadline) {
     /* FUTEX_WAIT_BITSET takes an absolute time of CLOCK_MONOTONIC. */
-    struct timespec until = hvi_deadline_timespec(deadline);
+    int64_t moment = hvi_interrupt_before(deadline);
+    struct timespec until = hvi_deadline_timespec(moment);
     long result =
         syscall(SYS_futex, (void *) (uintptr_t) word, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, value,
-                deadline != HVI_NEVER ? &until : NULL, NULL, FUTEX_BITSET_MATCH_ANY);
-    return !(result != 0 && errno == ETIMEDOUT);
+                moment != HVI_NEVER ? &until : NULL, NULL, FUTEX_BITSET_MATCH_ANY);
+    if (result == 0 || errno == EAGAIN)
+        return true;
+    if (errno == EINTR)
+        hvi_interrupt_signalled();
+    return !hvi_is_late(deadline);
 }
 
 static inline void hvi_futex_wake(_Atomic uint32_t *word, int how_many) {

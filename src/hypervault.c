@@ -4,7 +4,6 @@
 #include "hypervault.h"
 
 #include <stdlib.h>
-#include <time.h>
 
 #include "clock.h"
 #include "create.h"
@@ -16,7 +15,7 @@
 #include "store.h"
 
 /* How often hv_close() looks whether the last user has left. */
-#define CLOSE_POLL_NS 1000000
+#define CLOSE_POLL_MS 1
 
 const char *hv_version(void) {
     return HV_VERSION;
@@ -40,9 +39,12 @@ static void fork_child(hvi_fork_member *member) {
 static hv_status check_servers(hv_store *store, hv_error **error) {
     hv_status status = HV_OK;
     int64_t deadline = hvi_router_pool_deadline(&store->router);
+    hvi_interruptible operation;
+    hvi_interrupt_begin(&operation, hvi_router_interrupt(&store->router));
     for (int i = 0; status == HV_OK && i < store->router.server_count; i++)
         status =
             hvi_inspect_shards_ready(&store->router, &store->router.servers[i], deadline, error);
+    hvi_interrupt_end(&operation);
     return status;
 }
 
@@ -114,46 +116,57 @@ void hv_stop(hv_store *store) {
         hvi_server_close(&store->router.servers[i]);
 }
 
+/* Wait until the last user has left; returns how many have not. */
+static int await_last_user(hv_store *store, int64_t deadline) {
+    int users;
+    hvi_interruptible operation;
+    hvi_interrupt_begin(&operation, hvi_router_interrupt(&store->router));
+    while ((users = in_use(store)) > 0 && !hvi_is_late(deadline))
+        hvi_pause(CLOSE_POLL_MS);
+    hvi_interrupt_end(&operation);
+    return users;
+}
+
 hv_status hv_close(hv_store *store, int64_t timeout, hv_error **error) {
     if (store == NULL)
         return HV_OK;
     int64_t deadline = hvi_deadline_after(timeout);
     hv_stop(store);
-    int users;
-    while ((users = in_use(store)) > 0) {
-        if (hvi_clock_us() >= deadline) {
-            hvi_fail(error, HV_BUSY, "the store is still in use");
-            hvi_error_detail(error, "%d connections or operations are out.", users);
-            hvi_error_hint(error, "Return every connection with hv_release(), then close again.");
-            return HV_BUSY;
-        }
-        nanosleep(&(struct timespec){.tv_nsec = CLOSE_POLL_NS}, NULL);
+    int users = await_last_user(store, deadline);
+    if (users > 0) {
+        hvi_fail(error, HV_BUSY, "the store is still in use");
+        hvi_error_detail(error, "%d connections or operations are out.", users);
+        hvi_error_hint(error, "Return every connection with hv_release(), then close again.");
+        return HV_BUSY;
     }
     free_store(store);
     return HV_OK;
 }
 
 void hv_disconnect(hv_store *store) {
-    if (hvi_store_enter(store, NULL) != HV_OK)
+    hvi_visit visit;
+    if (hvi_store_enter(&visit, store, NULL) != HV_OK)
         return;
     for (int i = 0; i < store->router.server_count; i++)
         hvi_pool_disconnect(&store->router.servers[i].pool, false);
-    hvi_store_leave(store, HV_OK);
+    hvi_store_leave(&visit, HV_OK);
 }
 
 void hv_reinstantiate(hv_store *store) {
-    if (hvi_store_enter(store, NULL) != HV_OK)
+    hvi_visit visit;
+    if (hvi_store_enter(&visit, store, NULL) != HV_OK)
         return;
     for (int i = 0; i < store->router.server_count; i++)
         hvi_pool_disconnect(&store->router.servers[i].pool, true);
-    hvi_store_leave(store, HV_OK);
+    hvi_store_leave(&visit, HV_OK);
 }
 
 /* ---- entities ---- */
 
 hv_status hv_put(hv_store *store, int shard, int kind, const hv_dict *dict, int64_t *key,
                  hv_error **error) {
-    hv_status status = hvi_store_enter(store, error);
+    hvi_visit visit;
+    hv_status status = hvi_store_enter(&visit, store, error);
     if (status != HV_OK)
         return status;
     int64_t deadline = hvi_router_operation_deadline(&store->router);
@@ -162,28 +175,31 @@ hv_status hv_put(hv_store *store, int shard, int kind, const hv_dict *dict, int6
             hvi_put_once(&store->router, &store->reserved, shard, kind, dict, deadline, key, error);
     else
         status = hvi_put(&store->router, shard, kind, dict, deadline, key, error);
-    return hvi_store_leave(store, status);
+    return hvi_store_leave(&visit, status);
 }
 
 hv_status hv_get(hv_store *store, int64_t key, hv_entity **entity, hv_error **error) {
-    hv_status status = hvi_store_enter(store, error);
+    hvi_visit visit;
+    hv_status status = hvi_store_enter(&visit, store, error);
     if (status != HV_OK)
         return status;
     int64_t deadline = hvi_router_operation_deadline(&store->router);
-    return hvi_store_leave(store, hvi_get(&store->router, key, deadline, entity, error));
+    return hvi_store_leave(&visit, hvi_get(&store->router, key, deadline, entity, error));
 }
 
 hv_status hv_put_key(hv_store *store, int64_t key, int kind, const hv_dict *dict,
                      hv_error **error) {
-    hv_status status = hvi_store_enter(store, error);
+    hvi_visit visit;
+    hv_status status = hvi_store_enter(&visit, store, error);
     if (status != HV_OK)
         return status;
     int64_t deadline = hvi_router_operation_deadline(&store->router);
-    return hvi_store_leave(store, hvi_put_key(&store->router, key, kind, dict, deadline, error));
+    return hvi_store_leave(&visit, hvi_put_key(&store->router, key, kind, dict, deadline, error));
 }
 
 hv_status hv_reserve(hv_store *store, int shard, int count, int64_t *keys, hv_error **error) {
-    hv_status status = hvi_store_enter(store, error);
+    hvi_visit visit;
+    hv_status status = hvi_store_enter(&visit, store, error);
     if (status != HV_OK)
         return status;
     hvi_operation operation;
@@ -195,7 +211,7 @@ hv_status hv_reserve(hv_store *store, int shard, int count, int64_t *keys, hv_er
         status = hvi_operation_init(&operation, &store->router, shard, error);
     if (status == HV_OK)
         status = hvi_reserve(&operation, count, deadline, keys, error);
-    return hvi_store_leave(store, status);
+    return hvi_store_leave(&visit, status);
 }
 
 /* ---- lending ---- */
@@ -218,7 +234,8 @@ static hv_status lend(hv_store *store, hvi_server *server, PGconn **conn, hv_err
 
 hv_status hv_acquire(hv_store *store, int shard, PGconn **conn, hv_error **error) {
     hvi_server *server = NULL;
-    hv_status status = hvi_store_enter(store, error);
+    hvi_visit visit;
+    hv_status status = hvi_store_enter(&visit, store, error);
     if (status != HV_OK)
         return status;
     status = hvi_router_find(&store->router, shard, &server, error);
@@ -226,22 +243,24 @@ hv_status hv_acquire(hv_store *store, int shard, PGconn **conn, hv_error **error
         status = lend(store, server, conn, error);
     if (status != HV_OK)
         hvi_error_where(error, NULL, shard);
-    return hvi_store_leave(store, status);
+    return hvi_store_leave(&visit, status);
 }
 
 hv_status hv_acquire_server(hv_store *store, int server, PGconn **conn, hv_error **error) {
     hvi_server *found = NULL;
-    hv_status status = hvi_store_enter_server(store, server, &found, error);
+    hvi_visit visit;
+    hv_status status = hvi_store_enter_server(&visit, store, server, &found, error);
     if (status != HV_OK)
         return status;
     status = lend(store, found, conn, error);
-    return hvi_store_leave(store, status);
+    return hvi_store_leave(&visit, status);
 }
 
 hv_status hv_try_acquire(hv_store *store, int shard, PGconn **conn, hv_error **error) {
     hvi_server *server = NULL;
     PGconn *idle = NULL;
-    hv_status status = hvi_store_enter(store, error);
+    hvi_visit visit;
+    hv_status status = hvi_store_enter(&visit, store, error);
     if (status != HV_OK)
         return status;
     status = hvi_router_find(&store->router, shard, &server, error);
@@ -249,18 +268,21 @@ hv_status hv_try_acquire(hv_store *store, int shard, PGconn **conn, hv_error **e
         status = HV_TIMEOUT;
     if (status == HV_OK)
         *conn = idle;
-    return hvi_store_leave(store, status);
+    return hvi_store_leave(&visit, status);
 }
 
 static hv_status take_back(hv_store *store, const PGconn *conn, bool keep, hv_error **error) {
     /* Not hvi_store_enter(): a closed store takes its connections back. */
     atomic_fetch_add(&store->users, 1);
-    for (int i = 0; i < store->router.server_count; i++)
-        if (hvi_pool_take_back(&store->router.servers[i].pool, conn, keep))
-            return hvi_store_leave(store, HV_OK);
+    bool is_ours = false;
+    for (int i = 0; i < store->router.server_count && !is_ours; i++)
+        is_ours = hvi_pool_take_back(&store->router.servers[i].pool, conn, keep);
+    atomic_fetch_sub(&store->users, 1);
+    if (is_ours)
+        return HV_OK;
     hvi_fail(error, HV_INVALID, "this connection is not lent by this store");
     hvi_error_hint(error, "Return each connection once, to the store that lent it.");
-    return hvi_store_leave(store, HV_INVALID);
+    return HV_INVALID;
 }
 
 hv_status hv_release(hv_store *store, PGconn *conn, hv_error **error) {
@@ -326,18 +348,20 @@ hv_status hv_create_shards(hv_store *store, int server, hv_progress_fn progress,
     hvi_server *found = NULL;
     if (created != NULL)
         *created = 0;
-    hv_status status = hvi_store_enter_server(store, server, &found, error);
+    hvi_visit visit;
+    hv_status status = hvi_store_enter_server(&visit, store, server, &found, error);
     if (status != HV_OK)
         return status;
     status = hvi_create_shards(&store->router, found, progress, context, created, error);
-    return hvi_store_leave(store, status);
+    return hvi_store_leave(&visit, status);
 }
 
 hv_status hv_inspect(hv_store *store, int server, hv_report **report, hv_error **error) {
     hvi_server *found = NULL;
-    hv_status status = hvi_store_enter_server(store, server, &found, error);
+    hvi_visit visit;
+    hv_status status = hvi_store_enter_server(&visit, store, server, &found, error);
     if (status != HV_OK)
         return status;
     status = hvi_inspect(&store->router, found, report, error);
-    return hvi_store_leave(store, status);
+    return hvi_store_leave(&visit, status);
 }

@@ -13,31 +13,34 @@
 hv_status hv_load_open(hv_store *store, int server, const char *name, hv_load **load,
                        hv_error **error) {
     hvi_server *found = NULL;
-    hv_status status = hvi_store_enter_server(store, server, &found, error);
+    hvi_visit visit;
+    hv_status status = hvi_store_enter_server(&visit, store, server, &found, error);
     if (status != HV_OK)
         return status;
     status = hvi_load_open(&store->router, found, name, &store->users, load, error);
-    return status == HV_OK ? HV_OK : hvi_store_leave(store, status);
+    return hvi_store_leave_behind(&visit, status);
 }
 
 hv_status hv_load_list(hv_store *store, int server, const char *prefix, hv_load_fn tell,
                        void *context, hv_error **error) {
     hvi_server *found = NULL;
-    hv_status status = hvi_store_enter_server(store, server, &found, error);
+    hvi_visit visit;
+    hv_status status = hvi_store_enter_server(&visit, store, server, &found, error);
     if (status != HV_OK)
         return status;
     status = hvi_load_list(&store->router, found, prefix, tell, context, error);
-    return hvi_store_leave(store, status);
+    return hvi_store_leave(&visit, status);
 }
 
 /* ---- scans ---- */
 
 hv_status hv_scan_open(hv_store *store, int shard, int64_t from, int64_t until, const int *kinds,
                        size_t kind_count, hv_scan **scan, hv_error **error) {
-    hv_status status = hvi_store_enter(store, error);
+    hvi_visit visit;
+    hv_status status = hvi_store_enter(&visit, store, error);
     if (status != HV_OK)
         return status;
     status = hvi_scan_open(&store->router, shard, from, until, kinds, kind_count, &store->users,
                            scan, error);
-    return status == HV_OK ? HV_OK : hvi_store_leave(store, status);
+    return hvi_store_leave_behind(&visit, status);
 }

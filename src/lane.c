@@ -31,6 +31,7 @@
 
 #include "clock.h"
 #include "futex.h"
+#include "interrupt.h"
 
 /* How long a batch waits for a lane before it takes a connection of the pool that no lane has:
  * whatever holds the lanes up (a lock, a slow trigger) must not hold up everybody. */
@@ -156,7 +157,7 @@ static bool step_out(hvi_lanes *lanes, hvi_batch *batch, hvi_lane_operation *ope
             atomic_fetch_add(&batch->event, 1);
             hvi_futex_wake(&batch->event, HVI_FUTEX_ALL);
         }
-    } else if (hvi_clock_us() >= operation->request.deadline) {
+    } else if (hvi_is_late(operation->request.deadline)) {
         operation->abandoned = atomic_load(&batch->leader) != operation;
     }
     pthread_mutex_unlock(&lanes->lock);
@@ -165,9 +166,14 @@ static bool step_out(hvi_lanes *lanes, hvi_batch *batch, hvi_lane_operation *ope
 
 static hv_status fail_waiting(const hvi_lanes *lanes, int shard, hv_error **error) {
     const char *server = lanes->pool->config.session.server;
-    hvi_fail(error, HV_TIMEOUT, "no lane to server \"%s\" came free in time", server);
-    hvi_error_hint(error, "The server is too slow for its load; the option \"pool_block_timeout\" "
-                          "says how long to wait.");
+    if (hvi_interrupted()) {
+        hvi_fail(error, HV_TIMEOUT, "interrupted while waiting for a lane to server \"%s\"",
+                 server);
+    } else {
+        hvi_fail(error, HV_TIMEOUT, "no lane to server \"%s\" came free in time", server);
+        hvi_error_hint(error, "The server is too slow for its load; the option "
+                              "\"pool_block_timeout\" says how long to wait.");
+    }
     hvi_error_where(error, server, shard);
     return HV_TIMEOUT;
 }
@@ -207,7 +213,7 @@ static bool await_lane(hvi_lanes *lanes, hvi_batch *batch, hvi_lane_operation *l
         bool is_patient = extra_at < leader->wait_until;
         if (hvi_futex_wait(&batch->granted, 0, is_patient ? extra_at : leader->wait_until))
             continue;
-        if (is_patient) {
+        if (is_patient && !hvi_interrupted()) {
             take_extra_lane(lanes, batch);
             extra_at = hvi_deadline_after(PATIENCE_MS);
         } else if (step_out(lanes, batch, leader)) {
@@ -250,11 +256,43 @@ static bool hand_over(hvi_lanes *lanes, hvi_batch *batch, const hvi_lane_operati
     return handed;
 }
 
+/* Somebody leads a batch. */
+typedef struct leading {
+    hvi_lanes *lanes;
+    hvi_batch *batch;
+} leading;
+
+static bool leads_nobody(hvi_lanes *lanes, const hvi_batch *batch) {
+    bool others = false;
+    pthread_mutex_lock(&lanes->lock);
+    for (size_t i = 0; i < batch->count; i++)
+        others = others || (batch->operations[i] != atomic_load(&batch->leader) &&
+                            !batch->operations[i]->abandoned);
+    pthread_mutex_unlock(&lanes->lock);
+    return !others;
+}
+
+/* A leader is interrupted only when nobody else waits for the batch any more: the outcome of the
+ * others' operations must not become unknown because he is in a hurry. */
+static bool may_stop_leading(void *context) {
+    const leading *self = context;
+    return leads_nobody(self->lanes, self->batch) && hvi_interrupt_ask_outer();
+}
+
+static void run(hvi_lanes *lanes, hvi_batch *batch) {
+    leading self = {.lanes = lanes, .batch = batch};
+    hvi_interrupt hook = {.fn = hvi_is_interruptible() ? may_stop_leading : NULL, .context = &self};
+    hvi_interruptible operation;
+    hvi_interrupt_begin(&operation, &hook);
+    lanes->run(batch, lanes->pool, lanes->wait_ms);
+    hvi_interrupt_end(&operation);
+}
+
 /* Run the batch in the lane that was granted, pass the lane on, and wake the others, who may be
  * about to come again. */
 static void lead(hvi_lanes *lanes, hvi_batch *batch) {
     int64_t since = hvi_clock_us();
-    lanes->run(batch, lanes->pool, lanes->wait_ms);
+    run(lanes, batch);
     leave(lanes, since, true);
     atomic_store(&batch->state, HVI_BATCH_DONE);
     atomic_fetch_add(&batch->event, 1);

@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "clock.h"
+#include "interrupt.h"
 
 #define MAX_TRIES 2
 
@@ -165,7 +166,7 @@ static void answer_failure(const attempt *a, hvi_lane_operation *operation, hv_s
 static void answer_lost(const attempt *a, hvi_lane_operation *operation) {
     int shard = operation->request.item.shard;
     operation->answered = true;
-    if (hvi_clock_us() >= a->deadline) {
+    if (hvi_is_late(a->deadline)) {
         operation->answer.status = hvi_fail_late(a->server, shard, false, &operation->error);
         return;
     }
@@ -177,7 +178,7 @@ static void answer_lost(const attempt *a, hvi_lane_operation *operation) {
 /* All of the attempt failed in one. What may be done again stays without an answer. */
 static void fail_together(const attempt *a, hv_status status, bool is_broken,
                           const hv_error *cause) {
-    bool has_time = hvi_clock_us() < a->deadline;
+    bool has_time = !hvi_is_late(a->deadline);
     /* One was refused, and then the connection broke: which one is not known. */
     bool is_refused = status == HV_REFUSED && is_broken && a->count > 1;
     for (size_t i = 0; i < a->count; i++) {
@@ -206,7 +207,7 @@ static void take_outcome(attempt *a, size_t number) {
         operation->answer.status = outcome->status;
         operation->error = outcome->error;
         outcome->error = NULL;
-    } else if (!a->is_first || hvi_clock_us() >= a->deadline) {
+    } else if (!a->is_first || hvi_is_late(a->deadline)) {
         answer_lost(a, operation);
     }
     hv_error_free(outcome->error);
@@ -230,7 +231,7 @@ static void run_one_by_one(attempt *a, hvi_session *session) {
     hvi_groups_make_apart(a->items, a->count, a->groups);
     hv_error *cause = NULL;
     hv_status status = HV_OK;
-    if (hvi_clock_us() >= a->deadline)
+    if (hvi_is_late(a->deadline))
         status = hvi_fail_late(a->server, -1, false, &cause);
     else if (!make_queries(a, session, a->count))
         status = hvi_no_memory(&cause);
@@ -252,7 +253,7 @@ static bool run_together(attempt *a, hvi_session *session) {
     PGresult **results = a->batch->results + a->batch->result_count;
     hv_error *cause = NULL;
     hv_status status = HV_OK;
-    if (hvi_clock_us() >= a->deadline)
+    if (hvi_is_late(a->deadline))
         status = hvi_fail_late(a->server, -1, false, &cause);
     else if (!make_queries(a, session, count))
         status = hvi_no_memory(&cause);

@@ -247,7 +247,7 @@ static hv_status store(hv_load *load, hvi_session *session, size_t count, size_t
     return status;
 }
 
-hv_status hv_load_send(hv_load *load, size_t count, size_t *blocked, hv_error **error) {
+static hv_status send_rows(hv_load *load, size_t count, size_t *blocked, hv_error **error) {
     hvi_session *session = NULL;
     bool settled = false;
     if (blocked != NULL)
@@ -286,6 +286,14 @@ hv_status hv_load_send(hv_load *load, size_t count, size_t *blocked, hv_error **
     return status;
 }
 
+hv_status hv_load_send(hv_load *load, size_t count, size_t *blocked, hv_error **error) {
+    hvi_interruptible operation;
+    hvi_interrupt_begin(&operation, hvi_router_interrupt(load->router));
+    hv_status status = send_rows(load, count, blocked, error);
+    hvi_interrupt_end(&operation);
+    return status;
+}
+
 hv_status hv_load_row(const hv_load *load, size_t index, bool *known, const hv_error **error) {
     const hvi_load_row *row = index < load->sent ? &load->batch.rows[index] : NULL;
     if (row == NULL || index >= load->batch.count)
@@ -320,7 +328,7 @@ static void forget(hv_load *load, int64_t position, char *note) {
     set_state(load, LOAD_IDLE, NULL);
 }
 
-hv_status hv_load_commit(hv_load *load, int64_t position, const char *note, hv_error **error) {
+static hv_status commit_rows(hv_load *load, int64_t position, const char *note, hv_error **error) {
     if (load->state == LOAD_SETTLED) {
         char *kept = load->unknown_note;
         load->unknown_note = NULL;
@@ -351,6 +359,14 @@ hv_status hv_load_commit(hv_load *load, int64_t position, const char *note, hv_e
     }
     free(copy);
     set_state(load, LOAD_IDLE, NULL);
+    return status;
+}
+
+hv_status hv_load_commit(hv_load *load, int64_t position, const char *note, hv_error **error) {
+    hvi_interruptible operation;
+    hvi_interrupt_begin(&operation, hvi_router_interrupt(load->router));
+    hv_status status = commit_rows(load, position, note, error);
+    hvi_interrupt_end(&operation);
     return status;
 }
 

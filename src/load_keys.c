@@ -11,10 +11,10 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "clock.h"
 #include "hstore.h"
+#include "interrupt.h"
 #include "key.h"
 #include "result.h"
 
@@ -199,9 +199,7 @@ hv_status hvi_load_keys_prepare(const hvi_load_keys *keys, size_t from, size_t *
     int64_t ahead = (greatest >> HVI_KEY_TIME_SHIFT) - now;
     if (strict && greatest > 0)
         return advance(keys, greatest, error);
-    if (ahead >= 0 && greatest > 0)
-        nanosleep(&(struct timespec){.tv_sec = (time_t) ((ahead + 1) / 1000),
-                                     .tv_nsec = (long) ((ahead + 1) % 1000 * 1000000)},
-                  NULL);
+    if (ahead >= 0 && greatest > 0 && !hvi_pause(ahead + 1))
+        return hvi_fail_late(keys->operation->server->name, keys->operation->shard, false, error);
     return HV_OK;
 }

@@ -12,9 +12,9 @@
 #include "load_store.h"
 
 #include <string.h>
-#include <time.h>
 
 #include "clock.h"
+#include "interrupt.h"
 #include "load_keys.h"
 
 /* Pieces of a COPY. */
@@ -40,10 +40,6 @@ typedef struct shard_rows {
 
 static hvi_load_row *row_at(const hvi_load_store *store, size_t position) {
     return &store->batch->rows[store->batch->order[position]];
-}
-
-static void pause_ms(int ms) {
-    nanosleep(&(struct timespec){.tv_nsec = ms * 1000000L}, NULL);
 }
 
 /* ---- one COPY ---- */
@@ -164,7 +160,7 @@ static hv_status refuse(shard_rows *shard, size_t position, hv_error **cause, bo
         return HV_OK;
     }
     if (++shard->tries < QUICK_TRIES) {
-        pause_ms(shard->tries - 1);
+        hvi_pause(shard->tries - 1);
         *again = true;
         return HV_OK;
     }

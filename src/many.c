@@ -10,6 +10,7 @@
 
 #include "error.h"
 #include "queue.h"
+#include "store.h"
 
 /* After so many operations for each server the queue goes on: servers need not wait until all are
  * taken up. Fewer would make more and smaller statements of them. */
@@ -123,29 +124,48 @@ static bool is_full(const many *m) {
            hvi_queue_bytes(m->queue) >= servers * HVI_MANY_BYTES;
 }
 
+/* Nothing more is begun: say so for each that was not. */
+static void fail_each(many *m, hv_status status, const hv_error *error) {
+    operation next = {0};
+    for (; m->done == NULL && m->next(m, &next); next = (operation){0})
+        done(m, next.tag, status, next.put.key, NULL, hvi_error_copy(error));
+}
+
+/* The caller is interrupted: what is pending ends now, and what was not taken up never begins. */
+static void give_up(many *m, bool all_taken) {
+    hv_error *error = NULL;
+    while (hv_queue_pending(m->queue) > 0)
+        hvi_queue_expire(m->queue);
+    if (all_taken)
+        return;
+    hvi_fail(&error, HV_TIMEOUT, "interrupted before all operations were begun");
+    fail_each(m, HV_TIMEOUT, error);
+    note_failure(m, SIZE_MAX, HV_TIMEOUT, error);
+    hv_error_free(error);
+}
+
 static void do_all(many *m) {
     size_t stride = STRIDE * (size_t) hvi_queue_servers(m->queue);
     operation next = {0};
-    for (size_t taken = 1; m->next(m, &next); taken++) {
+    bool all_taken = false;
+    for (size_t taken = 1; !hvi_interrupted(); taken++) {
+        all_taken = !m->next(m, &next);
+        if (all_taken)
+            break;
         hv_error *error = NULL;
         hv_status status = add(m, &next, &error);
         if (status != HV_OK)
             done(m, next.tag, status, next.put.key, NULL, error);
         if (taken % stride == 0)
             hv_queue_advance(m->queue, 0);
-        while (is_full(m))
+        while (is_full(m) && !hvi_interrupted())
             hv_queue_advance(m->queue, -1);
         next = (operation){0};
     }
-    while (hv_queue_pending(m->queue) > 0)
+    while (hv_queue_pending(m->queue) > 0 && !hvi_interrupted())
         hv_queue_advance(m->queue, -1);
-}
-
-/* Nothing can be begun: say so for each. */
-static void fail_each(many *m, hv_status status, const hv_error *error) {
-    operation next = {0};
-    for (; m->done == NULL && m->next(m, &next); next = (operation){0})
-        done(m, next.tag, status, next.put.key, NULL, hvi_error_copy(error));
+    if (hvi_interrupted())
+        give_up(m, all_taken);
 }
 
 static hv_status run(hv_store *store, many *m, hv_error **error) {
@@ -156,7 +176,10 @@ static hv_status run(hv_store *store, many *m, hv_error **error) {
         hv_error_free(m->failure);
         return hvi_error_move(error, &cause);
     }
+    hvi_interruptible operation;
+    hvi_interrupt_begin(&operation, hvi_router_interrupt(&store->router));
     do_all(m);
+    hvi_interrupt_end(&operation);
     hv_queue_free(m->queue);
     if (m->failed != HV_OK)
         hvi_error_move(error, &m->failure);

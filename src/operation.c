@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "interrupt.h"
 #include "key.h"
 
 hv_status hvi_operation_init(hvi_operation *operation, hvi_router *router, int shard,
@@ -62,7 +63,10 @@ hv_status hvi_operation_run(hvi_operation *operation, const hvi_query *query, in
                                   &session, &cause);
         if (status != HV_OK)
             break;
-        status = hvi_session_run(session, query, deadline, result, &cause);
+        if (hvi_interrupted()) /* while it is certain that nothing happens */
+            status = hvi_fail_late(operation->server->name, operation->shard, false, &cause);
+        else
+            status = hvi_session_run(session, query, deadline, result, &cause);
         again = status == HV_UNAVAILABLE && session->broken && try == 0;
         hvi_pool_release(pool, session);
     }

@@ -100,6 +100,10 @@ void hv_options_set_log(hv_options *options, hv_log_fn log, void *context) {
     options->log_context = context;
 }
 
+void hv_options_set_interrupt(hv_options *options, hv_interrupt_fn interrupt, void *context) {
+    options->interrupt = (hvi_interrupt){.fn = interrupt, .context = context};
+}
+
 void hv_options_set_connector(hv_options *options, const hv_connector *connector) {
     options->has_connector = connector != NULL;
     if (connector != NULL)
@@ -280,6 +284,7 @@ hv_options *hvi_options_copy(const hv_options *options) {
     copy->map = options->map;
     copy->log = options->log;
     copy->log_context = options->log_context;
+    copy->interrupt = options->interrupt;
     copy->has_connector = options->has_connector;
     copy->connector = options->connector;
     for (int i = 0; i < HVI_OPTION_COUNT; i++) {

@@ -5,6 +5,7 @@
 #ifndef HVI_OPTIONS_H
 #define HVI_OPTIONS_H
 
+#include "interrupt.h"
 #include "option_table.h"
 #include "shard_map.h"
 
@@ -27,6 +28,7 @@ struct hv_options {
     void *log_context;
     bool has_connector;
     hv_connector connector;
+    hvi_interrupt interrupt;
 };
 
 /* A copy of one's own; NULL if memory is short. */

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "clock.h"
+#include "interrupt.h"
 
 /* How long the rollback of a returned session may take. */
 #define RESET_MS 5000
@@ -159,7 +160,7 @@ hv_status hvi_pool_finish_opening(hvi_pool *pool, hvi_pool_opening *opening, hvi
     hvi_session *opened = NULL;
     hv_error *cause = NULL;
     hv_status status = hvi_opening_finish(&opening->opening, &opened, &cause);
-    if (status == HV_TIMEOUT)
+    if (status == HV_TIMEOUT && !hvi_interrupted())
         hvi_error_hint(&cause, "The option \"pool_block_timeout\" says how long to wait.");
 
     pthread_mutex_lock(&pool->lock);
@@ -201,7 +202,11 @@ static hv_status fail_late(const hvi_pool *pool, int64_t waited_us, hv_error **e
     const hvi_slots *slots = &pool->slots;
     const char *server = pool->config.session.server;
     long long waited_ms = (long long) (waited_us / 1000);
-    hvi_fail(error, HV_TIMEOUT, "no connection to server \"%s\" came free in time", server);
+    if (hvi_interrupted())
+        hvi_fail(error, HV_TIMEOUT, "interrupted while waiting for a connection to server \"%s\"",
+                 server);
+    else
+        hvi_fail(error, HV_TIMEOUT, "no connection to server \"%s\" came free in time", server);
     if (hvi_slots_are_held_back(slots)) {
         const char *why = hv_error_detail(slots->last_error);
         hvi_error_detail(error,

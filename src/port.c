@@ -297,6 +297,25 @@ void hvi_port_pump(hvi_port *port) {
     }
 }
 
+static void make_late(const hvi_list *tasks) {
+    hvi_list_foreach (node, tasks)
+        task_of(node)->deadline = 0;
+}
+
+void hvi_port_expire(hvi_port *port) {
+    make_late(&port->waiting);
+    make_late(&port->apart);
+    make_late(&port->paused);
+    port->resume_at = 0;
+    for (int i = 0; i < HVI_PORT_FLIGHTS; i++) {
+        hvi_flight *flight = &port->flights[i];
+        flight->opening_deadline = 0;
+        if (flight->state == HVI_FLIGHT_RUNNING)
+            hvi_flight_make_late(flight);
+    }
+    hvi_port_pump(port);
+}
+
 static void keep_earlier(int64_t *moment, int64_t other) {
     if (other < *moment)
         *moment = other;

@@ -59,6 +59,9 @@ void hvi_port_look(hvi_port *port);
 /* Do what time demands, and send what can be sent. */
 void hvi_port_pump(hvi_port *port);
 
+/* All its tasks' deadlines have passed as of now. Some may need more than one call to be done. */
+void hvi_port_expire(hvi_port *port);
+
 /* The moment when it must be pumped, whatever else happens; HVI_NEVER. */
 int64_t hvi_port_next(const hvi_port *port);
 

@@ -12,12 +12,12 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "clock.h"
 #include "get.h"
 #include "hstore.h"
 #include "hstore_text.h"
+#include "interrupt.h"
 #include "key.h"
 #include "reserve.h"
 #include "result.h"
@@ -165,10 +165,6 @@ bool hvi_put_is_key_collision(const hv_error *cause) {
            strcmp(constraint, HVI_ENTITIES_KEY) == 0;
 }
 
-static void pause_ms(int ms) {
-    nanosleep(&(struct timespec){.tv_nsec = ms * 1000000L}, NULL);
-}
-
 /* ---- under a new key ---- */
 
 hv_status hvi_put_fail_collision(hv_error **cause, hv_error **error) {
@@ -188,8 +184,8 @@ static hv_status put_under_made_key(hvi_put_call *call, int64_t deadline, int64_
         bool collides = status == HV_REFUSED && hvi_put_is_key_collision(cause);
         if (collides)
             hvi_error_move(&collision, &cause);
-        bool is_late = status == HV_TIMEOUT ||
-                       (collides && hvi_clock_us() + HVI_PUT_PAUSE_MS * 1000 >= deadline);
+        bool is_late =
+            status == HV_TIMEOUT || (collides && hvi_is_late(deadline - HVI_PUT_PAUSE_MS * 1000));
         if (collision != NULL && is_late) {
             status = hvi_put_fail_collision(&collision, error);
             break;
@@ -200,7 +196,7 @@ static hv_status put_under_made_key(hvi_put_call *call, int64_t deadline, int64_
             break;
         }
         if (try >= HVI_PUT_QUICK_TRIES)
-            pause_ms(HVI_PUT_PAUSE_MS);
+            hvi_pause(HVI_PUT_PAUSE_MS);
     }
     hv_error_free(cause);
     hv_error_free(collision);
@@ -279,7 +275,7 @@ static hv_status put_under_key(hvi_put_call *call, int64_t deadline, bool *was_t
         bool same = false;
         status = compare(call, deadline, &same, error);
         if (status == HV_NOT_FOUND && hvi_put_is_key_collision(cause)) {
-            pause_ms(HVI_PUT_PAUSE_MS); /* it was removed between the two statements */
+            hvi_pause(HVI_PUT_PAUSE_MS); /* it was removed between the two statements */
             continue;
         }
         if (status == HV_NOT_FOUND) {
@@ -331,9 +327,9 @@ static hv_status reserve_one(hvi_put_call *call, int64_t deadline, int64_t *aske
         *asked_at = hvi_clock_us();
         status = hvi_reserve(&call->operation, 1, deadline, &call->key, &cause);
         if (status == HV_OK || !hvi_put_may_pass(status, cause) ||
-            hvi_clock_us() + HVI_PUT_RECONNECT_MS * 1000 >= deadline)
+            hvi_is_late(deadline - HVI_PUT_RECONNECT_MS * 1000))
             break;
-        pause_ms(HVI_PUT_RECONNECT_MS);
+        hvi_pause(HVI_PUT_RECONNECT_MS);
     }
     if (status != HV_OK)
         return hvi_error_move(error, &cause);
@@ -343,7 +339,12 @@ static hv_status reserve_one(hvi_put_call *call, int64_t deadline, int64_t *aske
 
 hv_status hvi_put_fail_unknown(const hvi_operation *operation, int64_t key, const hv_error *cause,
                                hv_error **error) {
-    hvi_fail(error, HV_OUTCOME_UNKNOWN, "a put under the key %" PRId64 " was not confirmed", key);
+    if (hvi_interrupted())
+        hvi_fail(error, HV_OUTCOME_UNKNOWN,
+                 "interrupted before a put under the key %" PRId64 " was confirmed", key);
+    else
+        hvi_fail(error, HV_OUTCOME_UNKNOWN, "a put under the key %" PRId64 " was not confirmed",
+                 key);
     hvi_error_detail(error, "Last: %s", hv_error_message(cause));
     hvi_error_hint(error, "The entity may or may not be there: get the key, or put the same under "
                           "it again.");
@@ -370,9 +371,9 @@ static hv_status put_until_confirmed(hvi_put_call *call, int64_t deadline, int64
             status = HV_OK; /* it has: nobody else was given the key. Then it was changed. */
         unknown = unknown || status == HV_OUTCOME_UNKNOWN;
         if (status == HV_OK || !hvi_put_may_pass(status, cause) ||
-            hvi_clock_us() + HVI_PUT_RECONNECT_MS * 1000 >= deadline)
+            hvi_is_late(deadline - HVI_PUT_RECONNECT_MS * 1000))
             break;
-        pause_ms(HVI_PUT_RECONNECT_MS);
+        hvi_pause(HVI_PUT_RECONNECT_MS);
     }
     if (status != HV_OK && unknown)
         status = hvi_put_fail_unknown(&call->operation, call->key, cause, error);
@@ -405,7 +406,7 @@ hv_status hvi_put_once(hvi_router *router, hvi_key_cache *cache, int shard, int 
             *key = call.key;
             break;
         }
-        if (status != HV_CONFLICT || hvi_clock_us() >= deadline) {
+        if (status != HV_CONFLICT || hvi_is_late(deadline)) {
             hvi_error_move(error, &cause);
             break;
         }

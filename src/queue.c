@@ -200,17 +200,18 @@ static hv_status make_queue(hv_store *store, hv_queue **queue, hv_error **error)
 
 hv_status hv_queue_new(hv_store *store, hv_done_fn done, void *context, hv_queue **queue,
                        hv_error **error) {
+    hvi_visit visit;
     hv_queue *made = NULL;
-    hv_status status = hvi_store_enter(store, error);
+    hv_status status = hvi_store_enter(&visit, store, error);
     if (status != HV_OK)
         return status;
     status = make_queue(store, &made, error);
-    if (status != HV_OK)
-        return hvi_store_leave(store, status);
-    made->done = done;
-    made->context = context;
-    *queue = made;
-    return HV_OK;
+    if (status == HV_OK) {
+        made->done = done;
+        made->context = context;
+        *queue = made;
+    }
+    return hvi_store_leave_behind(&visit, status);
 }
 
 void hv_queue_free(hv_queue *queue) {
@@ -227,7 +228,7 @@ void hv_queue_free(hv_queue *queue) {
     }
     free_queue(queue);
     if (!foreign) /* the store counts the users of this process */
-        hvi_store_leave(store, HV_OK);
+        atomic_fetch_sub(&store->users, 1);
 }
 
 /* ---- adding ---- */
@@ -331,8 +332,10 @@ static void pump(hv_queue *queue) {
 static bool wait_and_handle(hv_queue *queue, int64_t until) {
     struct epoll_event events[MAX_EVENTS];
     int64_t moment = next_moment(queue);
-    int count = epoll_wait(queue->epoll, events, MAX_EVENTS,
-                           hvi_deadline_poll_ms(moment < until ? moment : until));
+    int64_t wake_up = hvi_interrupt_before(moment < until ? moment : until);
+    int count = epoll_wait(queue->epoll, events, MAX_EVENTS, hvi_deadline_poll_ms(wake_up));
+    if (count < 0)
+        hvi_interrupt_signalled();
     for (int i = 0; i < count; i++)
         handle(queue, events[i].data.ptr);
     return count < 0;
@@ -351,8 +354,16 @@ size_t hv_queue_advance(hv_queue *queue, int64_t timeout) {
         interrupted = wait_and_handle(queue, may_wait ? until : 0);
         pump(queue);
     } while (queue->finished == before && queue->pending > 0 && !interrupted &&
-             hvi_clock_us() < until);
+             !hvi_is_late(until));
     queue->in_use = false;
     set_timer(queue, next_moment(queue));
     return queue->finished - before;
+}
+
+void hvi_queue_expire(hv_queue *queue) {
+    queue->in_use = true;
+    for (int i = 0; i < queue->port_count; i++)
+        hvi_port_expire(&queue->ports[i]);
+    queue->in_use = false;
+    set_timer(queue, next_moment(queue));
 }

@@ -12,6 +12,9 @@
 /* The bytes of attributes to be stored that are pending. */
 size_t hvi_queue_bytes(const hv_queue *queue);
 
+/* All that is pending has come to its deadline. `done` is told. */
+void hvi_queue_expire(hv_queue *queue);
+
 /* The number of servers of its store. */
 int hvi_queue_servers(const hv_queue *queue);
 

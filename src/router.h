@@ -38,6 +38,9 @@ hv_status hvi_router_server(hvi_router *router, int number, hvi_server **server,
 /* Let nobody have a connection any more; waiters are sent away. */
 void hvi_server_close(hvi_server *server);
 
+/* What interrupts operations. */
+const hvi_interrupt *hvi_router_interrupt(const hvi_router *router);
+
 /* How long a caller may wait for a connection: a deadline from now. */
 int64_t hvi_router_pool_deadline(const hvi_router *router);
 

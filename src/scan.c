@@ -118,8 +118,11 @@ static hv_status feed(hv_scan *scan, hv_error **error) {
     char *piece = NULL;
     size_t len = 0;
     hv_error *cause = NULL;
+    hvi_interruptible operation;
+    hvi_interrupt_begin(&operation, hvi_router_interrupt(scan->operation.router));
     hv_status status = hvi_session_copy_next(scan->session, scan->operation.shard, scan->timeout,
                                              &piece, &len, &cause);
+    hvi_interrupt_end(&operation);
     if (status == HV_OK && !hvi_copy_feed(&scan->reader, piece, len))
         status = hvi_no_memory(&cause);
     PQfreemem(piece);

@@ -12,6 +12,7 @@
 
 #include "clock.h"
 #include "connect.h"
+#include "interrupt.h"
 
 /* What a user's connector is told who has no deadline. */
 #define LONG_MS INT64_C(3600000)
@@ -49,9 +50,13 @@ static hv_status fail_connect(const hvi_session_config *config, hv_status status
                               const char *message, const char *sqlstate, hv_error **error) {
     if (status == HV_NO_MEMORY)
         return hvi_no_memory(error);
-    hvi_fail(error, status, "could not connect to server \"%s\"%s", config->server,
-             status == HV_TIMEOUT ? " in time" : "");
-    hvi_error_detail(error, "%s", message);
+    if (status == HV_TIMEOUT && hvi_interrupted()) {
+        hvi_fail(error, status, "interrupted while connecting to server \"%s\"", config->server);
+    } else {
+        hvi_fail(error, status, "could not connect to server \"%s\"%s", config->server,
+                 status == HV_TIMEOUT ? " in time" : "");
+        hvi_error_detail(error, "%s", message);
+    }
     hvi_error_where(error, config->server, -1);
     if (sqlstate[0] != '\0') {
         hvi_error_sqlstate(error, sqlstate);

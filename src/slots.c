@@ -91,10 +91,12 @@ static void take_free_slot(hvi_slots *slots) {
 }
 
 static void notify(hvi_waiter *waiter) {
-    if (waiter->event < 0)
-        pthread_cond_signal(&waiter->wake);
-    else
+    if (waiter->event >= 0) {
         eventfd_write(waiter->event, 1);
+    } else {
+        atomic_fetch_add(&waiter->news, 1);
+        hvi_futex_wake(&waiter->news, 1);
+    }
 }
 
 /* Wake the oldest waiter with what it waits for; false if nobody waits. */
@@ -139,28 +141,18 @@ static int64_t next_attempt(const hvi_slots *slots) {
     return hvi_slots_are_held_back(slots) && !slots->probing ? slots->retry_at : HVI_NEVER;
 }
 
-static void wait_until(pthread_cond_t *wake, pthread_mutex_t *lock, int64_t moment) {
-    struct timespec until = hvi_deadline_timespec(moment);
-    if (moment == HVI_NEVER)
-        pthread_cond_wait(wake, lock);
-    else
-        pthread_cond_timedwait(wake, lock, &until);
-}
-
-static void init_condition(pthread_cond_t *condition) {
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(condition, &attributes);
-    pthread_condattr_destroy(&attributes);
+/* Sleep until there is news, or until that moment, without the lock. */
+static void await_news(hvi_waiter *waiter, pthread_mutex_t *lock, int64_t moment) {
+    uint32_t known = atomic_load(&waiter->news);
+    pthread_mutex_unlock(lock);
+    hvi_futex_wait(&waiter->news, known, moment);
+    pthread_mutex_lock(lock);
 }
 
 /* ---- standing in line ---- */
 
 void hvi_slots_stand_in_line(hvi_slots *slots, hvi_waiter *waiter, int event, bool again) {
     *waiter = (hvi_waiter){.state = HVI_WAITING, .since = hvi_clock_us(), .event = event};
-    if (event < 0)
-        init_condition(&waiter->wake);
     if (again)
         hvi_list_push_front(&slots->waiters, &waiter->link);
     else
@@ -228,16 +220,13 @@ hvi_turn hvi_slots_take(hvi_slots *slots, pthread_mutex_t *lock, int64_t deadlin
     hvi_waiter waiter;
     int64_t next = next_attempt(slots);
     hvi_slots_stand_in_line(slots, &waiter, -1, again);
-    int64_t now = waiter.since;
-    while (turn == HVI_TURN_WAIT && now < deadline) {
-        wait_until(&waiter.wake, lock, next < deadline ? next : deadline);
-        now = hvi_clock_us();
+    while (turn == HVI_TURN_WAIT && !hvi_is_late(deadline)) {
+        await_news(&waiter, lock, next < deadline ? next : deadline);
         turn = hvi_slots_look(slots, &waiter, session, &next);
     }
-    pthread_cond_destroy(&waiter.wake);
     if (turn != HVI_TURN_WAIT) /* something may come together with the deadline */
         return turn;
-    *waited_us = now - waiter.since;
+    *waited_us = hvi_clock_us() - waiter.since;
     hvi_slots_step_out(slots, &waiter);
     return HVI_TURN_LATE;
 }
@@ -248,7 +237,7 @@ void hvi_slots_note_attempt(hvi_slots *slots, int64_t started, hv_status status,
                             const hv_error *cause) {
     int64_t now = hvi_clock_us();
     slots->probing = false;
-    if (status == HV_TIMEOUT && now - started < FAIR_MS * 1000)
+    if (status == HV_TIMEOUT && (hvi_interrupted() || now - started < FAIR_MS * 1000))
         return; /* the caller had no time left: that says nothing about the server */
     slots->held_back = status == HV_UNAVAILABLE || status == HV_TIMEOUT;
     if (!slots->held_back)

@@ -10,6 +10,7 @@
 
 #include <pthread.h>
 
+#include "futex.h"
 #include "session.h"
 
 /* How long a server that could not be reached, or was full, is left alone. */
@@ -50,7 +51,7 @@ typedef struct hvi_waiter {
     hvi_session *session;
     int64_t since;
     int event; /* an eventfd(2) that is written to when there is news; or -1, and he sleeps on … */
-    pthread_cond_t wake;
+    _Atomic uint32_t news; /* … this futex, which counts them */
 } hvi_waiter;
 
 /* What became of a caller who asked for a session. */

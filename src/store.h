@@ -21,28 +21,45 @@ struct hv_store {
     hvi_fork_member fork;
 };
 
-/* Every operation on a store begins and ends with these. */
-static inline hv_status hvi_store_enter(hv_store *store, hv_error **error) {
+/* An operation of a thread on a store, which can be interrupted. */
+typedef struct hvi_visit {
+    hv_store *store;
+    hvi_interruptible operation;
+} hvi_visit;
+
+/* Every operation on a store begins and ends with these; HV_OK: end it. */
+static inline hv_status hvi_store_enter(hvi_visit *visit, hv_store *store, hv_error **error) {
     atomic_fetch_add(&store->users, 1);
-    if (!atomic_load(&store->closed))
-        return HV_OK;
-    atomic_fetch_sub(&store->users, 1);
-    return hvi_fail(error, HV_CLOSED, "the store is closed");
+    if (atomic_load(&store->closed)) {
+        atomic_fetch_sub(&store->users, 1);
+        return hvi_fail(error, HV_CLOSED, "the store is closed");
+    }
+    visit->store = store;
+    hvi_interrupt_begin(&visit->operation, hvi_router_interrupt(&store->router));
+    return HV_OK;
 }
 
-static inline hv_status hvi_store_leave(hv_store *store, hv_status status) {
-    atomic_fetch_sub(&store->users, 1);
+static inline hv_status hvi_store_leave(const hvi_visit *visit, hv_status status) {
+    hvi_interrupt_end(&visit->operation);
+    atomic_fetch_sub(&visit->store->users, 1);
     return status;
 }
 
 /* Enter for an operation on one server, by its number. */
-static inline hv_status hvi_store_enter_server(hv_store *store, int server, hvi_server **found,
-                                               hv_error **error) {
-    hv_status status = hvi_store_enter(store, error);
+static inline hv_status hvi_store_enter_server(hvi_visit *visit, hv_store *store, int server,
+                                               hvi_server **found, hv_error **error) {
+    hv_status status = hvi_store_enter(visit, store, error);
     if (status != HV_OK)
         return status;
     status = hvi_router_server(&store->router, server, found, error);
-    return status == HV_OK ? HV_OK : hvi_store_leave(store, status);
+    return status == HV_OK ? HV_OK : hvi_store_leave(visit, status);
+}
+
+/* Leave; but if it went well, what was made counts as a user of its own, until it is freed. */
+static inline hv_status hvi_store_leave_behind(const hvi_visit *visit, hv_status status) {
+    if (status == HV_OK)
+        atomic_fetch_add(&visit->store->users, 1);
+    return hvi_store_leave(visit, status);
 }
 
 #endif

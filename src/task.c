@@ -27,6 +27,7 @@
 #include "clock.h"
 #include "get.h"
 #include "hstore.h"
+#include "interrupt.h"
 #include "put.h"
 #include "reserve.h"
 
@@ -289,9 +290,14 @@ hvi_next hvi_task_failed(hvi_task *task, const hv_error *cause) {
 
 static hv_status fail_waiting(const hvi_task *task, hv_error **error) {
     const char *server = task->operation.server->name;
-    hvi_fail(error, HV_TIMEOUT, "no connection to server \"%s\" came free in time", server);
-    hvi_error_hint(error, "The server is too slow for its load: see the option "
-                          "\"operation_timeout\".");
+    if (hvi_interrupted()) {
+        hvi_fail(error, HV_TIMEOUT, "interrupted while waiting for a connection to server \"%s\"",
+                 server);
+    } else {
+        hvi_fail(error, HV_TIMEOUT, "no connection to server \"%s\" came free in time", server);
+        hvi_error_hint(error, "The server is too slow for its load: see the option "
+                              "\"operation_timeout\".");
+    }
     hvi_error_where(error, server, task->operation.shard);
     return HV_TIMEOUT;
 }

@@ -14,6 +14,8 @@
 #include "store_tool.h"
 
 #include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,10 +31,13 @@ typedef struct worker {
     pthread_cond_t changed;
     json_t *queue; /* array of commands; owned */
     bool ended;    /* nothing will be added */
+    atomic_bool interrupted;
+    int asked; /* the thread's own: how often its present command has asked whether it is */
 } worker;
 
-static worker workers[MAX_THREADS]; /* the reading thread's */
-static int worker_count;
+static worker workers[MAX_THREADS];
+static atomic_int worker_count; /* the reading thread adds; others look at those that are there */
+static _Thread_local worker *current_worker;
 static pthread_mutex_t output_lock = PTHREAD_MUTEX_INITIALIZER;
 _Thread_local const char *current_thread = "";
 
@@ -101,8 +106,11 @@ void run_command(const char *thread, json_t *command, bool in_child) {
     for (size_t i = 0; commands[i].name != NULL; i++) {
         if (strcmp(commands[i].name, what) == 0) {
             double start = now_ms();
+            current_worker->asked = 0;
             commands[i].run(thread, command, reply);
             json_object_set_new(reply, "ms", json_real(now_ms() - start));
+            set_number(reply, "asked", current_worker->asked);
+            atomic_store(&current_worker->interrupted, false);
             say(reply);
             return;
         }
@@ -113,6 +121,7 @@ void run_command(const char *thread, json_t *command, bool in_child) {
 static void *work(void *context) {
     worker *self = context;
     current_thread = self->name;
+    current_worker = self;
     for (;;) {
         pthread_mutex_lock(&self->lock);
         while (json_array_size(self->queue) == 0 && !self->ended)
@@ -127,20 +136,53 @@ static void *work(void *context) {
     }
 }
 
-static worker *find_worker(const char *name) {
+/* NULL: there is none. */
+static worker *known_worker(const char *name) {
     for (int i = 0; i < worker_count; i++)
         if (strcmp(workers[i].name, name) == 0)
             return &workers[i];
+    return NULL;
+}
+
+static worker *find_worker(const char *name) {
+    worker *known = known_worker(name);
+    if (known != NULL)
+        return known;
     if (worker_count == MAX_THREADS)
         die("too many threads");
-    worker *made = &workers[worker_count++];
+    worker *made = &workers[worker_count];
     snprintf(made->name, sizeof made->name, "%s", name);
     pthread_mutex_init(&made->lock, NULL);
     pthread_cond_init(&made->changed, NULL);
     made->queue = json_array();
     if (pthread_create(&made->thread, NULL, work, made) != 0)
         die("could not start a thread");
+    worker_count++;
     return made;
+}
+
+/* ---- interrupting them ---- */
+
+static void on_interrupt(int number) {
+    (void) number;
+    if (current_worker != NULL)
+        atomic_store(&current_worker->interrupted, true);
+}
+
+bool is_interrupted(void *context) {
+    (void) context;
+    current_worker->asked++;
+    return atomic_load(&current_worker->interrupted);
+}
+
+void interrupt_thread(const char *name, bool with_signal) {
+    worker *found = known_worker(name);
+    if (found == NULL)
+        die("no such thread");
+    if (with_signal)
+        pthread_kill(found->thread, SIGINT);
+    else
+        atomic_store(&found->interrupted, true);
 }
 
 /* Give a command to a worker; NULL: there will be none any more. */
@@ -167,6 +209,7 @@ static bool clean_up(void) {
 int main(void) {
     char *line = NULL;
     size_t size = 0;
+    sigaction(SIGINT, &(struct sigaction){.sa_handler = on_interrupt}, NULL);
     while (getline(&line, &size, stdin) > 0) {
         json_t *command = json_loads(line, 0, NULL);
         if (text_of(command, "thread") == NULL || text_of(command, "do") == NULL)

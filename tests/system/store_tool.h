@@ -30,6 +30,13 @@ void set_number(json_t *object, const char *name, int64_t number);
 /* The name of the thread that is running. */
 extern _Thread_local const char *current_thread;
 
+/* Interrupt the command that a thread is running: with a SIGINT, whose handler sets the thread's
+ * flag, or by setting just that. */
+void interrupt_thread(const char *name, bool with_signal);
+
+/* An interrupt hook: is the flag of this thread set? */
+bool is_interrupted(void *context);
+
 /* Run a command in this thread and say its reply. */
 void run_command(const char *thread, json_t *command, bool in_child);
 
@@ -80,6 +87,7 @@ extern const hv_connector counting_connector;
 /* Are all of its connections closed? */
 bool connector_is_done(void);
 
+void do_interrupt(const char *thread, json_t *command, json_t *reply);
 void do_hold(const char *thread, json_t *command, json_t *reply);
 void do_connector(const char *thread, json_t *command, json_t *reply);
 

@@ -46,7 +46,7 @@ void set_outcome(json_t *reply, hv_status status, hv_error *error) {
 
 /* ---- the store ---- */
 
-/* {"config": path, "options": {name: text}, "log": bool, "connector": bool} */
+/* {"config": path, "options": {name: text}, "log": bool, "connector": bool, "interrupts": bool} */
 static void do_open(const char *thread, json_t *command, json_t *reply) {
     (void) thread;
     hv_options *options = hv_options_new();
@@ -61,6 +61,8 @@ static void do_open(const char *thread, json_t *command, json_t *reply) {
         hv_options_set_log(options, log_event, NULL);
     if (json_is_true(json_object_get(command, "connector")))
         hv_options_set_connector(options, &counting_connector);
+    if (json_is_true(json_object_get(command, "interrupts")))
+        hv_options_set_interrupt(options, is_interrupted, NULL);
     if (status == HV_OK)
         status = hv_open(options, &opened, &error);
     hv_options_free(options);
@@ -395,6 +397,7 @@ const command_entry commands[] = {
     {"get", do_get},
     {"get_many", do_get_many},
     {"hold", do_hold},
+    {"interrupt", do_interrupt},
     {"notifications", do_notifications},
     {"open", do_open},
     {"put", do_put},

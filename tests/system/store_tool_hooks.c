@@ -64,6 +64,15 @@ void log_event(void *context, const hv_log_event *event) {
     wait_while_held(HOLD_LOG);
 }
 
+/* ---- interrupts ---- */
+
+/* {"whom": a thread, "quietly": true without a signal} */
+void do_interrupt(const char *thread, json_t *command, json_t *reply) {
+    (void) thread;
+    (void) reply;
+    interrupt_thread(text_of(command, "whom"), !json_is_true(json_object_get(command, "quietly")));
+}
+
 /* ---- a connector of our own ---- */
 
 static pthread_mutex_t connector_lock = PTHREAD_MUTEX_INITIALIZER;

@@ -209,7 +209,7 @@ void do_stream(const char *thread, json_t *command, json_t *reply) {
     hv_status status = hv_put_stream(store, next_entity, put_done, &s, &error);
     set_number(reply, "grown", kilobytes("VmHWM:") - before);
     set_outcome(reply, status, error);
-    if (s.done != s.count)
+    if (s.done != s.at || (status == HV_OK && s.at != s.count))
         die("not each was told of");
     json_object_set_new(reply, "statuses", s.statuses);
     if (json_is_true(json_object_get(command, "get"))) {

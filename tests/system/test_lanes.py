@@ -6,7 +6,6 @@ needs.
 """
 
 import contextlib
-import pathlib
 import time
 
 import pytest
@@ -27,18 +26,6 @@ def body(writer):
     return {"writer": str(writer), "more": "x" * (7 * writer)}
 
 
-def sleepers(tool):
-    """Threads of the tool that sleep on a futex until they are woken or a deadline passes."""
-    count = 0
-    for task in pathlib.Path(f"/proc/{tool.process.pid}/task").iterdir():
-        with contextlib.suppress(OSError):
-            call = (task / "syscall").read_text().split()
-            # FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG by CLOCK_MONOTONIC, and a timeout
-            if len(call) > 4 and call[2] == "0x89" and call[4] != "0x0":
-                count += 1
-    return count
-
-
 def begin(tool, operations, first=0):
     """Begin each operation in a thread of its own."""
     threads = tool.threads(*(f"t{first + i}" for i in range(len(operations))))
@@ -49,7 +36,7 @@ def queue(tool, operations, first=0):
     """The same, and wait until all of them wait for a lane, as the `first` before them do. The lane
     must be all of the pool, for they do not wait long while there are other connections."""
     pending = begin(tool, operations, first)
-    eventually(lambda: sleepers(tool) == first + len(operations))
+    eventually(lambda: tool.sleepers() == first + len(operations))
     return pending
 
 

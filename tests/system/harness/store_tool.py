@@ -11,8 +11,10 @@
 The other half is tests/system/store_tool.c. Commands and their parameters are those of COMMANDS.
 """
 
+import contextlib
 import itertools
 import json
+import pathlib
 import subprocess
 import threading
 
@@ -36,8 +38,9 @@ COMMANDS = {
     "get": ("key",),
     "get_many": ("keys",),
     "hold": ("what", "on"),
+    "interrupt": ("whom", "quietly"),
     "notifications": ("conn",),
-    "open": ("config", "options", "log", "connector"),
+    "open": ("config", "options", "log", "connector", "interrupts"),
     "put": ("shard", "kind", "dict"),
     "put_key": ("key", "kind", "dict"),
     "put_many": ("operations",),
@@ -157,9 +160,19 @@ class ToolThread(_Sender):
 
 
 class StoreTool:
-    """The process. `options` are the store's; a `log` of True fills .log with its log events."""
+    """The process. `options` are the store's; a `log` of True fills .log with its log events. With
+    `interrupts` a SIGINT to a thread interrupts what it is doing: see interrupt()."""
 
-    def __init__(self, config, log=False, connector=False, opened=True, env=None, **options):
+    def __init__(
+        self,
+        config,
+        log=False,
+        connector=False,
+        interrupts=False,
+        opened=True,
+        env=None,
+        **options,
+    ):
         self.log = []  # events, as Replies
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
@@ -174,11 +187,11 @@ class StoreTool:
             reader.start()
         self.main = ToolThread(self, "main")
         if opened:
-            self.open(config, log, connector, **options).ok()
+            self.open(config, log, connector, interrupts, **options).ok()
 
-    def open(self, config, log=False, connector=False, **options):
+    def open(self, config, log=False, connector=False, interrupts=False, **options):
         texts = {name: str(value) for name, value in options.items()}
-        return self.main.open(config, texts, log, connector)
+        return self.main.open(config, texts, log, connector, interrupts)
 
     def threads(self, *names):
         return [ToolThread(self, name) for name in names]
@@ -200,6 +213,21 @@ class StoreTool:
     def await_log(self, count):
         """Wait until the log has `count` events and return them."""
         return eventually(lambda: len(self.log) >= count and self.log)
+
+    def interrupt(self, thread, quietly=False):
+        """Interrupt what a ToolThread is doing: with a signal, or by its handler's flag alone."""
+        self.main.interrupt(thread.name, quietly)
+
+    def sleepers(self):
+        """Threads that sleep on a futex until they are woken or a deadline passes."""
+        count = 0
+        for task in pathlib.Path(f"/proc/{self.process.pid}/task").iterdir():
+            with contextlib.suppress(OSError):
+                call = (task / "syscall").read_text().split()
+                # FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG by CLOCK_MONOTONIC, and a timeout
+                if len(call) > 4 and call[2] == "0x89" and call[4] != "0x0":
+                    count += 1
+        return count
 
     def send(self, thread, fields):
         number = next(self._ids)
