@@ -323,6 +323,15 @@ typedef struct hv_connector {
     void (*disconnect)(void *context, struct pg_conn *conn, void *handle);
     void *context;
 } hv_connector;
+
+/*
+ * What the default connector does, for connectors that add something to it. Closed by PQfinish().
+ * The arguments are those of hv_connector's connect.
+ */
+HV_API hv_status hv_connect(const char *const *keywords, const char *const *values, int64_t timeout,
+                            struct pg_conn **conn, char *message, size_t message_size,
+                            char sqlstate[6]);
+
 /* The struct is copied; its context must outlive the store. NULL restores the default. */
 HV_API void hv_options_set_connector(hv_options *options, const hv_connector *connector);
 

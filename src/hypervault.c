@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "clock.h"
+#include "connect.h"
 #include "create.h"
 #include "get.h"
 #include "inspect.h"
@@ -159,6 +160,19 @@ void hv_reinstantiate(hv_store *store) {
     for (int i = 0; i < store->router.server_count; i++)
         hvi_pool_disconnect(&store->router.servers[i].pool, true);
     hvi_store_leave(&visit, HV_OK);
+}
+
+hv_status hv_connect(const char *const *keywords, const char *const *values, int64_t timeout,
+                     PGconn **conn, char *message, size_t message_size, char sqlstate[6]) {
+    int64_t deadline = hvi_deadline_after(timeout);
+    hvi_attempt attempt;
+    hvi_wants wants;
+    sqlstate[0] = '\0';
+    hvi_connect_start(&attempt, keywords, values);
+    while ((wants = hvi_connect_advance(&attempt)) != HVI_WANTS_NOTHING &&
+           hvi_wait_socket(attempt.conn, wants, deadline))
+        continue;
+    return hvi_connect_finish(&attempt, timeout, conn, message, message_size, sqlstate);
 }
 
 /* ---- entities ---- */
