@@ -1,0 +1,179 @@
+"""How a store opens psycopg2's connections, and makes them as good as new.
+
+The C library decides when; put and get then run on libpq's side of the same connections.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import threading
+import weakref
+from typing import Any, Callable, Sequence
+
+import psycopg2
+from psycopg2 import extensions
+from psycopg2.extras import DictConnection, HstoreAdapter, LoggingConnection, register_hstore
+
+from . import _hv
+
+# What libpq makes of a shorter time-out.
+_LEAST_CONNECT_TIMEOUT = 2
+
+
+def check_libpq() -> None:
+    """psycopg2 and this package share connections, so they must use one and the same libpq."""
+    driver = psycopg2._psycopg.__file__
+    theirs, ours = _hv.libpq_file_of(driver), _hv.libpq_file()
+    if theirs != ours:
+        raise ImportError(
+            f"psycopg2 uses a libpq of its own, version {extensions.libpq_version()} in "
+            f"{theirs or driver}; hv uses version {_hv.libpq_version()} in {ours}. They cannot "
+            "share connections.\n"
+            "HINT: Install psycopg2 from your distribution or from source, not psycopg2-binary."
+        )
+
+
+class _Lent(extensions.connection):
+    """Closing a connection that the store has lent gives it back to the store, which closes it."""
+
+    _hv_store: weakref.ref[_hv.Store] | None = None
+
+    def close(self) -> None:
+        store = self._hv_store() if self._hv_store is not None else None
+        if store is None or not store._discard(self):
+            super().close()
+
+
+class Connection(_Lent, DictConnection):
+    pass
+
+
+class LoggedConnection(_Lent, LoggingConnection):
+    pass
+
+
+class PsycopgConnector:
+    """Opens and closes connections for one store. Its methods are called by any thread."""
+
+    def __init__(self, store: weakref.ref[_hv.Store], logger: Any) -> None:
+        self._store = store  # which has this connector, and must not be kept by it
+        self._logger = logger
+
+    def connect(self, parameters: dict[str, str], timeout: float) -> extensions.connection:
+        """Errors: psycopg2's; TimeoutError."""
+        # psycopg2.connect() can neither be interrupted nor told a time-out of less than a second;
+        # so it gets a thread, which can be left to itself.
+        return _Opening(self._open, parameters, timeout).wait()
+
+    def _open(self, parameters: dict[str, Any], timeout: float) -> extensions.connection:
+        longest = max(_LEAST_CONNECT_TIMEOUT, math.ceil(timeout))
+        given = parameters.get("connect_timeout", "")
+        if not given.isdigit() or not 0 < int(given) < longest:
+            parameters["connect_timeout"] = str(longest)
+        factory: type[_Lent] = Connection if self._logger is None else LoggedConnection
+        conn: Any = psycopg2.connect(connection_factory=factory, **parameters)
+        try:
+            conn.autocommit = True
+            if self._logger is not None:
+                conn.initialize(self._logger)
+            oids = HstoreAdapter.get_oids(conn)
+            if oids is not None and oids[0]:  # otherwise put and get will say that it is missing
+                register_hstore(conn, oid=oids[0], array_oid=oids[1])
+            conn._hv_store = self._store
+        except BaseException:
+            conn.close()
+            raise
+        return conn  # type: ignore[no-any-return]
+
+    def disconnect(self, conn: extensions.connection) -> None:
+        extensions.connection.close(conn)
+
+    def put_right(self, conn: extensions.connection) -> bool:
+        """Undo what a borrower has set on psycopg2's side; False if the connection must go."""
+        at_rest = (
+            extensions.TRANSACTION_STATUS_IDLE,
+            extensions.TRANSACTION_STATUS_INTRANS,
+            extensions.TRANSACTION_STATUS_INERROR,
+        )
+        if conn.closed or conn.get_transaction_status() not in at_rest:
+            return False
+        try:
+            conn.rollback()
+            conn.set_session("default", "default", "default", autocommit=True)
+            conn.set_client_encoding("UTF8")
+        except psycopg2.Error:
+            return False
+        return True
+
+
+class _Opening:
+    """A connection that is opened by a thread of its own."""
+
+    def __init__(
+        self, connect: Callable[..., Any], parameters: dict[str, str], timeout: float
+    ) -> None:
+        self._lock = threading.Lock()
+        self._done = threading.Event()
+        self._conn: Any = None
+        self._error: BaseException | None = None
+        self._abandoned = False
+        self._timeout = timeout
+        args = (connect, parameters, timeout)
+        threading.Thread(target=self._run, args=args, name="hv connect", daemon=True).start()
+
+    def _run(self, connect: Callable[..., Any], parameters: dict[str, str], timeout: float) -> None:
+        conn = None
+        try:
+            conn = connect(parameters, timeout)
+        except BaseException as error:
+            self._error = error
+        with self._lock:
+            if not self._abandoned:
+                self._conn, conn = conn, None
+        self._done.set()
+        if conn is not None:
+            conn.close()
+
+    def wait(self) -> extensions.connection:
+        try:
+            in_time = self._done.wait(self._timeout)
+        except BaseException:  # Ctrl-C
+            self._abandon()
+            raise
+        if not in_time:
+            self._abandon()
+            raise TimeoutError(f"no connection within {self._timeout * 1000:.0f} ms")
+        if self._error is not None:
+            try:
+                raise self._error
+            finally:
+                del self._error  # which refers to this frame
+        return self._conn  # type: ignore[no-any-return]
+
+    def _abandon(self) -> None:
+        with self._lock:
+            self._abandoned = True
+            conn, self._conn = self._conn, None
+        if conn is not None:
+            conn.close()
+
+
+def statement_logger(logger: Any) -> Callable[..., None]:
+    """Logs the statements of put and get as LoggingConnection does those of its cursors."""
+    if isinstance(logger, (logging.Logger, logging.LoggerAdapter)):
+        write: Callable[[str], Any] = logger.debug
+    else:
+
+        def write(text: str) -> None:
+            logger.write(text + os.linesep)
+
+    def log(statement: str, parameters: Sequence[str | None]) -> None:
+        values = ", ".join(
+            f"${number} = " + ("NULL" if value is None else "'" + value.replace("'", "''") + "'")
+            for number, value in enumerate(parameters, 1)
+        )
+        write(f"{statement} -- {values}" if values else statement)
+
+    return log

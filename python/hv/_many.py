@@ -1,0 +1,55 @@
+"""Many operations of one thread at once: a queue that is filled and emptied in turn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Iterable, Iterator
+
+from ._hv import DatastoreError, Key, Queue
+
+if TYPE_CHECKING:
+    from .datastore import Datastore
+
+# For each server: how many operations are under way at most, and how many bytes of attributes.
+_MOST = 2048
+_MOST_BYTES = 4 << 20
+
+
+def put_stream(store: Datastore, entities: Iterable[Any]) -> Iterator[tuple[int, Any]]:
+    def put(queue: Queue, position: int, entity: Any) -> None:
+        where, kind, attributes = entity
+        queue.put(position, where, kind, attributes)
+
+    return _stream(store, entities, put)
+
+
+def get_stream(store: Datastore, keys: Iterable[Key]) -> Iterator[tuple[int, Any]]:
+    return _stream(store, keys, Queue.get)
+
+
+def _stream(store: Datastore, items: Iterable[Any], add: Any) -> Iterator[tuple[int, Any]]:
+    most, most_bytes = _MOST * len(store.servers), _MOST_BYTES * len(store.servers)
+    queue = Queue(store)
+    try:
+        for position, item in enumerate(items):
+            try:
+                add(queue, position, item)
+            except DatastoreError as error:
+                yield position, error
+            while queue.pending >= most or queue.pending_bytes >= most_bytes:
+                yield from queue.advance()
+        while queue.pending:
+            yield from queue.advance()
+    finally:
+        queue.close()
+
+
+def collect(stream: Iterator[tuple[int, Any]], return_errors: bool) -> list[Any]:
+    """What came of all of them, in order."""
+    told = dict(stream)
+    results = [told[position] for position in range(len(told))]
+    if not return_errors:
+        for result in results:
+            if isinstance(result, DatastoreError):
+                result.results = results  # type: ignore[attr-defined]
+                raise result
+    return results

@@ -1,0 +1,171 @@
+"""The store: entities and connections, by logical shard."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Mapping
+from typing import Any, Iterable, Iterator, Sequence
+
+from psycopg2.extensions import cursor as Cursor
+from psycopg2.extras import DictRow
+
+from . import _hv, _many
+from ._connector import PsycopgConnector, check_libpq, statement_logger
+from ._hv import ConnectionError, DatastoreError, Key, PoolError
+from .entity import Value
+
+__all__ = ["ConnectionError", "Datastore", "DatastoreError", "PoolError"]
+
+check_libpq()
+
+_DURATIONS = {option["name"] for option in _hv.options() if option["type"] == "duration"}
+
+
+class Datastore(_hv.Store):
+    """PostgreSQL servers that hold logical shards between them.
+
+    ``connections`` is a sequence with a dict for each server: what psycopg2.connect() takes, and
+    ``shards``, the logical shards that it holds (``'1-9'`` is 1 to 8; lists and single shards too).
+    A server's ``name`` is told in errors and statistics; without one they are ``server 1`` and so on.
+
+    ``pool_max`` is how many connections each server gets at most, ``pool_block_timeout`` how many
+    seconds to wait for one. With a ``logger`` (a logging.Logger or a file) connections are
+    LoggingConnections, and the statements of put and get are logged as well.
+
+    All other options of docs/config.md can be given by their names: ``lanes=4``,
+    ``exactly_once=True``. Durations are numbers of seconds.
+
+    Any number of threads may use a Datastore. A forked child makes connections of its own.
+    """
+
+    def __init__(
+        self,
+        connections: Sequence[Mapping[str, Any]],
+        pool_max: int = 10,
+        pool_block_timeout: float = 5,
+        logger: Any = None,
+        **options: Any,
+    ) -> None:
+        options = {"pool_max": pool_max, "pool_block_timeout": pool_block_timeout, **options}
+        self._open(options, logger, [_server(n, given) for n, given in enumerate(connections, 1)])
+
+    @classmethod
+    def from_config(cls, path: str | None = None, logger: Any = None, **options: Any) -> Datastore:
+        """Open what a configuration file describes; without ``path`` the one that `hv` finds."""
+        self = cls.__new__(cls)
+        self._open(options, logger, None, path)
+        return self
+
+    def _open(
+        self,
+        options: Mapping[str, Any],
+        logger: Any,
+        servers: Sequence[tuple[str, Mapping[str, str]]] | None,
+        path: str | None = None,
+    ) -> None:
+        options = {name: _option(name, value) for name, value in options.items()}
+        if logger is not None:
+            options.setdefault("log_parameters", "on")
+        connector = PsycopgConnector(weakref.ref(self), logger)
+        log = statement_logger(logger) if logger is not None else None
+        super().__init__(options, servers, path, connector, log)
+
+    def cursor(self, shard_id: int) -> LentCursor:
+        """A context manager: a cursor on a connection to the shard's server, for as long as it lasts.
+
+        Name tables with their schema: ``shard0005.entities``.
+        """
+        return LentCursor(self, shard_id)
+
+    def put_many(
+        self,
+        entities: Iterable[tuple[int | Key, int, Mapping[str, Value] | None]],
+        return_errors: bool = False,
+    ) -> list[Any]:
+        """Store entities ``(shard_id, kind, attributes)``, or ``(key, kind, attributes)`` under keys
+        from reserve(); return their keys in the same order.
+
+        Each has its own fate. What failed has its DatastoreError in its place with
+        ``return_errors``; otherwise, when all the others are done, the first of them is raised,
+        and has the list as its ``results``.
+        """
+        return _many.collect(_many.put_stream(self, entities), return_errors)
+
+    def get_many(self, keys: Iterable[Key], return_errors: bool = False) -> list[Any]:
+        """Fetch entities; return their rows, or None, in the order of ``keys``. Errors: as
+        put_many()."""
+        return _many.collect(_many.get_stream(self, keys), return_errors)
+
+    def put_stream(
+        self, entities: Iterable[tuple[int | Key, int, Mapping[str, Value] | None]]
+    ) -> Iterator[tuple[int, Key | DatastoreError]]:
+        """As put_many(), for more than fits in memory: an iterator of ``(position, key)``, or
+        ``(position, error)``, as it comes, in no particular order.
+
+        Iterate to the end: of what was not told, nobody knows whether it was stored.
+        """
+        return _many.put_stream(self, entities)
+
+    def get_stream(
+        self, keys: Iterable[Key]
+    ) -> Iterator[tuple[int, DictRow | None | DatastoreError]]:
+        """As get_many(), for more than fits in memory: an iterator of ``(position, row)``."""
+        return _many.get_stream(self, keys)
+
+    def __enter__(self) -> Datastore:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class LentCursor:
+    """What Datastore.cursor() gives."""
+
+    __slots__ = ("_connection", "_cursor", "_shard_id", "_store")
+
+    def __init__(self, store: Datastore, shard_id: int) -> None:
+        self._store = store
+        self._shard_id = shard_id
+
+    def __enter__(self) -> Cursor:
+        self._connection = self._store.get_connection(self._shard_id)
+        try:
+            self._cursor = self._connection.cursor()
+        except BaseException:
+            self._store.put_connection(self._connection)
+            raise
+        return self._cursor
+
+    def __exit__(self, *exc: object) -> None:
+        try:
+            self._cursor.close()
+        finally:
+            self._store.put_connection(self._connection)
+            del self._cursor, self._connection
+
+
+def _bad_config(message: str) -> DatastoreError:
+    error = DatastoreError(message)
+    error.status, error.message = "HV_BAD_CONFIG", message
+    return error
+
+
+def _server(number: int, given: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
+    """A server's name and parameters, as the library takes them."""
+    if not isinstance(given, Mapping):
+        raise _bad_config(f"connection {number} is {given!r}, not a dict")
+    parameters = {str(name): str(value) for name, value in given.items() if value is not None}
+    if "shards" not in parameters:
+        raise _bad_config(f"connection {number} does not say which shards it holds")
+    return parameters.pop("name", f"server {number}"), parameters
+
+
+def _option(name: str, value: Any) -> str:
+    """An option's value as text."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if name in _DURATIONS and isinstance(value, (int, float)) and math.isfinite(value):
+        return f"{value:.6f}s"
+    return str(value)

@@ -1,0 +1,25 @@
+"""Entities' keys, and the values of their attributes."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Union
+
+from . import _hv
+from ._hv import DEFAULT_EPOCH, Key
+
+__all__ = ["DEFAULT_EPOCH", "Key", "Value", "key_bound"]
+
+# What an attribute can be set to; it comes back as str or None.
+Value = Union[str, int, float, bool, None]
+
+_UNIX = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+def key_bound(created: datetime, epoch: int = DEFAULT_EPOCH) -> int:
+    """The bound for scanning by time: entities made at or after ``created`` have an id of at least
+    this. A datetime without a time zone is UTC."""
+    if created.tzinfo is None:
+        created = created.replace(tzinfo=timezone.utc)
+    since = created - _UNIX
+    return _hv.key_bound((since.days * 86400 + since.seconds) * 1000 + since.microseconds // 1000, epoch)

@@ -1,0 +1,82 @@
+/*
+ * arguments: take a method's arguments apart, where any other keyword is an attribute.
+ */
+#include "arguments.h"
+
+#include "attributes.h"
+#include "error.h"
+
+int hvpy_int_from(PyObject *argument) {
+    PyObject *integer = PyNumber_Index(argument);
+    if (integer == NULL)
+        return -1;
+    int overflow;
+    long number = PyLong_AsLongAndOverflow(integer, &overflow);
+    Py_DECREF(integer);
+    if (overflow != 0 || number > INT_MAX || number < INT_MIN)
+        number = overflow < 0 || number < 0 ? INT_MIN : INT_MAX;
+    return (int) number;
+}
+
+/* Which of the method's own arguments has this name? -1: none. */
+static int find(const hvpy_arguments *expected, PyObject *name) {
+    for (int i = 0; i < expected->count; i++)
+        if (PyUnicode_CompareWithASCIIString(name, expected->names[i]) == 0)
+            return i;
+    return -1;
+}
+
+static int take_keyword(const hvpy_arguments *expected, PyObject *name, PyObject *value,
+                        PyObject **found, hv_dict *attributes) {
+    int place = find(expected, name);
+    if (place >= 0 && found[place] == NULL) {
+        found[place] = value;
+        return 0;
+    }
+    if (attributes != NULL)
+        return hvpy_attributes_set(attributes, name, value);
+    PyErr_Format(PyExc_TypeError,
+                 place >= 0 ? "%s() got multiple values for argument '%U'"
+                            : "%s() got an unexpected keyword argument '%U'",
+                 expected->method, name);
+    return -1;
+}
+
+/* The arguments by position; those over are a mapping of attributes, if that is allowed. */
+static int take_positions(const hvpy_arguments *expected, PyObject *const *args, Py_ssize_t count,
+                          PyObject **found, hv_dict **attributes) {
+    int most = expected->count + (attributes != NULL);
+    if (count > most) {
+        PyErr_Format(PyExc_TypeError, "%s() takes at most %d positional arguments (%zd given)",
+                     expected->method, most, count);
+        return -1;
+    }
+    for (int i = 0; i < expected->count; i++)
+        found[i] = i < count ? args[i] : NULL;
+    if (attributes == NULL)
+        return 0;
+    *attributes = hvpy_attributes_from(count == most ? args[most - 1] : Py_None);
+    return *attributes == NULL ? -1 : 0;
+}
+
+int hvpy_arguments_parse(const hvpy_arguments *expected, PyObject *const *args, Py_ssize_t count,
+                         PyObject *keywords, PyObject **found, hv_dict **attributes) {
+    if (take_positions(expected, args, count, found, attributes) < 0)
+        return -1;
+    hv_dict *dict = attributes == NULL ? NULL : *attributes;
+    Py_ssize_t named = keywords == NULL ? 0 : PyTuple_GET_SIZE(keywords);
+    int result = 0;
+    for (Py_ssize_t i = 0; i < named && result == 0; i++)
+        result =
+            take_keyword(expected, PyTuple_GET_ITEM(keywords, i), args[count + i], found, dict);
+    for (int i = 0; i < expected->required && result == 0; i++) {
+        if (found[i] == NULL) {
+            PyErr_Format(PyExc_TypeError, "%s() is missing its argument '%s'", expected->method,
+                         expected->names[i]);
+            result = -1;
+        }
+    }
+    if (result < 0)
+        hv_dict_free(dict);
+    return result;
+}

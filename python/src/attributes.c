@@ -1,0 +1,130 @@
+/*
+ * attributes: an entity's attributes, from Python to the library and back.
+ */
+#include "attributes.h"
+
+#include "error.h"
+
+static int set_text(hv_dict *dict, PyObject *name, PyObject *text) {
+    Py_ssize_t name_len, len = 0;
+    const char *bytes = NULL;
+    const char *name_bytes = PyUnicode_AsUTF8AndSize(name, &name_len);
+    if (name_bytes != NULL && text != NULL)
+        bytes = PyUnicode_AsUTF8AndSize(text, &len);
+    if (name_bytes == NULL || (text != NULL && bytes == NULL)) {
+        if (PyErr_ExceptionMatches(PyExc_UnicodeEncodeError))
+            hvpy_raise_from(HV_INVALID, "attribute %A is not text that UTF-8 can encode", name);
+        return -1;
+    }
+    hv_error *error = NULL;
+    hv_status status =
+        hv_dict_set_bytes(dict, name_bytes, (size_t) name_len, bytes, (size_t) len, &error);
+    if (status == HV_OK)
+        return 0;
+    hvpy_raise(status, error);
+    return -1;
+}
+
+/* A new reference to the value's text; subclasses too, whatever they make of str(). */
+static PyObject *text_of(PyObject *name, PyObject *value) {
+    if (PyUnicode_Check(value)) {
+        Py_INCREF(value);
+        return value;
+    }
+    if (PyBool_Check(value))
+        return PyUnicode_FromString(value == Py_True ? "true" : "false");
+    if (PyLong_Check(value))
+        return PyLong_Type.tp_repr(value);
+    if (PyFloat_Check(value))
+        return PyFloat_Type.tp_repr(value);
+    PyErr_Format(PyExc_TypeError, "attribute %R must be str, int, float, bool or None, not %.200s",
+                 name, Py_TYPE(value)->tp_name);
+    return NULL;
+}
+
+int hvpy_attributes_set(hv_dict *dict, PyObject *name, PyObject *value) {
+    if (!PyUnicode_Check(name)) {
+        PyErr_Format(PyExc_TypeError, "the name of an attribute must be str, not %.200s: %R",
+                     Py_TYPE(name)->tp_name, name);
+        return -1;
+    }
+    if (value == Py_None)
+        return set_text(dict, name, NULL);
+    PyObject *text = text_of(name, value);
+    if (text == NULL)
+        return -1;
+    int result = set_text(dict, name, text);
+    Py_DECREF(text);
+    return result;
+}
+
+static int set_from_dict(hv_dict *dict, PyObject *mapping) {
+    PyObject *name, *value;
+    Py_ssize_t position = 0;
+    while (PyDict_Next(mapping, &position, &name, &value)) {
+        if (hvpy_attributes_set(dict, name, value) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int set_from_mapping(hv_dict *dict, PyObject *mapping) {
+    PyObject *copy = PyDict_New();
+    if (copy == NULL)
+        return -1;
+    int result = PyDict_Update(copy, mapping);
+    if (result < 0 && PyErr_ExceptionMatches(PyExc_AttributeError))
+        PyErr_Format(PyExc_TypeError, "attributes must be a mapping, not %.200s",
+                     Py_TYPE(mapping)->tp_name);
+    if (result == 0)
+        result = set_from_dict(dict, copy);
+    Py_DECREF(copy);
+    return result;
+}
+
+hv_dict *hvpy_attributes_from(PyObject *mapping) {
+    hv_dict *dict = hv_dict_new();
+    if (dict == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    int result = 0;
+    if (PyDict_CheckExact(mapping))
+        result = set_from_dict(dict, mapping);
+    else if (mapping != Py_None)
+        result = set_from_mapping(dict, mapping);
+    if (result < 0) {
+        hv_dict_free(dict);
+        return NULL;
+    }
+    return dict;
+}
+
+PyObject *hvpy_attributes_to_python(const hv_dict *dict) {
+    PyObject *attributes = PyDict_New();
+    const char *name, *value;
+    size_t name_len, value_len;
+    for (size_t i = 0;
+         attributes != NULL && hv_dict_at(dict, i, &name, &name_len, &value, &value_len); i++) {
+        PyObject *name_text = PyUnicode_DecodeUTF8(name, (Py_ssize_t) name_len, NULL);
+        PyObject *value_text = Py_None;
+        if (value != NULL)
+            value_text = PyUnicode_DecodeUTF8(value, (Py_ssize_t) value_len, NULL);
+        else
+            Py_INCREF(Py_None);
+        if (name_text == NULL || value_text == NULL ||
+            PyDict_SetItem(attributes, name_text, value_text) < 0)
+            Py_CLEAR(attributes);
+        Py_XDECREF(name_text);
+        Py_XDECREF(value_text);
+    }
+    return attributes;
+}
+
+size_t hvpy_attributes_size(const hv_dict *dict) {
+    size_t size = 0, name_len, value_len;
+    const char *value;
+    for (size_t i = 0; hv_dict_at(dict, i, NULL, &name_len, &value, &value_len); i++)
+        size += name_len + (value != NULL ? value_len : 0);
+    return size;
+}

@@ -1,0 +1,27 @@
+/*
+ * attributes: an entity's attributes, from Python to the library and back.
+ */
+#ifndef HVPY_ATTRIBUTES_H
+#define HVPY_ATTRIBUTES_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <hypervault.h>
+
+/*
+ * Set an attribute: str, int, float and bool become text, None is NULL. Raises TypeError, which
+ * names the attribute, for anything else, DatastoreError for text that PostgreSQL cannot hold.
+ */
+int hvpy_attributes_set(hv_dict *dict, PyObject *name, PyObject *value);
+
+/* A dict of all that a mapping has, or of nothing for None; NULL with an exception. */
+hv_dict *hvpy_attributes_from(PyObject *mapping);
+
+/* A Python dict of str to str or None. */
+PyObject *hvpy_attributes_to_python(const hv_dict *dict);
+
+/* The bytes of all names and values. */
+size_t hvpy_attributes_size(const hv_dict *dict);
+
+#endif

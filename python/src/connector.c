@@ -1,0 +1,241 @@
+/*
+ * connector: what the library calls back into Python for: psycopg2's connections, the log, Ctrl-C.
+ */
+#include "connector.h"
+
+#include <libpq-fe.h>
+#include <stdio.h>
+#include <string.h>
+
+/* How long a server that has refused may take to say why. */
+#define ASK_MS 1000
+
+static PyObject *close_connection; /* psycopg2.extensions.connection.close */
+
+int hvpy_connector_init(void) {
+    PyObject *extensions = PyImport_ImportModule("psycopg2.extensions");
+    PyObject *class = extensions == NULL ? NULL : PyObject_GetAttrString(extensions, "connection");
+    close_connection = class == NULL ? NULL : PyObject_GetAttrString(class, "close");
+    Py_XDECREF(extensions);
+    Py_XDECREF(class);
+    return close_connection == NULL ? -1 : 0;
+}
+
+struct pg_conn *hvpy_pgconn(PyObject *connection) {
+    PyObject *address = PyObject_GetAttrString(connection, "pgconn_ptr");
+    if (address == NULL)
+        return NULL;
+    struct pg_conn *conn = NULL;
+    if (address == Py_None)
+        PyErr_SetString(PyExc_ValueError, "the connection is closed");
+    else
+        conn = PyLong_AsVoidPtr(address);
+    Py_DECREF(address);
+    return conn;
+}
+
+/* ---- what is raised meanwhile ---- */
+
+/* Is what is raised a reason to stop, rather than an error to be told? */
+static bool must_stop(void) {
+    return PyErr_Occurred() != NULL && !PyErr_ExceptionMatches(PyExc_Exception);
+}
+
+/* Something may be raised already, in a thread that is on its way to tell it. */
+typedef struct raised {
+    PyObject *type, *value, *traceback;
+} raised;
+
+static raised set_aside(void) {
+    raised before;
+    PyErr_Fetch(&before.type, &before.value, &before.traceback);
+    return before;
+}
+
+/* An error in a callback that cannot tell it. */
+static void give_up_on_error(raised before, PyObject *where) {
+    if (PyErr_Occurred() != NULL && !(before.type == NULL && must_stop()))
+        PyErr_WriteUnraisable(where);
+    if (before.type != NULL)
+        PyErr_Restore(before.type, before.value, before.traceback);
+}
+
+/* ---- connections ---- */
+
+/* A text with its lines joined, as far as there is room for it. */
+static void put_message(char *message, size_t size, const char *text) {
+    size_t len = 0;
+    for (; *text != '\0' && len + 3 < size; text++) {
+        if (*text != '\n') {
+            message[len++] = *text == '\t' ? ' ' : *text;
+        } else if (text[1] != '\0') {
+            message[len++] = ';';
+            message[len++] = ' ';
+        }
+    }
+    message[len] = '\0';
+}
+
+/* What a failed attempt raised, for the library. */
+static hv_status tell_failure(char *message, size_t size, char sqlstate[6]) {
+    if (must_stop()) {
+        put_message(message, size, "interrupted");
+        return HV_UNAVAILABLE;
+    }
+    hv_status status = HV_UNAVAILABLE;
+    if (PyErr_ExceptionMatches(PyExc_TimeoutError))
+        status = HV_TIMEOUT;
+    else if (PyErr_ExceptionMatches(PyExc_MemoryError))
+        status = HV_NO_MEMORY;
+    raised error = set_aside();
+    PyErr_NormalizeException(&error.type, &error.value, &error.traceback);
+    PyObject *text = PyObject_Str(error.value);
+    const char *bytes = text == NULL ? NULL : PyUnicode_AsUTF8(text);
+    put_message(message, size, bytes != NULL ? bytes : "unknown error");
+    Py_XDECREF(text);
+    PyObject *code = PyObject_GetAttrString(error.value, "pgcode");
+    const char *state = code != NULL && PyUnicode_Check(code) ? PyUnicode_AsUTF8(code) : NULL;
+    if (state != NULL)
+        snprintf(sqlstate, 6, "%s", state);
+    Py_XDECREF(code);
+    Py_XDECREF(error.type);
+    Py_XDECREF(error.value);
+    Py_XDECREF(error.traceback);
+    PyErr_Clear();
+    return status;
+}
+
+/*
+ * psycopg2 does not tell the SQLSTATE of a connection that was refused, and without it nobody knows
+ * whether it is any use to try again. So the server is asked once more, in a way that tells.
+ */
+static void ask_again(const char *const *keywords, const char *const *values, int64_t timeout,
+                      char *message, size_t size, char sqlstate[6]) {
+    PGconn *conn = NULL;
+    char text[1024] = "", state[6] = "";
+    hv_status status;
+    Py_BEGIN_ALLOW_THREADS
+    status = hv_connect(keywords, values, timeout, &conn, text, sizeof text, state);
+    if (status == HV_OK)
+        PQfinish(conn);
+    Py_END_ALLOW_THREADS
+    if (status == HV_UNAVAILABLE && state[0] != '\0') {
+        put_message(message, size, text);
+        memcpy(sqlstate, state, sizeof state);
+    }
+}
+
+/* libpq's parameters; of two with the same name the later one counts. */
+static PyObject *parameters_from(const char *const *keywords, const char *const *values) {
+    PyObject *parameters = PyDict_New();
+    for (size_t i = 0; parameters != NULL && keywords[i] != NULL; i++) {
+        if (values[i] == NULL)
+            continue;
+        PyObject *value = PyUnicode_DecodeFSDefault(values[i]);
+        if (value == NULL || PyDict_SetItemString(parameters, keywords[i], value) < 0)
+            Py_CLEAR(parameters);
+        Py_XDECREF(value);
+    }
+    return parameters;
+}
+
+static PyObject *open_connection(const hvpy_callbacks *callbacks, const char *const *keywords,
+                                 const char *const *values, int64_t timeout) {
+    PyObject *parameters = parameters_from(keywords, values);
+    if (parameters == NULL)
+        return NULL;
+    PyObject *connection = PyObject_CallMethod(callbacks->connector, "connect", "Od", parameters,
+                                               (double) timeout / 1000);
+    Py_DECREF(parameters);
+    return connection;
+}
+
+static hv_status on_connect(void *context, const char *const *keywords, const char *const *values,
+                            int64_t timeout, struct pg_conn **conn, void **handle, char *message,
+                            size_t message_size, char sqlstate[6]) {
+    sqlstate[0] = '\0';
+    if (!Py_IsInitialized()) {
+        put_message(message, message_size, "the Python interpreter has ended");
+        return HV_UNAVAILABLE;
+    }
+    PyGILState_STATE gil = PyGILState_Ensure();
+    hv_status status = HV_OK;
+    if (PyErr_Occurred() != NULL) { /* the thread was interrupted before */
+        put_message(message, message_size, "interrupted");
+        status = HV_UNAVAILABLE;
+    } else {
+        PyObject *connection = open_connection(context, keywords, values, timeout);
+        *conn = connection == NULL ? NULL : hvpy_pgconn(connection);
+        if (*conn == NULL) {
+            status = tell_failure(message, message_size, sqlstate);
+            Py_XDECREF(connection);
+            if (status == HV_UNAVAILABLE && sqlstate[0] == '\0' && PyErr_Occurred() == NULL)
+                ask_again(keywords, values, timeout < ASK_MS ? timeout : ASK_MS, message,
+                          message_size, sqlstate);
+        } else {
+            *handle = connection;
+        }
+    }
+    PyGILState_Release(gil);
+    return status;
+}
+
+static void on_disconnect(void *context, struct pg_conn *conn, void *handle) {
+    (void) context;
+    (void) conn;
+    if (!Py_IsInitialized())
+        return;
+    PyGILState_STATE gil = PyGILState_Ensure();
+    raised before = set_aside();
+    PyObject *connection = handle;
+    PyObject *result = PyObject_CallFunctionObjArgs(close_connection, connection, NULL);
+    Py_XDECREF(result);
+    Py_DECREF(connection);
+    give_up_on_error(before, close_connection);
+    PyGILState_Release(gil);
+}
+
+/* ---- the log ---- */
+
+static PyObject *parameters_of(const hv_log_event *event) {
+    size_t count = hv_log_parameter_count(event);
+    PyObject *parameters = PyTuple_New((Py_ssize_t) count);
+    for (size_t i = 0; parameters != NULL && i < count; i++) {
+        const char *value = hv_log_parameter(event, i);
+        PyObject *text = Py_None;
+        if (value != NULL)
+            text = PyUnicode_DecodeUTF8(value, (Py_ssize_t) strlen(value), "replace");
+        else
+            Py_INCREF(Py_None);
+        if (text == NULL)
+            Py_CLEAR(parameters);
+        else
+            PyTuple_SET_ITEM(parameters, (Py_ssize_t) i, text);
+    }
+    return parameters;
+}
+
+static void on_log(void *context, const hv_log_event *event) {
+    const hvpy_callbacks *callbacks = context;
+    if (!Py_IsInitialized())
+        return;
+    PyGILState_STATE gil = PyGILState_Ensure();
+    raised before = set_aside();
+    PyObject *parameters = parameters_of(event);
+    PyObject *result =
+        parameters == NULL
+            ? NULL
+            : PyObject_CallFunction(callbacks->log, "sO", hv_log_statement(event), parameters);
+    Py_XDECREF(parameters);
+    Py_XDECREF(result);
+    give_up_on_error(before, callbacks->log);
+    PyGILState_Release(gil);
+}
+
+void hvpy_callbacks_set(hvpy_callbacks *callbacks, hv_options *options) {
+    const hv_connector connector = {
+        .connect = on_connect, .disconnect = on_disconnect, .context = callbacks};
+    hv_options_set_connector(options, &connector);
+    if (callbacks->log != NULL)
+        hv_options_set_log(options, on_log, callbacks);
+}

@@ -1,0 +1,202 @@
+/*
+ * entity: the store's methods for single entities: put, put_key, get, reserve.
+ *
+ * Arguments are made into the library's before the GIL is let go, results into Python's after.
+ */
+#include "entity.h"
+
+#include "arguments.h"
+#include "attributes.h"
+#include "error.h"
+#include "key.h"
+#include "row.h"
+#include "store.h"
+
+static hvpy_store *store_of(PyObject *object) {
+    return (hvpy_store *) object;
+}
+
+/* After a call of the library: what came of it as an exception, if it failed or was interrupted. */
+static bool failed(hv_status status, hv_error *error) {
+    if (status == HV_OK || status == HV_NOT_FOUND)
+        return PyErr_Occurred() != NULL;
+    hvpy_raise(status, error);
+    return true;
+}
+
+/* The number of a key. */
+static bool key_from(PyObject *argument, int64_t *key) {
+    if (!hvpy_key_check(argument)) {
+        hvpy_raise_new(HV_INVALID, "key must be of type Key, not %.200s",
+                       Py_TYPE(argument)->tp_name);
+        return false;
+    }
+    *key = hvpy_key_id(argument);
+    return true;
+}
+
+/* ---- put ---- */
+
+const char hvpy_entity_put_doc[] =
+    "put($self, shard_id, kind, attributes=None, /, **kwargs)\n--\n\n"
+    "Store an entity in a shard and return its new Key.\n\n"
+    "``kind`` is an integer that tells sorts of entities apart, -32768 to 32767. Attributes come "
+    "as\nkeywords, as a mapping, or both; values may be str, int, float, bool or None.";
+
+PyObject *hvpy_entity_put(PyObject *object, PyObject *const *args, Py_ssize_t count,
+                          PyObject *keywords) {
+    static const char *const names[] = {"shard_id", "kind"};
+    static const hvpy_arguments expected = {
+        .method = "put", .names = names, .count = 2, .required = 2};
+    hvpy_store *self = store_of(object);
+    PyObject *found[2];
+    hv_dict *dict = NULL;
+    if (hvpy_arguments_parse(&expected, args, count, keywords, found, &dict) < 0)
+        return NULL;
+    PyObject *result = NULL;
+    hv_error *error = NULL;
+    hv_status status;
+    int64_t key = 0;
+    int shard = hvpy_int_from(found[0]);
+    int kind = shard == -1 && PyErr_Occurred() ? -1 : hvpy_int_from(found[1]);
+    if (PyErr_Occurred() || !hvpy_store_enter(self))
+        goto out;
+    Py_BEGIN_ALLOW_THREADS
+    status = hv_put(self->store, shard, kind, dict, &key, &error);
+    Py_END_ALLOW_THREADS
+    hvpy_store_leave(self);
+    if (!failed(status, error))
+        result = hvpy_key_new(key, self->epoch);
+out:
+    hv_dict_free(dict);
+    return result;
+}
+
+const char hvpy_entity_put_key_doc[] =
+    "put_key($self, key, kind, attributes=None, /, **kwargs)\n--\n\n"
+    "Store an entity under a key from reserve(). To repeat the call is safe: if the same entity "
+    "is\n"
+    "there already, nothing is done; if another is, that is a DatastoreError (HV_CONFLICT).";
+
+PyObject *hvpy_entity_put_key(PyObject *object, PyObject *const *args, Py_ssize_t count,
+                              PyObject *keywords) {
+    static const char *const names[] = {"key", "kind"};
+    static const hvpy_arguments expected = {
+        .method = "put_key", .names = names, .count = 2, .required = 2};
+    hvpy_store *self = store_of(object);
+    PyObject *found[2];
+    hv_dict *dict = NULL;
+    if (hvpy_arguments_parse(&expected, args, count, keywords, found, &dict) < 0)
+        return NULL;
+    PyObject *result = NULL;
+    hv_error *error = NULL;
+    hv_status status;
+    int64_t key = 0;
+    int kind = 0;
+    if (key_from(found[0], &key))
+        kind = hvpy_int_from(found[1]);
+    if (PyErr_Occurred() || !hvpy_store_enter(self))
+        goto out;
+    Py_BEGIN_ALLOW_THREADS
+    status = hv_put_key(self->store, key, kind, dict, &error);
+    Py_END_ALLOW_THREADS
+    hvpy_store_leave(self);
+    if (!failed(status, error)) {
+        Py_INCREF(Py_None);
+        result = Py_None;
+    }
+out:
+    hv_dict_free(dict);
+    return result;
+}
+
+/* ---- get ---- */
+
+const char hvpy_entity_get_doc[] =
+    "get($self, key)\n--\n\n"
+    "Fetch an entity: a row with row['id'], row['type'] and row['body'], which is a dict, or None "
+    "if\nthere is none.";
+
+PyObject *hvpy_entity_get(PyObject *object, PyObject *const *args, Py_ssize_t count,
+                          PyObject *keywords) {
+    static const char *const names[] = {"key"};
+    static const hvpy_arguments expected = {
+        .method = "get", .names = names, .count = 1, .required = 1};
+    hvpy_store *self = store_of(object);
+    PyObject *found[1];
+    int64_t key;
+    if (hvpy_arguments_parse(&expected, args, count, keywords, found, NULL) < 0 ||
+        !key_from(found[0], &key) || !hvpy_store_enter(self))
+        return NULL;
+    hv_entity *entity = NULL;
+    hv_error *error = NULL;
+    hv_status status;
+    Py_BEGIN_ALLOW_THREADS
+    status = hv_get(self->store, key, &entity, &error);
+    Py_END_ALLOW_THREADS
+    hvpy_store_leave(self);
+    PyObject *result = NULL;
+    if (!failed(status, error)) {
+        result = entity == NULL ? Py_None
+                                : hvpy_row_new(hv_entity_key(entity), hv_entity_kind(entity),
+                                               hv_entity_dict(entity));
+        if (entity == NULL)
+            Py_INCREF(Py_None);
+    }
+    hv_entity_free(entity);
+    return result;
+}
+
+/* ---- reserve ---- */
+
+const char hvpy_entity_reserve_doc[] =
+    "reserve($self, shard_id, count=1)\n--\n\n"
+    "Reserve keys of a shard for put_key(): a list of Keys, in ascending order, that nobody else "
+    "is\ngiven. ``count`` is 1 to 100,000.";
+
+static PyObject *list_of_keys(const int64_t *keys, int count, int64_t epoch) {
+    PyObject *list = PyList_New(count);
+    for (int i = 0; list != NULL && i < count; i++) {
+        PyObject *key = hvpy_key_new(keys[i], epoch);
+        if (key == NULL)
+            Py_CLEAR(list);
+        else
+            PyList_SET_ITEM(list, i, key);
+    }
+    return list;
+}
+
+PyObject *hvpy_entity_reserve(PyObject *object, PyObject *const *args, Py_ssize_t count,
+                              PyObject *keywords) {
+    static const char *const names[] = {"shard_id", "count"};
+    static const hvpy_arguments expected = {
+        .method = "reserve", .names = names, .count = 2, .required = 1};
+    hvpy_store *self = store_of(object);
+    PyObject *found[2];
+    if (hvpy_arguments_parse(&expected, args, count, keywords, found, NULL) < 0)
+        return NULL;
+    int shard = hvpy_int_from(found[0]);
+    if (shard == -1 && PyErr_Occurred())
+        return NULL;
+    int wanted = found[1] == NULL ? 1 : hvpy_int_from(found[1]);
+    if (wanted == -1 && PyErr_Occurred())
+        return NULL;
+    /* The library refuses what is out of range before it writes anything. */
+    int64_t *keys = PyMem_New(int64_t, wanted > 0 && wanted <= 100000 ? wanted : 1);
+    if (keys == NULL)
+        return PyErr_NoMemory();
+    PyObject *result = NULL;
+    hv_error *error = NULL;
+    hv_status status;
+    if (!hvpy_store_enter(self))
+        goto out;
+    Py_BEGIN_ALLOW_THREADS
+    status = hv_reserve(self->store, shard, wanted, keys, &error);
+    Py_END_ALLOW_THREADS
+    hvpy_store_leave(self);
+    if (!failed(status, error))
+        result = list_of_keys(keys, wanted, self->epoch);
+out:
+    PyMem_Free(keys);
+    return result;
+}

@@ -1,0 +1,221 @@
+/*
+ * error: the exceptions of the package, with all that the library says of an error.
+ *
+ * The three classes are the old package's. Their attributes have their defaults in the class, so
+ * that an instance has only what there is to say.
+ */
+#include "error.h"
+
+#include <string.h>
+
+static PyObject *datastore_error, *pool_error, *connection_error;
+
+PyDoc_STRVAR(datastore_error_doc,
+             "Whatever goes wrong in a Datastore.\n\n"
+             "status: the library's name for it, as 'HV_REFUSED'; see docs/errors.md.\n"
+             "message, detail, hint: its text. sqlstate, constraint: what the server told.\n"
+             "server, shard: where it happened.\n"
+             "retriable: nothing was written, and the same call may succeed later.\n"
+             "outcome_unknown: a write may or may not have happened.");
+PyDoc_STRVAR(pool_error_doc, "The pool of a server cannot do it: it is closed, or in use.");
+PyDoc_STRVAR(connection_error_doc, "There was no connection to be had, or no answer in time.");
+
+PyObject *hvpy_text(const char *text) {
+    if (text == NULL)
+        Py_RETURN_NONE;
+    return PyUnicode_DecodeUTF8(text, (Py_ssize_t) strlen(text), "replace");
+}
+
+static PyObject *new_class(PyObject *module, const char *name, const char *doc, PyObject *base,
+                           PyObject *defaults) {
+    PyObject *class = PyErr_NewExceptionWithDoc(name, doc, base, defaults);
+    if (class == NULL)
+        return NULL;
+    Py_INCREF(class);
+    if (PyModule_AddObject(module, strrchr(name, '.') + 1, class) < 0) {
+        Py_DECREF(class);
+        Py_DECREF(class);
+        return NULL;
+    }
+    return class;
+}
+
+int hvpy_errors_init(PyObject *module) {
+    static const char *const none[] = {"status",   "message",    "detail", "hint",
+                                       "sqlstate", "constraint", "server", "shard"};
+    PyObject *defaults =
+        Py_BuildValue("{s:O,s:O}", "retriable", Py_False, "outcome_unknown", Py_False);
+    if (defaults == NULL)
+        return -1;
+    for (size_t i = 0; i < sizeof none / sizeof none[0]; i++) {
+        if (PyDict_SetItemString(defaults, none[i], Py_None) < 0) {
+            Py_DECREF(defaults);
+            return -1;
+        }
+    }
+    datastore_error =
+        new_class(module, "hv.datastore.DatastoreError", datastore_error_doc, NULL, defaults);
+    Py_DECREF(defaults);
+    if (datastore_error == NULL)
+        return -1;
+    pool_error = new_class(module, "hv.datastore.PoolError", pool_error_doc, datastore_error, NULL);
+    if (pool_error == NULL)
+        return -1;
+    connection_error =
+        new_class(module, "hv.datastore.ConnectionError", connection_error_doc, pool_error, NULL);
+    return connection_error == NULL ? -1 : 0;
+}
+
+/* Who catches a ConnectionError may try again: so an unknown outcome is none. */
+static PyObject *class_of(hv_status status) {
+    switch (status) {
+    case HV_TIMEOUT:
+    case HV_UNAVAILABLE:
+        return connection_error;
+    case HV_CLOSED:
+    case HV_BUSY:
+        return pool_error;
+    default:
+        return datastore_error;
+    }
+}
+
+/* Set an attribute unless the value, which is taken, is None. */
+static int tell(PyObject *exception, const char *name, PyObject *value) {
+    if (value == NULL)
+        return -1;
+    int result = value == Py_None ? 0 : PyObject_SetAttrString(exception, name, value);
+    Py_DECREF(value);
+    return result;
+}
+
+static int tell_all(PyObject *exception, hv_status status, const hv_error *error) {
+    if (tell(exception, "status", hvpy_text(hv_status_name(status))) < 0)
+        return -1;
+    if (error == NULL)
+        return 0;
+    int shard = hv_error_shard(error);
+    if (tell(exception, "message", hvpy_text(hv_error_message(error))) < 0 ||
+        tell(exception, "detail", hvpy_text(hv_error_detail(error))) < 0 ||
+        tell(exception, "hint", hvpy_text(hv_error_hint(error))) < 0 ||
+        tell(exception, "sqlstate", hvpy_text(hv_error_sqlstate(error))) < 0 ||
+        tell(exception, "constraint", hvpy_text(hv_error_constraint(error))) < 0 ||
+        tell(exception, "server", hvpy_text(hv_error_server(error))) < 0 ||
+        (shard >= 0 && tell(exception, "shard", PyLong_FromLong(shard)) < 0))
+        return -1;
+    if (hv_error_retriable(error) && PyObject_SetAttrString(exception, "retriable", Py_True) < 0)
+        return -1;
+    if (hv_error_outcome_unknown(error) &&
+        PyObject_SetAttrString(exception, "outcome_unknown", Py_True) < 0)
+        return -1;
+    return 0;
+}
+
+/* All of the error's text, laid out as psycopg2 does. */
+static PyObject *whole_text(hv_status status, const hv_error *error) {
+    if (error == NULL)
+        return hvpy_text(hv_status_name(status));
+    PyObject *text = hvpy_text(hv_error_message(error));
+    const struct {
+        const char *label;
+        const char *text;
+    } more[] = {{"DETAIL", hv_error_detail(error)}, {"HINT", hv_error_hint(error)}};
+    for (int i = 0; i < 2 && text != NULL; i++) {
+        if (more[i].text == NULL)
+            continue;
+        PyObject *line = hvpy_text(more[i].text);
+        PyObject *longer =
+            line == NULL ? NULL : PyUnicode_FromFormat("%U\n%s:  %U", text, more[i].label, line);
+        Py_XDECREF(line);
+        Py_SETREF(text, longer);
+    }
+    return text;
+}
+
+PyObject *hvpy_error_new(hv_status status, hv_error *error) {
+    PyObject *exception = NULL;
+    PyObject *text = whole_text(status, error);
+    if (text != NULL)
+        exception = PyObject_CallFunctionObjArgs(class_of(status), text, NULL);
+    Py_XDECREF(text);
+    if (exception != NULL && tell_all(exception, status, error) < 0)
+        Py_CLEAR(exception);
+    hv_error_free(error);
+    return exception;
+}
+
+/* Raise an exception, which is taken. */
+static PyObject *raise(PyObject *exception) {
+    if (exception != NULL)
+        PyErr_SetObject((PyObject *) Py_TYPE(exception), exception);
+    Py_XDECREF(exception);
+    return NULL;
+}
+
+PyObject *hvpy_raise(hv_status status, hv_error *error) {
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *exception = hvpy_error_new(status, error);
+    if (type == NULL)
+        return raise(exception);
+    if (exception == NULL)
+        PyErr_Clear();
+    PyErr_NormalizeException(&type, &value, &traceback);
+    if (exception != NULL)
+        PyException_SetContext(value, exception);
+    PyErr_Restore(type, value, traceback);
+    return NULL;
+}
+
+static PyObject *raise_text(PyObject *class, hv_status status, const char *format,
+                            va_list arguments) {
+    PyObject *text = PyUnicode_FromFormatV(format, arguments);
+    if (text == NULL)
+        return NULL;
+    PyObject *exception = PyObject_CallFunctionObjArgs(class, text, NULL);
+    if (exception != NULL && (PyObject_SetAttrString(exception, "message", text) < 0 ||
+                              tell(exception, "status", hvpy_text(hv_status_name(status))) < 0))
+        Py_CLEAR(exception);
+    Py_DECREF(text);
+    return raise(exception);
+}
+
+PyObject *hvpy_raise_new(hv_status status, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    raise_text(class_of(status), status, format, arguments);
+    va_end(arguments);
+    return NULL;
+}
+
+static PyObject *raise_pool(const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    raise_text(pool_error, HV_INVALID, format, arguments);
+    va_end(arguments);
+    return NULL;
+}
+
+PyObject *hvpy_raise_foreign(PyObject *connection) {
+    return raise_pool("the store has not lent this connection: %R", connection);
+}
+
+PyObject *hvpy_raise_from(hv_status status, const char *format, ...) {
+    PyObject *cause_type, *cause, *cause_traceback, *type, *value, *traceback;
+    PyErr_Fetch(&cause_type, &cause, &cause_traceback);
+    PyErr_NormalizeException(&cause_type, &cause, &cause_traceback);
+    va_list arguments;
+    va_start(arguments, format);
+    raise_text(class_of(status), status, format, arguments);
+    va_end(arguments);
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    if (value != NULL)
+        PyException_SetCause(value, cause); /* takes it */
+    else
+        Py_XDECREF(cause);
+    PyErr_Restore(type, value, traceback);
+    Py_XDECREF(cause_type);
+    Py_XDECREF(cause_traceback);
+    return NULL;
+}

@@ -1,0 +1,22 @@
+/*
+ * lend: the store's methods that lend psycopg2's connections and take them back.
+ */
+#ifndef HVPY_LEND_H
+#define HVPY_LEND_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+extern const char hvpy_lend_get_doc[], hvpy_lend_put_doc[], hvpy_lend_discard_doc[];
+
+PyObject *hvpy_lend_get(PyObject *self, PyObject *const *args, Py_ssize_t count,
+                        PyObject *keywords);
+PyObject *hvpy_lend_put(PyObject *self, PyObject *const *args, Py_ssize_t count,
+                        PyObject *keywords);
+
+/* Have the store close a connection that it has lent; False if it has not. */
+PyObject *hvpy_lend_discard(PyObject *self, PyObject *connection);
+
+int hvpy_lend_init(void);
+
+#endif

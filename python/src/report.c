@@ -1,0 +1,221 @@
+/*
+ * report: the store's methods that tell of servers, shards and pools, and that make shards.
+ */
+#include "report.h"
+
+#include <hypervault.h>
+#include <string.h>
+
+#include "arguments.h"
+#include "error.h"
+#include "store.h"
+
+static hvpy_store *store_of(PyObject *object) {
+    return (hvpy_store *) object;
+}
+
+/* ---- servers and shards ---- */
+
+PyObject *hvpy_report_servers(PyObject *object, void *closure) {
+    (void) closure;
+    hvpy_store *self = store_of(object);
+    if (!hvpy_store_enter(self))
+        return NULL;
+    int count = hv_server_count(self->store);
+    PyObject *names = PyTuple_New(count);
+    for (int i = 0; names != NULL && i < count; i++) {
+        PyObject *name = hvpy_text(hv_server_name(self->store, i));
+        if (name == NULL)
+            Py_CLEAR(names);
+        else
+            PyTuple_SET_ITEM(names, i, name);
+    }
+    hvpy_store_leave(self);
+    return names;
+}
+
+PyObject *hvpy_report_server_of(PyObject *object, PyObject *argument) {
+    hvpy_store *self = store_of(object);
+    int shard = hvpy_int_from(argument);
+    if ((shard == -1 && PyErr_Occurred()) || !hvpy_store_enter(self))
+        return NULL;
+    PyObject *name = hvpy_text(hv_server_name(self->store, hv_shard_server(self->store, shard)));
+    hvpy_store_leave(self);
+    return name;
+}
+
+/* Of a method whose argument is a server's name, or None for all: the servers' numbers, from *first
+ * to before *end. The store is entered. False with an exception. */
+static bool servers_from(hvpy_store *self, PyObject *name, int *first, int *end) {
+    if (!hvpy_store_enter(self))
+        return false;
+    int count = hv_server_count(self->store);
+    *first = 0;
+    *end = count;
+    if (name == NULL || name == Py_None)
+        return true;
+    const char *text = PyUnicode_Check(name) ? PyUnicode_AsUTF8(name) : NULL;
+    for (int i = 0; text != NULL && i < count; i++) {
+        if (strcmp(hv_server_name(self->store, i), text) == 0) {
+            *first = i;
+            *end = i + 1;
+            return true;
+        }
+    }
+    hvpy_store_leave(self);
+    if (!PyErr_Occurred())
+        hvpy_raise_new(HV_INVALID, "there is no server %R", name);
+    return false;
+}
+
+PyObject *hvpy_report_shards(PyObject *object, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"server", NULL};
+    hvpy_store *self = store_of(object);
+    PyObject *name = NULL;
+    int first, end;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:shards", names, &name) ||
+        !servers_from(self, name, &first, &end))
+        return NULL;
+    bool all = name == NULL || name == Py_None;
+    PyObject *shards = PyList_New(0);
+    for (int shard = -1; shards != NULL;) {
+        shard = hv_next_shard(self->store, all ? -1 : first, shard);
+        if (shard < 0)
+            break;
+        PyObject *number = PyLong_FromLong(shard);
+        if (number == NULL || PyList_Append(shards, number) < 0)
+            Py_CLEAR(shards);
+        Py_XDECREF(number);
+    }
+    hvpy_store_leave(self);
+    return shards;
+}
+
+/* ---- pools ---- */
+
+PyObject *hvpy_report_pool_stats(PyObject *object, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"server", NULL};
+    hvpy_store *self = store_of(object);
+    PyObject *name = NULL;
+    int first, end;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:pool_stats", names, &name) ||
+        !servers_from(self, name, &first, &end))
+        return NULL;
+    PyObject *stats = PyDict_New();
+    for (int stat = 0; stats != NULL && hv_stat_name((hv_stat) stat) != NULL; stat++) {
+        long long sum = 0;
+        for (int server = first; server < end; server++)
+            sum += hv_pool_stat(self->store, server, (hv_stat) stat);
+        PyObject *number = PyLong_FromLongLong(sum);
+        if (number == NULL || PyDict_SetItemString(stats, hv_stat_name((hv_stat) stat), number) < 0)
+            Py_CLEAR(stats);
+        Py_XDECREF(number);
+    }
+    hvpy_store_leave(self);
+    return stats;
+}
+
+/* ---- making shards ---- */
+
+typedef struct told {
+    hvpy_store *self;
+    PyObject *progress;
+} told;
+
+/* Called without the GIL. What the function raises is told when the server is done. */
+static void on_progress(void *context, int server, int done, int total) {
+    const told *to = context;
+    PyGILState_STATE gil = PyGILState_Ensure();
+    if (!PyErr_Occurred()) {
+        PyObject *result = PyObject_CallFunction(
+            to->progress, "sii", hv_server_name(to->self->store, server), done, total);
+        Py_XDECREF(result);
+    }
+    PyGILState_Release(gil);
+}
+
+PyObject *hvpy_report_create_shards(PyObject *object, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"server", "progress", NULL};
+    hvpy_store *self = store_of(object);
+    PyObject *name = NULL, *progress = Py_None;
+    int first, end;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OO:create_shards", names, &name, &progress) ||
+        !servers_from(self, name, &first, &end))
+        return NULL;
+    told to = {.self = self, .progress = progress};
+    long sum = 0;
+    bool failed = false;
+    for (int server = first; server < end && !failed; server++) {
+        int created = 0;
+        hv_error *error = NULL;
+        hv_status status;
+        Py_BEGIN_ALLOW_THREADS
+        status = hv_create_shards(self->store, server, progress == Py_None ? NULL : on_progress,
+                                  &to, &created, &error);
+        Py_END_ALLOW_THREADS
+        sum += created;
+        if (status != HV_OK)
+            hvpy_raise(status, error);
+        failed = PyErr_Occurred() != NULL;
+    }
+    hvpy_store_leave(self);
+    return failed ? NULL : PyLong_FromLong(sum);
+}
+
+/* ---- looking at servers ---- */
+
+static PyObject *shard_at(const hv_report *report, size_t index) {
+    static const char *const states[] = {"ready", "missing", "incomplete", "unmapped"};
+    static const char *const keys[] = {NULL, "original", "portable", "strict"};
+    int shard;
+    hv_shard_state state;
+    int64_t entities, bytes;
+    bool exact;
+    hv_report_shard(report, index, &shard, &state, &entities, &exact, &bytes);
+    return Py_BuildValue("{s:i,s:s,s:L,s:O,s:L,s:s}", "shard", shard, "state", states[state],
+                         "entities", (long long) entities, "exact", exact ? Py_True : Py_False,
+                         "bytes", (long long) bytes, "keys",
+                         keys[hv_report_shard_keys(report, index)]);
+}
+
+static PyObject *shards_of(const hv_report *report) {
+    size_t count = hv_report_shard_count(report);
+    PyObject *shards = PyList_New((Py_ssize_t) count);
+    for (size_t i = 0; shards != NULL && i < count; i++) {
+        PyObject *shard = shard_at(report, i);
+        if (shard == NULL)
+            Py_CLEAR(shards);
+        else
+            PyList_SET_ITEM(shards, (Py_ssize_t) i, shard);
+    }
+    return shards;
+}
+
+PyObject *hvpy_report_inspect(PyObject *object, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"server", NULL};
+    hvpy_store *self = store_of(object);
+    PyObject *name;
+    int server, end;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "U:inspect", names, &name) ||
+        !servers_from(self, name, &server, &end))
+        return NULL;
+    hv_report *report = NULL;
+    hv_error *error = NULL;
+    hv_status status;
+    Py_BEGIN_ALLOW_THREADS
+    status = hv_inspect(self->store, server, &report, &error);
+    Py_END_ALLOW_THREADS
+    hvpy_store_leave(self);
+    PyObject *result = NULL;
+    if (status != HV_OK)
+        hvpy_raise(status, error);
+    else if (!PyErr_Occurred())
+        result = Py_BuildValue("{s:O,s:s,s:s,s:i,s:s,s:i,s:i,s:N}", "server", name,
+                               "postgres_version", hv_report_postgres_version(report), "database",
+                               hv_report_database(report), "layout", hv_report_layout(report),
+                               "extension", hv_report_extension(report), "connections",
+                               hv_report_connections(report), "max_connections",
+                               hv_report_max_connections(report), "shards", shards_of(report));
+    hv_report_free(report);
+    return result;
+}

@@ -1,0 +1,17 @@
+/*
+ * report: the store's methods that tell of servers, shards and pools, and that make shards.
+ */
+#ifndef HVPY_REPORT_H
+#define HVPY_REPORT_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+PyObject *hvpy_report_servers(PyObject *self, void *closure);
+PyObject *hvpy_report_server_of(PyObject *self, PyObject *shard);
+PyObject *hvpy_report_shards(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *hvpy_report_pool_stats(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *hvpy_report_create_shards(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *hvpy_report_inspect(PyObject *self, PyObject *args, PyObject *kwargs);
+
+#endif

@@ -1,0 +1,361 @@
+/*
+ * store: the class Store, an open hv_store: opening, closing, and what there is in it.
+ */
+#include "store.h"
+
+#include <string.h>
+#include <time.h>
+
+#include "arguments.h"
+#include "entity.h"
+#include "error.h"
+#include "lend.h"
+#include "report.h"
+#include "scan.h"
+
+/* How often close() looks whether the last user has left. */
+#define CLOSE_POLL_NS 1000000
+
+static hvpy_store *store_of(PyObject *object) {
+    return (hvpy_store *) object;
+}
+
+/* ---- who is in it ---- */
+
+bool hvpy_store_enter_late(hvpy_store *self) {
+    if (self->store == NULL) {
+        hvpy_raise_new(HV_CLOSED, "the store is closed");
+        return false;
+    }
+    self->users++;
+    return true;
+}
+
+bool hvpy_store_enter(hvpy_store *self) {
+    if (self->closing) {
+        hvpy_raise_new(HV_CLOSED, "the store is closed");
+        return false;
+    }
+    return hvpy_store_enter_late(self);
+}
+
+void hvpy_store_leave(hvpy_store *self) {
+    self->users--;
+}
+
+/* ---- opening ---- */
+
+static int set_options(hv_options *options, PyObject *given) {
+    PyObject *name, *value;
+    Py_ssize_t position = 0;
+    while (PyDict_Next(given, &position, &name, &value)) {
+        const char *name_text = PyUnicode_AsUTF8(name);
+        const char *value_text = name_text == NULL ? NULL : PyUnicode_AsUTF8(value);
+        if (value_text == NULL)
+            return -1;
+        hv_error *error = NULL;
+        hv_status status = hv_options_set(options, name_text, value_text, &error);
+        if (status != HV_OK) {
+            hvpy_raise(status, error);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int set_server(hv_options *options, PyObject *server) {
+    const char *name;
+    PyObject *parameters, *keyword, *value;
+    Py_ssize_t position = 0;
+    if (!PyArg_ParseTuple(server, "sO!", &name, &PyDict_Type, &parameters))
+        return -1;
+    while (PyDict_Next(parameters, &position, &keyword, &value)) {
+        const char *keyword_text = PyUnicode_AsUTF8(keyword);
+        const char *value_text = keyword_text == NULL ? NULL : PyUnicode_AsUTF8(value);
+        if (value_text == NULL)
+            return -1;
+        hv_error *error = NULL;
+        hv_status status = hv_options_set_server(options, name, keyword_text, value_text, &error);
+        if (status != HV_OK) {
+            hvpy_raise(status, error);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* The servers are those given, or those of a configuration file. */
+static int set_servers(hv_options *options, PyObject *servers, const char *path) {
+    if (servers == Py_None) {
+        hv_error *error = NULL;
+        hv_status status = hv_options_load(options, path, NULL, &error);
+        if (status != HV_OK)
+            hvpy_raise(status, error);
+        return status == HV_OK ? 0 : -1;
+    }
+    PyObject *sequence = PySequence_Fast(servers, "servers must be a sequence");
+    if (sequence == NULL)
+        return -1;
+    int result = 0;
+    for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(sequence) && result == 0; i++)
+        result = set_server(options, PySequence_Fast_GET_ITEM(sequence, i));
+    Py_DECREF(sequence);
+    return result;
+}
+
+static int open_store(hvpy_store *self, const hv_options *options) {
+    hv_store *store = NULL;
+    hv_error *error = NULL;
+    hv_status status;
+    Py_BEGIN_ALLOW_THREADS
+    status = hv_open(options, &store, &error); /* connects, with the option check_servers */
+    Py_END_ALLOW_THREADS
+    if (status != HV_OK) {
+        hvpy_raise(status, error);
+        return -1;
+    }
+    self->store = store;
+    self->epoch = hv_epoch(store);
+    return 0;
+}
+
+static void free_callbacks(hvpy_callbacks *callbacks) {
+    if (callbacks == NULL)
+        return;
+    Py_XDECREF(callbacks->connector);
+    Py_XDECREF(callbacks->log);
+    PyMem_Free(callbacks);
+}
+
+static int store_init(PyObject *object, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"options", "servers", "path", "connector", "log", NULL};
+    hvpy_store *self = store_of(object);
+    PyObject *given, *servers, *connector, *log;
+    PyObject *path = NULL;
+    if (self->store != NULL) {
+        hvpy_raise_new(HV_BUSY, "the store is open already");
+        return -1;
+    }
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!OOOO:Store", names, &PyDict_Type, &given,
+                                     &servers, &path, &connector, &log))
+        return -1;
+    PyObject *file = NULL;
+    if (path != Py_None && !PyUnicode_FSConverter(path, &file))
+        return -1;
+    int result = -1;
+    hv_options *options = hv_options_new();
+    self->callbacks = PyMem_Calloc(1, sizeof *self->callbacks);
+    if (options == NULL || self->callbacks == NULL) {
+        PyErr_NoMemory();
+        goto out;
+    }
+    Py_INCREF(connector);
+    self->callbacks->connector = connector;
+    if (log != Py_None) {
+        Py_INCREF(log);
+        self->callbacks->log = log;
+    }
+    hvpy_callbacks_set(self->callbacks, options);
+    if (set_servers(options, servers, file == NULL ? NULL : PyBytes_AS_STRING(file)) == 0 &&
+        set_options(options, given) == 0)
+        result = open_store(self, options);
+out:
+    if (result < 0) {
+        free_callbacks(self->callbacks);
+        self->callbacks = NULL;
+    }
+    hv_options_free(options);
+    Py_XDECREF(file);
+    return result;
+}
+
+/* ---- closing ---- */
+
+/*
+ * Free the store if nobody uses it. It was stopped before, so all that hv_close() still has to do
+ * is to look, and free: nothing that would let the GIL go.
+ */
+static hv_status close_if_unused(hvpy_store *self, hv_error **error) {
+    if (self->users > 0)
+        return HV_BUSY;
+    hv_status status = hv_close(self->store, 0, error);
+    if (status == HV_OK) {
+        self->store = NULL;
+        free_callbacks(self->callbacks);
+        self->callbacks = NULL;
+    }
+    return status;
+}
+
+static void stop(hvpy_store *self) {
+    self->closing = true;
+    if (self->store == NULL)
+        return;
+    self->users++;
+    Py_BEGIN_ALLOW_THREADS
+    hv_stop(self->store);
+    Py_END_ALLOW_THREADS
+    self->users--;
+}
+
+static double now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double) time.tv_sec + (double) time.tv_nsec / 1e9;
+}
+
+static PyObject *store_close(PyObject *object, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"timeout", NULL};
+    hvpy_store *self = store_of(object);
+    double timeout = 5;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|d:close", names, &timeout))
+        return NULL;
+    double deadline = now() + timeout;
+    stop(self);
+    hv_error *error = NULL;
+    while (self->store != NULL && close_if_unused(self, &error) != HV_OK) {
+        if (now() >= deadline) {
+            if (error == NULL)
+                return hvpy_raise_new(HV_BUSY, "operations on the store are still under way");
+            return hvpy_raise(HV_BUSY, error);
+        }
+        hv_error_free(error);
+        error = NULL;
+        Py_BEGIN_ALLOW_THREADS
+        nanosleep(&(struct timespec){.tv_nsec = CLOSE_POLL_NS}, NULL);
+        Py_END_ALLOW_THREADS
+        if (PyErr_CheckSignals() < 0)
+            return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+/* What is lent then stays as it is, and with it what it needs. */
+static void store_dealloc(PyObject *object) {
+    hvpy_store *self = store_of(object);
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    if (self->weak_references != NULL)
+        PyObject_ClearWeakRefs(object);
+    stop(self);
+    if (self->store != NULL && close_if_unused(self, NULL) != HV_OK &&
+        PyErr_WarnEx(PyExc_ResourceWarning, "a Datastore is gone, and connections of it are lent",
+                     1) < 0)
+        PyErr_WriteUnraisable((PyObject *) Py_TYPE(object));
+    PyErr_Restore(type, value, traceback);
+    Py_TYPE(object)->tp_free(object);
+}
+
+/* ---- all connections ---- */
+
+static PyObject *store_disconnect(PyObject *object, PyObject *args) {
+    (void) args;
+    hvpy_store *self = store_of(object);
+    if (!hvpy_store_enter(self))
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    hv_disconnect(self->store);
+    Py_END_ALLOW_THREADS
+    hvpy_store_leave(self);
+    Py_RETURN_NONE;
+}
+
+static PyObject *store_reinstantiate(PyObject *object, PyObject *args) {
+    (void) args;
+    hvpy_store *self = store_of(object);
+    if (!hvpy_store_enter(self))
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    hv_reinstantiate(self->store);
+    Py_END_ALLOW_THREADS
+    hvpy_store_leave(self);
+    Py_RETURN_NONE;
+}
+
+/* ---- the class ---- */
+
+static PyObject *store_closed(PyObject *object, void *closure) {
+    (void) closure;
+    return PyBool_FromLong(store_of(object)->closing || store_of(object)->store == NULL);
+}
+
+static PyObject *store_epoch(PyObject *object, void *closure) {
+    (void) closure;
+    return PyLong_FromLongLong(store_of(object)->epoch);
+}
+
+static PyGetSetDef store_fields[] = {
+    {"closed", store_closed, NULL, "Was it closed?", NULL},
+    {"epoch", store_epoch, NULL, "What its keys count from, in ms since 1970-01-01 UTC.", NULL},
+    {"servers", hvpy_report_servers, NULL, "The servers' names.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+#define FAST(function) ((PyCFunction) (void (*)(void))(function)), METH_FASTCALL | METH_KEYWORDS
+#define WITH_NAMES(function) \
+    ((PyCFunction) (void (*)(void))(function)), METH_VARARGS | METH_KEYWORDS
+
+static PyMethodDef store_methods[] = {
+    {"put", FAST(hvpy_entity_put), hvpy_entity_put_doc},
+    {"put_key", FAST(hvpy_entity_put_key), hvpy_entity_put_key_doc},
+    {"get", FAST(hvpy_entity_get), hvpy_entity_get_doc},
+    {"reserve", FAST(hvpy_entity_reserve), hvpy_entity_reserve_doc},
+    {"get_connection", FAST(hvpy_lend_get), hvpy_lend_get_doc},
+    {"put_connection", FAST(hvpy_lend_put), hvpy_lend_put_doc},
+    {"_discard", hvpy_lend_discard, METH_O, hvpy_lend_discard_doc},
+    {"disconnect", store_disconnect, METH_NOARGS,
+     "disconnect($self)\n--\n\nClose every connection: idle ones now, lent ones when they come "
+     "back.\n\n"
+     "The next operation opens new ones."},
+    {"reinstantiate", store_reinstantiate, METH_NOARGS,
+     "reinstantiate($self)\n--\n\nMake every pool anew: as disconnect(), and forget statistics and "
+     "what "
+     "is known about\nservers that could not be reached."},
+    {"close", WITH_NAMES(store_close),
+     "close($self, timeout=5.0)\n--\n\nClose the store. Operations that come or wait end with "
+     "PoolError; "
+     "those under way and\nlent connections are waited for, for as many seconds: if they are not "
+     "back then, that is\na PoolError too, and close() can be called again."},
+    {"server_of", hvpy_report_server_of, METH_O,
+     "server_of($self, shard_id, /)\n--\n\nThe name of the server that holds a shard, or None."},
+    {"shards", WITH_NAMES(hvpy_report_shards),
+     "shards($self, server=None)\n--\n\nThe shards of a server, or of all, in ascending order."},
+    {"pool_stats", WITH_NAMES(hvpy_report_pool_stats),
+     "pool_stats($self, server=None)\n--\n\nWhat the pool of a server counts, or the sums over "
+     "all: see "
+     "docs/operations.md."},
+    {"create_shards", WITH_NAMES(hvpy_report_create_shards),
+     "create_shards($self, server=None, progress=None)\n--\n\nMake what is missing on a server, or "
+     "on "
+     "all, "
+     "as `hv init` does; return how many shards\nwere made or changed. ``progress(server, done, "
+     "total)`` is called after each shard."},
+    {"inspect", WITH_NAMES(hvpy_report_inspect),
+     "inspect($self, server)\n--\n\nWhat a server looks like: what `hv status` shows, as a dict."},
+    {"scan", WITH_NAMES(hvpy_scan_open), hvpy_scan_open_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+PyTypeObject hvpy_store_type = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "hv._hv.Store",
+    .tp_basicsize = sizeof(hvpy_store),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .tp_doc = "What hv.datastore.Datastore is made of.",
+    .tp_new = PyType_GenericNew,
+    .tp_init = store_init,
+    .tp_dealloc = store_dealloc,
+    .tp_weaklistoffset = offsetof(hvpy_store, weak_references),
+    .tp_getset = store_fields,
+    .tp_methods = store_methods,
+};
+
+int hvpy_store_init(PyObject *module) {
+    if (PyType_Ready(&hvpy_store_type) < 0)
+        return -1;
+    Py_INCREF(&hvpy_store_type);
+    if (PyModule_AddObject(module, "Store", (PyObject *) &hvpy_store_type) < 0) {
+        Py_DECREF(&hvpy_store_type);
+        return -1;
+    }
+    return 0;
+}
