@@ -7,7 +7,7 @@
   - In src/ session.c alone calls the functions of libpq that send something to a server, and
     exchange.c those that receive, so that all deadlines, errors and log events have one way to go;
     session_copy.c those of a COPY, which is neither a statement's end nor its answer.
-  - cli/, tests/system/ and bench/: hypervault.h and headers of their own. examples/: hypervault.h
+  - cli/, python/, tests/system/ and bench/: hypervault.h and headers of their own. examples/: hypervault.h
     only.
 """
 
@@ -99,7 +99,7 @@ def outside_problems(root, folder, own_headers):
 
 def problems(root):
     found = library_problems(root)
-    for folder in ("cli", "tests/system", "bench"):
+    for folder in ("cli", "python", "tests/system", "bench"):
         found += outside_problems(root, folder, own_headers=True)
     found += outside_problems(root, "examples", own_headers=False)
     header = root / "include" / "hypervault.h"

@@ -1,12 +1,15 @@
 #!/usr/bin/python3
 """Does every header compile alone? hypervault.h also as C++, and without compiler extensions.
 
+Those of the Python package are left out where Python's development files are missing.
+
 usage: check_headers.py INCLUDE_FLAG…
 """
 
 import pathlib
 import subprocess
 import sys
+import sysconfig
 import tempfile
 
 import checking
@@ -17,12 +20,19 @@ PUBLIC = (
     ("g++", "-x", "c++", "-std=c++11", "-Wpedantic"),
 )
 INTERNAL = (("gcc", "-x", "c", "-std=c11", "-D_GNU_SOURCE"),)
+PYTHON = pathlib.Path(sysconfig.get_path("include"))
 
 
 def problems(root, flags):
     found = []
     headers = checking.files(root / "include", ".h")
-    headers += checking.files(root / "src", ".h") + checking.files(root / "cli", ".h")
+    folders = ["src", "cli"]
+    if (PYTHON / "Python.h").exists():
+        folders.append("python")
+        flags = [*flags, "-isystem", str(PYTHON)]
+    for folder in folders:
+        if (root / folder).is_dir():
+            headers += checking.files(root / folder, ".h")
     with tempfile.TemporaryDirectory() as folder:
         source = pathlib.Path(folder) / "alone"
         for header in headers:

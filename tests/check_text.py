@@ -10,8 +10,8 @@ import checking
 
 MOST_LINES = 600
 LONG = {"include/hypervault.h"}
-SOURCES = (".c", ".h", ".py", ".sh", ".sql")
-TEXTS = (".build", ".md", ".txt", ".ini", ".conf", ".map", "")
+SOURCES = (".c", ".h", ".py", ".pyi", ".sh", ".sql")
+TEXTS = (".build", ".md", ".txt", ".ini", ".conf", ".map", ".toml", "")
 # Written so that this file does not match itself.
 UNWANTED = re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X|HA" r"CK)\b|/(wo" r"rk|ro" r"ot|ho" r"me)/\w")
 OPENINGS = {".c": "/*\n * ", ".h": "/*\n * "}
@@ -22,7 +22,7 @@ def purpose_problem(path, text):
     opening = OPENINGS.get(path.suffix)
     if opening and not text.startswith(opening):
         return "does not open with a comment that says its purpose"
-    if path.suffix == ".py" and text.strip():
+    if path.suffix in (".py", ".pyi") and text.strip():
         if not re.match(r'(#!.*\n)?"""\S', text):
             return "does not open with a docstring that says its purpose"
     return None

@@ -16,6 +16,7 @@ import check_options
 import check_scripts
 import check_symbols
 import check_text
+import check_types
 import checking
 
 DESIGN = """\
@@ -95,7 +96,7 @@ def test_a_floor_without_its_module_is_found_unless_planned(root):
 
 
 @pytest.mark.parametrize("header", ["pool.h", "../src/pool.h", "nowhere.h"])
-@pytest.mark.parametrize("folder", ["cli", "examples", "tests/system"])
+@pytest.mark.parametrize("folder", ["cli", "examples", "python/src", "tests/system"])
 def test_a_program_that_reaches_into_the_library_is_found(root, folder, header):
     write(root, f"{folder}/x.c", f'/*\n * x\n */\n#include "{header}"\n')
     (found,) = check_floors.problems(root)
@@ -327,3 +328,16 @@ def test_a_careless_script_is_found(root):
     assert found[0] == "dev/careless: does not set -euo pipefail"
     assert found[1] == "dev/careless: is not executable"
     assert "SC2086" in found[2]
+
+
+# ---- types ----
+
+
+def test_a_wrong_type_in_the_python_package_is_found(root):
+    pytest.importorskip("mypy")
+    write(root, "pyproject.toml", "[tool.mypy]\nstrict = true\n")
+    write(root, "python/hv/entity.py", '"""Keys."""\n\ndef key(text: str) -> int:\n    return 1\n')
+    assert check_types.problems(root) == []
+    write(root, "python/hv/entity.py", '"""Keys."""\n\ndef key(text: str) -> int:\n    return text\n')
+    (found,) = check_types.problems(root)
+    assert found.startswith("python/hv/entity.py:4: error: Incompatible return value type")

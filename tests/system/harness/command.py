@@ -44,8 +44,8 @@ def take_sanitizer_reports():
     return "\n".join(texts)
 
 
-def _environment(config, env):
-    """A clean environment: nothing that the caller's PG… or HYPERVAULT_… variables could change."""
+def clean_environment(env=None, config=None):
+    """A clean environment: no PG… or HYPERVAULT_… variable of the caller's changes anything."""
     home = os.path.join(scratch.root(), "home")
     os.makedirs(home, exist_ok=True)
     clean = {"PATH": os.environ["PATH"]}
@@ -113,7 +113,7 @@ def run(path, *args, config=None, input=None, env=None, cwd=None, timeout=TIMEOU
         command,
         input=input if input is not None else b"",
         capture_output=True,
-        env=_environment(config, env),
+        env=clean_environment(config=config, env=env),
         cwd=cwd or scratch.root(),
         timeout=timeout,
         check=False,
@@ -141,7 +141,7 @@ def spawn(path, *args, config=None, env=None, cwd=None, **popen):
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(
         ["setpriv", "--pdeathsig", "KILL", "--", path, *map(str, args)],
-        env=_environment(config, env),
+        env=clean_environment(config=config, env=env),
         cwd=cwd or scratch.root(),
         **{**streams, **popen},
     )

@@ -77,7 +77,9 @@ def identity():
 
 
 def environment():
-    env = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    """Without what a user's settings, or a sanitizer that we run under, would change."""
+    not_ours = ("PG", "LD_PRELOAD")
+    env = {name: value for name, value in os.environ.items() if not name.startswith(not_ours)}
     env.update(LC_ALL="C.UTF-8", TZ="UTC", HOME="/")
     return env
 

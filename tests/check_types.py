@@ -1,0 +1,47 @@
+#!/usr/bin/python3
+"""Do the types of the Python package hold, and do its stubs tell what its module in C has?
+
+usage: check_types.py [FOLDER]
+FOLDER holds the built package; without it only the sources are looked at.
+"""
+
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+
+import checking
+
+NEEDED = ("mypy", "psycopg2-stubs")
+
+
+def told(*command, **env):
+    """What one of mypy's programs has to say: nothing if all is well."""
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, **env},
+        check=False,
+    )
+    return done.stdout.splitlines() if done.returncode != 0 else []
+
+
+def problems(root, folder=None):
+    settings = str(root / "pyproject.toml")
+    with tempfile.TemporaryDirectory() as cache:
+        command = ["mypy", f"--config-file={settings}", f"--cache-dir={cache}", "--no-pretty"]
+        found = told(*command, "--no-error-summary", str(root / "python" / "hv"))
+    if folder and not found:
+        command = ["mypy.stubtest", f"--mypy-config-file={settings}", "--concise", "hv._hv"]
+        found = told(*command, MYPYPATH=str(folder), PYTHONPATH=str(folder))
+    return [line.replace(f"{root}/", "") for line in found]
+
+
+if __name__ == "__main__":
+    for name in NEEDED:
+        if importlib.util.find_spec(name) is None:
+            checking.skip(f"{name} is not installed")
+    checking.report(problems(checking.ROOT, *sys.argv[1:]))

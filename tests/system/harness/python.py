@@ -1,0 +1,176 @@
+"""The Python package hv as it was built, in the tests' own process and in others.
+
+    from harness import python
+
+    python.provide()  # or skips the whole file
+    from hv.datastore import Datastore
+
+    def test_…(connections, db):
+        python.run("db = Datastore(connections); print(db.put(3, 1))", connections).ok()
+
+With a build for AddressSanitizer Python must have been started with LD_PRELOAD; dev/check does.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import psycopg2
+import pytest
+
+from . import command, scratch
+from .config import store_config
+from .wait import eventually
+
+PRELUDE = """
+import faulthandler, gc, json, logging, os, signal, sys, threading, time
+import psycopg2
+from hv.datastore import ConnectionError, Datastore, DatastoreError, PoolError
+from hv.entity import Key
+
+connections = json.loads(os.environ["HV_TEST_CONNECTIONS"])
+
+def say(*what):
+    print(*what, flush=True)
+
+def wait_for(condition):
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.005)
+"""
+
+
+def folder():
+    """Where the package is: for PYTHONPATH."""
+    return str(command.build_dir() / "python")
+
+
+def _why_not():
+    if not os.path.isdir(os.path.join(folder(), "hv")):
+        return "the Python package is not built: it takes Python's development files"
+    if "thread" in command.sanitizers():
+        return "Python is not made for ThreadSanitizer"
+    if command.sanitizers() and "LD_PRELOAD" not in os.environ:
+        return "AddressSanitizer is not preloaded"
+    return None
+
+
+def provide():
+    """Let this process import hv, or skip the file that asks for it."""
+    reason = _why_not()
+    if reason is not None:
+        pytest.skip(reason, allow_module_level=True)
+    if folder() not in sys.path:
+        sys.path.insert(0, folder())
+
+
+def environment(connections=(), **more):
+    """Of a process that uses the package."""
+    env = {
+        "PYTHONPATH": folder(),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "HV_TEST_CONNECTIONS": json.dumps(list(connections)),
+        **more,
+    }
+    if command.sanitizers():
+        env["LD_PRELOAD"] = os.environ["LD_PRELOAD"]
+    return env
+
+
+def _command(code):
+    # -X dev checks how the package uses Python's memory, and shows where it crashed.
+    return [sys.executable, "-X", "dev", "-c", PRELUDE + textwrap.dedent(code)]
+
+
+def run(code, connections=(), env=None, **how):
+    """Run code in a process of its own and return a Result. As command.run()."""
+    program, *args = _command(code)
+    return command.run(program, *args, env=environment(connections, **(env or {})), **how)
+
+
+class Process:
+    """Code that runs in a process of its own: a context manager that ends it in any case."""
+
+    def __init__(self, code, connections=(), env=None):
+        self._process = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", "--", *_command(code)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=command.clean_environment(environment(connections, **(env or {}))),
+            cwd=scratch.root(),
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._process.kill()
+        self._process.communicate()
+
+    def read(self):
+        """The next line that it says."""
+        line = self._process.stdout.readline()
+        assert line, f"it said nothing more: {self._process.stderr.read()}"
+        return line.rstrip("\n")
+
+    def interrupt(self):
+        """As Ctrl-C does."""
+        self._process.send_signal(signal.SIGINT)
+
+    def end(self, timeout=60):
+        """Wait for its end: (code, what it still said, its errors)."""
+        out, err = self._process.communicate(timeout=timeout)
+        return self._process.returncode, out, err
+
+
+# ---- fixtures ----
+
+
+@pytest.fixture(scope="module")
+def databases(shared_servers, tmp_path_factory):
+    """Two databases with shards 1-8 and 9-16, for all tests of a file."""
+    made = [server.create_database() for server in shared_servers]
+    one, two = made
+    place = tmp_path_factory.mktemp("store") / "hypervault.conf"
+    command.hv("init", config=store_config(place, {"one": (one, "1-9"), "two": (two, "9-17")})).ok()
+    yield made
+    for database in made:
+        database.drop()
+
+
+@pytest.fixture
+def connections(databases):
+    """What Datastore() takes for `databases`. At first nobody is connected."""
+    one, two = databases
+    eventually(lambda: not one.clients() and not two.clients(), what="nobody is connected")
+    return [dict(shards="1-9", **one.params()), dict(shards="9-17", **two.params())]
+
+
+@pytest.fixture
+def own_connections(own_servers, own_store):
+    """What Datastore() takes for servers of the test's own."""
+    one, two = own_servers
+    return [dict(shards="1-9", **one.params()), dict(shards="9-17", **two.params())]
+
+
+@pytest.fixture
+def db(connections):
+    """A Datastore on `connections`."""
+    from hv.datastore import Datastore
+
+    with Datastore(connections) as store:
+        yield store
+
+
+def plain(database, **more):
+    """A connection of plain psycopg2's to a database, in autocommit; a `with` closes it."""
+    connection = psycopg2.connect(**database.params(**more))
+    connection.autocommit = True
+    return contextlib.closing(connection)

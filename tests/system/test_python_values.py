@@ -1,0 +1,180 @@
+"""Attributes go to the server and come back as they were, and are what plain psycopg2 reads."""
+
+import collections
+import enum
+import types
+
+import hypothesis
+import psycopg2.extras
+import pytest
+from hypothesis import strategies
+
+from harness import python
+from harness.python import connections, databases, db, plain  # noqa: F401
+
+python.provide()
+
+from hv.datastore import DatastoreError
+from hv.entity import Key
+
+# Everything that PostgreSQL's text can hold, and often what hstore's text form would have to quote.
+TEXT = strategies.text(
+    strategies.one_of(
+        strategies.sampled_from('"\\=>, \n\t\'{}NULLßé€😀'),
+        strategies.characters(blacklist_categories=["Cs"], blacklist_characters="\0"),
+    ),
+    max_size=12,
+)
+DICTS = strategies.dictionaries(TEXT, strategies.one_of(strategies.none(), TEXT), max_size=6)
+BATCH, BATCHES = 200, 50
+
+
+class Colour(str, enum.Enum):
+    """Text, whatever str() makes of it."""
+
+    RED = "red"
+
+
+class Number(enum.IntEnum):
+    """An integer, whatever str() makes of it."""
+
+    SEVEN = 7
+
+
+# ---- any dict ----
+
+
+def test_ten_thousand_dicts_come_back_as_they_were(db, databases):
+    """Each batch: one way in for the first half, the other for the second; both ways out."""
+    checked = collections.Counter()
+    with plain(databases[0], client_encoding="UTF8") as connection:
+        psycopg2.extras.register_hstore(connection)
+        cursor = connection.cursor()
+
+        # Batches, because each example of hypothesis has a price of its own.
+        @hypothesis.seed(1)
+        @hypothesis.settings(
+            max_examples=BATCHES,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(hypothesis.HealthCheck),
+            phases=[hypothesis.Phase.generate],
+        )
+        @hypothesis.given(strategies.lists(DICTS, min_size=BATCH, max_size=BATCH))
+        def check(dicts):
+            half = len(dicts) // 2
+            keys = [db.put(3, 1, each) for each in dicts[:half]]
+            keys += db.put_many((3, 1, each) for each in dicts[half:])
+            assert [db.get(key)["body"] for key in keys] == dicts
+            assert [row["body"] for row in db.get_many(keys)] == dicts
+            cursor.execute(
+                "SELECT id, body FROM shard0003.entities WHERE id = ANY (%s)", ([*map(int, keys)],)
+            )
+            theirs = dict(cursor.fetchall())
+            assert [theirs[key.id] for key in keys] == dicts
+            checked["dicts"] += len(dicts)
+
+        check()
+    assert checked["dicts"] >= 10000
+
+
+# ---- each type ----
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [
+        ("", ""),
+        ("boop", "boop"),
+        (None, None),
+        (0, "0"),
+        (-5, "-5"),
+        (2**200, str(2**200)),
+        (True, "true"),
+        (False, "false"),
+        (1.5, "1.5"),
+        (1e300, "1e+300"),
+        (0.1, "0.1"),
+        (-0.0, "-0.0"),
+        (float("inf"), "inf"),
+        (float("nan"), "nan"),
+        (Colour.RED, "red"),
+        (Number.SEVEN, "7"),
+        ("NULL", "NULL"),
+        ("x" * 100000, "x" * 100000),
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+def test_a_value_is_stored_as_text_or_null(db, value, text):
+    assert db.get(db.put(3, 1, {"a": value}))["body"] == {"a": text}
+    assert db.get(db.put(3, 1, a=value))["body"] == {"a": text}
+    (key,) = db.put_many([(3, 1, {"a": value})])
+    assert db.get(key)["body"] == {"a": text}
+
+
+@pytest.mark.parametrize(
+    "mapping",
+    [
+        collections.OrderedDict(a="1", b=None),
+        types.MappingProxyType({"a": "1", "b": None}),
+        collections.ChainMap({"a": "1"}, {"a": "2", "b": None}),
+    ],
+    ids=lambda mapping: type(mapping).__name__,
+)
+def test_any_mapping_will_do(db, mapping):
+    assert db.get(db.put(3, 1, mapping))["body"] == {"a": "1", "b": None}
+
+
+@pytest.mark.parametrize("value", [b"bytes", [], {}, (), object(), 1j, Key(1), str])
+def test_a_value_of_another_type_is_refused_by_the_attributes_name(db, value):
+    for act in (
+        lambda: db.put(3, 1, {"good": "1", "culprit": value}),
+        lambda: db.put(3, 1, culprit=value),
+        lambda: db.put_key(db.reserve(3)[0], 1, culprit=value),
+        lambda: db.put_many([(3, 1, {"culprit": value})]),
+    ):
+        with pytest.raises(TypeError, match="culprit") as caught:
+            act()
+        assert type(value).__name__ in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [1, None, b"a", ("a",)])
+def test_a_name_that_is_no_text_is_refused(db, name):
+    with pytest.raises(TypeError, match="name"):
+        db.put(3, 1, {name: "a"})
+
+
+@pytest.mark.parametrize("attributes", [5, "text", [1], object()])
+def test_what_is_no_mapping_is_refused(db, attributes):
+    with pytest.raises((TypeError, ValueError)):
+        db.put(3, 1, attributes)
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\0", "\ud800", "a\udfff"], ids=ascii)
+def test_text_that_postgresql_cannot_hold_is_refused(db, databases, text):
+    before = databases[0].value("SELECT count(*) FROM shard0003.entities")
+    for attributes in ({"a": text}, {text: "a"}, {text: None}):
+        with pytest.raises(DatastoreError) as caught:
+            db.put(3, 1, attributes)
+        assert caught.value.status == "HV_INVALID"
+        (error,) = db.put_many([(3, 1, attributes)], return_errors=True)
+        assert error.status == "HV_INVALID"
+    assert databases[0].value("SELECT count(*) FROM shard0003.entities") == before
+
+
+def test_a_dict_that_is_changed_during_the_call_is_no_danger(db):
+    class Spiteful(dict):
+        """A dict whose items change it."""
+
+        def keys(self):
+            for name in list(super().keys()):
+                yield name
+
+        def __getitem__(self, name):
+            value = super().__getitem__(name)
+            self.clear()
+            return value
+
+    with pytest.raises(KeyError):
+        db.put(3, 1, Spiteful(a="1", b="2"))
+    assert db.get(db.put(3, 1, a="b"))["body"] == {"a": "b"}
