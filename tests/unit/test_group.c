@@ -74,7 +74,8 @@ static void test_operations_of_one_verb_and_shard_share_a_statement(void **state
         int parameters;
         const char *sql;
     } expected[] = {
-        {HVI_GET, 3, 2, 1, "SELECT id, type, body FROM shard0003.entities WHERE id = ANY ($1)"},
+        {HVI_GET, 3, 2, 1,
+         "SELECT id, type, body FROM shard0003.entities WHERE id = ANY ((SELECT $1)::bigint[])"},
         {HVI_PUT, 3, 2, 2, "WITH new"},
         {HVI_PUT, 4, 1, 2, "INSERT INTO shard0004.entities (type, body) VALUES"},
         {HVI_PUT_KEY, 3, 1, 3, "INSERT INTO shard0003.entities (type, body, id) SELECT"},
