@@ -42,6 +42,7 @@ static hv_error bare[] = {
     BARE(HV_CLOSED),
     BARE(HV_BUSY),
     [HV_NO_MEMORY] = {.status = HV_NO_MEMORY, .shard = -1, .message = (char[]){"out of memory"}},
+    BARE(HV_CONFLICT),
 };
 
 const char *hv_status_name(hv_status status) {

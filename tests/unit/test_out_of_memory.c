@@ -279,7 +279,7 @@ static void test_a_count_that_cannot_be_asks_for_no_memory(void **state) {
 
 static void test_an_error_without_memory_keeps_its_status(void **state) {
     (void) state;
-    for (hv_status status = HV_INVALID; status <= HV_NO_MEMORY; status++) {
+    for (hv_status status = HV_INVALID; status <= HV_CONFLICT; status++) {
         int blocks = failing_memory_blocks();
         for (int successes = 0; successes < 2; successes++) {
             hv_error *error = NULL;
