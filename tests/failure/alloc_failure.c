@@ -15,7 +15,8 @@
  *  - afterwards the same store works, with both connections of its pool;
  *  - once it is closed, no block of memory is left that was not there before.
  */
-#include <hypervault.h>
+#include "alloc_failure.h"
+
 #include <inttypes.h>
 #include <libpq-fe.h>
 #include <stdarg.h>
@@ -26,26 +27,22 @@
 
 #include "failing_memory.h"
 
-#define SHARD     2
 #define SHARDS    2
-#define KIND      7
 #define POOL_MAX  2
-#define NAME      "label"
 #define MAX_RUNS  100000
 #define PATIENCE  10000 /* milliseconds */
 #define MAX_PARAM 32
 
 static const char *operation;
 static const char *mode;
-static int run;   /* the allocation that fails; 0: none */
-static int label; /* of the entity that this run puts */
+static int run; /* the allocation that fails; 0: none */
 static PGconn *observer;
 
-static int met[HV_NO_MEMORY + 1]; /* how many runs ended with each status */
+static int met[HV_CONFLICT + 1]; /* how many runs ended with each status */
 
-static hv_store *store;
-#define KNOWN_LABEL 0 /* of an entity that is there before the runs */
-static int64_t known_key;
+hv_store *store;
+int label;
+int64_t known_key;
 static int64_t new_key; /* what put returned */
 static int logged;      /* events */
 
@@ -55,7 +52,7 @@ static char filler[FILLER_LEN + 1];
 
 /* ---- telling --------------------------------------------------------------------------------- */
 
-__attribute__((format(printf, 1, 2), noreturn)) static void fail(const char *format, ...) {
+void fail(const char *format, ...) {
     va_list values;
     fprintf(stderr, "%s, %s, allocation %d: ", operation, mode, run);
     va_start(values, format);
@@ -65,8 +62,7 @@ __attribute__((format(printf, 1, 2), noreturn)) static void fail(const char *for
     exit(1);
 }
 
-/* For the steps between the runs, where memory is plenty. */
-static void must(hv_status status, hv_error **error, const char *step) {
+void must(hv_status status, hv_error **error, const char *step) {
     if (status != HV_OK)
         fail("%s: %s: %s", step, hv_status_name(status),
              *error != NULL ? hv_error_message(*error) : "no error object");
@@ -74,7 +70,7 @@ static void must(hv_status status, hv_error **error, const char *step) {
 
 /* ---- the server's view ----------------------------------------------------------------------- */
 
-static int64_t observe(const char *sql) {
+int64_t observe(const char *sql) {
     PGresult *result = PQexec(observer, sql);
     ExecStatusType status = PQresultStatus(result);
     if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK)
@@ -100,7 +96,7 @@ static void settle(int64_t open) {
     }
 }
 
-static int64_t stored_in_this_run(void) {
+int64_t stored_in_this_run(void) {
     char sql[128];
     snprintf(sql, sizeof sql,
              "SELECT count(*) FROM shard%04d.entities WHERE body -> '" NAME "' = '%d'", SHARD,
@@ -130,13 +126,12 @@ static hv_status load(hv_store **loaded, hv_error **error) {
     return status;
 }
 
-/* What this run puts. *dict is to be freed whatever comes of it. */
-static hv_status make_dict(hv_dict **dict, hv_error **error) {
+hv_status make_dict(int wanted, hv_dict **dict, hv_error **error) {
     char text[32];
     *dict = hv_dict_new();
     if (*dict == NULL)
         return HV_NO_MEMORY;
-    snprintf(text, sizeof text, "%d", label);
+    snprintf(text, sizeof text, "%d", wanted);
     hv_status status = hv_dict_set(*dict, NAME, text, error);
     if (status == HV_OK)
         status = hv_dict_set(*dict, "nothing", NULL, error);
@@ -147,25 +142,28 @@ static hv_status make_dict(hv_dict **dict, hv_error **error) {
 
 static hv_status put(hv_error **error) {
     hv_dict *dict;
-    hv_status status = make_dict(&dict, error);
+    hv_status status = make_dict(label, &dict, error);
     if (status == HV_OK)
         status = hv_put(store, SHARD, KIND, dict, &new_key, error);
     hv_dict_free(dict);
     return status;
 }
 
-/* Is this the entity that was put with a label? */
-static bool is_entity(const hv_entity *entity, int64_t key, int wanted) {
-    const hv_dict *dict = hv_entity_dict(entity);
+bool is_dict(const hv_dict *dict, int wanted) {
     const char *value = NULL;
     char text[32];
     snprintf(text, sizeof text, "%d", wanted);
-    return hv_entity_key(entity) == key && hv_entity_kind(entity) == KIND &&
-           hv_dict_count(dict) == 3 && hv_dict_get(dict, NAME, HV_STRLEN, &value, NULL) &&
+    return hv_dict_count(dict) == 3 && hv_dict_get(dict, NAME, HV_STRLEN, &value, NULL) &&
            value != NULL && strcmp(value, text) == 0 &&
            hv_dict_get(dict, "filler", HV_STRLEN, &value, NULL) && value != NULL &&
            strcmp(value, filler) == 0 && hv_dict_get(dict, "nothing", HV_STRLEN, &value, NULL) &&
            value == NULL;
+}
+
+/* Is this the entity that was put with a label? */
+static bool is_entity(const hv_entity *entity, int64_t key, int wanted) {
+    return hv_entity_key(entity) == key && hv_entity_kind(entity) == KIND &&
+           is_dict(hv_entity_dict(entity), wanted);
 }
 
 static void require_entity(int64_t key, int wanted) {
@@ -192,12 +190,12 @@ static void require_pool(void) {
         must(hv_release(store, lent[i], &error), &error, "release");
 }
 
-static void open_store(void) {
+void open_store(void) {
     hv_error *error = NULL;
     must(load(&store, &error), &error, "open");
 }
 
-static void open_and_use(void) {
+void open_and_use(void) {
     hv_error *error = NULL;
     open_store();
     must(put(&error), &error, "put");
@@ -213,16 +211,6 @@ static void make_shards(void) {
 }
 
 /* ---- operations ------------------------------------------------------------------------------ */
-
-/* One operation: `before` and `after` with all the memory there is, `act` with what we let it have.
- * `before` opens the store, unless opening it is the operation. */
-typedef struct operation {
-    const char *name;
-    void (*before)(void);
-    hv_status (*act)(hv_error **error);
-    void (*after)(hv_status status);
-    bool is_large;
-} operation_of;
 
 static hv_status act_open(hv_error **error) {
     return load(&store, error);
@@ -284,7 +272,7 @@ static hv_status act_put_many(hv_error **error) {
     hv_new_entity entities[MANY];
     int64_t keys[MANY];
     hv_dict *dict;
-    hv_status status = make_dict(&dict, error);
+    hv_status status = make_dict(label, &dict, error);
     for (int i = 0; i < MANY; i++) {
         entities[i] = (hv_new_entity){.shard = SHARD, .kind = KIND, .dict = dict};
         many_statuses[i] = HV_NO_MEMORY;
@@ -463,7 +451,15 @@ static const operation_of operations[] = {
     {"create", before_create, act_create, after_create},
     {"inspect", open_store, act_inspect, after_inspect},
     {"close", open_and_use, act_close, after_close},
+    {NULL, NULL, NULL, NULL, false},
 };
+
+/* NULL if there is none of this name. */
+static const operation_of *find(const operation_of *from, const char *name) {
+    while (from->name != NULL && strcmp(from->name, name) != 0)
+        from++;
+    return from->name != NULL ? from : NULL;
+}
 
 /* ---- runs ------------------------------------------------------------------------------------ */
 
@@ -506,9 +502,9 @@ static bool run_once(const operation_of *of, int *leaked) {
     hv_error_free(error);
     error = NULL;
     settle(store != NULL ? hv_pool_stat(store, 0, HV_STAT_OPEN) : 0);
-    of->after(status);
     if (status == HV_UNAVAILABLE)
         hv_reinstantiate(store); /* or the pool would leave the server alone for a while */
+    of->after(status);
     require_pool();
     require_entity(known_key, KNOWN_LABEL);
     must(hv_close(store, 0, &error), &error, "close");
@@ -556,11 +552,10 @@ static void connect_observer(int count, char **params) {
 int main(int argc, char **argv) {
     operation = argc > 1 ? argv[1] : "";
     mode = argc > 2 ? argv[2] : "";
-    const operation_of *of = operations;
-    const operation_of *end = of + sizeof operations / sizeof operations[0];
-    while (of < end && strcmp(of->name, operation) != 0)
-        of++;
-    if (of == end)
+    const operation_of *of = find(operations, operation);
+    if (of == NULL)
+        of = find(bulk_operations, operation);
+    if (of == NULL)
         fail("no such operation");
     connect_observer(argc - 3, argv + 3);
 
@@ -569,7 +564,7 @@ int main(int argc, char **argv) {
     put_known_entity();
     run_all(of);
     printf("%d", run - 1);
-    for (int status = 0; status <= HV_NO_MEMORY; status++)
+    for (int status = 0; status <= HV_CONFLICT; status++)
         if (met[status] > 0)
             printf(" %s=%d", hv_status_name((hv_status) status), met[status]);
     putchar('\n');

@@ -23,6 +23,13 @@ OPERATIONS = [
     "create",
     "inspect",
     "close",
+    "load_open_first",
+    "load",
+    "load_kept",
+    "load_large",
+    "load_list",
+    "scan",
+    "scan_large",
 ]
 
 
