@@ -15,6 +15,7 @@
 
 #include "command.h"
 #include "commands.h"
+#include "export_estimate.h"
 #include "export_file.h"
 #include "export_format.h"
 #include "import_resume.h"
@@ -199,6 +200,20 @@ static bool fail(export_task *task, hv_error *error) {
     return false;
 }
 
+/* Tell a progress bar that somebody sees what is to be expected of the servers from `first` to
+ * before `end`. Of a part of them, or of what an export that is gone on with has written already,
+ * the servers know nothing. */
+static void estimate(export_task *task, int line, int first, int end) {
+    const request *asked = &task->asked;
+    int64_t total = 0;
+    bool known = ui_progress_is_shown(task->progress) && !asked->resume && asked->kind_count == 0 &&
+                 task->from == 0 && task->until == 0;
+    for (int i = first; i < end && known; i++)
+        known = export_estimate(task->store, i, task->shards, task->shard_count, &total);
+    if (known)
+        ui_progress_estimate(task->progress, line, total);
+}
+
 static bool is_over(export_task *task) {
     return interrupted() || atomic_load(&task->failed);
 }
@@ -268,6 +283,7 @@ static void export_server(hv_store *store, int server, void *item) {
     server_part *part = item;
     export_task *task = part->task;
     part->complete = true;
+    estimate(task, server, server, server + 1);
     for (int i = 0; i < task->shard_count && part->complete; i++) {
         int shard = task->shards[i];
         if (hv_shard_server(store, shard) != server)
@@ -289,6 +305,7 @@ static bool export_all(export_task *task) {
     task->progress = ui_progress_new(count, names, "entities");
     bool complete = true;
     if (task->asked.dir == NULL) {
+        estimate(task, 0, 0, hv_server_count(task->store));
         complete =
             export_to(task, task->asked.path, task->identity, task->shards, task->shard_count, 0);
     } else {

@@ -294,8 +294,7 @@ static void say_fault(import_task *task, const row_fault *fault) {
 
 /*
  * Tell the progress bar about how many rows there will be, from how much of the file so many took
- * up: three digits of it, so that it is seen to be no exact number. `bytes` and `rows` do not count
- * the first row, whose bytes include all that was skipped.
+ * up. `bytes` and `rows` do not count the first row, whose bytes include all that was skipped.
  */
 static void estimate(const import_task *task, int64_t first, int64_t bytes, int64_t rows) {
     if (task->input.size < 0 || rows == 0)
@@ -303,11 +302,10 @@ static void estimate(const import_task *task, int64_t first, int64_t bytes, int6
     double left = (double) (task->input.size - first - bytes);
     int64_t more = left > 0 ? (int64_t) (left / ((double) bytes / (double) rows)) : 0;
     int64_t total = 1 + rows + more;
-    int64_t unit = 1;
-    while (total / unit >= 1000)
-        unit *= 10;
-    total = (total + unit - 1) / unit * unit;
-    ui_progress_total(task->progress, 0, total < task->asked.limit ? total : task->asked.limit);
+    if (total < task->asked.limit)
+        ui_progress_estimate(task->progress, 0, total);
+    else
+        ui_progress_total(task->progress, 0, task->asked.limit);
 }
 
 /* Which lane is to have it, under which key, and is it still the same input? */

@@ -128,8 +128,13 @@ typedef struct ui_progress ui_progress;
  * (-1) until it is set. Strings are copied. NULL is never returned. */
 ui_progress *ui_progress_new(int lines, const char *const *labels, const char *unit);
 void ui_progress_total(ui_progress *progress, int line, int64_t total);
+/* About so many: three digits of it are shown, "~1,240,000". */
+void ui_progress_estimate(ui_progress *progress, int line, int64_t total);
 void ui_progress_set(ui_progress *progress, int line, int64_t done);
 void ui_progress_add(ui_progress *progress, int line, int64_t more);
+
+/* Does anybody see it? */
+bool ui_progress_is_shown(const ui_progress *progress);
 
 typedef enum ui_outcome {
     UI_RUNNING,

@@ -27,8 +27,9 @@
 typedef struct progress_line {
     char *label;
     _Atomic int64_t done;
-    _Atomic int64_t total; /* -1: unknown */
-    _Atomic int outcome;   /* a ui_outcome */
+    _Atomic int64_t total;  /* -1: unknown */
+    _Atomic bool estimated; /* … and what is known is no exact number */
+    _Atomic int outcome;    /* a ui_outcome */
     /* The drawing thread's own, under `terminal`. */
     int64_t last_done;
     double rate;      /* per second; < 0: not known yet */
@@ -91,6 +92,7 @@ static void write_figures(const ui_progress *progress, const progress_line *line
                                     time_text[UI_NUMBER_SIZE];
     int64_t done = atomic_load(&line->done);
     int64_t total = atomic_load(&line->total);
+    const char *about = total >= 0 && atomic_load(&line->estimated) ? "~" : "";
     double elapsed_s =
         (double) ((line->ended_us != 0 ? line->ended_us : now_us()) - progress->started_us) / 1e6;
     double rate = line->rate;
@@ -101,7 +103,7 @@ static void write_figures(const ui_progress *progress, const progress_line *line
     double time_s = elapsed_s;
     if (line->ended_us == 0 && total > 0 && rate > 0) {
         suffix = " left";
-        time_s = (double) (total - done) / rate;
+        time_s = total > done ? (double) (total - done) / rate : 0;
     }
     if (total >= 0)
         ui_number(total_text, total);
@@ -109,8 +111,8 @@ static void write_figures(const ui_progress *progress, const progress_line *line
         snprintf(time_text, sizeof time_text, "%.0f s", time_s);
     else
         ui_duration(time_text, (int64_t) (time_s < 3.6e6 ? time_s : 3.6e6) * 1000000);
-    snprintf(text, size, "%*s%s%s %s  %7s/s  %s%s", (int) strlen(total_text),
-             ui_number(done_text, done), total >= 0 ? "/" : "", total_text, progress->unit,
+    snprintf(text, size, "%*s%s%s%s %s  %7s/s  %s%s", (int) strlen(total_text),
+             ui_number(done_text, done), total >= 0 ? "/" : "", about, total_text, progress->unit,
              ui_number(rate_text, rate > 0 ? (int64_t) (rate + 0.5) : 0), time_text, suffix);
 }
 
@@ -284,6 +286,19 @@ ui_progress *ui_progress_new(int lines, const char *const *labels, const char *u
 
 void ui_progress_total(ui_progress *progress, int line, int64_t total) {
     atomic_store(&progress->lines[line].total, total);
+    atomic_store(&progress->lines[line].estimated, false);
+}
+
+void ui_progress_estimate(ui_progress *progress, int line, int64_t total) {
+    int64_t unit = 1;
+    while (total / unit >= 1000)
+        unit *= 10;
+    atomic_store(&progress->lines[line].estimated, true);
+    atomic_store(&progress->lines[line].total, (total + unit - 1) / unit * unit);
+}
+
+bool ui_progress_is_shown(const ui_progress *progress) {
+    return progress->shown;
 }
 
 void ui_progress_set(ui_progress *progress, int line, int64_t done) {

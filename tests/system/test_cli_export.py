@@ -4,6 +4,7 @@ after whatever ended it."""
 import csv
 import json
 import os
+import pty
 import signal
 
 import pytest
@@ -53,6 +54,25 @@ def export(store, path, *args, **how):
 def import_exported(store, path, *args):
     """Run `hv import --exported` in the file's folder."""
     return hv("import", "--exported", path, "--json", *args, config=store, cwd=path.parent)
+
+
+def watch_progress(store, *args, until):
+    """Run an export to a pipe that nobody empties before `until` is seen on the terminal: whether it
+    was seen, and what was written."""
+    ours, theirs = pty.openpty()
+    env = {"TERM": "xterm"}
+    process = spawn("hv", "export", "-", *args, config=store, env=env, stderr=theirs)
+    os.close(theirs)
+    seen = b""
+    try:
+        while until not in seen:
+            seen += os.read(ours, 65536)
+    except OSError:  # it has ended
+        pass
+    out, _ = process.communicate(timeout=60)
+    os.close(ours)
+    assert process.returncode == 0
+    return until in seen, out.splitlines()
 
 
 # ---- what is written ----
@@ -107,6 +127,16 @@ def test_shards_kinds_and_times_are_chosen(store, servers, tmp_path):
         each for each in everything if each[1] in "23"
     ]
     assert found("--until", "2013-01-01") == []
+
+
+def test_progress_tells_about_how_many_there_will_be(store, servers):
+    servers[0].sql(
+        "INSERT INTO shard0002.entities SELECT n << 23 | 2 << 10, 1, hstore('a', repeat('x', 100))"
+        " FROM generate_series(1::bigint, 3000) n"
+    )
+    servers[0].sql("ANALYZE shard0002.entities")
+    seen, lines = watch_progress(store, until=b"/~3,000 entities")
+    assert seen and len(lines) == 3000
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,46 @@
+/*
+ * export_estimate: about how many entities there are to be written.
+ *
+ * From the tables' present sizes and the server's statistics; no table is read.
+ */
+#include "export_estimate.h"
+
+#include <stdlib.h>
+
+#include <libpq-fe.h>
+
+#include "bench_sql.h"
+
+/* An estimate is worth no longer a wait. */
+#define PATIENCE_MS 2000
+
+/* Of a table that was never analysed only the size is known: its entities are taken for small. */
+static const char sql[] =
+    "SELECT right(n.nspname, 4)::int,"
+    " (pg_catalog.pg_relation_size(c.oid) / current_setting('block_size')::float8"
+    "  * CASE WHEN c.reltuples > 0 AND c.relpages > 0 THEN c.reltuples / c.relpages ELSE 60 END)"
+    "  ::bigint"
+    " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+    " WHERE c.relname = 'entities' AND n.nspname ~ '^shard[0-9]{4}$'";
+
+bool export_estimate(hv_store *store, int server, const int *shards, int count, int64_t *total) {
+    PGconn *conn = NULL;
+    PGresult *result = NULL;
+    bench_failure failure = {0};
+    bool wanted[HV_SHARDS] = {false};
+    for (int i = 0; i < count; i++)
+        wanted[shards[i]] = hv_shard_server(store, shards[i]) == server;
+    if (hv_acquire_server(store, server, &conn, NULL) != HV_OK)
+        return false;
+    bool told = bench_sql_answer(conn, PQsendQuery(conn, sql), false, PATIENCE_MS, &result,
+                                 &failure) == HV_OK;
+    for (int i = 0; told && i < PQntuples(result); i++) {
+        int shard = atoi(PQgetvalue(result, i, 0));
+        if (shard < HV_SHARDS && wanted[shard])
+            *total += strtoll(PQgetvalue(result, i, 1), NULL, 10);
+    }
+    bench_failure_clear(&failure);
+    PQclear(result);
+    hv_release(store, conn, NULL);
+    return told;
+}
