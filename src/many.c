@@ -176,10 +176,10 @@ static hv_status run(hv_store *store, many *m, hv_error **error) {
         hv_error_free(m->failure);
         return hvi_error_move(error, &cause);
     }
-    hvi_interruptible operation;
-    hvi_interrupt_begin(&operation, hvi_router_interrupt(&store->router));
+    hvi_interruptible interruptible;
+    hvi_interrupt_begin(&interruptible, hvi_router_interrupt(&store->router));
     do_all(m);
-    hvi_interrupt_end(&operation);
+    hvi_interrupt_end(&interruptible);
     hv_queue_free(m->queue);
     if (m->failed != HV_OK)
         hvi_error_move(error, &m->failure);
