@@ -80,7 +80,7 @@ static void put_message(char *message, size_t size, const char *text) {
 static hv_status tell_failure(char *message, size_t size, char sqlstate[6]) {
     if (must_stop()) {
         put_message(message, size, "interrupted");
-        return HV_UNAVAILABLE;
+        return HV_TIMEOUT;
     }
     hv_status status = HV_UNAVAILABLE;
     if (PyErr_ExceptionMatches(PyExc_TimeoutError))
@@ -162,7 +162,7 @@ static hv_status on_connect(void *context, const char *const *keywords, const ch
     hv_status status = HV_OK;
     if (PyErr_Occurred() != NULL) { /* the thread was interrupted before */
         put_message(message, message_size, "interrupted");
-        status = HV_UNAVAILABLE;
+        status = HV_TIMEOUT;
     } else {
         PyObject *connection = open_connection(context, keywords, values, timeout);
         *conn = connection == NULL ? NULL : hvpy_pgconn(connection);
@@ -232,10 +232,24 @@ static void on_log(void *context, const hv_log_event *event) {
     PyGILState_Release(gil);
 }
 
+/* ---- Ctrl-C ---- */
+
+/* What a signal's handler raises stays raised, as does what another callback has left. */
+static bool on_interrupt(void *context) {
+    (void) context;
+    if (!Py_IsInitialized())
+        return false;
+    PyGILState_STATE gil = PyGILState_Ensure();
+    bool interrupted = PyErr_Occurred() != NULL || PyErr_CheckSignals() < 0;
+    PyGILState_Release(gil);
+    return interrupted;
+}
+
 void hvpy_callbacks_set(hvpy_callbacks *callbacks, hv_options *options) {
     const hv_connector connector = {
         .connect = on_connect, .disconnect = on_disconnect, .context = callbacks};
     hv_options_set_connector(options, &connector);
+    hv_options_set_interrupt(options, on_interrupt, NULL);
     if (callbacks->log != NULL)
         hv_options_set_log(options, on_log, callbacks);
 }
