@@ -39,8 +39,11 @@ class _Lent(extensions.connection):
     """Closing a connection that the store has lent gives it back to the store, which closes it."""
 
     _hv_store: weakref.ref[_hv.Store] | None = None
+    _hv_pid = 0
 
     def close(self) -> None:
+        if self._hv_pid not in (0, os.getpid()):
+            return  # a forked child must not say goodbye on its parent's connection
         store = self._hv_store() if self._hv_store is not None else None
         if store is None or not store._discard(self):
             super().close()
@@ -81,7 +84,7 @@ class PsycopgConnector:
             oids = HstoreAdapter.get_oids(conn)
             if oids is not None and oids[0]:  # otherwise put and get will say that it is missing
                 register_hstore(conn, oid=oids[0], array_oid=oids[1])
-            conn._hv_store = self._store
+            conn._hv_store, conn._hv_pid = self._store, os.getpid()
         except BaseException:
             conn.close()
             raise

@@ -142,7 +142,10 @@ static PyObject *put_back(hvpy_store *self, PyObject *connection) {
     PGconn *conn = hvpy_pgconn(connection);
     if (conn == NULL)
         return NULL;
-    if (hv_connection_handle(self->store, conn) != connection)
+    PyObject *lent = hv_connection_handle(self->store, conn);
+    if (lent == NULL) /* of a forked child's parent, or nobody's: the library knows */
+        return give_back(self, connection, conn, true);
+    if (lent != connection)
         return hvpy_raise_foreign(connection);
     int good = is_as_new(connection);
     if (good == 0) {
