@@ -132,7 +132,7 @@ static PyObject *whole_text(hv_status status, const hv_error *error) {
     return text;
 }
 
-PyObject *hvpy_error_new(hv_status status, hv_error *error) {
+PyObject *hvpy_error_from(hv_status status, const hv_error *error) {
     PyObject *exception = NULL;
     PyObject *text = whole_text(status, error);
     if (text != NULL)
@@ -140,6 +140,11 @@ PyObject *hvpy_error_new(hv_status status, hv_error *error) {
     Py_XDECREF(text);
     if (exception != NULL && tell_all(exception, status, error) < 0)
         Py_CLEAR(exception);
+    return exception;
+}
+
+PyObject *hvpy_error_new(hv_status status, hv_error *error) {
+    PyObject *exception = hvpy_error_from(status, error);
     hv_error_free(error);
     return exception;
 }

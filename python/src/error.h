@@ -12,7 +12,10 @@
 /* Add the classes to the module. As all functions here: 0, or -1 with an exception. */
 int hvpy_errors_init(PyObject *module);
 
-/* An exception that is not raised, or NULL with one that is. Takes the error, which may be NULL. */
+/* An exception that is not raised, or NULL with one that is. The error may be NULL. */
+PyObject *hvpy_error_from(hv_status status, const hv_error *error);
+
+/* The same, and the error is freed. */
 PyObject *hvpy_error_new(hv_status status, hv_error *error);
 
 /*

@@ -138,7 +138,20 @@ static PyObject *give_back(hvpy_store *self, PyObject *connection, PGconn *conn,
     Py_RETURN_NONE;
 }
 
-static PyObject *put_back(hvpy_store *self, PyObject *connection) {
+/* Make it as good as new; 0 if it is not to be had, -1 with an exception. */
+static int put_right(hvpy_store *self, PyObject *connection) {
+    int good = is_as_new(connection);
+    if (good == 1)
+        return 1;
+    PyErr_Clear(); /* psycopg2's own, of a connection that is beyond repair */
+    PyObject *result =
+        PyObject_CallMethod(self->callbacks->connector, "put_right", "O", connection);
+    good = result == NULL ? -1 : PyObject_IsTrue(result);
+    Py_XDECREF(result);
+    return good;
+}
+
+static PyObject *put_back(hvpy_store *self, PyObject *connection, bool broken) {
     PGconn *conn = hvpy_pgconn(connection);
     if (conn == NULL)
         return NULL;
@@ -147,15 +160,9 @@ static PyObject *put_back(hvpy_store *self, PyObject *connection) {
         return give_back(self, connection, conn, true);
     if (lent != connection)
         return hvpy_raise_foreign(connection);
-    int good = is_as_new(connection);
-    if (good == 0) {
-        PyObject *result =
-            PyObject_CallMethod(self->callbacks->connector, "put_right", "O", connection);
-        good = result == NULL ? -1 : PyObject_IsTrue(result);
-        Py_XDECREF(result);
-    }
+    int good = broken ? 0 : put_right(self, connection);
     PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback); /* it goes back in any case */
+    PyErr_Fetch(&type, &value, &traceback); /* Ctrl-C, say: it goes back in any case */
     PyObject *result = give_back(self, connection, conn, good == 1);
     if (type != NULL) {
         Py_CLEAR(result);
@@ -186,7 +193,7 @@ PyObject *hvpy_lend_put(PyObject *object, PyObject *const *args, Py_ssize_t coun
         Py_RETURN_NONE;
     if (!hvpy_store_enter_late(self))
         return NULL;
-    PyObject *result = put_back(self, found[0]);
+    PyObject *result = put_back(self, found[0], how != 0);
     hvpy_store_leave(self);
     return result;
 }

@@ -12,6 +12,7 @@
 #include "error.h"
 #include "key.h"
 #include "lend.h"
+#include "load.h"
 #include "queue.h"
 #include "row.h"
 #include "scan.h"
@@ -114,7 +115,7 @@ PyMODINIT_FUNC PyInit__hv(void) {
     if (PyModule_AddStringConstant(module, "__version__", hv_version()) < 0 ||
         hvpy_errors_init(module) < 0 || hvpy_key_init(module) < 0 || hvpy_row_init() < 0 ||
         hvpy_connector_init() < 0 || hvpy_lend_init() < 0 || hvpy_store_init(module) < 0 ||
-        hvpy_queue_init(module) < 0 || hvpy_scan_init(module) < 0) {
+        hvpy_queue_init(module) < 0 || hvpy_scan_init(module) < 0 || hvpy_load_init(module) < 0) {
         Py_DECREF(module);
         return NULL;
     }

@@ -44,9 +44,7 @@ PyObject *hvpy_report_server_of(PyObject *object, PyObject *argument) {
     return name;
 }
 
-/* Of a method whose argument is a server's name, or None for all: the servers' numbers, from *first
- * to before *end. The store is entered. False with an exception. */
-static bool servers_from(hvpy_store *self, PyObject *name, int *first, int *end) {
+bool hvpy_report_servers_from(hvpy_store *self, PyObject *name, int *first, int *end) {
     if (!hvpy_store_enter(self))
         return false;
     int count = hv_server_count(self->store);
@@ -74,7 +72,7 @@ PyObject *hvpy_report_shards(PyObject *object, PyObject *args, PyObject *kwargs)
     PyObject *name = NULL;
     int first, end;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:shards", names, &name) ||
-        !servers_from(self, name, &first, &end))
+        !hvpy_report_servers_from(self, name, &first, &end))
         return NULL;
     bool all = name == NULL || name == Py_None;
     PyObject *shards = PyList_New(0);
@@ -99,7 +97,7 @@ PyObject *hvpy_report_pool_stats(PyObject *object, PyObject *args, PyObject *kwa
     PyObject *name = NULL;
     int first, end;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:pool_stats", names, &name) ||
-        !servers_from(self, name, &first, &end))
+        !hvpy_report_servers_from(self, name, &first, &end))
         return NULL;
     PyObject *stats = PyDict_New();
     for (int stat = 0; stats != NULL && hv_stat_name((hv_stat) stat) != NULL; stat++) {
@@ -140,7 +138,7 @@ PyObject *hvpy_report_create_shards(PyObject *object, PyObject *args, PyObject *
     PyObject *name = NULL, *progress = Py_None;
     int first, end;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OO:create_shards", names, &name, &progress) ||
-        !servers_from(self, name, &first, &end))
+        !hvpy_report_servers_from(self, name, &first, &end))
         return NULL;
     told to = {.self = self, .progress = progress};
     long sum = 0;
@@ -197,7 +195,7 @@ PyObject *hvpy_report_inspect(PyObject *object, PyObject *args, PyObject *kwargs
     PyObject *name;
     int server, end;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "U:inspect", names, &name) ||
-        !servers_from(self, name, &server, &end))
+        !hvpy_report_servers_from(self, name, &server, &end))
         return NULL;
     hv_report *report = NULL;
     hv_error *error = NULL;

@@ -7,6 +7,14 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "store.h"
+
+/*
+ * Of a method whose argument is a server's name, or None or NULL for all: the servers' numbers,
+ * from *first to before *end. The store is entered then. False with an exception.
+ */
+bool hvpy_report_servers_from(hvpy_store *self, PyObject *name, int *first, int *end);
+
 PyObject *hvpy_report_servers(PyObject *self, void *closure);
 PyObject *hvpy_report_server_of(PyObject *self, PyObject *shard);
 PyObject *hvpy_report_shards(PyObject *self, PyObject *args, PyObject *kwargs);

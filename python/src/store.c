@@ -10,6 +10,7 @@
 #include "entity.h"
 #include "error.h"
 #include "lend.h"
+#include "load.h"
 #include "report.h"
 #include "scan.h"
 
@@ -333,6 +334,8 @@ static PyMethodDef store_methods[] = {
     {"inspect", WITH_NAMES(hvpy_report_inspect),
      "inspect($self, server)\n--\n\nWhat a server looks like: what `hv status` shows, as a dict."},
     {"scan", WITH_NAMES(hvpy_scan_open), hvpy_scan_open_doc},
+    {"load", WITH_NAMES(hvpy_load_open), hvpy_load_open_doc},
+    {"loads", WITH_NAMES(hvpy_load_list), hvpy_load_list_doc},
     {NULL, NULL, 0, NULL},
 };
 

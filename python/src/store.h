@@ -35,14 +35,4 @@ bool hvpy_store_enter(hvpy_store *self);
 bool hvpy_store_enter_late(hvpy_store *self);
 void hvpy_store_leave(hvpy_store *self);
 
-/* The number of a server by its name; -1 with an exception. */
-int hvpy_server_from(hvpy_store *self, PyObject *name);
-
-/* In a thread that has let the GIL go: did the library's call end because of Ctrl-C, or was
- * something raised by a callback meanwhile? Then that is to be raised, whatever came of the call.
- */
-static inline bool hvpy_was_interrupted(void) {
-    return PyErr_Occurred() != NULL;
-}
-
 #endif
