@@ -3,6 +3,7 @@
 import collections
 import enum
 import types
+from random import Random
 
 import hypothesis
 import psycopg2.extras
@@ -18,15 +19,14 @@ from hv.datastore import DatastoreError
 from hv.entity import Key
 
 # Everything that PostgreSQL's text can hold, and often what hstore's text form would have to quote.
-TEXT = strategies.text(
-    strategies.one_of(
-        strategies.sampled_from('"\\=>, \n\t\'{}NULLßé€😀'),
-        strategies.characters(blacklist_categories=["Cs"], blacklist_characters="\0"),
+TEXT = strategies.one_of(
+    strategies.text('"\\=>, \n\t\'{}NULLßé€😀', max_size=12),
+    strategies.text(
+        strategies.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=12
     ),
-    max_size=12,
 )
-DICTS = strategies.dictionaries(TEXT, strategies.one_of(strategies.none(), TEXT), max_size=6)
-BATCH, BATCHES = 200, 50
+BATCH, BATCHES = 100, 100
+GENERATE = [hypothesis.Phase.generate]
 
 
 class Colour(str, enum.Enum):
@@ -44,28 +44,30 @@ class Number(enum.IntEnum):
 # ---- any dict ----
 
 
+def random_dict(random, texts):
+    values = [*texts, None]
+    return {random.choice(texts): random.choice(values) for _ in range(random.randrange(8))}
+
+
 def test_ten_thousand_dicts_come_back_as_they_were(db, databases):
-    """Each batch: one way in for the first half, the other for the second; both ways out."""
+    """Each batch goes in by two ways, and comes out by three."""
     checked = collections.Counter()
     with plain(databases[0], client_encoding="UTF8") as connection:
         psycopg2.extras.register_hstore(connection)
         cursor = connection.cursor()
 
-        # Batches, because each example of hypothesis has a price of its own.
-        @hypothesis.seed(1)
+        # Dicts are made of few texts, since it takes hypothesis long to make many.
         @hypothesis.settings(
-            max_examples=BATCHES,
-            deadline=None,
-            database=None,
-            suppress_health_check=list(hypothesis.HealthCheck),
-            phases=[hypothesis.Phase.generate],
+            max_examples=BATCHES, deadline=None, database=None, derandomize=True, phases=GENERATE
         )
-        @hypothesis.given(strategies.lists(DICTS, min_size=BATCH, max_size=BATCH))
-        def check(dicts):
+        @hypothesis.given(strategies.lists(TEXT, min_size=1, max_size=30), strategies.integers(0))
+        def check(texts, seed):
+            random = Random(seed)
+            dicts = [random_dict(random, texts) for _ in range(BATCH)]
             half = len(dicts) // 2
             keys = [db.put(3, 1, each) for each in dicts[:half]]
             keys += db.put_many((3, 1, each) for each in dicts[half:])
-            assert [db.get(key)["body"] for key in keys] == dicts
+            assert [db.get(key)["body"] for key in keys[:half]] == dicts[:half]
             assert [row["body"] for row in db.get_many(keys)] == dicts
             cursor.execute(
                 "SELECT id, body FROM shard0003.entities WHERE id = ANY (%s)", ([*map(int, keys)],)
@@ -75,7 +77,7 @@ def test_ten_thousand_dicts_come_back_as_they_were(db, databases):
             checked["dicts"] += len(dicts)
 
         check()
-    assert checked["dicts"] >= 10000
+    assert checked["dicts"] == 10000
 
 
 # ---- each type ----
@@ -160,21 +162,3 @@ def test_text_that_postgresql_cannot_hold_is_refused(db, databases, text):
         (error,) = db.put_many([(3, 1, attributes)], return_errors=True)
         assert error.status == "HV_INVALID"
     assert databases[0].value("SELECT count(*) FROM shard0003.entities") == before
-
-
-def test_a_dict_that_is_changed_during_the_call_is_no_danger(db):
-    class Spiteful(dict):
-        """A dict whose items change it."""
-
-        def keys(self):
-            for name in list(super().keys()):
-                yield name
-
-        def __getitem__(self, name):
-            value = super().__getitem__(name)
-            self.clear()
-            return value
-
-    with pytest.raises(KeyError):
-        db.put(3, 1, Spiteful(a="1", b="2"))
-    assert db.get(db.put(3, 1, a="b"))["body"] == {"a": "b"}

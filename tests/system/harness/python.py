@@ -82,28 +82,39 @@ def environment(connections=(), **more):
     return env
 
 
-def _command(code):
-    # -X dev checks how the package uses Python's memory, and shows where it crashed.
-    return [sys.executable, "-X", "dev", "-c", PRELUDE + textwrap.dedent(code)]
+# -X dev checks how the package uses Python's memory, and shows where it crashed.
+_DEVELOPMENT = [sys.executable, "-X", "dev"]
 
 
-def run(code, connections=(), env=None, **how):
-    """Run code in a process of its own and return a Result. As command.run()."""
-    program, *args = _command(code)
-    return command.run(program, *args, env=environment(connections, **(env or {})), **how)
+def _source(code):
+    return PRELUDE + textwrap.dedent(code)
+
+
+def run(code, connections=(), development=True, **how):
+    """Run code after PRELUDE in a process of its own and return a Result. As command.run()."""
+    program, *args = _DEVELOPMENT if development else _DEVELOPMENT[:1]
+    env = environment(connections)
+    return command.run(program, *args, "-c", _source(code), env=env, **how)
+
+
+def run_file(path, *args, connections=(), env=None):
+    """The same for a file, without PRELUDE and with more in its environment."""
+    program, *options = _DEVELOPMENT
+    env = environment(connections, **(env or {}))
+    return command.run(program, *options, path, *args, env=env)
 
 
 class Process:
-    """Code that runs in a process of its own: a context manager that ends it in any case."""
+    """Code after PRELUDE that runs in a process of its own: a context manager that ends it."""
 
-    def __init__(self, code, connections=(), env=None):
+    def __init__(self, code, connections=()):
         self._process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", "--", *_command(code)],
+            ["setpriv", "--pdeathsig", "KILL", "--", *_DEVELOPMENT, "-c", _source(code)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=command.clean_environment(environment(connections, **(env or {}))),
+            env=command.clean_environment(environment(connections)),
             cwd=scratch.root(),
         )
 
@@ -119,6 +130,19 @@ class Process:
         line = self._process.stdout.readline()
         assert line, f"it said nothing more: {self._process.stderr.read()}"
         return line.rstrip("\n")
+
+    def write(self, line):
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+
+    def sleeps(self):
+        """Wait until its main thread waits for something."""
+
+        def asleep():
+            with open(f"/proc/{self._process.pid}/stat", encoding="utf-8") as file:
+                return file.read().rpartition(")")[2].split()[0] == "S"
+
+        eventually(lambda: all(asleep() for _ in range(5)), what="it sleeps")
 
     def interrupt(self):
         """As Ctrl-C does."""

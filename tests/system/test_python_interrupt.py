@@ -1,0 +1,233 @@
+"""Ctrl-C while the package waits: KeyboardInterrupt comes at once, and the store stays usable."""
+
+import pytest
+
+from harness import eventually, python
+from harness.python import connections, databases  # noqa: F401
+
+python.provide()
+
+PROMPT = 1.0  # seconds; a little more on a busy machine is all right
+AT_MOST = 4.0
+
+BEGIN = """
+db = Datastore(connections, pool_max=1, pool_block_timeout=60, operation_timeout=60)
+(reserved,) = db.reserve(3)
+
+def interrupted(act):
+    say("waiting")
+    try:
+        act()
+    except KeyboardInterrupt:
+        say("interrupted")
+    else:
+        say("nothing came")
+    sys.stdin.readline()
+
+def check_usable():
+    for shard in (3, 12):
+        assert db.get(db.put(shard, 1, a="b"))["body"] == {"a": "b"}
+        assert len(db.get_many(db.put_many([(shard, 1, {})] * 3))) == 3
+        with db.cursor(shard) as cursor:
+            cursor.execute("SELECT 1")
+            assert cursor.fetchone() == [1]
+    wait_for(lambda: db.pool_stats()["lent"] == 0)
+    assert db.pool_stats()["open"] <= 2
+    db.close()
+    say("usable")
+"""
+
+
+def interrupt(process, seconds=AT_MOST):
+    """Interrupt it until it says so; returns how long it took."""
+    import time
+
+    since = time.monotonic()
+    process.interrupt()
+    assert process.read() == "interrupted"
+    took = time.monotonic() - since
+    assert took < seconds
+    return took
+
+
+def finish(process):
+    process.write("")
+    assert process.read() == "usable"
+    assert process.end() == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        "db.get_connection(3)",
+        "db.put(3, 1)",
+        "db.get(Key(3 << 10 | 1))",
+        "db.cursor(3).__enter__()",
+        "db.put_many([(3, 1, {})])",
+        "db.get_many([Key(3 << 10 | 1)])",
+        "next(db.scan(3))",
+        "db.reserve(3)",
+    ],
+)
+def test_while_it_waits_for_a_connection(connections, act):
+    code = f"""
+{BEGIN}
+lent = db.get_connection(3)
+interrupted(lambda: {act})
+db.put_connection(lent)
+check_usable()
+"""
+    with python.Process(code, connections) as process:
+        assert process.read() == "waiting"
+        process.sleeps()
+        interrupt(process)
+        finish(process)
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        "db.put(3, 1)",
+        "db.put_key(reserved, 1)",
+        "db.get(Key(3 << 10 | 1))",
+        "db.put_many((3, 1, {}) for _ in range(10000))",
+        "db.get_many([Key(3 << 10 | 1)] * 10000)",
+        "list(db.put_stream((3, 1, {}) for _ in range(10000)))",
+        "list(db.scan(3))",
+    ],
+)
+def test_while_it_waits_behind_a_lock(databases, connections, act):
+    code = f"""
+{BEGIN}
+interrupted(lambda: {act})
+check_usable()
+"""
+    with databases[0].connect() as other, python.Process(code, connections) as process:
+        other.autocommit = False
+        other.cursor().execute("LOCK shard0003.entities")
+        assert process.read() == "waiting"
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        eventually(lambda: databases[0].value(waiting) >= 1)
+        process.sleeps()
+        interrupt(process)
+        other.rollback()
+        finish(process)
+
+
+@pytest.mark.parametrize(
+    "act", ["db.put(3, 1)", "db.get_connection(3)", "db.put_many([(3, 1, {})])", "list(db.scan(3))"]
+)
+def test_while_it_connects_to_a_server_that_accepts_and_says_nothing(connections, act):
+    code = f"""
+import socket
+
+listener = socket.create_server(("127.0.0.1", 0))
+silent = dict(shards="1-9", host="127.0.0.1", port=str(listener.getsockname()[1]), user="x",
+              dbname="x")
+db = Datastore([silent, connections[1]], pool_block_timeout=60)
+say("waiting")
+try:
+    {act}
+except KeyboardInterrupt:
+    say("interrupted")
+assert db.get(db.put(12, 1, a="b"))["body"] == {{"a": "b"}}
+listener.close()
+try:
+    db.put(3, 1)
+except ConnectionError:
+    say("refused")
+assert db.pool_stats()["lent"] == 0
+db.close()
+"""
+    with python.Process(code, connections) as process:
+        assert process.read() == "waiting"
+        process.sleeps()
+        interrupt(process)
+        assert process.read() == "refused"
+        code, out, err = process.end()
+        assert (code, out, err) == (0, "", "")
+
+
+def test_in_the_middle_of_a_put_many(connections):
+    code = f"""
+{BEGIN}
+
+def entities():
+    for n in range(10**9):
+        if n == 5000:
+            say("under way")
+        yield n % 16 + 1, 1, {{"n": str(n)}}
+
+interrupted(lambda: db.put_many(entities()))
+check_usable()
+"""
+    with python.Process(code, connections) as process:
+        assert process.read() == "waiting"
+        assert process.read() == "under way"
+        interrupt(process)
+        finish(process)
+
+
+def test_a_handler_that_does_not_raise_is_run_and_the_wait_goes_on(databases, connections):
+    code = """
+db = Datastore(connections, operation_timeout=60)
+signal.signal(signal.SIGINT, lambda *_: say("handled"))
+say("waiting")
+key = db.put(3, 1, a="b")
+say("stored", key)
+db.close()
+"""
+    with databases[0].connect() as other, python.Process(code, connections) as process:
+        other.autocommit = False
+        other.cursor().execute("LOCK shard0003.entities")
+        assert process.read() == "waiting"
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        eventually(lambda: databases[0].value(waiting) == 1)
+        for _ in range(3):
+            process.interrupt()
+            assert process.read() == "handled"
+        other.rollback()
+        assert process.read().startswith("stored ")
+        assert process.end() == (0, "", "")
+
+
+def test_again_and_again_at_any_moment(connections):
+    """Interrupts at moments that nobody chose leave the store whole."""
+    code = f"""
+{BEGIN}
+import random
+random.seed(1)
+me = os.getpid()
+
+def work():
+    db.put(3, 1)
+    db.get(reserved)
+    with db.cursor(3) as cursor:
+        cursor.execute("SELECT 1")
+    db.put_many([(3, 1, {{}})] * 5)
+
+count = 0
+for _ in range(150):
+    timer = threading.Timer(random.uniform(0, 0.02), os.kill, (me, signal.SIGINT))
+    try:
+        timer.start()
+        while True:
+            work()
+    except KeyboardInterrupt:
+        count += 1
+    finally:
+        timer.join()
+say(count)
+try:
+    gc.collect()
+    db.put(3, 1)
+except PoolError as error:
+    say(error)
+say(db.pool_stats()["lent"])
+db.disconnect()
+db.close()
+"""
+    with python.Process(code, connections) as process:
+        assert process.read() == "150"
+        # `with db.cursor()` can be interrupted between borrowing and its own try: Python's limits.
+        assert process.read() in ("0", "1")

@@ -1,0 +1,148 @@
+"""A hundred thousand operations leave nothing behind: no reference, no memory, no connection."""
+
+import pytest
+
+from harness import eventually, python
+from harness.python import connections, databases  # noqa: F401
+
+python.provide()
+
+pytestmark = pytest.mark.plain  # sanitizers watch memory themselves, and take long
+
+COMMON = """
+import resource, tracemalloc
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+def descriptors():
+    return len(os.listdir("/proc/self/fd"))
+
+def threads():
+    return len(os.listdir("/proc/self/task"))
+
+NAME, VALUE, MAPPING = "name-" + str(os.getpid()), "value" * 20, {"a": None}
+MAPPING[NAME] = VALUE
+ODDS = 10**6 + 7
+
+def references():
+    used = (NAME, VALUE, MAPPING, None, Key, DatastoreError, ConnectionError, True, dict)
+    return [sys.getrefcount(each) for each in used]
+
+def check(act, times, warm_up=300, leeway=1 << 20):
+    act(warm_up)
+    gc.collect()
+    before, memory, open_before = references(), resident(), descriptors()
+    objects = len(gc.get_objects())
+    act(times)
+    gc.collect()
+    after = references()
+    assert all(abs(b - a) < times // 20 for a, b in zip(before, after)), (before, after)
+    assert abs(len(gc.get_objects()) - objects) < 100, len(gc.get_objects()) - objects
+    assert resident() - memory < leeway, resident() - memory
+    assert descriptors() <= open_before
+"""
+
+
+def run(code, connections):
+    # Not python.run(): its debugging allocator keeps memory.
+    result = python.run(COMMON + code, connections, development=False, timeout=200)
+    assert (result.code, result.err) == (0, ""), str(result)
+    return result.lines
+
+
+def test_a_hundred_thousand_operations_leave_nothing_behind(databases, connections):
+    lines = run(
+        """
+def act(times):
+    for n in range(times // 10):
+        key = db.put(3, 1, MAPPING, b=n)
+        db.put(3, 1, **MAPPING)
+        row = db.get(key)
+        assert row[2][NAME] == VALUE
+        assert db.get(absent) is None
+        with db.cursor(3) as cursor:
+            pass
+        db.put_connection(db.get_connection(3))
+        Key(ODDS + n).created, repr(key), hash(key), key == row
+    for n in range(times // 1000):
+        keys = db.put_many([(3, 1, MAPPING)] * 200)
+        rows = db.get_many(keys)
+        assert rows[-1][2] == MAPPING
+
+with Datastore(connections, pool_max=3) as db:
+    absent = Key(3 << 10 | 1)
+    check(act, 100_000, warm_up=3000)
+    say(db.pool_stats()["opened"])
+""",
+        connections,
+    )
+    assert int(lines[0]) <= 3
+
+
+def test_ten_thousand_errors_leave_nothing_behind(connections):
+    run(
+        """
+def fails(kind, act):
+    try:
+        act()
+    except kind:
+        return
+    raise AssertionError("no error")
+
+def bad():
+    yield 3, 1, {}
+    raise KeyError("bad")
+
+def act(times):
+    for n in range(times // 10):
+        fails(DatastoreError, lambda: db.put(99, 1, MAPPING))
+        fails(DatastoreError, lambda: db.put(3, 99999, MAPPING))
+        fails(TypeError, lambda: db.put(3, 1, a=object()))
+        fails(TypeError, lambda: db.put(3, 1, {NAME: VALUE, 1: VALUE}))
+        fails(DatastoreError, lambda: db.put(3, 1, {NAME: "\\0"}))
+        fails(DatastoreError, lambda: db.put(3, 1, {NAME: "\\ud800"}))
+        fails(DatastoreError, lambda: db.get(n))
+        fails(TypeError, lambda: db.put(3))
+        fails(ValueError, lambda: Key(-n))
+        fails(DatastoreError, lambda: db.put_connection(None) if n % 2 else db.get_connection(99))
+        if n % 20 == 0:
+            fails(KeyError, lambda: db.put_many(bad()))
+            fails(DatastoreError, lambda: db.put_many([(99, 1, MAPPING)] * 10))
+            fails(DatastoreError, lambda: db.put_key(taken, 2, MAPPING))
+
+with Datastore(connections) as db:
+    taken = db.put(3, 1)
+    check(act, 10_000)
+""",
+        connections,
+    )
+
+
+def test_stores_that_come_and_go_leave_nothing_behind(databases, connections):
+    run(
+        """
+def act(times):
+    for n in range(times):
+        db = Datastore(connections, lanes=1, logger=(None, logging.getLogger("x"))[n % 2])
+        key = db.put(3, 1, MAPPING)
+        db.get(key)
+        with db.cursor(3) as cursor:
+            cursor.execute("SELECT 1")
+        if n % 3 == 0:
+            db.disconnect()
+        if n % 3 == 1:
+            db.close()
+        if n % 5 == 0:
+            with Datastore(connections) as other:
+                db = other.get_connection(3)
+                db.close()
+        del db
+
+check(act, 150, warm_up=60)
+wait_for(lambda: threads() == 1)
+""",
+        connections,
+    )
+    eventually(lambda: not databases[0].clients())
