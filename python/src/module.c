@@ -108,6 +108,8 @@ static struct PyModuleDef definition = {
     .m_methods = functions,
 };
 
+PyMODINIT_FUNC PyInit__hv(void);
+
 PyMODINIT_FUNC PyInit__hv(void) {
     PyObject *module = PyModule_Create(&definition);
     if (module == NULL)
