@@ -228,7 +228,8 @@ def test_a_wrong_password_is_told_without_the_password(databases, connections):
         for act in operations(db, 12)[:8]:
             error = caught(act, ConnectionError)
             assert (error.status, error.server) == ("HV_UNAVAILABLE", db.server_of(12))
-            assert "password" in str(error) and not error.outcome_unknown
+            assert "password" in str(error)
+            assert (error.sqlstate, error.retriable) == ("28P01", False)
         db.put(3, 1)  # the other server is well
 
 
@@ -236,7 +237,8 @@ def test_a_database_that_does_not_exist_is_told(connections):
     one, two = connections
     with Datastore([{**one, "dbname": "nothing"}, two]) as db:
         error = caught(lambda: db.put(3, 1), ConnectionError)
-        assert "nothing" in str(error) and not error.outcome_unknown
+        assert "nothing" in str(error)
+        assert (error.sqlstate, error.retriable) == ("3D000", False)
 
 
 def test_a_server_that_accepts_and_says_nothing_is_a_timeout():

@@ -38,7 +38,8 @@ def check(act, times, warm_up=300, leeway=1 << 20):
     act(times)
     gc.collect()
     after = references()
-    assert all(abs(b - a) < times // 20 for a, b in zip(before, after)), (before, after)
+    # Python's own caches hold some more or some fewer from time to time.
+    assert all(abs(b - a) < max(300, times // 20) for a, b in zip(before, after)), (before, after)
     assert abs(len(gc.get_objects()) - objects) < 100, len(gc.get_objects()) - objects
     assert resident() - memory < leeway, resident() - memory
     assert descriptors() <= open_before
@@ -140,7 +141,7 @@ def act(times):
                 db.close()
         del db
 
-check(act, 150, warm_up=60)
+check(act, 600, warm_up=100)
 wait_for(lambda: threads() == 1)
 """,
         connections,
