@@ -177,7 +177,7 @@ check_usable()
 def test_a_handler_that_does_not_raise_is_run_and_the_wait_goes_on(databases, connections):
     code = """
 db = Datastore(connections, operation_timeout=60)
-signal.signal(signal.SIGINT, lambda *_: os.write(1, b"handled\n"))
+signal.signal(signal.SIGINT, lambda *_: os.write(1, b"handled\\n"))
 say("waiting")
 key = db.put(3, 1, a="b")
 say("stored", key)
