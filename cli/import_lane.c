@@ -215,8 +215,9 @@ static bool load_batch(import_lane *lane) {
             work->reason = copy_text(row_fault_text(text, given->fault));
             continue;
         }
-        work->status = hv_load_add(lane->load, work->item.key, work->item.shard, work->item.kind,
-                                   given->dict, &error);
+        work->status =
+            hv_load_add_binary(lane->load, work->item.key, work->item.shard, work->item.kind,
+                               work->item.body, work->item.body_len, &error);
         if (work->status == HV_OK)
             work->index = hv_load_count(lane->load) - 1;
         else if (work->status == HV_NO_MEMORY)

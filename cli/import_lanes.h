@@ -37,7 +37,9 @@ typedef struct import_settings {
 
 /* A row on its way. */
 typedef struct import_item {
-    row *row;    /* owned */
+    row *row;   /* owned; its dict goes as soon as there is a body */
+    char *body; /* the attributes in hstore's binary form; owned; NULL: not yet, or malformed */
+    size_t body_len;
     int64_t key; /* 0: the database makes one */
     int shard;   /* -1: none; the row is malformed */
     int kind;

@@ -201,6 +201,12 @@ HV_API hv_status hv_dict_parse(const char *text, size_t text_len, hv_dict **dict
  */
 HV_API hv_status hv_dict_text(const hv_dict *dict, char **text, hv_error **error);
 
+/*
+ * Write hstore's binary form, as the server takes it in binary parameters and COPY. `*bytes`
+ * belongs to the caller, who releases it with free(). Errors: HV_NO_MEMORY.
+ */
+HV_API hv_status hv_dict_binary(const hv_dict *dict, char **bytes, size_t *len, hv_error **error);
+
 /* ---- Options --------------------------------------------------------------------------------- */
 
 /*
@@ -622,6 +628,13 @@ HV_API const char *hv_load_note(const hv_load *load);
  */
 HV_API hv_status hv_load_add(hv_load *load, int64_t key, int shard, int kind, const hv_dict *dict,
                              hv_error **error);
+
+/*
+ * The same with attributes that hv_dict_binary() has written, perhaps in another thread. Other
+ * bytes are for the server to judge: it refuses the row.
+ */
+HV_API hv_status hv_load_add_binary(hv_load *load, int64_t key, int shard, int kind,
+                                    const char *bytes, size_t len, hv_error **error);
 
 /* The rows that were added and not yet committed. They are numbered from 0. */
 HV_API size_t hv_load_count(const hv_load *load);

@@ -25,7 +25,8 @@ static void append_be16(hvi_buffer *out, int value) {
     hvi_buffer_append(out, &wire, sizeof wire);
 }
 
-void hvi_copy_append_row(hvi_buffer *out, int64_t key, int kind, const hv_dict *dict) {
+/* What stands before the body. */
+static void append_head(hvi_buffer *out, int64_t key, int kind, size_t body_len) {
     append_be16(out, key != 0 ? 3 : 2);
     if (key != 0) {
         uint64_t wire = htobe64((uint64_t) key);
@@ -34,8 +35,18 @@ void hvi_copy_append_row(hvi_buffer *out, int64_t key, int kind, const hv_dict *
     }
     hvi_buffer_append_be32(out, sizeof(uint16_t));
     append_be16(out, kind);
-    hvi_buffer_append_be32(out, (uint32_t) hvi_hstore_size(dict));
+    hvi_buffer_append_be32(out, (uint32_t) body_len);
+}
+
+void hvi_copy_append_row(hvi_buffer *out, int64_t key, int kind, const hv_dict *dict) {
+    append_head(out, key, kind, hvi_hstore_size(dict));
     hvi_hstore_encode(dict, out);
+}
+
+void hvi_copy_append_encoded_row(hvi_buffer *out, int64_t key, int kind, const char *body,
+                                 size_t body_len) {
+    append_head(out, key, kind, body_len);
+    hvi_buffer_append(out, body, body_len);
 }
 
 /* ---- reading ---- */

@@ -20,6 +20,10 @@ extern const char hvi_copy_trailer[];
 /* Append a row. `key` 0: without one. Check hvi_buffer_ok() afterwards. */
 void hvi_copy_append_row(hvi_buffer *out, int64_t key, int kind, const hv_dict *dict);
 
+/* The same with a body that is a binary hstore already. */
+void hvi_copy_append_encoded_row(hvi_buffer *out, int64_t key, int kind, const char *body,
+                                 size_t body_len);
+
 /* Takes rows out of a stream that comes in pieces of any size. */
 typedef struct hvi_copy_reader {
     hvi_buffer pending; /* what was fed and not yet read starts at `at` */

@@ -6,6 +6,7 @@
  */
 #include "hstore.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "utf8.h"
@@ -34,11 +35,8 @@ static unsigned char *put_text(unsigned char *to, const hv_dict *dict, size_t of
     return to + len;
 }
 
-void hvi_hstore_encode(const hv_dict *dict, hvi_buffer *out) {
-    size_t size = hvi_hstore_size(dict);
-    if (!hvi_buffer_reserve(out, size))
-        return;
-    unsigned char *to = (unsigned char *) out->data + out->len;
+static void put_dict(char *bytes, const hv_dict *dict) {
+    unsigned char *to = (unsigned char *) bytes;
     to = put_be32(to, dict != NULL ? (uint32_t) dict->count : 0);
     for (size_t i = 0; dict != NULL && i < dict->count; i++) {
         const hvi_attribute *item = &dict->items[i];
@@ -48,8 +46,26 @@ void hvi_hstore_encode(const hv_dict *dict, hvi_buffer *out) {
         else
             to = put_text(to, dict, item->value, item->value_len);
     }
+}
+
+void hvi_hstore_encode(const hv_dict *dict, hvi_buffer *out) {
+    size_t size = hvi_hstore_size(dict);
+    if (!hvi_buffer_reserve(out, size))
+        return;
+    put_dict(out->data + out->len, dict);
     out->len += size;
     out->data[out->len] = '\0';
+}
+
+hv_status hv_dict_binary(const hv_dict *dict, char **bytes, size_t *len, hv_error **error) {
+    size_t size = hvi_hstore_size(dict);
+    char *made = malloc(size);
+    if (made == NULL)
+        return hvi_no_memory(error);
+    put_dict(made, dict);
+    *bytes = made;
+    *len = size;
+    return HV_OK;
 }
 
 /* Reads a binary form from left to right. */

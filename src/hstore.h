@@ -1,5 +1,5 @@
 /*
- * hstore: PostgreSQL's hstore type in binary form, both ways.
+ * hstore: PostgreSQL's hstore type in binary form, both ways; also the public hv_dict_binary().
  *
  * That is (contrib/hstore/hstore_io.c, hstore_send and hstore_recv): a 32-bit count, then for each
  * pair the key's 32-bit length and bytes, the value's 32-bit length (-1 for NULL) and bytes, all in

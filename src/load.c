@@ -130,40 +130,55 @@ const char *hv_load_note(const hv_load *load) {
 
 /* ---- rows ---- */
 
-static hv_status check_content(int kind, const hv_dict *dict, hv_error **error) {
+static hv_status check_content(int kind, size_t body_len, hv_error **error) {
     if (kind < INT16_MIN || kind > INT16_MAX)
         return hvi_fail(error, HV_INVALID, "kind %d is out of range: %d to %d", kind, INT16_MIN,
                         INT16_MAX);
-    if (hvi_hstore_size(dict) > HVI_DICT_MAX_LEN)
+    if (body_len > HVI_DICT_MAX_LEN)
         return hvi_fail(error, HV_INVALID, "the attributes are too large");
     return HV_OK;
 }
 
-hv_status hv_load_add(hv_load *load, int64_t key, int shard, int kind, const hv_dict *dict,
-                      hv_error **error) {
+/* Can it be stored here, under this key? *shard may be -1 if there is one, which says the shard. */
+static hv_status check_place(const hv_load *load, int64_t key, int *shard, hv_error **error) {
     hvi_key_fields fields;
     hvi_server *server = NULL;
-    hv_status status = check_content(kind, dict, error);
-    if (status != HV_OK)
-        return status;
     if (key != 0 && !hvi_key_unpack(key, &fields)) {
         hvi_fail(error, HV_INVALID, "%lld is not a key", (long long) key);
         hvi_error_detail(error, "Keys are positive.");
         return HV_INVALID;
     }
-    if (key != 0 && shard >= 0 && fields.shard != shard)
+    if (key != 0 && *shard >= 0 && fields.shard != *shard)
         return hvi_fail(error, HV_INVALID, "the key %lld is of shard %d, not %d", (long long) key,
-                        fields.shard, shard);
+                        fields.shard, *shard);
     if (key != 0)
-        shard = fields.shard;
-    status = hvi_router_find(load->router, shard, &server, error);
+        *shard = fields.shard;
+    hv_status status = hvi_router_find(load->router, *shard, &server, error);
     if (status == HV_OK && server != load->server) {
-        status = hvi_fail(error, HV_INVALID, "shard %d is on server \"%s\", not on \"%s\"", shard,
+        status = hvi_fail(error, HV_INVALID, "shard %d is on server \"%s\", not on \"%s\"", *shard,
                           server->name, load->server->name);
-        hvi_error_where(error, NULL, shard);
+        hvi_error_where(error, NULL, *shard);
     }
+    return status;
+}
+
+hv_status hv_load_add(hv_load *load, int64_t key, int shard, int kind, const hv_dict *dict,
+                      hv_error **error) {
+    hv_status status = check_content(kind, hvi_hstore_size(dict), error);
+    if (status == HV_OK)
+        status = check_place(load, key, &shard, error);
     if (status == HV_OK)
         status = hvi_load_batch_add(&load->batch, key, shard, kind, dict, error);
+    return status;
+}
+
+hv_status hv_load_add_binary(hv_load *load, int64_t key, int shard, int kind, const char *bytes,
+                             size_t len, hv_error **error) {
+    hv_status status = check_content(kind, len, error);
+    if (status == HV_OK)
+        status = check_place(load, key, &shard, error);
+    if (status == HV_OK)
+        status = hvi_load_batch_add_encoded(&load->batch, key, shard, kind, bytes, len, error);
     return status;
 }
 

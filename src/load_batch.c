@@ -20,9 +20,9 @@ void hvi_load_batch_fini(hvi_load_batch *batch) {
     *batch = (hvi_load_batch){.tuples = HVI_BUFFER_EMPTY};
 }
 
-hv_status hvi_load_batch_add(hvi_load_batch *batch, int64_t key, int shard, int kind,
-                             const hv_dict *dict, hv_error **error) {
-    size_t at = batch->tuples.len;
+/* Note the row whose tuple is the last in `tuples`. */
+static hv_status note_row(hvi_load_batch *batch, int64_t key, int shard, int kind,
+                          hv_error **error) {
     if (batch->count == batch->room) {
         size_t room = batch->room > 0 ? 2 * batch->room : 256;
         hvi_load_row *rows = realloc(batch->rows, room * sizeof *rows);
@@ -31,12 +31,25 @@ hv_status hvi_load_batch_add(hvi_load_batch *batch, int64_t key, int shard, int 
         batch->rows = rows;
         batch->room = room;
     }
-    hvi_copy_append_row(&batch->tuples, key, kind, dict);
     if (!hvi_buffer_ok(&batch->tuples))
         return hvi_no_memory(error);
+    const hvi_load_row *last = batch->count > 0 ? &batch->rows[batch->count - 1] : NULL;
+    size_t at = last != NULL ? last->at + last->len : 0;
     batch->rows[batch->count++] = (hvi_load_row){
         .key = key, .shard = shard, .kind = kind, .at = at, .len = batch->tuples.len - at};
     return HV_OK;
+}
+
+hv_status hvi_load_batch_add(hvi_load_batch *batch, int64_t key, int shard, int kind,
+                             const hv_dict *dict, hv_error **error) {
+    hvi_copy_append_row(&batch->tuples, key, kind, dict);
+    return note_row(batch, key, shard, kind, error);
+}
+
+hv_status hvi_load_batch_add_encoded(hvi_load_batch *batch, int64_t key, int shard, int kind,
+                                     const char *body, size_t body_len, hv_error **error) {
+    hvi_copy_append_encoded_row(&batch->tuples, key, kind, body, body_len);
+    return note_row(batch, key, shard, kind, error);
 }
 
 /* ---- the order of storing ---- */

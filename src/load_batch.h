@@ -38,6 +38,10 @@ void hvi_load_batch_fini(hvi_load_batch *batch);
 hv_status hvi_load_batch_add(hvi_load_batch *batch, int64_t key, int shard, int kind,
                              const hv_dict *dict, hv_error **error);
 
+/* The same with a body that is a binary hstore already. */
+hv_status hvi_load_batch_add_encoded(hvi_load_batch *batch, int64_t key, int shard, int kind,
+                                     const char *body, size_t body_len, hv_error **error);
+
 /* Put the numbers of the waiting ones of the first `count` rows into `order`: shard by shard, those
  * with keys in the order of these behind the others. *waiting is how many. */
 hv_status hvi_load_batch_sort(hvi_load_batch *batch, size_t count, size_t *waiting,

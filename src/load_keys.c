@@ -43,10 +43,10 @@ static hv_status compare(const hvi_load_keys *keys, hvi_load_row *row, int kind,
     hv_dict *given = NULL;
     size_t len;
     const char *body = hvi_load_row_body(keys->batch, row, &len);
-    hv_status status = hvi_hstore_decode(body, len, &given, error);
-    if (status != HV_OK)
-        return status;
-    if (kind == row->kind && hv_dict_equal(there, given)) {
+    if (hvi_hstore_decode(body, len, &given, NULL) == HV_NO_MEMORY)
+        return hvi_no_memory(error);
+    /* What the caller has given for a binary hstore and is none equals nothing. */
+    if (given != NULL && kind == row->kind && hv_dict_equal(there, given)) {
         row->state = HVI_LOAD_KNOWN;
     } else {
         row->state = HVI_LOAD_REFUSED;

@@ -53,6 +53,12 @@ static void test_a_dict_is_written_as_the_server_reads_it(void **state) {
     assert_memory_equal(out.data, "before", 6);
     assert_memory_equal(out.data + 6, sample, SAMPLE_LEN);
     assert_int_equal(hvi_hstore_size(dict), SAMPLE_LEN);
+    char *bytes;
+    size_t len;
+    assert_int_equal(hv_dict_binary(dict, &bytes, &len, NULL), HV_OK);
+    assert_int_equal(len, SAMPLE_LEN);
+    assert_memory_equal(bytes, sample, SAMPLE_LEN);
+    free(bytes);
     hvi_buffer_fini(&out);
     hv_dict_free(dict);
 }

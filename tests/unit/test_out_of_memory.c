@@ -239,6 +239,15 @@ static hv_status encode(void *subject, hv_error **error) {
     return HV_OK;
 }
 
+static hv_status write_binary(void *subject, hv_error **error) {
+    char *bytes = NULL;
+    size_t len = 0;
+    hv_status status = hv_dict_binary(subject, &bytes, &len, error);
+    assert_int_equal(bytes != NULL, status == HV_OK);
+    free(bytes);
+    return status;
+}
+
 static hv_status print(void *subject, hv_error **error) {
     char *untouched_text = (char *) (uintptr_t) 0x5a5a, *text = untouched_text;
     hv_status status = hv_dict_text(subject, &text, error);
@@ -262,6 +271,8 @@ static void test_writing_hstore_says_when_memory_runs_out(void **state) {
     (void) state;
     for (sample_count = 0; sample_count < 60; sample_count++) {
         assert_int_equal(play(&(scene){prepare_sample, encode, check_nothing, finish_dict}), 1);
+        assert_int_equal(play(&(scene){prepare_sample, write_binary, check_nothing, finish_dict}),
+                         1);
         assert_true(play(&(scene){prepare_sample, print, check_nothing, finish_dict}) >= 1);
     }
 }
