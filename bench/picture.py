@@ -18,8 +18,9 @@ def _text(x, y, text, **attributes):
 
 
 def draw(title, note, bars):
-    """`bars` are (label, sublabel, low, median, high, goal); the scale is "times as fast"."""
-    most = max([bar[4] for bar in bars] + [bar[5] for bar in bars])
+    """`bars` are (label, sublabel, low, median, high, goal); the scale is "times as fast". The goal
+    may be None."""
+    most = max([bar[4] for bar in bars] + [bar[5] or 0 for bar in bars])
     ticks = [tick for tick in TICKS if tick <= most * 1.5]
     scale = (WIDTH - LEFT - RIGHT) / math.log2(ticks[-1] * 1.3 / ticks[0])
     bottom = TOP + ROW * len(bars)
@@ -43,16 +44,19 @@ def draw(title, note, bars):
     for number, (label, sublabel, low, middle, high, goal) in enumerate(bars):
         y = TOP + ROW * number + 8
         start, finish = sorted((place(1), place(middle)))
-        colour = "#2a7f9e" if middle >= goal else "#c2571a"
+        colour = "#2a7f9e" if middle >= (goal or 1) else "#c2571a"
         lines += [
             _text(16, y + 12, label, font_weight="bold"),
             _text(16, y + 27, sublabel, font_size=11, fill="#666"),
             f'<rect x="{start:.1f}" y="{y}" width="{max(finish - start, 1):.1f}" height="22"'
             f' fill="{colour}"/>',
             f'<path d="M{place(low):.1f} {y + 11}H{place(high):.1f}" stroke="#222"/>',
-            f'<path d="M{place(goal):.1f} {y - 3}v28" stroke="#222" stroke-width="2"'
-            ' stroke-dasharray="3 2"/>',
-            _text(place(max(high, goal, 1)) + 8, y + 15, f"{middle:.2g}×", font_weight="bold"),
+            _text(place(max(high, goal or 0, 1)) + 8, y + 15, f"{middle:.2g}×", font_weight="bold"),
         ]
+        if goal is not None:
+            lines.append(
+                f'<path d="M{place(goal):.1f} {y - 3}v28" stroke="#222" stroke-width="2"'
+                ' stroke-dasharray="3 2"/>'
+            )
     lines.append("</svg>")
     return "\n".join(lines) + "\n"

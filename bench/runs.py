@@ -1,4 +1,4 @@
-"""The runs of bench/compare: each starts a program that works for some seconds, sees to it that it
+"""The runs of the benchmarks: each starts a program that works for some seconds, sees to it that it
 did what it says, and tells how fast that was and what it cost."""
 
 import contextlib
@@ -9,12 +9,13 @@ import re
 import resource
 import shutil
 import subprocess
+import sys
 import time
 
 import report
 
 from arena import ATTRIBUTES, CONNECTIONS, ENTITIES, FIRST_MOMENT, GET_SHARDS, KIND, PUT_SHARDS
-from harness import build_dir, program, run
+from harness import build_dir, run
 from harness.server import binaries, environment
 
 GO_PACKAGES = "/usr/share/gocode"  # where Debian installs Go's
@@ -69,10 +70,19 @@ class Runs:
             raise RuntimeError(f"{operations} puts were counted, and {stored} entities are there")
         return Result(operations, per_second, client, server)
 
-    # ---- libhypervault and libpq, by the program `callers` ----
+    # ---- programs that call from many threads ----
 
     def callers(self, contender, verb, callers, batch=1, far=False):
-        """A run of `callers` threads; see bench/callers.c."""
+        """libhypervault and libpq: a run of `callers` threads; see bench/callers.c."""
+        command = [build_dir() / "bench" / "callers"]
+        return self._callers(command, contender, verb, callers, batch, far)
+
+    def python_callers(self, contender, verb, callers, batch=1, far=False):
+        """The package hv and psycopg2: see bench/python_callers.py."""
+        command = [sys.executable, report.ROOT / "bench" / "python_callers.py"]
+        return self._callers(command, contender, verb, callers, batch, far)
+
+    def _callers(self, command, contender, verb, callers, batch, far):
         shards = GET_SHARDS if verb == "get" else PUT_SHARDS
         settings = {
             "callers": callers,
@@ -87,12 +97,10 @@ class Runs:
             "entities_of_shard": ENTITIES,
         }
         arguments = [f"{name}={value}" for name, value in settings.items()]
+        env = {**self.arena.environment(), "PYTHONPATH": str(build_dir() / "python")}
 
         def work():
-            told = program(
-                "bench/callers", contender, verb, *arguments, env=self.arena.environment()
-            )
-            found = told.ok().json()
+            found = run(*command, contender, verb, *arguments, env=env).ok().json()
             return found["operations"], found["per_second"]
 
         return self._measure(work, puts=verb == "put")

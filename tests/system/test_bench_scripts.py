@@ -59,13 +59,27 @@ def test_an_import_that_is_killed_twice_has_every_row_in_the_end(tmp_path):
     assert all(rounds[0] > 0 for rounds in found["per_second"].values())
 
 
-@pytest.mark.parametrize("script", ["keys", "compare", "import"])
+def test_every_contender_in_python_does_what_it_says(tmp_path):
+    if not (build_dir() / "python" / "hv").is_dir():
+        pytest.skip("the Python package is not built: it takes Python's development files")
+    arguments = ["--rounds=1", "--seconds=0.3", f"--output={tmp_path}"]
+    shown = run(BENCH / "python", *arguments, env=HERE).ok()
+    assert (tmp_path / "python.md").read_text("utf-8") == shown.out
+    found = json.loads((tmp_path / "python.json").read_text("utf-8"))["runs"]
+    work = ["put 1", "put 32", "get 8", "borrow 32", "put 1 batch=1000", "get 32 far=True"]
+    assert {f"{who} {what}" for who in ("hv", "queue") for what in work} <= found.keys()
+    assert [name for name, (only,) in found.items() if only["operations"] == 0] == []
+    picture = xml.etree.ElementTree.parse(tmp_path / "python.svg").getroot()
+    assert len(picture.findall("{http://www.w3.org/2000/svg}rect")) > 10
+
+
+@pytest.mark.parametrize("script", ["keys", "compare", "import", "python"])
 def test_every_benchmark_explains_itself(script, tmp_path):
     shown = run(BENCH / script, "--help", cwd=tmp_path, env=HERE).ok()
     assert f"usage: bench/{script}" in shown.out
 
 
-@pytest.mark.parametrize("script", ["keys", "compare", "import"])
+@pytest.mark.parametrize("script", ["keys", "compare", "import", "python"])
 def test_a_benchmark_refuses_what_it_does_not_know(script):
     done = run(BENCH / script, "--colour", env=HERE)
     assert done.code == 2
