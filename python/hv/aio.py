@@ -1,0 +1,225 @@
+"""Entities for asyncio: many operations of one event loop at once, without threads.
+
+    async with aio.Session(db) as session:
+        key = await session.put(12, 1, {"beep": "boop"})
+        row = await session.get(key)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping
+
+from ._hv import DatastoreError, Key, PoolError, Queue
+from .entity import Value
+
+if TYPE_CHECKING:
+    from psycopg2.extras import DictRow
+
+    from .datastore import Datastore
+
+__all__ = ["Session"]
+
+# Of put_many and get_many, for each server: how many operations are under way at most, and how many
+# bytes of attributes.
+_MOST = 2048
+_MOST_BYTES = 4 << 20
+
+
+class Session:
+    """The puts and gets of one event loop on a Datastore. Made and used within that loop.
+
+    What tasks ask for at the same time goes to each server together, in batches of up to a thousand
+    operations. A session uses up to two connections of each server's pool, and has none while there
+    is nothing to do.
+
+    To cancel an operation (a task, asyncio.wait_for()) is to stop waiting for it: it goes on, and a
+    put may be stored. So it is when the operation's own time-out has passed.
+    """
+
+    def __init__(self, store: Datastore) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._store = store
+        self._queue = Queue(store)
+        self._waiting: set[asyncio.Future[Any]] = set()
+        self._drained: asyncio.Future[None] | None = None
+        self._closing = False
+        self._closed = False
+        self._loop.add_reader(self._queue.fileno(), self._advance)
+
+    # ---- operations ----
+
+    async def put(
+        self,
+        shard_id: int,
+        kind: int,
+        attributes: Mapping[str, Value] | None = None,
+        /,
+        **kwargs: Value,
+    ) -> Key:
+        """As Datastore.put()."""
+        key: Key = await self._put(shard_id, kind, _both(attributes, kwargs))
+        return key
+
+    async def put_key(
+        self,
+        key: Key,
+        kind: int,
+        attributes: Mapping[str, Value] | None = None,
+        /,
+        **kwargs: Value,
+    ) -> None:
+        """As Datastore.put_key()."""
+        if not isinstance(key, Key):
+            raise DatastoreError(f"not a Key: {key!r}")
+        await self._put(key, kind, _both(attributes, kwargs))
+
+    async def get(self, key: Key) -> DictRow | None:
+        """As Datastore.get()."""
+        row: DictRow | None = await self._get(key)
+        return row
+
+    async def put_many(
+        self,
+        entities: Iterable[tuple[int | Key, int, Mapping[str, Value] | None]],
+        return_errors: bool = False,
+    ) -> list[Any]:
+        """As Datastore.put_many(). What is cancelled meanwhile is stored in part."""
+        return await self._many(self._put, entities, return_errors)
+
+    async def get_many(self, keys: Iterable[Key], return_errors: bool = False) -> list[Any]:
+        """As Datastore.get_many()."""
+        return await self._many(self._get, ((key,) for key in keys), return_errors)
+
+    def _put(
+        self, where: int | Key, kind: int, attributes: Mapping[str, Value] | None
+    ) -> asyncio.Future[Any]:
+        future = self._begin()
+        self._queue.put(future, where, kind, attributes)
+        self._waiting.add(future)
+        return future
+
+    def _get(self, key: Key) -> asyncio.Future[Any]:
+        future = self._begin()
+        self._queue.get(future, key)
+        self._waiting.add(future)
+        return future
+
+    def _begin(self) -> asyncio.Future[Any]:
+        if self._closing:
+            raise PoolError("the session is closed")
+        return self._loop.create_future()
+
+    async def _many(
+        self,
+        begin: Callable[..., asyncio.Future[Any]],
+        items: Iterable[tuple[Any, ...]],
+        return_errors: bool,
+    ) -> list[Any]:
+        most, most_bytes = (each * len(self._store.servers) for each in (_MOST, _MOST_BYTES))
+        begun: list[asyncio.Future[Any]] = []
+        results: list[Any] = []
+
+        async def wait_for_oldest() -> None:
+            try:
+                results.append(await begun[len(results)])
+            except DatastoreError as error:
+                results.append(error)
+
+        try:
+            for item in items:
+                try:
+                    begun.append(begin(*item))
+                except DatastoreError as error:
+                    begun.append(self._loop.create_future())
+                    begun[-1].set_exception(error)
+                while len(results) < len(begun) and (
+                    self._queue.pending >= most or self._queue.pending_bytes >= most_bytes
+                ):
+                    await wait_for_oldest()
+            while len(results) < len(begun):
+                await wait_for_oldest()
+        finally:
+            for future in begun[len(results) :]:
+                _forget(future)
+        if not return_errors:
+            for result in results:
+                if isinstance(result, DatastoreError):
+                    result.results = results  # type: ignore[attr-defined]
+                    raise result
+        return results
+
+    # ---- the loop's part ----
+
+    def _advance(self) -> None:
+        for future, result in self._queue.advance(0):
+            self._waiting.discard(future)
+            if future.done():  # it was cancelled
+                continue
+            if isinstance(result, DatastoreError):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
+        if self._drained is not None and not self._queue.pending and not self._drained.done():
+            self._drained.set_result(None)
+
+    # ---- the end ----
+
+    async def close(self) -> None:
+        """Wait for what is under way, then end the session. If that is cancelled: terminate()."""
+        self._closing = True
+        try:
+            if not self._closed and self._queue.pending:
+                if self._drained is None:
+                    self._drained = self._loop.create_future()
+                await asyncio.shield(self._drained)
+        finally:
+            self.terminate()
+
+    def terminate(self) -> None:
+        """End the session now: who waits for an operation is cancelled. Puts under way may be
+        stored or not."""
+        if self._closed:
+            return
+        self._closing = self._closed = True
+        if not self._loop.is_closed():
+            self._loop.remove_reader(self._queue.fileno())
+            for future in self._waiting:
+                future.cancel()
+        self._waiting.clear()
+        if self._drained is not None and not self._drained.done():
+            self._drained.cancel()
+        self._queue.close()
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    @property
+    def pending(self) -> int:
+        """The operations under way, those included that nobody waits for any more."""
+        return 0 if self._closed else self._queue.pending
+
+    async def __aenter__(self) -> Session:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True):
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self)
+            self.terminate()
+
+
+def _both(
+    attributes: Mapping[str, Value] | None, kwargs: Mapping[str, Value]
+) -> Mapping[str, Value] | None:
+    return {**(attributes or {}), **kwargs} if kwargs else attributes
+
+
+def _forget(future: asyncio.Future[Any]) -> None:
+    """Nobody will ask what came of it."""
+    if not future.cancel() and not future.cancelled():
+        future.exception()  # or asyncio would complain that nobody did
