@@ -46,7 +46,7 @@ static void take_tasks(hvi_flight *flight, hvi_list *from, size_t count) {
 static bool make_queries(hvi_flight *flight) {
     const hvi_session *session = flight->session;
     size_t count = flight->count;
-    flight->groups = calloc(count, sizeof *flight->groups);
+    flight->groups = malloc(count * sizeof *flight->groups);
     flight->queries = calloc(count, sizeof *flight->queries);
     flight->results = calloc(count, sizeof(PGresult *));
     if (flight->groups == NULL || flight->queries == NULL || flight->results == NULL)

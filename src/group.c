@@ -30,13 +30,20 @@ static int compare_items(const void *left, const void *right) {
     return a->key < b->key ? -1 : a->key > b->key;
 }
 
+/* Not all of it is cleared: the statement's text, the larger part, is written later. */
+static void start_group(hvi_group *group, hvi_item **items) {
+    group->items = items;
+    group->count = 0;
+    group->bytes = (hvi_buffer) HVI_BUFFER_EMPTY;
+}
+
 size_t hvi_groups_make(hvi_item **items, size_t count, hvi_group *groups) {
     size_t made = 0;
     qsort(items, count, sizeof *items, compare_items);
     for (size_t i = 0; i < count; i++) {
         const hvi_item *last = i > 0 ? items[i - 1] : NULL;
         if (last == NULL || last->verb != items[i]->verb || last->shard != items[i]->shard)
-            groups[made++].items = &items[i];
+            start_group(&groups[made++], &items[i]);
         groups[made - 1].count++;
     }
     return made;
@@ -44,7 +51,7 @@ size_t hvi_groups_make(hvi_item **items, size_t count, hvi_group *groups) {
 
 void hvi_groups_make_apart(hvi_item **items, size_t count, hvi_group *groups) {
     for (size_t i = 0; i < count; i++) {
-        groups[i].items = &items[i];
+        start_group(&groups[i], &items[i]);
         groups[i].count = 1;
     }
 }

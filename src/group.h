@@ -50,7 +50,7 @@ typedef struct hvi_group {
     uint32_t types[3];
 } hvi_group;
 
-/* Sort items into groups; `groups` has room for one each, all zero. Returns how many. */
+/* Sort items into groups; `groups` has room for one each. Returns how many. */
 size_t hvi_groups_make(hvi_item **items, size_t count, hvi_group *groups);
 
 /* As above, but each item is a group of its own, in the order given. */

@@ -227,7 +227,6 @@ static bool make_queries(attempt *a, const hvi_session *session, size_t count) {
 }
 
 static void run_one_by_one(attempt *a, hvi_session *session) {
-    memset(a->groups, 0, a->count * sizeof *a->groups);
     hvi_groups_make_apart(a->items, a->count, a->groups);
     hv_error *cause = NULL;
     hv_status status = HV_OK;
@@ -248,7 +247,6 @@ static void run_one_by_one(attempt *a, hvi_session *session) {
 
 /* False if the server has refused it and nothing has happened. */
 static bool run_together(attempt *a, hvi_session *session) {
-    memset(a->groups, 0, a->count * sizeof *a->groups);
     size_t count = hvi_groups_make(a->items, a->count, a->groups);
     PGresult **results = a->batch->results + a->batch->result_count;
     hv_error *cause = NULL;
@@ -301,10 +299,10 @@ void hvi_batch_run(hvi_batch *batch, hvi_pool *pool, int64_t wait_ms) {
         .pool = pool,
         .server = pool->config.session.server,
         .deadline = atomic_load(&batch->leader)->request.deadline,
-        .items = calloc(batch->count, sizeof(hvi_item *)),
-        .groups = calloc(batch->count, sizeof(hvi_group)),
-        .queries = calloc(batch->count, sizeof(hvi_query)),
-        .outcomes = calloc(batch->count, sizeof(hvi_outcome)),
+        .items = malloc(batch->count * sizeof(hvi_item *)),
+        .groups = malloc(batch->count * sizeof(hvi_group)),
+        .queries = malloc(batch->count * sizeof(hvi_query)),
+        .outcomes = malloc(batch->count * sizeof(hvi_outcome)),
     };
     batch->results = calloc(MAX_TRIES * batch->count, sizeof(PGresult *));
     if (a.items == NULL || a.groups == NULL || a.queries == NULL || a.outcomes == NULL ||
