@@ -11,6 +11,10 @@ import pathlib
 import picture
 import report
 
+from runs import mean
+
+TURNS = 8  # runs of each in a round, where several take turns
+
 
 def parser(name, text):
     """For the arguments that all have in common."""
@@ -41,6 +45,7 @@ class Comparison:
     theirs: list  # the best of them counts in each round
     against: str
     goal: float = None  # None: it is only good to know
+    takes_turns: bool = False  # in each round, in short runs: where little is to be told apart
 
     def ratios(self, found):
         pairs = zip(found[self.ours], self.best(found))
@@ -63,8 +68,8 @@ class Plan:
         self.work[name] = lambda: function(*args, **how)
         return name
 
-    def compare(self, *what):
-        self.comparisons.append(Comparison(*what))
+    def compare(self, *what, **how):
+        self.comparisons.append(Comparison(*what, **how))
 
     def only(self, text):
         """Leave out the comparisons without `text` in their titles, and runs that none wants."""
@@ -72,15 +77,32 @@ class Plan:
         wanted = {name for each in self.comparisons for name in [each.ours, *each.theirs]}
         self.work = {name: run for name, run in self.work.items() if name in wanted}
 
+    def _groups(self):
+        """The names of the runs in lists: those that take turns together, each other alone."""
+        together = {
+            each.ours: [each.ours, *each.theirs] for each in self.comparisons if each.takes_turns
+        }
+        grouped = {name for names in together.values() for name in names}
+        alone = {name: [name] for name in self.work if name not in grouped}
+        return [(together | alone)[name] for name in self.work if name in together | alone]
+
+    def _take_turns(self, names):
+        """{name: the mean of its runs}."""
+        results = {name: [] for name in names}
+        for turn in range(TURNS if len(names) > 1 else 1):
+            for name in names if turn % 2 == 0 else reversed(names):
+                results[name].append(self.work[name]())
+        return {name: mean(each) for name, each in results.items()}
+
     def measure(self, rounds, log):
         """Run them all, one after the other in each round, the next round in the opposite order."""
         results = {name: [] for name in self.work}
+        groups = self._groups()
         for number in range(rounds):
-            names = list(self.work) if number % 2 == 0 else list(reversed(self.work))
-            for name in names:
-                result = self.work[name]()
-                results[name].append(result)
-                log(f"round {number + 1} of {rounds}, {name}: {result.per_second:,.0f}/s")
+            for names in groups if number % 2 == 0 else reversed(groups):
+                for name, result in self._take_turns(names).items():
+                    results[name].append(result)
+                    log(f"round {number + 1} of {rounds}, {name}: {result.per_second:,.0f}/s")
         return Measured(self.comparisons, results)
 
 

@@ -8,6 +8,7 @@ import pathlib
 import re
 import resource
 import shutil
+import statistics
 import subprocess
 import sys
 import time
@@ -30,6 +31,16 @@ class Result:
     per_second: float
     client_cpu: float = 0.0  # seconds
     server_cpu: float = 0.0
+
+
+def mean(results):
+    """Several runs of the same length as one Result."""
+    return Result(
+        sum(each.operations for each in results),
+        statistics.mean(each.per_second for each in results),
+        sum(each.client_cpu for each in results),
+        sum(each.server_cpu for each in results),
+    )
 
 
 def _client_cpu():
@@ -72,23 +83,24 @@ class Runs:
 
     # ---- programs that call from many threads ----
 
-    def callers(self, contender, verb, callers, batch=1, far=False):
-        """libhypervault and libpq: a run of `callers` threads; see bench/callers.c."""
+    def callers(self, contender, verb, callers, batch=1, far=False, length=1):
+        """libhypervault and libpq: a run of `callers` threads, of `length` times the usual length;
+        see bench/callers.c."""
         command = [build_dir() / "bench" / "callers"]
-        return self._callers(command, contender, verb, callers, batch, far)
+        return self._callers(command, contender, verb, callers, batch, far, length)
 
     def python_callers(self, contender, verb, callers, batch=1, far=False):
         """The package hv and psycopg2: see bench/python_callers.py."""
         command = [sys.executable, report.ROOT / "bench" / "python_callers.py"]
         return self._callers(command, contender, verb, callers, batch, far)
 
-    def _callers(self, command, contender, verb, callers, batch, far):
+    def _callers(self, command, contender, verb, callers, batch, far, length=1):
         shards = GET_SHARDS if verb == "get" else PUT_SHARDS
         settings = {
             "callers": callers,
             "connections": CONNECTIONS,
             "batch": batch,
-            "seconds": self.seconds,
+            "seconds": self.seconds * length,
             "config": self.arena.config(far),
             "server": self.arena.conninfo(far),
             "first_shard": shards.start,
