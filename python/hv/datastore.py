@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import weakref
 from collections.abc import Mapping
@@ -117,7 +118,11 @@ class Datastore(_hv.Store):
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.close()
+        if exc[0] is None:
+            self.close()
+            return
+        with contextlib.suppress(PoolError):  # what went wrong first is to be told
+            self.close(timeout=0)
 
 
 class LentCursor:
