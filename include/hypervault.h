@@ -301,8 +301,9 @@ HV_API void hv_options_set_log(hv_options *options, hv_log_fn log, void *context
  *
  * Who runs a batch of several threads' operations (see the option `lanes`) goes on while others
  * wait for it, so that their outcome does not become unknown: at most for operation_timeout. Not
- * interrupted are the look-up of a host's name, a connector of the user's, hv_release(), which
- * waits for 5 s at most, and hv_queue_advance(), which ends at a signal by itself.
+ * interrupted are the look-up of a host's name, a connector of the user's that has no steps,
+ * hv_release(), which waits for 5 s at most, and hv_queue_advance(), which ends at a signal by
+ * itself.
  *
  * NULL, the default: nothing is called, and nobody wakes up for it.
  */
@@ -319,8 +320,15 @@ HV_API void hv_options_set_interrupt(hv_options *options, hv_interrupt_fn interr
  * again through hv_connection_handle() (may be NULL). On failure return HV_UNAVAILABLE,
  * HV_TIMEOUT or HV_NO_MEMORY, with the reason in `message` (`message_size` bytes, NUL-terminated)
  * and the server's SQLSTATE in `sqlstate`, or "" if it sent none or it is not known. disconnect:
- * close the connection and release the handle; conn belongs to the connector. Both are called by
+ * close the connection and release the handle; conn belongs to the connector. All are called by
  * any thread, without a lock held.
+ *
+ * start, finish and give_up are the same in steps, for a connector that can do without holding its
+ * caller up; then connect is not used and may be NULL. Without them, a queue (hv_queue) waits while
+ * a connection is opened. start: begin to open a connection; set *attempt to whatever finish and
+ * give_up are to be told, and *fd to a descriptor that becomes readable when it is over, one way or
+ * the other; otherwise as connect. finish: it is over: as connect. give_up: it takes too long; what
+ * comes of it is nobody's any more. Either ends the attempt, and may close the descriptor.
  */
 typedef struct hv_connector {
     hv_status (*connect)(void *context, const char *const *keywords, const char *const *values,
@@ -328,6 +336,12 @@ typedef struct hv_connector {
                          size_t message_size, char sqlstate[6]);
     void (*disconnect)(void *context, struct pg_conn *conn, void *handle);
     void *context;
+    hv_status (*start)(void *context, const char *const *keywords, const char *const *values,
+                       int64_t timeout, void **attempt, int *fd, char *message, size_t message_size,
+                       char sqlstate[6]);
+    hv_status (*finish)(void *context, void *attempt, struct pg_conn **conn, void **handle,
+                        char *message, size_t message_size, char sqlstate[6]);
+    void (*give_up)(void *context, void *attempt);
 } hv_connector;
 
 /*
@@ -538,7 +552,7 @@ HV_API hv_status hv_get_stream(hv_store *store, hv_next_key_fn next, hv_done_fn 
  * Used by one thread at a time; a store may have many queues. A queue uses connections of the
  * store's pools, up to two of each server, and gives them back as soon as a batch is done. While a
  * queue lives, hv_close() finds the store in use. Two things can still make a queue wait: the
- * look-up of a server's name, and a connector of the user's.
+ * look-up of a server's name, and a connector of the user's that has no steps.
  *
  * After fork() a queue is its parent's: in the child it does nothing any more, and may be freed, if
  * nobody was in it at the fork.

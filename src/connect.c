@@ -21,15 +21,15 @@ void hvi_discard_notice(void *context, const PGresult *result) {
     (void) result;
 }
 
-bool hvi_wait_socket(const PGconn *conn, hvi_wants wants, int64_t deadline) {
-    struct pollfd fd = {
-        .fd = PQsocket(conn),
+bool hvi_wait_fd(int fd, hvi_wants wants, int64_t deadline) {
+    struct pollfd waited = {
+        .fd = fd,
         .events = wants == HVI_WANTS_WRITE ? POLLOUT | POLLIN : POLLIN,
     };
-    if (fd.fd < 0)
+    if (fd < 0)
         return true;
     for (;;) {
-        int ready = poll(&fd, 1, hvi_deadline_poll_ms(hvi_interrupt_before(deadline)));
+        int ready = poll(&waited, 1, hvi_deadline_poll_ms(hvi_interrupt_before(deadline)));
         if (ready > 0 || (ready < 0 && errno != EINTR))
             return true;
         if (ready < 0)
@@ -37,6 +37,15 @@ bool hvi_wait_socket(const PGconn *conn, hvi_wants wants, int64_t deadline) {
         if (hvi_is_late(deadline))
             return false;
     }
+}
+
+bool hvi_wait_socket(const PGconn *conn, hvi_wants wants, int64_t deadline) {
+    return hvi_wait_fd(PQsocket(conn), wants, deadline);
+}
+
+bool hvi_is_readable(int fd) {
+    struct pollfd looked = {.fd = fd, .events = POLLIN};
+    return poll(&looked, 1, 0) != 0;
 }
 
 /* A text that is cut when the room is used up; always NUL-terminated. */

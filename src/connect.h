@@ -42,9 +42,15 @@ void hvi_libpq_disconnect(void *context, PGconn *conn, void *handle);
 void hvi_discard_notice(void *context, const PGresult *result);
 
 /*
- * Wait until the socket of `conn` is ready for what is wanted. False if the deadline passed or the
- * operation is interrupted; true also if the socket is broken: the next use will tell.
+ * Wait until a descriptor is ready for what is wanted. False if the deadline passed or the
+ * operation is interrupted; true also if it is broken, or -1: the next use will tell.
  */
+bool hvi_wait_fd(int fd, hvi_wants wants, int64_t deadline);
+
+/* The same for a connection's socket. */
 bool hvi_wait_socket(const PGconn *conn, hvi_wants wants, int64_t deadline);
+
+/* Is there something to be read, or is it broken? */
+bool hvi_is_readable(int fd);
 
 #endif

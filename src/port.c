@@ -193,11 +193,12 @@ static void finish_opening(hvi_port *port, hvi_flight *flight) {
 
 static void go_on_opening(hvi_port *port, hvi_flight *flight) {
     hvi_opening *opening = &flight->opening.opening;
+    unwatch(port, flight); /* the descriptor may be closed in this step */
     hvi_wants wants = hvi_opening_advance(opening);
     if (wants == HVI_WANTS_NOTHING)
         finish_opening(port, flight);
     else
-        watch(port, flight, PQsocket(hvi_opening_conn(opening)), wants);
+        watch(port, flight, hvi_opening_fd(opening), wants);
 }
 
 static void open_session(hvi_port *port, hvi_flight *flight) {

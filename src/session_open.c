@@ -5,6 +5,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -108,6 +109,25 @@ static void fail_opening(hvi_opening *opening) {
 static void connected(hvi_opening *opening, hv_status status, const char *message,
                       const char *sqlstate);
 
+static void start_users_attempt(hvi_opening *opening, const char *const *keywords,
+                                const char *const *values) {
+    hvi_session *session = opening->session;
+    const hv_connector *connector = &session->config->connector;
+    char message[1024] = "", sqlstate[6] = "";
+    hv_status status;
+    if (connector->start != NULL)
+        status = connector->start(connector->context, keywords, values, opening->timeout,
+                                  &opening->users_attempt, &opening->users_fd, message,
+                                  sizeof message, sqlstate);
+    else
+        status =
+            connector->connect(connector->context, keywords, values, opening->timeout,
+                               &session->conn, &session->handle, message, sizeof message, sqlstate);
+    opening->by_user = connector->start != NULL && status == HV_OK;
+    if (!opening->by_user)
+        connected(opening, status, message, sqlstate);
+}
+
 void hvi_opening_start(hvi_opening *opening, const hvi_session_config *config,
                        hvi_session_check_fn check_answers, void *check_context, int64_t deadline) {
     int64_t timeout = deadline == HVI_NEVER ? LONG_MS : hvi_deadline_poll_ms(deadline);
@@ -128,11 +148,7 @@ void hvi_opening_start(hvi_opening *opening, const hvi_session_config *config,
     } else if (config->own_connections) {
         hvi_connect_start(&opening->attempt, keywords, values);
     } else {
-        char message[1024] = "", sqlstate[6] = "";
-        hv_status status = config->connector.connect(config->connector.context, keywords, values,
-                                                     timeout, &made->conn, &made->handle, message,
-                                                     sizeof message, sqlstate);
-        connected(opening, status, message, sqlstate);
+        start_users_attempt(opening, keywords, values);
     }
     free(keywords);
 }
@@ -184,10 +200,37 @@ static void connected(hvi_opening *opening, hv_status status, const char *messag
 
 static void finish_connecting(hvi_opening *opening) {
     char message[1024] = "", sqlstate[6] = "";
-    hv_status status =
-        hvi_connect_finish(&opening->attempt, opening->timeout, &opening->session->conn, message,
-                           sizeof message, sqlstate);
+    hvi_session *session = opening->session;
+    const hv_connector *connector = &session->config->connector;
+    hv_status status;
+    if (opening->by_user)
+        status = connector->finish(connector->context, opening->users_attempt, &session->conn,
+                                   &session->handle, message, sizeof message, sqlstate);
+    else
+        status = hvi_connect_finish(&opening->attempt, opening->timeout, &session->conn, message,
+                                    sizeof message, sqlstate);
+    opening->by_user = false;
     connected(opening, status, message, sqlstate);
+}
+
+/* It is late. */
+static void give_up_connecting(hvi_opening *opening) {
+    const hv_connector *connector = &opening->session->config->connector;
+    if (!opening->by_user) {
+        finish_connecting(opening); /* which fails */
+        return;
+    }
+    char message[100];
+    opening->by_user = false;
+    connector->give_up(connector->context, opening->users_attempt);
+    snprintf(message, sizeof message, "no connection within %lld ms", (long long) opening->timeout);
+    connected(opening, HV_TIMEOUT, message, "");
+}
+
+static hvi_wants go_on_connecting(hvi_opening *opening) {
+    if (!opening->by_user)
+        return hvi_connect_advance(&opening->attempt);
+    return hvi_is_readable(opening->users_fd) ? HVI_WANTS_NOTHING : HVI_WANTS_READ;
 }
 
 static void finish_asking(hvi_opening *opening) {
@@ -209,7 +252,7 @@ hvi_wants hvi_opening_advance(hvi_opening *opening) {
     for (;;) {
         switch (opening->state) {
         case HVI_CONNECTING:
-            wants = hvi_connect_advance(&opening->attempt);
+            wants = go_on_connecting(opening);
             if (wants != HVI_WANTS_NOTHING)
                 return wants;
             finish_connecting(opening);
@@ -226,15 +269,23 @@ hvi_wants hvi_opening_advance(hvi_opening *opening) {
     }
 }
 
-const PGconn *hvi_opening_conn(const hvi_opening *opening) {
+/* Whose socket it waits for; NULL: none's. */
+static const PGconn *opening_conn(const hvi_opening *opening) {
     if (opening->state == HVI_CONNECTING)
         return opening->attempt.conn;
     return opening->state == HVI_ASKING ? opening->session->conn : NULL;
 }
 
+int hvi_opening_fd(const hvi_opening *opening) {
+    if (opening->by_user)
+        return opening->users_fd;
+    const PGconn *conn = opening_conn(opening);
+    return conn == NULL ? -1 : PQsocket(conn);
+}
+
 hv_status hvi_opening_finish(hvi_opening *opening, hvi_session **session, hv_error **error) {
     if (opening->state == HVI_CONNECTING)
-        finish_connecting(opening); /* which fails: it is late */
+        give_up_connecting(opening);
     else if (opening->state == HVI_ASKING)
         finish_asking(opening);
     if (opening->state != HVI_OPENED)
@@ -248,7 +299,7 @@ void hvi_opening_await(hvi_opening *opening, int64_t deadline) {
     hvi_wants wants;
     bool in_time = true;
     while (in_time && (wants = hvi_opening_advance(opening)) != HVI_WANTS_NOTHING)
-        in_time = hvi_wait_socket(hvi_opening_conn(opening), wants, deadline);
+        in_time = hvi_wait_fd(hvi_opening_fd(opening), wants, deadline);
 }
 
 hv_status hvi_session_open(const hvi_session_config *config, int64_t deadline,
@@ -299,8 +350,8 @@ void hvi_session_disown(hvi_session *session) {
 }
 
 void hvi_opening_disown(hvi_opening *opening) {
-    if (hvi_opening_conn(opening) != NULL)
-        detach(hvi_opening_conn(opening));
+    if (opening_conn(opening) != NULL)
+        detach(opening_conn(opening));
 }
 
 /* ---- lending ---- */

@@ -18,7 +18,7 @@ typedef hv_status (*hvi_session_check_fn)(void *context, hvi_session *session, c
 
 /*
  * A session being opened: connected to, set up (UTF8, UTC), checked. Nothing waits but a user's
- * connector, which does its part in hvi_opening_start().
+ * connector without steps, which does its part in hvi_opening_start().
  */
 typedef struct hvi_opening {
     hvi_session_check_fn check; /* NULL: none */
@@ -27,6 +27,9 @@ typedef struct hvi_opening {
     hvi_session *session; /* owned */
     enum { HVI_CONNECTING, HVI_ASKING, HVI_OPENED, HVI_OPENING_FAILED } state;
     hvi_attempt attempt;
+    bool by_user;        /* instead, an attempt of a user's connector with steps is under way … */
+    void *users_attempt; /* … this one; owned … */
+    int users_fd;        /* … and what tells that it is over */
     hvi_script script;
     const char *sql; /* what the script asks; NULL: it sets up */
     hv_error *error; /* owned; when failed */
@@ -39,8 +42,8 @@ void hvi_opening_start(hvi_opening *opening, const hvi_session_config *config,
 /* HVI_WANTS_NOTHING: it is over, one way or the other. */
 hvi_wants hvi_opening_advance(hvi_opening *opening);
 
-/* Whose socket to wait for; it may change with each step. NULL: none. */
-const PGconn *hvi_opening_conn(const hvi_opening *opening);
+/* The descriptor to wait for; it may change with each step. -1: none. */
+int hvi_opening_fd(const hvi_opening *opening);
 
 /* Advance it until it is over or the deadline passes. */
 void hvi_opening_await(hvi_opening *opening, int64_t deadline);

@@ -83,6 +83,7 @@ void log_event(void *context, const hv_log_event *event);
 
 /* Opens connections through libpq and counts them. */
 extern const hv_connector counting_connector;
+extern const hv_connector stepping_connector;
 
 /* Are all of its connections closed? */
 bool connector_is_done(void);

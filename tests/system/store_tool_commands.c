@@ -46,7 +46,8 @@ void set_outcome(json_t *reply, hv_status status, hv_error *error) {
 
 /* ---- the store ---- */
 
-/* {"config": path, "options": {name: text}, "log": bool, "connector": bool, "interrupts": bool} */
+/* {"config": path, "options": {name: text}, "log": bool, "connector": bool or "steps",
+ * "interrupts": bool} */
 static void do_open(const char *thread, json_t *command, json_t *reply) {
     (void) thread;
     hv_options *options = hv_options_new();
@@ -61,6 +62,8 @@ static void do_open(const char *thread, json_t *command, json_t *reply) {
         hv_options_set_log(options, log_event, NULL);
     if (json_is_true(json_object_get(command, "connector")))
         hv_options_set_connector(options, &counting_connector);
+    if (json_is_string(json_object_get(command, "connector")))
+        hv_options_set_connector(options, &stepping_connector);
     if (json_is_true(json_object_get(command, "interrupts")))
         hv_options_set_interrupt(options, is_interrupted, NULL);
     if (status == HV_OK)

@@ -303,8 +303,9 @@ def test_the_connection_of_a_put_under_way_cannot_be_returned_by_a_stray_pointer
 # ---- another driver's connections ----
 
 
-def test_a_connector_opens_and_closes_every_connection(make_tool, store, servers):
-    tool = make_tool(store, connector=True)
+@pytest.mark.parametrize("connector", [True, "steps"])
+def test_a_connector_opens_and_closes_every_connection(make_tool, store, servers, connector):
+    tool = make_tool(store, connector=connector)
     ann, bob = tool.threads("ann", "bob")
     key = ann.put(3, 1, BODY).ok().key
     assert ann.get(key).ok().dict == BODY
@@ -321,15 +322,30 @@ def test_a_connector_opens_and_closes_every_connection(make_tool, store, servers
     eventually(lambda: servers[ONE].clients() == [])
 
 
-def test_a_connector_that_fails_is_an_error(make_tool, store, own_servers, tmp_path):
+@pytest.mark.parametrize("connector", [True, "steps"])
+def test_a_connector_that_fails_is_an_error(make_tool, own_servers, tmp_path, connector):
     from harness import store_config
 
     config = store_config(tmp_path / "c", {"one": (own_servers[ONE], "1-9")})
-    tool = make_tool(config, connector=True)
+    tool = make_tool(config, connector=connector)
     own_servers[ONE].server.stop()
     refused = tool.main.put(3, 1, BODY).gives("HV_UNAVAILABLE")
     assert refused.message == 'could not connect to server "one"'
     assert "refused" in refused.detail
+
+
+def test_a_connector_in_steps_that_takes_too_long_is_given_up(make_tool, store, servers):
+    """And what it opens afterwards is closed."""
+    tool = make_tool(store, connector="steps", pool_block_timeout="100ms")
+    tool.main.hold("connect", True)
+    late = tool.main.put(3, 1, BODY).gives("HV_TIMEOUT")
+    assert late.message == 'could not connect to server "one" in time'
+    assert late.detail == "no connection within 100 ms" and late.retriable
+    assert tool.main.connector().opened == 0
+    tool.main.hold("connect", False)
+    eventually(lambda: tool.main.connector().closed == 1, what="the late connection is closed")
+    eventually(lambda: tool.main.put(3, 1, BODY).status == "HV_OK", what="the next put succeeds")
+    assert len(servers[ONE].clients()) == 1
 
 
 # ---- statements that are kept prepared ----

@@ -90,6 +90,16 @@ def test_to_advance_an_empty_queue_does_not_wait(tool):
     assert tool.main.queue_advance(-1).ms < 1000
 
 
+def test_a_connector_in_steps_is_not_waited_for(make_queue, store):
+    tool = make_queue(store, connector="steps", pool_block_timeout="1min")
+    tool.main.hold("connect", True)
+    add(tool, put(1))
+    eventually(lambda: tool.main.queue_advance(0).pending and tool.main.hold("connect", True).waiting)
+    assert not tool.main.queue_poll(50).ready
+    tool.main.hold("connect", False)
+    assert all_done(tool)[0]["status"] == "HV_OK"
+
+
 def test_to_advance_waits_no_longer_than_it_is_told(make_queue, relayed_store):
     config, between = relayed_store
     tool = make_queue(config)
