@@ -21,6 +21,9 @@ from . import _hv
 # What libpq makes of a shorter time-out.
 _LEAST_CONNECT_TIMEOUT = 2
 
+# How long to wait for the reason why a connection was refused, seconds.
+_LONGEST_REFUSAL = 1
+
 
 def check_libpq() -> None:
     """psycopg2 and this package share connections, so they must use one and the same libpq."""
@@ -57,6 +60,14 @@ class LoggedConnection(_Lent, LoggingConnection):
     pass
 
 
+class _Refused(Exception):
+    """The server refuses a connection."""
+
+    def __init__(self, message: str, pgcode: str) -> None:
+        super().__init__(message)
+        self.pgcode = pgcode
+
+
 class PsycopgConnector:
     """Opens and closes connections for one store. Its methods are called by any thread."""
 
@@ -64,11 +75,9 @@ class PsycopgConnector:
         self._store = store  # which has this connector, and must not be kept by it
         self._logger = logger
 
-    def connect(self, parameters: dict[str, str], timeout: float) -> extensions.connection:
-        """Errors: psycopg2's; TimeoutError."""
-        # psycopg2.connect() can neither be interrupted nor told a time-out of less than a second;
-        # so it gets a thread, which can be left to itself.
-        return _Opening(self._open, parameters, timeout).wait()
+    def start(self, parameters: dict[str, str], timeout: float) -> _Opening:
+        """Begin to open a connection."""
+        return _Opening(self._open, parameters, timeout)
 
     def _open(self, parameters: dict[str, Any], timeout: float) -> extensions.connection:
         longest = max(_LEAST_CONNECT_TIMEOUT, math.ceil(timeout))
@@ -76,7 +85,15 @@ class PsycopgConnector:
         if not given.isdigit() or not 0 < int(given) < longest:
             parameters["connect_timeout"] = str(longest)
         factory: type[_Lent] = Connection if self._logger is None else LoggedConnection
-        conn: Any = psycopg2.connect(connection_factory=factory, **parameters)
+        try:
+            conn: Any = psycopg2.connect(connection_factory=factory, **parameters)
+        except psycopg2.OperationalError as error:
+            # psycopg2 does not tell the SQLSTATE of a connection that was refused, and without it
+            # nobody knows whether it is any use to try again. So the server is asked once more.
+            told = None if error.pgcode else _hv.refusal(parameters, min(timeout, _LONGEST_REFUSAL))
+            if told is None:
+                raise
+            raise _Refused(*told) from error
         try:
             conn.autocommit = True
             if self._logger is not None:
@@ -112,19 +129,27 @@ class PsycopgConnector:
 
 
 class _Opening:
-    """A connection that is opened by a thread of its own."""
+    """A connection that is opened by a thread of its own.
+
+    psycopg2.connect() can neither be interrupted nor told a time-out of less than two seconds, and an
+    event loop cannot wait for it; so its thread is left to itself when it takes too long.
+    """
 
     def __init__(
         self, connect: Callable[..., Any], parameters: dict[str, str], timeout: float
     ) -> None:
         self._lock = threading.Lock()
-        self._done = threading.Event()
         self._conn: Any = None
         self._error: BaseException | None = None
-        self._abandoned = False
-        self._timeout = timeout
+        self._given_up = False
+        self._done, self._tell = os.pipe()  # to read, to write
         args = (connect, parameters, timeout)
-        threading.Thread(target=self._run, args=args, name="hv connect", daemon=True).start()
+        try:
+            threading.Thread(target=self._run, args=args, name="hv connect", daemon=True).start()
+        except BaseException:
+            os.close(self._done)
+            os.close(self._tell)
+            raise
 
     def _run(self, connect: Callable[..., Any], parameters: dict[str, str], timeout: float) -> None:
         conn = None
@@ -133,21 +158,20 @@ class _Opening:
         except BaseException as error:
             self._error = error
         with self._lock:
-            if not self._abandoned:
+            if not self._given_up:
                 self._conn, conn = conn, None
-        self._done.set()
+                os.write(self._tell, b".")
+        os.close(self._tell)
         if conn is not None:
             conn.close()
 
-    def wait(self) -> extensions.connection:
-        try:
-            in_time = self._done.wait(self._timeout)
-        except BaseException:  # Ctrl-C
-            self._abandon()
-            raise
-        if not in_time:
-            self._abandon()
-            raise TimeoutError(f"no connection within {self._timeout * 1000:.0f} ms")
+    def fileno(self) -> int:
+        """A descriptor that can be read when it is over."""
+        return self._done
+
+    def finish(self) -> extensions.connection:
+        """It is over. Errors: psycopg2's; _Refused."""
+        os.close(self._done)
         if self._error is not None:
             try:
                 raise self._error
@@ -155,10 +179,12 @@ class _Opening:
                 del self._error  # which refers to this frame
         return self._conn  # type: ignore[no-any-return]
 
-    def _abandon(self) -> None:
+    def give_up(self) -> None:
+        """It takes too long."""
         with self._lock:
-            self._abandoned = True
+            self._given_up = True
             conn, self._conn = self._conn, None
+        os.close(self._done)
         if conn is not None:
             conn.close()
 

@@ -7,9 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 
-/* How long a server that has refused may take to say why. */
-#define ASK_MS 1000
-
 static PyObject *close_connection; /* psycopg2.extensions.connection.close */
 
 int hvpy_connector_init(void) {
@@ -105,26 +102,6 @@ static hv_status tell_failure(char *message, size_t size, char sqlstate[6]) {
     return status;
 }
 
-/*
- * psycopg2 does not tell the SQLSTATE of a connection that was refused, and without it nobody knows
- * whether it is any use to try again. So the server is asked once more, in a way that tells.
- */
-static void ask_again(const char *const *keywords, const char *const *values, int64_t timeout,
-                      char *message, size_t size, char sqlstate[6]) {
-    PGconn *conn = NULL;
-    char text[1024] = "", state[6] = "";
-    hv_status status;
-    Py_BEGIN_ALLOW_THREADS
-    status = hv_connect(keywords, values, timeout, &conn, text, sizeof text, state);
-    if (status == HV_OK)
-        PQfinish(conn);
-    Py_END_ALLOW_THREADS
-    if (status == HV_UNAVAILABLE && state[0] != '\0') {
-        put_message(message, size, text);
-        memcpy(sqlstate, state, sizeof state);
-    }
-}
-
 /* libpq's parameters; of two with the same name the later one counts. */
 static PyObject *parameters_from(const char *const *keywords, const char *const *values) {
     PyObject *parameters = PyDict_New();
@@ -139,21 +116,20 @@ static PyObject *parameters_from(const char *const *keywords, const char *const 
     return parameters;
 }
 
-static PyObject *open_connection(const hvpy_callbacks *callbacks, const char *const *keywords,
-                                 const char *const *values, int64_t timeout) {
+static PyObject *start(const hvpy_callbacks *callbacks, const char *const *keywords,
+                       const char *const *values, int64_t timeout) {
     PyObject *parameters = parameters_from(keywords, values);
     if (parameters == NULL)
         return NULL;
-    PyObject *connection = PyObject_CallMethod(callbacks->connector, "connect", "Od", parameters,
-                                               (double) timeout / 1000);
+    PyObject *opening = PyObject_CallMethod(callbacks->connector, "start", "Od", parameters,
+                                            (double) timeout / 1000);
     Py_DECREF(parameters);
-    return connection;
+    return opening;
 }
 
-static hv_status on_connect(void *context, const char *const *keywords, const char *const *values,
-                            int64_t timeout, struct pg_conn **conn, void **handle, char *message,
-                            size_t message_size, char sqlstate[6]) {
-    sqlstate[0] = '\0';
+static hv_status on_start(void *context, const char *const *keywords, const char *const *values,
+                          int64_t timeout, void **attempt, int *fd, char *message,
+                          size_t message_size, char sqlstate[6]) {
     if (!Py_IsInitialized()) {
         put_message(message, message_size, "the Python interpreter has ended");
         return HV_UNAVAILABLE;
@@ -164,20 +140,54 @@ static hv_status on_connect(void *context, const char *const *keywords, const ch
         put_message(message, message_size, "interrupted");
         status = HV_TIMEOUT;
     } else {
-        PyObject *connection = open_connection(context, keywords, values, timeout);
-        *conn = connection == NULL ? NULL : hvpy_pgconn(connection);
-        if (*conn == NULL) {
+        PyObject *opening = start(context, keywords, values, timeout);
+        *fd = opening == NULL ? -1 : PyObject_AsFileDescriptor(opening);
+        *attempt = opening;
+        if (*fd < 0) {
             status = tell_failure(message, message_size, sqlstate);
-            Py_XDECREF(connection);
-            if (status == HV_UNAVAILABLE && sqlstate[0] == '\0' && PyErr_Occurred() == NULL)
-                ask_again(keywords, values, timeout < ASK_MS ? timeout : ASK_MS, message,
-                          message_size, sqlstate);
-        } else {
-            *handle = connection;
+            Py_XDECREF(opening);
         }
     }
     PyGILState_Release(gil);
     return status;
+}
+
+static hv_status on_finish(void *context, void *attempt, struct pg_conn **conn, void **handle,
+                           char *message, size_t message_size, char sqlstate[6]) {
+    (void) context;
+    if (!Py_IsInitialized()) {
+        put_message(message, message_size, "the Python interpreter has ended");
+        return HV_UNAVAILABLE;
+    }
+    PyGILState_STATE gil = PyGILState_Ensure();
+    raised before = set_aside();
+    hv_status status = HV_OK;
+    PyObject *opening = attempt;
+    PyObject *connection = PyObject_CallMethod(opening, "finish", NULL);
+    *conn = connection == NULL ? NULL : hvpy_pgconn(connection);
+    *handle = connection;
+    if (*conn == NULL) {
+        status = tell_failure(message, message_size, sqlstate);
+        Py_XDECREF(connection);
+    }
+    give_up_on_error(before, opening);
+    Py_DECREF(opening);
+    PyGILState_Release(gil);
+    return status;
+}
+
+static void on_give_up(void *context, void *attempt) {
+    (void) context;
+    if (!Py_IsInitialized())
+        return;
+    PyGILState_STATE gil = PyGILState_Ensure();
+    raised before = set_aside();
+    PyObject *opening = attempt;
+    PyObject *result = PyObject_CallMethod(opening, "give_up", NULL);
+    Py_XDECREF(result);
+    give_up_on_error(before, opening);
+    Py_DECREF(opening);
+    PyGILState_Release(gil);
 }
 
 static void on_disconnect(void *context, struct pg_conn *conn, void *handle) {
@@ -193,6 +203,55 @@ static void on_disconnect(void *context, struct pg_conn *conn, void *handle) {
     Py_DECREF(connection);
     give_up_on_error(before, close_connection);
     PyGILState_Release(gil);
+}
+
+/* The opposite of parameters_from(): what is pointed to lives as long as the dict. NULL with an
+ * exception. */
+static const char **arrays_from(PyObject *parameters, const char ***values) {
+    size_t room = (size_t) PyDict_Size(parameters) + 1, count = 0;
+    const char **keywords = PyMem_Calloc(2 * room, sizeof *keywords);
+    if (keywords == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    PyObject *name, *value;
+    Py_ssize_t position = 0;
+    *values = keywords + room;
+    for (; PyDict_Next(parameters, &position, &name, &value); count++) {
+        keywords[count] = PyUnicode_AsUTF8(name);
+        (*values)[count] = keywords[count] == NULL ? NULL : PyUnicode_AsUTF8(value);
+        if ((*values)[count] == NULL) {
+            PyMem_Free(keywords);
+            return NULL;
+        }
+    }
+    return keywords;
+}
+
+PyObject *hvpy_refusal(PyObject *module, PyObject *args) {
+    (void) module;
+    PyObject *parameters;
+    double timeout;
+    if (!PyArg_ParseTuple(args, "O!d:refusal", &PyDict_Type, &parameters, &timeout))
+        return NULL;
+    const char **values;
+    const char **keywords = arrays_from(parameters, &values);
+    if (keywords == NULL)
+        return NULL;
+    PGconn *conn = NULL;
+    char message[1024] = "", sqlstate[6] = "";
+    hv_status status;
+    Py_BEGIN_ALLOW_THREADS
+    status = hv_connect(keywords, values, (int64_t) (timeout * 1000), &conn, message,
+                        sizeof message, sqlstate);
+    if (status == HV_OK)
+        PQfinish(conn);
+    Py_END_ALLOW_THREADS
+    PyMem_Free(keywords);
+    if (status != HV_UNAVAILABLE || sqlstate[0] == '\0')
+        Py_RETURN_NONE;
+    return Py_BuildValue(
+        "(Ns)", PyUnicode_DecodeUTF8(message, (Py_ssize_t) strlen(message), "replace"), sqlstate);
 }
 
 /* ---- the log ---- */
@@ -246,8 +305,11 @@ static bool on_interrupt(void *context) {
 }
 
 void hvpy_callbacks_set(hvpy_callbacks *callbacks, hv_options *options) {
-    const hv_connector connector = {
-        .connect = on_connect, .disconnect = on_disconnect, .context = callbacks};
+    const hv_connector connector = {.disconnect = on_disconnect,
+                                    .context = callbacks,
+                                    .start = on_start,
+                                    .finish = on_finish,
+                                    .give_up = on_give_up};
     hv_options_set_connector(options, &connector);
     hv_options_set_interrupt(options, on_interrupt, NULL);
     if (callbacks->log != NULL)

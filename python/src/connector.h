@@ -28,4 +28,7 @@ void hvpy_callbacks_set(hvpy_callbacks *callbacks, hv_options *options);
  */
 struct pg_conn *hvpy_pgconn(PyObject *connection);
 
+/* A function of the module: see _hv.pyi. */
+PyObject *hvpy_refusal(PyObject *module, PyObject *args);
+
 #endif

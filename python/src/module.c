@@ -97,6 +97,10 @@ static PyMethodDef functions[] = {
      "libpq_file($module)\n--\n\nThe libpq that this module uses."},
     {"libpq_file_of", libpq_file_of, METH_VARARGS,
      "libpq_file_of($module, path, /)\n--\n\nThe libpq that another loaded module uses, or None."},
+    {"refusal", hvpy_refusal, METH_VARARGS,
+     "refusal($module, parameters, timeout, /)\n--\n\nConnect once, to learn why the server "
+     "refuses "
+     "it: (message, SQLSTATE), or None if it does not."},
     {NULL, NULL, 0, NULL},
 };
 

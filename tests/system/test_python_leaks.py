@@ -141,7 +141,7 @@ def act(times):
                 db.close()
         del db
 
-check(act, 400, warm_up=50)
+check(act, 400, warm_up=400)
 wait_for(lambda: threads() == 1)
 """,
         connections,
