@@ -743,6 +743,11 @@ HV_API void hv_scan_close(hv_scan *scan);
  * autocommit, with client encoding UTF8 and time zone UTC; its search_path is untouched, so name
  * tables with their schema (shard0012.entities).
  *
+ * If none is idle and no more may be opened, the caller waits for pool_block_timeout. Those who
+ * wait are served in the order they came; where connections are lent for microseconds only, without
+ * any statement, somebody who comes later may be quicker, but nobody who has waited for a
+ * millisecond is overtaken.
+ *
  * What the borrower leaves behind: an open transaction is rolled back at hv_release(), encoding and
  * time zone are put right, a connection in the middle of a COPY, a query or pipeline mode is
  * closed. Other settings, temporary tables, LISTEN and advisory locks are the borrower's to undo;

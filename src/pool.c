@@ -331,11 +331,9 @@ hvi_turn hvi_pool_try(hvi_pool *pool, bool willing, hvi_session **session, hv_er
 }
 
 void hvi_pool_stand_in_line(hvi_pool *pool, hvi_place *place, int event, bool again) {
-    hvi_session *none;
     place->taken = true;
     pthread_mutex_lock(&pool->lock);
-    hvi_slots_stand_in_line(&pool->slots, &place->waiter, event, again);
-    hvi_slots_look(&pool->slots, &place->waiter, &none, &place->look_at);
+    hvi_slots_stand_in_line(&pool->slots, &place->waiter, event, again, &place->look_at);
     pthread_mutex_unlock(&pool->lock);
 }
 
@@ -409,10 +407,11 @@ static bool look_at(hvi_session *session) {
 PGconn *hvi_pool_lend_idle(hvi_pool *pool, bool may_look) {
     int64_t now = hvi_clock_coarse_us();
     pthread_mutex_lock(&pool->lock);
-    hvi_session *session = hvi_slots_warmest(&pool->slots);
+    int64_t lent_at = 0;
+    hvi_session *session = hvi_slots_at_hand(&pool->slots, &lent_at);
     if (session != NULL && !over_lifetime(pool, session, now) && !is_untidy(pool, now) &&
         (now - session->seen_alive < SEEN_US || (may_look && look_at(session)))) {
-        hvi_slots_take_warmest(&pool->slots);
+        hvi_slots_take_at_hand(&pool->slots, lent_at);
         session->borrowed = true;
     } else {
         session = NULL;

@@ -4,8 +4,9 @@
  * At most `max` sessions exist at once, those being opened and closed included. They are opened
  * when needed, and opened and closed without the lock. The session that was returned last is lent
  * first: it is the warmest, and the others can grow old and go. Callers that find none wait in
- * line, each until its own deadline; a returned session goes to the one that waits longest, and so
- * does the right to open a new one in place of one that was closed.
+ * line, each until its own deadline; a returned session goes to the one that waits longest, unless
+ * sessions are lent for microseconds and somebody is quicker (see slots). So does the right to open
+ * a new one in place of one that was closed, in any case.
  *
  * A server that could not be reached, or is full, is not stormed: until an attempt succeeds, one
  * caller at a time tries, HVI_SLOTS_RETRY_MS after the last failure. The others meanwhile wait for

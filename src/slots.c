@@ -1,6 +1,12 @@
 /*
  * slots: who has which of a pool's connections, and whose turn is next.
  *
+ * Those who wait are served in the order they came. But to wake a thread takes some microseconds,
+ * in which nobody would use the session. Where sessions are lent for less than that, one that comes
+ * free is idle at first, as in many a mutex: the oldest waiter is called, and whoever runs already
+ * may be quicker and take it. That goes on for HVI_SLOTS_OVERTAKE_US; then the waiter is firm, and
+ * what comes free goes to him directly.
+ *
  * The states of a slot, and what changes them:
  *
  *              take, serve             opened             take, serve
@@ -11,15 +17,33 @@
  *       └──────────────────────── closing ◄──────┴────────────────────────┘
  *                 closed                 retire    retire_idle, retire_unused
  *
- * A waiter's states: WAITING, then once and for good one of SERVED (he has a session, already in
- * `lent`), GRANTED (he has a slot in state opening), SENT_BACK (no session can be had), SENT_AWAY
- * (closed). Only serve() changes them; a waiter whose deadline passes takes himself out of the
+ * A waiter's states. `called` and `firm` do not show in hvi_waiter.state; the others are once and
+ * for good, and only serve() makes them. A waiter whose deadline passes takes himself out of the
  * line.
  *
- * Holds always, when the lock is free: idle_count + lent_count + opening + closing <= max; while
- * somebody waits there is no idle session, and a free slot only if the server takes no more
- * connections for now, but sessions are lent or being opened. Who makes a slot free, or learns that
- * the server takes connections again, calls use_free_slots().
+ *                   call_oldest()
+ *             ┌───────────────────────► called ──────────────────┐ hvi_slots_look(): one is idle
+ *             │                          │  │                    ▼
+ *          WAITING ◄─────────────────────┘  │           SERVED: he has a session, in `lent`
+ *             │        another was quicker  │                    ▲
+ *             ├─────────────► firm ◄────────┤                    │
+ *             │ OVERTAKE_US     └───────────┼────────────────────┤ one is returned, or idle
+ *             └─────────────────────────────┴────────────────────┘ one is returned after long use
+ *
+ *          any of them ──► GRANTED: he has a slot in state opening
+ *                          SENT_BACK: no session can be had
+ *                          SENT_AWAY: the pool is closed
+ *
+ * Holds always, when the lock is free:
+ *  1. idle_count + lent_count + opening + closing <= max.
+ *  2. While somebody waits and a session is idle, somebody has been called and has not looked yet:
+ *     one at a time, and only one who sleeps. When he looks, he calls the next one.
+ *  3. While somebody waits and none is idle, there is a free slot only if the server takes no more
+ *     connections for now, but sessions are lent or being opened; or if somebody has been called.
+ *  4. Nobody takes a session while the oldest waiter is firm.
+ *
+ * Who makes a session idle or a slot free, learns that the server takes connections again, or has
+ * been called, calls settle().
  */
 #include "slots.h"
 
@@ -48,6 +72,7 @@ void hvi_slots_fini(hvi_slots *slots) {
 
 void hvi_slots_forget(hvi_slots *slots) {
     hvi_list_init(&slots->waiters);
+    slots->called = NULL;
     slots->idle_count = slots->lent_count = slots->opening = slots->closing = slots->waiting = 0;
     slots->probing = false;
     hvi_slots_start_anew(slots);
@@ -62,21 +87,40 @@ static bool has_free_slot(const hvi_slots *slots) {
 static void mark_lent(hvi_slots *slots, hvi_session *session) {
     hvi_list_push_back(&slots->lent, &session->link);
     session->borrowed = false;
+    session->lent_at = 0;
     slots->lent_count++;
     slots->stats[HV_STAT_LOANS]++;
 }
 
-hvi_session *hvi_slots_warmest(const hvi_slots *slots) {
-    return hvi_list_empty(&slots->idle) ? NULL : session_of(slots->idle.next);
+static hvi_waiter *oldest(const hvi_slots *slots) {
+    return hvi_list_empty(&slots->waiters) ? NULL
+                                           : hvi_list_entry(slots->waiters.next, hvi_waiter, link);
 }
 
-hvi_session *hvi_slots_take_warmest(hvi_slots *slots) {
-    hvi_list *node = hvi_list_pop_front(&slots->idle);
-    if (node == NULL)
+/* Must what comes free go to the oldest waiter? Where nobody waits, the clock is not asked. */
+static bool oldest_is_firm(const hvi_slots *slots, int64_t *now) {
+    const hvi_waiter *waiter = oldest(slots);
+    *now = waiter != NULL ? hvi_clock_us() : 0;
+    return waiter != NULL && *now >= waiter->firm_at;
+}
+
+hvi_session *hvi_slots_at_hand(const hvi_slots *slots, int64_t *now) {
+    if (hvi_list_empty(&slots->idle) || oldest_is_firm(slots, now))
         return NULL;
+    return session_of(slots->idle.next);
+}
+
+/* Out of the idle ones. */
+static hvi_session *pop_warmest(hvi_slots *slots) {
     slots->idle_count--;
-    mark_lent(slots, session_of(node));
-    return session_of(node);
+    return session_of(hvi_list_pop_front(&slots->idle));
+}
+
+hvi_session *hvi_slots_take_at_hand(hvi_slots *slots, int64_t now) {
+    hvi_session *session = pop_warmest(slots);
+    mark_lent(slots, session);
+    session->lent_at = now;
+    return session;
 }
 
 /* May a session be opened now, or did the server just show that it takes none? */
@@ -99,19 +143,30 @@ static void notify(hvi_waiter *waiter) {
     }
 }
 
-/* Wake the oldest waiter with what it waits for; false if nobody waits. */
-static bool serve(hvi_slots *slots, int state, hvi_session *session) {
-    hvi_list *node = hvi_list_pop_front(&slots->waiters);
-    if (node == NULL)
-        return false;
-    hvi_waiter *waiter = hvi_list_entry(node, hvi_waiter, link);
+static void leave_line(hvi_slots *slots, hvi_waiter *waiter) {
+    hvi_list_remove(&waiter->link);
     slots->waiting--;
+    if (slots->called == waiter)
+        slots->called = NULL;
+}
+
+/* The oldest waiter's turn has come: he has what he waits for. */
+static void serve(hvi_slots *slots, hvi_waiter *waiter, int state, hvi_session *session) {
+    leave_line(slots, waiter);
     if (state == HVI_SERVED)
         mark_lent(slots, session);
     if (state == HVI_GRANTED)
         take_free_slot(slots);
     waiter->state = state;
     waiter->session = session;
+}
+
+/* The same, and wake him; false if nobody waits. */
+static bool serve_oldest(hvi_slots *slots, int state, hvi_session *session) {
+    hvi_waiter *waiter = oldest(slots);
+    if (waiter == NULL)
+        return false;
+    serve(slots, waiter, state, session);
     notify(waiter);
     return true;
 }
@@ -124,9 +179,9 @@ static bool serve(hvi_slots *slots, int state, hvi_session *session) {
 static void use_free_slots(hvi_slots *slots) {
     while (!hvi_list_empty(&slots->waiters) && has_free_slot(slots)) {
         if (may_open(slots)) {
-            serve(slots, HVI_GRANTED, NULL);
+            serve_oldest(slots, HVI_GRANTED, NULL);
         } else if (slots->lent_count + slots->opening == 0) {
-            serve(slots, HVI_SENT_BACK, NULL);
+            serve_oldest(slots, HVI_SENT_BACK, NULL);
         } else {
             /* So that they look again when to wake up: see next_attempt(). */
             hvi_list_foreach (node, &slots->waiters)
@@ -134,6 +189,33 @@ static void use_free_slots(hvi_slots *slots) {
             return;
         }
     }
+}
+
+/*
+ * Sessions are idle. Those who are firm get theirs; who comes next is called. Who does not sleep
+ * may be long in coming, and others would wait for him: he gets a session at once.
+ */
+static void call_oldest(hvi_slots *slots) {
+    hvi_waiter *waiter;
+    int64_t now;
+    while (!hvi_list_empty(&slots->idle) && (waiter = oldest(slots)) != NULL) {
+        if (waiter->event >= 0 || oldest_is_firm(slots, &now)) {
+            serve_oldest(slots, HVI_SERVED, pop_warmest(slots));
+            continue;
+        }
+        if (slots->called == NULL) {
+            slots->called = waiter;
+            notify(waiter);
+        }
+        return;
+    }
+}
+
+/* Do for those who wait what can be done. */
+static void settle(hvi_slots *slots) {
+    call_oldest(slots);
+    if (hvi_list_empty(&slots->idle))
+        use_free_slots(slots);
 }
 
 /* The moment when a waiter should see whether the server takes connections again. */
@@ -151,14 +233,22 @@ static void await_news(hvi_waiter *waiter, pthread_mutex_t *lock, int64_t moment
 
 /* ---- standing in line ---- */
 
-void hvi_slots_stand_in_line(hvi_slots *slots, hvi_waiter *waiter, int event, bool again) {
-    *waiter = (hvi_waiter){.state = HVI_WAITING, .since = hvi_clock_us(), .event = event};
+void hvi_slots_stand_in_line(hvi_slots *slots, hvi_waiter *waiter, int event, bool again,
+                             int64_t *next) {
+    int64_t now = hvi_clock_us();
+    *waiter = (hvi_waiter){.state = HVI_WAITING, .since = now, .event = event};
+    waiter->firm_at = again ? now : now + HVI_SLOTS_OVERTAKE_US;
     if (again)
         hvi_list_push_front(&slots->waiters, &waiter->link);
     else
         hvi_list_push_back(&slots->waiters, &waiter->link);
     slots->waiting++;
     slots->stats[HV_STAT_WAITS]++;
+    if (now >= next_attempt(slots))
+        settle(slots);
+    else
+        call_oldest(slots);
+    *next = next_attempt(slots);
 }
 
 static hvi_turn turn_of(const hvi_waiter *waiter, hvi_session **session) {
@@ -179,27 +269,40 @@ static hvi_turn turn_of(const hvi_waiter *waiter, hvi_session **session) {
 
 hvi_turn hvi_slots_look(hvi_slots *slots, hvi_waiter *waiter, hvi_session **session,
                         int64_t *next) {
-    if (waiter->state == HVI_WAITING && hvi_clock_us() >= next_attempt(slots))
-        use_free_slots(slots);
+    int64_t now = hvi_clock_us();
+    bool was_called = slots->called == waiter;
+    if (was_called)
+        slots->called = NULL;
+    if (waiter == oldest(slots) && !hvi_list_empty(&slots->idle))
+        serve(slots, waiter, HVI_SERVED, pop_warmest(slots));
+    if (now >= next_attempt(slots) || (was_called && may_open(slots)))
+        settle(slots);
+    else
+        call_oldest(slots);
     *next = next_attempt(slots);
     if (waiter->state != HVI_WAITING)
-        slots->stats[HV_STAT_WAIT_US] += hvi_clock_us() - waiter->since;
+        slots->stats[HV_STAT_WAIT_US] += now - waiter->since;
+    if (waiter->state == HVI_SERVED) /* he can use it only from now on */
+        waiter->session->lent_at = now;
     return turn_of(waiter, session);
 }
 
 void hvi_slots_step_out(hvi_slots *slots, hvi_waiter *waiter) {
-    hvi_list_remove(&waiter->link);
-    slots->waiting--;
+    leave_line(slots, waiter);
     slots->stats[HV_STAT_TIMEOUTS]++;
     slots->stats[HV_STAT_WAIT_US] += hvi_clock_us() - waiter->since;
+    call_oldest(slots);
 }
 
 hvi_turn hvi_slots_try(hvi_slots *slots, bool willing, hvi_session **session) {
     if (slots->closed)
         return HVI_TURN_CLOSED;
-    use_free_slots(slots); /* those who wait come first */
-    if ((*session = hvi_slots_take_warmest(slots)) != NULL)
+    settle(slots);
+    if (!hvi_list_empty(&slots->idle)) { /* the oldest waiter is not firm */
+        int64_t now = hvi_list_empty(&slots->waiters) ? 0 : hvi_clock_us();
+        *session = hvi_slots_take_at_hand(slots, now);
         return HVI_TURN_SESSION;
+    }
     if (has_free_slot(slots)) {
         bool can_open = may_open(slots);
         if (can_open && willing) {
@@ -218,8 +321,9 @@ hvi_turn hvi_slots_take(hvi_slots *slots, pthread_mutex_t *lock, int64_t deadlin
     if (turn != HVI_TURN_WAIT)
         return turn;
     hvi_waiter waiter;
-    int64_t next = next_attempt(slots);
-    hvi_slots_stand_in_line(slots, &waiter, -1, again);
+    int64_t next;
+    hvi_slots_stand_in_line(slots, &waiter, -1, again, &next);
+    turn = turn_of(&waiter, session);
     while (turn == HVI_TURN_WAIT && !hvi_is_late(deadline)) {
         await_news(&waiter, lock, next < deadline ? next : deadline);
         turn = hvi_slots_look(slots, &waiter, session, &next);
@@ -251,19 +355,19 @@ void hvi_slots_opened(hvi_slots *slots, hvi_session *session) {
     slots->opening--;
     slots->stats[HV_STAT_OPENED]++;
     mark_lent(slots, session);
-    use_free_slots(slots);
+    settle(slots);
 }
 
 void hvi_slots_not_opened(hvi_slots *slots) {
     slots->opening--;
     slots->stats[HV_STAT_FAILED]++;
-    use_free_slots(slots);
+    settle(slots);
 }
 
 void hvi_slots_decline(hvi_slots *slots) {
     slots->opening--;
     slots->probing = false;
-    use_free_slots(slots);
+    settle(slots);
 }
 
 bool hvi_slots_are_held_back(const hvi_slots *slots) {
@@ -277,13 +381,23 @@ static void unmark_lent(hvi_slots *slots, hvi_session *session) {
     slots->lent_count--;
 }
 
+/* Was it in use for so long that to wake somebody for it takes no time in comparison? Of one that
+ * was lent when nobody waited it is not known. Where nobody waits it does not matter. */
+static bool was_kept_long(const hvi_slots *slots, const hvi_session *session) {
+    return !hvi_list_empty(&slots->waiters) &&
+           (session->lent_at == 0 || hvi_clock_us() - session->lent_at > HVI_SLOTS_SHORT_US);
+}
+
 void hvi_slots_return(hvi_slots *slots, hvi_session *session, int64_t now) {
     unmark_lent(slots, session);
-    if (serve(slots, HVI_SERVED, session))
+    if (was_kept_long(slots, session) && serve_oldest(slots, HVI_SERVED, session)) {
+        call_oldest(slots); /* another may be idle, for which he had been called */
         return;
+    }
     session->idle_since = now;
     hvi_list_push_front(&slots->idle, &session->link);
     slots->idle_count++;
+    call_oldest(slots);
 }
 
 void hvi_slots_retire(hvi_slots *slots, hvi_session *session, hvi_list *closing) {
@@ -311,19 +425,19 @@ void hvi_slots_retire_idle(hvi_slots *slots, hvi_list *closing) {
 void hvi_slots_closed(hvi_slots *slots, int count) {
     slots->closing -= count;
     slots->stats[HV_STAT_CLOSED] += count;
-    use_free_slots(slots);
+    settle(slots);
 }
 
 void hvi_slots_close(hvi_slots *slots) {
     slots->closed = true;
-    while (serve(slots, HVI_SENT_AWAY, NULL))
+    while (serve_oldest(slots, HVI_SENT_AWAY, NULL))
         ;
 }
 
 void hvi_slots_start_anew(hvi_slots *slots) {
     memset(slots->stats, 0, sizeof slots->stats);
     slots->held_back = false;
-    use_free_slots(slots);
+    settle(slots);
 }
 
 int64_t hvi_slots_stat(const hvi_slots *slots, hv_stat stat) {

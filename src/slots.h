@@ -13,16 +13,24 @@
 #include "futex.h"
 #include "session.h"
 
+/* Who has waited for so long is not overtaken any more. */
+#define HVI_SLOTS_OVERTAKE_US 1000
+
+/* A session that was lent for longer than that goes to who waits in any case: to wake him takes
+ * about as long. Hardly a server answers sooner. */
+#define HVI_SLOTS_SHORT_US 5
+
 /* How long a server that could not be reached, or was full, is left alone. */
 #define HVI_SLOTS_RETRY_MS 200
 
 #define HVI_SLOTS_STATS (HV_STAT_TIMEOUTS + 1)
 
 typedef struct hvi_slots {
-    int max;          /* immutable */
-    hvi_list idle;    /* sessions, warmest first */
-    hvi_list lent;    /* sessions */
-    hvi_list waiters; /* hvi_waiter, oldest first */
+    int max;                   /* immutable */
+    hvi_list idle;             /* sessions, warmest first */
+    hvi_list lent;             /* sessions */
+    hvi_list waiters;          /* hvi_waiter, oldest first */
+    struct hvi_waiter *called; /* has been told that a session is idle, and has not looked yet */
     int idle_count;
     int lent_count;
     int opening; /* slots whose session is being opened by somebody … */
@@ -43,13 +51,14 @@ void hvi_slots_fini(hvi_slots *slots);
  * are the parent's: hand them over first. */
 void hvi_slots_forget(hvi_slots *slots);
 
-/* Somebody in line. One in state HVI_SERVED has a session, already in `lent`; in HVI_GRANTED a slot
- * in state opening. */
+/* Somebody in line, who can be overtaken before the moment firm_at. One in state HVI_SERVED has a
+ * session, already in `lent`; in HVI_GRANTED a slot in state opening. */
 typedef struct hvi_waiter {
     hvi_list link;
     enum { HVI_WAITING, HVI_SERVED, HVI_GRANTED, HVI_SENT_BACK, HVI_SENT_AWAY } state;
     hvi_session *session;
     int64_t since;
+    int64_t firm_at;
     int event; /* an eventfd(2) that is written to when there is news; or -1, and he sleeps on … */
     _Atomic uint32_t news; /* … this futex, which counts them */
 } hvi_waiter;
@@ -75,8 +84,9 @@ hvi_turn hvi_slots_take(hvi_slots *slots, pthread_mutex_t *lock, int64_t deadlin
  * be opened and the caller is not `willing`. */
 hvi_turn hvi_slots_try(hvi_slots *slots, bool willing, hvi_session **session);
 
-/* Stand in line without sleeping: `event` is told of news. `again` as above. */
-void hvi_slots_stand_in_line(hvi_slots *slots, hvi_waiter *waiter, int event, bool again);
+/* Stand in line without sleeping: `event` is told of news; *next as below. `again` as above. */
+void hvi_slots_stand_in_line(hvi_slots *slots, hvi_waiter *waiter, int event, bool again,
+                             int64_t *next);
 
 /* What is it that the waiter was told? HVI_TURN_WAIT: he is still in line, and should look again at
  * the moment *next, if not told before. Otherwise he is not. */
@@ -85,11 +95,11 @@ hvi_turn hvi_slots_look(hvi_slots *slots, hvi_waiter *waiter, hvi_session **sess
 /* Give up waiting. Only while he is in line. */
 void hvi_slots_step_out(hvi_slots *slots, hvi_waiter *waiter);
 
-/* The idle session that would be lent next, or NULL. */
-hvi_session *hvi_slots_warmest(const hvi_slots *slots);
+/* The idle session that a caller who comes now may have, or NULL. *now is for the next function. */
+hvi_session *hvi_slots_at_hand(const hvi_slots *slots, int64_t *now);
 
 /* idle → lent, that one */
-hvi_session *hvi_slots_take_warmest(hvi_slots *slots);
+hvi_session *hvi_slots_take_at_hand(hvi_slots *slots, int64_t now);
 
 /* How an attempt to open that began at `started` ended; `cause` is NULL if well. Then one of the
  * next two. */

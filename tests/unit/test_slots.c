@@ -2,67 +2,13 @@
  * Tests of the slots: what each step does to the numbers, and whose turn comes when. Those who wait
  * are threads; when they stand in line is seen by its length, which the lock guards.
  */
-#include "slots.h"
-#include "unit.h"
+#include "slots_fixture.h"
 
 #include <sched.h>
-#include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "clock.h"
-
-typedef struct fixture {
-    hvi_slots slots;
-    pthread_mutex_t lock;
-    hvi_session sessions[4]; /* never opened: only their links and times are used */
-    hvi_list closing;
-} fixture;
-
-static fixture *make(int max) {
-    fixture *f = calloc(1, sizeof *f);
-    hvi_slots_init(&f->slots, max);
-    pthread_mutex_init(&f->lock, NULL);
-    hvi_list_init(&f->closing);
-    for (size_t i = 0; i < LENGTH(f->sessions); i++)
-        hvi_list_init(&f->sessions[i].link);
-    return f;
-}
-
-static void discard(fixture *f) {
-    hvi_slots_fini(&f->slots);
-    pthread_mutex_destroy(&f->lock);
-    free(f);
-}
-
-/* Without waiting. */
-static hvi_turn take(fixture *f, hvi_session **session) {
-    int64_t waited;
-    pthread_mutex_lock(&f->lock);
-    hvi_turn turn = hvi_slots_take(&f->slots, &f->lock, 0, false, session, &waited);
-    pthread_mutex_unlock(&f->lock);
-    return turn;
-}
-
-/* Lend session number i, opened for it. */
-static hvi_session *lend_new(fixture *f, int i) {
-    hvi_session *session = NULL;
-    assert_int_equal(take(f, &session), HVI_TURN_OPEN);
-    assert_null(session);
-    hvi_slots_opened(&f->slots, &f->sessions[i]);
-    return &f->sessions[i];
-}
-
-static int64_t stat(fixture *f, hv_stat which) {
-    return hvi_slots_stat(&f->slots, which);
-}
-
-static void assert_stats(fixture *f, int open, int idle, int lent, int waiting) {
-    assert_int_equal(stat(f, HV_STAT_OPEN), open);
-    assert_int_equal(stat(f, HV_STAT_IDLE), idle);
-    assert_int_equal(stat(f, HV_STAT_LENT), lent);
-    assert_int_equal(stat(f, HV_STAT_WAITING), waiting);
-}
 
 static void note_failure(fixture *f, hv_status status, int64_t started) {
     hv_error *error = NULL;
@@ -397,11 +343,6 @@ test_who_does_not_wait_is_refused_while_another_tries_a_server_that_is_gone(void
     discard(f);
 }
 
-static bool is_told(int event) {
-    eventfd_t count;
-    return eventfd_read(event, &count) == 0;
-}
-
 static void test_who_stands_in_line_without_sleeping_is_told_in_his_turn(void **state) {
     (void) state;
     fixture *f = make(1);
@@ -409,8 +350,8 @@ static void test_who_stands_in_line_without_sleeping_is_told_in_his_turn(void **
     hvi_waiter first, second;
     int64_t next;
     int event = eventfd(0, EFD_NONBLOCK), other = eventfd(0, EFD_NONBLOCK);
-    hvi_slots_stand_in_line(&f->slots, &second, other, false);
-    hvi_slots_stand_in_line(&f->slots, &first, event, true); /* his turn had come before */
+    hvi_slots_stand_in_line(&f->slots, &second, other, false, &next);
+    hvi_slots_stand_in_line(&f->slots, &first, event, true, &next); /* his turn had come before */
     assert_int_equal(hvi_slots_look(&f->slots, &first, &session, &next), HVI_TURN_WAIT);
     assert_int_equal(next, HVI_NEVER);
     assert_stats(f, 1, 0, 1, 2);
@@ -440,8 +381,9 @@ static void test_who_stepped_out_of_the_line_gets_nothing(void **state) {
     fixture *f = make(1);
     hvi_session *session = lend_new(f, 0);
     hvi_waiter waiter;
+    int64_t next;
     int event = eventfd(0, EFD_NONBLOCK);
-    hvi_slots_stand_in_line(&f->slots, &waiter, event, false);
+    hvi_slots_stand_in_line(&f->slots, &waiter, event, false, &next);
     hvi_slots_step_out(&f->slots, &waiter);
     hvi_slots_return(&f->slots, session, 1);
     assert_false(is_told(event));
@@ -458,7 +400,7 @@ static void test_closing_tells_who_does_not_sleep_too(void **state) {
     hvi_waiter waiter;
     int64_t next;
     int event = eventfd(0, EFD_NONBLOCK);
-    hvi_slots_stand_in_line(&f->slots, &waiter, event, false);
+    hvi_slots_stand_in_line(&f->slots, &waiter, event, false, &next);
     hvi_slots_close(&f->slots);
     assert_true(is_told(event));
     assert_int_equal(hvi_slots_look(&f->slots, &waiter, &session, &next), HVI_TURN_CLOSED);
