@@ -12,9 +12,11 @@ int hvpy_int_from(PyObject *argument) {
         return -1;
     int overflow;
     long number = PyLong_AsLongAndOverflow(integer, &overflow);
+    if (overflow != 0 || number > INT_MAX || number < INT_MIN) {
+        hvpy_raise_new(HV_INVALID, "%R is out of range", integer);
+        number = -1;
+    }
     Py_DECREF(integer);
-    if (overflow != 0 || number > INT_MAX || number < INT_MIN)
-        number = overflow < 0 || number < 0 ? INT_MIN : INT_MAX;
     return (int) number;
 }
 

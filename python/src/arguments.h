@@ -26,8 +26,8 @@ typedef struct hvpy_arguments {
 int hvpy_arguments_parse(const hvpy_arguments *expected, PyObject *const *args, Py_ssize_t count,
                          PyObject *keywords, PyObject **found, hv_dict **attributes);
 
-/* An argument that is a number of a shard or a kind; -1 with an exception if it is no integer. One
- * that is out of range stays so: the library has an error for it. */
+/* An argument that is an int, of a shard or a kind or a count; -1 with an exception if it is none.
+ * Narrower ranges are the library's to check. */
 int hvpy_int_from(PyObject *argument);
 
 #endif
