@@ -34,7 +34,7 @@ typedef struct hvi_interruptible {
     struct hvi_interruptible *outer; /* the one in whose callback this one runs, or NULL */
 } hvi_interruptible;
 
-/* Implementation of the next function. */
+/* What the next two functions do where there is a hook. */
 void hvi_interrupt_push(hvi_interruptible *operation, const hvi_interrupt *hook);
 void hvi_interrupt_pop(const hvi_interruptible *operation);
 
