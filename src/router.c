@@ -110,10 +110,6 @@ void hvi_server_close(hvi_server *server) {
     hvi_lanes_close(&server->lanes);
 }
 
-const hvi_interrupt *hvi_router_interrupt(const hvi_router *router) {
-    return &router->options->interrupt;
-}
-
 int64_t hvi_router_pool_deadline(const hvi_router *router) {
     return hvi_deadline_after(router->options->values[HVI_POOL_BLOCK_TIMEOUT]);
 }

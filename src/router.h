@@ -39,7 +39,9 @@ hv_status hvi_router_server(hvi_router *router, int number, hvi_server **server,
 void hvi_server_close(hvi_server *server);
 
 /* What interrupts operations. */
-const hvi_interrupt *hvi_router_interrupt(const hvi_router *router);
+static inline const hvi_interrupt *hvi_router_interrupt(const hvi_router *router) {
+    return &router->options->interrupt;
+}
 
 /* How long a caller may wait for a connection: a deadline from now. */
 int64_t hvi_router_pool_deadline(const hvi_router *router);

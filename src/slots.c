@@ -397,7 +397,8 @@ void hvi_slots_return(hvi_slots *slots, hvi_session *session, int64_t now) {
     session->idle_since = now;
     hvi_list_push_front(&slots->idle, &session->link);
     slots->idle_count++;
-    call_oldest(slots);
+    if (!hvi_list_empty(&slots->waiters))
+        call_oldest(slots);
 }
 
 void hvi_slots_retire(hvi_slots *slots, hvi_session *session, hvi_list *closing) {
