@@ -34,8 +34,8 @@ class Session:
     operations. A session uses up to two connections of each server's pool, and has none while there
     is nothing to do.
 
-    To cancel an operation (a task, asyncio.wait_for()) is to stop waiting for it: it goes on, and a
-    put may be stored. So it is when the operation's own time-out has passed.
+    To cancel an operation (task.cancel(), asyncio.wait_for()) is to stop waiting for it: it goes on,
+    and a put may be stored.
     """
 
     def __init__(self, store: Datastore) -> None:
@@ -108,7 +108,9 @@ class Session:
 
     def _begin(self) -> asyncio.Future[Any]:
         if self._closing:
-            raise PoolError("the session is closed")
+            error = PoolError("the session is closed")
+            error.status, error.message = "HV_CLOSED", str(error)
+            raise error
         return self._loop.create_future()
 
     async def _many(

@@ -336,8 +336,9 @@ def test_close_waits_for_what_is_under_way(db):  # noqa: F811
         await session.close()
         assert session.closed and session.pending == 0
         assert all(isinstance(key, Key) for key in await asyncio.gather(*tasks))
-        with pytest.raises(PoolError):
+        with pytest.raises(PoolError) as caught:
             await session.get(Key(1))
+        assert caught.value.status == "HV_CLOSED"
         await session.close()
 
     run(work)
