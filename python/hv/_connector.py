@@ -5,6 +5,7 @@ The C library decides when; put and get then run on libpq's side of the same con
 
 from __future__ import annotations
 
+import atexit
 import logging
 import math
 import os
@@ -128,6 +129,36 @@ class PsycopgConnector:
         return True
 
 
+class _Starter:
+    """Starts threads, but none while the interpreter ends.
+
+    Until 3.12 Python crashes if it ends before a thread that was just started has come to life.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ended = False
+        atexit.register(self._end)
+        os.register_at_fork(
+            before=self._lock.acquire,
+            after_in_parent=self._lock.release,
+            after_in_child=self._lock.release,
+        )
+
+    def start(self, thread: threading.Thread) -> None:
+        with self._lock:
+            if self._ended:
+                raise RuntimeError("the Python interpreter is ending")
+            thread.start()  # waits until the thread lives
+
+    def _end(self) -> None:
+        with self._lock:
+            self._ended = True
+
+
+_starter = _Starter()
+
+
 class _Opening:
     """A connection that is opened by a thread of its own.
 
@@ -145,7 +176,9 @@ class _Opening:
         self._done, self._tell = os.pipe()  # to read, to write
         args = (connect, parameters, timeout)
         try:
-            threading.Thread(target=self._run, args=args, name="hv connect", daemon=True).start()
+            _starter.start(
+                threading.Thread(target=self._run, args=args, name="hv connect", daemon=True)
+            )
         except BaseException:
             os.close(self._done)
             os.close(self._tell)
