@@ -6,6 +6,7 @@
 #include <libpq-fe.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static PyObject *close_connection; /* psycopg2.extensions.connection.close */
 
@@ -29,6 +30,12 @@ struct pg_conn *hvpy_pgconn(PyObject *connection) {
         conn = PyLong_AsVoidPtr(address);
     Py_DECREF(address);
     return conn;
+}
+
+void hvpy_rest(void *unused) {
+    (void) unused;
+    for (;;)
+        pause();
 }
 
 /* ---- what is raised meanwhile ---- */
@@ -134,8 +141,8 @@ static hv_status on_start(void *context, const char *const *keywords, const char
         put_message(message, message_size, "the Python interpreter has ended");
         return HV_UNAVAILABLE;
     }
-    PyGILState_STATE gil = PyGILState_Ensure();
     hv_status status = HV_OK;
+    HVPY_TAKE_GIL;
     if (PyErr_Occurred() != NULL) { /* the thread was interrupted before */
         put_message(message, message_size, "interrupted");
         status = HV_TIMEOUT;
@@ -148,7 +155,7 @@ static hv_status on_start(void *context, const char *const *keywords, const char
             Py_XDECREF(opening);
         }
     }
-    PyGILState_Release(gil);
+    HVPY_LEAVE_GIL;
     return status;
 }
 
@@ -159,9 +166,9 @@ static hv_status on_finish(void *context, void *attempt, struct pg_conn **conn, 
         put_message(message, message_size, "the Python interpreter has ended");
         return HV_UNAVAILABLE;
     }
-    PyGILState_STATE gil = PyGILState_Ensure();
-    raised before = set_aside();
     hv_status status = HV_OK;
+    HVPY_TAKE_GIL;
+    raised before = set_aside();
     PyObject *opening = attempt;
     PyObject *connection = PyObject_CallMethod(opening, "finish", NULL);
     *conn = connection == NULL ? NULL : hvpy_pgconn(connection);
@@ -172,7 +179,7 @@ static hv_status on_finish(void *context, void *attempt, struct pg_conn **conn, 
     }
     give_up_on_error(before, opening);
     Py_DECREF(opening);
-    PyGILState_Release(gil);
+    HVPY_LEAVE_GIL;
     return status;
 }
 
@@ -180,14 +187,14 @@ static void on_give_up(void *context, void *attempt) {
     (void) context;
     if (!Py_IsInitialized())
         return;
-    PyGILState_STATE gil = PyGILState_Ensure();
+    HVPY_TAKE_GIL;
     raised before = set_aside();
     PyObject *opening = attempt;
     PyObject *result = PyObject_CallMethod(opening, "give_up", NULL);
     Py_XDECREF(result);
     give_up_on_error(before, opening);
     Py_DECREF(opening);
-    PyGILState_Release(gil);
+    HVPY_LEAVE_GIL;
 }
 
 static void on_disconnect(void *context, struct pg_conn *conn, void *handle) {
@@ -195,14 +202,14 @@ static void on_disconnect(void *context, struct pg_conn *conn, void *handle) {
     (void) conn;
     if (!Py_IsInitialized())
         return;
-    PyGILState_STATE gil = PyGILState_Ensure();
+    HVPY_TAKE_GIL;
     raised before = set_aside();
     PyObject *connection = handle;
     PyObject *result = PyObject_CallFunctionObjArgs(close_connection, connection, NULL);
     Py_XDECREF(result);
     Py_DECREF(connection);
     give_up_on_error(before, close_connection);
-    PyGILState_Release(gil);
+    HVPY_LEAVE_GIL;
 }
 
 /* The opposite of parameters_from(): what is pointed to lives as long as the dict. NULL with an
@@ -278,7 +285,7 @@ static void on_log(void *context, const hv_log_event *event) {
     const hvpy_callbacks *callbacks = context;
     if (!Py_IsInitialized())
         return;
-    PyGILState_STATE gil = PyGILState_Ensure();
+    HVPY_TAKE_GIL;
     raised before = set_aside();
     PyObject *parameters = parameters_of(event);
     PyObject *result =
@@ -288,7 +295,7 @@ static void on_log(void *context, const hv_log_event *event) {
     Py_XDECREF(parameters);
     Py_XDECREF(result);
     give_up_on_error(before, callbacks->log);
-    PyGILState_Release(gil);
+    HVPY_LEAVE_GIL;
 }
 
 /* ---- Ctrl-C ---- */
@@ -298,9 +305,10 @@ static bool on_interrupt(void *context) {
     (void) context;
     if (!Py_IsInitialized())
         return false;
-    PyGILState_STATE gil = PyGILState_Ensure();
-    bool interrupted = PyErr_Occurred() != NULL || PyErr_CheckSignals() < 0;
-    PyGILState_Release(gil);
+    bool interrupted;
+    HVPY_TAKE_GIL;
+    interrupted = PyErr_Occurred() != NULL || PyErr_CheckSignals() < 0;
+    HVPY_LEAVE_GIL;
     return interrupted;
 }
 

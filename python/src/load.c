@@ -226,14 +226,14 @@ const char hvpy_load_list_doc[] =
 
 /* Called without the GIL. Once something is raised, nothing is added any more. */
 static void on_load(void *context, const char *name, int64_t position, const char *note) {
-    PyGILState_STATE gil = PyGILState_Ensure();
+    HVPY_TAKE_GIL;
     if (!PyErr_Occurred()) {
         PyObject *one = Py_BuildValue("(sLz)", name, (long long) position, note);
         if (one != NULL)
             PyList_Append(context, one);
         Py_XDECREF(one);
     }
-    PyGILState_Release(gil);
+    HVPY_LEAVE_GIL;
 }
 
 PyObject *hvpy_load_list(PyObject *object, PyObject *args, PyObject *kwargs) {

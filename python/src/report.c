@@ -123,13 +123,13 @@ typedef struct told {
 /* Called without the GIL. What the function raises is told when the server is done. */
 static void on_progress(void *context, int server, int done, int total) {
     const told *to = context;
-    PyGILState_STATE gil = PyGILState_Ensure();
+    HVPY_TAKE_GIL;
     if (!PyErr_Occurred()) {
         PyObject *result = PyObject_CallFunction(
             to->progress, "sii", hv_server_name(to->self->store, server), done, total);
         Py_XDECREF(result);
     }
-    PyGILState_Release(gil);
+    HVPY_LEAVE_GIL;
 }
 
 PyObject *hvpy_report_create_shards(PyObject *object, PyObject *args, PyObject *kwargs) {
