@@ -29,7 +29,7 @@
 /* Rows in a transaction: of so many of each shard COPY is worth its round trip. Many more would lie
  * in memory between reading and sending for so long that the processor's caches forget them. */
 #define BATCH_ROWS_SHARD 256
-#define BATCH_ROWS_LEAST 4096
+#define BATCH_ROWS_LEAST 8192
 #define BATCH_ROWS_MOST  32768
 /* Text of rows in a transaction. */
 #define BATCH_BYTES ((size_t) 8 << 20)

@@ -26,7 +26,7 @@ from importing import (
     write_numbers,
 )
 
-ROWS = 150000
+ROWS = 250000
 
 
 def start_import(store, path, *args, **popen):
