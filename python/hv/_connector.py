@@ -179,9 +179,12 @@ class _Opening:
             _starter.start(
                 threading.Thread(target=self._run, args=args, name="hv connect", daemon=True)
             )
-        except BaseException:
+        except Exception:  # there is no thread
             os.close(self._done)
             os.close(self._tell)
+            raise
+        except BaseException:  # Ctrl-C, while the thread was on its way
+            self.give_up()
             raise
 
     def _run(self, connect: Callable[..., Any], parameters: dict[str, str], timeout: float) -> None:
