@@ -619,8 +619,8 @@ typedef struct hv_load hv_load;
 /*
  * Open the load `name` (1 to 200 bytes) on a server, or begin it. Only one process may go on with a
  * load at a time: another one's hv_load_send() fails with HV_CONFLICT. An open load counts as an
- * operation under way for hv_close(), and is of no use in a forked child. Errors: HV_INVALID,
- * HV_NOT_INITIALIZED, and as hv_get().
+ * operation under way for hv_close(). After fork() it is its parent's: in the child it can only be
+ * freed. Errors: HV_INVALID, HV_NOT_INITIALIZED, and as hv_get().
  */
 HV_API hv_status hv_load_open(hv_store *store, int server, const char *name, hv_load **load,
                               hv_error **error);
@@ -706,7 +706,8 @@ HV_API hv_status hv_load_list(hv_store *store, int server, const char *prefix, h
 /*
  * A scan walks over a shard's entities in the order of their keys, as they were at one moment: that
  * of hv_scan_open(). However many they are, it takes little memory. It has a connection of the
- * server's pool until its end. One thread at a time.
+ * server's pool until its end. One thread at a time. After fork() it is its parent's: in the child
+ * it can only be closed.
  */
 typedef struct hv_scan hv_scan;
 

@@ -10,6 +10,7 @@
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
 static hvi_list members = {&members, &members};
+static unsigned generation; /* changed only in a child that has no other thread yet */
 
 static hvi_fork_member *member_of(hvi_list *node) {
     return hvi_list_entry(node, hvi_fork_member, link);
@@ -28,6 +29,7 @@ static void parent(void) {
 }
 
 static void child(void) {
+    generation++;
     hvi_list_foreach (node, &members)
         member_of(node)->child(member_of(node));
     pthread_mutex_init(&registry_lock, NULL);
@@ -35,6 +37,10 @@ static void child(void) {
 
 static void install(void) {
     pthread_atfork(prepare, parent, child);
+}
+
+unsigned hvi_fork_generation(void) {
+    return generation;
 }
 
 void hvi_fork_join(hvi_fork_member *member) {

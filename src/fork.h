@@ -21,4 +21,8 @@ typedef struct hvi_fork_member {
 void hvi_fork_join(hvi_fork_member *member);
 void hvi_fork_leave(hvi_fork_member *member);
 
+/* A number that a child does not share with its parent, once there was a member: what was made
+ * under another one is an ancestor's. */
+unsigned hvi_fork_generation(void);
+
 #endif

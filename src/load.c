@@ -21,6 +21,7 @@
 #include <string.h>
 
 #include "clock.h"
+#include "fork.h"
 #include "hstore.h"
 #include "key.h"
 #include "load_store.h"
@@ -37,6 +38,7 @@ struct hv_load {
     hvi_router *router;
     hvi_server *server;
     atomic_int *users;      /* of the store */
+    unsigned generation;    /* hvi_fork_generation() when it was opened */
     hvi_load_record record; /* as it is committed */
     hvi_load_batch batch;
     int64_t timeout;
@@ -61,6 +63,16 @@ static void set_state(hv_load *load, load_state state, hvi_session *session) {
 static hv_status acquire(const hv_load *load, hvi_session **session, hv_error **error) {
     return hvi_pool_acquire(&load->server->pool, hvi_router_pool_deadline(load->router), session,
                             error);
+}
+
+/* Is this a forked child, and the load its parent's? Then its session is as well, and even the
+ * store may be gone. */
+static bool is_foreign(const hv_load *load) {
+    return load->generation != hvi_fork_generation();
+}
+
+static hv_status check_process(const hv_load *load, hv_error **error) {
+    return is_foreign(load) ? hvi_fail(error, HV_INVALID, "the load is another process's") : HV_OK;
 }
 
 static bool is_text(const char *text) {
@@ -101,6 +113,7 @@ hv_status hvi_load_open(hvi_router *router, hvi_server *server, const char *name
     made->router = router;
     made->server = server;
     made->users = users;
+    made->generation = hvi_fork_generation();
     made->timeout = router->options->values[HVI_OPERATION_TIMEOUT];
     made->record.name = strdup(name);
     hv_status status = made->record.name != NULL ? open_record(made, error) : hvi_no_memory(error);
@@ -116,8 +129,12 @@ void hv_load_free(hv_load *load) {
     if (load == NULL)
         return;
     atomic_int *users = load->users;
+    bool foreign = is_foreign(load);
+    if (foreign)
+        load->session = NULL;
     free_load(load);
-    atomic_fetch_sub(users, 1);
+    if (!foreign) /* the store counts the users of this process */
+        atomic_fetch_sub(users, 1);
 }
 
 int64_t hv_load_position(const hv_load *load) {
@@ -143,6 +160,9 @@ static hv_status check_content(int kind, size_t body_len, hv_error **error) {
 static hv_status check_place(const hv_load *load, int64_t key, int *shard, hv_error **error) {
     hvi_key_fields fields;
     hvi_server *server = NULL;
+    hv_status status = check_process(load, error);
+    if (status != HV_OK)
+        return status;
     if (key != 0 && !hvi_key_unpack(key, &fields)) {
         hvi_fail(error, HV_INVALID, "%lld is not a key", (long long) key);
         hvi_error_detail(error, "Keys are positive.");
@@ -153,7 +173,7 @@ static hv_status check_place(const hv_load *load, int64_t key, int *shard, hv_er
                         fields.shard, *shard);
     if (key != 0)
         *shard = fields.shard;
-    hv_status status = hvi_router_find(load->router, *shard, &server, error);
+    status = hvi_router_find(load->router, *shard, &server, error);
     if (status == HV_OK && server != load->server) {
         status = hvi_fail(error, HV_INVALID, "shard %d is on server \"%s\", not on \"%s\"", *shard,
                           server->name, load->server->name);
@@ -303,8 +323,11 @@ static hv_status send_rows(hv_load *load, size_t count, size_t *blocked, hv_erro
 
 hv_status hv_load_send(hv_load *load, size_t count, size_t *blocked, hv_error **error) {
     hvi_interruptible operation;
+    hv_status status = check_process(load, error);
+    if (status != HV_OK)
+        return status;
     hvi_interrupt_begin(&operation, hvi_router_interrupt(load->router));
-    hv_status status = send_rows(load, count, blocked, error);
+    status = send_rows(load, count, blocked, error);
     hvi_interrupt_end(&operation);
     return status;
 }
@@ -379,8 +402,11 @@ static hv_status commit_rows(hv_load *load, int64_t position, const char *note, 
 
 hv_status hv_load_commit(hv_load *load, int64_t position, const char *note, hv_error **error) {
     hvi_interruptible operation;
+    hv_status status = check_process(load, error);
+    if (status != HV_OK)
+        return status;
     hvi_interrupt_begin(&operation, hvi_router_interrupt(load->router));
-    hv_status status = commit_rows(load, position, note, error);
+    status = commit_rows(load, position, note, error);
     hvi_interrupt_end(&operation);
     return status;
 }

@@ -10,12 +10,14 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "fork.h"
 #include "hstore.h"
 #include "session_copy.h"
 
 struct hv_scan {
     hvi_operation operation;
     atomic_int *users;    /* of the store */
+    unsigned generation;  /* hvi_fork_generation() when it was opened */
     hvi_session *session; /* acquired; NULL when the scan is over */
     int64_t timeout;
     int64_t last; /* the key before the present one */
@@ -98,6 +100,7 @@ hv_status hvi_scan_open(hvi_router *router, int shard, int64_t from, int64_t unt
     made->timeout = router->options->values[HVI_OPERATION_TIMEOUT];
     made->last = INT64_MIN;
     made->users = users;
+    made->generation = hvi_fork_generation();
     hvi_buffer sql = HVI_BUFFER_EMPTY;
     hv_status status = hvi_operation_init(&made->operation, router, shard, error);
     if (status == HV_OK) {
@@ -111,6 +114,12 @@ hv_status hvi_scan_open(hvi_router *router, int shard, int64_t from, int64_t unt
     }
     *scan = made;
     return HV_OK;
+}
+
+/* Is this a forked child, and the scan its parent's? Then its session is as well, and even the
+ * store may be gone. */
+static bool is_foreign(const hv_scan *scan) {
+    return scan->generation != hvi_fork_generation();
 }
 
 /* More of the stream. HV_NOT_FOUND at its end. */
@@ -138,6 +147,8 @@ static hv_status feed(hv_scan *scan, hv_error **error) {
 hv_status hv_scan_next(hv_scan *scan, hv_error **error) {
     hv_error *cause = NULL;
     hv_status status;
+    if (is_foreign(scan))
+        return hvi_fail(error, HV_INVALID, "the scan is another process's");
     hv_dict_free(scan->dict);
     scan->dict = NULL;
     while ((status = hvi_copy_read(&scan->reader, &scan->row, &cause)) == HV_NOT_FOUND) {
@@ -164,8 +175,12 @@ void hv_scan_close(hv_scan *scan) {
     if (scan == NULL)
         return;
     atomic_int *users = scan->users;
+    bool foreign = is_foreign(scan);
+    if (foreign)
+        scan->session = NULL;
     free_scan(scan);
-    atomic_fetch_sub(users, 1);
+    if (!foreign) /* the store counts the users of this process */
+        atomic_fetch_sub(users, 1);
 }
 
 int64_t hv_scan_key(const hv_scan *scan) {

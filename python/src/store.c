@@ -3,6 +3,7 @@
  */
 #include "store.h"
 
+#include <pthread.h>
 #include <string.h>
 #include <time.h>
 
@@ -23,11 +24,25 @@ static hvpy_store *store_of(PyObject *object) {
 
 /* ---- who is in it ---- */
 
+static unsigned long forks; /* how many there were from the process that began to this one */
+
+static void count_fork(void) {
+    forks++;
+}
+
+/* The threads that were in it are not in a forked child. */
+static void forget_parents_users(hvpy_store *self) {
+    if (self->forks != forks)
+        self->users = 0;
+    self->forks = forks;
+}
+
 bool hvpy_store_enter_late(hvpy_store *self) {
     if (self->store == NULL) {
         hvpy_raise_new(HV_CLOSED, "the store is closed");
         return false;
     }
+    forget_parents_users(self);
     self->users++;
     return true;
 }
@@ -41,7 +56,8 @@ bool hvpy_store_enter(hvpy_store *self) {
 }
 
 void hvpy_store_leave(hvpy_store *self) {
-    self->users--;
+    if (self->users > 0) /* 0: a callback has forked, and this is the child */
+        self->users--;
 }
 
 /* ---- opening ---- */
@@ -133,8 +149,8 @@ static int store_init(PyObject *object, PyObject *args, PyObject *kwargs) {
     hvpy_store *self = store_of(object);
     PyObject *given, *servers, *connector, *log;
     PyObject *path = NULL;
-    if (self->store != NULL) {
-        hvpy_raise_new(HV_BUSY, "the store is open already");
+    if (self->callbacks != NULL || self->closing) {
+        hvpy_raise_new(HV_BUSY, "the store was opened already");
         return -1;
     }
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!OOOO:Store", names, &PyDict_Type, &given,
@@ -192,11 +208,11 @@ static void stop(hvpy_store *self) {
     self->closing = true;
     if (self->store == NULL)
         return;
-    self->users++;
+    hvpy_store_enter_late(self);
     Py_BEGIN_ALLOW_THREADS
     hv_stop(self->store);
     Py_END_ALLOW_THREADS
-    self->users--;
+    hvpy_store_leave(self);
 }
 
 static double now(void) {
@@ -353,6 +369,10 @@ PyTypeObject hvpy_store_type = {
 };
 
 int hvpy_store_init(PyObject *module) {
+    if (pthread_atfork(NULL, NULL, count_fork) != 0) {
+        PyErr_NoMemory();
+        return -1;
+    }
     if (PyType_Ready(&hvpy_store_type) < 0)
         return -1;
     Py_INCREF(&hvpy_store_type);

@@ -21,6 +21,7 @@ typedef struct hvpy_store {
     int64_t epoch;
     hvpy_callbacks *callbacks; /* they go with the hv_store */
     int users;                 /* methods that are using it */
+    unsigned long forks;       /* tells which process they are in */
     bool closing;              /* nobody gets in any more */
     PyObject *weak_references;
 } hvpy_store;

@@ -163,6 +163,80 @@ def test_a_fork_while_other_threads_are_at_work(connections):
     assert lines == ["well"]
 
 
+def test_a_child_closes_its_store_though_another_thread_of_the_parent_was_in_it(connections):
+    lines = run(
+        """
+        db = Datastore(connections, pool_max=1, pool_block_timeout=60)
+        lent = db.get_connection(3)
+        thread = threading.Thread(target=db.put, args=(3, 1))
+        thread.start()
+        wait_for(lambda: db.pool_stats()["waiting"] == 1)
+        child = os.fork()
+        if child == 0:
+            db.put(3, 1)
+            db.close()
+            say("child is well")
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        db.put_connection(lent)
+        thread.join()
+        db.close()
+        say("parent is well")
+        """,
+        connections,
+    )
+    assert lines == ["child is well", "parent is well"]
+
+
+@pytest.mark.parametrize("first", ["", "db.close()", "del db"])
+def test_a_child_drops_its_parents_scan_and_load_and_nobody_notices(connections, first):
+    lines = run(
+        f"""
+        db = Datastore(connections)
+        db.put_many([(12, 1, {{"text": "x" * 1000}})] * 5000)
+        scan = db.scan(12, kinds=[1])
+        next(scan)
+        load = db.load(db.servers[0], "{first}!")
+        load.add(3, 1, {{}})
+        load.send()
+        child = os.fork()
+        if child == 0:
+            {first}
+            for act in (
+                lambda: next(scan),
+                lambda: load.add(3, 1, {{}}),
+                lambda: load.send(),
+                lambda: load.commit(1),
+            ):
+                try:
+                    act()
+                except DatastoreError as error:
+                    assert "another process" in error.message
+                else:
+                    say("it goes on in the child")
+            scan.close()
+            load.close()
+            if "db" in globals() and not db.closed:
+                lent = db.get_connection(3)
+                try:
+                    db.close(timeout=0)
+                except PoolError:
+                    say("child is well")
+            else:
+                say("child is well")
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        load.commit(1)
+        load.close()
+        assert sum(1 for row in scan) >= 4999
+        db.close()
+        say("parent is well")
+        """,
+        connections,
+    )
+    assert lines == ["child is well", "parent is well"]
+
+
 # ---- the end ----
 
 
