@@ -6,6 +6,7 @@
 #include <hypervault.h>
 #include <stdbool.h>
 
+#include "arguments.h"
 #include "attributes.h"
 #include "error.h"
 #include "key.h"
@@ -118,15 +119,17 @@ static void load_dealloc(PyObject *object) {
 static PyObject *load_add(PyObject *object, PyObject *args, PyObject *kwargs) {
     static char *names[] = {"where", "kind", "attributes", NULL};
     load_object *self = load_of(object);
-    PyObject *where, *attributes = Py_None;
-    int kind, shard = -1;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "Oi|O:add", names, &where, &kind, &attributes))
+    PyObject *where, *kind_given, *attributes = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|O:add", names, &where, &kind_given,
+                                     &attributes))
         return NULL;
     int64_t key = 0;
+    int shard = -1;
     if (hvpy_key_check(where))
         key = hvpy_key_id(where);
     else
-        shard = (int) PyLong_AsLong(where);
+        shard = hvpy_int_from(where);
+    int kind = PyErr_Occurred() ? -1 : hvpy_int_from(kind_given);
     if (PyErr_Occurred())
         return NULL;
     hv_dict *dict = hvpy_attributes_from(attributes);
@@ -188,8 +191,9 @@ static PyObject *load_row(PyObject *object, PyObject *args) {
     const hv_error *error = NULL;
     hv_status status =
         hv_load_row(self->load, index < 0 ? SIZE_MAX : (size_t) index, &known, &error);
-    self->busy = false;
-    return status == HV_OK ? PyBool_FromLong(known) : refusal(status, error);
+    PyObject *result = status == HV_OK ? PyBool_FromLong(known) : refusal(status, error);
+    self->busy = false; /* only now: the error is the load's */
+    return result;
 }
 
 static PyObject *load_give_up(PyObject *object, PyObject *args) {
@@ -272,9 +276,12 @@ static PyObject *load_position(PyObject *object, void *closure) {
 
 static PyObject *load_note(PyObject *object, void *closure) {
     (void) closure;
-    hv_load *load = load_of(object)->load;
-    return load == NULL ? hvpy_raise_new(HV_CLOSED, "the load is closed")
-                        : hvpy_text(hv_load_note(load));
+    load_object *self = load_of(object);
+    if (!enter(self)) /* commit() in another thread would free it */
+        return NULL;
+    PyObject *note = hvpy_text(hv_load_note(self->load));
+    self->busy = false;
+    return note;
 }
 
 static PyObject *load_count(PyObject *object, void *closure) {

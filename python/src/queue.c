@@ -54,9 +54,11 @@ static void unlink_operation(operation *one) {
         one->next->link = one->link;
 }
 
+/* Of a queue that was entered; NULL with an exception, and it is left. */
 static operation *add_operation(queue_object *self, PyObject *tag, bool is_put) {
     operation *one = PyMem_Calloc(1, sizeof *one);
     if (one == NULL) {
+        self->busy = false;
         PyErr_NoMemory();
         return NULL;
     }
@@ -317,8 +319,9 @@ static PyObject *queue_advance(PyObject *object, PyObject *const *args, Py_ssize
     if (!enter(self))
         return NULL;
     bool advanced = advance(self, timeout < 0 ? -1 : (int64_t) (timeout * 1000 + 0.999));
-    self->busy = false;
-    return advanced ? take_done(self) : NULL;
+    PyObject *done = advanced ? take_done(self) : NULL;
+    self->busy = false; /* only now: garbage collection may run any code while it makes the list */
+    return done;
 }
 
 /* ---- the class ---- */

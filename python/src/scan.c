@@ -52,16 +52,16 @@ static bool kinds_from(PyObject *argument, int **kinds, size_t *count) {
     *count = 0;
     if (argument == NULL)
         return true;
-    PyObject *sequence = PySequence_Fast(argument, "kinds must be iterable");
-    if (sequence == NULL)
+    PyObject *tuple = PySequence_Tuple(argument); /* which nobody changes meanwhile */
+    if (tuple == NULL)
         return false;
-    Py_ssize_t size = PySequence_Fast_GET_SIZE(sequence);
+    Py_ssize_t size = PyTuple_GET_SIZE(tuple);
     int *found = PyMem_New(int, size + 1);
     if (found == NULL)
         PyErr_NoMemory();
     for (Py_ssize_t i = 0; i < size && !PyErr_Occurred(); i++)
-        found[i] = hvpy_int_from(PySequence_Fast_GET_ITEM(sequence, i));
-    Py_DECREF(sequence);
+        found[i] = hvpy_int_from(PyTuple_GET_ITEM(tuple, i));
+    Py_DECREF(tuple);
     if (PyErr_Occurred()) {
         PyMem_Free(found);
         return false;
@@ -74,15 +74,17 @@ static bool kinds_from(PyObject *argument, int **kinds, size_t *count) {
 PyObject *hvpy_scan_open(PyObject *object, PyObject *args, PyObject *kwargs) {
     static char *names[] = {"shard_id", "start", "stop", "kinds", NULL};
     hvpy_store *store = (hvpy_store *) object;
-    PyObject *start = NULL, *stop = NULL, *kinds_given = NULL;
+    PyObject *shard_given, *start = NULL, *stop = NULL, *kinds_given = NULL;
     int shard;
     int64_t from, until;
     int *kinds = NULL;
     size_t count = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "i|OOO:scan", names, &shard, &start, &stop,
-                                     &kinds_given) ||
-        !bound_from(start, &from) || !bound_from(stop, &until) ||
-        !kinds_from(kinds_given, &kinds, &count))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OOO:scan", names, &shard_given, &start, &stop,
+                                     &kinds_given))
+        return NULL;
+    shard = hvpy_int_from(shard_given);
+    if ((shard == -1 && PyErr_Occurred()) || !bound_from(start, &from) ||
+        !bound_from(stop, &until) || !kinds_from(kinds_given, &kinds, &count))
         return NULL;
     scan_object *self = NULL;
     hv_scan *scan = NULL;
@@ -154,10 +156,14 @@ static PyObject *scan_next(PyObject *object) {
     Py_BEGIN_ALLOW_THREADS
     status = hv_scan_next(self->scan, &error);
     Py_END_ALLOW_THREADS
+    PyObject *row = NULL;
+    bool has_row = status == HV_OK && !PyErr_Occurred();
+    if (has_row) /* garbage collection may run any code meanwhile: the scan stays busy */
+        row = hvpy_row_new(hv_scan_key(self->scan), hv_scan_kind(self->scan),
+                           hv_scan_dict(self->scan));
     self->busy = false;
-    if (status == HV_OK && !PyErr_Occurred())
-        return hvpy_row_new(hv_scan_key(self->scan), hv_scan_kind(self->scan),
-                            hv_scan_dict(self->scan));
+    if (has_row)
+        return row;
     if (status != HV_OK && status != HV_NOT_FOUND)
         hvpy_raise(status, error);
     end(self);

@@ -87,3 +87,14 @@ def test_a_row_of_another_server_is_an_error(db):
         with pytest.raises(TypeError):
             load.add("3", 1, {})
         assert load.count == 0
+
+
+@pytest.mark.parametrize("number", [2**32 + 3, -(2**32) + 3, 2**70])
+def test_a_number_that_is_no_shard_or_kind_of_a_row_is_an_error(db, number):
+    with db.load(db.server_of(3), "numbers") as load:
+        for where, kind in ((number, 1), (3, number)):
+            with pytest.raises(DatastoreError, match=f"{number} is out of range"):
+                load.add(where, kind)
+        assert load.count == 0
+    with pytest.raises(DatastoreError, match=f"{number} is out of range"):
+        db.scan(number)

@@ -162,3 +162,56 @@ def test_text_that_postgresql_cannot_hold_is_refused(db, databases, text):
         (error,) = db.put_many([(3, 1, attributes)], return_errors=True)
         assert error.status == "HV_INVALID"
     assert databases[0].value("SELECT count(*) FROM shard0003.entities") == before
+
+
+# ---- what changes or is closed meanwhile ----
+
+
+def test_kinds_that_change_while_they_are_read(db):
+    kinds = []
+
+    class Kind:
+        def __index__(self):
+            kinds.clear()
+            return 1
+
+    kinds += [Kind() for _ in range(100)]
+    assert list(db.scan(5, kinds=kinds)) == []
+
+
+USERS = {
+    "a scan": ("used = db.scan(3)", "next(used)"),
+    "a queue": ("used = hv._hv.Queue(db); used.put('tag', 3, 1)", "used.advance()"),
+    "a load": ("used = db.load(db.servers[0], 'x'); used.add(key, 2); used.send()", "used.row(0)"),
+}
+
+
+@pytest.mark.parametrize("make, use", USERS.values(), ids=USERS)
+def test_garbage_collection_that_closes_what_is_in_use(connections, make, use):
+    """Any code may run when memory is taken for a result."""
+    result = python.run(
+        f"""
+        import hv._hv
+        db = Datastore(connections)
+        key = db.put(3, 1, a="b")
+        {make}
+        refused = []
+
+        def close(phase, info):
+            try:
+                used.close()
+            except RuntimeError as error:
+                refused.append(error)
+
+        gc.callbacks.append(close)
+        gc.set_threshold(1)
+        {use}
+        gc.set_threshold(0)
+        gc.callbacks.clear()
+        assert refused
+        used.close()
+        db.close()
+        """,
+        connections,
+    )
+    assert (result.code, result.err) == (0, ""), str(result)
