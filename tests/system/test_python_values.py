@@ -181,7 +181,7 @@ def test_kinds_that_change_while_they_are_read(db):
 
 USERS = {
     "a scan": ("used = db.scan(3)", "next(used)"),
-    "a queue": ("used = hv._hv.Queue(db); used.put('tag', 3, 1)", "used.advance()"),
+    "a queue": ("used = hv._hv.Queue(db); used.get('tag', key)", "used.advance()"),
     "a load": ("used = db.load(db.servers[0], 'x'); used.add(key, 2); used.send()", "used.row(0)"),
 }
 
