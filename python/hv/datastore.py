@@ -160,7 +160,8 @@ def _bad_config(message: str) -> DatastoreError:
 def _server(number: int, given: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
     """A server's name and parameters, as the library takes them."""
     if not isinstance(given, Mapping):
-        raise _bad_config(f"connection {number} is {given!r}, not a dict")
+        # What it is instead may have a password in it.
+        raise _bad_config(f"connection {number} is of type {type(given).__name__}, not a dict")
     parameters = {str(name): str(value) for name, value in given.items() if value is not None}
     if "shards" not in parameters:
         raise _bad_config(f"connection {number} does not say which shards it holds")

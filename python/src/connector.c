@@ -115,7 +115,9 @@ static PyObject *parameters_from(const char *const *keywords, const char *const 
     for (size_t i = 0; parameters != NULL && keywords[i] != NULL; i++) {
         if (values[i] == NULL)
             continue;
-        PyObject *value = PyUnicode_DecodeFSDefault(values[i]);
+        /* UTF-8 in any locale: psycopg2 hands it on as that. */
+        PyObject *value =
+            PyUnicode_DecodeUTF8(values[i], (Py_ssize_t) strlen(values[i]), "surrogateescape");
         if (value == NULL || PyDict_SetItemString(parameters, keywords[i], value) < 0)
             Py_CLEAR(parameters);
         Py_XDECREF(value);

@@ -62,12 +62,26 @@ void hvpy_store_leave(hvpy_store *self) {
 
 /* ---- opening ---- */
 
+/* C's text of a name or value, of which only the name may be told: the value may be a password. */
+static const char *text_of(PyObject *text, PyObject *name) {
+    Py_ssize_t len = 0;
+    const char *bytes = PyUnicode_AsUTF8AndSize(text, &len);
+    if (bytes == NULL && !PyErr_ExceptionMatches(PyExc_UnicodeEncodeError))
+        return NULL;
+    if (bytes != NULL && strlen(bytes) == (size_t) len)
+        return bytes;
+    PyErr_Clear();
+    hvpy_raise_new(HV_BAD_CONFIG, "%A holds what no parameter can: %s", name,
+                   bytes != NULL ? "a NUL" : "text that UTF-8 cannot encode");
+    return NULL;
+}
+
 static int set_options(hv_options *options, PyObject *given) {
     PyObject *name, *value;
     Py_ssize_t position = 0;
     while (PyDict_Next(given, &position, &name, &value)) {
-        const char *name_text = PyUnicode_AsUTF8(name);
-        const char *value_text = name_text == NULL ? NULL : PyUnicode_AsUTF8(value);
+        const char *name_text = text_of(name, name);
+        const char *value_text = name_text == NULL ? NULL : text_of(value, name);
         if (value_text == NULL)
             return -1;
         hv_error *error = NULL;
@@ -81,18 +95,21 @@ static int set_options(hv_options *options, PyObject *given) {
 }
 
 static int set_server(hv_options *options, PyObject *server) {
-    const char *name;
-    PyObject *parameters, *keyword, *value;
+    PyObject *name, *parameters, *keyword, *value;
     Py_ssize_t position = 0;
-    if (!PyArg_ParseTuple(server, "sO!", &name, &PyDict_Type, &parameters))
+    if (!PyArg_ParseTuple(server, "UO!", &name, &PyDict_Type, &parameters))
+        return -1;
+    const char *name_text = text_of(name, name);
+    if (name_text == NULL)
         return -1;
     while (PyDict_Next(parameters, &position, &keyword, &value)) {
-        const char *keyword_text = PyUnicode_AsUTF8(keyword);
-        const char *value_text = keyword_text == NULL ? NULL : PyUnicode_AsUTF8(value);
+        const char *keyword_text = text_of(keyword, keyword);
+        const char *value_text = keyword_text == NULL ? NULL : text_of(value, keyword);
         if (value_text == NULL)
             return -1;
         hv_error *error = NULL;
-        hv_status status = hv_options_set_server(options, name, keyword_text, value_text, &error);
+        hv_status status =
+            hv_options_set_server(options, name_text, keyword_text, value_text, &error);
         if (status != HV_OK) {
             hvpy_raise(status, error);
             return -1;

@@ -159,6 +159,37 @@ def test_a_connection_that_is_misspelt_is_an_error(connections):
     caught(lambda: Datastore([]))
 
 
+def test_a_connection_that_is_no_dict_is_not_told_for_it_may_hold_a_password():
+    error = caught(lambda: Datastore(["host=localhost password=" + SECRET]))
+    assert error.status == "HV_BAD_CONFIG" and "str" in error.message
+
+
+@pytest.mark.parametrize("more", ["\0", "\udc80"], ids=["NUL", "surrogate"])
+def test_a_parameter_that_cannot_be_told_whole_is_an_error(connections, more):
+    one, two = connections
+    for act in (
+        lambda: Datastore([{**one, "password": SECRET + more}, two]),
+        lambda: Datastore([{**one, "name": "one" + more}, two]),
+        lambda: Datastore([{**one, "pass" + more: SECRET}, two]),
+        lambda: Datastore(connections, pool_max="5" + more),
+        lambda: Datastore(connections, **{"lanes" + more: 5}),
+    ):
+        assert caught(act).status == "HV_BAD_CONFIG"
+
+
+def test_parameters_reach_the_server_as_utf_8_in_any_locale(connections):
+    result = python.run_file(
+        "-c",
+        'import json, os; from hv.datastore import *\n'
+        'one, two = json.loads(os.environ["HV_TEST_CONNECTIONS"])\n'
+        'try: Datastore([{**one, "dbname": "j\\xf6rg"}, two]).put(3, 1)\n'
+        "except DatastoreError as error: print(ascii(str(error)))",
+        connections=connections,
+        env={"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    )
+    assert result.code == 0 and r'database "j\xf6rg" does not exist' in result.out, str(result)
+
+
 # ---- the server says no ----
 
 
