@@ -202,7 +202,9 @@ static PyObject *raise_pool(const char *format, ...) {
 }
 
 PyObject *hvpy_raise_foreign(PyObject *connection) {
-    return raise_pool("the store has not lent this connection: %R", connection);
+    /* Not its repr(), which has the parameters that it was opened with. */
+    return raise_pool("the store has not lent this connection: a %.200s object at %p",
+                      Py_TYPE(connection)->tp_name, (void *) connection);
 }
 
 PyObject *hvpy_raise_from(hv_status status, const char *format, ...) {

@@ -9,7 +9,7 @@ import psycopg2
 import pytest
 
 from harness import eventually, python
-from harness.python import connections, databases, db, own_connections  # noqa: F401
+from harness.python import connections, databases, db, own_connections, plain  # noqa: F401
 
 python.provide()
 
@@ -162,6 +162,21 @@ def test_a_connection_that_is_misspelt_is_an_error(connections):
 def test_a_connection_that_is_no_dict_is_not_told_for_it_may_hold_a_password():
     error = caught(lambda: Datastore(["host=localhost password=" + SECRET]))
     assert error.status == "HV_BAD_CONFIG" and "str" in error.message
+
+
+def test_a_store_is_opened_once(connections):
+    db = Datastore(connections)
+    caught(lambda: db.__init__(connections), PoolError)
+    db.close()
+    caught(lambda: db.__init__(connections), PoolError)
+    assert db.closed
+
+
+def test_a_connection_that_was_not_lent_is_told_without_what_it_was_opened_with(db, databases):
+    with plain(databases[0], sslpassword=SECRET) as foreign:
+        error = caught(lambda: db.put_connection(foreign), PoolError)
+    assert "has not lent" in error.message
+    caught(lambda: db.put_connection(SECRET), PoolError)
 
 
 @pytest.mark.parametrize("more", ["\0", "\udc80"], ids=["NUL", "surrogate"])
