@@ -64,6 +64,10 @@ static PyObject *key_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
         PyErr_Format(PyExc_ValueError, "a key is a positive 64-bit integer, not %R", number);
         return NULL;
     }
+    if (hv_key_unpack(id, epoch, NULL, NULL, NULL, NULL) != HV_OK) {
+        PyErr_Format(PyExc_ValueError, "no key can be counted from the epoch %lld", epoch);
+        return NULL;
+    }
     return make(type, id, epoch);
 }
 

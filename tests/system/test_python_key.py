@@ -175,3 +175,8 @@ def test_a_bound_parts_the_keys_by_time():
     utc = key.created.replace(tzinfo=datetime.timezone.utc)
     east = utc.astimezone(datetime.timezone(datetime.timedelta(hours=5, minutes=45)))
     assert key_bound(utc) == key_bound(east) == at
+
+
+def test_an_epoch_from_which_no_time_can_be_counted_is_an_error():
+    with pytest.raises(ValueError, match="epoch"):
+        Key(GOLDEN, epoch=2**63 - 1)
