@@ -137,7 +137,7 @@ hv_status hv_close(hv_store *store, int64_t timeout, hv_error **error) {
     if (users > 0) {
         hvi_fail(error, HV_BUSY, "the store is still in use");
         hvi_error_detail(error, "%d connections or operations are out.", users);
-        hvi_error_hint(error, "Return every connection with hv_release(), then close again.");
+        hvi_error_hint(error, "Return every connection, then close again.");
         return HV_BUSY;
     }
     free_store(store);

@@ -275,7 +275,7 @@ hvi_turn hvi_slots_look(hvi_slots *slots, hvi_waiter *waiter, hvi_session **sess
         slots->called = NULL;
     if (waiter == oldest(slots) && !hvi_list_empty(&slots->idle))
         serve(slots, waiter, HVI_SERVED, pop_warmest(slots));
-    if (now >= next_attempt(slots) || (was_called && may_open(slots)))
+    if (now >= next_attempt(slots) || was_called)
         settle(slots);
     else
         call_oldest(slots);

@@ -286,6 +286,8 @@ static bool advance(queue_object *self, int64_t ms) {
     bool done;
     do {
         int64_t slice = ms < 0 || ms > SLICE_MS ? SLICE_MS : ms;
+        if (self->done != NULL) /* since before, when a signal's handler raised something */
+            slice = ms = 0;
         Py_BEGIN_ALLOW_THREADS
         done = hv_queue_advance(self->queue, slice) > 0 || hv_queue_pending(self->queue) == 0;
         Py_END_ALLOW_THREADS

@@ -5,7 +5,7 @@ import pytest
 from harness import eventually
 from harness.store_tool import make_tool, relayed_store  # noqa: F401
 
-pytestmark = pytest.mark.threads
+pytestmark = [pytest.mark.threads, pytest.mark.races]
 
 ONE = 0
 BODY = {"a": "b"}
@@ -28,7 +28,7 @@ def test_a_store_whose_connections_are_lent_is_busy_and_closed_for_new_work(make
     busy = bob.close(0).gives("HV_BUSY")
     assert busy.message == "the store is still in use"
     assert busy.detail == "2 connections or operations are out."
-    assert busy.hint == "Return every connection with hv_release(), then close again."
+    assert busy.hint == "Return every connection, then close again."
     assert busy.ms < 2000
     for refused in (
         bob.put(3, 1, BODY),

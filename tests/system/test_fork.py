@@ -5,7 +5,7 @@ import pytest
 from harness import eventually, sanitizers
 from harness.store_tool import make_tool, step  # noqa: F401
 
-pytestmark = pytest.mark.threads
+pytestmark = [pytest.mark.threads, pytest.mark.races]
 
 ONE = 0
 BODY = {"a": "b"}

@@ -13,7 +13,7 @@ import pytest
 from harness import eventually
 from harness.store_tool import make_tool, relayed_store, step  # noqa: F401
 
-pytestmark = pytest.mark.threads
+pytestmark = [pytest.mark.threads, pytest.mark.races]
 
 ONE = 0
 HELD_SHARD = 1  # what keeps the lane puts here

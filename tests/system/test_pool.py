@@ -8,7 +8,7 @@ import pytest
 from harness import eventually
 from harness.store_tool import make_tool, relayed_store  # noqa: F401
 
-pytestmark = pytest.mark.threads
+pytestmark = [pytest.mark.threads, pytest.mark.races]
 
 ONE, TWO = 0, 1  # the store's servers; shards 1-8 and 9-16
 

@@ -10,7 +10,7 @@ import pytest
 from harness import eventually, spawn
 from harness.store_tool import relayed_store  # noqa: F401
 
-pytestmark = pytest.mark.threads
+pytestmark = [pytest.mark.threads, pytest.mark.races]
 
 ONE, TWO = 0, 1
 THREADS = 16

@@ -35,6 +35,9 @@ from hv.entity import Key
 
 connections = json.loads(os.environ["HV_TEST_CONNECTIONS"])
 
+# It is ignored in what a shell runs in the background, and then Python leaves it so.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 def say(*what):
     print(*what, flush=True)
 
