@@ -12,7 +12,7 @@ import threading
 
 import pytest
 
-from harness import eventually, hv, store_config
+from harness import eventually, make_shards, store_config
 from harness.store_tool import make_tool, relayed_store  # noqa: F401
 
 pytestmark = pytest.mark.threads
@@ -225,7 +225,7 @@ def test_a_put_that_the_server_does_not_read_is_not_written_later(make_tool, own
     database = own_servers[ONE]
     params = {**database.params(), **database.server.socket_params()}
     config = store_config(tmp_path / "socket.conf", {"one": (params, "1-9")})
-    hv("init", config=config).ok()
+    make_shards(config, database)
     tool = make_tool(config, log=True, operation_timeout="500ms")
     ann = tool.threads("ann")[0]
     ann.put(3, 1, BODY).ok()
@@ -291,7 +291,7 @@ def half_closing(make_tool, own_servers, tmp_path):
     between = HalfClosing(folder, f"{where['host']}/.s.PGSQL.{where['port']}")
     params = {**database.params(), "host": folder, "port": "5432"}
     config = store_config(tmp_path / "half.conf", {"one": (params, "1-9")})
-    hv("init", config=config).ok()
+    make_shards(config, database)
     tool = make_tool(config)
     ann = tool.threads("ann")[0]
     ann.tool = tool

@@ -4,7 +4,7 @@
 """
 
 from .bouncer import PgBouncer
-from .command import Result, build_dir, hv, program, run, sanitizers, source_dir, spawn
+from .command import Result, build_dir, hv, make_shards, program, run, sanitizers, source_dir, spawn
 from .config import store_config
 from .delay_relay import DelayRelay
 from .relay import TcpRelay
@@ -21,6 +21,7 @@ __all__ = [
     "build_dir",
     "eventually",
     "hv",
+    "make_shards",
     "program",
     "run",
     "sanitizers",

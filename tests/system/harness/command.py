@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 
 from . import scratch
+from .wait import eventually
 
 _SANITIZERS = ("ASAN_OPTIONS", "LSAN_OPTIONS", "TSAN_OPTIONS", "UBSAN_OPTIONS")
 TIMEOUT = 120  # seconds: far longer than any command takes
@@ -145,3 +146,11 @@ def spawn(path, *args, config=None, env=None, cwd=None, **popen):
         cwd=cwd or scratch.root(),
         **{**streams, **popen},
     )
+
+
+def make_shards(config, *databases):
+    """`hv init`, and wait until these databases have seen its end: who is connected to them then is
+    the test's own."""
+    hv("init", config=config).ok()
+    for database in databases:
+        eventually(lambda: database.clients() == [], what="hv init is gone")

@@ -11,7 +11,7 @@ import contextlib
 import pytest
 
 from . import command, installation
-from .command import hv
+from .command import make_shards
 from .config import store_config
 from .relay import TcpRelay
 from .server import PostgresServer
@@ -142,9 +142,9 @@ def config(tmp_path, servers):
 
 
 @pytest.fixture
-def store(config):
+def store(config, servers):
     """The same with its shards made: ready to use."""
-    hv("init", config=config).ok()
+    make_shards(config, *servers)
     return config
 
 
@@ -153,7 +153,7 @@ def own_store(tmp_path, own_servers):
     """A ready store on `own_servers`, otherwise like `store`."""
     one, two = own_servers
     path = store_config(tmp_path / "own.conf", {"one": (one, "1-9"), "two": (two, "9-17")})
-    hv("init", config=path).ok()
+    make_shards(path, one, two)
     return path
 
 

@@ -21,7 +21,7 @@ import threading
 import pytest
 
 from . import command
-from .command import hv
+from .command import make_shards
 from .config import store_config
 from .wait import eventually
 
@@ -307,6 +307,6 @@ def relayed_store(own_servers, relay, tmp_path):
     between = relay(one.server)
     servers = {"one": (between.params(one.dbname), "1-9"), "two": (two, "9-17")}
     path = store_config(tmp_path / "relayed.conf", servers)
-    hv("init", config=path).ok()
+    make_shards(path, one, two)
     eventually(lambda: between.open == 0)  # hv has ended, but the relay may not have seen it yet
     return path, between
