@@ -594,6 +594,7 @@ HV_API size_t hv_queue_pending(const hv_queue *queue);
  * pending. Returns the number of operations that were done.
  */
 HV_API size_t hv_queue_advance(hv_queue *queue, int64_t timeout);
+
 /* ---- Many entities at once ------------------------------------------------------------------- */
 
 /*

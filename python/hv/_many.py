@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from .datastore import Datastore
 
 # For each server: how many operations are under way at most, and how many bytes of attributes.
-_MOST = 2048
-_MOST_BYTES = 4 << 20
+MOST = 2048
+MOST_BYTES = 4 << 20
 
 
 def put_stream(store: Datastore, entities: Iterable[Any]) -> Iterator[tuple[int, Any]]:
@@ -27,7 +27,7 @@ def get_stream(store: Datastore, keys: Iterable[Key]) -> Iterator[tuple[int, Any
 
 
 def _stream(store: Datastore, items: Iterable[Any], add: Any) -> Iterator[tuple[int, Any]]:
-    most, most_bytes = _MOST * len(store.servers), _MOST_BYTES * len(store.servers)
+    most, most_bytes = MOST * len(store.servers), MOST_BYTES * len(store.servers)
     queue = Queue(store)
     try:
         for position, item in enumerate(items):
@@ -46,7 +46,11 @@ def _stream(store: Datastore, items: Iterable[Any], add: Any) -> Iterator[tuple[
 def collect(stream: Iterator[tuple[int, Any]], return_errors: bool) -> list[Any]:
     """What came of all of them, in order."""
     told = dict(stream)
-    results = [told[position] for position in range(len(told))]
+    return settle([told[position] for position in range(len(told))], return_errors)
+
+
+def settle(results: list[Any], return_errors: bool) -> list[Any]:
+    """The results, unless one of them is an error that is to be raised."""
     if not return_errors:
         for result in results:
             if isinstance(result, DatastoreError):

@@ -12,6 +12,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping
 
 from ._hv import DatastoreError, Key, PoolError, Queue
+from ._many import MOST, MOST_BYTES, settle
 from .entity import Value
 
 if TYPE_CHECKING:
@@ -20,11 +21,6 @@ if TYPE_CHECKING:
     from .datastore import Datastore
 
 __all__ = ["Session"]
-
-# Of put_many and get_many, for each server: how many operations are under way at most, and how many
-# bytes of attributes.
-_MOST = 2048
-_MOST_BYTES = 4 << 20
 
 
 class Session:
@@ -119,7 +115,7 @@ class Session:
         items: Iterable[tuple[Any, ...]],
         return_errors: bool,
     ) -> list[Any]:
-        most, most_bytes = (each * len(self._store.servers) for each in (_MOST, _MOST_BYTES))
+        most, most_bytes = (each * len(self._store.servers) for each in (MOST, MOST_BYTES))
         begun: list[asyncio.Future[Any]] = []
         results: list[Any] = []
 
@@ -145,12 +141,7 @@ class Session:
         finally:
             for future in begun[len(results) :]:
                 _forget(future)
-        if not return_errors:
-            for result in results:
-                if isinstance(result, DatastoreError):
-                    result.results = results  # type: ignore[attr-defined]
-                    raise result
-        return results
+        return settle(results, return_errors)
 
     # ---- the loop's part ----
 
