@@ -205,6 +205,27 @@ static void test_a_slot_that_came_free_is_used_by_who_was_called_in_vain(void **
     discard(f);
 }
 
+/* Who waits behind one that was called would else not know that there is a slot to be tried. */
+static void test_where_the_server_takes_no_more_all_learn_when_to_look_again(void **state) {
+    (void) state;
+    hvi_waiter first, second;
+    hvi_session *session = NULL;
+    hv_error *cause = NULL;
+    fixture *f = make_busy(2, &first, &second);
+    give_back(f, 0);
+    hvi_fail(&cause, HV_UNAVAILABLE, "full");
+    hvi_slots_note_attempt(&f->slots, hvi_clock_us(), HV_UNAVAILABLE, cause);
+    hv_error_free(cause);
+    assert_true(f->slots.held_back);
+    hvi_slots_retire(&f->slots, &f->sessions[1], &f->closing);
+    hvi_slots_closed(&f->slots, 1);
+    assert_int_equal(take(f, &session), HVI_TURN_SESSION);
+    uint32_t known = atomic_load(&second.news);
+    assert_int_equal(look(f, &first), HVI_TURN_WAIT);
+    assert_int_not_equal(atomic_load(&second.news), known);
+    discard(f);
+}
+
 static void test_who_was_called_for_a_session_that_is_closed_opens_another(void **state) {
     (void) state;
     hvi_waiter first, second;
@@ -320,6 +341,7 @@ int main(void) {
         cmocka_unit_test(test_who_was_called_and_steps_out_passes_it_on),
         cmocka_unit_test(test_who_does_not_sleep_is_not_called_but_served),
         cmocka_unit_test(test_a_slot_that_came_free_is_used_by_who_was_called_in_vain),
+        cmocka_unit_test(test_where_the_server_takes_no_more_all_learn_when_to_look_again),
         cmocka_unit_test(test_who_was_called_for_a_session_that_is_closed_opens_another),
         cmocka_unit_test(test_who_was_called_is_sent_away_when_the_pool_is_closed),
         cmocka_unit_test(test_in_a_crowd_nobody_firm_is_overtaken_and_all_come_in_order),
