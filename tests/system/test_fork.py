@@ -2,7 +2,8 @@
 
 import pytest
 
-from harness import eventually, sanitizers
+from harness import eventually
+from harness.marks import forks_beside_busy_threads
 from harness.store_tool import make_tool, step  # noqa: F401
 
 pytestmark = [pytest.mark.threads, pytest.mark.races]
@@ -140,11 +141,7 @@ def test_a_child_tries_a_server_that_its_parent_found_down(make_tool, own_store,
     forked(ann, step("put", 3, 1, BODY))[0].ok()
 
 
-@pytest.mark.skipif(
-    "address" in sanitizers(),
-    reason="AddressSanitizer before LLVM 17 does not take its allocator's locks around fork(): "
-    "the child hangs in malloc() if another thread held one",
-)
+@forks_beside_busy_threads
 def test_forks_while_other_threads_borrow_and_put(make_tool, store, servers):
     tool = make_tool(store, pool_max=4)
     forker, *others = tool.threads("forker", *(f"t{number}" for number in range(8)))

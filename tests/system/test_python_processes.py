@@ -3,6 +3,7 @@
 import pytest
 
 from harness import eventually, python
+from harness.marks import forks_beside_busy_threads
 from harness.python import connections, databases  # noqa: F401
 
 python.provide()
@@ -130,6 +131,8 @@ if __name__ == "__main__":
     assert (result.code, result.err, result.out) == (0, "", "well\n"), str(result)
 
 
+@forks_beside_busy_threads
+@pytest.mark.races
 def test_a_fork_while_other_threads_are_at_work(connections):
     lines = run(
         """
@@ -144,17 +147,19 @@ def test_a_fork_while_other_threads_are_at_work(connections):
         for thread in threads:
             thread.start()
         wait_for(lambda: db.pool_stats()["open"] >= 2)
-        for _ in range(20):
-            child = os.fork()
-            if child == 0:
-                faulthandler.dump_traceback_later(30, exit=True)
-                db.put(3, 1)
-                assert len(db.put_many([(3, 1, {}), (12, 1, {})])) == 2
-                os._exit(0)
-            assert os.waitpid(child, 0)[1] == 0
-        ending.set()
-        for thread in threads:
-            thread.join()
+        try:
+            for _ in range(20):
+                child = os.fork()
+                if child == 0:
+                    faulthandler.dump_traceback_later(30, exit=True)
+                    db.put(3, 1)
+                    assert len(db.put_many([(3, 1, {}), (12, 1, {})])) == 2
+                    os._exit(0)
+                assert os.waitpid(child, 0)[1] == 0
+        finally:
+            ending.set()
+            for thread in threads:
+                thread.join()
         db.close()
         say("well")
         """,
