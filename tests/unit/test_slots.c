@@ -10,11 +10,22 @@
 
 #include "clock.h"
 
+#define JUST_NOW HVI_NEVER /* however long the test takes */
+
 static void note_failure(fixture *f, hv_status status, int64_t started) {
     hv_error *error = NULL;
     hvi_fail(&error, status, "cause");
     hvi_slots_note_attempt(&f->slots, started, status, error);
     hv_error_free(error);
+}
+
+/* The server took no connection, and is left alone until the test says otherwise. */
+static void go_down(fixture *f) {
+    int64_t before = hvi_clock_us();
+    note_failure(f, HV_UNAVAILABLE, before);
+    assert_in_range(f->slots.retry_at, before + HVI_SLOTS_RETRY_MS * 1000,
+                    hvi_clock_us() + HVI_SLOTS_RETRY_MS * 1000);
+    f->slots.retry_at = HVI_NEVER;
 }
 
 /* ---- one caller ---- */
@@ -97,7 +108,7 @@ static void test_a_server_that_failed_is_left_alone_for_a_while_and_tried_by_one
     fixture *f = make(3);
     hvi_session *session = NULL;
     assert_int_equal(take(f, &session), HVI_TURN_OPEN);
-    note_failure(f, HV_UNAVAILABLE, hvi_clock_us());
+    go_down(f);
     hvi_slots_not_opened(&f->slots);
     assert_true(hvi_slots_are_held_back(&f->slots));
     assert_int_equal(take(f, &session), HVI_TURN_REFUSED);
@@ -115,13 +126,13 @@ static void
 test_what_the_callers_haste_or_the_databases_state_is_to_blame_for_holds_nobody_back(void **state) {
     (void) state;
     fixture *f = make(1);
-    note_failure(f, HV_TIMEOUT, hvi_clock_us());
+    note_failure(f, HV_TIMEOUT, JUST_NOW);
     assert_false(f->slots.held_back);
     note_failure(f, HV_MISMATCH, 0);
     assert_false(f->slots.held_back);
     note_failure(f, HV_TIMEOUT, hvi_clock_us() - 2000000);
     assert_true(f->slots.held_back);
-    note_failure(f, HV_TIMEOUT, hvi_clock_us()); /* nothing new is learnt from it */
+    note_failure(f, HV_TIMEOUT, JUST_NOW); /* nothing new is learnt from it */
     assert_true(f->slots.held_back);
     note_failure(f, HV_REFUSED, 0); /* but the server answered this */
     assert_false(f->slots.held_back);
@@ -132,7 +143,7 @@ static void test_to_start_anew_forgets_numbers_and_failures(void **state) {
     (void) state;
     fixture *f = make(1);
     hvi_session *session = NULL;
-    note_failure(f, HV_UNAVAILABLE, 0);
+    go_down(f);
     assert_int_equal(take(f, &session), HVI_TURN_REFUSED);
     hvi_slots_start_anew(&f->slots);
     assert_int_equal(take(f, &session), HVI_TURN_OPEN);
@@ -145,7 +156,7 @@ static void test_a_forked_child_starts_with_all_slots_free(void **state) {
     hvi_session *session = NULL;
     lend_new(f, 0);
     lend_new(f, 1);
-    note_failure(f, HV_UNAVAILABLE, 0);
+    go_down(f);
     hvi_list_splice_back(&f->closing, &f->slots.lent);
     hvi_slots_forget(&f->slots);
     assert_stats(f, 0, 0, 0, 0);
@@ -241,8 +252,7 @@ static void test_those_who_wait_are_told_when_nothing_can_come_free(void **state
     stand_in_line(f, &first, false);
     stand_in_line(f, &second, false);
     pthread_mutex_lock(&f->lock);
-    note_failure(f, HV_UNAVAILABLE, 0);
-    f->slots.retry_at = HVI_NEVER;
+    go_down(f);
     hvi_slots_retire(&f->slots, &f->sessions[0], &f->closing);
     hvi_slots_closed(&f->slots, 1);
     assert_int_equal(f->slots.waiting, 2); /* the other session may be returned */
@@ -259,10 +269,13 @@ static void test_those_who_wait_try_a_server_again_after_the_pause(void **state)
     fixture *f = make(3);
     caller first, second;
     lend_new(f, 0);
-    note_failure(f, HV_UNAVAILABLE, hvi_clock_us());
-    int64_t pause_ends = f->slots.retry_at;
+    go_down(f);
     stand_in_line(f, &first, false);
     stand_in_line(f, &second, false);
+    pthread_mutex_lock(&f->lock);
+    int64_t pause_ends = f->slots.retry_at = hvi_deadline_after(HVI_SLOTS_RETRY_MS);
+    hvi_slots_closed(&f->slots, 0); /* they look again when the pause ends */
+    pthread_mutex_unlock(&f->lock);
     assert_turn(&first, HVI_TURN_OPEN); /* nobody did anything: it woke by itself */
     assert_true(hvi_clock_us() >= pause_ends);
     pthread_mutex_lock(&f->lock);
@@ -333,7 +346,7 @@ test_who_does_not_wait_is_refused_while_another_tries_a_server_that_is_gone(void
     fixture *f = make(2);
     hvi_session *session;
     assert_int_equal(attempt(f, true, &session), HVI_TURN_OPEN);
-    note_failure(f, HV_UNAVAILABLE, 0);
+    go_down(f);
     hvi_slots_not_opened(&f->slots);
     assert_int_equal(attempt(f, true, &session), HVI_TURN_REFUSED);
     assert_int_equal(attempt(f, false, &session), HVI_TURN_REFUSED);
@@ -376,6 +389,20 @@ static void test_who_stands_in_line_without_sleeping_is_told_in_his_turn(void **
     discard(f);
 }
 
+static void test_who_stands_in_line_learns_when_a_server_is_tried_again(void **state) {
+    (void) state;
+    fixture *f = make(2);
+    lend_new(f, 0);
+    go_down(f);
+    f->slots.retry_at = HVI_NEVER - 1;
+    hvi_waiter waiter;
+    int64_t next = 0;
+    hvi_slots_stand_in_line(&f->slots, &waiter, -1, false, &next);
+    assert_int_equal(next, HVI_NEVER - 1);
+    hvi_slots_step_out(&f->slots, &waiter);
+    discard(f);
+}
+
 static void test_who_stepped_out_of_the_line_gets_nothing(void **state) {
     (void) state;
     fixture *f = make(1);
@@ -415,6 +442,7 @@ int main(void) {
         cmocka_unit_test(
             test_who_does_not_wait_is_refused_while_another_tries_a_server_that_is_gone),
         cmocka_unit_test(test_who_stands_in_line_without_sleeping_is_told_in_his_turn),
+        cmocka_unit_test(test_who_stands_in_line_learns_when_a_server_is_tried_again),
         cmocka_unit_test(test_who_stepped_out_of_the_line_gets_nothing),
         cmocka_unit_test(test_closing_tells_who_does_not_sleep_too),
         cmocka_unit_test(test_there_are_as_many_slots_as_allowed),
