@@ -11,6 +11,8 @@ import time
 import pytest
 
 from harness import eventually, hv, spawn, store_config
+from harness.command import TIMEOUT
+from harness.server import HARNESS
 from importing import SHARDS, entities
 
 KIND = 32767
@@ -27,9 +29,17 @@ def start(store, work, *args, **popen):
 
 def end_of(process):
     """Wait for the end: (exit code, what was told, errors)."""
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=TIMEOUT)
     errors = [json.loads(line)["error"] for line in err.splitlines() if line.startswith(b"{")]
     return process.returncode, json.loads(out) if out else None, errors
+
+
+def interrupt(process):
+    """End it before its time, as Ctrl-C does, for what a test does meanwhile may take long."""
+    process.send_signal(signal.SIGINT)
+    code, told, errors = end_of(process)
+    assert code == -signal.SIGINT
+    return told, errors
 
 
 def marked(databases, mark):
@@ -85,11 +95,12 @@ def test_what_is_told_agrees_with_the_servers(store, servers, work, via, batch, 
 
 
 def test_operations_of_one_call_count_from_when_each_was_due(store):
-    told = bench(store, "put", "--rate", 100, "--batch", 50, "-n", 1).ok().json()
+    batches = ["--seconds", 4, "--rate", 25, "--batch", 50, "-n", 1]
+    told = bench(store, "put", *batches).ok().json()
     latency = told["latency_ns"]["put"]
     assert (told["settings"]["batch"], latency["count"] + told["missed"]) == (50, 100)
-    assert latency["max"] >= 490_000_000  # the first waits for the 49 that come after it
-    assert latency["min"] < 490_000_000
+    assert latency["max"] >= 1_960_000_000  # the first waits for the 49 that come after it
+    assert latency["min"] < 1_960_000_000
 
 
 def test_lanes_can_be_measured_where_they_are_turned_off(tmp_path, servers):
@@ -100,14 +111,14 @@ def test_lanes_can_be_measured_where_they_are_turned_off(tmp_path, servers):
 
 
 def test_the_warm_up_does_not_count(store):
-    told = bench(store, "put", "--warmup", 1, "--rate", 100).ok().json()
+    told = bench(store, "put", "--warmup", 2, "--rate", 100).ok().json()
     assert told["succeeded"] + told["missed"] == 100
     assert told["stored"] > told["succeeded"]
     assert told["removed"] == told["stored"]
 
 
 def test_at_a_rate_a_stall_is_counted_by_all_that_were_due(own_store, own_servers):
-    process = start(own_store, "put", "-t", 3, "-n", 8, "--rate", 100)
+    process = start(own_store, "put", "-t", 6, "-n", 8, "--rate", 100)
     eventually(lambda: entities(own_servers))
     with own_servers[0].server.frozen(), own_servers[1].server.frozen():
         time.sleep(1)  # the stall
@@ -173,13 +184,15 @@ def test_borrowed_connections_respect_the_options_of_prepared_statements(
     config = store_config(
         tmp_path / "b.conf", {"one": (one, "1-9"), "two": (two, "9-17")}, pool_max=1, **options
     )
-    process = start(config, "mix", "-t", 2, "-n", 4, "--entities", 20, "--via", "pool")
+    logs = [(database.server, database.server.log_size()) for database in servers]
+    process = start(config, "mix", "-t", 60, "-n", 4, "--entities", 20, "--via", "pool")
     eventually(lambda: len(entities(servers)) > 40)  # each shard was met
-    code, told, _ = end_of(process)
-    assert (code, told["failed"]) == (0, 0)
+    told, _ = interrupt(process)
+    assert told["failed"] == 0
     assert told["removed"] == told["stored"]
     # A statement that is not known any more, or prepared twice, would stand in the log as an error.
-    assert "bench_" not in one.server.log_text() + two.server.log_text()
+    for server, since in logs:
+        assert "bench_" not in server.log_text(since)
 
 
 # ---- removing ----
@@ -191,7 +204,7 @@ def test_nothing_of_others_is_touched(store, servers):
     hv("put", 2, KIND, "bench=0123456789abcdef", config=store).ok()
     hv("put", 12, 1, "a=b", config=store).ok()
     before = entities(servers)
-    process = start(store, "put", "-t", 2, "-n", 2)
+    process = start(store, "put", "-t", 60, "-n", 2)
     ours = eventually(lambda: [row for row in entities(servers) if row not in before])
     mark = ours[0][2]["bench"]
     hv("put", 2, 1, f"bench={mark}", config=store).ok()  # of another kind
@@ -202,8 +215,7 @@ def test_nothing_of_others_is_touched(store, servers):
         KIND,
         mark,
     )
-    code, told, _ = end_of(process)
-    assert code == 0
+    told, _ = interrupt(process)
     assert told["removed"] == told["stored"] > 0
     left = entities(servers)
     assert sorted(map(str, left)) == sorted(
@@ -251,15 +263,14 @@ def test_a_second_interrupt_ends_it_at_once(own_store, own_servers):
 
         eventually(first_was_taken)
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == -signal.SIGINT
+        assert process.wait(25) == -signal.SIGINT  # an operation may take 30 s
     process.communicate()
 
 
 def test_a_reader_that_has_seen_enough_does_not_keep_it_from_removing(store, servers):
     process = spawn("hv", "bench", "put", *QUICK, config=store)
     process.stdout.close()
-    process.wait(60)
-    assert process.returncode != 0
+    assert process.wait(TIMEOUT) != 0
     process.stdin.close()
     process.stderr.close()
     assert entities(servers) == []
@@ -285,16 +296,27 @@ def test_what_the_server_refuses_is_counted_and_shown(store, servers):
     assert entities(servers) == []
 
 
+def await_statement(database):
+    """Wait until a statement of others has ended that began after this call."""
+    now = database.value("SELECT clock_timestamp()")
+    ended = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND application_name <> %s AND state = 'idle' AND query_start > %s"
+    )
+    eventually(lambda: database.value(ended, HARNESS, now))
+
+
 def test_answers_are_compared_with_what_was_put(store, servers):
     for via in ("store", "pool"):
-        process = start(store, "get", "-t", 2, "-n", 2, "--entities", 32, "--via", via)
+        process = start(store, "get", "-t", 60, "-n", 2, "--entities", 32, "--via", via)
         eventually(lambda: len(entities(servers)) == 32)
         for shard in SHARDS[0]:
             servers[0].sql(f"DELETE FROM shard{shard:04}.entities")
         for shard in SHARDS[1]:
             servers[1].sql(f"UPDATE shard{shard:04}.entities SET body = body || 'more=>1'")
-        code, told, _ = end_of(process)
-        assert code == 1
+        for database in servers:
+            await_statement(database)
+        told, _ = interrupt(process)
         assert set(told["errors"]) == {"HV_NOT_FOUND", "HV_CORRUPT"}
         check_sums(told)
         assert (told["stored"], told["removed"]) == (32, 16)
@@ -303,12 +325,14 @@ def test_answers_are_compared_with_what_was_put(store, servers):
 
 def test_a_server_that_goes_down_counts_errors_and_what_is_left_is_told(own_store, own_servers):
     one, two = own_servers
-    process = start(own_store, "put", "-t", 3)
+    process = start(own_store, "put", "-t", 60)
     eventually(lambda: one.value("SELECT count(*) FROM shard0001.entities") > 0)
     eventually(lambda: two.value("SELECT count(*) FROM shard0009.entities") > 0)
     two.server.stop()
-    code, told, errors = end_of(process)
-    assert code == 1
+    before = one.value("SELECT count(*) FROM shard0001.entities")
+    # Half of the operations are for the server that is down: some of them have failed then.
+    eventually(lambda: one.value("SELECT count(*) FROM shard0001.entities") > before + 10)
+    told, errors = interrupt(process)
     assert told["failed"] > 0 and "HV_UNAVAILABLE" in told["errors"]
     assert told["succeeded"] > 0
     check_sums(told)
@@ -328,12 +352,12 @@ def test_a_server_that_goes_down_counts_errors_and_what_is_left_is_told(own_stor
 @pytest.mark.threads
 def test_a_server_that_comes_back_is_cleaned_too(own_store, own_servers):
     two = own_servers[1]
-    process = start(own_store, "put", "-t", 4)
+    process = start(own_store, "put", "-t", 60)
     eventually(lambda: two.value("SELECT count(*) FROM shard0009.entities") > 0)
     two.server.kill9()
     two.server.start()
-    code, told, errors = end_of(process)
-    assert (code, errors) == (1, [])
+    told, errors = interrupt(process)
+    assert told["failed"] > 0 and errors == []
     assert told["stored"] <= told["removed"] <= told["stored"] + told["outcome_unknown"]
     assert entities(own_servers) == []
 
@@ -432,7 +456,7 @@ def shown_on_terminal(*args, **how):
         os.close(ours)
         shown.insert(0, text.decode("utf-8"))
     process.stdin.close()
-    assert process.wait(60) == 0
+    assert process.wait(TIMEOUT) == 0
     return shown
 
 
