@@ -9,7 +9,7 @@ from . import scratch
 from .wait import eventually
 
 _SANITIZERS = ("ASAN_OPTIONS", "LSAN_OPTIONS", "TSAN_OPTIONS", "UBSAN_OPTIONS")
-TIMEOUT = 120  # seconds: far longer than any command takes
+TIMEOUT = 400  # seconds: far longer than any command takes
 
 
 def source_dir():
@@ -148,9 +148,9 @@ def spawn(path, *args, config=None, env=None, cwd=None, **popen):
     )
 
 
-def make_shards(config, *databases):
+def make_shards(config, *databases, env=None):
     """`hv init`, and wait until these databases have seen its end: who is connected to them then is
     the test's own."""
-    hv("init", config=config).ok()
+    hv("init", config=config, env=env).ok()
     for database in databases:
         eventually(lambda: database.clients() == [], what="hv init is gone")

@@ -42,7 +42,7 @@ def say(*what):
     print(*what, flush=True)
 
 def wait_for(condition):
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.005)
@@ -148,7 +148,7 @@ class Process:
         """As Ctrl-C does."""
         self._process.send_signal(signal.SIGINT)
 
-    def end(self, timeout=60):
+    def end(self, timeout=120):
         """Wait for its end: (code, what it still said, its errors)."""
         out, err = self._process.communicate(timeout=timeout)
         return self._process.returncode, out, err
@@ -163,7 +163,7 @@ def databases(shared_servers, tmp_path_factory):
     made = [server.create_database() for server in shared_servers]
     one, two = made
     place = tmp_path_factory.mktemp("store") / "hypervault.conf"
-    command.hv("init", config=store_config(place, {"one": (one, "1-9"), "two": (two, "9-17")})).ok()
+    command.make_shards(store_config(place, {"one": (one, "1-9"), "two": (two, "9-17")}), one, two)
     yield made
     for database in made:
         database.drop()
