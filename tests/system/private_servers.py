@@ -10,7 +10,7 @@ import pathlib
 import psycopg2
 import pytest
 
-from harness import hv, scratch
+from harness import eventually, hv, scratch
 
 ROOT = os.geteuid() == 0
 needs_root = pytest.mark.skipif(not ROOT, reason="only root chooses whom servers run as")
@@ -84,7 +84,7 @@ def place():
     yield path
     for marker in list(pathlib.Path(path).rglob(MARKER)):
         dev("destroy", marker.parent, "--yes")
-    assert not postmasters(path)
+    eventually(lambda: not postmasters(path), what="no process is left")
 
 
 @pytest.fixture

@@ -65,7 +65,7 @@ def test_a_frozen_server_answers_when_it_is_thawed(make_server):
             thread.start()
             thread.join(0.2)
             assert not answers
-        thread.join(30)
+        thread.join()
     assert answers
 
 
@@ -108,8 +108,12 @@ def test_nothing_is_left_when_the_tests_are_killed(tmp_path):
         return not any(alive(pid) for pid in pids)
 
     eventually(gone, what="the orphan's server has ended")
-    scratch.sweep()
-    assert not os.path.exists(place)
+
+    def swept():
+        scratch.sweep()  # does nothing while another session is at it
+        return not os.path.exists(place)
+
+    eventually(swept)
 
 
 def alive(pid):
@@ -256,9 +260,9 @@ def test_the_relay_stalls_in_the_middle_of_what_follows(echo, direction):
     with TcpRelay(echo) as relay, connect(relay) as end:
         relay.stall_in(direction, 3)
         end.sendall(b"abcdef")
-        end.settimeout(0.2)
         if direction == "to_client":
             assert receive(end, 3) == b"abc"
+        end.settimeout(0.2)
         with pytest.raises(socket.timeout):
             end.recv(1)
         end.settimeout(30)

@@ -16,7 +16,7 @@ from hv import aio
 from hv.datastore import ConnectionError, Datastore, DatastoreError, PoolError
 from hv.entity import Key
 
-TOO_LONG = 60  # seconds
+TOO_LONG = 300  # seconds
 
 
 def run(function, *args):
@@ -231,7 +231,7 @@ def test_a_server_that_is_down_fails_its_own_operations_only(own_connections, ow
 
 def test_the_loop_goes_on_while_a_server_does_not_answer(own_connections, own_servers):  # noqa: F811
     async def work():
-        with Datastore(own_connections, operation_timeout=2) as store:
+        with Datastore(own_connections, operation_timeout=6) as store:
             async with aio.Session(store) as session:
                 key = await session.put(1, 1)
                 longest = 0.0
@@ -244,14 +244,14 @@ def test_the_loop_goes_on_while_a_server_does_not_answer(own_connections, own_se
                         assert (await session.put(9, 1)).shard_id == 9
                         longest = max(longest, loop.time() - before)
                     assert waiting.exception().status == "HV_TIMEOUT"
-                assert longest < 1.5
+                assert longest < 5
 
     run(work)
 
 
 def test_the_loop_goes_on_while_a_connection_is_opened(own_connections, own_servers):  # noqa: F811
     async def work():
-        with Datastore(own_connections, pool_block_timeout=2) as store:
+        with Datastore(own_connections, pool_block_timeout=6) as store:
             async with aio.Session(store) as session:
                 await session.put(9, 1)
                 loop = asyncio.get_running_loop()
@@ -267,7 +267,7 @@ def test_the_loop_goes_on_while_a_connection_is_opened(own_connections, own_serv
                 error = waiting.exception()
                 assert isinstance(error, ConnectionError) and error.server == "server 1"
                 assert error.status == "HV_TIMEOUT"
-                assert longest < 1.5 and ticks > 5
+                assert longest < 5 and ticks > 5
                 await until_put(session, 1)
 
     run(work)
@@ -377,7 +377,7 @@ def test_a_loop_may_end_with_operations_pending(connections, databases):  # noqa
             warnings.simplefilter("ignore", ResourceWarning)
             asyncio.run(work(store))
             gc.collect()
-            store.close(timeout=5)
+            store.close(timeout=60)
         assert store.closed
 
 

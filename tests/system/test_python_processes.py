@@ -151,7 +151,7 @@ def test_a_fork_while_other_threads_are_at_work(connections):
             for _ in range(20):
                 child = os.fork()
                 if child == 0:
-                    faulthandler.dump_traceback_later(30, exit=True)
+                    faulthandler.dump_traceback_later(100, exit=True)
                     db.put(3, 1)
                     assert len(db.put_many([(3, 1, {}), (12, 1, {})])) == 2
                     os._exit(0)
@@ -300,11 +300,10 @@ def test_the_interpreter_ends_while_daemon_threads_are_at_work(connections, act,
         for _ in range(6):
             threading.Thread(target=work, daemon=True).start()
         wait_for(lambda: db.pool_stats()["loans"] > 50)
-        faulthandler.dump_traceback_later(20, exit=True)
+        faulthandler.dump_traceback_later(100, exit=True)
         say("ending")
         """,
         connections,
-        timeout=40,
     )
     assert (result.code, result.lines) == (0, ["ending"]), str(result)
     assert "Fatal" not in result.err and "Timeout" not in result.err, str(result)
@@ -316,14 +315,13 @@ def test_the_interpreter_ends_while_a_daemon_thread_waits_behind_a_lock(database
         other.cursor().execute("LOCK shard0003.entities")
         result = python.run(
             """
-            db = Datastore(connections)
+            db = Datastore(connections, operation_timeout=3600)
             for act in (lambda: db.put(3, 1), lambda: db.put_many([(3, 1, {})])):
                 threading.Thread(target=act, daemon=True).start()
             wait_for(lambda: db.pool_stats()["lent"] == 2)
             say("ending")
             """,
             connections,
-            timeout=30,
         )
     assert (result.code, result.lines) == (0, ["ending"]), str(result)
 
@@ -331,14 +329,13 @@ def test_the_interpreter_ends_while_a_daemon_thread_waits_behind_a_lock(database
 def test_the_interpreter_ends_while_a_daemon_thread_waits_for_a_connection(connections):
     result = python.run(
         """
-        db = Datastore(connections, pool_max=1, pool_block_timeout=600)
+        db = Datastore(connections, pool_max=1, pool_block_timeout=3600)
         lent = db.get_connection(3)
         threading.Thread(target=db.get_connection, args=(3,), daemon=True).start()
         wait_for(lambda: db.pool_stats()["waiting"] == 1)
         say("ending")
         """,
         connections,
-        timeout=30,
     )
     assert (result.code, result.lines) == (0, ["ending"]), str(result)
 

@@ -210,13 +210,13 @@ def test_put_runs_on_the_connection_that_is_lent_otherwise(databases, connection
 
 
 def test_the_eleventh_caller_waits_and_gets_a_connection_error(connections):
-    with Datastore(connections, pool_block_timeout=2) as db:
+    with Datastore(connections, pool_block_timeout=4) as db:
         lent = [db.get_connection(5) for _ in range(10)]
         assert len({connection.info.backend_pid for connection in lent}) == 10
         since = time.monotonic()
         with pytest.raises(ConnectionError) as caught:
             db.get_connection(5)
-        assert 1.9 < time.monotonic() - since < 10
+        assert 3.9 < time.monotonic() - since < 30
         error = caught.value
         assert isinstance(error, PoolError) and isinstance(error, DatastoreError)
         assert not isinstance(error, OSError)  # it is not the built-in of this name
@@ -328,7 +328,7 @@ def test_a_store_is_opened_from_a_configuration_file(databases, connections, tmp
 
 
 def test_options_are_given_by_name(connections):
-    with Datastore(connections, exactly_once=True, lanes=1, operation_timeout=2.5) as db:
+    with Datastore(connections, exactly_once=True, lanes=1, operation_timeout=62.5) as db:
         assert db.get(db.put(3, 1, a="b"))["body"] == {"a": "b"}
     for wrong in ({"lane": 1}, {"pool_max": 0}, {"pool_max": "many"}, {"lanes": -1}):
         with pytest.raises(DatastoreError) as caught:

@@ -58,7 +58,12 @@ def test_ten_thousand_dicts_come_back_as_they_were(db, databases):
 
         # Dicts are made of few texts, since it takes hypothesis long to make many.
         @hypothesis.settings(
-            max_examples=BATCHES, deadline=None, database=None, derandomize=True, phases=GENERATE
+            max_examples=BATCHES,
+            deadline=None,
+            database=None,
+            derandomize=True,
+            phases=GENERATE,
+            suppress_health_check=[hypothesis.HealthCheck.too_slow],
         )
         @hypothesis.given(strategies.lists(TEXT, min_size=1, max_size=30), strategies.integers(0))
         def check(texts, seed):

@@ -266,7 +266,7 @@ class PostgresServer:
             self.wait_ready()
         return self
 
-    def wait_ready(self, timeout=60):
+    def wait_ready(self, timeout=120):
         """Wait until the server takes connections, after start() or a crash of a backend."""
 
         def ready():
@@ -283,7 +283,7 @@ class PostgresServer:
         if self.tcp:
             self.sql(f"ALTER ROLE {SUPERUSER} PASSWORD %s", self.password)
 
-    def stop(self, mode="fast", timeout=60):
+    def stop(self, mode="fast", timeout=120):
         """Stop it as pg_ctl does: "smart", "fast" or "immediate"."""
         number = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}[mode]
         if self.running:
@@ -383,7 +383,7 @@ class PostgresServer:
             "user": SUPERUSER,
             "dbname": dbname,
             "client_encoding": "UTF8",
-            "connect_timeout": 10,
+            "connect_timeout": 60,
             **more,
         }
         connection = psycopg2.connect(**params)
@@ -442,7 +442,7 @@ class PostgresServer:
         """End client connections as an administrator does. Returns how many."""
         pids = [row[0] for row in self.clients(dbname)]
         ended = self.query(
-            "SELECT pid FROM unnest(%s::int[]) AS pid WHERE pg_terminate_backend(pid, 10000)", pids
+            "SELECT pid FROM unnest(%s::int[]) AS pid WHERE pg_terminate_backend(pid, 60000)", pids
         )
         return len(ended)
 

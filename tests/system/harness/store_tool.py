@@ -61,7 +61,7 @@ COMMANDS = {
     "trace": ("path", "conn"),
     "try_acquire": ("shard", "conn"),
 }
-TIMEOUT = 60  # seconds for any answer
+TIMEOUT = 120  # seconds for any answer
 
 
 def step(name, *args, **named):

@@ -3,7 +3,7 @@
 import time
 
 
-def eventually(condition, timeout=30.0, what=None, interval=0.02):
+def eventually(condition, timeout=60.0, what=None, interval=0.02):
     """Call `condition` until it returns something true, and return that.
 
     An AssertionError that it raises counts as "not yet". Fails after `timeout` seconds, with the
