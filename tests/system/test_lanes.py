@@ -6,12 +6,14 @@ needs.
 """
 
 import contextlib
+import itertools
 import time
 
 import pytest
 
 from harness import eventually
-from harness.store_tool import make_tool, relayed_store, step  # noqa: F401
+from harness.store_tool import make_tool as make_any_tool  # noqa: F401
+from harness.store_tool import relayed_store, step  # noqa: F401
 
 pytestmark = [pytest.mark.threads, pytest.mark.races]
 
@@ -19,7 +21,14 @@ ONE = 0
 HELD_SHARD = 1  # what keeps the lane puts here
 SHARDS = range(1, 9)  # those of server one
 NOBODY = 1 << 23 | 3 << 10  # a key of shard 3 that has no entity
-SLACK = 1000  # milliseconds that an operation may end after its deadline, on a busy machine
+SLACK = 2500  # milliseconds that an operation may end after its deadline, on a busy machine
+
+
+@pytest.fixture
+def make_tool(make_any_tool):
+    """As everywhere, but who waits gives up only where the test says so: on a busy machine it may
+    take long until everybody is where the test wants him."""
+    return lambda config, **how: make_any_tool(config, **{"pool_block_timeout": "30s", **how})
 
 
 def body(writer):
@@ -86,7 +95,11 @@ def stored(database, shard, kind=1):
 
 
 def stored_everywhere(database, kind=1):
-    return sum(stored(database, shard, kind) for shard in SHARDS)
+    """At one moment."""
+    union = " UNION ALL ".join(
+        f"SELECT FROM shard{shard:04}.entities WHERE type = {kind}" for shard in SHARDS
+    )
+    return database.value(f"SELECT count(*) FROM ({union}) AS x")
 
 
 def events_of(tool, since):
@@ -181,7 +194,7 @@ def test_a_value_of_a_megabyte_does_not_wait_for_a_lane(make_tool, store, server
 
 
 def test_a_lane_that_is_held_up_holds_up_its_own_batch_only(make_tool, store, servers):
-    tool = make_tool(store, lanes=1, pool_max=3)
+    tool = make_tool(store, lanes=1, pool_max=2)
     with locked(servers[ONE], 3):
         holder = tool.threads("holder")[0].begin.put(3, 0, {})
         eventually(lambda: waiting_for_locks(servers[ONE]) == 1)
@@ -413,14 +426,14 @@ def test_a_batch_whose_server_is_killed_and_comes_back_is_told_and_works_again(
 
 
 def test_what_no_lane_comes_free_for_in_time_has_not_happened(make_tool, store, servers):
-    tool = make_tool(store, log=True, lanes=1, pool_max=1, operation_timeout="1s")
+    tool = make_tool(store, log=True, lanes=1, pool_max=1, operation_timeout="5s")
     with lane_kept(tool):
         pending = queue(tool, puts(10) + [step("get", NOBODY)] * 4)
         for one in pending:
             reply = one.reply().gives("HV_TIMEOUT")
             assert reply.message == 'no lane to server "one" came free in time'
             assert not reply.outcome_unknown
-            assert 1000 <= reply.ms < 1000 + SLACK
+            assert 5000 <= reply.ms < 5000 + SLACK
     assert stored_everywhere(servers[ONE]) == 0
     with lane_kept(tool):
         pending = queue(tool, puts(10))
@@ -428,10 +441,10 @@ def test_what_no_lane_comes_free_for_in_time_has_not_happened(make_tool, store, 
 
 
 def test_those_whose_leader_gave_up_are_led_by_another(make_tool, store, servers):
-    tool = make_tool(store, log=True, lanes=1, pool_max=1, operation_timeout="3s")
+    tool = make_tool(store, log=True, lanes=1, pool_max=1, operation_timeout="8s")
     with lane_kept(tool):
         (leader,) = queue(tool, [step("put", 3, 2, {})])
-        time.sleep(1.5)  # so that the others have time left when the leader has not
+        time.sleep(4)  # so that the others have time left when the leader has not
         pending = queue(tool, puts(8), first=1)
         leader.reply().gives("HV_TIMEOUT")
         assert not any(one.done for one in pending)
@@ -444,14 +457,14 @@ def test_a_batch_that_the_server_does_not_answer_ends_in_time(
     make_tool, relayed_store, own_servers
 ):
     config, between = relayed_store
-    tool = make_tool(config, log=True, lanes=1, pool_max=1, operation_timeout="2s")
+    tool = make_tool(config, log=True, lanes=1, pool_max=1, operation_timeout="5s")
     operations = batch_of_both(tool)
     with lane_kept(tool):
         pending = queue(tool, operations)
         between.stall()
     for i, one in enumerate(pending):
         reply = one.reply().gives("HV_OUTCOME_UNKNOWN" if i < 8 else "HV_TIMEOUT")
-        assert 1900 <= reply.ms < 2000 + SLACK
+        assert 4900 <= reply.ms < 5000 + SLACK
     between.resume()
     with lane_kept(tool):
         pending = queue(tool, operations)
@@ -464,34 +477,34 @@ def test_who_came_early_does_not_wait_for_the_deadline_of_who_came_late(
     make_tool, relayed_store, own_servers, early, place
 ):
     config, between = relayed_store
-    tool = make_tool(config, log=True, lanes=1, pool_max=1, operation_timeout="5s")
+    tool = make_tool(config, log=True, lanes=1, pool_max=1, operation_timeout="7s")
     tool.main.put(3, 1, {}).ok()
     with lane_kept(tool):
         first = queue(tool, [early] * 2)
-        time.sleep(1.5)  # the difference between their deadlines
+        time.sleep(SLACK / 1000 + 0.5)  # the difference between their deadlines
         late = queue(tool, puts(4), first=2)
         between.stall()
     status = "HV_OUTCOME_UNKNOWN" if early["do"] == "put" else "HV_TIMEOUT"
     reply = first[place == "follower"].reply().gives(status)
-    assert 4900 <= reply.ms < 5000 + SLACK
+    assert 6900 <= reply.ms < 7000 + SLACK
     for one in late:
         reply = one.reply().gives("HV_OUTCOME_UNKNOWN")
-        assert reply.ms < 5000 + SLACK
+        assert reply.ms < 7000 + SLACK
     between.resume()
     first[place != "follower"].reply().gives(status)
 
 
 def test_the_wait_for_a_lane_is_a_wait_for_a_connection(make_tool, store, servers):
-    tool = make_tool(store, log=True, lanes=1, pool_max=1, pool_block_timeout="1s")
+    tool = make_tool(store, log=True, lanes=1, pool_max=1, pool_block_timeout="5s")
     with lane_kept(tool):
         for one in queue(tool, puts(4) + [step("get", NOBODY)] * 2):
             reply = one.reply().gives("HV_TIMEOUT")
-            assert 1000 <= reply.ms < 1000 + SLACK
+            assert 5000 <= reply.ms < 5000 + SLACK
     assert stored_everywhere(servers[ONE]) == 0
 
 
 def test_a_batch_waits_for_a_connection_as_long_as_a_single_operation(make_tool, store, servers):
-    tool = make_tool(store, log=True, lanes=1, pool_max=1, pool_block_timeout="1s")
+    tool = make_tool(store, log=True, lanes=1, pool_max=1, pool_block_timeout="5s")
     (ann,) = tool.threads("ann")
     with lane_kept(tool):
         pending = queue(tool, puts(4) + [step("get", NOBODY)] * 2)
@@ -501,7 +514,7 @@ def test_a_batch_waits_for_a_connection_as_long_as_a_single_operation(make_tool,
     for one in pending:
         reply = one.reply().gives("HV_TIMEOUT")
         assert reply.message == 'no connection to server "one" came free in time'
-        assert 1000 <= reply.ms < 2000 + SLACK
+        assert 5000 <= reply.ms < 10000 + SLACK
         assert not reply.outcome_unknown
     ann.release().ok()
     assert stored_everywhere(servers[ONE]) == 0
@@ -533,14 +546,25 @@ def test_puts_under_keys_share_a_batch_and_each_is_told_of_its_own_key(make_tool
 
 def test_exactly_once_puts_share_batches_and_bring_their_next_keys(make_tool, store, servers):
     tool = make_tool(store, log=True, lanes=1, pool_max=1, exactly_once="on")
-    for turn in range(3):
+    kinds = itertools.count(1)
+
+    def brought():
+        """Did a batch find the keys that the one before had brought? After a second they are too
+        old, and it reserves others first."""
+        kind = next(kinds)
         with lane_kept(tool):
             before = len(tool.log)
-            pending = queue(tool, puts(16, [3, 4], kind=turn + 1))
-        assert_stored(tool, [one.reply() for one in pending])
-        assert stored_everywhere(servers[ONE], turn + 1) == 16
-    words = [event.log.split()[0] for event in events_of(tool, before)]
-    assert words[:2] == ["WITH", "WITH"]
+            pending = queue(tool, puts(16, [3, 4], kind=kind))
+        replies = [one.reply() for one in pending]
+        words = [event.log.split()[0] for event in events_of(tool, before)]
+        entities.append((kind, replies))
+        return words[:2] == ["WITH", "WITH"]
+
+    entities = []
+    eventually(brought)
+    for kind, replies in entities:
+        assert_stored(tool, replies)
+        assert stored_everywhere(servers[ONE], kind) == 16
 
 
 # ---- the store's end, and its children ----

@@ -37,7 +37,7 @@ class Traffic:
     def flows(self, count=50):
         """Wait until so many more puts are done."""
         goal = len(self.replies) + count
-        eventually(lambda: len(self.replies) >= goal, what="puts are done")
+        eventually(lambda: len(self.replies) >= goal, timeout=60, what="puts are done")
 
     def __enter__(self):
         for thread in self.threads:
