@@ -6,6 +6,7 @@ Crashes, standbys and clocks that step are in tests/failure/test_extension_fault
 import concurrent.futures
 import os
 import subprocess
+import threading
 import time
 
 import psycopg2
@@ -134,7 +135,7 @@ def test_sessions_at_once_never_get_a_key_twice(extension_server):
     """Eight sessions for $HV_TEST_SECONDS, in statements of one key and of many."""
     extension_server.sql("CREATE SEQUENCE seq")
     extension_server.sql("CREATE UNLOGGED TABLE made (session int, n bigint, k bigint)")
-    end = time.monotonic() + SECONDS
+    together = threading.Barrier(8)
     one = "INSERT INTO made SELECT %s, %s, hypervault.next_id('seq', 12)"
     many = (
         "INSERT INTO made SELECT %s, %s + n, hypervault.next_id('seq', 12)"
@@ -149,6 +150,8 @@ def test_sessions_at_once_never_get_a_key_twice(extension_server):
         with extension_server.connect() as connection:
             cursor = connection.cursor()
             n = 0
+            together.wait(60)
+            end = time.monotonic() + SECONDS
             while time.monotonic() < end:
                 for statement in (one, one, many, reserved):
                     cursor.execute(statement, (session, n))

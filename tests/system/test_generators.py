@@ -196,9 +196,8 @@ def test_a_key_made_twice_is_met_with_another_one(make_tool, init, server, tick_
     tool = make_tool(init.path, pool_max=16, log=True)
     with Traffic(tool, [3], threads=16) as traffic:
         traffic.flows(150)
+        eventually(lambda: sum(event.sqlstate == "23505" for event in tool.log) > 10)
     traffic.check(server)
-    collisions = sum(event.sqlstate == "23505" for event in tool.log)
-    assert collisions > 10  # or this showed nothing
     ann = tool.main
     for number, reply in traffic.replies.items():
         assert ann.get(reply.key).ok().dict == {"n": str(number)}
@@ -210,7 +209,7 @@ def test_a_shard_that_makes_no_other_key_is_told_at_the_deadline(make_tool, init
         "CREATE OR REPLACE FUNCTION shard0003.next_id(OUT result bigint) LANGUAGE sql"
         " AS 'SELECT 1::bigint << 23 | 3 << 10'"
     )
-    ann = make_tool(init.path, operation_timeout="500ms").main
+    ann = make_tool(init.path, operation_timeout="3s").main
     ann.put(3, 1, {"n": "1"}).ok()
 
     def put_refused():
@@ -221,7 +220,7 @@ def test_a_shard_that_makes_no_other_key_is_told_at_the_deadline(make_tool, init
 
     told = eventually(put_refused)
     assert (told.sqlstate, told.constraint) == ("23505", "entities_pkey")
-    assert 400 < told.ms < 1500
+    assert 2900 < told.ms < 8000
     assert told.retriable and "clock may have been set back" in told.hint
     assert list(keys_by_number(server, [3])) == [1]
 
@@ -318,7 +317,7 @@ def test_keys_are_changed_under_traffic_without_a_failure_and_never_go_back(
     turns = ["portable", "strict", "portable", "strict", "strict", "portable", "strict"]
     traffic, changes = change_under_traffic(make_tool, init, tracked, turns)
     check_order(tracked, changes)
-    assert traffic.slowest() < 5000
+    assert traffic.slowest() < 20_000  # a put may take 30 s
 
 
 def test_keys_are_changed_from_original_to_strict_under_traffic(make_tool, init, tracked):
@@ -407,7 +406,7 @@ def test_a_long_transaction_keeps_a_shard_as_it_is_and_hardly_holds_up_writers(
         long = stack.enter_context(database.connect())
         long.autocommit = False
         long.cursor().execute("INSERT INTO shard0003.entities (type, body) VALUES (2, 'n=>0')")
-        result = init(database, keys="strict", operation_timeout="2s")
+        result = init(database, keys="strict", operation_timeout="8s")
         assert result.code == 1
         assert 'could not change shard 3 on server "one": it is in use' in result.err
         assert "canceling statement due to lock timeout" in result.err
@@ -419,7 +418,7 @@ def test_a_long_transaction_keeps_a_shard_as_it_is_and_hardly_holds_up_writers(
         traffic.flows()
     assert kinds(database) == all_are("strict")
     traffic.check(database)
-    assert traffic.slowest() < 2000
+    assert traffic.slowest() < 7000  # not as long as the change was tried
 
 
 def test_autovacuum_gives_way_to_a_change(init, make_extension_server):
@@ -468,15 +467,15 @@ def test_strict_keys_that_are_a_little_ahead_are_waited_for(make_tool, init, ext
     database = extension_server
     init(database, keys="strict").ok()
     ahead = database.value(
-        "SELECT hypervault.make_key(clock_timestamp() + interval '3 seconds', 3)"
+        "SELECT hypervault.make_key(clock_timestamp() + interval '12 seconds', 3)"
     )
     database.sql("SELECT hypervault.advance('shard0003.table_id_seq', %s)", ahead)
-    result = init(database, keys="portable", operation_timeout="1s")
+    result = init(database, keys="portable", operation_timeout="4s")
     assert result.code == 1
     assert "ahead of the clock" in result.err
     assert "when the clock has passed them" in result.err
     assert kinds(database)[3] == "strict"
-    init(database, keys="portable", operation_timeout="30s").ok()
+    init(database, keys="portable", operation_timeout="60s").ok()
     assert kinds(database)[3] == "portable"
     assert make_tool(init.path).main.put(3, 1, {}).ok().key > ahead
     assert reserve(database, 1)[0] > ahead

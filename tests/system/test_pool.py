@@ -11,6 +11,7 @@ from harness.store_tool import make_tool, relayed_store  # noqa: F401
 pytestmark = [pytest.mark.threads, pytest.mark.races]
 
 ONE, TWO = 0, 1  # the store's servers; shards 1-8 and 9-16
+SLACK = 5000  # milliseconds that a wait may end after its deadline, on a busy machine
 
 
 # ---- how many ----
@@ -34,7 +35,7 @@ def test_one_connection_serves_one_thread_after_another(make_tool, store):
 
 
 def test_no_more_than_pool_max_are_lent_and_the_rest_wait(make_tool, store, servers):
-    tool = make_tool(store, pool_max=3)
+    tool = make_tool(store, pool_max=3, pool_block_timeout="1min")
     borrowers = tool.threads(*(f"t{number}" for number in range(16)))
     pending = {borrower: borrower.begin.acquire(3) for borrower in borrowers}
     tool.await_stats(lent=3, waiting=13, open=3, idle=0)
@@ -51,7 +52,7 @@ def test_no_more_than_pool_max_are_lent_and_the_rest_wait(make_tool, store, serv
 
 
 def test_no_more_than_pool_max_exist_under_traffic(make_tool, store, servers):
-    tool = make_tool(store, pool_max=3)
+    tool = make_tool(store, pool_max=3, pool_block_timeout="1min")
     threads = tool.threads(*(f"t{number}" for number in range(16)))
     pending = [thread.begin.put(3, 1, {"n": str(n)}) for n in range(50) for thread in threads]
     most = 0
@@ -59,6 +60,7 @@ def test_no_more_than_pool_max_exist_under_traffic(make_tool, store, servers):
         most = max(most, len(servers[ONE].clients()))
     for one in pending:
         one.reply().ok()
+    most = max(most, len(servers[ONE].clients()))  # they may all have been done at the first look
     assert 1 <= most <= 3
     assert tool.stats().opened <= 3
 
@@ -135,19 +137,19 @@ def test_a_newcomer_does_not_overtake_those_who_wait(make_tool, store):
 
 
 def test_each_waiter_has_its_own_deadline(make_tool, store):
-    tool = make_tool(store, pool_max=1, pool_block_timeout="1500ms")
+    tool = make_tool(store, pool_max=1, pool_block_timeout="6s")
     ann, bob, cid, dan = tool.threads("ann", "bob", "cid", "dan")
     ann.acquire(3).ok()
     first = bob.begin.acquire(3)
     tool.await_stats(waiting=1)
     reached = threading.Event()
-    threading.Timer(0.7, reached.set).start()
-    assert reached.wait(10)
+    threading.Timer(3, reached.set).start()
+    assert reached.wait(30)
     second = cid.begin.acquire(3)
     tool.await_stats(waiting=2)
-    assert 1500 <= first.reply().gives("HV_TIMEOUT").ms < 3000
+    assert 6000 <= first.reply().gives("HV_TIMEOUT").ms < 6000 + SLACK
     assert not second.done
-    assert 1500 <= second.reply().gives("HV_TIMEOUT").ms < 3000
+    assert 6000 <= second.reply().gives("HV_TIMEOUT").ms < 6000 + SLACK
     # That they gave up leaves no trace in the line.
     third = dan.begin.acquire(3)
     tool.await_stats(waiting=1, timeouts=2)
@@ -156,19 +158,19 @@ def test_each_waiter_has_its_own_deadline(make_tool, store):
 
 
 def test_a_time_out_says_how_long_for_what_and_what_to_do(make_tool, store):
-    tool = make_tool(store, pool_max=2, pool_block_timeout="1s")
+    tool = make_tool(store, pool_max=2, pool_block_timeout="3s")
     ann, bob = tool.threads("ann", "bob")
     ann.acquire(3, conn="a").ok()
     ann.acquire(3, conn="b").ok()
     late = bob.put(3, 1, {}).gives("HV_TIMEOUT")
     assert late.message == 'no connection to server "one" came free in time'
-    assert re.fullmatch(r"All 2 connections were in use for 1\d\d\d ms\.", late.detail)
+    assert re.fullmatch(r"All 2 connections were in use for [3-9]\d\d\d ms\.", late.detail)
     assert late.hint == (
         'Return connections sooner, or raise "pool_max" or "pool_block_timeout".'
     )
     assert (late.server, late.shard, late.sqlstate) == ("one", 3, None)
     assert late.retriable and not late.outcome_unknown
-    assert 1000 <= late.ms < 3000
+    assert 3000 <= late.ms < 3000 + SLACK
 
 
 def test_an_operation_waits_no_longer_than_its_own_time_out(make_tool, store):
@@ -180,7 +182,7 @@ def test_an_operation_waits_no_longer_than_its_own_time_out(make_tool, store):
 
 
 def test_servers_have_pools_of_their_own(make_tool, store):
-    tool = make_tool(store, pool_max=1, pool_block_timeout="1s")
+    tool = make_tool(store, pool_max=1, pool_block_timeout="3s")
     ann, bob = tool.threads("ann", "bob")
     ann.acquire(3).ok()
     bob.put(3, 1, {}).gives("HV_TIMEOUT")
@@ -217,7 +219,7 @@ def test_a_connection_lent_past_its_lifetime_is_closed_when_it_is_returned(make_
 
 
 def test_an_unused_connection_is_closed_after_idle_timeout(make_tool, store, servers):
-    tool = make_tool(store, idle_timeout="300ms")
+    tool = make_tool(store, idle_timeout="1s")
     ann = tool.threads("ann")[0]
     for name in ("a", "b", "c"):
         ann.acquire(3, conn=name).ok()
@@ -229,8 +231,9 @@ def test_an_unused_connection_is_closed_after_idle_timeout(make_tool, store, ser
         return tool.stats().open == 1
 
     eventually(only_the_used_one_is_left)
-    assert tool.stats().closed == 2
-    assert tool.stats().opened == 3
+    now = tool.stats()
+    assert now.closed >= 2  # more, if it was not used for a second either
+    assert now.opened == now.closed + 1
     eventually(lambda: len(servers[ONE].clients()) == 1)
 
 
@@ -244,14 +247,14 @@ def test_the_only_connection_allowed_is_replaced_when_it_has_expired(make_tool, 
     assert expired.wait(10)
     again = ann.acquire(3).ok()
     assert again.pid != first
-    assert again.ms < 5000
+    assert again.ms < 15_000  # it did not wait for a connection
 
 
 # ---- numbers ----
 
 
 def test_the_statistics_add_up(make_tool, store):
-    tool = make_tool(store, pool_max=2, pool_block_timeout="1s")
+    tool = make_tool(store, pool_max=2, pool_block_timeout="3s")
     ann, bob = tool.threads("ann", "bob")
     ann.acquire(3, conn="a").ok()
     ann.acquire(3, conn="b").ok()
@@ -264,7 +267,7 @@ def test_the_statistics_add_up(make_tool, store):
     assert (now.open, now.idle, now.lent, now.waiting) == (1, 1, 0, 0)
     assert (now.opened, now.closed, now.failed) == (2, 1, 0)
     assert (now.loans, now.waits, now.timeouts) == (3, 1, 1)
-    assert 1_000_000 <= now.wait_us < 3_000_000
+    assert 3_000_000 <= now.wait_us < (3000 + SLACK) * 1000
     assert now.opened - now.closed == now.open
     assert tool.stats(7).open == -1
 
@@ -287,7 +290,7 @@ def test_disconnect_closes_idle_connections_now_and_lent_ones_later(make_tool, s
 
 def test_disconnect_counts_also_for_a_connection_being_opened(make_tool, relayed_store):
     config, between = relayed_store
-    tool = make_tool(config)
+    tool = make_tool(config, pool_block_timeout="1min")
     ann = tool.threads("ann")[0]
     between.stall()
     opening = ann.begin.acquire(3)

@@ -52,12 +52,17 @@ class Stress:
         assert (code, errors) == (0, ""), f"ended with {code}: {errors} {lines[-1:]}"
         slowest = int(lines.pop().removeprefix("slowest "))
         # The wait for a connection is part of an operation's time; the rest is the machine's.
-        assert slowest <= (self.operation_timeout + 5) * 1000
+        assert slowest <= (self.operation_timeout + 15) * 1000
         puts = []
         for line in lines:
             writer, number, shard, status, key, ended = line.split()
             puts.append(Put(int(writer), int(number), int(shard), status, int(key), int(ended)))
         return puts
+
+    def flows(self, databases, server, count=3 * THREADS):
+        """Wait until so many more entities are on that server: a few may have been under way."""
+        goal = stored(databases, server) + count
+        eventually(lambda: stored(databases, server) >= goal, what="puts are done")
 
     def now(self):
         """Milliseconds since the start, by the program's clock or a little more."""
@@ -77,6 +82,13 @@ def stress():
         if one.process.poll() is None:
             one.process.kill()
             one.process.wait()
+
+
+def stored(databases, server):
+    """How many entities there are on one of the servers."""
+    shards = range(1, 9) if server == ONE else range(9, 17)
+    counts = (f"(SELECT count(*) FROM shard{shard:04}.entities)" for shard in shards)
+    return databases[server].value(f"SELECT {' + '.join(counts)}")
 
 
 def pause(seconds):
@@ -113,9 +125,10 @@ def check(puts, databases):
 def test_threads_read_what_each_other_wrote(stress, store, servers):
     run = stress(store)
     pause(3)
+    for server in (ONE, TWO):
+        run.flows(servers, server)
     for counts in check(run.finish(), servers):
         assert set(counts) == {"HV_OK"}
-        assert counts["HV_OK"] > 20
 
 
 @pytest.mark.parametrize("prepare", ["prepared_max=1", "prepare=off"])
@@ -163,6 +176,8 @@ def test_of_64_threads_only_those_are_refused_whom_a_constraint_forbids(
     forbid_hundredths(servers[TWO], range(9, 17), moment)
     run = stress(store, threads=64, lanes=lanes)
     pause(3)
+    for server in (ONE, TWO):
+        run.flows(servers, server, count=200)
     puts = run.finish()
     check(puts, servers)
     for put in puts:
@@ -175,11 +190,12 @@ def test_64_threads_lose_nothing_while_a_server_is_killed_and_its_constraint_ref
 ):
     forbid_hundredths(own_servers[ONE], range(1, 9))
     run = stress(own_store, threads=64)
-    pause(1)
+    run.flows(own_servers, ONE, count=200)
     for _ in range(2):
+        pause(1)
         own_servers[ONE].server.kill9()
         own_servers[ONE].server.start()
-        pause(1)
+        run.flows(own_servers, ONE, count=200)
     puts = run.finish()
     one, two = check(puts, own_servers)
     assert set(two) == {"HV_OK"}
@@ -198,13 +214,14 @@ def test_a_server_that_ends_and_comes_back_loses_nothing_that_was_acknowledged(
 ):
     server = own_servers[ONE].server
     run = stress(own_store)
-    pause(1)
     for _ in range(2):
+        run.flows(own_servers, ONE)
+        pause(1)
         server.kill9() if end == "kill9" else server.stop(end)
         pause(0.5)
         server.start()
         back = run.now()
-        pause(1)
+    run.flows(own_servers, ONE)
     puts = run.finish()
     one, two = check(puts, own_servers)
     assert set(two) == {"HV_OK"}
@@ -220,6 +237,7 @@ def test_clients_that_the_administrator_ends_again_and_again(stress, own_store, 
     ended = 0
     while ended < 40:
         ended += own_servers[ONE].terminate_clients()
+    run.flows(own_servers, ONE)
     puts = run.finish()
     one, two = check(puts, own_servers)
     assert set(two) == {"HV_OK"}
@@ -229,7 +247,7 @@ def test_clients_that_the_administrator_ends_again_and_again(stress, own_store, 
 
 def test_a_network_that_cuts_and_stalls_again_and_again(stress, relayed_store, own_servers):
     config, between = relayed_store
-    run = stress(config, operation_timeout=1.5)
+    run = stress(config, operation_timeout=3)
     chance = random.Random(7)
     for _ in range(15):
         deed = chance.choice(["cut", "cut_in", "stall", "refuse"])
@@ -240,7 +258,7 @@ def test_a_network_that_cuts_and_stalls_again_and_again(stress, relayed_store, o
             between.cut_in(direction, chance.randrange(1, 2000))
         elif deed == "stall":
             between.stall()
-            pause(chance.choice([0.05, 2]))
+            pause(chance.choice([0.05, 4]))
             between.resume()
         else:
             between.refuse()
@@ -251,7 +269,7 @@ def test_a_network_that_cuts_and_stalls_again_and_again(stress, relayed_store, o
     between.cut_in("to_client", None)
     between.cut_in("to_server", None)
     since = run.now()
-    pause(1)
+    run.flows(own_servers, ONE)
     puts = run.finish()
     eventually(lambda: own_servers[ONE].clients() == [])  # no write is still under way
     one, two = check(puts, own_servers)
@@ -266,7 +284,7 @@ def test_a_server_that_freezes_holds_nobody_up_past_the_deadlines(stress, own_st
     with own_servers[ONE].server.frozen():
         pause(5)
     thawed = run.now()
-    pause(1)
+    run.flows(own_servers, ONE)
     puts = run.finish()
     eventually(lambda: own_servers[ONE].clients() == [])
     one, two = check(puts, own_servers)

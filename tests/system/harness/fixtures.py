@@ -94,7 +94,9 @@ def extension_bindir():
 
 @pytest.fixture(scope="session")
 def shared_extension_server(extension_bindir):
-    with PostgresServer("extension", bindir=extension_bindir) as server:
+    # Tests look at how much is written to its log; autovacuum would add to that.
+    settings = {"autovacuum": "off"}
+    with PostgresServer("extension", bindir=extension_bindir, settings=settings) as server:
         yield server
 
 
