@@ -9,13 +9,14 @@ pytestmark = [pytest.mark.threads, pytest.mark.races]
 
 ONE = 0
 BODY = {"a": "b"}
+AT_ONCE = 4000  # milliseconds, on a busy machine
 
 
 def test_a_store_at_rest_is_closed_at_once(make_tool, store, servers):
     tool = make_tool(store)
     tool.main.put(3, 1, BODY).ok()
     tool.main.put(9, 1, BODY).ok()
-    assert tool.main.close(0).ok().ms < 2000
+    assert tool.main.close(0).ok().ms < AT_ONCE
     for database in servers:
         eventually(lambda: database.clients() == [])
 
@@ -29,7 +30,7 @@ def test_a_store_whose_connections_are_lent_is_busy_and_closed_for_new_work(make
     assert busy.message == "the store is still in use"
     assert busy.detail == "2 connections or operations are out."
     assert busy.hint == "Return every connection, then close again."
-    assert busy.ms < 2000
+    assert busy.ms < AT_ONCE
     for refused in (
         bob.put(3, 1, BODY),
         bob.get(1 << 23 | 3 << 10),
@@ -76,7 +77,7 @@ def test_waiters_are_woken_when_the_store_is_closed(make_tool, store):
     tool.await_stats(waiting=2)
     dan.close(0).gives("HV_BUSY")
     for one in waiting:
-        assert one.reply().gives("HV_CLOSED").ms < 10000
+        assert one.reply().gives("HV_CLOSED").ms < 30_000
     assert tool.stats().waiting == 0
     ann.release().ok()
     dan.close(0).ok()
@@ -86,7 +87,7 @@ def test_close_waits_for_what_is_lent_as_long_as_it_is_told_to(make_tool, store)
     tool = make_tool(store)
     ann, bob = tool.threads("ann", "bob")
     ann.acquire(3).ok()
-    assert 200 <= bob.close(200).gives("HV_BUSY").ms < 2000
+    assert 200 <= bob.close(200).gives("HV_BUSY").ms < AT_ONCE
     closing = bob.begin.close(-1)
     ann.sql("SELECT pg_sleep(0.1)").ok()
     assert not closing.done

@@ -143,7 +143,7 @@ def test_a_child_tries_a_server_that_its_parent_found_down(make_tool, own_store,
 
 @forks_beside_busy_threads
 def test_forks_while_other_threads_borrow_and_put(make_tool, store, servers):
-    tool = make_tool(store, pool_max=4)
+    tool = make_tool(store, pool_max=4, pool_block_timeout="1min")
     forker, *others = tool.threads("forker", *(f"t{number}" for number in range(8)))
     rounds = []
     for number in range(60):

@@ -13,6 +13,7 @@ pytestmark = pytest.mark.threads
 
 ONE = 0
 BODY = {"a": "b"}
+AT_ONCE = 4000  # milliseconds, on a busy machine: what is waited for, is waited for 5 s
 
 
 @pytest.fixture
@@ -120,10 +121,10 @@ def test_a_prepared_transaction_is_the_borrowers_own(ann, servers):
 def test_a_connection_in_the_middle_of_something_is_closed(ann, servers, leave):
     first = ann.acquire(3).ok().pid
     leave(ann)
-    assert ann.release().ok().ms < 2000
+    assert ann.release().ok().ms < AT_ONCE
     now = ann.tool.stats()
     assert (now.open, now.closed) == (0, 1)
-    assert ann.put(3, 1, BODY).ok().ms < 2000
+    assert ann.put(3, 1, BODY).ok().ms < AT_ONCE
     assert ann.acquire(3).ok().pid != first
 
 
@@ -245,7 +246,7 @@ def test_a_copy_to_a_server_that_does_not_read_does_not_hold_its_borrower_up(
     try:
         assert ann.fill().ok().put == 1
         returning = ann.begin.release()
-        assert returning.reply(10).ok().ms < 7000
+        assert returning.reply().ok().ms < 15_000
         assert tool.stats().open == 0
     finally:
         os.kill(backend, signal.SIGCONT)
@@ -336,16 +337,16 @@ def test_a_connector_that_fails_is_an_error(make_tool, own_servers, tmp_path, co
 
 def test_a_connector_in_steps_that_takes_too_long_is_given_up(make_tool, store, servers):
     """And what it opens afterwards is closed."""
-    tool = make_tool(store, connector="steps", pool_block_timeout="100ms")
+    tool = make_tool(store, connector="steps", pool_block_timeout="3s")
     tool.main.hold("connect", True)
     late = tool.main.put(3, 1, BODY).gives("HV_TIMEOUT")
     assert late.message == 'could not connect to server "one" in time'
-    assert late.detail == "no connection within 100 ms" and late.retriable
+    assert late.detail == "no connection within 3000 ms" and late.retriable
     assert tool.main.connector().opened == 0
     tool.main.hold("connect", False)
     eventually(lambda: tool.main.connector().closed == 1, what="the late connection is closed")
     eventually(lambda: tool.main.put(3, 1, BODY).status == "HV_OK", what="the next put succeeds")
-    assert len(servers[ONE].clients()) == 1
+    eventually(lambda: len(servers[ONE].clients()) == 1)
 
 
 # ---- statements that are kept prepared ----

@@ -11,6 +11,7 @@ pytestmark = [pytest.mark.threads, pytest.mark.races]
 
 ONE = 0
 BODY = {"a": "b"}
+AT_ONCE = 4000  # milliseconds, on a busy machine: what is waited for, is waited for 5 s
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def test_a_connection_that_its_borrower_discards_is_closed(ann, servers):
 def test_to_discard_a_connection_waits_for_nothing(ann, servers, leave):
     ann.acquire(3).ok()
     leave(ann)
-    assert ann.discard().ok().ms < 2000
+    assert ann.discard().ok().ms < AT_ONCE
     assert ann.tool.stats().open == 0
     ann.put(3, 1, BODY).ok()
     assert servers[ONE].value("SELECT count(*) FROM shard0003.entities") == 1
@@ -96,7 +97,7 @@ def test_what_would_have_to_be_waited_for_is_not_lent(make_tool, store):
     assert tool.main.connector().opened == 0
     ann.acquire(3).ok()
     late = bob.try_acquire(3).gives("HV_TIMEOUT")
-    assert late.message is None and late.ms < 1000
+    assert late.message is None and late.ms < AT_ONCE
     now = tool.stats()
     assert (now.lent, now.waits, now.timeouts) == (1, 0, 0)
 

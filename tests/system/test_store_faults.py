@@ -19,6 +19,7 @@ pytestmark = pytest.mark.threads
 
 ONE = 0
 BODY = {"a": "b"}
+SLACK = 5000  # milliseconds that an operation may end after its deadline, on a busy machine
 
 
 def stored(database, shard=3):
@@ -29,7 +30,7 @@ def stored(database, shard=3):
 def warm(make_tool, relayed_store, own_servers):
     """A store that has prepared its put and get, its relay and the database behind that."""
     config, between = relayed_store
-    tool = make_tool(config, operation_timeout="1500ms")
+    tool = make_tool(config, operation_timeout="4s")
     tool.key = tool.main.put(3, 1, BODY).ok().key
     tool.main.get(tool.key).ok()
     return tool, between, own_servers[ONE]
@@ -160,7 +161,7 @@ def test_a_get_without_an_answer_ends_at_its_deadline_and_its_connection_is_clos
     assert late.message == 'no answer from server "one" in time'
     assert late.hint == 'The option "operation_timeout" says how long to wait.'
     assert late.retriable
-    assert 1500 <= late.ms < 2500
+    assert 4000 <= late.ms < 4000 + SLACK
     assert tool.stats().open == 0
     between.resume()
     assert tool.main.get(tool.key).ok().dict == BODY
@@ -172,7 +173,7 @@ def test_a_put_without_an_answer_has_an_unknown_outcome_and_its_connection_is_cl
     late = tool.main.put(3, 1, BODY).gives("HV_OUTCOME_UNKNOWN")
     assert late.message == 'no answer from server "one" to a write in time'
     assert late.outcome_unknown and not late.retriable
-    assert 1500 <= late.ms < 2500
+    assert 4000 <= late.ms < 4000 + SLACK
     assert tool.stats().open == 0
     assert stored(database) == 2
     between.resume()
@@ -188,7 +189,7 @@ def test_a_lent_connection_to_a_silent_server_does_not_hold_its_borrower_up_for_
     ann.acquire(3).ok()
     ann.sql("BEGIN").ok()
     between.stall()
-    assert ann.release().ok().ms < 7000
+    assert ann.release().ok().ms < 5000 + SLACK
     assert tool.stats().open == 0
 
 
@@ -226,7 +227,7 @@ def test_a_put_that_the_server_does_not_read_is_not_written_later(make_tool, own
     params = {**database.params(), **database.server.socket_params()}
     config = store_config(tmp_path / "socket.conf", {"one": (params, "1-9")})
     make_shards(config, database)
-    tool = make_tool(config, log=True, operation_timeout="500ms")
+    tool = make_tool(config, log=True, operation_timeout="4s")
     ann = tool.threads("ann")[0]
     ann.put(3, 1, BODY).ok()
     backend = [row[0] for row in database.clients() if row[2] == "hypervault"][0]

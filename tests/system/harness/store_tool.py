@@ -120,9 +120,11 @@ class Pending:
         self._arrived = threading.Event()
         self._reply = None
         self.child = []
+        self.place = None  # of its answer in the order in which answers came
 
-    def arrive(self, fields):
+    def arrive(self, fields, place):
         self._reply = Reply(fields, self.child)
+        self.place = place
         self._arrived.set()
 
     @property
@@ -241,7 +243,7 @@ class StoreTool:
         return pending
 
     def _read_answers(self):
-        for line in self.process.stdout:
+        for place, line in enumerate(self.process.stdout):
             fields = json.loads(line)
             if "log" in fields:
                 self.log.append(Reply(fields))
@@ -250,7 +252,7 @@ class StoreTool:
             else:
                 with self._lock:
                     pending = self._pending.pop(fields["id"])
-                pending.arrive(fields)
+                pending.arrive(fields, place)
         with self._lock:
             for pending in self._pending.values():
                 pending._arrived.set()
