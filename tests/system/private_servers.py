@@ -11,6 +11,7 @@ import psycopg2
 import pytest
 
 from harness import eventually, hv, scratch
+from harness.server import binaries
 
 ROOT = os.geteuid() == 0
 needs_root = pytest.mark.skipif(not ROOT, reason="only root chooses whom servers run as")
@@ -31,13 +32,6 @@ def servers_of(folder):
 
 def config_of(folder):
     return os.path.join(folder, "hypervault.conf")
-
-
-def alive(pid):
-    with contextlib.suppress(OSError):
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            return file.read().rpartition(")")[2].split()[0] not in "ZX"
-    return False
 
 
 def postmasters(folder):
@@ -74,6 +68,20 @@ def connect(folder, number=0, **more):
     connection = psycopg2.connect(dbname="hypervault", **{**params, **more})
     with contextlib.closing(connection):
         yield connection
+
+
+def fake_postgres(place, initdb):
+    """A pg_config of a PostgreSQL whose initdb is this shell script."""
+    bindir = pathlib.Path(place, "bin")
+    bindir.mkdir()
+    for program in ("postgres", "psql"):
+        bindir.joinpath(program).symlink_to(os.path.join(binaries(), program))
+    for name, script in (("initdb", initdb), ("pg_config", f"echo '{bindir}'")):
+        path = bindir / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+    bindir.chmod(0o755)
+    return str(bindir / "pg_config")
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from private_servers import (  # noqa: F401
     MARKER,
     config_of,
     dev,
+    fake_postgres,
     folder,
     needs_root,
     place,
@@ -73,20 +74,6 @@ def test_destroy_removes_what_a_killed_up_left(folder, stage):
     eventually(lambda: dev("destroy", folder, "--yes").code == 0, what="destroyed")
     assert not os.path.exists(folder)
     eventually(lambda: not postmasters(folder), what="no process is left")
-
-
-def fake_postgres(place, initdb):
-    """A pg_config of a PostgreSQL whose initdb is this shell script."""
-    bindir = pathlib.Path(place, "bin")
-    bindir.mkdir()
-    for program in ("postgres", "psql"):
-        bindir.joinpath(program).symlink_to(os.path.join(binaries(), program))
-    for name, script in (("initdb", initdb), ("pg_config", f"echo '{bindir}'")):
-        path = bindir / name
-        path.write_text(f"#!/bin/sh\n{script}\n")
-        path.chmod(0o755)
-    bindir.chmod(0o755)
-    return str(bindir / "pg_config")
 
 
 def test_an_initdb_that_fails_is_heard(place, folder):
