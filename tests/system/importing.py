@@ -1,6 +1,7 @@
 """What the tests of `hv import` have in common: looking at what is stored, and at rejects files."""
 
 import base64
+import contextlib
 import json
 import pathlib
 
@@ -52,6 +53,46 @@ def refuse(databases, condition, sqlstate="P0001"):
                 f"CREATE TRIGGER refuse BEFORE INSERT ON shard{shard:04}.entities"
                 f" FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION public.refuse()"
             )
+
+
+class HeldUp:
+    """Imports that are not over before a test wants it: in the `with`, the row whose "n" is `number`
+    waits for its end.
+
+        held_up = HeldUp(servers, 1000)
+        with held_up:
+            …
+    """
+
+    def __init__(self, databases, number):
+        self.databases = databases
+        for database, shards in zip(databases, SHARDS):
+            database.sql(
+                "CREATE FUNCTION hold_up() RETURNS trigger LANGUAGE plpgsql AS"
+                " $$BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN new; END$$"
+            )
+            for shard in shards:
+                database.sql(
+                    f"CREATE TRIGGER hold_up BEFORE INSERT ON shard{shard:04}.entities FOR EACH ROW"
+                    f" WHEN (new.body->'n' = '{number}') EXECUTE FUNCTION public.hold_up()"
+                )
+
+    def __enter__(self):
+        self.holders = contextlib.ExitStack()
+        for database in self.databases:
+            holder = self.holders.enter_context(database.connect())
+            holder.cursor().execute("SELECT pg_advisory_lock(1)")
+
+    def __exit__(self, *_):
+        self.holders.close()
+
+    def reached(self):
+        """Is the row waiting?"""
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND wait_event = 'advisory'"
+        )
+        return any(database.value(waiting) for database in self.databases)
 
 
 def clear(databases):

@@ -502,10 +502,10 @@ def test_an_unreachable_server_hides_nothing_of_the_others(own_store, own_server
 
 def test_servers_that_do_not_answer_are_waited_for_together(own_store, own_servers):
     with open(own_store, "a", encoding="utf-8") as file:
-        file.write("[hypervault]\npool_block_timeout = 2s\noperation_timeout = 2s\n")
+        file.write("[hypervault]\npool_block_timeout = 6s\noperation_timeout = 6s\n")
     with own_servers[0].server.frozen(), own_servers[1].server.frozen():
         child = spawn("hv", "status", "--json", config=own_store)
-        eventually(lambda: child.poll() is not None, timeout=3.9, what="both have timed out")
+        eventually(lambda: child.poll() is not None, timeout=11.5, what="both have timed out")
     out, _ = child.communicate()
     assert child.returncode == 1
     assert [server["reachable"] for server in json.loads(out)["servers"]] == [False, False]

@@ -1,6 +1,7 @@
 """hv export: what it writes, that it can be imported again with the keys kept, and that it goes on
 after whatever ended it."""
 
+import contextlib
 import csv
 import json
 import os
@@ -304,6 +305,15 @@ def parts(folder):
     return list(folder.glob("*.part-*"))
 
 
+@contextlib.contextmanager
+def held_up(databases):
+    """An export is not over before the end of the `with`: its last shard is locked."""
+    with databases[1].connect() as holder:
+        holder.autocommit = False
+        holder.cursor().execute("LOCK TABLE shard0016.entities")
+        yield
+
+
 def test_an_export_killed_again_and_again_loses_and_doubles_nothing(store, servers, tmp_path):
     rows = 200000
     import_file(store, write_numbers(tmp_path / "x.ndjson", 1, rows)).ok()
@@ -345,10 +355,11 @@ def test_an_interrupted_export_of_a_folder_goes_on(store, servers, tmp_path):
 def test_an_export_is_not_gone_on_with_by_another(store, servers, tmp_path):
     import_file(store, write_numbers(tmp_path / "x.ndjson", 1, 200000)).ok()
     path = tmp_path / "y.ndjson"
-    process = spawn("hv", "export", path, config=store)
-    eventually(lambda: any(part.stat().st_size for part in parts(tmp_path)))
-    process.kill()
-    process.wait()
+    with held_up(servers):
+        process = spawn("hv", "export", path, config=store)
+        eventually(lambda: any(part.stat().st_size for part in parts(tmp_path)))
+        process.kill()
+        process.wait()
     (part,) = parts(tmp_path)
     refused = export(store, path, "--resume", "--kind", 7)
     assert refused.code == 1 and "an export of something else" in refused.err
@@ -364,9 +375,10 @@ def test_a_server_that_goes_away_ends_the_export_and_it_can_go_on(
     import_file(own_store, write_numbers(tmp_path / "x.ndjson", 1, 200000)).ok()
     whole, path = tmp_path / "whole.ndjson", tmp_path / "y.ndjson"
     export(own_store, whole).ok()
-    process = spawn("hv", "export", path, "--json", config=own_store)
-    eventually(lambda: any(part.stat().st_size for part in parts(tmp_path)))
-    own_servers[1].server.kill9()
+    with held_up(own_servers):
+        process = spawn("hv", "export", path, "--json", config=own_store)
+        eventually(lambda: any(part.stat().st_size for part in parts(tmp_path)))
+        own_servers[1].server.kill9()
     out, err = process.communicate()
     assert process.returncode == 1 and not json.loads(out)["complete"]
     assert json.loads(err)["error"]["server"] == "two"
