@@ -14,7 +14,7 @@
 typedef struct import_outcome {
     const char *id;
     const import_totals *totals;
-    const import_rejects *rejects;
+    import_rejects *rejects;
     int64_t duration; /* microseconds */
 } import_outcome;
 
