@@ -136,13 +136,26 @@ def _children(pid):
     return []
 
 
-def _gone(pid):
-    """No such process, or only its entry in the table is left."""
+def _state(pid):
+    """A letter, as ps shows it; X if there is no such process."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            return file.read().rpartition(")")[2].split()[0] in "ZX"
+            return file.read().rpartition(")")[2].split()[0]
     except OSError:
-        return True
+        return "X"
+
+
+def _gone(pid):
+    """No such process, or only its entry in the table is left."""
+    return _state(pid) in "ZX"
+
+
+def _stop(pids):
+    """SIGSTOP, and wait until it has come to all of them that have not ended."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+    eventually(lambda: all(_state(pid) in "TZX" for pid in pids), what="processes have stopped")
 
 
 class PostgresServer:
@@ -306,7 +319,7 @@ class PostgresServer:
         Clients see their connections reset. start() then recovers from the log.
         """
         assert self.running, f"{self.name} is not running"
-        os.kill(self.pid, signal.SIGSTOP)  # so that no child is born meanwhile
+        _stop([self.pid])  # so that no child is born meanwhile
         children = _children(self.pid)
         for pid in [self.pid] + children:
             with contextlib.suppress(ProcessLookupError):
@@ -321,8 +334,8 @@ class PostgresServer:
 
     def freeze(self):
         """Stop every process of the server where it stands: it accepts nothing, answers nothing."""
-        for pid in self.processes():
-            os.kill(pid, signal.SIGSTOP)
+        _stop([self.pid])  # so that no child is born or buried meanwhile
+        _stop(_children(self.pid))
 
     def thaw(self):
         """The opposite of freeze()."""
