@@ -280,24 +280,29 @@ def test_a_caller_in_a_hurry_does_not_spoil_it_for_the_others(make_tool, relayed
 # ---- restarts ----
 
 
-def test_the_pool_survives_a_restart_and_works_again_soon(make_tool, own_store, own_servers):
+def test_the_pool_survives_a_restart_and_works_within_a_second(make_tool, own_store, own_servers):
     tool = make_tool(own_store)
     threads = tool.threads("ann", "bob", "cid", "dan")
     key = threads[0].put(3, 1, {"a": "b"}).ok().key
-    for one in [thread.begin.get(key) for thread in threads]:
-        one.reply().ok()
     server = own_servers[ONE].server
-    server.stop()
-    threads[0].get(key).gives("HV_UNAVAILABLE")
-    server.start()
-    eventually(lambda: threads[0].get(key).status == "HV_OK", timeout=10)  # one tries each 200 ms
-    for thread in threads[1:]:
-        assert thread.get(key).ok().dict == {"a": "b"}
+
+    def restart():
+        for one in [thread.begin.get(key) for thread in threads]:
+            one.reply().ok()
+        server.stop()
+        threads[0].get(key).gives("HV_UNAVAILABLE")
+        server.start()
+        back = time.monotonic()
+        eventually(lambda: threads[0].get(key).status == "HV_OK")
+        for thread in threads[1:]:
+            assert thread.get(key).ok().dict == {"a": "b"}
+        return time.monotonic() - back
+
+    # A machine that has other things to do may be slow about it once or twice.
+    assert min(restart() for _ in range(5)) < 1
 
 
-def test_a_server_that_was_killed_and_recovers_is_used_again(
-    make_tool, own_store, own_servers
-):
+def test_a_server_that_was_killed_and_recovers_is_used_again(make_tool, own_store, own_servers):
     tool = make_tool(own_store)
     key = tool.main.put(3, 1, {"a": "b"}).ok().key
     server = own_servers[ONE].server
