@@ -220,7 +220,7 @@ def test_a_shard_that_makes_no_other_key_is_told_at_the_deadline(make_tool, init
 
     told = eventually(put_refused)
     assert (told.sqlstate, told.constraint) == ("23505", "entities_pkey")
-    assert 2900 < told.ms < 8000
+    assert 2900 < told.ms < 5500
     assert told.retriable and "clock may have been set back" in told.hint
     assert list(keys_by_number(server, [3])) == [1]
 
@@ -317,7 +317,7 @@ def test_keys_are_changed_under_traffic_without_a_failure_and_never_go_back(
     turns = ["portable", "strict", "portable", "strict", "strict", "portable", "strict"]
     traffic, changes = change_under_traffic(make_tool, init, tracked, turns)
     check_order(tracked, changes)
-    assert traffic.slowest() < 20_000  # a put may take 30 s
+    assert traffic.slowest() < 5000
 
 
 def test_keys_are_changed_from_original_to_strict_under_traffic(make_tool, init, tracked):

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.threads
 ONE = 0
 BODY = {"a": "b"}
 NOBODY = 1 << 23 | 3 << 10  # a key of shard 3 that has no entity
-SOON = 20_000  # milliseconds, on a busy machine; the time-outs are a minute
+SOON = 5000  # milliseconds, on a busy machine; the time-outs are a minute
 PATIENT = {"pool_block_timeout": "1min", "operation_timeout": "1min", "interrupts": True}
 
 

@@ -11,7 +11,9 @@ from harness.store_tool import make_tool, relayed_store  # noqa: F401
 pytestmark = [pytest.mark.threads, pytest.mark.races]
 
 ONE, TWO = 0, 1  # the store's servers; shards 1-8 and 9-16
-SLACK = 5000  # milliseconds that a wait may end after its deadline, on a busy machine
+# Milliseconds that a wait may end after its deadline, on a busy machine: less than any time-out here,
+# so that to wait for one twice is seen.
+SLACK = 2500
 
 
 # ---- how many ----
@@ -164,7 +166,7 @@ def test_a_time_out_says_how_long_for_what_and_what_to_do(make_tool, store):
     ann.acquire(3, conn="b").ok()
     late = bob.put(3, 1, {}).gives("HV_TIMEOUT")
     assert late.message == 'no connection to server "one" came free in time'
-    assert re.fullmatch(r"All 2 connections were in use for [3-9]\d\d\d ms\.", late.detail)
+    assert re.fullmatch(r"All 2 connections were in use for [345]\d\d\d ms\.", late.detail)
     assert late.hint == (
         'Return connections sooner, or raise "pool_max" or "pool_block_timeout".'
     )

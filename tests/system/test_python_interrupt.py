@@ -9,7 +9,7 @@ from harness.python import connections, databases  # noqa: F401
 
 python.provide()
 
-PROMPT = 20  # seconds; a fraction of one unless the machine is busy
+PROMPT = 3  # seconds; a fraction of one unless the machine is busy
 
 BEGIN = """
 db = Datastore(connections, pool_max=1, pool_block_timeout=60, operation_timeout=60)

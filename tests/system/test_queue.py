@@ -128,7 +128,7 @@ def test_deadlines_are_kept_by_who_watches_the_descriptor_alone(make_queue, rela
     add(tool, put(3), {"key": 5 << 23 | 3 << 10}, put(4, 9))
     start = time.monotonic()
     done = {item["tag"]: item for item in drive(tool, lambda done: len(done) == 3)}
-    assert 4.8 < time.monotonic() - start < 20
+    assert 4.8 < time.monotonic() - start < 9.5
     assert done[0]["status"] == "HV_OUTCOME_UNKNOWN"
     assert done[1]["status"] in ("HV_TIMEOUT", "HV_NOT_FOUND")
     assert done[2]["status"] == "HV_OK"
@@ -193,7 +193,7 @@ def test_an_operation_that_finds_a_server_gone_is_told_at_once_while_another_tri
         first = tool.main.queue_advance(-1).items
         took = time.monotonic() - start
         all_done(tool)
-        return took < 3 and first
+        return took < 0.5 and first
 
     eventually(told_at_once)
     between.resume()
@@ -245,7 +245,7 @@ def test_a_queue_may_be_freed_with_anything_pending(make_tool, relayed_store, ow
     add(tool, *(put(i) for i in range(2, 1000)), {"key": 5 << 23 | 3 << 10})
     if when != "waiting":
         tool.main.queue_advance(0)
-    assert tool.main.queue_free().ms < 10_000
+    assert tool.main.queue_free().ms < 3000
     between.resume()
     if when == "in line":
         ann.release().ok()
