@@ -51,10 +51,14 @@ typedef struct shard_line {
     bool exact;
     int64_t bytes;
     hv_keys keys;
+    const char *detail; /* what is wrong with it, and what to do; NULL: nothing to say */
+    const char *hint;
 } shard_line;
 
 static bool shard_at(const hv_report *report, size_t index, shard_line *line) {
     line->keys = hv_report_shard_keys(report, index);
+    line->detail = hv_report_shard_detail(report, index);
+    line->hint = hv_report_shard_hint(report, index);
     return hv_report_shard(report, index, &line->shard, &line->state, &line->entities, &line->exact,
                            &line->bytes);
 }
@@ -134,8 +138,17 @@ static void print_servers(const hv_store *store, const server_status *all) {
     ui_table_free(table);
 }
 
-/* Shards of one state as ranges, "12, 14 to 16"; cut when there are many. */
-static char *list_shards(const hv_report *report, hv_shard_state state) {
+static bool same_text(const char *left, const char *right) {
+    return left == right || (left != NULL && right != NULL && strcmp(left, right) == 0);
+}
+
+/* Is it in the same state, and for the same reason? */
+static bool is_alike(const shard_line *line, const shard_line *other) {
+    return line->state == other->state && same_text(line->detail, other->detail);
+}
+
+/* The shards that are as this one, as ranges, "12, 14 to 16"; cut when there are many. */
+static char *list_shards(const hv_report *report, const shard_line *like, int *count) {
     char *text = NULL;
     size_t size = 0;
     FILE *stream = open_memstream(&text, &size);
@@ -143,16 +156,17 @@ static char *list_shards(const hv_report *report, hv_shard_state state) {
         out_of_memory();
     int ranges = 0, first = -2, last = -2;
     shard_line line;
-    for (size_t i = 0; ranges <= 8; i++) {
+    *count = 0;
+    for (size_t i = 0;; i++) {
         bool more = shard_at(report, i, &line);
-        if (more && line.state != state)
+        if (more && !is_alike(&line, like))
             continue;
+        *count += more;
         if (more && line.shard == last + 1) {
             last++;
             continue;
         }
-        if (first >= 0) {
-            ranges++;
+        if (first >= 0 && ++ranges <= 9) {
             fprintf(stream, ranges == 9 ? ", ..." : ranges > 1 ? ", %d" : "%d", first);
             if (last > first && ranges < 9)
                 fprintf(stream, " to %d", last);
@@ -165,29 +179,46 @@ static char *list_shards(const hv_report *report, hv_shard_state state) {
     return text;
 }
 
-/* What is wrong with a server's shards, and what to do. */
-static void print_remark(const char *name, const server_status *seen, hv_shard_state state,
-                         const char *what_to_do) {
-    int count = seen->count[state];
-    if (count == 0)
-        return;
-    char *shards = list_shards(seen->report, state);
+static const char *what_to_do(const shard_line *line) {
+    switch (line->state) {
+    case HV_SHARD_MISSING:
+        return "`hv init` makes them";
+    case HV_SHARD_UNMAPPED:
+        return "on this server, but the configuration does not give it to it";
+    default:
+        return line->hint;
+    }
+}
+
+/* What is wrong with the shards that are as this one, and what to do. */
+static void print_remark(const char *name, const hv_report *report, const shard_line *like) {
+    int count;
+    char *shards = list_shards(report, like, &count);
     printf("%s%s:%s ", ui_on(stdout, UI_WARN), name, ui_off(stdout));
-    printf("%d shard%s %s (%s): %s\n", count, count == 1 ? "" : "s", state_names[state], shards,
-           what_to_do);
+    printf("%d shard%s %s (%s): ", count, count == 1 ? "" : "s", state_names[like->state], shards);
+    if (like->state == HV_SHARD_INCOMPLETE)
+        printf("%s. ", like->detail);
+    printf("%s\n", what_to_do(like));
     free(shards);
 }
 
+/* Is there a shard before this one that is as it is? */
+static bool has_one_alike(const hv_report *report, size_t index, const shard_line *line) {
+    shard_line other;
+    for (size_t i = 0; i < index && shard_at(report, i, &other); i++)
+        if (is_alike(&other, line))
+            return true;
+    return false;
+}
+
+/* One for each state and reason. */
 static void print_remarks(const hv_store *store, const server_status *all) {
     for (int i = 0; i < hv_server_count(store); i++) {
-        const char *name = hv_server_name(store, i);
-        if (all[i].status != HV_OK)
-            continue;
-        print_remark(name, &all[i], HV_SHARD_MISSING, "`hv init` makes them");
-        print_remark(name, &all[i], HV_SHARD_INCOMPLETE,
-                     "`hv init` adds what is missing, or says what is in the way");
-        print_remark(name, &all[i], HV_SHARD_UNMAPPED,
-                     "on this server, but the configuration does not give it to it");
+        shard_line line;
+        const hv_report *report = all[i].report;
+        for (size_t j = 0; report != NULL && shard_at(report, j, &line); j++)
+            if (line.state != HV_SHARD_READY && !has_one_alike(report, j, &line))
+                print_remark(hv_server_name(store, i), report, &line);
     }
 }
 
@@ -229,11 +260,11 @@ static json_t *shards_as_json(const hv_report *report) {
     json_t *list = json_array();
     shard_line line;
     for (size_t i = 0; shard_at(report, i, &line); i++)
-        json_array_append_new(list, json_pack("{s:i, s:s, s:s, s:I, s:b, s:I}", "shard_id",
-                                              line.shard, "state", state_names[line.state], "keys",
-                                              keys_name(line.keys), "entities",
-                                              (json_int_t) line.entities, "exact", line.exact,
-                                              "bytes", (json_int_t) line.bytes));
+        json_array_append_new(
+            list, json_pack("{s:i, s:s, s:s, s:I, s:b, s:I, s:s*, s:s*}", "shard_id", line.shard,
+                            "state", state_names[line.state], "keys", keys_name(line.keys),
+                            "entities", (json_int_t) line.entities, "exact", line.exact, "bytes",
+                            (json_int_t) line.bytes, "detail", line.detail, "hint", line.hint));
     return list;
 }
 

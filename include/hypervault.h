@@ -890,6 +890,11 @@ HV_API bool hv_report_shard(const hv_report *report, size_t index, int *shard,
                             hv_shard_state *state, int64_t *entities, bool *exact, int64_t *bytes);
 /* What makes the keys of that shard; HV_KEYS_NONE past the end. */
 HV_API hv_keys hv_report_shard_keys(const hv_report *report, size_t index);
+/* What is wrong with that shard, and what to do about it, in words that are the same for every
+ * shard with the same faults. NULL if nothing is, if the shard is missing, and past the end. They
+ * belong to the report. */
+HV_API const char *hv_report_shard_detail(const hv_report *report, size_t index);
+HV_API const char *hv_report_shard_hint(const hv_report *report, size_t index);
 
 #ifdef __cplusplus
 }

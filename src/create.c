@@ -110,6 +110,21 @@ static hv_status write_record(hvi_creation *creation, hv_error **error) {
     return status;
 }
 
+/* Columns may be NULL. To change that reads the whole table under a lock that nobody gets past, so
+ * when to do it is the operator's choice. */
+static void fail_nullable(const hvi_shard_row *row, const char *schema, hv_error **error) {
+    const char *first = row->type_not_null ? "body" : "type";
+    bool both = !row->type_not_null && !row->body_not_null;
+    hvi_fail(error, HV_MISMATCH, "%s%s of the table %s.entities may be NULL", first,
+             both ? " and body" : "", schema);
+    hvi_error_detail(error, "An entity has a type and a body; a row without them cannot be read.");
+    hvi_error_hint(error,
+                   "ALTER TABLE %s.entities ALTER COLUMN %s SET NOT NULL%s; it fails if there are "
+                   "such rows, which SELECT id FROM %s.entities WHERE type IS NULL OR body IS NULL "
+                   "finds.",
+                   schema, first, both ? ", ALTER COLUMN body SET NOT NULL" : "", schema);
+}
+
 /* Shards that are there but cannot be ours are an error before anything is made. */
 static hv_status check_shard(const hvi_creation *creation, const hvi_shard_row *row,
                              hv_error **error) {
@@ -120,6 +135,8 @@ static hv_status check_shard(const hvi_creation *creation, const hvi_shard_row *
         hvi_error_detail(error, "It must be a table with id bigint PRIMARY KEY, type smallint, "
                                 "body hstore, and no other column that has to be given a value.");
         hvi_error_hint(error, "Alter the table, or rename it.");
+    } else if (row->has_table && !(row->type_not_null && row->body_not_null)) {
+        fail_nullable(row, schema, error);
     } else if (row->has_sequence && !row->sequence_fits) {
         hvi_fail(error, HV_MISMATCH, "%s.table_id_seq is not a sequence", schema);
         hvi_error_hint(error, "Rename what has this name.");
@@ -303,7 +320,7 @@ static hv_status bring_up(hvi_creation *creation, int shard, const hvi_shard_row
                           bool *touched, hv_error **error) {
     bool has_table = row != NULL && row->has_table;
     bool has_some = has_table || (row != NULL && row->generator != HVI_GENERATOR_NONE);
-    bool is_complete = row != NULL && hvi_shard_row_is_complete(row);
+    bool is_complete = row != NULL && hvi_shard_row_faults(row) == 0;
     hvi_generator needed = has_some ? needed_generator(creation, row) : HVI_GENERATOR_NONE;
     hv_status status = HV_OK;
     *touched = !is_complete || needed != HVI_GENERATOR_NONE;

@@ -26,6 +26,9 @@ typedef struct hvi_report_shard {
     bool exact;
     int64_t bytes;
     hv_keys keys;
+    unsigned faults;
+    char *detail; /* these two owned; NULL: nothing is wrong */
+    char *hint;
 } hvi_report_shard;
 
 struct hv_report {
@@ -45,6 +48,10 @@ void hv_report_free(hv_report *report) {
     free(report->postgres_version);
     free(report->database);
     free(report->extension);
+    for (size_t i = 0; i < report->shard_count; i++) {
+        free(report->shards[i].detail);
+        free(report->shards[i].hint);
+    }
     free(report->shards);
     free(report);
 }
@@ -99,6 +106,14 @@ hv_keys hv_report_shard_keys(const hv_report *report, size_t index) {
     return index < report->shard_count ? report->shards[index].keys : HV_KEYS_NONE;
 }
 
+const char *hv_report_shard_detail(const hv_report *report, size_t index) {
+    return index < report->shard_count ? report->shards[index].detail : NULL;
+}
+
+const char *hv_report_shard_hint(const hv_report *report, size_t index) {
+    return index < report->shard_count ? report->shards[index].hint : NULL;
+}
+
 /* Version, database, connections. */
 static hv_status read_server(hvi_session *session, int64_t deadline, hv_report *report,
                              hv_error **error) {
@@ -137,12 +152,29 @@ static hvi_report_shard describe(const hvi_shard_row *row, bool is_mapped) {
         .entities = row->tuples > 0 ? row->tuples : 0,
         .bytes = row->bytes,
         .keys = (hv_keys) row->generator, /* the same numbers */
+        .faults = hvi_shard_row_faults(row),
     };
     if (!is_mapped)
         shard.state = HV_SHARD_UNMAPPED;
-    else if (hvi_shard_row_is_complete(row))
+    else if (shard.faults == 0)
         shard.state = HV_SHARD_READY;
     return shard;
+}
+
+/* Put the faults of all shards into words. */
+static hv_status word_faults(hv_report *report, hv_error **error) {
+    for (size_t i = 0; i < report->shard_count; i++) {
+        hvi_report_shard *shard = &report->shards[i];
+        if (shard->faults == 0)
+            continue;
+        hvi_buffer detail = HVI_BUFFER_EMPTY, hint = HVI_BUFFER_EMPTY;
+        hvi_shard_faults_explain(shard->faults, &detail, &hint);
+        shard->detail = hvi_buffer_take(&detail);
+        shard->hint = hvi_buffer_take(&hint);
+        if (shard->detail == NULL || shard->hint == NULL)
+            return hvi_no_memory(error);
+    }
+    return HV_OK;
 }
 
 /* Put together what the configuration expects and what the server has: both are ascending. */
@@ -236,6 +268,8 @@ static hv_status read_report(hvi_router *router, hvi_server *server, hvi_session
     if (status == HV_OK)
         status =
             merge_shards(&router->options->map, server->number, rows, row_count, report, error);
+    if (status == HV_OK)
+        status = word_faults(report, error);
     if (status == HV_OK)
         status = count_entities(session, deadline, rows, row_count, report, error);
     free(rows);

@@ -157,6 +157,31 @@ hv_status hvi_layout_check(void *context, hvi_session *session, const char **sql
     "   ON a.attrelid = t.oid AND c.conkey = ARRAY[a.attnum]"                       \
     "   WHERE c.conrelid = t.oid AND c.contype = 'p' AND a.attname = 'id')"
 
+/* Is this column of t NOT NULL? */
+#define NOT_NULL(column)                                                    \
+    "EXISTS (SELECT FROM pg_catalog.pg_attribute a"                         \
+    "   WHERE a.attrelid OPERATOR(pg_catalog.=) t.oid"                      \
+    "   AND a.attname OPERATOR(pg_catalog.=) '" column "'::pg_catalog.name" \
+    "   AND a.attnotnull)"
+
+/* Are the functions there that strict keys are made with? Both have to be the extension's, which
+ * is what a `hypervault` in pg_extension and pg_depend says. */
+#define STRICT_FUNCTIONS                                                                    \
+    "(SELECT pg_catalog.count(*) OPERATOR(pg_catalog.=) '2'::pg_catalog.int8"               \
+    "   FROM pg_catalog.pg_extension e"                                                     \
+    "   JOIN pg_catalog.pg_depend d ON d.refobjid OPERATOR(pg_catalog.=) e.oid"             \
+    "     AND d.refclassid OPERATOR(pg_catalog.=) e.tableoid"                               \
+    "     AND d.deptype OPERATOR(pg_catalog.=) 'e'::pg_catalog.\"char\""                    \
+    "   JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) d.objid"                  \
+    "     AND p.tableoid OPERATOR(pg_catalog.=) d.classid"                                  \
+    "   JOIN pg_catalog.pg_namespace h ON h.oid OPERATOR(pg_catalog.=) p.pronamespace"      \
+    "   WHERE e.extname OPERATOR(pg_catalog.=) 'hypervault'::pg_catalog.name"               \
+    "     AND h.nspname OPERATOR(pg_catalog.=) 'hypervault'::pg_catalog.name"               \
+    "     AND ((p.proname OPERATOR(pg_catalog.=) 'next_id'::pg_catalog.name"                \
+    "         AND p.proargtypes OPERATOR(pg_catalog.=) '2205 23 20'::pg_catalog.oidvector)" \
+    "       OR (p.proname OPERATOR(pg_catalog.=) 'next_ids'::pg_catalog.name"               \
+    "         AND p.proargtypes OPERATOR(pg_catalog.=) '2205 23 23 20'::pg_catalog.oidvector)))"
+
 /*
  * An epoch in the source of a function that we did not make is a number of thirteen digits, as
  * milliseconds of our century are.
@@ -178,14 +203,19 @@ static const char shards_sql[] =
     " coalesce(substring(f.prosrc FROM '(?:^|[^0-9])(1[0-9]{12})(?:[^0-9]|$)')::bigint, -1),"
     " coalesce(t.reltuples::bigint, -1),"
     " coalesce(pg_catalog.pg_total_relation_size(t.oid), 0),"
-    " coalesce(pg_catalog.pg_relation_size(t.oid), 0)"
-    " FROM pg_catalog.pg_namespace n"
-    " LEFT JOIN pg_catalog.pg_class t ON t.relnamespace = n.oid AND t.relname = 'entities'"
-    " LEFT JOIN pg_catalog.pg_class s ON s.relnamespace = n.oid AND s.relname = 'table_id_seq'"
-    " LEFT JOIN pg_catalog.pg_proc f ON f.pronamespace = n.oid AND f.proname = 'next_id'"
-    "   AND f.pronargs = 0"
-    " WHERE n.nspname::text ~ '^shard[0-9]{4}$' AND substr(n.nspname::text, 6)::int < 8192"
-    " ORDER BY 1";
+    " coalesce(pg_catalog.pg_relation_size(t.oid), 0),"
+    " " NOT_NULL("type") "," NOT_NULL("body") ","
+                                              " " STRICT_FUNCTIONS " FROM pg_catalog.pg_namespace n"
+                                              " LEFT JOIN pg_catalog.pg_class t ON t.relnamespace "
+                                              "= n.oid AND t.relname = 'entities'"
+                                              " LEFT JOIN pg_catalog.pg_class s ON s.relnamespace "
+                                              "= n.oid AND s.relname = 'table_id_seq'"
+                                              " LEFT JOIN pg_catalog.pg_proc f ON f.pronamespace = "
+                                              "n.oid AND f.proname = 'next_id'"
+                                              "   AND f.pronargs = 0"
+                                              " WHERE n.nspname::text ~ '^shard[0-9]{4}$' AND "
+                                              "substr(n.nspname::text, 6)::int < 8192"
+                                              " ORDER BY 1";
 
 hv_status hvi_layout_shards(hvi_session *session, int64_t deadline, hvi_shard_row **rows,
                             size_t *count, hv_error **error) {
@@ -216,17 +246,13 @@ hv_status hvi_layout_shards(hvi_session *session, int64_t deadline, hvi_shard_ro
             .tuples = integer_at(result, row, 11),
             .bytes = integer_at(result, row, 12),
             .heap_bytes = integer_at(result, row, 13),
+            .type_not_null = boolean_at(result, row, 14),
+            .body_not_null = boolean_at(result, row, 15),
+            .has_extension = boolean_at(result, row, 16),
         };
     }
     PQclear(result);
     *rows = read;
     *count = found;
     return HV_OK;
-}
-
-const hvi_shard_row *hvi_shard_row_find(const hvi_shard_row *rows, size_t count, int shard) {
-    for (size_t i = 0; i < count; i++)
-        if (rows[i].shard == shard)
-            return &rows[i];
-    return NULL;
 }

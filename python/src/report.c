@@ -170,10 +170,11 @@ static PyObject *shard_at(const hv_report *report, size_t index) {
     int64_t entities, bytes;
     bool exact;
     hv_report_shard(report, index, &shard, &state, &entities, &exact, &bytes);
-    return Py_BuildValue("{s:i,s:s,s:L,s:O,s:L,s:s}", "shard", shard, "state", states[state],
-                         "entities", (long long) entities, "exact", exact ? Py_True : Py_False,
-                         "bytes", (long long) bytes, "keys",
-                         keys[hv_report_shard_keys(report, index)]);
+    return Py_BuildValue(
+        "{s:i,s:s,s:L,s:O,s:L,s:s,s:s,s:s}", "shard", shard, "state", states[state], "entities",
+        (long long) entities, "exact", exact ? Py_True : Py_False, "bytes", (long long) bytes,
+        "keys", keys[hv_report_shard_keys(report, index)], "detail",
+        hv_report_shard_detail(report, index), "hint", hv_report_shard_hint(report, index));
 }
 
 static PyObject *shards_of(const hv_report *report) {
