@@ -109,8 +109,10 @@ class Arena:
         for shard in GET_SHARDS:
             self.database.sql(
                 f"INSERT INTO shard{shard:04d}.entities (id, type, body)"
-                " SELECT (%s + number) << 23 | %s, %s, hstore(%s, %s)"
-                " FROM generate_series(0::bigint, %s) number",
+                " SELECT ((%s OPERATOR(pg_catalog.+) number) OPERATOR(pg_catalog.<<) 23)"
+                " OPERATOR(pg_catalog.|) %s, %s, "
+                " public.hstore(%s::pg_catalog.text[], %s::pg_catalog.text[])"
+                " FROM pg_catalog.generate_series(0::bigint, %s) number",
                 FIRST_MOMENT,
                 shard << 10,
                 KIND,
@@ -152,8 +154,12 @@ class Arena:
         total = 0
         for shard in PUT_SHARDS:
             count, good = self.database.query(
-                "SELECT count(*), count(*) FILTER (WHERE id >> 10 & 8191 = %s AND type = %s"
-                f" AND body = hstore(%s, %s)) FROM shard{shard:04d}.entities",
+                "SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE"
+                " (id OPERATOR(pg_catalog.>>) 10) OPERATOR(pg_catalog.&) 8191"
+                " OPERATOR(pg_catalog.=) %s AND type OPERATOR(pg_catalog.=) %s"
+                " AND body OPERATOR(public.=)"
+                " public.hstore(%s::pg_catalog.text[], %s::pg_catalog.text[]))"
+                f" FROM shard{shard:04d}.entities",
                 shard,
                 KIND,
                 list(ATTRIBUTES),

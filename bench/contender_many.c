@@ -100,10 +100,13 @@ static void *many_start(void *shared, const bench_settings *settings) {
     bench_body_init(&mine->body);
     bench_prepare(mine->conn, settings, "put_many",
                   "INSERT INTO shard%04d.entities (type, body)"
-                  " SELECT * FROM unnest($1::smallint[], $2::hstore[]) RETURNING id");
+                  " SELECT * FROM ROWS FROM (pg_catalog.unnest($1::smallint[]),"
+                  " pg_catalog.unnest($2::public.hstore[])) AS given RETURNING id");
     bench_prepare(mine->conn, settings, "get_many",
-                  "SELECT id, type, body FROM shard%04d.entities WHERE id = ANY ($1)");
-    PGresult *result = PQexec(mine->conn, "SELECT 'hstore'::regtype::oid");
+                  "SELECT id, type, body FROM shard%04d.entities"
+                  " WHERE id OPERATOR(pg_catalog.=) ANY ($1)");
+    PGresult *result = PQexec(mine->conn, "SELECT 'public.hstore'::pg_catalog.regtype"
+                                          "::pg_catalog.oid");
     bench_expect(mine->conn, result, PGRES_TUPLES_OK);
     mine->hstore = (uint32_t) strtoul(PQgetvalue(result, 0, 0), NULL, 10);
     PQclear(result);

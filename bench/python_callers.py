@@ -103,7 +103,11 @@ class Queue:
         conn = self.get_connection(shard)
         try:
             with conn.cursor() as cursor:
-                cursor.execute(f"SELECT * FROM shard{shard:04d}.entities WHERE id = %s", (key,))
+                cursor.execute(
+                    f"SELECT * FROM shard{shard:04d}.entities"
+                    " WHERE id OPERATOR(pg_catalog.=) %s",
+                    (key,),
+                )
                 row = cursor.fetchone()
         finally:
             self.put_connection(shard, conn)
@@ -143,7 +147,9 @@ class Queue:
             try:
                 with conn.cursor() as cursor:
                     cursor.execute(
-                        f"SELECT * FROM shard{shard:04d}.entities WHERE id = ANY(%s)", (wanted,)
+                        f"SELECT * FROM shard{shard:04d}.entities"
+                        " WHERE id OPERATOR(pg_catalog.=) ANY(%s)",
+                        (wanted,),
                     )
                     found.update((row[0], row) for row in cursor)
             finally:

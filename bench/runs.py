@@ -135,7 +135,8 @@ class Runs:
             path.write_text(
                 f"\\set key ({FIRST_MOMENT} + random(0, {ENTITIES - 1})) * {1 << 23}"
                 f" + {shard << 10}\n"
-                f"SELECT id, type, body FROM shard{shard:04d}.entities WHERE id = :key;\n"
+                f"SELECT id, type, body FROM shard{shard:04d}.entities"
+                " WHERE id OPERATOR(pg_catalog.=) :key;\n"
             )
             found["get"] += ["-f", path]
         return found

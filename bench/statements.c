@@ -62,8 +62,9 @@ PGconn *bench_connect(const bench_settings *settings) {
         bench_die("%s", PQerrorMessage(conn));
     bench_prepare(conn, settings, "put",
                   "INSERT INTO shard%04d.entities (type, body) VALUES ($1, $2) RETURNING id");
-    bench_prepare(conn, settings, "get",
-                  "SELECT id, type, body FROM shard%04d.entities WHERE id = $1");
+    bench_prepare(
+        conn, settings, "get",
+        "SELECT id, type, body FROM shard%04d.entities WHERE id OPERATOR(pg_catalog.=) $1");
     return conn;
 }
 

@@ -44,7 +44,7 @@ static statement make_statement(bench_verb verb, int shard, const char *const *v
     snprintf(made.sql, sizeof made.sql,
              verb == BENCH_PUT
                  ? "INSERT INTO shard%04d.entities (type, body) VALUES ($1, $2) RETURNING id"
-                 : "SELECT type, body FROM shard%04d.entities WHERE id = $1",
+                 : "SELECT type, body FROM shard%04d.entities WHERE id OPERATOR(pg_catalog.=) $1",
              shard);
     return made;
 }

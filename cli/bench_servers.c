@@ -61,19 +61,26 @@ static char *list_shards(const bench_servers *servers, int server) {
     return list;
 }
 
-#define TABLE "to_regclass(format('shard%s.entities', lpad(n::text, 4, '0')))"
+#define TABLE                                                      \
+    "pg_catalog.to_regclass(pg_catalog.format('shard%s.entities'," \
+    " pg_catalog.lpad(n::pg_catalog.text, 4, '0')))"
 
 /* One row: what is to be known about the server. */
 static const char check_sql[] =
-    "SELECT pg_backend_pid(),"
-    " (SELECT (extract(epoch FROM clock_timestamp() - backend_start) * 1000)::bigint"
-    "  FROM pg_stat_activity WHERE pid = pg_backend_pid()),"
-    " (extract(epoch FROM clock_timestamp()) * 1000)::bigint,"
-    " (SELECT min(n) FROM unnest($1::int[]) AS n WHERE " TABLE " IS NULL),"
-    " (SELECT min(n) FROM unnest($1::int[]) AS n WHERE NOT has_table_privilege(" TABLE
-    ", 'DELETE')),"
-    " (SELECT quote_ident(nspname) FROM pg_extension e"
-    "  JOIN pg_namespace s ON s.oid = e.extnamespace WHERE extname = 'hstore')";
+    "SELECT pg_catalog.pg_backend_pid(),"
+    " (SELECT (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()"
+    "   OPERATOR(pg_catalog.-) backend_start) OPERATOR(pg_catalog.*) 1000)::bigint"
+    "  FROM pg_catalog.pg_stat_activity"
+    "  WHERE pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()),"
+    " (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())"
+    "  OPERATOR(pg_catalog.*) 1000)::bigint,"
+    " (SELECT pg_catalog.min(n) FROM pg_catalog.unnest($1::integer[]) AS n"
+    "  WHERE " TABLE " IS NULL),"
+    " (SELECT pg_catalog.min(n) FROM pg_catalog.unnest($1::integer[]) AS n"
+    "  WHERE NOT pg_catalog.has_table_privilege(" TABLE ", 'DELETE')),"
+    " (SELECT pg_catalog.quote_ident(s.nspname::pg_catalog.text) FROM pg_catalog.pg_extension e"
+    "  JOIN pg_catalog.pg_namespace s ON s.oid OPERATOR(pg_catalog.=) e.extnamespace"
+    "  WHERE e.extname OPERATOR(pg_catalog.=) 'hstore')";
 
 static void take_answer(bench_servers *servers, int server, const PGresult *result) {
     bench_server *asked = &servers->each[server];
@@ -169,11 +176,13 @@ static hv_status clean_chunk(bench_server *server, PGconn *conn, int shard, int6
     limit = limit < 1 ? 1 : limit > CHUNK_ENTITIES ? CHUNK_ENTITIES : limit;
     char *sql = format_text(
         "WITH found AS (SELECT id FROM shard%04d.entities"
-        " WHERE id >= %" PRId64 " AND type = %d"
-        " AND body OPERATOR(%s.->) '" BENCH_MARK "'::text = '%s' ORDER BY id LIMIT %" PRId64 "),"
-        " gone AS (DELETE FROM shard%04d.entities AS e USING found WHERE e.id = found.id"
-        " RETURNING e.id)"
-        " SELECT (SELECT max(id) FROM found), (SELECT count(*) FROM gone)",
+        " WHERE id OPERATOR(pg_catalog.>=) %" PRId64 " AND type OPERATOR(pg_catalog.=) %d"
+        " AND body OPERATOR(%s.->) '" BENCH_MARK "'::pg_catalog.text"
+        " OPERATOR(pg_catalog.=) '%s' ORDER BY id LIMIT %" PRId64 "),"
+        " gone AS (DELETE FROM shard%04d.entities AS e USING found"
+        " WHERE e.id OPERATOR(pg_catalog.=) found.id RETURNING e.id)"
+        " SELECT (SELECT pg_catalog.max(id) FROM found),"
+        " (SELECT pg_catalog.count(*) FROM gone)",
         shard, *from, settings->kind, server->hstore, settings->mark, limit, shard);
     PGresult *result = NULL;
     if (bench_sql_answer(conn, PQsendQuery(conn, sql), true, BENCH_PATIENCE_MS, &result, failure) ==

@@ -120,7 +120,8 @@ char *dev_server_version(const dev_folder *folder, const dev_server *server) {
 
 static bool make_database(const dev_folder *folder, const dev_server *server) {
     PGconn *conn = connect_to(folder, server, "postgres");
-    PGresult *there = PQexec(conn, "SELECT 1 FROM pg_database WHERE datname = '" DEV_SUPERUSER "'");
+    PGresult *there = PQexec(conn, "SELECT FROM pg_catalog.pg_database"
+                                   " WHERE datname OPERATOR(pg_catalog.=) '" DEV_SUPERUSER "'");
     bool ok = PQresultStatus(there) == PGRES_TUPLES_OK;
     if (ok && PQntuples(there) == 0) {
         PGresult *made = PQexec(conn, "CREATE DATABASE " DEV_SUPERUSER);

@@ -16,12 +16,16 @@
 
 /* Of a table that was never analysed only the size is known: its entities are taken for small. */
 static const char sql[] =
-    "SELECT right(n.nspname, 4)::int,"
-    " (pg_catalog.pg_relation_size(c.oid) / current_setting('block_size')::float8"
-    "  * CASE WHEN c.reltuples > 0 AND c.relpages > 0 THEN c.reltuples / c.relpages ELSE 60 END)"
-    "  ::bigint"
-    " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-    " WHERE c.relname = 'entities' AND n.nspname ~ '^shard[0-9]{4}$'";
+    "SELECT pg_catalog.substr(n.nspname::pg_catalog.text, 6)::integer,"
+    " (pg_catalog.pg_relation_size(c.oid)"
+    "  OPERATOR(pg_catalog./) pg_catalog.current_setting('block_size')::double precision"
+    "  OPERATOR(pg_catalog.*) CASE"
+    "  WHEN c.reltuples OPERATOR(pg_catalog.>) 0 AND c.relpages OPERATOR(pg_catalog.>) 0"
+    "  THEN c.reltuples OPERATOR(pg_catalog./) c.relpages ELSE 60 END)::bigint"
+    " FROM pg_catalog.pg_class c"
+    " JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace"
+    " WHERE c.relname OPERATOR(pg_catalog.=) 'entities'"
+    " AND n.nspname::pg_catalog.text OPERATOR(pg_catalog.~) '^shard[0-9]{4}$'";
 
 bool export_estimate(hv_store *store, int server, const int *shards, int count, int64_t *total) {
     PGconn *conn = NULL;

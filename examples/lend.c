@@ -39,7 +39,8 @@ int main(int argc, char **argv) {
     char sql[512];
     snprintf(sql, sizeof sql,
              "BEGIN;"
-             "CREATE TABLE IF NOT EXISTS shard%04d.notes (name text PRIMARY KEY, note text);"
+             "CREATE TABLE IF NOT EXISTS shard%04d.notes "
+             "(name pg_catalog.text PRIMARY KEY, note pg_catalog.text);"
              "INSERT INTO shard%04d.notes VALUES ('lend.c', 'was here')"
              " ON CONFLICT (name) DO UPDATE SET note = 'was here again';"
              "COMMIT;"

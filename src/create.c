@@ -96,8 +96,8 @@ static hv_status write_record(hvi_creation *creation, hv_error **error) {
         " single boolean PRIMARY KEY DEFAULT true CHECK (single),"
         " version integer NOT NULL,"
         " epoch bigint NOT NULL,"
-        " server text NOT NULL,"
-        " created timestamptz NOT NULL DEFAULT now());"
+        " server pg_catalog.text NOT NULL,"
+        " created pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.now());"
         "COMMENT ON TABLE hypervault.layout IS"
         " 'One row: the layout of this database, the epoch of its keys, its server''s name.';"
         "INSERT INTO hypervault.layout (version, epoch, server) VALUES (%d, %" PRId64 ", %s)"
@@ -238,8 +238,9 @@ static void append_lock_timeout(hvi_buffer *sql, int shard, bool for_vacuum) {
         hvi_buffer_append_format(
             sql,
             "SELECT pg_catalog.set_config('lock_timeout', CASE WHEN EXISTS"
-            " (SELECT FROM pg_catalog.pg_locks WHERE relation = '%s.entities'::regclass"
-            " AND mode = 'ShareUpdateExclusiveLock' AND granted)"
+            " (SELECT FROM pg_catalog.pg_locks"
+            " WHERE relation OPERATOR(pg_catalog.=) '%s.entities'::pg_catalog.regclass"
+            " AND mode OPERATOR(pg_catalog.=) 'ShareUpdateExclusiveLock' AND granted)"
             " THEN '" LOCK_TIMEOUT_VACUUM "' ELSE '" LOCK_TIMEOUT "' END, true);",
             schema);
     else

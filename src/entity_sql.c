@@ -7,9 +7,10 @@
 #include <string.h>
 
 /* With one %s, the schema. */
-#define INSERT_GIVEN                                 \
-    "INSERT INTO %s.entities (type, body, id)"       \
-    " SELECT type, body, id FROM unnest($1, $2, $3)" \
+#define INSERT_GIVEN                                                                        \
+    "INSERT INTO %s.entities (type, body, id)"                                              \
+    " SELECT type, body, id"                                                                \
+    " FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3))" \
     " AS given (type, body, id) ON CONFLICT (id) DO NOTHING RETURNING id"
 
 static void write_around(char *sql, const char *before, const char *schema, const char *after) {
@@ -20,13 +21,15 @@ void hvi_entity_sql(hvi_statement_verb verb, const char *schema, char sql[HVI_EN
     const size_t size = HVI_ENTITY_SQL_LEN;
     switch (verb) {
     case HVI_STATEMENT_GET: /* this and PUT are written for each single operation: quickly */
-        write_around(sql, "SELECT id, type, body FROM ", schema, ".entities WHERE id = $1");
+        write_around(sql, "SELECT id, type, body FROM ", schema,
+                     ".entities WHERE id OPERATOR(pg_catalog.=) $1");
         break;
     case HVI_STATEMENT_GET_MANY:
         /* The SELECT around the keys hides their number from the planner: which would otherwise
          * find a plan of its own for each few keys the cheaper one, and plan each time anew. */
         snprintf(sql, size,
-                 "SELECT id, type, body FROM %s.entities WHERE id = ANY ((SELECT $1)::bigint[])",
+                 "SELECT id, type, body FROM %s.entities"
+                 " WHERE id OPERATOR(pg_catalog.=) ANY ((SELECT $1)::bigint[])",
                  schema);
         break;
     case HVI_STATEMENT_PUT:
@@ -37,10 +40,12 @@ void hvi_entity_sql(hvi_statement_verb verb, const char *schema, char sql[HVI_EN
         /* The keys are made first, then stored and given out by their places, so that nothing
          * depends on an order that RETURNING does not promise. */
         snprintf(sql, size,
-                 "WITH new AS MATERIALIZED (SELECT array_agg(%s.next_id()) AS ids"
-                 " FROM generate_series(1, cardinality($1))),"
+                 "WITH new AS MATERIALIZED (SELECT pg_catalog.array_agg(%s.next_id()) AS ids"
+                 " FROM pg_catalog.generate_series(1, pg_catalog.cardinality($1))),"
                  " stored AS (INSERT INTO %s.entities (id, type, body)"
-                 " SELECT id, type, body FROM new, unnest(ids, $1, $2) AS given (id, type, body))"
+                 " SELECT id, type, body FROM new,"
+                 " ROWS FROM (pg_catalog.unnest(ids), pg_catalog.unnest($1), pg_catalog.unnest($2))"
+                 " AS given (id, type, body))"
                  " SELECT ids FROM new",
                  schema, schema);
         break;

@@ -6,7 +6,7 @@
 
 #include "statements.h"
 
-#define HVI_ENTITY_SQL_LEN 320
+#define HVI_ENTITY_SQL_LEN 400
 
 /* The name of the primary key of the table entities. */
 #define HVI_ENTITIES_KEY "entities_pkey"

@@ -50,10 +50,12 @@ static hv_status fail_create(const char *extension, const char *package, const c
 static hv_status find_hstore(hvi_session *session, int64_t deadline, char **type,
                              hv_error **error) {
     return read_text(session,
-                     "SELECT quote_ident(n.nspname::text) || '.hstore'"
+                     "SELECT pg_catalog.quote_ident(n.nspname::pg_catalog.text)"
+                     " OPERATOR(pg_catalog.||) '.hstore'"
                      " FROM pg_catalog.pg_extension e"
-                     " JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace"
-                     " WHERE e.extname = 'hstore'",
+                     " JOIN pg_catalog.pg_namespace n"
+                     " ON n.oid OPERATOR(pg_catalog.=) e.extnamespace"
+                     " WHERE e.extname OPERATOR(pg_catalog.=) 'hstore'",
                      deadline, type, error);
 }
 
@@ -107,7 +109,7 @@ static hv_status find_files(hvi_session *session, int64_t deadline, hv_error **e
     char *version = NULL;
     hv_status status = read_text(session,
                                  "SELECT default_version FROM pg_catalog.pg_available_extensions"
-                                 " WHERE name = 'hypervault'",
+                                 " WHERE name OPERATOR(pg_catalog.=) 'hypervault'",
                                  deadline, &version, error);
     if (status == HV_OK && version == NULL) {
         hvi_fail(error, HV_REFUSED, "could not create the extension hypervault on server \"%s\"",
@@ -140,8 +142,8 @@ static hv_status create_hypervault(hvi_session *session, int64_t deadline, hv_er
 }
 
 hv_status hvi_extension_hypervault(hvi_session *session, int64_t deadline, hv_error **error) {
-    static const char version_sql[] =
-        "SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'hypervault'";
+    static const char version_sql[] = "SELECT extversion FROM pg_catalog.pg_extension"
+                                      " WHERE extname OPERATOR(pg_catalog.=) 'hypervault'";
     const char *server = session->config->server;
     char *version = NULL;
     hv_status status = read_text(session, version_sql, deadline, &version, error);

@@ -22,12 +22,11 @@
 
 #include "shard_map.h"
 
-/* Milliseconds since 1970. Constants have their operators' types, so that no operator that somebody
- * put into the search path fits better. date_part() and not extract(): numeric arithmetic would
- * cost more than all the rest. */
+/* Milliseconds since 1970. date_part() and not extract(): numeric arithmetic would cost more than
+ * all the rest. */
 #define NOW_MS                                                                     \
     "pg_catalog.floor(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())" \
-    " * '1000'::float8)::bigint"
+    " OPERATOR(pg_catalog.*) 1000)::bigint"
 
 /* How far keys may be ahead of the clock at a change. Portable keys follow the clock, so the change
  * waits for it, and writers wait too: rather try again. What is hours ahead will not come right. */
@@ -43,16 +42,18 @@ static void append_reserve_head(hvi_buffer *sql, const char *schema, const char 
     hvi_buffer_append_format(
         sql,
         "CREATE OR REPLACE FUNCTION %s.reserve_ids(how_many integer) RETURNS SETOF bigint"
-        " LANGUAGE plpgsql SET search_path TO pg_catalog AS $body$\n"
+        " LANGUAGE plpgsql SET search_path TO pg_catalog, pg_temp AS $body$\n"
         "%s"
         "BEGIN\n"
         "%s"
-        "    IF how_many IS NULL OR how_many NOT BETWEEN 1 AND %d THEN\n"
+        "    IF how_many IS NULL OR how_many OPERATOR(pg_catalog.<) 1\n"
+        "        OR how_many OPERATOR(pg_catalog.>) %d THEN\n"
         "        RAISE EXCEPTION '%% keys cannot be reserved at once', how_many\n"
         "            USING DETAIL = 'It must be 1 to %d.', ERRCODE = '22023';\n"
         "    END IF;\n"
         "    LOCK TABLE %s.entities IN ROW EXCLUSIVE MODE;\n"
-        "    IF to_regclass('%s.%s') IS NOT NULL THEN /* changed while we waited */\n"
+        "    IF pg_catalog.to_regclass('%s.%s') IS NOT NULL THEN"
+        " /* changed while we waited */\n"
         "        RETURN QUERY EXECUTE 'SELECT %s.reserve_ids($1)' USING how_many;\n"
         "        RETURN;\n"
         "    END IF;\n",
@@ -65,14 +66,16 @@ static void create_strict(hvi_buffer *sql, const char *schema, int shard, int64_
         sql,
         "ALTER SEQUENCE IF EXISTS %s.reserved_id_seq RENAME TO retired_id_seq;"
         "CREATE OR REPLACE FUNCTION %s.next_id(OUT result bigint) LANGUAGE sql AS $body$\n"
-        "    SELECT hypervault.next_id('%s.table_id_seq'::regclass, %d, %" PRId64 ")\n"
+        "    SELECT hypervault.next_id('%s.table_id_seq'::pg_catalog.regclass, %d, '%" PRId64
+        "'::bigint)\n"
         "$body$;",
         schema, schema, schema, shard, epoch);
     append_reserve_head(sql, schema, "reserved_id_seq", "", "");
     hvi_buffer_append_format(
         sql,
         "    RETURN QUERY\n"
-        "        SELECT hypervault.next_ids('%s.table_id_seq', %d, how_many, %" PRId64 ");\n"
+        "        SELECT hypervault.next_ids('%s.table_id_seq'::pg_catalog.regclass, %d, how_many,\n"
+        "            '%" PRId64 "'::bigint);\n"
         "END $body$;",
         schema, shard, epoch);
 }
@@ -90,8 +93,13 @@ static void create_portable(hvi_buffer *sql, const char *schema, int shard, int6
         "CREATE SEQUENCE IF NOT EXISTS %s.reserved_id_seq;"
         "CREATE OR REPLACE FUNCTION %s.next_id(OUT result bigint) LANGUAGE sql AS $body$\n"
         "    /* hypervault: portable */\n"
-        "    SELECT ((" NOW_MS " - '%" PRId64 "'::bigint) << 23) | '%d'::bigint\n"
-        "        | (pg_catalog.nextval('%s.table_id_seq'::regclass) %% '896'::bigint)\n"
+        "    SELECT ((" NOW_MS "\n"
+        "            OPERATOR(pg_catalog.-) '%" PRId64 "'::bigint)\n"
+        "            OPERATOR(pg_catalog.<<) 23)\n"
+        "        OPERATOR(pg_catalog.|) '%d'::bigint\n"
+        "        OPERATOR(pg_catalog.|)\n"
+        "            (pg_catalog.nextval('%s.table_id_seq'::pg_catalog.regclass)\n"
+        "                OPERATOR(pg_catalog.%%) '896'::bigint)\n"
         "$body$;",
         schema, schema, schema, epoch, shard << 10, schema);
     append_reserve_head(sql, schema, "retired_id_seq", "DECLARE\n    first_value bigint;\n",
@@ -99,15 +107,23 @@ static void create_portable(hvi_buffer *sql, const char *schema, int shard, int6
     hvi_buffer_append_format(
         sql,
         "    BEGIN\n"
-        "        PERFORM pg_advisory_xact_lock(26743, %d);\n"
-        "        first_value := greatest(pg_sequence_last_value('%s.reserved_id_seq') + 1,\n"
-        "            (" NOW_MS " - %" PRId64 ") * 128);\n"
-        "        PERFORM setval('%s.reserved_id_seq', first_value + how_many - 1);\n"
+        "        PERFORM pg_catalog.pg_advisory_xact_lock(26743, %d);\n"
+        "        first_value := greatest(\n"
+        "            pg_catalog.pg_sequence_last_value('%s.reserved_id_seq')\n"
+        "                OPERATOR(pg_catalog.+) 1,\n"
+        "            (" NOW_MS "\n"
+        "                OPERATOR(pg_catalog.-) %" PRId64 ") OPERATOR(pg_catalog.*) 128);\n"
+        "        PERFORM pg_catalog.setval('%s.reserved_id_seq',\n"
+        "            first_value OPERATOR(pg_catalog.+) how_many OPERATOR(pg_catalog.-) 1);\n"
         "        RAISE SQLSTATE 'UNDO1'; /* unlock */\n"
         "    EXCEPTION WHEN SQLSTATE 'UNDO1' THEN\n"
         "    END;\n"
-        "    RETURN QUERY SELECT ((v / 128) << 23) | %d | (896 + v %% 128)\n"
-        "        FROM generate_series(first_value, first_value + how_many - 1) v;\n"
+        "    RETURN QUERY SELECT ((v OPERATOR(pg_catalog./) 128) OPERATOR(pg_catalog.<<) 23)\n"
+        "            OPERATOR(pg_catalog.|) %d\n"
+        "            OPERATOR(pg_catalog.|) (896 OPERATOR(pg_catalog.+)\n"
+        "                (v OPERATOR(pg_catalog.%%) 128))\n"
+        "        FROM pg_catalog.generate_series(first_value,\n"
+        "            first_value OPERATOR(pg_catalog.+) how_many OPERATOR(pg_catalog.-) 1) v;\n"
         "END $body$;",
         shard, schema, epoch, schema, shard << 10);
 }
@@ -132,19 +148,21 @@ static void append_latest(hvi_buffer *sql, const char *schema, int64_t epoch) {
     hvi_buffer_append_format(
         sql,
         "DO $do$ DECLARE\n"
-        "    present bigint := " NOW_MS " - %" PRId64 ";\n"
-        "    latest bigint := greatest((SELECT max(id) >> 23 FROM %s.entities),\n"
-        "        (SELECT last_value >> 10 FROM %s.table_id_seq));\n"
+        "    present bigint := " NOW_MS " OPERATOR(pg_catalog.-) %" PRId64 ";\n"
+        "    latest bigint := greatest(\n"
+        "        (SELECT pg_catalog.max(id) OPERATOR(pg_catalog.>>) 23 FROM %s.entities),\n"
+        "        (SELECT last_value OPERATOR(pg_catalog.>>) 10 FROM %s.table_id_seq));\n"
         "BEGIN\n"
-        "    IF to_regclass('%s.reserved_id_seq') IS NOT NULL THEN\n"
-        "        latest := greatest(latest, (SELECT last_value / 128 FROM %s.reserved_id_seq));\n"
+        "    IF pg_catalog.to_regclass('%s.reserved_id_seq') IS NOT NULL THEN\n"
+        "        latest := greatest(latest,\n"
+        "            (SELECT last_value OPERATOR(pg_catalog./) 128 FROM %s.reserved_id_seq));\n"
         "    END IF;\n",
         epoch, schema, schema, schema, schema);
     hvi_buffer_append_format(
         sql,
-        "    IF latest - present > %d THEN\n"
-        "        RAISE EXCEPTION 'the keys of %s are %% ms ahead of the clock', latest - present\n"
-        "            USING ERRCODE = '%s';\n"
+        "    IF latest OPERATOR(pg_catalog.-) present OPERATOR(pg_catalog.>) %d THEN\n"
+        "        RAISE EXCEPTION 'the keys of %s are %% ms ahead of the clock',\n"
+        "            latest OPERATOR(pg_catalog.-) present USING ERRCODE = '%s';\n"
         "    END IF;\n",
         HOPELESS_MS, schema, HVI_GENERATOR_HOPELESS);
 }
@@ -156,17 +174,21 @@ void hvi_generator_change(hvi_buffer *sql, hvi_generator to, int shard, int64_t 
     append_latest(sql, schema, epoch);
     if (to == HVI_GENERATOR_STRICT)
         hvi_buffer_append_format(sql,
-                                 "    PERFORM hypervault.advance('%s.table_id_seq',"
-                                 " ((1 + greatest(present, latest)) << 23) - 1);\n",
+                                 "    PERFORM hypervault.advance("
+                                 "'%s.table_id_seq'::pg_catalog.regclass,\n"
+                                 "        ((1 OPERATOR(pg_catalog.+) greatest(present, latest))\n"
+                                 "            OPERATOR(pg_catalog.<<) 23)"
+                                 " OPERATOR(pg_catalog.-) 1);\n",
                                  schema);
     else
         hvi_buffer_append_format(
             sql,
-            "    IF latest - present > %d THEN\n"
+            "    IF latest OPERATOR(pg_catalog.-) present OPERATOR(pg_catalog.>) %d THEN\n"
             "        RAISE EXCEPTION 'the keys of %s are %% ms ahead of the clock',\n"
-            "            latest - present USING ERRCODE = '%s';\n"
+            "            latest OPERATOR(pg_catalog.-) present USING ERRCODE = '%s';\n"
             "    END IF;\n"
-            "    PERFORM pg_sleep(greatest(latest - present + 2, 2) / 1000.0);\n",
+            "    PERFORM pg_catalog.pg_sleep(greatest((latest OPERATOR(pg_catalog.-) present)\n"
+            "        OPERATOR(pg_catalog.+) 2, 2) OPERATOR(pg_catalog./) 1000.0);\n",
             PATIENCE_MS, schema, HVI_GENERATOR_LATER);
     hvi_buffer_append_text(sql, "END $do$;");
     hvi_generator_create(sql, to, shard, epoch);

@@ -35,10 +35,10 @@ typedef enum hvi_generator {
 
 /* An SQL expression that gives the hvi_generator as an integer for a row `f` of pg_proc, which may
  * be all NULL. */
-#define HVI_GENERATOR_OF_FUNCTION                          \
-    "CASE WHEN f.oid IS NULL THEN 0"                       \
-    " WHEN f.prosrc LIKE '%hypervault.next\\_id(%' THEN 3" \
-    " WHEN f.prosrc LIKE '%hypervault: portable%' THEN 2"  \
+#define HVI_GENERATOR_OF_FUNCTION                                                               \
+    "CASE WHEN f.oid IS NULL THEN 0"                                                            \
+    " WHEN pg_catalog.strpos(f.prosrc, 'hypervault.next_id(') OPERATOR(pg_catalog.>) 0 THEN 3"  \
+    " WHEN pg_catalog.strpos(f.prosrc, 'hypervault: portable') OPERATOR(pg_catalog.>) 0 THEN 2" \
     " ELSE 1 END"
 
 /* Append the statements that give a new shard these functions. Its schema and the sequence

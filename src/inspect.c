@@ -120,13 +120,15 @@ static hv_status read_server(hvi_session *session, int64_t deadline, hv_report *
     PGresult *result = NULL;
     hv_status status = hvi_session_script(
         session,
-        "SELECT current_setting('server_version'), current_database(),"
+        "SELECT pg_catalog.current_setting('server_version'), pg_catalog.current_database(),"
         /* Of others' sessions a plain role does not see the type, but who has logged in and where.
          */
-        " (SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE backend_type = 'client backend'"
+        " (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity"
+        "   WHERE backend_type OPERATOR(pg_catalog.=) 'client backend'"
         "   OR (backend_type IS NULL AND usesysid IS NOT NULL AND datid IS NOT NULL)),"
-        " current_setting('max_connections'),"
-        " (SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'hypervault')",
+        " pg_catalog.current_setting('max_connections'),"
+        " (SELECT extversion FROM pg_catalog.pg_extension"
+        "   WHERE extname OPERATOR(pg_catalog.=) 'hypervault')",
         -1, false, deadline, &result, error);
     if (status != HV_OK)
         return status;
@@ -237,7 +239,7 @@ static hv_status count_entities(hvi_session *session, int64_t deadline, const hv
     for (size_t i = 0; status == HV_OK && i < row_count; i++) {
         if (rows[i].table_fits && rows[i].heap_bytes <= COUNTED_BYTES) {
             hvi_schema_name(rows[i].shard, schema);
-            hvi_buffer_append_format(&sql, "%sSELECT %d, count(*) FROM %s.entities",
+            hvi_buffer_append_format(&sql, "%sSELECT %d, pg_catalog.count(*) FROM %s.entities",
                                      tables > 0 ? " UNION ALL " : "", rows[i].shard, schema);
             tables++;
         }

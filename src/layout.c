@@ -46,9 +46,9 @@ static hv_status fail_record(const char *server, hv_error **cause, hv_error **er
 static const char what_is_here[] =
     "SELECT pg_catalog.to_regclass('hypervault.layout') IS NOT NULL,"
     " coalesce(t.oid, 0), coalesce(t.typarray, 0) FROM (VALUES (1)) one"
-    " LEFT JOIN pg_catalog.pg_extension e ON e.extname = 'hstore'"
-    " LEFT JOIN pg_catalog.pg_type t ON t.typnamespace = e.extnamespace"
-    " AND t.typname = 'hstore'";
+    " LEFT JOIN pg_catalog.pg_extension e ON e.extname OPERATOR(pg_catalog.=) 'hstore'"
+    " LEFT JOIN pg_catalog.pg_type t ON t.typnamespace OPERATOR(pg_catalog.=) e.extnamespace"
+    " AND t.typname OPERATOR(pg_catalog.=) 'hstore'";
 
 static const char record[] = "SELECT version, epoch, server FROM hypervault.layout";
 
@@ -144,18 +144,27 @@ hv_status hvi_layout_check(void *context, hvi_session *session, const char **sql
 /* Does the relation t have a shard's columns, and none besides that an INSERT of ours would have to
  * give a value to? */
 #define COLUMNS_FIT                                                                          \
-    "(SELECT 3 = count(*) FILTER (WHERE (a.attname::text, y.typname::text) IN"               \
-    "     (('id', 'int8'), ('type', 'int2'), ('body', 'hstore')))"                           \
-    "   AND bool_and(a.attname IN ('id', 'type', 'body') OR NOT a.attnotnull OR a.atthasdef" \
-    "     OR a.attidentity <> '')"                                                           \
-    "   FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type y ON y.oid = a.atttypid"      \
-    "   WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped)"
+    "(SELECT 3 OPERATOR(pg_catalog.=) pg_catalog.count(*) FILTER (WHERE"                     \
+    "     (a.attname OPERATOR(pg_catalog.=) 'id'"                                            \
+    "       AND a.atttypid OPERATOR(pg_catalog.=) 'pg_catalog.int8'::pg_catalog.regtype)"    \
+    "     OR (a.attname OPERATOR(pg_catalog.=) 'type'"                                       \
+    "       AND a.atttypid OPERATOR(pg_catalog.=) 'pg_catalog.int2'::pg_catalog.regtype)"    \
+    "     OR (a.attname OPERATOR(pg_catalog.=) 'body'"                                       \
+    "       AND y.typname OPERATOR(pg_catalog.=) 'hstore'))"                                 \
+    "   AND pg_catalog.bool_and(a.attname OPERATOR(pg_catalog.=) ANY ('{id,type,body}')"     \
+    "     OR NOT a.attnotnull OR a.atthasdef OR a.attidentity OPERATOR(pg_catalog.<>) '')"   \
+    "   FROM pg_catalog.pg_attribute a"                                                      \
+    "   JOIN pg_catalog.pg_type y ON y.oid OPERATOR(pg_catalog.=) a.atttypid"                \
+    "   WHERE a.attrelid OPERATOR(pg_catalog.=) t.oid AND a.attnum OPERATOR(pg_catalog.>) 0" \
+    "   AND NOT a.attisdropped)"
 
 /* Is id the primary key? */
 #define KEY_FITS                                                                    \
     "EXISTS (SELECT FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_attribute a" \
-    "   ON a.attrelid = t.oid AND c.conkey = ARRAY[a.attnum]"                       \
-    "   WHERE c.conrelid = t.oid AND c.contype = 'p' AND a.attname = 'id')"
+    "   ON a.attrelid OPERATOR(pg_catalog.=) t.oid"                                 \
+    "   AND c.conkey OPERATOR(pg_catalog.=) ARRAY[a.attnum]"                        \
+    "   WHERE c.conrelid OPERATOR(pg_catalog.=) t.oid"                              \
+    "   AND c.contype OPERATOR(pg_catalog.=) 'p' AND a.attname OPERATOR(pg_catalog.=) 'id')"
 
 /* Is this column of t NOT NULL? */
 #define NOT_NULL(column)                                                    \
@@ -163,6 +172,8 @@ hv_status hvi_layout_check(void *context, hvi_session *session, const char **sql
     "   WHERE a.attrelid OPERATOR(pg_catalog.=) t.oid"                      \
     "   AND a.attname OPERATOR(pg_catalog.=) '" column "'::pg_catalog.name" \
     "   AND a.attnotnull)"
+#define TYPE_NOT_NULL NOT_NULL("type")
+#define BODY_NOT_NULL NOT_NULL("body")
 
 /* Are the functions there that strict keys are made with? Both have to be the extension's, which
  * is what a `hypervault` in pg_extension and pg_depend says. */
@@ -187,35 +198,41 @@ hv_status hvi_layout_check(void *context, hvi_session *session, const char **sql
  * milliseconds of our century are.
  */
 static const char shards_sql[] =
-    "SELECT substr(n.nspname::text, 6)::int,"
+    "SELECT pg_catalog.substr(n.nspname::pg_catalog.text, 6)::integer,"
     " t.oid IS NOT NULL,"
-    " t.relkind IN ('r', 'p') AND " COLUMNS_FIT " AND " KEY_FITS ","
+    " t.relkind OPERATOR(pg_catalog.=) ANY ('{r,p}') AND " COLUMNS_FIT " AND " KEY_FITS ","
     " EXISTS (SELECT FROM pg_catalog.pg_attribute a"
-    "   WHERE a.attrelid = t.oid AND a.attname = 'id' AND (a.atthasdef OR a.attidentity <> '')),"
+    "   WHERE a.attrelid OPERATOR(pg_catalog.=) t.oid AND a.attname OPERATOR(pg_catalog.=) 'id'"
+    "   AND (a.atthasdef OR a.attidentity OPERATOR(pg_catalog.<>) '')),"
     " s.oid IS NOT NULL,"
-    " s.relkind = 'S',"
+    " s.relkind OPERATOR(pg_catalog.=) 'S',"
     " " HVI_GENERATOR_OF_FUNCTION ","
-    " f.prokind = 'f' AND NOT f.proretset AND f.prorettype = 'int8'::regtype,"
-    " EXISTS (SELECT FROM pg_catalog.pg_proc r WHERE r.pronamespace = n.oid"
-    "   AND r.proname = 'reserve_ids' AND r.proargtypes = '23'),"
-    " EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.relnamespace = n.oid"
-    "   AND c.relname = 'reserved_id_seq' AND c.relkind = 'S'),"
-    " coalesce(substring(f.prosrc FROM '(?:^|[^0-9])(1[0-9]{12})(?:[^0-9]|$)')::bigint, -1),"
+    " f.prokind OPERATOR(pg_catalog.=) 'f' AND NOT f.proretset"
+    "   AND f.prorettype OPERATOR(pg_catalog.=) 'pg_catalog.int8'::pg_catalog.regtype,"
+    " EXISTS (SELECT FROM pg_catalog.pg_proc r"
+    "   WHERE r.pronamespace OPERATOR(pg_catalog.=) n.oid"
+    "   AND r.proname OPERATOR(pg_catalog.=) 'reserve_ids'"
+    "   AND r.proargtypes OPERATOR(pg_catalog.=) '23'),"
+    " EXISTS (SELECT FROM pg_catalog.pg_class c"
+    "   WHERE c.relnamespace OPERATOR(pg_catalog.=) n.oid"
+    "   AND c.relname OPERATOR(pg_catalog.=) 'reserved_id_seq'"
+    "   AND c.relkind OPERATOR(pg_catalog.=) 'S'),"
+    " coalesce(pg_catalog.\"substring\"(f.prosrc, '(?:^|[^0-9])(1[0-9]{12})(?:[^0-9]|$)')::bigint,"
+    "   -1),"
     " coalesce(t.reltuples::bigint, -1),"
     " coalesce(pg_catalog.pg_total_relation_size(t.oid), 0),"
     " coalesce(pg_catalog.pg_relation_size(t.oid), 0),"
-    " " NOT_NULL("type") "," NOT_NULL("body") ","
-                                              " " STRICT_FUNCTIONS " FROM pg_catalog.pg_namespace n"
-                                              " LEFT JOIN pg_catalog.pg_class t ON t.relnamespace "
-                                              "= n.oid AND t.relname = 'entities'"
-                                              " LEFT JOIN pg_catalog.pg_class s ON s.relnamespace "
-                                              "= n.oid AND s.relname = 'table_id_seq'"
-                                              " LEFT JOIN pg_catalog.pg_proc f ON f.pronamespace = "
-                                              "n.oid AND f.proname = 'next_id'"
-                                              "   AND f.pronargs = 0"
-                                              " WHERE n.nspname::text ~ '^shard[0-9]{4}$' AND "
-                                              "substr(n.nspname::text, 6)::int < 8192"
-                                              " ORDER BY 1";
+    " " TYPE_NOT_NULL "," BODY_NOT_NULL "," STRICT_FUNCTIONS " FROM pg_catalog.pg_namespace n"
+    " LEFT JOIN pg_catalog.pg_class t ON t.relnamespace OPERATOR(pg_catalog.=) n.oid"
+    "   AND t.relname OPERATOR(pg_catalog.=) 'entities'"
+    " LEFT JOIN pg_catalog.pg_class s ON s.relnamespace OPERATOR(pg_catalog.=) n.oid"
+    "   AND s.relname OPERATOR(pg_catalog.=) 'table_id_seq'"
+    " LEFT JOIN pg_catalog.pg_proc f ON f.pronamespace OPERATOR(pg_catalog.=) n.oid"
+    "   AND f.proname OPERATOR(pg_catalog.=) 'next_id' AND f.pronargs OPERATOR(pg_catalog.=) 0"
+    " WHERE n.nspname::pg_catalog.text OPERATOR(pg_catalog.~) '^shard[0-9]{4}$'"
+    "   AND pg_catalog.substr(n.nspname::pg_catalog.text, 6)::integer"
+    "     OPERATOR(pg_catalog.<) 8192"
+    " ORDER BY 1";
 
 hv_status hvi_layout_shards(hvi_session *session, int64_t deadline, hvi_shard_row **rows,
                             size_t *count, hv_error **error) {

@@ -90,7 +90,9 @@ hv_status hvi_load_keys_sift(const hvi_load_keys *keys, size_t from, size_t *end
                              hv_error **error) {
     hvi_buffer sql = HVI_BUFFER_EMPTY;
     PGresult *result = NULL;
-    hvi_buffer_append_format(&sql, "SELECT id, type, body FROM %s.entities WHERE id = ANY ('{",
+    hvi_buffer_append_format(&sql,
+                             "SELECT id, type, body FROM %s.entities"
+                             " WHERE id OPERATOR(pg_catalog.=) ANY ('{",
                              keys->operation->schema);
     for (size_t i = from; i < *end; i++)
         hvi_buffer_append_format(&sql, "%s%" PRId64, i > from ? "," : "", row_at(keys, i)->key);
@@ -137,12 +139,12 @@ static hv_status look(const hvi_load_keys *keys, hvi_generator *generator, int64
     hvi_buffer_append_text(&sql, "SELECT " HVI_GENERATOR_OF_FUNCTION ",");
     hvi_buffer_append_format(
         &sql,
-        " pg_catalog.floor(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) * 1000)"
-        "  ::bigint - %" PRId64 ","
-        " COALESCE(pg_catalog.pg_sequence_last_value("
-        "  pg_catalog.to_regclass('%s.table_id_seq')), 0) >> %d"
+        " pg_catalog.floor(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())"
+        "  OPERATOR(pg_catalog.*) 1000)::bigint OPERATOR(pg_catalog.-) %" PRId64 ","
+        " coalesce(pg_catalog.pg_sequence_last_value("
+        "  pg_catalog.to_regclass('%s.table_id_seq')), 0) OPERATOR(pg_catalog.>>) %d"
         " FROM (SELECT pg_catalog.to_regprocedure('%s.next_id()') AS oid) AS n"
-        " LEFT JOIN pg_catalog.pg_proc f ON f.oid = n.oid",
+        " LEFT JOIN pg_catalog.pg_proc f ON f.oid OPERATOR(pg_catalog.=) n.oid",
         keys->epoch, schema, HVI_KEY_ADDED_BITS, schema);
     hv_status status = run(keys, &sql, &result, &cause);
     if (status == HV_OK) {
@@ -157,7 +159,9 @@ static hv_status look(const hvi_load_keys *keys, hvi_generator *generator, int64
 static hv_status advance(const hvi_load_keys *keys, int64_t key, hv_error **error) {
     hvi_buffer sql = HVI_BUFFER_EMPTY;
     hv_error *cause = NULL;
-    hvi_buffer_append_format(&sql, "SELECT hypervault.advance('%s.table_id_seq', %" PRId64 ")",
+    hvi_buffer_append_format(&sql,
+                             "SELECT hypervault.advance("
+                             "'%s.table_id_seq'::pg_catalog.regclass, '%" PRId64 "'::bigint)",
                              keys->operation->schema, key);
     hv_status status = run(keys, &sql, NULL, &cause);
     return status == HV_OK ? HV_OK : hvi_operation_explain(keys->operation, &cause, error);

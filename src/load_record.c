@@ -11,11 +11,13 @@
 #include "extension.h"
 
 const char hvi_load_record_table[] = "CREATE TABLE IF NOT EXISTS hypervault.imports ("
-                                     " name text PRIMARY KEY,"
+                                     " name pg_catalog.text PRIMARY KEY,"
                                      " position bigint NOT NULL DEFAULT 0,"
-                                     " note text,"
-                                     " begun timestamptz NOT NULL DEFAULT pg_catalog.now(),"
-                                     " changed timestamptz NOT NULL DEFAULT pg_catalog.now())";
+                                     " note pg_catalog.text,"
+                                     " begun pg_catalog.timestamptz NOT NULL"
+                                     " DEFAULT pg_catalog.now(),"
+                                     " changed pg_catalog.timestamptz NOT NULL"
+                                     " DEFAULT pg_catalog.now())";
 
 /* No limits of the server's on a transaction that may take long, and constraints checked where the
  * row that violates them can be told. */
@@ -116,8 +118,9 @@ hv_status hvi_load_record_open(hvi_session *session, int shard, int64_t timeout,
         return status;
     hvi_buffer_append_text(&sql, "INSERT INTO hypervault.imports (name) VALUES (");
     append_literal(&sql, session, record->name);
-    hvi_buffer_append_text(&sql, ") ON CONFLICT (name) DO NOTHING;"
-                                 "SELECT position, note FROM hypervault.imports WHERE name = ");
+    hvi_buffer_append_text(
+        &sql, ") ON CONFLICT (name) DO NOTHING;"
+              "SELECT position, note FROM hypervault.imports WHERE name OPERATOR(pg_catalog.=) ");
     append_literal(&sql, session, record->name);
     /* Not marked as a write: to do it again is right whatever became of it. */
     status = run(session, &sql, false, timeout, &result, error);
@@ -136,7 +139,8 @@ hv_status hvi_load_record_begin(hvi_session *session, const hvi_load_record *rec
     hvi_buffer sql = HVI_BUFFER_EMPTY;
     PGresult *result = NULL;
     hvi_buffer_append_text(&sql, begin_sql);
-    hvi_buffer_append_text(&sql, "SELECT position FROM hypervault.imports WHERE name = ");
+    hvi_buffer_append_text(
+        &sql, "SELECT position FROM hypervault.imports WHERE name OPERATOR(pg_catalog.=) ");
     append_literal(&sql, session, record->name);
     hvi_buffer_append_text(&sql, " FOR UPDATE");
     hv_status status = run(session, &sql, false, timeout, &result, error);
@@ -163,7 +167,7 @@ hv_status hvi_load_record_commit(hvi_session *session, const hvi_load_record *re
         hvi_buffer_append_text(&sql, ", note = ");
         append_literal(&sql, session, note);
     }
-    hvi_buffer_append_text(&sql, " WHERE name = ");
+    hvi_buffer_append_text(&sql, " WHERE name OPERATOR(pg_catalog.=) ");
     append_literal(&sql, session, record->name);
     hvi_buffer_append_text(&sql, "; COMMIT");
     return run(session, &sql, true, timeout, NULL, error);
@@ -185,7 +189,7 @@ hv_status hvi_load_record_list(hvi_session *session, const char *prefix, int64_t
     hvi_buffer_append_text(&sql, "SELECT name, position, note FROM hypervault.imports"
                                  " WHERE pg_catalog.starts_with(name, ");
     append_literal(&sql, session, prefix);
-    hvi_buffer_append_text(&sql, ") ORDER BY name COLLATE \"C\"");
+    hvi_buffer_append_text(&sql, ") ORDER BY name COLLATE pg_catalog.\"C\"");
     status = run(session, &sql, false, timeout, &result, error);
     for (int i = 0; status == HV_OK && i < PQntuples(result); i++)
         tell(context, PQgetvalue(result, i, 0), strtoll(PQgetvalue(result, i, 1), NULL, 10),

@@ -34,15 +34,17 @@ struct hv_scan {
 
 static void append_statement(hvi_buffer *sql, const char *schema, int64_t from, int64_t until,
                              const int *kinds, size_t kind_count) {
-    hvi_buffer_append_format(
-        sql, BEGIN "COPY (SELECT id, type, body FROM %s.entities WHERE id >= %" PRId64, schema,
-        from);
+    hvi_buffer_append_format(sql,
+                             BEGIN "COPY (SELECT id, type, body FROM %s.entities"
+                                   " WHERE id OPERATOR(pg_catalog.>=) %" PRId64,
+                             schema, from);
     if (until > 0)
-        hvi_buffer_append_format(sql, " AND id < %" PRId64, until);
+        hvi_buffer_append_format(sql, " AND id OPERATOR(pg_catalog.<) %" PRId64, until);
     for (size_t i = 0; i < kind_count; i++)
-        hvi_buffer_append_format(sql, "%s%d", i == 0 ? " AND type IN (" : ", ", kinds[i]);
+        hvi_buffer_append_format(
+            sql, "%s%d", i == 0 ? " AND type OPERATOR(pg_catalog.=) ANY ('{" : ",", kinds[i]);
     hvi_buffer_append_format(sql, "%s ORDER BY id) TO STDOUT (FORMAT binary)",
-                             kind_count > 0 ? ")" : "");
+                             kind_count > 0 ? "}'::smallint[])" : "");
 }
 
 static hv_status begin(hv_scan *scan, const char *sql, hv_error **error) {

@@ -15,12 +15,19 @@ from typing import Any, Callable, Sequence
 
 import psycopg2
 from psycopg2 import extensions
-from psycopg2.extras import DictConnection, HstoreAdapter, LoggingConnection, register_hstore
+from psycopg2.extras import DictConnection, LoggingConnection, register_hstore
 
 from . import _hv
 
 # What libpq makes of a shorter time-out.
 _LEAST_CONNECT_TIMEOUT = 2
+
+# psycopg2's own look-up of these depends on the search_path.
+_HSTORE_TYPES = """
+    SELECT t.oid, t.typarray FROM pg_catalog.pg_extension e
+    JOIN pg_catalog.pg_type t ON t.typnamespace OPERATOR(pg_catalog.=) e.extnamespace
+    WHERE e.extname OPERATOR(pg_catalog.=) 'hstore' AND t.typname OPERATOR(pg_catalog.=) 'hstore'
+"""
 
 # How long to wait for the reason why a connection was refused, seconds.
 _LONGEST_REFUSAL = 1
@@ -99,8 +106,10 @@ class PsycopgConnector:
             conn.autocommit = True
             if self._logger is not None:
                 conn.initialize(self._logger)
-            oids = HstoreAdapter.get_oids(conn)
-            if oids is not None and oids[0]:  # otherwise put and get will say that it is missing
+            with conn.cursor(cursor_factory=extensions.cursor) as cursor:  # which is not logged
+                cursor.execute(_HSTORE_TYPES)
+                oids = cursor.fetchone()
+            if oids is not None:  # otherwise put and get will say that it is missing
                 register_hstore(conn, oid=oids[0], array_oid=oids[1])
             conn._hv_store, conn._hv_pid = self._store, os.getpid()
         except BaseException:
