@@ -5,7 +5,9 @@
  * ends are text, and a quote is written twice. Rows end with LF or CRLF. An empty field is NULL, an
  * empty one in quotes is empty text. Everything else, like a quote in the middle of a field or text
  * behind a closing quote, is malformed: then the row ends at the next line end, whatever quotes
- * follow, so that a misplaced quote spoils one row and not the rest of the file.
+ * follow. And a quote that is not closed, or is closed in a later line with more text behind it,
+ * opens nothing: the row ends with the line that it stands in, and the next line is the next row.
+ * So a misplaced quote spoils one row and not the rest of the file.
  */
 #include "row_format.h"
 
@@ -42,21 +44,31 @@ static int next_state(int state, char c) {
     }
 }
 
-static size_t find_end(int *state, const char *piece, size_t len) {
-    size_t at = 0;
-    while (at < len) {
-        if (*state == QUOTED || *state == BROKEN) { /* only one character matters */
-            const char *found = memchr(piece + at, *state == QUOTED ? '"' : '\n', len - at);
+static size_t find_end(row_scan *scan, const char *text, size_t len) {
+    while (scan->at < len) {
+        int state = scan->state;
+        if (state == QUOTED || state == BROKEN) { /* only one character matters */
+            const char *found =
+                memchr(text + scan->at, state == QUOTED ? '"' : '\n', len - scan->at);
+            scan->at = found != NULL ? (size_t) (found - text) : len;
             if (found == NULL)
                 return len;
-            at = (size_t) (found - piece);
         }
-        if (piece[at] == '\n' && *state != QUOTED)
-            return at;
-        *state = next_state(*state, piece[at]);
-        at++;
+        if (text[scan->at] == '\n' && state != QUOTED)
+            return scan->at;
+        scan->state = next_state(state, text[scan->at]);
+        if ((state == FIELD && scan->state == QUOTED) || (state == PLAIN && scan->state == BROKEN))
+            scan->opened = scan->at;
+        scan->at++;
     }
     return len;
+}
+
+static size_t find_cut(const row_scan *scan, const char *text, size_t len) {
+    if (scan->state != QUOTED && scan->state != BROKEN)
+        return len;
+    const char *found = memchr(text + scan->opened, '\n', len - scan->opened);
+    return found != NULL ? (size_t) (found - text) : len;
 }
 
 /* An empty line is a row only where it can be one: under a header of one name it is a NULL. */
@@ -78,7 +90,9 @@ static bool read_quoted(row_fields *fields, size_t *end, row_text *value, row_fa
     for (;;) {
         const char *quote = at < len ? memchr(text + at, '"', len - at) : NULL;
         if (quote == NULL)
-            return fault_at(fields, fields->at, fault, "the quote that opens here is never closed");
+            return row_fault_at(
+                fault, fields->record->line, text, fields->at, "the quote that opens here is %s",
+                fields->record->unclosed != NULL ? fields->record->unclosed : "never closed");
         size_t closing = (size_t) (quote - text);
         row_text_append(value, text + at, closing - at);
         at = closing + 1;
@@ -129,6 +143,7 @@ const row_format row_csv = {
     .name = "csv",
     .endings = endings,
     .find_end = find_end,
+    .find_cut = find_cut,
     .is_empty = is_empty,
     .next_field = next_field,
     .other_separators = ";\t|",

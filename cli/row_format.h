@@ -1,8 +1,8 @@
 /*
  * row_format: what row_reader needs to know of a format; nobody else includes this.
  *
- * A row goes through two steps. find_end() looks only for where it ends, and is fed in pieces of
- * any size, so that a row of any length can be skipped. Then the row as a whole is taken apart: by
+ * A row goes through two steps. find_end() looks only for where it ends, and goes on when more of
+ * the row was read, so that each byte is looked at once. Then the row as a whole is taken apart: by
  * parse() in a format whose rows name their attributes, by next_field() in one with a header.
  */
 #ifndef ROW_FORMAT_H
@@ -15,7 +15,15 @@ typedef struct row_record {
     const char *text; /* without the line end */
     size_t len;
     int64_t line;
+    const char *unclosed; /* what became of a quote in it that is not closed; NULL: nothing new */
 } row_record;
+
+/* How far the end of a row was looked for. */
+typedef struct row_scan {
+    size_t at;     /* so many bytes of the row were seen */
+    int state;     /* the format's own; 0 at the start of a row */
+    size_t opened; /* where in the row the last quote opened, or the row became malformed */
+} row_scan;
 
 /* Memory that is used again for each row. */
 typedef struct row_scratch {
@@ -40,9 +48,14 @@ struct row_format {
     const char *name;
     const char *const *endings; /* ".csv", … NULL */
 
-    /* The offset of the newline that ends the row, or `len` if it is not in this piece. `state` is
-     * 0 at the start of a row and handed on from piece to piece. NULL: the first newline. */
-    size_t (*find_end)(int *state, const char *piece, size_t len);
+    /* The offset of the newline that ends the row, or `len` if it is not among the first `len`
+     * bytes of the row; then it is called again when there are more. NULL: the first newline. */
+    size_t (*find_end)(row_scan *scan, const char *text, size_t len);
+
+    /* Where a row must end whose quotes are wrong, within the `len` bytes in which they turned out
+     * to be: at the end of the line where the wrong one opens. `len` if they are right. NULL: there
+     * are no quotes. */
+    size_t (*find_cut)(const row_scan *scan, const char *text, size_t len);
 
     /* The record is not a row, but nothing: an empty line, say. */
     bool (*is_empty)(const row_record *record, size_t columns);

@@ -8,6 +8,7 @@
 #include "row_format.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -29,15 +30,19 @@ struct row_reader {
     size_t cap;
     bool at_end; /* of the input; data may still hold rows */
 
-    bool started;    /* byte order mark and header are behind us */
-    bool finished;   /* nothing but ROW_END will be returned */
-    int64_t line;    /* of data[start] */
-    int64_t rows;    /* passed so far */
-    int64_t bytes;   /* passed since the last row that was returned or skipped */
-    int64_t tried;   /* rows that were parsed … */
-    int64_t refused; /* … and of them the malformed ones */
+    bool started;      /* byte order mark and header are behind us */
+    bool finished;     /* nothing but ROW_END will be returned */
+    int64_t line;      /* of data[start] */
+    int64_t rows;      /* passed so far */
+    int64_t bytes;     /* passed since the last row that was read or skipped */
+    char unclosed[64]; /* of the present record */
     row_header header;
     row_scratch scratch;
+
+    bool trusted;          /* the format is right, as far as can be seen */
+    row *tried[ROW_TRIAL]; /* owned: the first rows, read to find that out, … */
+    size_t tried_count;    /* … so many … */
+    size_t tried_given;    /* … of which so many were handed out */
 };
 
 /* ---- Formats --------------------------------------------------------------------------------- */
@@ -103,9 +108,17 @@ row_reader *row_reader_new(const row_format *format, size_t max_bytes, row_input
     return reader;
 }
 
+/* Free the first rows that are still there. */
+static void forget_tried(row_reader *reader) {
+    while (reader->tried_given < reader->tried_count)
+        row_free(reader->tried[reader->tried_given++]);
+    reader->tried_count = reader->tried_given = 0;
+}
+
 void row_reader_free(row_reader *reader) {
     if (reader == NULL)
         return;
+    forget_tried(reader);
     row_header_fini(&reader->header);
     row_text_fini(&reader->scratch.name);
     row_text_fini(&reader->scratch.value);
@@ -149,10 +162,10 @@ static row_result fill(row_reader *reader, row_fault *fault) {
 /* ---- Records --------------------------------------------------------------------------------- */
 
 /* For formats whose rows are lines. */
-static size_t find_newline(int *state, const char *piece, size_t len) {
-    (void) state;
-    const char *found = len > 0 ? memchr(piece, '\n', len) : NULL;
-    return found != NULL ? (size_t) (found - piece) : len;
+static size_t find_newline(row_scan *scan, const char *text, size_t len) {
+    const char *found = len > scan->at ? memchr(text + scan->at, '\n', len - scan->at) : NULL;
+    scan->at = found != NULL ? (size_t) (found - text) : len;
+    return scan->at;
 }
 
 /* Cut off the piece of a character that cutting the text may have left at its end. */
@@ -165,50 +178,99 @@ static size_t whole_characters(const char *text, size_t len) {
     return utf8_prefix(text + whole, len - whole) == len - whole ? len : whole;
 }
 
-/* The next record, empty or not. Its text stays valid until the next call. */
+/* The row is too long: keep its first `kept` bytes, and forget the others, up to the line end that
+ * is looked for behind the first `from`. *lines receives how many lines that are. */
+static row_result forget_rest(row_reader *reader, size_t kept, size_t from, int64_t *lines,
+                              row_fault *fault) {
+    *lines = 0;
+    for (;;) {
+        char *text = reader->data + reader->start;
+        size_t held = reader->end - reader->start;
+        const char *found = held > from ? memchr(text + from, '\n', held - from) : NULL;
+        size_t end = found != NULL ? (size_t) (found - text) : held;
+        *lines += count_lines(text + kept, end - kept);
+        reader->bytes += (int64_t) (end - kept);
+        memmove(text + kept, text + end, held - end);
+        reader->end -= end - kept;
+        if (found != NULL || reader->at_end)
+            return ROW_READ;
+        row_result result = fill(reader, fault);
+        if (result != ROW_READ)
+            return result;
+        from = kept;
+    }
+}
+
+/* "20 bytes", "64 MiB": the longest row. */
+static const char *limit_text(char text[32], const row_reader *reader) {
+    bool whole = reader->max_bytes % ((size_t) 1 << 20) == 0;
+    snprintf(text, 32, "%zu %s", whole ? reader->max_bytes >> 20 : reader->max_bytes,
+             whole ? "MiB" : "bytes");
+    return text;
+}
+
+/* A row's quotes are wrong, and it is cut: say what became of the one that opens in its last line.
+ * It was looked for in `seen` bytes. */
+static void explain_cut(row_reader *reader, row_record *record, size_t seen, bool ended) {
+    char limit[32];
+    if (ended)
+        snprintf(reader->unclosed, sizeof reader->unclosed,
+                 "closed only in line %lld, where more text follows",
+                 (long long) (reader->line + count_lines(record->text, seen)));
+    else if (seen > reader->max_bytes)
+        snprintf(reader->unclosed, sizeof reader->unclosed, "not closed within %s",
+                 limit_text(limit, reader));
+    else
+        return;
+    record->unclosed = reader->unclosed;
+}
+
+/*
+ * The next record, empty or not. Its text stays valid until the next call.
+ *
+ * Its end is looked for in max_bytes and one more, never behind them: so what a record is does not
+ * depend on the sizes of the pieces that it was read in.
+ */
 static row_result read_record(row_reader *reader, row_record *record, bool *truncated,
                               row_fault *fault) {
-    size_t (*find_end)(int *, const char *, size_t) =
-        reader->format->find_end != NULL ? reader->format->find_end : find_newline;
-    const size_t kept = reader->max_bytes < TRUNCATED_BYTES ? reader->max_bytes : TRUNCATED_BYTES;
-    int state = 0;
-    size_t scanned = 0;
-    int64_t dropped_lines = 0;
-    size_t held;
-    size_t found;
-    *truncated = false;
+    const row_format *format = reader->format;
+    row_scan scan = {0};
+    size_t held, seen, found;
+    int64_t forgotten_lines = 0;
     for (;;) {
         held = reader->end - reader->start;
+        seen = held <= reader->max_bytes ? held : reader->max_bytes + 1;
         const char *text = reader->data + reader->start;
-        found = scanned + (held > scanned ? find_end(&state, text + scanned, held - scanned) : 0);
-        if (found < held || reader->at_end)
+        found = (format->find_end != NULL ? format->find_end : find_newline)(&scan, text, seen);
+        if (found < seen || seen > reader->max_bytes || reader->at_end)
             break;
-        scanned = held;
-        if (held > reader->max_bytes) { /* forget all but its beginning */
-            dropped_lines += count_lines(text + kept, held - kept);
-            reader->bytes += (int64_t) (held - kept);
-            reader->end = reader->start + kept;
-            scanned = kept;
-            *truncated = true;
-        }
         row_result result = fill(reader, fault);
         if (result != ROW_READ)
             return result;
     }
     if (held == 0)
         return ROW_END;
-    const char *text = reader->data + reader->start;
-    *record = (row_record){.text = text, .len = found, .line = reader->line};
-    size_t size = found + (found < held);
-    reader->line += dropped_lines + count_lines(text, size);
+    *record = (row_record){.text = reader->data + reader->start, .line = reader->line};
+    size_t cut = format->find_cut != NULL ? format->find_cut(&scan, record->text, found) : found;
+    if (cut < found)
+        explain_cut(reader, record, found, found < seen);
+    *truncated = cut == seen && seen > reader->max_bytes;
+    if (*truncated) {
+        cut = seen - 1 < TRUNCATED_BYTES ? seen - 1 : TRUNCATED_BYTES;
+        row_result result = forget_rest(reader, cut, seen, &forgotten_lines, fault);
+        if (result != ROW_READ)
+            return result;
+        record->text = reader->data + reader->start;
+    }
+    size_t size = cut + (cut < reader->end - reader->start);
+    record->len = cut;
+    reader->line += forgotten_lines + count_lines(record->text, size);
     reader->bytes += (int64_t) size;
     reader->start += size;
-    if (*truncated || record->len > reader->max_bytes) {
-        *truncated = true;
-        record->len = whole_characters(text, kept);
-    } else if (record->len > 0 && text[record->len - 1] == '\r') {
+    if (*truncated)
+        record->len = whole_characters(record->text, cut);
+    else if (cut > 0 && record->text[cut - 1] == '\r')
         record->len--;
-    }
     return ROW_READ;
 }
 
@@ -286,10 +348,9 @@ static bool check_text(const row_record *record, row_fault *fault) {
 
 static bool fault_too_long(const row_reader *reader, const row_record *record, const char *what,
                            row_fault *fault) {
-    bool whole = reader->max_bytes % ((size_t) 1 << 20) == 0;
-    return row_fault_line(fault, record->line, "the %s is longer than %zu %s", what,
-                          whole ? reader->max_bytes >> 20 : reader->max_bytes,
-                          whole ? "MiB" : "bytes");
+    char limit[32];
+    return row_fault_line(fault, record->line, "the %s is longer than %s", what,
+                          limit_text(limit, reader));
 }
 
 /* Everything before the first row. */
@@ -312,6 +373,9 @@ static row_result start(row_reader *reader, row_fault *fault) {
         return ROW_FAILED;
     }
     if (!row_header_parse(&reader->header, reader->format, &record, &reader->scratch, fault)) {
+        if (memchr(record.text, '\r', record.len) != NULL)
+            row_fault_hint(fault, "If its lines end with CR alone, convert it first: "
+                                  "tr '\\r' '\\n' <FILE >OTHER");
         if (fault->hint[0] == '\0')
             row_fault_hint(fault, "This is the header, which must name the attributes.");
         return ROW_FAILED;
@@ -353,24 +417,8 @@ static bool parse(row_reader *reader, const row_record *record, bool truncated, 
     return row_table_parse(&reader->header, reader->format, record, &reader->scratch, dict, fault);
 }
 
-/* Does this malformed row, or do all so far, show that this is not the format? */
-static bool is_other_format(const row_reader *reader, row_fault *fault) {
-    if (reader->rows == 1 && reader->format == &row_ndjson && fault->column > 0) {
-        row_fault_hint(fault,
-                       "NDJSON has a whole JSON object on each line; \"jq -c . FILE\" makes it of "
-                       "other JSON, \"jq -c '.[]' FILE\" of an array.");
-        return true;
-    }
-    if (reader->refused == reader->tried && reader->tried == ROW_TRIAL) {
-        row_fault_hint(fault,
-                       "The %d rows before it are malformed too: this does not look like %s.",
-                       ROW_TRIAL - 1, reader->format->name);
-        return true;
-    }
-    return false;
-}
-
-row_result row_reader_next(row_reader *reader, row **next, row_fault *fault) {
+/* The next row, with a dict or a fault. */
+static row_result read_row(row_reader *reader, row **next, row_fault *fault) {
     row_record record;
     bool truncated;
     row_result result = next_row(reader, &record, &truncated, fault);
@@ -378,33 +426,108 @@ row_result row_reader_next(row_reader *reader, row **next, row_fault *fault) {
         return result;
     row *made = row_new(&record);
     hv_dict *dict = hv_dict_new();
-    if (made == NULL || dict == NULL) {
+    bool good = made != NULL && dict != NULL;
+    if (good) {
+        made->number = reader->rows;
+        made->truncated = truncated;
+        made->bytes = reader->bytes;
+        reader->bytes = 0;
+        if (parse(reader, &record, truncated, dict, fault)) {
+            made->dict = dict;
+            dict = NULL;
+        } else if ((made->fault = malloc(sizeof *made->fault)) != NULL) {
+            *made->fault = *fault;
+        }
+        good = made->dict != NULL || made->fault != NULL;
+    }
+    hv_dict_free(dict);
+    if (!good) {
         row_free(made);
-        hv_dict_free(dict);
         reader->finished = true;
         return input_failed(fault, "out of memory");
     }
-    reader->tried++;
-    made->number = reader->rows;
-    made->truncated = truncated;
-    made->bytes = reader->bytes;
-    reader->bytes = 0;
-    if (parse(reader, &record, truncated, dict, fault)) {
-        made->dict = dict;
-        *next = made;
-        return ROW_READ;
-    }
-    hv_dict_free(dict);
-    reader->refused++;
-    bool is_other = is_other_format(reader, fault);
-    made->fault = is_other ? NULL : malloc(sizeof *made->fault);
-    if (made->fault == NULL) {
-        row_free(made);
-        reader->finished = true;
-        return is_other ? ROW_FAILED : input_failed(fault, "out of memory");
-    }
-    *made->fault = *fault;
     *next = made;
+    return ROW_READ;
+}
+
+/* ---- Is it the format that it is said to be? ------------------------------------------------- */
+
+/* What the first row of an NDJSON file says of it, though it is malformed. */
+typedef enum first_row {
+    BAD_OBJECT, /* an object with something wrong in it */
+    OTHER_JSON, /* the beginning of an array, or of an object of several lines */
+    ANYTHING,
+} first_row;
+
+static first_row look_at_first(const row *first) {
+    static const char space[] = " \t\r";
+    const char *text = first->text;
+    size_t start = 0, end = first->text_len;
+    while (start < end && memchr(space, text[start], sizeof space - 1) != NULL)
+        start++;
+    while (start < end && memchr(space, text[end - 1], sizeof space - 1) != NULL)
+        end--;
+    if (start == end)
+        return ANYTHING;
+    if (text[start] == '[' || (text[start] == '{' && end - start == 1))
+        return OTHER_JSON;
+    return text[start] == '{' && text[end - 1] == '}' ? BAD_OBJECT : ANYTHING;
+}
+
+/* All rows so far are malformed, and that is no accident. */
+static row_result fail_format(row_reader *reader, row_fault *fault) {
+    *fault = *reader->tried[0]->fault;
+    if (reader->format == &row_ndjson)
+        row_fault_hint(fault,
+                       "NDJSON has a whole JSON object on each line; \"jq -c . FILE\" makes it of "
+                       "other JSON, \"jq -c '.[]' FILE\" of an array.");
+    else
+        row_fault_hint(fault, "The first %zu rows are all malformed: this does not look like %s.",
+                       reader->tried_count, reader->format->name);
+    forget_tried(reader);
+    reader->finished = true;
+    return ROW_FAILED;
+}
+
+/*
+ * Read rows until one is good, before any is handed out: bad rows at the start may be rejected like
+ * any others, or show that the format is another one, and then none of them is a row.
+ */
+static row_result try_format(row_reader *reader, row_fault *fault) {
+    size_t bytes = 0;
+    while (!reader->trusted) {
+        row *next = NULL;
+        row_result result = read_row(reader, &next, fault);
+        if (result == ROW_END && reader->tried_count > 0 && reader->format == &row_ndjson &&
+            look_at_first(reader->tried[0]) != BAD_OBJECT)
+            return fail_format(reader, fault);
+        if (result == ROW_END && reader->tried_count > 0)
+            break;
+        if (result != ROW_READ) {
+            forget_tried(reader);
+            return result;
+        }
+        reader->tried[reader->tried_count++] = next;
+        bytes += next->text_len;
+        reader->trusted = next->fault == NULL || bytes > reader->max_bytes;
+        bool other = reader->format == &row_ndjson && next->fault != NULL &&
+                     look_at_first(reader->tried[0]) == OTHER_JSON;
+        if (other || (!reader->trusted && reader->tried_count == ROW_TRIAL))
+            return fail_format(reader, fault);
+    }
+    reader->trusted = true;
+    return ROW_READ;
+}
+
+row_result row_reader_next(row_reader *reader, row **next, row_fault *fault) {
+    if (!reader->trusted) {
+        row_result result = try_format(reader, fault);
+        if (result != ROW_READ)
+            return result;
+    }
+    if (reader->tried_given == reader->tried_count)
+        return read_row(reader, next, fault);
+    *next = reader->tried[reader->tried_given++];
     return ROW_READ;
 }
 
@@ -413,6 +536,10 @@ row_result row_reader_skip(row_reader *reader, int64_t count, int64_t *skipped, 
     bool truncated;
     row_result result = ROW_READ;
     *skipped = 0;
+    while (*skipped < count && reader->tried_given < reader->tried_count) {
+        row_free(reader->tried[reader->tried_given++]);
+        ++*skipped;
+    }
     while (*skipped < count && result == ROW_READ) {
         result = next_row(reader, &record, &truncated, fault);
         if (result == ROW_READ)

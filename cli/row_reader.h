@@ -4,8 +4,8 @@
  * A row that cannot be taken is returned like any other, with the reason instead of a dict: it is
  * the caller's to reject. Reading ends with ROW_FAILED only when going on would be pointless: the
  * input cannot be read, its header is no good, or it is not in the format that it is said to be in
- * (the first row of an NDJSON file is no object, it starts with binary data, or none of the first
- * ROW_TRIAL rows is well-formed).
+ * (it is compressed, an NDJSON file begins like an array or like an object of several lines, or
+ * none of the first ROW_TRIAL rows is well-formed). No row of such an input was returned before.
  */
 #ifndef ROW_READER_H
 #define ROW_READER_H
@@ -15,7 +15,8 @@
 #include "hypervault.h"
 #include "row_text.h"
 
-/* A longer row is malformed; it is skipped without being held in memory. */
+/* A longer row is malformed; it is skipped, up to its first line end, without being held in memory.
+ * So far a quote that opens in a row is held to span lines. */
 #define ROW_MAX_BYTES ((size_t) 64 << 20)
 /* So many malformed rows at the start, and no other, are a wrong format. */
 #define ROW_TRIAL 20

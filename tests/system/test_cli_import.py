@@ -392,10 +392,10 @@ def test_a_long_row_is_stored(store, servers, tmp_path):
         ("x.csv", "\nn,m\n", "line 1: the header is empty", "attributes"),
         ("x.csv", "n;m\n1;2\n", 'the header has one name, "n;m"', "look like csv"),
         ("x.csv", 'n,"m\n1,2\n', "line 1, column 3: the quote that opens here", "header"),
-        ("x.csv", "n,m\r1,2\r", "line 1, column 4: a carriage return", "header"),
+        ("x.csv", "n,m\r1,2\r", "line 1, column 4: a carriage return", "convert"),
         ("x.tsv", "n,m\n1,2\n", 'the header has one name, "n,m"', "look like tsv"),
         ("x.tsv", "n\tm\\\n1\t2\n", "line 1, column 4: a backslash at the end", "header"),
-        ("x.tsv", "n\tm\n" + "1\t2\t3\n" * 25, "line 21: 3 fields", "look like tsv"),
+        ("x.tsv", "n\tm\n" + "1\t2\t3\n" * 25, "line 2: 3 fields", "look like tsv"),
     ],
 )
 def test_a_file_that_is_not_in_its_format_is_refused(
