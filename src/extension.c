@@ -7,15 +7,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The first column of the first row; *value stays NULL if there is no row or it is NULL. */
+#include "result.h"
+
+static const hvi_form text_form = {
+    .asked = "an extension",
+    .rows = HVI_AT_MOST_ONE_ROW,
+    .columns = {HVI_IS_BYTES | HVI_OR_NULL},
+};
+
+/* The only column of the only row; *value stays NULL if there is no row or it is NULL. */
 static hv_status read_text(hvi_session *session, const char *sql, int64_t deadline, char **value,
                            hv_error **error) {
     PGresult *result = NULL;
     hv_status status = hvi_session_script(session, sql, -1, false, deadline, &result, error);
-    if (status != HV_OK)
-        return status;
-    if (PQntuples(result) > 0 && !PQgetisnull(result, 0, 0)) {
-        *value = strdup(PQgetvalue(result, 0, 0));
+    if (status == HV_OK)
+        status = hvi_result_check(result, &text_form, session->config->server, -1, error);
+    if (status == HV_OK && PQntuples(result) > 0 && !PQgetisnull(result, 0, 0)) {
+        *value = strdup(hvi_text_at(result, 0, 0));
         if (*value == NULL)
             status = hvi_no_memory(error);
     }

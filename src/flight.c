@@ -114,7 +114,7 @@ static hvi_next next_apart(hvi_flight *flight, size_t number) {
     const PGresult *result = flight->results[number];
     hvi_task *task = flight->tasks[number];
     if (hvi_result_is_good(result)) {
-        hvi_group_answer(&flight->groups[number], result);
+        hvi_group_answer(&flight->groups[number], result, flight->session->config->server);
         return hvi_task_answered(task);
     }
     hv_error *cause = NULL;
@@ -156,7 +156,7 @@ void hvi_flight_land(hvi_flight *flight, hvi_landed_fn landed, void *context) {
     if (cause != NULL && hvi_session_lost_statement(hv_error_sqlstate(cause)))
         flight->session->broken = true;
     for (size_t i = 0; status == HV_OK && !flight->apart && i < flight->group_count; i++)
-        hvi_group_answer(&flight->groups[i], flight->results[i]);
+        hvi_group_answer(&flight->groups[i], flight->results[i], flight->session->config->server);
     hvi_next next[HVI_FLIGHT_MAX_TASKS];
     int64_t now = hvi_clock_us();
     for (size_t i = 0; i < flight->count; i++)

@@ -9,7 +9,6 @@
 #include <stdlib.h>
 
 #include "hstore.h"
-#include "result.h"
 
 struct hv_entity {
     int64_t key;
@@ -41,11 +40,8 @@ hv_status hvi_get_take(const PGresult *result, int row, const hvi_operation *ope
     hv_entity *made = calloc(1, sizeof *made);
     if (made == NULL)
         return hvi_no_memory(error);
-    if (PQnfields(result) != 3 || !hvi_read_int8(result, row, 0, &made->key) ||
-        !hvi_read_int2(result, row, 1, &made->kind)) {
-        hv_entity_free(made);
-        return hvi_operation_fail_answer(operation, error);
-    }
+    made->key = hvi_integer_at(result, row, 0);
+    made->kind = (int) hvi_integer_at(result, row, 1);
     hv_status status = hvi_hstore_decode(PQgetvalue(result, row, 2),
                                          (size_t) PQgetlength(result, row, 2), &made->dict, error);
     if (status != HV_OK) {
@@ -82,8 +78,14 @@ static hv_status get_alone(hvi_operation *operation, int64_t key, int64_t deadli
     };
     PGresult *result = NULL;
     hv_status status = hvi_operation_run(operation, &query, deadline, &result, error);
+    const hvi_form *form = hvi_answer_form(HVI_STATEMENT_GET);
+    const char *server = operation->server->name;
+    if (status == HV_OK)
+        status = hvi_result_check(result, form, server, operation->shard, error);
     if (status == HV_OK && PQntuples(result) == 0)
         status = HV_NOT_FOUND;
+    if (status == HV_OK && hvi_integer_at(result, 0, 0) != key)
+        status = hvi_fail_answer(server, operation->shard, form->asked, error, "sent another");
     if (status == HV_OK)
         status = hvi_get_take(result, 0, operation, entity, error);
     PQclear(result);

@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "result.h"
 #include "shard_map.h"
 
 /* pg_type.dat */
@@ -35,6 +34,7 @@ static void start_group(hvi_group *group, hvi_item **items) {
     group->items = items;
     group->count = 0;
     group->bytes = (hvi_buffer) HVI_BUFFER_EMPTY;
+    group->error = NULL;
 }
 
 size_t hvi_groups_make(hvi_item **items, size_t count, hvi_group *groups) {
@@ -62,6 +62,8 @@ void hvi_group_forget_parameters(hvi_group *group) {
 
 void hvi_group_fini(hvi_group *group) {
     hvi_buffer_fini(&group->bytes);
+    hv_error_free(group->error);
+    group->error = NULL;
 }
 
 /* ---- statements ---- */
@@ -208,6 +210,33 @@ bool hvi_group_query(hvi_group *group, uint32_t hstore, uint32_t hstore_array, h
 
 /* ---- answers ---- */
 
+#define ENTITY "an entity: id bigint, type smallint, body hstore"
+#define KEYS   "keys"
+
+static const hvi_form forms[] = {
+    [HVI_STATEMENT_GET] = {ENTITY,
+                           HVI_AT_MOST_ONE_ROW,
+                           true,
+                           {HVI_IS_INT8, HVI_IS_INT2, HVI_IS_BYTES}},
+    [HVI_STATEMENT_GET_MANY] = {ENTITY,
+                                HVI_ANY_ROWS,
+                                true,
+                                {HVI_IS_INT8, HVI_IS_INT2, HVI_IS_BYTES}},
+    [HVI_STATEMENT_PUT] = {KEYS, HVI_AT_MOST_ONE_ROW, true, {HVI_IS_INT8}},
+    [HVI_STATEMENT_PUT_MANY] = {KEYS, HVI_ONE_ROW, true, {HVI_IS_BYTES}},
+    [HVI_STATEMENT_PUT_KEY_MANY] = {KEYS, HVI_ANY_ROWS, true, {HVI_IS_INT8}},
+    [HVI_STATEMENT_PUT_ONCE] = {KEYS, HVI_AT_MOST_ONE_ROW, true, {HVI_IS_INT8 | HVI_OR_NULL}},
+    [HVI_STATEMENT_PUT_ONCE_MANY] = {KEYS,
+                                     HVI_ANY_ROWS,
+                                     true,
+                                     {HVI_IS_INT8, HVI_IS_INT8 | HVI_OR_NULL}},
+    [HVI_STATEMENT_RESERVE] = {KEYS, HVI_ANY_ROWS, true, {HVI_IS_INT8}},
+};
+
+const hvi_form *hvi_answer_form(hvi_statement_verb verb) {
+    return &forms[verb];
+}
+
 /* The first of the group's items, which are sorted by key, that has this one, or the place where it
  * would be. */
 static size_t find_key(const hvi_group *group, int64_t key) {
@@ -226,32 +255,36 @@ static bool has_key(const hvi_group *group, size_t at, int64_t key) {
     return at < group->count && group->items[at]->key == key;
 }
 
-static void answer_gets(const hvi_group *group, const PGresult *result) {
-    int64_t key;
+/* A row of another key than was asked for is another statement's answer. */
+static bool answer_gets(const hvi_group *group, const PGresult *result) {
     for (int row = 0; row < PQntuples(result); row++) {
-        if (!hvi_read_int8(result, row, 0, &key))
-            continue;
-        for (size_t at = find_key(group, key); has_key(group, at, key); at++) {
+        int64_t key = hvi_integer_at(result, row, 0);
+        size_t at = find_key(group, key);
+        if (!has_key(group, at, key))
+            return false;
+        for (; has_key(group, at, key); at++) {
             hvi_item *item = group->items[at];
             item->answered = true;
             item->result = result;
             item->row = row;
         }
     }
+    return true;
 }
 
-static void answer_puts_under_keys(const hvi_group *group, const PGresult *result) {
-    int64_t key;
+static bool answer_puts_under_keys(const hvi_group *group, const PGresult *result) {
     for (int row = 0; row < PQntuples(result); row++) {
-        if (!hvi_read_int8(result, row, 0, &key))
-            continue;
+        int64_t key = hvi_integer_at(result, row, 0);
         size_t at = find_key(group, key);
-        if (!has_key(group, at, key) || has_key(group, at + 1, key))
+        if (!has_key(group, at, key))
+            return false;
+        if (has_key(group, at + 1, key))
             continue;
         group->items[at]->answered = true;
         if (group->items[at]->verb == HVI_PUT_ONCE)
-            hvi_read_int8(result, row, 1, &group->items[at]->new_key);
+            group->items[at]->new_key = hvi_integer_at(result, row, 1);
     }
+    return true;
 }
 
 static void answer_new_key(hvi_item *item, int64_t key) {
@@ -259,41 +292,63 @@ static void answer_new_key(hvi_item *item, int64_t key) {
     item->new_key = key;
 }
 
+static uint32_t read_be32(const char *bytes) {
+    uint32_t wire;
+    memcpy(&wire, bytes, sizeof wire);
+    return be32toh(wire);
+}
+
 /* One array of keys, as append_keys() makes them: those of the items in their order. */
-static void answer_array(const hvi_group *group, const PGresult *result) {
+static bool answer_array(const hvi_group *group, const PGresult *result) {
     const size_t header = 20, element = 4 + sizeof(int64_t);
-    if (PQntuples(result) != 1 ||
-        (size_t) PQgetlength(result, 0, 0) != header + group->count * element)
-        return;
-    const char *keys = PQgetvalue(result, 0, 0) + header;
+    const char *bytes = PQgetvalue(result, 0, 0);
+    if ((size_t) PQgetlength(result, 0, 0) != header + group->count * element ||
+        read_be32(bytes) != 1 || read_be32(bytes + 4) != 0 || read_be32(bytes + 8) != INT8_OID ||
+        read_be32(bytes + 12) != group->count)
+        return false;
     for (size_t i = 0; i < group->count; i++) {
+        const char *at = bytes + header + i * element;
         uint64_t wire;
-        memcpy(&wire, keys + i * element + 4, sizeof wire);
+        if (read_be32(at) != sizeof wire)
+            return false;
+        memcpy(&wire, at + 4, sizeof wire);
         answer_new_key(group->items[i], (int64_t) be64toh(wire));
     }
+    return true;
 }
 
 /* One key a row: any of them for any item. */
-static void answer_rows(const hvi_group *group, const PGresult *result) {
-    int64_t key;
-    for (int row = 0; row < PQntuples(result) && (size_t) row < group->count; row++)
-        if (hvi_read_int8(result, row, 0, &key))
-            answer_new_key(group->items[row], key);
+static bool answer_rows(const hvi_group *group, const PGresult *result) {
+    if ((size_t) PQntuples(result) > group->count)
+        return false;
+    for (int row = 0; row < PQntuples(result); row++)
+        answer_new_key(group->items[row], hvi_integer_at(result, row, 0));
+    return true;
 }
 
-void hvi_group_answer(const hvi_group *group, const PGresult *result) {
-    switch (group->items[0]->verb) {
-    case HVI_GET:
-        answer_gets(group, result);
-        break;
-    case HVI_PUT_KEY:
-    case HVI_PUT_ONCE:
-        answer_puts_under_keys(group, result);
-        break;
+static bool answer_items(const hvi_group *group, const PGresult *result) {
+    switch (statement_verb(group)) {
+    case HVI_STATEMENT_GET:
+    case HVI_STATEMENT_GET_MANY:
+        return answer_gets(group, result);
+    case HVI_STATEMENT_PUT_KEY_MANY:
+    case HVI_STATEMENT_PUT_ONCE_MANY:
+        return answer_puts_under_keys(group, result);
+    case HVI_STATEMENT_PUT_MANY:
+        return answer_array(group, result);
     default:
-        if (statement_verb(group) == HVI_STATEMENT_PUT_MANY)
-            answer_array(group, result);
-        else
-            answer_rows(group, result);
+        return answer_rows(group, result);
+    }
+}
+
+void hvi_group_answer(hvi_group *group, const PGresult *result, const char *server) {
+    const hvi_form *form = hvi_answer_form(statement_verb(group));
+    int shard = group->items[0]->shard;
+    hv_status status = hvi_result_check(result, form, server, shard, &group->error);
+    if (status == HV_OK && !answer_items(group, result))
+        status = hvi_fail_answer(server, shard, form->asked, &group->error, "sent others");
+    for (size_t i = 0; status != HV_OK && i < group->count; i++) {
+        group->items[i]->answered = false;
+        group->items[i]->error = group->error;
     }
 }

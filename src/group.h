@@ -9,6 +9,7 @@
 
 #include "buffer.h"
 #include "entity_sql.h"
+#include "result.h"
 #include "session.h"
 
 typedef enum hvi_verb {
@@ -37,6 +38,7 @@ typedef struct hvi_item {
     int64_t new_key;        /* put, put_once, reserve */
     const PGresult *result; /* get: id, type, body in binary, in … */
     int row;                /* … this row */
+    const hv_error *error;  /* the answer has another form; the group's */
 } hvi_item;
 
 /* Items of one verb and shard, next to each other. */
@@ -45,6 +47,7 @@ typedef struct hvi_group {
     size_t count;
     char sql[HVI_ENTITY_SQL_LEN];
     hvi_buffer bytes; /* the parameters */
+    hv_error *error;  /* owned; NULL: none */
     const char *values[3];
     int lengths[3];
     uint32_t types[3];
@@ -63,9 +66,12 @@ bool hvi_group_query(hvi_group *group, uint32_t hstore, uint32_t hstore_array, h
 /* The query was sent: its parameters can go. */
 void hvi_group_forget_parameters(hvi_group *group);
 
-/* Fill in what its statement gave each item. Two items that put under the same key are both not
- * `answered`: which of them was stored is not told. */
-void hvi_group_answer(const hvi_group *group, const PGresult *result);
+/* The form of a statement's answer; not of PUT_KEY, which gives no rows. */
+const hvi_form *hvi_answer_form(hvi_statement_verb verb);
+
+/* Fill in what its statement gave each item; `server` is for the error. Two items that put under
+ * the same key are both not `answered`: which of them was stored is not told. */
+void hvi_group_answer(hvi_group *group, const PGresult *result, const char *server);
 
 void hvi_group_fini(hvi_group *group);
 

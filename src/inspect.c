@@ -11,6 +11,7 @@
 
 #include "buffer.h"
 #include "layout.h"
+#include "result.h"
 
 /* Tables up to this size are counted; for larger ones the server's estimate must do. */
 #define COUNTED_BYTES (INT64_C(8) << 20)
@@ -114,6 +115,12 @@ const char *hv_report_shard_hint(const hv_report *report, size_t index) {
     return index < report->shard_count ? report->shards[index].hint : NULL;
 }
 
+static const hvi_form server_form = {
+    .asked = "what the server is",
+    .rows = HVI_ONE_ROW,
+    .columns = {HVI_IS_BYTES, HVI_IS_BYTES, HVI_IS_INT4, HVI_IS_INT4, HVI_IS_BYTES | HVI_OR_NULL},
+};
+
 /* Version, database, connections. */
 static hv_status read_server(hvi_session *session, int64_t deadline, hv_report *report,
                              hv_error **error) {
@@ -130,15 +137,19 @@ static hv_status read_server(hvi_session *session, int64_t deadline, hv_report *
         " (SELECT extversion FROM pg_catalog.pg_extension"
         "   WHERE extname OPERATOR(pg_catalog.=) 'hypervault')",
         -1, false, deadline, &result, error);
-    if (status != HV_OK)
+    if (status == HV_OK)
+        status = hvi_result_check(result, &server_form, session->config->server, -1, error);
+    if (status != HV_OK) {
+        PQclear(result);
         return status;
-    report->postgres_version = strdup(PQgetvalue(result, 0, 0));
-    report->database = strdup(PQgetvalue(result, 0, 1));
-    report->connections = atoi(PQgetvalue(result, 0, 2));
-    report->max_connections = atoi(PQgetvalue(result, 0, 3));
+    }
+    report->postgres_version = strdup(hvi_text_at(result, 0, 0));
+    report->database = strdup(hvi_text_at(result, 0, 1));
+    report->connections = (int) hvi_integer_at(result, 0, 2);
+    report->max_connections = (int) hvi_integer_at(result, 0, 3);
     bool has_extension = !PQgetisnull(result, 0, 4);
     if (has_extension)
-        report->extension = strdup(PQgetvalue(result, 0, 4));
+        report->extension = strdup(hvi_text_at(result, 0, 4));
     PQclear(result);
     if (report->postgres_version == NULL || report->database == NULL ||
         (has_extension && report->extension == NULL))
@@ -200,13 +211,19 @@ static hv_status merge_shards(const hvi_shard_map *map, int number, const hvi_sh
     return HV_OK;
 }
 
+static const hvi_form counts_form = {
+    .asked = "how many entities there are",
+    .rows = HVI_ANY_ROWS,
+    .columns = {HVI_IS_SHARD, HVI_IS_COUNT},
+};
+
 /* Put the numbers that a statement counted into the report. */
 static void take_counts(const PGresult *result, hv_report *report) {
     for (int row = 0; row < PQntuples(result); row++) {
-        int shard = atoi(PQgetvalue(result, row, 0));
+        int64_t shard = hvi_integer_at(result, row, 0);
         for (size_t i = 0; i < report->shard_count; i++) {
             if (report->shards[i].shard == shard) {
-                report->shards[i].entities = strtoll(PQgetvalue(result, row, 1), NULL, 10);
+                report->shards[i].entities = hvi_integer_at(result, row, 1);
                 report->shards[i].exact = true;
             }
         }
@@ -220,6 +237,8 @@ static hv_status count_some(hvi_session *session, int64_t deadline, const hvi_bu
     PGresult *result = NULL;
     hv_error *cause = NULL;
     hv_status status = hvi_session_script(session, sql->data, -1, false, deadline, &result, &cause);
+    if (status == HV_OK)
+        status = hvi_result_check(result, &counts_form, session->config->server, -1, &cause);
     if (status == HV_OK)
         take_counts(result, report);
     PQclear(result);

@@ -146,20 +146,25 @@ static void answer(const attempt *a, hvi_lane_operation *operation) {
         .status = status, .key = item->new_key, .result = item->result, .row = item->row};
 }
 
-/* Answers point into the result, so it is kept with the batch. There is room. */
-static void answer_group(const attempt *a, const hvi_group *group, PGresult *result) {
-    a->batch->results[a->batch->result_count++] = result;
-    hvi_group_answer(group, result);
-    for (size_t i = 0; i < group->count; i++)
-        answer(a, operation_of(group->items[i]));
-}
-
 static void answer_failure(const attempt *a, hvi_lane_operation *operation, hv_status status,
                            const hv_error *cause) {
     operation->answered = true;
     operation->answer.status = status;
     operation->error = hvi_error_copy(cause);
     hvi_error_where(&operation->error, a->server, operation->request.item.shard);
+}
+
+/* Answers point into the result, so it is kept with the batch. There is room. */
+static void answer_group(const attempt *a, hvi_group *group, PGresult *result) {
+    a->batch->results[a->batch->result_count++] = result;
+    hvi_group_answer(group, result, a->server);
+    for (size_t i = 0; i < group->count; i++) {
+        hvi_lane_operation *operation = operation_of(group->items[i]);
+        if (group->error != NULL)
+            answer_failure(a, operation, hv_error_status(group->error), group->error);
+        else
+            answer(a, operation);
+    }
 }
 
 /* The connection broke, or the deadline passed, and nothing of it has happened. */

@@ -10,13 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int64_t integer_at(const PGresult *result, int row, int column) {
-    return strtoll(PQgetvalue(result, row, column), NULL, 10);
-}
-
-static bool boolean_at(const PGresult *result, int row, int column) {
-    return PQgetvalue(result, row, column)[0] == 't';
-}
+#include "result.h"
 
 /* The record could not be read: say what is in the way. Takes *cause. */
 static hv_status fail_record(const char *server, hv_error **cause, hv_error **error) {
@@ -50,23 +44,40 @@ static const char what_is_here[] =
     " LEFT JOIN pg_catalog.pg_type t ON t.typnamespace OPERATOR(pg_catalog.=) e.extnamespace"
     " AND t.typname OPERATOR(pg_catalog.=) 'hstore'";
 
+static const hvi_form here_form = {
+    .asked = "what hypervault has in the database",
+    .rows = HVI_ONE_ROW,
+    .columns = {HVI_IS_BOOL, HVI_IS_OID, HVI_IS_OID},
+};
+
 static const char record[] = "SELECT version, epoch, server FROM hypervault.layout";
+
+static const hvi_form record_form = {
+    .asked = "the row of hypervault.layout",
+    .rows = HVI_AT_MOST_ONE_ROW,
+    .columns = {HVI_IS_INT4, HVI_IS_INT8, HVI_IS_BYTES},
+};
+
+static hv_status take_here(hvi_session *session, const PGresult *result, const char **next,
+                           hv_error **error) {
+    hv_status status = hvi_result_check(result, &here_form, session->config->server, -1, error);
+    if (status != HV_OK)
+        return status;
+    session->hstore_type = (Oid) hvi_integer_at(result, 0, 1);
+    session->hstore_array_type = (Oid) hvi_integer_at(result, 0, 2);
+    *next = hvi_bool_at(result, 0, 0) ? record : NULL;
+    return HV_OK;
+}
 
 static hv_status take_record(const PGresult *result, const char *server, hvi_layout *layout,
                              hv_error **error) {
-    if (PQntuples(result) > 1) {
-        hvi_fail(error, HV_CORRUPT, "hypervault.layout has more than one row");
-        hvi_error_where(error, server, -1);
-        return HV_CORRUPT;
-    }
-    if (PQntuples(result) == 1) {
-        layout->version = (int) integer_at(result, 0, 0);
-        layout->epoch = integer_at(result, 0, 1);
-        layout->server = strdup(PQgetvalue(result, 0, 2));
-        if (layout->server == NULL)
-            return hvi_no_memory(error);
-    }
-    return HV_OK;
+    hv_status status = hvi_result_check(result, &record_form, server, -1, error);
+    if (status != HV_OK || PQntuples(result) == 0)
+        return status;
+    layout->version = (int) hvi_integer_at(result, 0, 0);
+    layout->epoch = hvi_integer_at(result, 0, 1);
+    layout->server = strdup(hvi_text_at(result, 0, 2));
+    return layout->server != NULL ? HV_OK : hvi_no_memory(error);
 }
 
 /* One step of reading: *sql was run, or is NULL at the beginning; then what is to be asked next,
@@ -78,15 +89,11 @@ static hv_status read_step(hvi_session *session, const char **sql, hv_status sta
     *sql = NULL;
     if (status != HV_OK)
         return fail_record(session->config->server, cause, error);
-    if (asked == NULL) {
-        *sql = what_is_here;
-    } else if (asked == what_is_here) {
-        session->hstore_type = (Oid) integer_at(answer, 0, 1);
-        session->hstore_array_type = (Oid) integer_at(answer, 0, 2);
-        *sql = boolean_at(answer, 0, 0) ? record : NULL;
-    } else {
+    if (asked == what_is_here)
+        return take_here(session, answer, sql, error);
+    if (asked == record)
         return take_record(answer, session->config->server, layout, error);
-    }
+    *sql = what_is_here;
     return HV_OK;
 }
 
@@ -234,38 +241,75 @@ static const char shards_sql[] =
     "     OPERATOR(pg_catalog.<) 8192"
     " ORDER BY 1";
 
+static const hvi_form shards_form = {
+    .asked = "the shards",
+    .rows = HVI_ANY_ROWS,
+    .columns =
+        {
+            HVI_IS_SHARD,              /* shard */
+            HVI_IS_BOOL,               /* has_table */
+            HVI_IS_BOOL | HVI_OR_NULL, /* table_fits */
+            HVI_IS_BOOL,               /* has_default */
+            HVI_IS_BOOL,               /* has_sequence */
+            HVI_IS_BOOL | HVI_OR_NULL, /* sequence_fits */
+            HVI_IS_KEYS,               /* generator */
+            HVI_IS_BOOL | HVI_OR_NULL, /* function_fits */
+            HVI_IS_BOOL,               /* has_reserve_ids */
+            HVI_IS_BOOL,               /* has_reserved_sequence */
+            HVI_IS_INT8,               /* function_epoch */
+            HVI_IS_INT8,               /* tuples */
+            HVI_IS_COUNT,              /* bytes */
+            HVI_IS_COUNT,              /* heap_bytes */
+            HVI_IS_BOOL,               /* type_not_null */
+            HVI_IS_BOOL,               /* body_not_null */
+            HVI_IS_BOOL,               /* has_extension */
+        },
+};
+
+/* Each shard once, in ascending order, as callers rely on it. */
+static hv_status check_order(const PGresult *result, const char *server, hv_error **error) {
+    for (int row = 1; row < PQntuples(result); row++)
+        if (hvi_integer_at(result, row, 0) <= hvi_integer_at(result, row - 1, 0))
+            return hvi_fail_answer(server, -1, shards_form.asked, error,
+                                   "sent them in another order");
+    return HV_OK;
+}
+
 hv_status hvi_layout_shards(hvi_session *session, int64_t deadline, hvi_shard_row **rows,
                             size_t *count, hv_error **error) {
+    const char *server = session->config->server;
     PGresult *result = NULL;
     hv_status status = hvi_session_script(session, shards_sql, -1, false, deadline, &result, error);
-    if (status != HV_OK)
-        return status;
+    if (status == HV_OK)
+        status = hvi_result_check(result, &shards_form, server, -1, error);
+    if (status == HV_OK)
+        status = check_order(result, server, error);
     size_t found = (size_t) PQntuples(result);
-    hvi_shard_row *read = calloc(found + 1, sizeof *read);
+    hvi_shard_row *read = status == HV_OK ? calloc(found + 1, sizeof *read) : NULL;
     if (read == NULL) {
         PQclear(result);
-        return hvi_no_memory(error);
+        return status != HV_OK ? status : hvi_no_memory(error);
     }
     for (size_t i = 0; i < found; i++) {
         int row = (int) i;
         read[i] = (hvi_shard_row){
-            .shard = (int) integer_at(result, row, 0),
-            .has_table = boolean_at(result, row, 1),
-            .table_fits = boolean_at(result, row, 2),
-            .has_default = boolean_at(result, row, 3),
-            .has_sequence = boolean_at(result, row, 4),
-            .sequence_fits = boolean_at(result, row, 5),
-            .generator = (hvi_generator) integer_at(result, row, 6),
-            .function_fits = boolean_at(result, row, 7),
-            .has_reserve_ids = boolean_at(result, row, 8),
-            .has_reserved_sequence = boolean_at(result, row, 9),
-            .function_epoch = integer_at(result, row, 10),
-            .tuples = integer_at(result, row, 11),
-            .bytes = integer_at(result, row, 12),
-            .heap_bytes = integer_at(result, row, 13),
-            .type_not_null = boolean_at(result, row, 14),
-            .body_not_null = boolean_at(result, row, 15),
-            .has_extension = boolean_at(result, row, 16),
+            .shard = (int) hvi_integer_at(result, row, 0),
+            .has_table = hvi_bool_at(result, row, 1),
+            .table_fits = hvi_bool_at(result, row, 2),
+            .has_default = hvi_bool_at(result, row, 3),
+            .has_sequence = hvi_bool_at(result, row, 4),
+            .sequence_fits = hvi_bool_at(result, row, 5),
+            .generator = (hvi_generator) hvi_integer_at(result, row, 6),
+            .function_fits = hvi_bool_at(result, row, 7),
+            .has_reserve_ids = hvi_bool_at(result, row, 8),
+            .has_reserved_sequence = hvi_bool_at(result, row, 9),
+            .function_epoch = hvi_integer_at(result, row, 10),
+            .tuples = hvi_integer_at(result, row, 11),
+            .bytes = hvi_integer_at(result, row, 12),
+            .heap_bytes = hvi_integer_at(result, row, 13),
+            .type_not_null = hvi_bool_at(result, row, 14),
+            .body_not_null = hvi_bool_at(result, row, 15),
+            .has_extension = hvi_bool_at(result, row, 16),
         };
     }
     PQclear(result);

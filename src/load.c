@@ -208,6 +208,12 @@ size_t hv_load_count(const hv_load *load) {
 
 /* ---- sending ---- */
 
+static const hvi_form key_form = {
+    .asked = "a new key",
+    .rows = HVI_ONE_ROW,
+    .columns = {HVI_IS_INT8},
+};
+
 /* A key that does not lead back to its shard would be an entity that nobody finds again: have one
  * made, and look. A shard that has no next_id() has another default, or COPY will say so. */
 static hv_status check_generator(hv_load *load, hvi_session *session, int shard, hv_error **error) {
@@ -224,13 +230,14 @@ static hv_status check_generator(hv_load *load, hvi_session *session, int shard,
                  ? hvi_session_script(session, sql.data, shard, false,
                                       hvi_deadline_after(load->timeout), &result, &cause)
                  : hvi_no_memory(&cause);
+    if (status == HV_OK)
+        status = hvi_result_check(result, &key_form, load->server->name, shard, &cause);
     const char *sqlstate = cause != NULL ? hv_error_sqlstate(cause) : NULL;
     if (sqlstate != NULL && strcmp(sqlstate, "42883") == 0) {
         status = HV_OK;
     } else if (status != HV_OK) {
         status = hvi_operation_explain(&operation, &cause, error);
-    } else if (!hvi_key_unpack(strtoll(PQgetvalue(result, 0, 0), NULL, 10), &fields) ||
-               fields.shard != shard) {
+    } else if (!hvi_key_unpack(hvi_integer_at(result, 0, 0), &fields) || fields.shard != shard) {
         status = hvi_fail(error, HV_CORRUPT, "%s.next_id() does not make keys of shard %d",
                           operation.schema, shard);
         hvi_error_where(error, load->server->name, shard);

@@ -72,11 +72,9 @@ static size_t find(const hvi_load_keys *keys, size_t from, size_t end, int64_t k
 
 static hv_status take_entity(const hvi_load_keys *keys, const PGresult *result, int number,
                              size_t from, size_t end, hv_error **error) {
-    int64_t key;
-    int kind;
+    int64_t key = hvi_integer_at(result, number, 0);
+    int kind = (int) hvi_integer_at(result, number, 1);
     hv_dict *there = NULL;
-    if (!hvi_read_int8(result, number, 0, &key) || !hvi_read_int2(result, number, 1, &kind))
-        return hvi_operation_fail_answer(keys->operation, error);
     hv_status status = hvi_hstore_decode(PQgetvalue(result, number, 2),
                                          (size_t) PQgetlength(result, number, 2), &there, error);
     for (size_t i = find(keys, from, end, key);
@@ -105,6 +103,9 @@ hv_status hvi_load_keys_sift(const hvi_load_keys *keys, size_t from, size_t *end
                            ? hvi_session_run(keys->session, &query,
                                              hvi_deadline_after(keys->timeout), &result, error)
                            : hvi_no_memory(error);
+    if (status == HV_OK)
+        status = hvi_result_check(result, hvi_answer_form(HVI_STATEMENT_GET_MANY),
+                                  keys->operation->server->name, keys->operation->shard, error);
     for (int i = 0; status == HV_OK && i < PQntuples(result); i++)
         status = take_entity(keys, result, i, from, *end, error);
     if (status == HV_OK)
@@ -127,6 +128,12 @@ static hv_status run(const hvi_load_keys *keys, hvi_buffer *sql, PGresult **resu
     return status;
 }
 
+static const hvi_form maker_form = {
+    .asked = "what makes the shard's keys",
+    .rows = HVI_ONE_ROW,
+    .columns = {HVI_IS_KEYS, HVI_IS_INT8, HVI_IS_COUNT},
+};
+
 /* Lock it, and look: what it is, the server's clock, and how far the sequence is, in milliseconds
  * since the epoch. */
 static hv_status look(const hvi_load_keys *keys, hvi_generator *generator, int64_t *now,
@@ -147,10 +154,13 @@ static hv_status look(const hvi_load_keys *keys, hvi_generator *generator, int64
         " LEFT JOIN pg_catalog.pg_proc f ON f.oid OPERATOR(pg_catalog.=) n.oid",
         keys->epoch, schema, HVI_KEY_ADDED_BITS, schema);
     hv_status status = run(keys, &sql, &result, &cause);
+    if (status == HV_OK)
+        status = hvi_result_check(result, &maker_form, keys->operation->server->name,
+                                  keys->operation->shard, &cause);
     if (status == HV_OK) {
-        *generator = (hvi_generator) strtoll(PQgetvalue(result, 0, 0), NULL, 10);
-        *now = strtoll(PQgetvalue(result, 0, 1), NULL, 10);
-        *latest = strtoll(PQgetvalue(result, 0, 2), NULL, 10);
+        *generator = (hvi_generator) hvi_integer_at(result, 0, 0);
+        *now = hvi_integer_at(result, 0, 1);
+        *latest = hvi_integer_at(result, 0, 2);
     }
     PQclear(result);
     return status == HV_OK ? HV_OK : hvi_operation_explain(keys->operation, &cause, error);

@@ -9,6 +9,7 @@
 
 #include "clock.h"
 #include "extension.h"
+#include "result.h"
 
 const char hvi_load_record_table[] = "CREATE TABLE IF NOT EXISTS hypervault.imports ("
                                      " name pg_catalog.text PRIMARY KEY,"
@@ -42,19 +43,28 @@ static void append_literal(hvi_buffer *sql, hvi_session *session, const char *te
     PQfreemem(literal);
 }
 
+/* `form` of what is in *result; both NULL for what gives nothing. */
 static hv_status run(hvi_session *session, hvi_buffer *sql, bool is_write, int64_t timeout,
-                     PGresult **result, hv_error **error) {
+                     const hvi_form *form, PGresult **result, hv_error **error) {
     hv_status status = hvi_buffer_ok(sql)
                            ? hvi_session_script(session, sql->data, -1, is_write,
                                                 hvi_deadline_after(timeout), result, error)
                            : hvi_no_memory(error);
     hvi_buffer_fini(sql);
+    if (status == HV_OK && form != NULL)
+        status = hvi_result_check(*result, form, session->config->server, -1, error);
     if (status != HV_OK)
         hvi_error_where(error, session->config->server, -1);
     return status;
 }
 
 /* ---- opening ---- */
+
+static const hvi_form look_form = {
+    .asked = "the table of imports",
+    .rows = HVI_ONE_ROW,
+    .columns = {HVI_IS_BOOL, HVI_IS_BOOL},
+};
 
 /* Is the table there, and is the database one of a store at all? */
 static hv_status look(hvi_session *session, int shard, int64_t timeout, bool *has_table,
@@ -67,15 +77,15 @@ static hv_status look(hvi_session *session, int shard, int64_t timeout, bool *ha
                              "SELECT pg_catalog.to_regclass('hypervault.imports') IS NOT NULL,"
                              " pg_catalog.to_regclass('%s.entities') IS NOT NULL",
                              schema);
-    hv_status status = run(session, &sql, false, timeout, &result, error);
-    if (status == HV_OK && PQgetvalue(result, 0, 1)[0] != 't') {
+    hv_status status = run(session, &sql, false, timeout, &look_form, &result, error);
+    if (status == HV_OK && !hvi_bool_at(result, 0, 1)) {
         const char *server = session->config->server;
         status = hvi_fail(error, HV_NOT_INITIALIZED, "shard %d is not initialised on server \"%s\"",
                           shard, server);
         hvi_error_hint(error, "Run `hv init`.");
         hvi_error_where(error, server, shard);
     }
-    *has_table = status == HV_OK && PQgetvalue(result, 0, 0)[0] == 't';
+    *has_table = status == HV_OK && hvi_bool_at(result, 0, 0);
     PQclear(result);
     return status;
 }
@@ -85,7 +95,7 @@ static hv_status create_table(hvi_session *session, int64_t timeout, hv_error **
     hvi_buffer sql = HVI_BUFFER_EMPTY;
     hvi_buffer_append_text(&sql, HVI_CREATION_LOCK "CREATE SCHEMA IF NOT EXISTS hypervault;");
     hvi_buffer_append_text(&sql, hvi_load_record_table);
-    hv_status status = run(session, &sql, false, timeout, NULL, error);
+    hv_status status = run(session, &sql, false, timeout, NULL, NULL, error);
     const char *sqlstate = error != NULL && *error != NULL ? hv_error_sqlstate(*error) : NULL;
     if (status == HV_REFUSED && sqlstate != NULL && strcmp(sqlstate, "42501") == 0)
         hvi_error_hint(error, "Run `hv init` once as the database's owner: it makes the table "
@@ -93,16 +103,20 @@ static hv_status create_table(hvi_session *session, int64_t timeout, hv_error **
     return status;
 }
 
+static const hvi_form record_form = {
+    .asked = "the record of an import",
+    .rows = HVI_ONE_ROW,
+    .columns = {HVI_IS_INT8, HVI_IS_BYTES | HVI_OR_NULL},
+};
+
 static hv_status take_record(const PGresult *result, hvi_load_record *record, hv_error **error) {
-    char *note = NULL;
-    if (!PQgetisnull(result, 0, 1)) {
-        note = strdup(PQgetvalue(result, 0, 1));
-        if (note == NULL)
-            return hvi_no_memory(error);
-    }
+    const char *text = hvi_text_at(result, 0, 1);
+    char *note = text != NULL ? strdup(text) : NULL;
+    if (text != NULL && note == NULL)
+        return hvi_no_memory(error);
     free(record->note);
     record->note = note;
-    record->position = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
+    record->position = hvi_integer_at(result, 0, 0);
     return HV_OK;
 }
 
@@ -123,9 +137,7 @@ hv_status hvi_load_record_open(hvi_session *session, int shard, int64_t timeout,
               "SELECT position, note FROM hypervault.imports WHERE name OPERATOR(pg_catalog.=) ");
     append_literal(&sql, session, record->name);
     /* Not marked as a write: to do it again is right whatever became of it. */
-    status = run(session, &sql, false, timeout, &result, error);
-    if (status == HV_OK && PQntuples(result) != 1)
-        status = hvi_fail(error, HV_CORRUPT, "the record of an import has vanished");
+    status = run(session, &sql, false, timeout, &record_form, &result, error);
     if (status == HV_OK)
         status = take_record(result, record, error);
     PQclear(result);
@@ -133,6 +145,12 @@ hv_status hvi_load_record_open(hvi_session *session, int shard, int64_t timeout,
 }
 
 /* ---- transactions ---- */
+
+static const hvi_form position_form = {
+    .asked = "how far an import has come",
+    .rows = HVI_AT_MOST_ONE_ROW,
+    .columns = {HVI_IS_INT8},
+};
 
 hv_status hvi_load_record_begin(hvi_session *session, const hvi_load_record *record,
                                 int64_t timeout, int64_t *position, hv_error **error) {
@@ -143,14 +161,14 @@ hv_status hvi_load_record_begin(hvi_session *session, const hvi_load_record *rec
         &sql, "SELECT position FROM hypervault.imports WHERE name OPERATOR(pg_catalog.=) ");
     append_literal(&sql, session, record->name);
     hvi_buffer_append_text(&sql, " FOR UPDATE");
-    hv_status status = run(session, &sql, false, timeout, &result, error);
-    if (status == HV_OK && PQntuples(result) != 1) {
+    hv_status status = run(session, &sql, false, timeout, &position_form, &result, error);
+    if (status == HV_OK && PQntuples(result) == 0) {
         status = hvi_fail(error, HV_CONFLICT, "the record \"%s\" of an import was removed",
                           record->name);
         hvi_error_where(error, session->config->server, -1);
     }
     if (status == HV_OK)
-        *position = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
+        *position = hvi_integer_at(result, 0, 0);
     PQclear(result);
     return status;
 }
@@ -170,18 +188,30 @@ hv_status hvi_load_record_commit(hvi_session *session, const hvi_load_record *re
     hvi_buffer_append_text(&sql, " WHERE name OPERATOR(pg_catalog.=) ");
     append_literal(&sql, session, record->name);
     hvi_buffer_append_text(&sql, "; COMMIT");
-    return run(session, &sql, true, timeout, NULL, error);
+    return run(session, &sql, true, timeout, NULL, NULL, error);
 }
 
 /* ---- listing ---- */
+
+static const hvi_form table_form = {
+    .asked = "the table of imports",
+    .rows = HVI_ONE_ROW,
+    .columns = {HVI_IS_BOOL},
+};
+
+static const hvi_form list_form = {
+    .asked = "the records of imports",
+    .rows = HVI_ANY_ROWS,
+    .columns = {HVI_IS_BYTES, HVI_IS_INT8, HVI_IS_BYTES | HVI_OR_NULL},
+};
 
 hv_status hvi_load_record_list(hvi_session *session, const char *prefix, int64_t timeout,
                                hv_load_fn tell, void *context, hv_error **error) {
     hvi_buffer sql = HVI_BUFFER_EMPTY;
     PGresult *result = NULL;
     hvi_buffer_append_text(&sql, "SELECT pg_catalog.to_regclass('hypervault.imports') IS NOT NULL");
-    hv_status status = run(session, &sql, false, timeout, &result, error);
-    bool has_table = status == HV_OK && PQgetvalue(result, 0, 0)[0] == 't';
+    hv_status status = run(session, &sql, false, timeout, &table_form, &result, error);
+    bool has_table = status == HV_OK && hvi_bool_at(result, 0, 0);
     PQclear(result);
     result = NULL;
     if (!has_table)
@@ -190,10 +220,10 @@ hv_status hvi_load_record_list(hvi_session *session, const char *prefix, int64_t
                                  " WHERE pg_catalog.starts_with(name, ");
     append_literal(&sql, session, prefix);
     hvi_buffer_append_text(&sql, ") ORDER BY name COLLATE pg_catalog.\"C\"");
-    status = run(session, &sql, false, timeout, &result, error);
+    status = run(session, &sql, false, timeout, &list_form, &result, error);
     for (int i = 0; status == HV_OK && i < PQntuples(result); i++)
-        tell(context, PQgetvalue(result, i, 0), strtoll(PQgetvalue(result, i, 1), NULL, 10),
-             PQgetisnull(result, i, 2) ? NULL : PQgetvalue(result, i, 2));
+        tell(context, hvi_text_at(result, i, 0), hvi_integer_at(result, i, 1),
+             hvi_text_at(result, i, 2));
     PQclear(result);
     return status;
 }

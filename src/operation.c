@@ -8,6 +8,7 @@
 
 #include "interrupt.h"
 #include "key.h"
+#include "result.h"
 
 hv_status hvi_operation_init(hvi_operation *operation, hvi_router *router, int shard,
                              hv_error **error) {
@@ -101,8 +102,5 @@ hvi_lane_outcome hvi_operation_share(hvi_operation *operation, const hvi_lane_re
 }
 
 hv_status hvi_operation_fail_answer(const hvi_operation *operation, hv_error **error) {
-    hvi_fail(error, HV_CORRUPT, "unexpected answer from server \"%s\"", operation->server->name);
-    hvi_error_detail(error, "The columns are not id bigint, type smallint, body hstore.");
-    hvi_error_where(error, operation->server->name, operation->shard);
-    return HV_CORRUPT;
+    return hvi_fail_answer(operation->server->name, operation->shard, "a key", error, "sent none");
 }

@@ -39,7 +39,7 @@ hv_status hvi_operation_explain(const hvi_operation *operation, hv_error **cause
 hvi_lane_outcome hvi_operation_share(hvi_operation *operation, const hvi_lane_request *request,
                                      hvi_lane_answer *answer, hv_error **error);
 
-/* The error for an answer that does not have the form it must have. */
+/* The error for an answer without the key that was asked for. */
 hv_status hvi_operation_fail_answer(const hvi_operation *operation, hv_error **error);
 
 #endif

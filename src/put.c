@@ -20,7 +20,6 @@
 #include "interrupt.h"
 #include "key.h"
 #include "reserve.h"
-#include "result.h"
 
 /* The server ends the connection over a message of more than a gigabyte. What else is in the
  * message that takes the body there needs less than the 256 bytes that this leaves. */
@@ -71,6 +70,19 @@ static void fini_call(hvi_put_call *call) {
     hvi_buffer_fini(&call->body_text);
 }
 
+/* The key in a statement's answer, 0 if there is none. */
+static hv_status take_key(const hvi_operation *operation, hvi_statement_verb verb, PGresult *result,
+                          int64_t *key, hv_error **error) {
+    const char *server = operation->server->name;
+    if (verb == HVI_STATEMENT_PUT_KEY)
+        return hvi_result_check_command(result, "an INSERT", server, operation->shard, NULL, error);
+    hv_status status =
+        hvi_result_check(result, hvi_answer_form(verb), server, operation->shard, error);
+    if (status == HV_OK && PQntuples(result) > 0)
+        *key = hvi_integer_at(result, 0, 0);
+    return status;
+}
+
 /* With the plain statement. */
 static hv_status run_alone(hvi_put_call *call, hvi_verb as, int64_t deadline, int64_t *key,
                            hv_error **error) {
@@ -105,8 +117,9 @@ static hv_status run_alone(hvi_put_call *call, hvi_verb as, int64_t deadline, in
     };
     PGresult *result = NULL;
     hv_status status = hvi_operation_run(operation, &query, deadline, &result, error);
-    if (status == HV_OK && (PQntuples(result) != 1 || !hvi_read_int8(result, 0, 0, key)))
-        *key = 0;
+    *key = 0;
+    if (status == HV_OK)
+        status = take_key(operation, verb, result, key, error);
     PQclear(result);
     return status;
 }

@@ -11,7 +11,6 @@
 #include <string.h>
 
 #include "key.h"
-#include "result.h"
 
 /* A shard made before there was reserve_ids(). */
 static hv_status fail_no_function(const hvi_operation *operation, hv_error **error) {
@@ -45,18 +44,17 @@ hv_status hvi_reserve_fail(const hvi_operation *operation, hv_error **cause, hv_
 
 static hv_status take_keys(const hvi_operation *operation, const PGresult *result, int count,
                            int64_t *keys, hv_error **error) {
-    if (PQntuples(result) != count || PQnfields(result) != 1)
-        return hvi_operation_fail_answer(operation, error);
-    for (int i = 0; i < count; i++) {
-        int64_t key = 0;
-        hvi_read_int8(result, i, 0, &key);
-        hv_status status = hvi_reserve_check_key(operation, key, error);
-        if (status != HV_OK)
-            return status;
-    }
-    for (int i = 0; i < count; i++)
-        hvi_read_int8(result, i, 0, &keys[i]);
-    return HV_OK;
+    const hvi_form *form = hvi_answer_form(HVI_STATEMENT_RESERVE);
+    const char *server = operation->server->name;
+    hv_status status = hvi_result_check(result, form, server, operation->shard, error);
+    if (status == HV_OK && PQntuples(result) != count)
+        status = hvi_fail_answer(server, operation->shard, form->asked, error,
+                                 "sent %d keys, not %d", PQntuples(result), count);
+    for (int i = 0; status == HV_OK && i < count; i++)
+        status = hvi_reserve_check_key(operation, hvi_integer_at(result, i, 0), error);
+    for (int i = 0; status == HV_OK && i < count; i++)
+        keys[i] = hvi_integer_at(result, i, 0);
+    return status;
 }
 
 /* With a statement of its own. */

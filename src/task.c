@@ -97,6 +97,7 @@ void hvi_task_free(hvi_task *task) {
 void hvi_task_prepare(hvi_task *task) {
     task->item.answered = false;
     task->item.result = NULL;
+    task->item.error = NULL;
     task->item.new_key = 0;
 }
 
@@ -212,6 +213,8 @@ static hvi_next reserved(hvi_task *task) {
 }
 
 hvi_next hvi_task_answered(hvi_task *task) {
+    if (task->item.error != NULL)
+        return fail_as(task, task->item.error);
     switch (task->item.verb) {
     case HVI_GET:
         return task->comparing ? compared(task) : got(task);

@@ -13,7 +13,8 @@
 /* A result as the server's, of binary int8 columns. */
 static PGresult *result_of(int columns, const int64_t *values, int rows) {
     static char name[] = "x";
-    PGresAttDesc columns_of[2] = {{.name = name, .format = 1}, {.name = name, .format = 1}};
+    PGresAttDesc columns_of[2] = {{.name = name, .format = 1, .typid = 20},
+                                  {.name = name, .format = 1, .typid = 20}};
     PGresult *result = PQmakeEmptyPGresult(NULL, PGRES_TUPLES_OK);
     assert_true(PQsetResultAttrs(result, columns, columns_of));
     for (int row = 0; row < rows; row++) {
@@ -21,6 +22,23 @@ static PGresult *result_of(int columns, const int64_t *values, int rows) {
             uint64_t wire = htobe64((uint64_t) values[row * columns + column]);
             assert_true(PQsetvalue(result, row, column, (char *) &wire, sizeof wire));
         }
+    }
+    return result;
+}
+
+/* Entities, as a get brings them. */
+static PGresult *entities_of(const int64_t *keys, int rows) {
+    static char name[] = "x", kind[2] = {0, 1}, body[4] = {0};
+    PGresAttDesc columns[3] = {{.name = name, .format = 1, .typid = 20},
+                               {.name = name, .format = 1, .typid = 21},
+                               {.name = name, .format = 1, .typid = HSTORE}};
+    PGresult *result = PQmakeEmptyPGresult(NULL, PGRES_TUPLES_OK);
+    assert_true(PQsetResultAttrs(result, 3, columns));
+    for (int row = 0; row < rows; row++) {
+        uint64_t wire = htobe64((uint64_t) keys[row]);
+        assert_true(PQsetvalue(result, row, 0, (char *) &wire, sizeof wire));
+        assert_true(PQsetvalue(result, row, 1, kind, sizeof kind));
+        assert_true(PQsetvalue(result, row, 2, body, sizeof body));
     }
     return result;
 }
@@ -109,24 +127,49 @@ static void test_operations_apart_keep_their_order(void **state) {
 /* Make one group of all, and give it this answer. */
 static void answer(fixture *f, PGresult *result) {
     assert_int_equal(hvi_groups_make(f->order, f->count, f->groups), 1);
-    hvi_group_answer(&f->groups[0], result);
+    hvi_group_answer(&f->groups[0], result, "one");
+}
+
+/* The answer is none to the group's statement: each of its items has the error. */
+static void answer_in_vain(fixture *f, PGresult *result) {
+    answer(f, result);
+    assert_int_equal(hv_error_status(f->groups[0].error), HV_CORRUPT);
+    assert_string_equal(hv_error_server(f->groups[0].error), "one");
+    for (size_t i = 0; i < f->count; i++) {
+        assert_false(f->items[i].answered);
+        assert_ptr_equal(f->items[i].error, f->groups[0].error);
+    }
+    hvi_group_fini(&f->groups[0]);
+    PQclear(result);
 }
 
 static void test_entities_are_found_by_their_keys_whatever_the_order_of_rows(void **state) {
     (void) state;
     fixture f = {0};
-    const int64_t asked[] = {50, 20, 40, 20, 30}, rows[] = {40, 99, 20, 50};
+    const int64_t asked[] = {50, 20, 40, 20, 30}, rows[] = {40, 20, 50};
     for (size_t i = 0; i < LENGTH(asked); i++)
         add(&f, HVI_GET, 3, asked[i]);
-    PGresult *result = result_of(1, rows, LENGTH(rows));
+    PGresult *result = entities_of(rows, LENGTH(rows));
     answer(&f, result);
-    const int found[] = {3, 2, 0, 2, -1};
+    const int found[] = {2, 1, 0, 1, -1};
     for (size_t i = 0; i < LENGTH(asked); i++) {
         assert_int_equal(f.items[i].answered, found[i] >= 0);
         if (found[i] >= 0)
             assert_int_equal(f.items[i].row, found[i]);
     }
     PQclear(result);
+}
+
+static void test_an_entity_that_nobody_asked_for_is_another_answer(void **state) {
+    (void) state;
+    for (size_t count = 1; count <= 2; count++) { /* the plain statement, and the one with arrays */
+        fixture f = {0};
+        const int64_t rows[] = {20, 99};
+        add(&f, HVI_GET, 3, 20);
+        if (count == 2)
+            add(&f, HVI_GET, 3, 30);
+        answer_in_vain(&f, entities_of(rows + 2 - count, (int) count));
+    }
 }
 
 static void test_new_keys_go_by_the_places_in_the_array(void **state) {
@@ -152,9 +195,13 @@ static void test_an_array_of_another_length_answers_nothing(void **state) {
         for (size_t i = 0; i < 3; i++)
             add(&f, HVI_PUT, 3, 0);
         PGresult *result = array_of(keys, count);
+        if (count != 3) {
+            answer_in_vain(&f, result);
+            continue;
+        }
         answer(&f, result);
         for (size_t i = 0; i < 3; i++)
-            assert_int_equal(f.items[i].answered, count == 3);
+            assert_true(f.items[i].answered);
         PQclear(result);
     }
 }
@@ -178,10 +225,10 @@ static void test_of_two_that_put_under_one_key_neither_is_told_to_be_stored(void
 static void test_reserved_keys_are_one_for_each(void **state) {
     (void) state;
     fixture f = {0};
-    const int64_t rows[] = {7, 5, 3};
+    const int64_t rows[] = {7, 5};
     for (size_t i = 0; i < 2; i++)
         add(&f, HVI_RESERVE, 3, 0);
-    PGresult *result = result_of(1, rows, LENGTH(rows)); /* one more than was asked for */
+    PGresult *result = result_of(1, rows, LENGTH(rows));
     answer(&f, result);
     assert_int_not_equal(f.items[0].new_key, f.items[1].new_key);
     for (size_t i = 0; i < 2; i++)
@@ -189,15 +236,26 @@ static void test_reserved_keys_are_one_for_each(void **state) {
     PQclear(result);
 }
 
+static void test_more_keys_than_were_to_be_reserved_are_another_answer(void **state) {
+    (void) state;
+    fixture f = {0};
+    const int64_t rows[] = {7, 5, 3};
+    for (size_t i = 0; i < 2; i++)
+        add(&f, HVI_RESERVE, 3, 0);
+    answer_in_vain(&f, result_of(1, rows, LENGTH(rows)));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_operations_of_one_verb_and_shard_share_a_statement),
         cmocka_unit_test(test_operations_apart_keep_their_order),
         cmocka_unit_test(test_entities_are_found_by_their_keys_whatever_the_order_of_rows),
+        cmocka_unit_test(test_an_entity_that_nobody_asked_for_is_another_answer),
         cmocka_unit_test(test_new_keys_go_by_the_places_in_the_array),
         cmocka_unit_test(test_an_array_of_another_length_answers_nothing),
         cmocka_unit_test(test_of_two_that_put_under_one_key_neither_is_told_to_be_stored),
         cmocka_unit_test(test_reserved_keys_are_one_for_each),
+        cmocka_unit_test(test_more_keys_than_were_to_be_reserved_are_another_answer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
