@@ -60,7 +60,8 @@ static hv_status run(hvi_creation *creation, const char *sql, int shard, PGresul
     return status;
 }
 
-/* Is the record there, and ours? */
+/* Is the record ours, and is it there? One that has no name that means anything is to be written
+ * again, if there is one to be had. */
 static hv_status check_record(hvi_creation *creation, bool *recorded, hv_error **error) {
     hvi_layout layout;
     const char *server = creation->server->name;
@@ -68,16 +69,8 @@ static hv_status check_record(hvi_creation *creation, bool *recorded, hv_error *
         creation->session, hvi_router_operation_deadline(creation->router), &layout, error);
     if (status == HV_OK)
         status = hvi_layout_accept(&layout, creation->epoch, server, error);
-    *recorded = layout.version > 0;
-    if (status == HV_OK && *recorded && strcmp(layout.server, server) != 0) {
-        status = hvi_fail(error, HV_MISMATCH,
-                          "the database that the configuration calls \"%s\" is known as \"%s\"",
-                          server, layout.server);
-        hvi_error_hint(error,
-                       "Correct the configuration if two servers changed places; if the "
-                       "server was renamed on purpose, UPDATE hypervault.layout SET server.");
-        hvi_error_where(error, server, -1);
-    }
+    *recorded = layout.version > 0 &&
+                (hvi_layout_is_numbered(server) || !hvi_layout_is_numbered(layout.server));
     hvi_layout_fini(&layout);
     return status;
 }
@@ -101,7 +94,8 @@ static hv_status write_record(hvi_creation *creation, hv_error **error) {
         "COMMENT ON TABLE hypervault.layout IS"
         " 'One row: the layout of this database, the epoch of its keys, its server''s name.';"
         "INSERT INTO hypervault.layout (version, epoch, server) VALUES (%d, %" PRId64 ", %s)"
-        " ON CONFLICT DO NOTHING",
+        " ON CONFLICT (single) DO UPDATE SET server = EXCLUDED.server"
+        " WHERE layout.server OPERATOR(pg_catalog.~) '^server [0-9]+$'::pg_catalog.text",
         HVI_LAYOUT_VERSION, creation->epoch, name);
     PQfreemem(name);
     hv_status status =

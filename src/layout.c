@@ -117,6 +117,36 @@ void hvi_layout_fini(hvi_layout *layout) {
     *layout = (hvi_layout){0};
 }
 
+bool hvi_layout_is_numbered(const char *name) {
+    static const char word[] = "server ";
+    const char *digits = name + strlen(word);
+    return strncmp(name, word, strlen(word)) == 0 && *digits != '\0' &&
+           digits[strspn(digits, "0123456789")] == '\0';
+}
+
+/* Is the record that of another server? */
+static bool is_anothers(const hvi_layout *layout, const char *server) {
+    return layout->version > 0 && !hvi_layout_is_numbered(layout->server) &&
+           !hvi_layout_is_numbered(server) && strcmp(layout->server, server) != 0;
+}
+
+/* A database restored or cloned elsewhere, two servers that changed places, or a new name. */
+static void fail_anothers(const hvi_layout *layout, const char *server, hv_error **error) {
+    hvi_fail(error, HV_MISMATCH,
+             "the database that the configuration calls \"%s\" is known as \"%s\"", server,
+             layout->server);
+    hvi_error_detail(error, "hypervault.layout in the database says which server it is.");
+    hvi_buffer name = HVI_BUFFER_EMPTY;
+    for (const char *at = server; *at != '\0'; at++)
+        hvi_buffer_append_text(&name, *at == '\'' ? "''" : (const char[]){*at, '\0'});
+    hvi_error_hint(error,
+                   "Correct the configuration if two servers changed places or the database is a "
+                   "copy; if the server was renamed on purpose, run UPDATE hypervault.layout SET "
+                   "server = '%s' in the database.",
+                   hvi_buffer_ok(&name) ? name.data : "…");
+    hvi_buffer_fini(&name);
+}
+
 hv_status hvi_layout_accept(const hvi_layout *layout, int64_t epoch, const char *server,
                             hv_error **error) {
     if (layout->version > HVI_LAYOUT_VERSION) {
@@ -130,6 +160,8 @@ hv_status hvi_layout_accept(const hvi_layout *layout, int64_t epoch, const char 
         hvi_error_detail(error, "Their epoch is %" PRId64 ", the store's is %" PRId64 ".",
                          layout->epoch, epoch);
         hvi_error_hint(error, "Set the option \"epoch\" to %" PRId64 ".", layout->epoch);
+    } else if (is_anothers(layout, server)) {
+        fail_anothers(layout, server, error);
     } else {
         return HV_OK;
     }

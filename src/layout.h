@@ -26,7 +26,16 @@ hv_status hvi_layout_read(hvi_session *session, int64_t deadline, hvi_layout *la
                           hv_error **error);
 void hvi_layout_fini(hvi_layout *layout);
 
-/* May a store with this epoch use a database with this record? Errors: HV_MISMATCH. */
+/*
+ * Does this name say only the server's place in a list, as "server 2" does? The Python package
+ * gives such names to servers that have none. They move when the list changes, so they identify
+ * nothing: neither a server that is configured under one nor a database that was recorded under one
+ * is checked by its name.
+ */
+bool hvi_layout_is_numbered(const char *name);
+
+/* May a store with this epoch use a database with this record as this server? Errors: HV_MISMATCH:
+ * another epoch, a newer layout, another server's name. */
 hv_status hvi_layout_accept(const hvi_layout *layout, int64_t epoch, const char *server,
                             hv_error **error);
 

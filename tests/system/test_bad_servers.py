@@ -263,7 +263,9 @@ def test_two_servers_that_changed_places_are_noticed(servers, tmp_path):
 
     swapped = store_config(path, {"one": (two, "1-3"), "two": (one, "3-5")})
     for command in ("put", 1, 1, "a=b"), ("get", key):
-        assert error_of(command, swapped)["status"] == "HV_NOT_INITIALIZED"
+        error = error_of(command, swapped)
+        assert (error["status"], error["server"]) == ("HV_MISMATCH", "one")
+        assert 'is known as "two"' in error["message"]
     result = hv("init", "--json", config=swapped)
     assert result.code == 1
     for part, known in zip(result.json(), ("two", "one")):

@@ -419,7 +419,7 @@ def test_a_connection_returned_while_a_full_server_refuses_another_is_not_missed
 ):
     database, _ = small_server
     between = relay(database.server)
-    config = store_config(tmp_path / "slow.conf", {"s": (between.params("test"), "1-9")})
+    config = store_config(tmp_path / "slow.conf", {"small": (between.params("test"), "1-9")})
     tool = make_tool(config, pool_max=10, pool_block_timeout="20s")
     ann, bob = tool.threads("ann", "bob")
     ann.acquire(3).ok()

@@ -317,10 +317,10 @@ def test_servers_and_shards_are_told(db):
 def test_a_store_is_opened_from_a_configuration_file(databases, connections, tmp_path):
     one, two = databases
     path = store_config(
-        tmp_path / "hypervault.conf", {"left": (one, "1-9"), "right": (two, "9-17")}, pool_max=2
+        tmp_path / "hypervault.conf", {"one": (one, "1-9"), "two": (two, "9-17")}, pool_max=2
     )
     with Datastore.from_config(path) as db:
-        assert db.servers == ("left", "right")
+        assert db.servers == ("one", "two")
         assert db.get(db.put(12, 1, a="b"))["body"] == {"a": "b"}
     with pytest.raises(DatastoreError) as caught:
         Datastore.from_config(str(tmp_path / "missing.conf"))
