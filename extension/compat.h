@@ -15,8 +15,10 @@
 #endif
 
 #if PG_VERSION_NUM < 160000
-#define RelFileLocator RelFileNode
-#define rd_locator     rd_node
+#define RelFileLocator              RelFileNode
+#define rd_locator                  rd_node
+#define rd_newRelfilelocatorSubid   rd_newRelfilenodeSubid
+#define rd_firstRelfilelocatorSubid rd_firstRelfilenodeSubid
 #define HVI_SEQUENCE_RECORD(the_locator) \
     { .node = (the_locator) }
 #else

@@ -1,9 +1,10 @@
 /*
  * sequence_cache: what a session knows of the sequences that it makes keys with.
  *
- * Holds always: a sequence that is `known` was locked in `transaction`, and nobody has told us
- * since that it changed. No reference to PostgreSQL's relation cache is kept from one call to the
- * next, and no pin.
+ * Holds always: a sequence that is `known` was locked in `transaction`, and PostgreSQL has not
+ * announced a change of it since; neither has it since a sequence is `recorded`, so `file` is still
+ * the one of which this session has written a record. No reference to PostgreSQL's relation cache
+ * is kept from one call to the next, and no pin.
  */
 #include "postgres.h"
 
@@ -31,12 +32,17 @@ static uint64 invalidations;      /* how many times something was forgotten */
 
 /* ---- forgetting ---- */
 
+static void forget(hvi_sequence *sequence) {
+    sequence->known = false;
+    sequence->recorded = false;
+}
+
 static void forget_all(void) {
     HASH_SEQ_STATUS scan;
     hvi_sequence *sequence;
     hash_seq_init(&scan, sequences);
     while ((sequence = hash_seq_search(&scan)) != NULL)
-        sequence->known = false;
+        forget(sequence);
 }
 
 /* A relation was altered or dropped, or rights on it were; all of them for InvalidOid. */
@@ -48,7 +54,7 @@ static void relation_changed(Datum argument, Oid relid) {
     }
     hvi_sequence *sequence = hash_search(sequences, &relid, HASH_FIND, NULL);
     if (sequence != NULL)
-        sequence->known = false;
+        forget(sequence);
 }
 
 /* Who is a superuser, or a member of which role. */
@@ -112,6 +118,24 @@ static void require_definition(Relation relation) {
                                                RelationGetRelationName(relation))));
 }
 
+/*
+ * Keys come from a file that stays: one that this transaction has made would go with a rollback,
+ * and the former file would give its keys once more. If the sequence is new and has got the file no
+ * deeper in subtransactions, they go together, and there is no former one.
+ */
+static void require_lasting_file(Relation relation) {
+    if (relation->rd_firstRelfilelocatorSubid == InvalidSubTransactionId ||
+        (relation->rd_createSubid != InvalidSubTransactionId &&
+         relation->rd_createSubid == relation->rd_newRelfilelocatorSubid))
+        return;
+    ereport(
+        ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+        errmsg("sequence \"%s\" was altered in this transaction",
+               RelationGetRelationName(relation)),
+        errdetail("A rollback would undo that, and then keys made meanwhile would be made again."),
+        errhint("Commit before you make keys, and do not restart a sequence that makes keys."));
+}
+
 /* As nextval() locks: in the name of the whole transaction, so that a rolled back savepoint leaves
  * the lock in place. */
 static void lock_for_transaction(Oid relid) {
@@ -136,6 +160,7 @@ static void learn(hvi_sequence *sequence) {
     if (relation->rd_rel->relkind != RELKIND_SEQUENCE)
         fail_not_sequence(RelationGetRelationName(relation));
     require_definition(relation);
+    require_lasting_file(relation);
     sequence->temporary = relation->rd_islocaltemp;
     sequence->needs_wal = RelationNeedsWAL(relation);
     sequence->file = relation->rd_locator;

@@ -25,6 +25,7 @@ typedef struct hvi_sequence {
     bool temporary;
     bool needs_wal;
     RelFileLocator file;
+    bool recorded;         /* this session has written a record of `file` in the log */
     Buffer buffer;         /* in which its page was last; it may have gone elsewhere since */
     XLogRecPtr own_record; /* the last that `transaction` has written for it */
 } hvi_sequence;

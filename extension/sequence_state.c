@@ -8,9 +8,12 @@
  *     whose value is not less than any taken since: recovery sets the state to at least that.
  *     As nextval() does, we log ahead of what we take (LOOK_AHEAD), and `log_cnt` says how much
  *     of that is left, so nextval() and setval() on the same sequence keep to the rule too.
- *     Where nothing is logged (a temporary sequence, or wal_level minimal in the transaction that
- *     made it), nothing is left: the first one that logs must not rely on it.
- *  3. A value is given out only when that record is on disk. The transaction that wrote it may
+ *  3. A session believes `log_cnt` only after it has written a record of this file itself. Before
+ *     that the page may say more than the log holds: it was copied with a database (CREATE
+ *     DATABASE … STRATEGY wal_log gives the copy a new LSN and keeps `log_cnt`), or nextval() went
+ *     on in it while nothing was logged. What follows on a record of this file, in whatever
+ *     session, is true.
+ *  4. A value is given out only when that record is on disk. The transaction that wrote it may
  *     leave that to its commit, so that a single INSERT need not wait for the disk twice, but not
  *     for values ahead of the clock: until the commit, the clock alone leads to greater values
  *     after a crash.
@@ -85,16 +88,16 @@ static int64 last_value(const sequence_page *locked) {
     return locked->data->is_called || value == PG_INT64_MIN ? value : value - 1;
 }
 
-/* Up to which value may be taken by rule 2 without a record? */
-static int64 logged_value(const sequence_page *locked) {
+/* Up to which value may be taken by rules 2 and 3 without a record? */
+static int64 logged_value(const hvi_sequence *sequence, const sequence_page *locked) {
     const FormData_pg_sequence_data *data = locked->data;
-    if (!data->is_called || PageGetLSN(locked->page) <= GetRedoRecPtr())
+    if (!sequence->recorded || !data->is_called || PageGetLSN(locked->page) <= GetRedoRecPtr())
         return PG_INT64_MIN;
     return data->last_value + Min(data->log_cnt, LOOK_AHEAD);
 }
 
 /* Write the record that says: values up to `value` are taken. */
-static void log_value(const hvi_sequence *sequence, const sequence_page *locked, int64 value) {
+static void log_value(hvi_sequence *sequence, const sequence_page *locked, int64 value) {
     sequence_tuple tuple;
     memcpy(&tuple, locked->tuple, locked->tuple_len);
     Form_pg_sequence_data data = (Form_pg_sequence_data) (tuple.bytes + tuple.header.t_hoff);
@@ -109,10 +112,12 @@ static void log_value(const hvi_sequence *sequence, const sequence_page *locked,
     XLogRegisterData(tuple.bytes, locked->tuple_len);
     XLogRecPtr end = XLogInsert(RM_SEQ_ID, XLOG_SEQ_LOG); /* PageSetLSN() may be a macro */
     PageSetLSN(locked->page, end);
+    sequence->own_record = end;
+    sequence->recorded = true;
 }
 
 /* Set the state; with `log`, say in the write-ahead log that values up to `logged` are taken. */
-static void set_state(const hvi_sequence *sequence, const sequence_page *locked, int64 value,
+static void set_state(hvi_sequence *sequence, const sequence_page *locked, int64 value,
                       int64 logged, bool log) {
     if (log)
         GetTopTransactionId(); /* so that the commit waits for the record */
@@ -150,7 +155,7 @@ int64 hvi_sequence_take(hvi_sequence *sequence, int64 now, int64 count) {
         fail_exhausted(sequence, end);
     }
 
-    int64 logged = sequence->needs_wal ? logged_value(&locked) : end;
+    int64 logged = sequence->needs_wal ? logged_value(sequence, &locked) : end;
     bool log = end > logged;
     if (log)
         logged = Min(end + LOOK_AHEAD, HVI_SEQUENCE_MAX);
@@ -158,8 +163,6 @@ int64 hvi_sequence_take(hvi_sequence *sequence, int64 now, int64 count) {
     XLogRecPtr record = PageGetLSN(locked.page);
     UnlockReleaseBuffer(locked.buffer);
 
-    if (log)
-        sequence->own_record = record;
     bool ahead_of_clock = end >> HVI_KEY_ADDED_BITS > now >> HVI_KEY_ADDED_BITS;
     if (sequence->needs_wal && (ahead_of_clock || record != sequence->own_record))
         XLogFlush(record); /* at once if it is on disk, as it nearly always is */
@@ -168,8 +171,13 @@ int64 hvi_sequence_take(hvi_sequence *sequence, int64 now, int64 count) {
 
 void hvi_sequence_advance(hvi_sequence *sequence, int64 value) {
     sequence_page locked = lock_page(sequence);
-    if (last_value(&locked) < value)
+    int64 last = last_value(&locked);
+    /* By rule 3, what the page says may not be in the log though nothing is to be changed. */
+    bool unsure = sequence->needs_wal && !sequence->recorded && locked.data->is_called;
+    if (last < value || unsure) {
+        value = Max(last, value);
         set_state(sequence, &locked, value, value, sequence->needs_wal);
+    }
     XLogRecPtr record = PageGetLSN(locked.page);
     UnlockReleaseBuffer(locked.buffer);
     if (sequence->needs_wal)

@@ -38,6 +38,15 @@ SELECT failure($$SELECT hypervault.next_id('seq', 1)$$);
 ROLLBACK;
 SELECT hypervault.next_id('seq', 1) > :k2;
 
+-- With a file that a rollback would take away: none until the commit.
+BEGIN;
+ALTER SEQUENCE seq CACHE 50;
+SELECT failure($$SELECT hypervault.next_id('seq', 1)$$);
+SELECT failure($$SELECT hypervault.next_ids('seq', 1, 1)$$);
+SELECT failure($$SELECT hypervault.advance('seq', 1)$$);
+COMMIT;
+SELECT hypervault.next_id('seq', 1) > :k2;
+
 -- In savepoints, kept and rolled back.
 SELECT hypervault.next_id('seq', 1) AS k1 \gset
 BEGIN;
