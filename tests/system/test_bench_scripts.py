@@ -17,7 +17,8 @@ HERE = {"HV_BUILD": str(build_dir())}
 def test_every_contender_makes_keys(tmp_path):
     if why_not():
         pytest.skip(why_not())
-    shown = run(BENCH / "keys", "--rounds=2", "--keys=4000", f"--output={tmp_path}", env=HERE).ok()
+    small = ["--rounds=2", "--keys=4000", "--sessions=5"]
+    shown = run(BENCH / "keys", *small, f"--output={tmp_path}", env=HERE).ok()
     assert shown.err == ""
     assert (tmp_path / "keys.md").read_text("utf-8") == shown.out
     found = json.loads((tmp_path / "keys.json").read_text("utf-8"))
@@ -25,6 +26,8 @@ def test_every_contender_makes_keys(tmp_path):
     for sessions in ("one_session", "many_sessions"):
         assert found[sessions].keys() == contenders
         assert all(len(rounds) == 2 for rounds in found[sessions].values())
+    assert found["short_sessions"].keys() == contenders | {"loop"}
+    assert min(found["short_sessions"]["strict"]["log_bytes"][0]) > 0
     assert found["made_twice"]["strict"] == 0
     assert shown.out.count("times the article's function") == 2
 
