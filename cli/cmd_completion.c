@@ -103,8 +103,11 @@ static void print_bash(void) {
 static int print_servers(void) {
     hv_store *store = NULL;
     int code = open_store(&store);
-    for (int i = 0; code == EXIT_DONE && i < hv_server_count(store); i++)
-        puts(hv_server_name(store, i));
+    for (int i = 0; code == EXIT_DONE && i < hv_server_count(store); i++) {
+        const char *name = hv_server_name(store, i);
+        ui_text(stdout, name, strlen(name));
+        putchar('\n');
+    }
     hv_close(store, 0, NULL);
     return code;
 }

@@ -194,11 +194,17 @@ static const char *what_to_do(const shard_line *line) {
 static void print_remark(const char *name, const hv_report *report, const shard_line *like) {
     int count;
     char *shards = list_shards(report, like, &count);
-    printf("%s%s:%s ", ui_on(stdout, UI_WARN), name, ui_off(stdout));
-    printf("%d shard%s %s (%s): ", count, count == 1 ? "" : "s", state_names[like->state], shards);
-    if (like->state == HV_SHARD_INCOMPLETE)
-        printf("%s. ", like->detail);
-    printf("%s\n", what_to_do(like));
+    const char *remedy = what_to_do(like);
+    fputs(ui_on(stdout, UI_WARN), stdout);
+    ui_text(stdout, name, strlen(name));
+    printf(":%s %d shard%s %s (%s): ", ui_off(stdout), count, count == 1 ? "" : "s",
+           state_names[like->state], shards);
+    if (like->state == HV_SHARD_INCOMPLETE) {
+        ui_text(stdout, like->detail, strlen(like->detail));
+        fputs(". ", stdout);
+    }
+    ui_text(stdout, remedy, strlen(remedy));
+    putchar('\n');
     free(shards);
 }
 

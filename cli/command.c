@@ -99,9 +99,9 @@ int open_store(hv_store **store) {
 /* ---- Output ---------------------------------------------------------------------------------- */
 
 void print_json(json_t *value) {
-    char *text = json_dumps(value, JSON_ENCODE_ANY);
-    if (text == NULL)
+    if (value == NULL)
         out_of_memory();
+    char *text = ui_json_dump(value);
     puts(text);
     free(text);
     json_decref(value);

@@ -27,6 +27,7 @@ struct export_file {
     int fd;
     row_text text;
     int64_t size;
+    bool on_terminal; /* then it is not to be imported again, but looked at */
 };
 
 static bool fail(const export_file *file, const char *what) {
@@ -146,6 +147,7 @@ export_opened export_file_open(export_file **file, const char *path, const row_f
         export_file_free(made);
         return EXPORT_REFUSED;
     }
+    made->on_terminal = made->part == NULL && isatty(made->fd) == 1;
     if (made->size == 0)
         row_text_append(&made->text, export_header(format), strlen(export_header(format)));
     *file = made;
@@ -158,11 +160,35 @@ row_text *export_file_text(export_file *file) {
     return &file->text;
 }
 
+/* CSV has no escapes: on a terminal control characters become visible, except for line ends. */
+static void make_visible(row_text *text) {
+    char *shown = NULL;
+    size_t size = 0;
+    FILE *stream = open_memstream(&shown, &size);
+    if (stream == NULL)
+        out_of_memory();
+    for (size_t at = 0; at < text->len; at++) {
+        const char *end = memchr(text->data + at, '\n', text->len - at);
+        size_t len = end != NULL ? (size_t) (end - text->data) - at : text->len - at;
+        ui_text(stream, text->data + at, len);
+        if (end != NULL)
+            fputc('\n', stream);
+        at += len;
+    }
+    if (fclose(stream) != 0)
+        out_of_memory();
+    row_text_clear(text);
+    row_text_append(text, shown, size);
+    free(shown);
+}
+
 static bool write_text(export_file *file) {
-    const char *data = file->text.data;
-    size_t left = file->text.len;
+    if (file->on_terminal && !file->text.failed)
+        make_visible(&file->text);
     if (file->text.failed)
         out_of_memory();
+    const char *data = file->text.data;
+    size_t left = file->text.len;
     while (left > 0) {
         ssize_t written = write(file->fd, data, left);
         if (written < 0 && errno != EINTR)

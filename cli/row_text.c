@@ -68,76 +68,46 @@ void row_text_append_character(row_text *text, uint32_t code) {
     row_text_append(text, bytes, len);
 }
 
-/* ---- UTF-8 ----------------------------------------------------------------------------------- */
-
-static bool is_continuation(unsigned char byte) {
-    return (byte & 0xC0) == 0x80;
-}
-
-/* The length of the character at the start of `left` > 0 bytes; 0 if it is not valid (RFC 3629: no
- * overlong forms, no surrogates, nothing above U+10FFFF). */
-static size_t character_len(const unsigned char *p, size_t left) {
-    if (p[0] < 0x80)
-        return 1;
-    if (p[0] < 0xC2 || p[0] > 0xF4)
-        return 0;
-    size_t len = p[0] < 0xE0 ? 2 : p[0] < 0xF0 ? 3 : 4;
-    if (left < len)
-        return 0;
-    for (size_t i = 1; i < len; i++) {
-        if (!is_continuation(p[i]))
-            return 0;
-    }
-    /* What the second byte may be after these first bytes is narrower. */
-    if ((p[0] == 0xE0 && p[1] < 0xA0) || (p[0] == 0xED && p[1] > 0x9F) ||
-        (p[0] == 0xF0 && p[1] < 0x90) || (p[0] == 0xF4 && p[1] > 0x8F))
-        return 0;
-    return len;
-}
-
-size_t utf8_prefix(const char *text, size_t len) {
-    const unsigned char *p = (const unsigned char *) text;
-    size_t at = 0;
-    while (at < len) {
-        uint64_t word;
-        if (len - at >= sizeof word) { /* eight ASCII bytes at once */
-            memcpy(&word, p + at, sizeof word);
-            if ((word & UINT64_C(0x8080808080808080)) == 0) {
-                at += sizeof word;
-                continue;
-            }
-        }
-        size_t step = character_len(p + at, len - at);
-        if (step == 0)
-            break;
-        at += step;
-    }
-    return at;
-}
+/* ---- JSON, lines and excerpts
+ * ----------------------------------------------------------------------------------- */
 
 /* A character that must be written as an escape, or a quote or backslash. */
-static void append_escape(row_text *text, unsigned char c) {
-    char escape[8] = {'\\', (char) c, '\0'};
-    if (c == '\n' || c == '\t' || c == '\r')
-        escape[1] = c == '\n' ? 'n' : c == '\t' ? 't' : 'r';
-    else if (c != '"' && c != '\\')
-        snprintf(escape, sizeof escape, "\\u%04x", c);
+static void append_escape(row_text *text, uint32_t code) {
+    char escape[8] = {'\\', (char) code, '\0'};
+    if (code == '\n' || code == '\t' || code == '\r')
+        escape[1] = code == '\n' ? 'n' : code == '\t' ? 't' : 'r';
+    else if (code != '"' && code != '\\')
+        snprintf(escape, sizeof escape, "\\u%04x", (unsigned) code & 0xFFFF);
     row_text_append(text, escape, strlen(escape));
+}
+
+/* May a character that begins with this byte need an escape? Few do, so that the others are passed
+ * over quickly: ASCII's own, and where the others of acts_on_terminal() lie. */
+static bool may_need_escape(unsigned char byte) {
+    return byte < 0x20 || byte == '"' || byte == '\\' || byte == 0x7F || byte == 0xC2 ||
+           byte == 0xD8 || byte == 0xE2;
 }
 
 void row_text_append_json(row_text *text, const char *bytes, size_t len) {
     row_text_append_byte(text, '"');
     for (size_t at = 0; at < len;) {
         size_t end = at + utf8_prefix(bytes + at, len - at);
+        size_t from = at;
         while (at < end) {
-            size_t from = at;
-            while (at < end && (unsigned char) bytes[at] >= 0x20 && bytes[at] != '"' &&
-                   bytes[at] != '\\' && bytes[at] != 0x7F)
+            if (!may_need_escape((unsigned char) bytes[at])) {
                 at++;
-            row_text_append(text, bytes + from, at - from);
-            if (at < end)
-                append_escape(text, (unsigned char) bytes[at++]);
+                continue;
+            }
+            uint32_t code = 0;
+            size_t size = utf8_decode(bytes + at, end - at, &code);
+            if (code == '"' || code == '\\' || acts_on_terminal(code)) {
+                row_text_append(text, bytes + from, at - from);
+                append_escape(text, code);
+                from = at + size;
+            }
+            at += size;
         }
+        row_text_append(text, bytes + from, at - from);
         if (at < len) {
             row_text_append(text, "\xef\xbf\xbd", 3);
             at++;
@@ -162,17 +132,17 @@ row_excerpt_text row_excerpt(const char *text, size_t len) {
     size_t used = 0;
     size_t at = 0;
     while (at < len) {
-        const unsigned char *p = (const unsigned char *) text + at;
-        size_t step = character_len(p, len - at);
-        bool control = p[0] < 0x20 || p[0] == 0x7F || (p[0] == 0xC2 && step == 2 && p[1] < 0xA0);
-        size_t size = step == 0 || control ? 4 : step;
+        uint32_t code = 0;
+        size_t step = utf8_decode(text + at, len - at, &code);
+        bool shown = step > 0 && !acts_on_terminal(code);
+        size_t size = shown ? step : 4;
         if (used + size > most)
             break;
-        if (size == step) {
-            memcpy(excerpt.text + used, p, step);
+        if (shown) {
+            memcpy(excerpt.text + used, text + at, step);
             at += step;
         } else {
-            snprintf(excerpt.text + used, 5, "\\x%02x", p[0]);
+            snprintf(excerpt.text + used, 5, "\\x%02x", (unsigned char) text[at]);
             at++;
         }
         used += size;
@@ -195,7 +165,7 @@ bool row_fault_at(row_fault *fault, int64_t line, const char *text, size_t offse
         start--;
     *fault = (row_fault){.line = line + count_lines(text, start), .column = 1};
     for (size_t i = start; i < offset; i++)
-        fault->column += !is_continuation((unsigned char) text[i]);
+        fault->column += ((unsigned char) text[i] & 0xC0) != 0x80; /* not within a character */
     va_list args;
     va_start(args, format);
     vsnprintf(fault->message, sizeof fault->message, format, args);

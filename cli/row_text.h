@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "characters.h"
+
 typedef struct row_text {
     char *data; /* owned; may be NULL while len is 0; no NUL at the end */
     size_t len;
@@ -32,12 +34,9 @@ void row_text_append_byte(row_text *text, char byte);
 /* Append the UTF-8 form of a code point, which must be one: below 0x110000, no surrogate. */
 void row_text_append_character(row_text *text, uint32_t code);
 
-/* Append a JSON string, quotes and all. Bytes that are not UTF-8 become U+FFFD. */
+/* Append a JSON string, quotes and all. Bytes that are not UTF-8 become U+FFFD, and what acts on a
+ * terminal an escape. */
 void row_text_append_json(row_text *text, const char *bytes, size_t len);
-
-/* The length of the longest prefix that is valid UTF-8: `len` if all of it is. NUL bytes count as
- * valid. */
-size_t utf8_prefix(const char *text, size_t len);
 
 /* The number of newlines. */
 int64_t count_lines(const char *text, size_t len);

@@ -15,6 +15,8 @@
 #include <unistd.h>
 #include <wchar.h>
 
+#include "characters.h"
+
 static struct {
     bool colour_out; /* on stdout */
     bool colour_err; /* on stderr */
@@ -81,39 +83,13 @@ const char *ui_off(FILE *stream) {
     return has_colour(stream) ? "\033[0m" : "";
 }
 
-/* The length of the UTF-8 character at `text`, and its code point; 0 if there is no valid one. */
-static size_t decode(const unsigned char *text, size_t len, uint32_t *code) {
-    static const uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};
-    size_t size = text[0] < 0x80             ? 1
-                  : (text[0] & 0xE0) == 0xC0 ? 2
-                  : (text[0] & 0xF0) == 0xE0 ? 3
-                  : (text[0] & 0xF8) == 0xF0 ? 4
-                                             : 0;
-    if (size == 0 || size > len)
-        return 0;
-    *code = size == 1 ? text[0] : text[0] & (0x7Fu >> size);
-    for (size_t i = 1; i < size; i++) {
-        if ((text[i] & 0xC0) != 0x80)
-            return 0;
-        *code = *code << 6 | (text[i] & 0x3F);
-    }
-    bool valid = *code >= smallest[size] && *code <= 0x10FFFF && (*code & 0xFFFFF800) != 0xD800;
-    return valid ? size : 0;
-}
-
-/* Characters that do something to a terminal, or to the order of what follows them. */
-static bool acts_on_terminal(uint32_t code) {
-    return code < 0x20 || (code >= 0x7F && code < 0xA0) || (code >= 0x2028 && code <= 0x202E) ||
-           (code >= 0x2066 && code <= 0x2069);
-}
-
 int ui_text(FILE *stream, const char *text, size_t len) {
     const unsigned char *at = (const unsigned char *) text;
     const unsigned char *end = at + len;
     int columns = 0;
     while (at < end) {
         uint32_t code = 0;
-        size_t size = decode(at, (size_t) (end - at), &code);
+        size_t size = utf8_decode((const char *) at, (size_t) (end - at), &code);
         if (size == 0)
             columns += fprintf(stream, "\\x%02x", *at++);
         else if (code == '\n' || code == '\t' || code == '\r')

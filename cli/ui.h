@@ -50,8 +50,8 @@ const char *ui_on(FILE *stream, ui_style style);
 const char *ui_off(FILE *stream);
 
 /*
- * Print text of any origin: control characters and what reverses the writing direction become \n,
- * \t, \x1b, \u202e, and bytes that are not UTF-8 \xff. Returns the number of columns it takes.
+ * Print text of any origin: what acts on a terminal (characters.h) becomes \n, \t, \x1b, \u202e,
+ * and bytes that are not UTF-8 \xff. Returns the number of columns it takes.
  */
 int ui_text(FILE *stream, const char *text, size_t len);
 
@@ -82,6 +82,10 @@ void ui_fail_status(hv_status status, const char *detail, const char *hint, cons
 
 /* A JSON string of text of any origin: bytes that are not UTF-8 become visible as \xff. */
 struct json_t *ui_json_text(const char *text);
+
+/* The value as JSON text, in which what acts on a terminal is escaped: free() it. Takes no
+ * reference. */
+char *ui_json_dump(const struct json_t *value);
 
 /* A remark for people on stderr, a line; left out with --json. Progress bars make room. */
 void ui_note(const char *format, ...) UI_PRINTF(1, 2);

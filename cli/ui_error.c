@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "characters.h"
 #include "memory.h"
 #include "ui_internal.h"
 
@@ -104,6 +105,28 @@ json_t *ui_json_text(const char *text) {
     return value;
 }
 
+char *ui_json_dump(const json_t *value) {
+    char *plain = json_dumps(value, JSON_ENCODE_ANY);
+    if (plain == NULL)
+        out_of_memory();
+    size_t len = strlen(plain);
+    char *text = new_memory(6 * len + 1); /* each character may become an escape of six */
+    char *to = text;
+    for (size_t at = 0, size; at < len; at += size) {
+        uint32_t code = 0;
+        size = utf8_decode(plain + at, len - at, &code);
+        if (size > 0 && acts_on_terminal(code)) {
+            to += sprintf(to, "\\u%04x", (unsigned) code);
+        } else {
+            size = size > 0 ? size : 1;
+            memcpy(to, plain + at, size);
+            to += size;
+        }
+    }
+    free(plain);
+    return text;
+}
+
 static json_t *as_object(const failure *what) {
     const hv_error *error = what->error;
     json_t *object = json_object();
@@ -129,9 +152,9 @@ static json_t *as_object(const failure *what) {
 
 static void print_object(const failure *what) {
     json_t *whole = json_pack("{s:o}", "error", as_object(what));
-    char *text = whole != NULL ? json_dumps(whole, 0) : NULL;
-    if (text == NULL)
+    if (whole == NULL)
         out_of_memory();
+    char *text = ui_json_dump(whole);
     fprintf(stderr, "%s\n", text);
     free(text);
     json_decref(whole);

@@ -95,6 +95,19 @@ size_t hvi_utf8_prefix(const char *text, size_t len) {
     return at;
 }
 
+/* Does a character do nothing to a terminal, nor to the order of the characters around it? Not
+ * printable are the control characters of ASCII and of ISO 6429 (U+0080 to U+009F), the separators
+ * U+2028 and U+2029, and what changes the direction of writing. */
+static bool is_printable(const unsigned char *p, size_t len) {
+    if (len == 1)
+        return p[0] >= 0x20 && p[0] != 0x7F;
+    if (len == 2)
+        return !(p[0] == 0xC2 && p[1] < 0xA0) && !(p[0] == 0xD8 && p[1] == 0x9C);
+    if (len == 3 && p[0] == 0xE2 && p[1] == 0x80)
+        return p[2] != 0x8E && p[2] != 0x8F && !(p[2] >= 0xA8 && p[2] <= 0xAE);
+    return !(len == 3 && p[0] == 0xE2 && p[1] == 0x81 && p[2] >= 0xA6 && p[2] <= 0xA9);
+}
+
 hvi_excerpt hvi_utf8_excerpt(const char *text, size_t len) {
     hvi_excerpt excerpt;
     size_t used = 0;
@@ -102,10 +115,7 @@ hvi_excerpt hvi_utf8_excerpt(const char *text, size_t len) {
     while (at < len) {
         const unsigned char *p = (const unsigned char *) text + at;
         size_t character = character_len(p, len - at);
-        bool printable =
-            character > 1 ? !(p[0] == 0xC2 && p[1] < 0xA0) : character == 1 && p[0] >= 0x20;
-        if (p[0] == 0x7F)
-            printable = false;
+        bool printable = character > 0 && is_printable(p, character);
         size_t size = printable ? character : 4;
         if (used + size > EXCERPT_MAX)
             break;

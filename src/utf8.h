@@ -20,7 +20,7 @@ typedef struct hvi_excerpt {
 
 /*
  * The beginning of any bytes, fit for a message: whole characters, at most 60 bytes and then "...",
- * with control characters and what is not UTF-8 as \xNN.
+ * with control characters, what changes the direction of writing and what is not UTF-8 as \xNN.
  */
 hvi_excerpt hvi_utf8_excerpt(const char *text, size_t len);
 

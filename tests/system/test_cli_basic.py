@@ -2,47 +2,15 @@
 
 import json
 import os
-import pty
 import re
 import signal
 import subprocess
 
 import pytest
 
-from harness import Result, build_dir, eventually, hv, spawn, store_config
+from harness import build_dir, eventually, hv, spawn, store_config
 
 MISSING = 307821103844175873  # shard 12, of a database that has no entities
-
-
-@pytest.fixture
-def on_terminal():
-    """A function that runs hv with a terminal for all three streams; it returns what was shown."""
-    descriptors = []
-
-    def run(*args, typed="", columns=100, **how):
-        ours, theirs = pty.openpty()
-        descriptors.append(ours)
-        os.set_blocking(ours, True)
-        subprocess.run(["stty", "-F", os.ttyname(theirs), "cols", str(columns)], check=True)
-        env = {"TERM": "xterm", **how.pop("env", {})}
-        child = spawn("hv", *args, env=env, stdin=theirs, stdout=theirs, stderr=theirs, **how)
-        os.close(theirs)
-        if typed:
-            os.write(ours, typed.encode())
-        shown = b""
-        while True:
-            try:
-                piece = os.read(ours, 65536)
-            except OSError:  # the other side is closed
-                break
-            if not piece:
-                break
-            shown += piece
-        return Result(args, child.wait(60), shown.replace(b"\r\n", b"\n"), b"")
-
-    yield run
-    for descriptor in descriptors:
-        os.close(descriptor)
 
 
 def put(config, *args):

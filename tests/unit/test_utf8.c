@@ -120,6 +120,10 @@ static void test_an_excerpt_shows_what_is_not_printable_as_numbers(void **state)
     assert_excerpt("a\0b", 3, "a\\x00b");
     assert_excerpt("\n\x1b[31m\x7f", 7, "\\x0a\\x1b[31m\\x7f");
     assert_excerpt("\xff\xc3", 2, "\\xff\\xc3");
+    assert_excerpt("\xc2\x9b\xc2\xa0", 4, "\\xc2\\x9b\xc2\xa0");
+    assert_excerpt("\xe2\x80\xae", 3, "\\xe2\\x80\\xae");
+    assert_excerpt("\xe2\x81\xa6", 3, "\\xe2\\x81\\xa6");
+    assert_excerpt("\xd8\x9c", 2, "\\xd8\\x9c");
     assert_excerpt("\xc2\x85", 2, "\\xc2\\x85"); /* a control character of two bytes */
     assert_excerpt("\xed\xa0\x80", 3, "\\xed\\xa0\\x80");
 }

@@ -7,6 +7,9 @@ kill, freeze or reconfigure servers take `own_servers` or `make_server`.
 """
 
 import contextlib
+import os
+import pty
+import subprocess
 
 import pytest
 
@@ -157,6 +160,40 @@ def own_store(tmp_path, own_servers):
     path = store_config(tmp_path / "own.conf", {"one": (one, "1-9"), "two": (two, "9-17")})
     make_shards(path, one, two)
     return path
+
+
+# ---- the command ----
+
+
+@pytest.fixture
+def on_terminal():
+    """A function that runs hv with a terminal for all three streams; it returns what was shown."""
+    descriptors = []
+
+    def run(*args, typed="", columns=100, **how):
+        ours, theirs = pty.openpty()
+        descriptors.append(ours)
+        os.set_blocking(ours, True)
+        subprocess.run(["stty", "-F", os.ttyname(theirs), "cols", str(columns)], check=True)
+        env = {"TERM": "xterm", **how.pop("env", {})}
+        child = command.spawn("hv", *args, env=env, stdin=theirs, stdout=theirs, stderr=theirs, **how)
+        os.close(theirs)
+        if typed:
+            os.write(ours, typed.encode())
+        shown = b""
+        while True:
+            try:
+                piece = os.read(ours, 65536)
+            except OSError:  # the other side is closed
+                break
+            if not piece:
+                break
+            shown += piece
+        return command.Result(args, child.wait(60), shown.replace(b"\r\n", b"\n"), b"")
+
+    yield run
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 # ---- what a failure shows ----
