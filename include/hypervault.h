@@ -247,7 +247,8 @@ HV_API hv_status hv_options_set_server(hv_options *options, const char *server,
  * ./hypervault.conf, $XDG_CONFIG_HOME/hypervault/hypervault.conf (~/.config without that variable),
  * /etc/hypervault/hypervault.conf. If `found` is not NULL, it receives the path
  * of the file, on failure too, or NULL if there is none in these places; free() it. Errors:
- * HV_BAD_CONFIG with file and line; the options are then in an unspecified state and good only for
+ * HV_BAD_CONFIG with file and line, or because others can write to the file, can read a password in
+ * it, or own it (docs/config.md); the options are then in an unspecified state and good only for
  * hv_options_free().
  */
 HV_API hv_status hv_options_load(hv_options *options, const char *path, char **found,

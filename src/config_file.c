@@ -17,6 +17,7 @@
 
 #include "buffer.h"
 #include "suggest.h"
+#include "trust.h"
 
 /* The longest [section] and the longest name that inih keeps whole (MAX_SECTION and MAX_NAME in its
  * ini.c are 50, with the NUL). */
@@ -34,6 +35,7 @@ typedef struct hvi_reading {
     int line;         /* of the line that inih has now */
     bool unsettled;   /* … which must be a setting, but inih has not said so yet */
     hvi_buffer given; /* "\nsection\tname\n" of all that was set, to find doubles */
+    bool secret;      /* a password was given */
     hv_status status; /* of the first error */
     hv_error *error;
 } hvi_reading;
@@ -214,6 +216,7 @@ static hv_status take_setting(hvi_reading *reading, const char *section, const c
     char title[sizeof SERVER_SECTION + sizeof server];
     snprintf(title, sizeof title, SERVER_SECTION " %s", server);
     const char *keyword = strcmp(name, "database") == 0 ? "dbname" : name;
+    reading->secret = reading->secret || (value[0] != '\0' && hvi_is_secret(keyword));
     if (strcmp(name, "shards") != 0 && given_twice(reading, title, keyword))
         return fail_twice(title, name, error);
     return hv_options_set_server(reading->options, server, name, value, error);
@@ -232,7 +235,8 @@ static int handle_setting(void *context, const char *section, const char *name, 
     return status == HV_OK;
 }
 
-hv_status hvi_config_file_read(hv_options *options, const char *path, hv_error **error) {
+hv_status hvi_config_file_read(hv_options *options, const char *path, bool named,
+                               hv_error **error) {
     hvi_reading reading = {.options = options, .path = path};
     reading.file = fopen(path, "re");
     if (reading.file == NULL && errno == ENOMEM)
@@ -250,6 +254,9 @@ hv_status hvi_config_file_read(hv_options *options, const char *path, hv_error *
         reading.status = hvi_no_memory(&reading.error);
     if (reading.status == HV_OK && !hvi_buffer_ok(&reading.given))
         reading.status = hvi_no_memory(&reading.error);
+    if (reading.status == HV_OK)
+        reading.status =
+            hvi_trust_check(fileno(reading.file), path, named, reading.secret, &reading.error);
     hvi_buffer_fini(&reading.given);
     fclose(reading.file);
     if (reading.status != HV_OK)
@@ -279,7 +286,7 @@ static bool candidate(int index, hvi_buffer *path) {
     }
 }
 
-hv_status hvi_config_file_find(char **path, hv_error **error) {
+hv_status hvi_config_file_find(char **path, bool *by_name, hv_error **error) {
     hvi_buffer buffer = HVI_BUFFER_EMPTY;
     hvi_buffer looked = HVI_BUFFER_EMPTY;
     bool found = false;
@@ -289,6 +296,7 @@ hv_status hvi_config_file_find(char **path, hv_error **error) {
         hvi_buffer_append_text(&buffer, named);
         found = true;
     }
+    *by_name = found;
     for (int i = 0; !found; i++) {
         hvi_buffer_reset(&buffer);
         if (!candidate(i, &buffer) || !hvi_buffer_ok(&buffer))
@@ -319,12 +327,13 @@ hv_status hv_options_load(hv_options *options, const char *path, char **found, h
     if (found != NULL)
         *found = NULL;
     hv_status status = HV_OK;
+    bool named = true;
     if (path == NULL)
-        status = hvi_config_file_find(&used, error);
+        status = hvi_config_file_find(&used, &named, error);
     else if ((used = strdup(path)) == NULL)
         status = hvi_no_memory(error);
     if (status == HV_OK)
-        status = hvi_config_file_read(options, used, error);
+        status = hvi_config_file_read(options, used, named, error);
     if (found != NULL) {
         *found = used;
         used = NULL;

@@ -10,11 +10,12 @@
 
 #include "options.h"
 
-/* Read one file. Errors: HV_BAD_CONFIG, "FILE:LINE: what". */
-hv_status hvi_config_file_read(hv_options *options, const char *path, hv_error **error);
+/* Read one file, which the user has named or not. Errors: HV_BAD_CONFIG, "FILE:LINE: what", or why
+ * the file cannot be trusted. */
+hv_status hvi_config_file_read(hv_options *options, const char *path, bool named, hv_error **error);
 
 /* The first file that exists in the order that hv_options_load() promises, in *path: free() it.
- * Errors: HV_BAD_CONFIG if there is none. */
-hv_status hvi_config_file_find(char **path, hv_error **error);
+ * *by_name: $HYPERVAULT_CONFIG names it. Errors: HV_BAD_CONFIG if there is none. */
+hv_status hvi_config_file_find(char **path, bool *by_name, hv_error **error);
 
 #endif

@@ -243,9 +243,7 @@ static hv_status check_port(const char *server, const char *value, hv_error **er
     return HV_BAD_CONFIG;
 }
 
-/* A password may be any text. A dbname that is a connection string is caught here too: libpq is not
- * asked to expand it. */
-static bool may_hold_anything(const char *keyword) {
+bool hvi_is_secret(const char *keyword) {
     return strcmp(keyword, "password") == 0 || strcmp(keyword, "sslpassword") == 0;
 }
 
@@ -258,7 +256,9 @@ hv_status hv_options_set_server(hv_options *options, const char *server, const c
     bool is_shards = strcmp(parameter, "shards") == 0;
     const char *keyword = strcmp(parameter, "database") == 0 ? "dbname" : parameter;
     hv_status status = is_shards ? HV_OK : check_keyword(server, keyword, error);
-    if (status == HV_OK && !may_hold_anything(keyword) && hvi_holds_settings(value)) {
+    /* A password may be any text. A dbname that is a connection string is caught here too: libpq is
+     * not asked to expand it. */
+    if (status == HV_OK && !hvi_is_secret(keyword) && hvi_holds_settings(value)) {
         status = fail_holds_settings(parameter, error);
         hvi_error_where(error, server, -1);
     }

@@ -44,6 +44,9 @@ hv_status hvi_options_validate(const hv_options *options, hv_error **error);
  */
 bool hvi_holds_settings(const char *text);
 
+/* Is this parameter of a server a password? */
+bool hvi_is_secret(const char *keyword);
+
 /* The server's number, or -1. */
 int hvi_options_server(const hv_options *options, const char *name);
 

@@ -31,6 +31,7 @@ static int tear_down(void **state) {
 static void write_file(const char *name, const char *text, size_t len) {
     FILE *file = fopen(name, "w");
     assert_non_null(file);
+    assert_int_equal(fchmod(fileno(file), 0600), 0);
     assert_int_equal(fwrite(text, 1, len, file), len);
     assert_int_equal(fclose(file), 0);
 }
@@ -40,7 +41,7 @@ static hv_options *read_bytes(const char *text, size_t len) {
     hv_options *options = hv_options_new();
     hv_error *error = NULL;
     write_file(path, text, len);
-    if (hvi_config_file_read(options, path, &error) != HV_OK)
+    if (hvi_config_file_read(options, path, true, &error) != HV_OK)
         fail_msg("\"%s\": %s", text, hv_error_message(error));
     return options;
 }
@@ -65,7 +66,7 @@ static void assert_bad_bytes(const char *text, size_t len, int line, const char 
     char expected[400];
     snprintf(expected, sizeof expected, "%s:%d: %s", path, line, message);
     write_file(path, text, len);
-    if (hvi_config_file_read(options, path, &error) != HV_BAD_CONFIG)
+    if (hvi_config_file_read(options, path, true, &error) != HV_BAD_CONFIG)
         fail_msg("accepted: \"%s\"", text);
     if (hint != NULL)
         assert_contains(hv_error_hint(error), hint);
@@ -162,7 +163,7 @@ static void test_a_file_adds_to_what_is_set(void **state) {
     hv_options_set(options, "pool_max", "7", NULL);
     hv_options_set(options, "prepared_max", "7", NULL);
     write_file(path, "[hypervault]\npool_max=8\n", strlen("[hypervault]\npool_max=8\n"));
-    assert_int_equal(hvi_config_file_read(options, path, NULL), HV_OK);
+    assert_int_equal(hvi_config_file_read(options, path, true, NULL), HV_OK);
     assert_string_equal(hv_options_get(options, "pool_max"), "8");
     assert_string_equal(hv_options_get(options, "prepared_max"), "7");
     hv_options_free(options);
@@ -204,7 +205,7 @@ static void test_shards_that_are_wrong_are_told_with_their_line(void **state) {
     hv_error *error = NULL;
     const char *text = "[server one]\nshards = 1-9\n[server two]\nshards = 8-12\n";
     write_file(path, text, strlen(text));
-    assert_int_equal(hvi_config_file_read(options, path, &error), HV_BAD_CONFIG);
+    assert_int_equal(hvi_config_file_read(options, path, true, &error), HV_BAD_CONFIG);
     assert_contains(hv_error_message(error), ":4: ");
     assert_string_equal(hv_error_server(error), "two");
     hv_error_free(error);
@@ -273,7 +274,7 @@ static void test_the_longest_line_that_fits_is_read_whole(void **state) {
         snprintf(text, sizeof text, "[server one]\nhost=%s\nuser=y\n", host);
         write_file(path, text, strlen(text));
         hv_error *error = NULL;
-        if (hvi_config_file_read(options, path, &error) == HV_OK) {
+        if (hvi_config_file_read(options, path, true, &error) == HV_OK) {
             assert_string_equal(parameter(options, "one", "host"), host);
             assert_string_equal(parameter(options, "one", "user"), "y");
             assert_int_equal(len, longest + 1); /* no gap */
@@ -341,7 +342,7 @@ static void test_no_error_tells_a_password(void **state) {
         hv_options *options = hv_options_new();
         hv_error *error = NULL;
         write_file(path, texts[i], strlen(texts[i]));
-        if (hvi_config_file_read(options, path, &error) != HV_BAD_CONFIG)
+        if (hvi_config_file_read(options, path, true, &error) != HV_BAD_CONFIG)
             fail_msg("accepted: %s", texts[i]);
         const char *const said[] = {hv_error_message(error), hv_error_detail(error),
                                     hv_error_hint(error)};
@@ -367,11 +368,11 @@ static void test_what_is_no_file_is_told(void **state) {
     hv_error *error = NULL;
     char message[400];
     unlink(path);
-    assert_int_equal(hvi_config_file_read(options, path, &error), HV_BAD_CONFIG);
+    assert_int_equal(hvi_config_file_read(options, path, true, &error), HV_BAD_CONFIG);
     snprintf(message, sizeof message, "could not open configuration file \"%s\": %s", path,
              strerror(ENOENT));
     assert_error(&error, HV_BAD_CONFIG, message);
-    assert_int_equal(hvi_config_file_read(options, folder, &error), HV_BAD_CONFIG);
+    assert_int_equal(hvi_config_file_read(options, folder, true, &error), HV_BAD_CONFIG);
     snprintf(message, sizeof message, "could not read configuration file \"%s\": %s", folder,
              strerror(EISDIR));
     assert_error(&error, HV_BAD_CONFIG, message);

@@ -1,5 +1,7 @@
 """Writing the configuration file of a store."""
 
+import os
+
 
 def store_config(path, servers, **options):
     """Write a configuration file to `path` and return the path as text.
@@ -19,5 +21,6 @@ def store_config(path, servers, **options):
         lines += ["", f"[server {name}]", f"shards = {shards}"]
         lines += [f"{parameter} = {value}" for parameter, value in params.items()]
     with open(path, "w", encoding="utf-8") as file:
+        os.fchmod(file.fileno(), 0o600)  # there may be a password in it
         file.write("\n".join(lines) + "\n")
     return str(path)
