@@ -14,6 +14,7 @@ import check_format
 import check_headers
 import check_options
 import check_scripts
+import check_sql
 import check_symbols
 import check_text
 import check_types
@@ -341,3 +342,56 @@ def test_a_wrong_type_in_the_python_package_is_found(root):
     write(root, "python/hv/entity.py", '"""Keys."""\n\ndef key(text: str) -> int:\n    return text\n')
     (found,) = check_types.problems(root)
     assert found.startswith("python/hv/entity.py:4: error: Incompatible return value type")
+
+
+# ---- SQL ----
+
+
+GOOD_SQL = """/*
+ * good
+ */
+#define ONE "pg_catalog.max(id) OPERATOR(pg_catalog.>>) 3"
+static const char hint[] = "Run it again, or type WHERE id = 3.";
+void f(void) {
+    say("SELECT " ONE ", 'a = b' FROM %s.entities AS e (id)"
+        " WHERE id OPERATOR(pg_catalog.=) ANY ($1) AND n OPERATOR(pg_catalog.%%) -3"
+        " ORDER BY name COLLATE pg_catalog.\\"C\\"", %d, 3 * 4);
+    say("UPDATE hypervault.layout SET a = %" PRId64 ", b = $1::pg_catalog.text, c = '1'::bigint");
+    say(" AND coalesce(a, 0) IS NULL /* a = b */");
+}
+"""
+
+
+def test_sql_in_which_all_names_have_their_schema_passes(root):
+    write(root, "src/good.c", GOOD_SQL)
+    write(root, "python/hv/good.py", '"""Good."""\nSQL = "SELECT pg_catalog.now()"\n')
+    assert check_sql.problems(root) == []
+
+
+@pytest.mark.parametrize(
+    "sql, fault",
+    [
+        ("SELECT max(id)", "the function max() has no schema"),
+        ("SELECT id FROM shard0001.entities WHERE id = $1", "the operator = has no schema"),
+        (" AND id % 3", "the operator % has no schema"),
+        ("SELECT $1::text", "the type text has no schema"),
+        ("SELECT '1'::regclass", "the type regclass has no schema"),
+        ("CREATE TABLE a.b (c text NOT NULL)", "the type text has no schema"),
+        ("SELECT 1 FROM pg_class", "pg_class has no schema"),
+        (" ORDER BY a COLLATE C", "the collation C has no schema"),
+        (" WHERE a IN (1, 2)", "IN ( looks an operator up"),
+        (" AND a BETWEEN 1 AND 2", "BETWEEN looks an operator up"),
+        (" AND a NOT LIKE 'x'", "LIKE looks an operator up"),
+        (" AND a IS DISTINCT FROM b", "DISTINCT FROM looks an operator up"),
+        ("SELECT NULLIF(a, b)", "NULLIF looks an operator up"),
+        ("SELECT CASE a WHEN 1 THEN 2 END", "CASE a looks an operator up"),
+        ("SELECT FROM a.b JOIN a.c USING (d)", "JOIN a.c USING ( looks an operator up"),
+        ("SELECT FROM a.b NATURAL JOIN a.c", "NATURAL looks an operator up"),
+    ],
+)
+def test_what_depends_on_the_search_path_is_found(root, sql, fault):
+    write(root, "src/bad.c", f'/*\n * bad\n */\nchar s[] = "{sql}";\n')
+    write(root, "python/bad.py", f'"""Bad."""\n\n\nS = "{sql}"\n')
+    found = check_sql.problems(root)
+    assert f"src/bad.c:4: {fault}" in found
+    assert f"python/bad.py:4: {fault}" in found

@@ -1,0 +1,182 @@
+"""What somebody plants in a schema on everybody's search_path is not run by others.
+
+Statements are taken from the server's log while everything is done once; then everything is done
+again where each name in them has a decoy.
+"""
+
+import contextlib
+import json
+
+import psycopg2
+import pytest
+
+import decoys
+from harness import eventually, hv, python, store_config
+from harness.server import PostgresServer
+
+DEFAULT = '"$user", public'
+LAST = "public, pg_catalog"  # where even a decoy that fits no better is found first
+
+PYTHON = """
+def run(logger, **options):
+    with Datastore(connections, logger=logger, **options) as db:
+        db.create_shards()
+        key = db.put(1, 1, a="b")
+        assert db.get(key)["body"] == {"a": "b"}
+        keys = db.put_many([(1, 1, {"n": str(n)}) for n in range(40)])
+        assert all(row["body"]["n"] == str(n) for n, row in enumerate(db.get_many(keys)))
+        reserved = db.reserve(2, 50)
+        for _ in range(2):
+            db.put_key(reserved[0], 1, a="b")
+            db.put_many([(key, 1, {"c": "d"}) for key in reserved[1:]])
+        assert len(list(db.scan(2, kinds=[1, 2]))) >= 50
+        assert len(list(db.scan(2, start=reserved[0], stop=reserved[20], kinds=[1]))) == 20
+        db.inspect("one")
+        with db.load("one", "a load") as load:
+            for n in range(10):
+                load.add(3, 1, {"n": str(n)})
+            load.add(db.reserve(3)[0], 1, {"n": "x"})
+            load.add(reserved[0], 1, {"a": "b"})
+            load.send()
+            load.commit(load.position + 1)
+        assert db.loads("one", "a")
+        with db.cursor(1) as cursor:
+            cursor.execute("SELECT body FROM shard0001.entities LIMIT 1")
+            assert isinstance(cursor.fetchone()[0], dict)
+
+run(None)
+run(logging.getLogger("quiet"))
+run(None, exactly_once=True, lanes=2)
+"""
+
+
+# Each is a mistake that statements of ours have had.
+MISTAKES = [
+    ("SELECT conkey = ARRAY[1::int2] FROM pg_catalog.pg_constraint LIMIT 1", DEFAULT),
+    ("SELECT cardinality(ARRAY[1::int2])", DEFAULT),
+    ("SELECT array_agg(n) FROM (VALUES (1::bigint)) AS v (n)", DEFAULT),
+    ("SELECT pg_catalog.date_part('epoch', pg_catalog.now()) * 1000", DEFAULT),
+    ("SELECT 5::bigint / 1000.0", DEFAULT),
+    ("SELECT quote_ident('a'::name)", DEFAULT),
+    ("SELECT right('a'::name, 1)", DEFAULT),
+    ("SELECT oid FROM pg_catalog.pg_class WHERE oid = 1259", LAST),
+    ("SELECT count(*) FROM pg_catalog.pg_class", LAST),
+    ("SELECT max(x) FROM (VALUES (1::bigint)) AS v (x)", LAST),
+    ("SELECT oid FROM pg_catalog.pg_class WHERE relnatts IN (1, 2)", LAST),
+    ("SELECT 'a'::text", LAST),
+    ("SELECT oid FROM pg_extension", LAST),
+]
+
+# A second of each, and not more of it than the server's log has room for.
+BENCH = ("--seconds", 1, "--warmup", 0, "--callers", 3, "--rate", 100)
+
+
+class Everything:
+    """All that is done with a store, with these keys, as this role."""
+
+    def __init__(self, folder, database, user):
+        self.folder = folder
+        self.database = database
+        self.where = {**database.params(), "user": user}
+        self.number = 0
+
+    def config(self, **options):
+        self.number += 1
+        path = self.folder / f"{self.database.dbname}-{self.number}.conf"
+        return store_config(path, {"one": (self.where, "1-5")}, **options)
+
+    def entities(self, config):
+        key = hv("put", 1, 1, "a=b", config=config).ok().out.strip()
+        hv("get", key, config=config).ok()
+        key = hv("reserve", 2, config=config).ok().out.strip()
+        for _ in range(2):
+            hv("put", "--key", key, 1, "a=b", config=config).ok()
+        hv("bench", "put", *BENCH, config=config).ok()
+        hv("bench", "mix", *BENCH, "--entities", 50, "--batch", 5, config=config).ok()
+
+    def rows(self, config):
+        place = self.folder / f"{self.database.dbname}-{self.number}"
+        place.mkdir()
+        rows = "".join(json.dumps({"n": str(n)}) + "\n" for n in range(50))
+        hv("import", "-", "--kind", 1, "--format", "ndjson", config=config, input=rows).ok()
+        (place / "rows.csv").write_text("a,b\n1,2\n", encoding="utf-8")
+        hv("import", place / "rows.csv", "--kind", 2, "--shard", 3, config=config).ok()
+        chosen = ["--kind", 1, "--kind", 2, "--since", "2020-01-01", "--until", "2040-01-01"]
+        hv("export", place / "all.ndjson", *chosen, config=config).ok()
+        hv("export", "--dir", place / "dir", "--shards", "1-4", config=config).ok()
+        hv("import", place / "all.ndjson", "--exported", config=config).ok()
+        self.database.sql("TRUNCATE shard0001.entities, shard0002.entities")
+        hv("import", place / "all.ndjson", "--exported", config=config).ok()
+
+    def run(self, generators):
+        for keys in generators:
+            config = self.config(keys=keys)
+            hv("init", config=config).ok()
+            hv("init", config=config).ok()
+            hv("status", "--shards", config=config).ok()
+            self.entities(config)
+            self.entities(self.config(exactly_once="on", lanes="2"))
+            hv("bench", "mix", *BENCH, "--entities", 50, "--via", "pool", config=config).ok()
+            self.rows(config)
+            shards = [dict(shards="1-5", name="one", **self.where)]
+            python.run(PYTHON, shards).ok()
+        hv("status", "--json", config=config).ok()
+        eventually(lambda: self.database.clients() == [], what="all sessions have ended")
+
+
+@pytest.fixture(scope="module")
+def own_server(extension_bindir):
+    python.provide()
+    settings = {"log_statement": "all"}
+    with PostgresServer("decoys", bindir=extension_bindir, settings=settings) as server:
+        server.sql("CREATE ROLE plain LOGIN")
+        yield server
+
+
+def prepare(server):
+    database = server.create_database()
+    server.sql(f'GRANT ALL ON DATABASE "{database.dbname}" TO plain')
+    database.sql("CREATE EXTENSION hstore")
+    return database
+
+
+@pytest.fixture(scope="module")
+def template(own_server, tmp_path_factory):
+    """A database with hstore and with decoys for all that is in any statement."""
+    database = prepare(own_server)
+    since = own_server.log_size()
+    everything = Everything(tmp_path_factory.mktemp("decoys"), database, "postgres")
+    everything.run(("portable", "strict"))
+    log = own_server.log_text(since)
+    database.drop()
+    database = prepare(own_server)
+    planted = decoys.plant(database, log + str(MISTAKES))
+    assert {"=", "*", ">>", "max", "array_agg", "cardinality", "nextval", "substr"} <= planted
+    return database
+
+
+@pytest.mark.parametrize("search_path", [DEFAULT, LAST], ids=["default", "last"])
+@pytest.mark.parametrize("user", ["postgres", "plain"])
+def test_no_decoy_is_called(own_server, template, tmp_path, user, search_path):
+    database = own_server.create_database(template=template.dbname)
+    own_server.sql(
+        f'GRANT ALL ON DATABASE "{database.dbname}" TO plain;'
+        f'ALTER ROLE {user} IN DATABASE "{database.dbname}" SET search_path = {search_path}'
+    )
+    since = own_server.log_size()
+    everything = Everything(tmp_path, database, user)
+    try:
+        everything.run(("portable", "strict", "portable"))
+    finally:
+        assert "\n".join(decoys.called(own_server.log_text(since))) == ""
+
+
+@pytest.mark.parametrize("statement, search_path", MISTAKES)
+def test_a_decoy_that_is_called_is_found_out(own_server, template, statement, search_path):
+    since = own_server.log_size()
+    options = "-c search_path=" + search_path.replace(" ", "")
+    with template.connect(options=options) as connection:
+        with connection.cursor() as cursor:
+            with contextlib.suppress(psycopg2.Error):  # a function in an aggregate's place
+                cursor.execute(statement)
+    assert decoys.called(own_server.log_text(since)) != []
