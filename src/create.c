@@ -81,9 +81,11 @@ static hv_status write_record(hvi_creation *creation, hv_error **error) {
     if (name == NULL)
         return hvi_no_memory(error);
     hvi_buffer sql = HVI_BUFFER_EMPTY;
+    hvi_buffer_append_text(&sql, HVI_CREATION_LOCK "DO $do$ BEGIN\n");
+    hvi_generator_require_epoch(&sql, creation->epoch);
     hvi_buffer_append_format(
         &sql,
-        HVI_CREATION_LOCK
+        "END $do$;"
         "CREATE SCHEMA IF NOT EXISTS hypervault;"
         "CREATE TABLE IF NOT EXISTS hypervault.layout ("
         " single boolean PRIMARY KEY DEFAULT true CHECK (single),"

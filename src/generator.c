@@ -20,6 +20,7 @@
 
 #include <inttypes.h>
 
+#include "key.h"
 #include "shard_map.h"
 
 /* Milliseconds since 1970. date_part() and not extract(): numeric arithmetic would cost more than
@@ -32,6 +33,9 @@
  * waits for it, and writers wait too: rather try again. What is hours ahead will not come right. */
 #define PATIENCE_MS 100
 #define HOPELESS_MS 60000
+
+/* The last value of the sequence for reserved keys of which a key can be made. */
+#define RESERVED_MAX (HVI_KEY_MAX_TIME * 128 + 127)
 
 /* ---- the functions ---- */
 
@@ -81,6 +85,10 @@ static void create_strict(hvi_buffer *sql, const char *schema, int shard, int64_
 }
 
 /*
+ * next_id() must stay one expression, which PostgreSQL puts in place of the call. So what is to be
+ * `time << 23` is calculated in a way that overflows, and fails with that, where no key can bear
+ * the time: 0 to 2^40 - 1 less 2^39, times 2^24, is exactly what a bigint holds.
+ *
  * The lock on the sequence for reserved keys must be gone before the transaction ends, or the puts
  * of a shard would take turns; and it must not outlive an error, or the shard could reserve nothing
  * until the session ends. So it is a subtransaction's that is always rolled back: what setval() did
@@ -93,28 +101,40 @@ static void create_portable(hvi_buffer *sql, const char *schema, int shard, int6
         "CREATE SEQUENCE IF NOT EXISTS %s.reserved_id_seq;"
         "CREATE OR REPLACE FUNCTION %s.next_id(OUT result bigint) LANGUAGE sql AS $body$\n"
         "    /* hypervault: portable */\n"
-        "    SELECT ((" NOW_MS "\n"
-        "            OPERATOR(pg_catalog.-) '%" PRId64 "'::bigint)\n"
-        "            OPERATOR(pg_catalog.<<) 23)\n"
+        "    SELECT ((((" NOW_MS "\n"
+        "                    OPERATOR(pg_catalog.-) '%" PRId64 "'::bigint\n"
+        "                    OPERATOR(pg_catalog.-) '549755813888'::bigint)\n"
+        "                OPERATOR(pg_catalog.*) '16777216'::bigint)\n"
+        "            OPERATOR(pg_catalog./) '2'::bigint)\n"
+        "            OPERATOR(pg_catalog.+) '4611686018427387904'::bigint)\n"
         "        OPERATOR(pg_catalog.|) '%d'::bigint\n"
         "        OPERATOR(pg_catalog.|)\n"
-        "            (pg_catalog.nextval('%s.table_id_seq'::pg_catalog.regclass)\n"
+        "            pg_catalog.abs(pg_catalog.nextval("
+        "'%s.table_id_seq'::pg_catalog.regclass)\n"
         "                OPERATOR(pg_catalog.%%) '896'::bigint)\n"
         "$body$;",
         schema, schema, schema, epoch, shard << 10, schema);
-    append_reserve_head(sql, schema, "retired_id_seq", "DECLARE\n    first_value bigint;\n",
+    append_reserve_head(sql, schema, "retired_id_seq", "DECLARE\n    last_value bigint;\n",
                         "    /* hypervault: portable */\n");
     hvi_buffer_append_format(
         sql,
         "    BEGIN\n"
         "        PERFORM pg_catalog.pg_advisory_xact_lock(26743, %d);\n"
-        "        first_value := greatest(\n"
-        "            pg_catalog.pg_sequence_last_value('%s.reserved_id_seq')\n"
-        "                OPERATOR(pg_catalog.+) 1,\n"
+        "        last_value := greatest(0,\n"
+        "            pg_catalog.pg_sequence_last_value('%s.reserved_id_seq'),\n"
         "            (" NOW_MS "\n"
-        "                OPERATOR(pg_catalog.-) %" PRId64 ") OPERATOR(pg_catalog.*) 128);\n"
+        "                OPERATOR(pg_catalog.-) %" PRId64 ") OPERATOR(pg_catalog.*) 128\n"
+        "                OPERATOR(pg_catalog.-) 1);\n"
+        "        IF last_value OPERATOR(pg_catalog.>)\n"
+        "                ('%" PRId64 "'::bigint OPERATOR(pg_catalog.-) how_many) THEN\n"
+        "            RAISE EXCEPTION 'shard %d has no keys left to be reserved'\n"
+        "                USING ERRCODE = '2200H',\n"
+        "                DETAIL = 'Keys bear up to %" PRId64 " milliseconds since the epoch.',\n"
+        "                HINT = 'Check the server''s clock, the epoch, and to what '\n"
+        "                    '%s.reserved_id_seq was set.';\n"
+        "        END IF;\n"
         "        PERFORM pg_catalog.setval('%s.reserved_id_seq',\n"
-        "            first_value OPERATOR(pg_catalog.+) how_many OPERATOR(pg_catalog.-) 1);\n"
+        "            last_value OPERATOR(pg_catalog.+) how_many);\n"
         "        RAISE SQLSTATE 'UNDO1'; /* unlock */\n"
         "    EXCEPTION WHEN SQLSTATE 'UNDO1' THEN\n"
         "    END;\n"
@@ -122,10 +142,10 @@ static void create_portable(hvi_buffer *sql, const char *schema, int shard, int6
         "            OPERATOR(pg_catalog.|) %d\n"
         "            OPERATOR(pg_catalog.|) (896 OPERATOR(pg_catalog.+)\n"
         "                (v OPERATOR(pg_catalog.%%) 128))\n"
-        "        FROM pg_catalog.generate_series(first_value,\n"
-        "            first_value OPERATOR(pg_catalog.+) how_many OPERATOR(pg_catalog.-) 1) v;\n"
+        "        FROM pg_catalog.generate_series(last_value OPERATOR(pg_catalog.+) 1,\n"
+        "            last_value OPERATOR(pg_catalog.+) how_many) v;\n"
         "END $body$;",
-        shard, schema, epoch, schema, shard << 10);
+        shard, schema, epoch, RESERVED_MAX, shard, HVI_KEY_MAX_TIME, schema, schema, shard << 10);
 }
 
 void hvi_generator_create(hvi_buffer *sql, hvi_generator generator, int shard, int64_t epoch) {
@@ -135,6 +155,22 @@ void hvi_generator_create(hvi_buffer *sql, hvi_generator generator, int shard, i
         create_strict(sql, schema, shard, epoch);
     else
         create_portable(sql, schema, shard, epoch);
+}
+
+void hvi_generator_require_epoch(hvi_buffer *sql, int64_t epoch) {
+    hvi_buffer_append_format(
+        sql,
+        "    IF " NOW_MS " OPERATOR(pg_catalog.<) '%" PRId64 "'::bigint\n"
+        "        OR " NOW_MS " OPERATOR(pg_catalog.-) '%" PRId64 "'::bigint\n"
+        "            OPERATOR(pg_catalog.>) '%" PRId64 "'::bigint THEN\n"
+        "        RAISE EXCEPTION 'keys of epoch %" PRId64 " cannot bear the present time'\n"
+        "            USING ERRCODE = '2200H',\n"
+        "            DETAIL = 'They bear 0 to %" PRId64 " milliseconds since the epoch.',\n"
+        "            HINT = 'Check the option \"epoch\", which is in milliseconds since 1970, and "
+        "'\n"
+        "                'the server''s clock.';\n"
+        "    END IF;\n",
+        epoch, epoch, HVI_KEY_MAX_TIME, epoch, HVI_KEY_MAX_TIME);
 }
 
 /* ---- changing them ---- */
@@ -158,6 +194,7 @@ static void append_latest(hvi_buffer *sql, const char *schema, int64_t epoch) {
         "            (SELECT last_value OPERATOR(pg_catalog./) 128 FROM %s.reserved_id_seq));\n"
         "    END IF;\n",
         epoch, schema, schema, schema, schema);
+    hvi_generator_require_epoch(sql, epoch);
     hvi_buffer_append_format(
         sql,
         "    IF latest OPERATOR(pg_catalog.-) present OPERATOR(pg_catalog.>) %d THEN\n"

@@ -41,6 +41,12 @@ typedef enum hvi_generator {
     " WHEN pg_catalog.strpos(f.prosrc, 'hypervault: portable') OPERATOR(pg_catalog.>) 0 THEN 2" \
     " ELSE 1 END"
 
+/*
+ * Append a statement of PL/pgSQL that fails (SQLSTATE 2200H) unless keys of this epoch can bear the
+ * server's present moment.
+ */
+void hvi_generator_require_epoch(hvi_buffer *sql, int64_t epoch);
+
 /* Append the statements that give a new shard these functions. Its schema and the sequence
  * table_id_seq are there. They are also good inside a block of PL/pgSQL. */
 void hvi_generator_create(hvi_buffer *sql, hvi_generator generator, int shard, int64_t epoch);
@@ -52,10 +58,11 @@ void hvi_generator_create(hvi_buffer *sql, hvi_generator generator, int shard, i
  * next_id() without an INSERT.
  *
  * Fails with HVI_GENERATOR_LATER, to be repeated, if the shard's keys are a little ahead of the
- * clock, and with HVI_GENERATOR_HOPELESS if they are far ahead.
+ * clock, and with HVI_GENERATOR_HOPELESS if they are far ahead. PostgreSQL and the extension have
+ * no errors with these codes.
  */
-#define HVI_GENERATOR_LATER    "55000"
-#define HVI_GENERATOR_HOPELESS "22008"
+#define HVI_GENERATOR_LATER    "KEY01"
+#define HVI_GENERATOR_HOPELESS "KEY02"
 void hvi_generator_change(hvi_buffer *sql, hvi_generator to, int shard, int64_t epoch);
 
 #endif
