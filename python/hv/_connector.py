@@ -9,7 +9,6 @@ import atexit
 import logging
 import math
 import os
-import threading
 import weakref
 from typing import Any, Callable, Sequence
 
@@ -33,6 +32,11 @@ _HSTORE_TYPES = """
 _LONGEST_REFUSAL = 1
 
 
+# Until 3.12 Python crashes if it ends before a thread that was just started has come to life, and
+# OpenSSL does if the process ends while a thread uses it.
+atexit.register(_hv.end)
+
+
 def check_libpq() -> None:
     """psycopg2 and this package share connections, so they must use one and the same libpq."""
     driver = psycopg2._psycopg.__file__
@@ -46,8 +50,9 @@ def check_libpq() -> None:
         )
 
 
-class _Lent(extensions.connection):
-    """Closing a connection that the store has lent gives it back to the store, which closes it."""
+class _Lent(_hv.Lent, extensions.connection):
+    """Closing a connection that the store has lent gives it back to the store, which closes it. So
+    does dropping it."""
 
     _hv_store: weakref.ref[_hv.Store] | None = None
     _hv_pid = 0
@@ -83,11 +88,10 @@ class PsycopgConnector:
         self._store = store  # which has this connector, and must not be kept by it
         self._logger = logger
 
-    def start(self, parameters: dict[str, str], timeout: float) -> _Opening:
-        """Begin to open a connection."""
-        return _Opening(self._open, parameters, timeout)
+    def open(self, parameters: dict[str, Any], timeout: float) -> extensions.connection:
+        """Open a connection. Called in threads of the C module's own, where no signal is handled.
 
-    def _open(self, parameters: dict[str, Any], timeout: float) -> extensions.connection:
+        Errors: psycopg2's; _Refused."""
         longest = max(_LEAST_CONNECT_TIMEOUT, math.ceil(timeout))
         given = parameters.get("connect_timeout", "")
         if not given.isdigit() or not 0 < int(given) < longest:
@@ -117,9 +121,6 @@ class PsycopgConnector:
             raise
         return conn  # type: ignore[no-any-return]
 
-    def disconnect(self, conn: extensions.connection) -> None:
-        extensions.connection.close(conn)
-
     def put_right(self, conn: extensions.connection) -> bool:
         """Undo what a borrower has set on psycopg2's side; False if the connection must go."""
         at_rest = (
@@ -136,102 +137,6 @@ class PsycopgConnector:
         except psycopg2.Error:
             return False
         return True
-
-
-class _Starter:
-    """Starts threads, but none while the interpreter ends.
-
-    Until 3.12 Python crashes if it ends before a thread that was just started has come to life.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._ended = False
-        atexit.register(self._end)
-        os.register_at_fork(
-            before=self._lock.acquire,
-            after_in_parent=self._lock.release,
-            after_in_child=self._lock.release,
-        )
-
-    def start(self, thread: threading.Thread) -> None:
-        with self._lock:
-            if self._ended:
-                raise RuntimeError("the Python interpreter is ending")
-            thread.start()  # waits until the thread lives
-
-    def _end(self) -> None:
-        with self._lock:
-            self._ended = True
-
-
-_starter = _Starter()
-
-
-class _Opening:
-    """A connection that is opened by a thread of its own.
-
-    psycopg2.connect() can neither be interrupted nor told a time-out of less than two seconds, and an
-    event loop cannot wait for it; so its thread is left to itself when it takes too long.
-    """
-
-    def __init__(
-        self, connect: Callable[..., Any], parameters: dict[str, str], timeout: float
-    ) -> None:
-        self._lock = threading.Lock()
-        self._conn: Any = None
-        self._error: BaseException | None = None
-        self._given_up = False
-        self._done, self._tell = os.pipe()  # to read, to write
-        args = (connect, parameters, timeout)
-        try:
-            _starter.start(
-                threading.Thread(target=self._run, args=args, name="hv connect", daemon=True)
-            )
-        except Exception:  # there is no thread
-            os.close(self._done)
-            os.close(self._tell)
-            raise
-        except BaseException:  # Ctrl-C, while the thread was on its way
-            self.give_up()
-            raise
-
-    def _run(self, connect: Callable[..., Any], parameters: dict[str, str], timeout: float) -> None:
-        conn = None
-        try:
-            conn = connect(parameters, timeout)
-        except BaseException as error:
-            self._error = error
-        with self._lock:
-            if not self._given_up:
-                self._conn, conn = conn, None
-                os.write(self._tell, b".")
-        os.close(self._tell)
-        if conn is not None:
-            conn.close()
-
-    def fileno(self) -> int:
-        """A descriptor that can be read when it is over."""
-        return self._done
-
-    def finish(self) -> extensions.connection:
-        """It is over. Errors: psycopg2's; _Refused."""
-        os.close(self._done)
-        if self._error is not None:
-            try:
-                raise self._error
-            finally:
-                del self._error  # which refers to this frame
-        return self._conn  # type: ignore[no-any-return]
-
-    def give_up(self) -> None:
-        """It takes too long."""
-        with self._lock:
-            self._given_up = True
-            conn, self._conn = self._conn, None
-        os.close(self._done)
-        if conn is not None:
-            conn.close()
 
 
 def statement_logger(logger: Any) -> Callable[..., None]:

@@ -28,8 +28,7 @@ def get_stream(store: Datastore, keys: Iterable[Key]) -> Iterator[tuple[int, Any
 
 def _stream(store: Datastore, items: Iterable[Any], add: Any) -> Iterator[tuple[int, Any]]:
     most, most_bytes = MOST * len(store.servers), MOST_BYTES * len(store.servers)
-    queue = Queue(store)
-    try:
+    with Queue(store) as queue:
         for position, item in enumerate(items):
             try:
                 add(queue, position, item)
@@ -39,8 +38,6 @@ def _stream(store: Datastore, items: Iterable[Any], add: Any) -> Iterator[tuple[
                 yield from queue.advance()
         while queue.pending:
             yield from queue.advance()
-    finally:
-        queue.close()
 
 
 def collect(stream: Iterator[tuple[int, Any]], return_errors: bool) -> list[Any]:

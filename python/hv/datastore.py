@@ -8,12 +8,11 @@ import weakref
 from collections.abc import Mapping
 from typing import Any, Iterable, Iterator, Sequence
 
-from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import DictRow
 
 from . import _hv, _many
 from ._connector import PsycopgConnector, check_libpq, statement_logger
-from ._hv import ConnectionError, DatastoreError, Key, PoolError
+from ._hv import ConnectionError, DatastoreError, Key, LentCursor, PoolError
 from .entity import Value
 
 __all__ = ["ConnectionError", "Datastore", "DatastoreError", "PoolError"]
@@ -123,32 +122,6 @@ class Datastore(_hv.Store):
             return
         with contextlib.suppress(PoolError):  # what went wrong first is to be told
             self.close(timeout=0)
-
-
-class LentCursor:
-    """What Datastore.cursor() gives."""
-
-    __slots__ = ("_connection", "_cursor", "_shard_id", "_store")
-
-    def __init__(self, store: Datastore, shard_id: int) -> None:
-        self._store = store
-        self._shard_id = shard_id
-
-    def __enter__(self) -> Cursor:
-        self._connection = self._store.get_connection(self._shard_id)
-        try:
-            self._cursor = self._connection.cursor()
-        except BaseException:
-            self._store.put_connection(self._connection)
-            raise
-        return self._cursor
-
-    def __exit__(self, *exc: object) -> None:
-        try:
-            self._cursor.close()
-        finally:
-            self._store.put_connection(self._connection)
-            del self._cursor, self._connection
 
 
 def _bad_config(message: str) -> DatastoreError:

@@ -6,18 +6,10 @@
 #include <libpq-fe.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
-static PyObject *close_connection; /* psycopg2.extensions.connection.close */
-
-int hvpy_connector_init(void) {
-    PyObject *extensions = PyImport_ImportModule("psycopg2.extensions");
-    PyObject *class = extensions == NULL ? NULL : PyObject_GetAttrString(extensions, "connection");
-    close_connection = class == NULL ? NULL : PyObject_GetAttrString(class, "close");
-    Py_XDECREF(extensions);
-    Py_XDECREF(class);
-    return close_connection == NULL ? -1 : 0;
-}
+#include "handler.h"
+#include "opening.h"
+#include "threads.h"
 
 struct pg_conn *hvpy_pgconn(PyObject *connection) {
     PyObject *address = PyObject_GetAttrString(connection, "pgconn_ptr");
@@ -32,20 +24,9 @@ struct pg_conn *hvpy_pgconn(PyObject *connection) {
     return conn;
 }
 
-void hvpy_rest(void *unused) {
-    (void) unused;
-    for (;;)
-        pause();
-}
-
 /* ---- what is raised meanwhile ---- */
 
-/* Is what is raised a reason to stop, rather than an error to be told? */
-static bool must_stop(void) {
-    return PyErr_Occurred() != NULL && !PyErr_ExceptionMatches(PyExc_Exception);
-}
-
-/* Something may be raised already, in a thread that is on its way to tell it. */
+/* Something may be raised already, in a thread that is on its way to its caller with it. */
 typedef struct raised {
     PyObject *type, *value, *traceback;
 } raised;
@@ -56,107 +37,31 @@ static raised set_aside(void) {
     return before;
 }
 
-/* An error in a callback that cannot tell it. */
-static void give_up_on_error(raised before, PyObject *where) {
-    if (PyErr_Occurred() != NULL && !(before.type == NULL && must_stop()))
-        PyErr_WriteUnraisable(where);
+static void put_back(raised before) {
     if (before.type != NULL)
         PyErr_Restore(before.type, before.value, before.traceback);
 }
 
 /* ---- connections ---- */
 
-/* A text with its lines joined, as far as there is room for it. */
-static void put_message(char *message, size_t size, const char *text) {
-    size_t len = 0;
-    for (; *text != '\0' && len + 3 < size; text++) {
-        if (*text != '\n') {
-            message[len++] = *text == '\t' ? ' ' : *text;
-        } else if (text[1] != '\0') {
-            message[len++] = ';';
-            message[len++] = ' ';
-        }
-    }
-    message[len] = '\0';
-}
-
-/* What a failed attempt raised, for the library. */
-static hv_status tell_failure(char *message, size_t size, char sqlstate[6]) {
-    if (must_stop()) {
-        put_message(message, size, "interrupted");
-        return HV_TIMEOUT;
-    }
-    hv_status status = HV_UNAVAILABLE;
-    if (PyErr_ExceptionMatches(PyExc_TimeoutError))
-        status = HV_TIMEOUT;
-    else if (PyErr_ExceptionMatches(PyExc_MemoryError))
-        status = HV_NO_MEMORY;
-    raised error = set_aside();
-    PyErr_NormalizeException(&error.type, &error.value, &error.traceback);
-    PyObject *text = PyObject_Str(error.value);
-    const char *bytes = text == NULL ? NULL : PyUnicode_AsUTF8(text);
-    put_message(message, size, bytes != NULL ? bytes : "unknown error");
-    Py_XDECREF(text);
-    PyObject *code = PyObject_GetAttrString(error.value, "pgcode");
-    const char *state = code != NULL && PyUnicode_Check(code) ? PyUnicode_AsUTF8(code) : NULL;
-    if (state != NULL)
-        snprintf(sqlstate, 6, "%s", state);
-    Py_XDECREF(code);
-    Py_XDECREF(error.type);
-    Py_XDECREF(error.value);
-    Py_XDECREF(error.traceback);
-    PyErr_Clear();
-    return status;
-}
-
-/* libpq's parameters; of two with the same name the later one counts. */
-static PyObject *parameters_from(const char *const *keywords, const char *const *values) {
-    PyObject *parameters = PyDict_New();
-    for (size_t i = 0; parameters != NULL && keywords[i] != NULL; i++) {
-        if (values[i] == NULL)
-            continue;
-        /* UTF-8 in any locale: psycopg2 hands it on as that. */
-        PyObject *value =
-            PyUnicode_DecodeUTF8(values[i], (Py_ssize_t) strlen(values[i]), "surrogateescape");
-        if (value == NULL || PyDict_SetItemString(parameters, keywords[i], value) < 0)
-            Py_CLEAR(parameters);
-        Py_XDECREF(value);
-    }
-    return parameters;
-}
-
-static PyObject *start(const hvpy_callbacks *callbacks, const char *const *keywords,
-                       const char *const *values, int64_t timeout) {
-    PyObject *parameters = parameters_from(keywords, values);
-    if (parameters == NULL)
-        return NULL;
-    PyObject *opening = PyObject_CallMethod(callbacks->connector, "start", "Od", parameters,
-                                            (double) timeout / 1000);
-    Py_DECREF(parameters);
-    return opening;
-}
+static const char ended[] = "the Python interpreter has ended";
 
 static hv_status on_start(void *context, const char *const *keywords, const char *const *values,
                           int64_t timeout, void **attempt, int *fd, char *message,
                           size_t message_size, char sqlstate[6]) {
+    (void) sqlstate;
+    const hvpy_callbacks *callbacks = context;
     if (!Py_IsInitialized()) {
-        put_message(message, message_size, "the Python interpreter has ended");
+        snprintf(message, message_size, "%s", ended);
         return HV_UNAVAILABLE;
     }
-    hv_status status = HV_OK;
+    hv_status status = HV_TIMEOUT;
     HVPY_TAKE_GIL;
-    if (PyErr_Occurred() != NULL) { /* the thread was interrupted before */
-        put_message(message, message_size, "interrupted");
-        status = HV_TIMEOUT;
-    } else {
-        PyObject *opening = start(context, keywords, values, timeout);
-        *fd = opening == NULL ? -1 : PyObject_AsFileDescriptor(opening);
-        *attempt = opening;
-        if (*fd < 0) {
-            status = tell_failure(message, message_size, sqlstate);
-            Py_XDECREF(opening);
-        }
-    }
+    if (PyErr_Occurred() != NULL) /* the thread was interrupted before */
+        snprintf(message, message_size, "interrupted");
+    else
+        status = hvpy_opening_start(callbacks->connector, keywords, values, timeout, attempt, fd,
+                                    message, message_size);
     HVPY_LEAVE_GIL;
     return status;
 }
@@ -165,22 +70,22 @@ static hv_status on_finish(void *context, void *attempt, struct pg_conn **conn, 
                            char *message, size_t message_size, char sqlstate[6]) {
     (void) context;
     if (!Py_IsInitialized()) {
-        put_message(message, message_size, "the Python interpreter has ended");
+        snprintf(message, message_size, "%s", ended);
         return HV_UNAVAILABLE;
     }
-    hv_status status = HV_OK;
+    hv_status status;
     HVPY_TAKE_GIL;
     raised before = set_aside();
-    PyObject *opening = attempt;
-    PyObject *connection = PyObject_CallMethod(opening, "finish", NULL);
-    *conn = connection == NULL ? NULL : hvpy_pgconn(connection);
-    *handle = connection;
-    if (*conn == NULL) {
-        status = tell_failure(message, message_size, sqlstate);
-        Py_XDECREF(connection);
+    PyObject *connection = NULL;
+    status = hvpy_opening_finish(attempt, &connection, message, message_size, sqlstate);
+    if (status == HV_OK && (*conn = hvpy_pgconn(connection)) == NULL) {
+        PyErr_Clear();
+        Py_CLEAR(connection);
+        snprintf(message, message_size, "the connection was closed at once");
+        status = HV_UNAVAILABLE;
     }
-    give_up_on_error(before, opening);
-    Py_DECREF(opening);
+    *handle = connection;
+    put_back(before);
     HVPY_LEAVE_GIL;
     return status;
 }
@@ -191,11 +96,8 @@ static void on_give_up(void *context, void *attempt) {
         return;
     HVPY_TAKE_GIL;
     raised before = set_aside();
-    PyObject *opening = attempt;
-    PyObject *result = PyObject_CallMethod(opening, "give_up", NULL);
-    Py_XDECREF(result);
-    give_up_on_error(before, opening);
-    Py_DECREF(opening);
+    hvpy_opening_give_up(attempt);
+    put_back(before);
     HVPY_LEAVE_GIL;
 }
 
@@ -207,15 +109,17 @@ static void on_disconnect(void *context, struct pg_conn *conn, void *handle) {
     HVPY_TAKE_GIL;
     raised before = set_aside();
     PyObject *connection = handle;
-    PyObject *result = PyObject_CallFunctionObjArgs(close_connection, connection, NULL);
+    PyObject *result = hvpy_close_connection(connection);
+    if (result == NULL)
+        PyErr_WriteUnraisable(connection);
     Py_XDECREF(result);
     Py_DECREF(connection);
-    give_up_on_error(before, close_connection);
+    put_back(before);
     HVPY_LEAVE_GIL;
 }
 
-/* The opposite of parameters_from(): what is pointed to lives as long as the dict. NULL with an
- * exception. */
+/* libpq's arrays from a dict: what is pointed to lives as long as the dict. NULL with an exception.
+ */
 static const char **arrays_from(PyObject *parameters, const char ***values) {
     size_t room = (size_t) PyDict_Size(parameters) + 1, count = 0;
     const char **keywords = PyMem_Calloc(2 * room, sizeof *keywords);
@@ -250,12 +154,12 @@ PyObject *hvpy_refusal(PyObject *module, PyObject *args) {
     PGconn *conn = NULL;
     char message[1024] = "", sqlstate[6] = "";
     hv_status status;
-    Py_BEGIN_ALLOW_THREADS
+    HVPY_BEGIN_LIBRARY
     status = hv_connect(keywords, values, (int64_t) (timeout * 1000), &conn, message,
                         sizeof message, sqlstate);
     if (status == HV_OK)
         PQfinish(conn);
-    Py_END_ALLOW_THREADS
+    HVPY_END_LIBRARY
     PyMem_Free(keywords);
     if (status != HV_UNAVAILABLE || sqlstate[0] == '\0')
         Py_RETURN_NONE;
@@ -296,7 +200,9 @@ static void on_log(void *context, const hv_log_event *event) {
             : PyObject_CallFunction(callbacks->log, "sO", hv_log_statement(event), parameters);
     Py_XDECREF(parameters);
     Py_XDECREF(result);
-    give_up_on_error(before, callbacks->log);
+    if (PyErr_Occurred() != NULL && (before.type != NULL || !hvpy_comes_from_handler()))
+        PyErr_WriteUnraisable(callbacks->log);
+    put_back(before);
     HVPY_LEAVE_GIL;
 }
 

@@ -12,30 +12,12 @@
 #include <Python.h>
 
 #include <hypervault.h>
-#include <pthread.h>
-
-/*
- * A callback takes the GIL and leaves it with these, in one block. Python ends a thread that wants
- * the GIL when the interpreter ends. But other threads may still use what the library has on this
- * one's stack; so it rests instead, until the process ends. (From 3.14 on Python does that by
- * itself.)
- */
-#define HVPY_TAKE_GIL                      \
-    pthread_cleanup_push(hvpy_rest, NULL); \
-    PyGILState_STATE gil_state = PyGILState_Ensure()
-#define HVPY_LEAVE_GIL             \
-    PyGILState_Release(gil_state); \
-    pthread_cleanup_pop(0)
-
-void hvpy_rest(void *unused);
 
 /* What the callbacks of one store need. Outlives it. */
 typedef struct hvpy_callbacks {
     PyObject *connector; /* see Connector in _hv.pyi */
     PyObject *log;       /* log(statement, parameters); NULL: none */
 } hvpy_callbacks;
-
-int hvpy_connector_init(void);
 
 /* Have the options' store call these. */
 void hvpy_callbacks_set(hvpy_callbacks *callbacks, hv_options *options);

@@ -11,6 +11,7 @@
 #include "key.h"
 #include "row.h"
 #include "store.h"
+#include "threads.h"
 
 static hvpy_store *store_of(PyObject *object) {
     return (hvpy_store *) object;
@@ -61,9 +62,9 @@ PyObject *hvpy_entity_put(PyObject *object, PyObject *const *args, Py_ssize_t co
     int kind = shard == -1 && PyErr_Occurred() ? -1 : hvpy_int_from(found[1]);
     if (PyErr_Occurred() || !hvpy_store_enter(self))
         goto out;
-    Py_BEGIN_ALLOW_THREADS
+    HVPY_BEGIN_LIBRARY
     status = hv_put(self->store, shard, kind, dict, &key, &error);
-    Py_END_ALLOW_THREADS
+    HVPY_END_LIBRARY
     hvpy_store_leave(self);
     if (!failed(status, error))
         result = hvpy_key_new(key, self->epoch);
@@ -97,9 +98,9 @@ PyObject *hvpy_entity_put_key(PyObject *object, PyObject *const *args, Py_ssize_
         kind = hvpy_int_from(found[1]);
     if (PyErr_Occurred() || !hvpy_store_enter(self))
         goto out;
-    Py_BEGIN_ALLOW_THREADS
+    HVPY_BEGIN_LIBRARY
     status = hv_put_key(self->store, key, kind, dict, &error);
-    Py_END_ALLOW_THREADS
+    HVPY_END_LIBRARY
     hvpy_store_leave(self);
     if (!failed(status, error)) {
         Py_INCREF(Py_None);
@@ -131,9 +132,9 @@ PyObject *hvpy_entity_get(PyObject *object, PyObject *const *args, Py_ssize_t co
     hv_entity *entity = NULL;
     hv_error *error = NULL;
     hv_status status;
-    Py_BEGIN_ALLOW_THREADS
+    HVPY_BEGIN_LIBRARY
     status = hv_get(self->store, key, &entity, &error);
-    Py_END_ALLOW_THREADS
+    HVPY_END_LIBRARY
     hvpy_store_leave(self);
     PyObject *result = NULL;
     if (!failed(status, error)) {
@@ -190,9 +191,9 @@ PyObject *hvpy_entity_reserve(PyObject *object, PyObject *const *args, Py_ssize_
     hv_status status;
     if (!hvpy_store_enter(self))
         goto out;
-    Py_BEGIN_ALLOW_THREADS
+    HVPY_BEGIN_LIBRARY
     status = hv_reserve(self->store, shard, wanted, keys, &error);
-    Py_END_ALLOW_THREADS
+    HVPY_END_LIBRARY
     hvpy_store_leave(self);
     if (!failed(status, error))
         result = list_of_keys(keys, wanted, self->epoch);

@@ -1,6 +1,9 @@
 /*
  * lend: the store's methods that lend psycopg2's connections and take them back.
  *
+ * The pool's reference to a connection goes to the borrower together with it, and comes back with
+ * it. So a connection that nobody refers to is one that its borrower has lost.
+ *
  * The GIL is kept where nothing has to be waited for: to let it go and take it again costs more
  * than to borrow a connection, and lets all other threads run in between.
  */
@@ -12,6 +15,7 @@
 #include "arguments.h"
 #include "error.h"
 #include "store.h"
+#include "threads.h"
 
 static hvpy_store *store_of(PyObject *object) {
     return (hvpy_store *) object;
@@ -28,7 +32,16 @@ static struct expected {
 
 #define AS_NEW_COUNT (sizeof as_new / sizeof as_new[0])
 
-int hvpy_lend_init(void) {
+static PyTypeObject lent_type;
+
+int hvpy_lend_init(PyObject *module) {
+    if (PyType_Ready(&lent_type) < 0)
+        return -1;
+    Py_INCREF(&lent_type);
+    if (PyModule_AddObject(module, "Lent", (PyObject *) &lent_type) < 0) {
+        Py_DECREF(&lent_type);
+        return -1;
+    }
     PyObject *extensions = PyImport_ImportModule("psycopg2.extensions");
     if (extensions == NULL)
         return -1;
@@ -54,25 +67,17 @@ const char hvpy_lend_get_doc[] =
     "put_connection().\n\nIt is in autocommit, UTC and UTF8, and yours alone until then. Name "
     "tables with their schema:\nshard0005.entities.";
 
-PyObject *hvpy_lend_get(PyObject *object, PyObject *const *args, Py_ssize_t count,
-                        PyObject *keywords) {
-    static const char *const names[] = {"shard_id"};
-    static const hvpy_arguments expected = {
-        .method = "get_connection", .names = names, .count = 1, .required = 1};
-    hvpy_store *self = store_of(object);
-    PyObject *found[1];
-    if (hvpy_arguments_parse(&expected, args, count, keywords, found, NULL) < 0)
-        return NULL;
-    int shard = hvpy_int_from(found[0]);
+PyObject *hvpy_lend_borrow(hvpy_store *self, PyObject *shard_id) {
+    int shard = hvpy_int_from(shard_id);
     if ((shard == -1 && PyErr_Occurred()) || !hvpy_store_enter(self))
         return NULL;
     PGconn *conn = NULL;
     hv_error *error = NULL;
     hv_status status = hv_try_acquire(self->store, shard, &conn, NULL);
     if (status != HV_OK) {
-        Py_BEGIN_ALLOW_THREADS
+        HVPY_BEGIN_LIBRARY
         status = hv_acquire(self->store, shard, &conn, &error);
-        Py_END_ALLOW_THREADS
+        HVPY_END_LIBRARY
     }
     PyObject *connection = NULL;
     if (status != HV_OK) {
@@ -80,11 +85,21 @@ PyObject *hvpy_lend_get(PyObject *object, PyObject *const *args, Py_ssize_t coun
     } else if (PyErr_Occurred()) { /* Ctrl-C came too late to stop it */
         hv_release(self->store, conn, NULL);
     } else {
-        connection = hv_connection_handle(self->store, conn);
-        Py_INCREF(connection);
+        connection = hv_connection_handle(self->store, conn); /* the pool's reference */
     }
     hvpy_store_leave(self);
     return connection;
+}
+
+PyObject *hvpy_lend_get(PyObject *object, PyObject *const *args, Py_ssize_t count,
+                        PyObject *keywords) {
+    static const char *const names[] = {"shard_id"};
+    static const hvpy_arguments expected = {
+        .method = "get_connection", .names = names, .count = 1, .required = 1};
+    PyObject *found[1];
+    if (hvpy_arguments_parse(&expected, args, count, keywords, found, NULL) < 0)
+        return NULL;
+    return hvpy_lend_borrow(store_of(object), found[0]);
 }
 
 /* ---- put_connection ---- */
@@ -118,17 +133,21 @@ static bool is_quiet(PGconn *conn) {
            encoding != NULL && strcmp(encoding, "UTF8") == 0;
 }
 
+/* With it goes the reference that the pool gave away. */
 static PyObject *give_back(hvpy_store *self, PyObject *connection, PGconn *conn, bool good) {
     hv_error *error = NULL;
     hv_status status;
+    Py_INCREF(connection);
     if (good && is_quiet(conn)) {
         status = hv_release(self->store, conn, &error);
     } else {
-        Py_BEGIN_ALLOW_THREADS
+        HVPY_BEGIN_LIBRARY
         status =
             good ? hv_release(self->store, conn, &error) : hv_discard(self->store, conn, &error);
-        Py_END_ALLOW_THREADS
+        HVPY_END_LIBRARY
     }
+    if (status != HV_OK)
+        Py_DECREF(connection);
     if (status == HV_INVALID) {
         hv_error_free(error);
         return hvpy_raise_foreign(connection);
@@ -171,19 +190,13 @@ static PyObject *put_back(hvpy_store *self, PyObject *connection, bool broken) {
     return result;
 }
 
-PyObject *hvpy_lend_put(PyObject *object, PyObject *const *args, Py_ssize_t count,
-                        PyObject *keywords) {
-    static const char *const names[] = {"connection"};
-    static const hvpy_arguments expected = {
-        .method = "put_connection", .names = names, .count = 1, .required = 1};
-    hvpy_store *self = store_of(object);
-    PyObject *found[1];
-    if (hvpy_arguments_parse(&expected, args, count, keywords, found, NULL) < 0)
-        return NULL;
-    PyObject *closed = PyObject_GetAttrString(found[0], "closed");
+PyObject *hvpy_lend_return(hvpy_store *self, PyObject *connection) {
+    PyObject *closed = PyObject_GetAttrString(connection, "closed");
     if (closed == NULL) {
+        if (!PyErr_ExceptionMatches(PyExc_AttributeError))
+            return NULL;
         PyErr_Clear();
-        return hvpy_raise_foreign(found[0]);
+        return hvpy_raise_foreign(connection);
     }
     long how = PyLong_AsLong(closed); /* 1: by close(), which has given it back; 2: it is broken */
     Py_DECREF(closed);
@@ -193,9 +206,20 @@ PyObject *hvpy_lend_put(PyObject *object, PyObject *const *args, Py_ssize_t coun
         Py_RETURN_NONE;
     if (!hvpy_store_enter_late(self))
         return NULL;
-    PyObject *result = put_back(self, found[0], how != 0);
+    PyObject *result = put_back(self, connection, how != 0);
     hvpy_store_leave(self);
     return result;
+}
+
+PyObject *hvpy_lend_put(PyObject *object, PyObject *const *args, Py_ssize_t count,
+                        PyObject *keywords) {
+    static const char *const names[] = {"connection"};
+    static const hvpy_arguments expected = {
+        .method = "put_connection", .names = names, .count = 1, .required = 1};
+    PyObject *found[1];
+    if (hvpy_arguments_parse(&expected, args, count, keywords, found, NULL) < 0)
+        return NULL;
+    return hvpy_lend_return(store_of(object), found[0]);
 }
 
 PyObject *hvpy_lend_discard(PyObject *object, PyObject *connection) {
@@ -217,3 +241,48 @@ PyObject *hvpy_lend_discard(PyObject *object, PyObject *connection) {
     Py_DECREF(result);
     Py_RETURN_TRUE;
 }
+
+/* ---- a connection that nobody has any more ---- */
+
+/* The store of a connection, if it is there; NULL without an exception. A new reference. */
+static PyObject *store_of_connection(PyObject *connection) {
+    PyObject *reference = PyObject_GetAttrString(connection, "_hv_store");
+    PyObject *store =
+        reference == NULL || !PyWeakref_CheckRef(reference) ? NULL : PyWeakref_GetObject(reference);
+    if (store != NULL && !PyObject_TypeCheck(store, &hvpy_store_type))
+        store = NULL;
+    Py_XINCREF(store);
+    Py_XDECREF(reference);
+    PyErr_Clear();
+    return store;
+}
+
+/*
+ * The last reference is gone. If the connection is lent, the borrower has lost it without returning
+ * it, as when a signal's handler raised something before it could take it: it is closed then, as
+ * psycopg2 closes its own.
+ */
+static void lent_finalize(PyObject *connection) {
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    if (!Py_IsInitialized()) {
+        Py_INCREF(connection); /* the pool, which is not asked any more, may refer to it */
+    } else {
+        PyObject *store = store_of_connection(connection);
+        PyObject *result = store == NULL ? NULL : hvpy_lend_discard(store, connection);
+        if (PyErr_Occurred() != NULL)
+            PyErr_WriteUnraisable(connection);
+        Py_XDECREF(result);
+        Py_XDECREF(store);
+    }
+    PyErr_Restore(type, value, traceback);
+}
+
+static PyTypeObject lent_type = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "hv._hv.Lent",
+    .tp_basicsize = sizeof(PyObject),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .tp_doc = "What a class of connections derives from, for the store to have them back when "
+              "nobody refers to them.",
+    .tp_finalize = lent_finalize,
+};

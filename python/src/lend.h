@@ -7,6 +7,8 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "store.h"
+
 extern const char hvpy_lend_get_doc[], hvpy_lend_put_doc[], hvpy_lend_discard_doc[];
 
 PyObject *hvpy_lend_get(PyObject *self, PyObject *const *args, Py_ssize_t count,
@@ -14,9 +16,13 @@ PyObject *hvpy_lend_get(PyObject *self, PyObject *const *args, Py_ssize_t count,
 PyObject *hvpy_lend_put(PyObject *self, PyObject *const *args, Py_ssize_t count,
                         PyObject *keywords);
 
+/* The same for the module's own use. NULL with an exception. */
+PyObject *hvpy_lend_borrow(hvpy_store *self, PyObject *shard_id);
+PyObject *hvpy_lend_return(hvpy_store *self, PyObject *connection);
+
 /* Have the store close a connection that it has lent; False if it has not. */
 PyObject *hvpy_lend_discard(PyObject *self, PyObject *connection);
 
-int hvpy_lend_init(void);
+int hvpy_lend_init(PyObject *module);
 
 #endif

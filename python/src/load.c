@@ -12,6 +12,7 @@
 #include "key.h"
 #include "report.h"
 #include "store.h"
+#include "threads.h"
 
 typedef struct load_object {
     PyObject_HEAD
@@ -47,9 +48,9 @@ PyObject *hvpy_load_open(PyObject *object, PyObject *args, PyObject *kwargs) {
     hv_load *load = NULL;
     hv_error *error = NULL;
     hv_status status;
-    Py_BEGIN_ALLOW_THREADS
+    HVPY_BEGIN_LIBRARY
     status = hv_load_open(store->store, server, name, &load, &error);
-    Py_END_ALLOW_THREADS
+    HVPY_END_LIBRARY
     hvpy_store_leave(store);
     load_object *self = NULL;
     if (status != HV_OK)
@@ -89,9 +90,9 @@ static PyObject *leave(load_object *self, hv_status status, hv_error *error) {
 static void end(load_object *self) {
     hv_load *load = self->load;
     self->load = NULL;
-    Py_BEGIN_ALLOW_THREADS
+    HVPY_BEGIN_LIBRARY
     hv_load_free(load);
-    Py_END_ALLOW_THREADS
+    HVPY_END_LIBRARY
 }
 
 static PyObject *load_close(PyObject *object, PyObject *args) {
@@ -167,9 +168,9 @@ static PyObject *load_send(PyObject *object, PyObject *args, PyObject *kwargs) {
     size_t blocked = SIZE_MAX;
     hv_error *error = NULL;
     hv_status status;
-    Py_BEGIN_ALLOW_THREADS
+    HVPY_BEGIN_LIBRARY
     status = hv_load_send(self->load, wanted, &blocked, &error);
-    Py_END_ALLOW_THREADS
+    HVPY_END_LIBRARY
     PyObject *result = leave(self, status, error);
     if (status != HV_OK && blocked != SIZE_MAX)
         tell_blocked(blocked);
@@ -216,9 +217,9 @@ static PyObject *load_commit(PyObject *object, PyObject *args, PyObject *kwargs)
         return NULL;
     hv_error *error = NULL;
     hv_status status;
-    Py_BEGIN_ALLOW_THREADS
+    HVPY_BEGIN_LIBRARY
     status = hv_load_commit(self->load, position, note, &error);
-    Py_END_ALLOW_THREADS
+    HVPY_END_LIBRARY
     return leave(self, status, error);
 }
 
@@ -253,9 +254,9 @@ PyObject *hvpy_load_list(PyObject *object, PyObject *args, PyObject *kwargs) {
     hv_error *error = NULL;
     hv_status status = HV_NO_MEMORY;
     if (list != NULL) {
-        Py_BEGIN_ALLOW_THREADS
+        HVPY_BEGIN_LIBRARY
         status = hv_load_list(store->store, server, prefix, on_load, list, &error);
-        Py_END_ALLOW_THREADS
+        HVPY_END_LIBRARY
     }
     hvpy_store_leave(store);
     if (list != NULL && status != HV_OK)

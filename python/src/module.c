@@ -9,14 +9,18 @@
 #include <libpq-fe.h>
 
 #include "connector.h"
+#include "cursor.h"
 #include "error.h"
+#include "handler.h"
 #include "key.h"
 #include "lend.h"
 #include "load.h"
+#include "opening.h"
 #include "queue.h"
 #include "row.h"
 #include "scan.h"
 #include "store.h"
+#include "threads.h"
 
 static PyObject *options(PyObject *module, PyObject *args) {
     (void) module;
@@ -101,6 +105,9 @@ static PyMethodDef functions[] = {
      "refusal($module, parameters, timeout, /)\n--\n\nConnect once, to learn why the server "
      "refuses "
      "it: (message, SQLSTATE), or None if it does not."},
+    {"end", hvpy_threads_end, METH_NOARGS,
+     "end($module)\n--\n\nWait, for a second at most, for the threads that open connections. No "
+     "others are started any\nmore."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -120,7 +127,8 @@ PyMODINIT_FUNC PyInit__hv(void) {
         return NULL;
     if (PyModule_AddStringConstant(module, "__version__", hv_version()) < 0 ||
         hvpy_errors_init(module) < 0 || hvpy_key_init(module) < 0 || hvpy_row_init() < 0 ||
-        hvpy_connector_init() < 0 || hvpy_lend_init() < 0 || hvpy_store_init(module) < 0 ||
+        hvpy_threads_init() < 0 || hvpy_handler_init() < 0 || hvpy_opening_init() < 0 ||
+        hvpy_lend_init(module) < 0 || hvpy_cursor_init(module) < 0 || hvpy_store_init(module) < 0 ||
         hvpy_queue_init(module) < 0 || hvpy_scan_init(module) < 0 || hvpy_load_init(module) < 0) {
         Py_DECREF(module);
         return NULL;

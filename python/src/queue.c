@@ -16,6 +16,7 @@
 #include "key.h"
 #include "row.h"
 #include "store.h"
+#include "threads.h"
 
 /* How often advance() looks for Ctrl-C. */
 #define SLICE_MS 250
@@ -128,9 +129,9 @@ static int queue_init(PyObject *object, PyObject *args, PyObject *kwargs) {
 static void close_queue(queue_object *self) {
     hv_queue *queue = self->queue;
     self->queue = NULL;
-    Py_BEGIN_ALLOW_THREADS
+    HVPY_BEGIN_LIBRARY
     hv_queue_free(queue);
-    Py_END_ALLOW_THREADS
+    HVPY_END_LIBRARY
     operation **lists[] = {&self->pending, &self->done};
     for (int i = 0; i < 2; i++) {
         while (*lists[i] != NULL) {
@@ -288,9 +289,9 @@ static bool advance(queue_object *self, int64_t ms) {
         int64_t slice = ms < 0 || ms > SLICE_MS ? SLICE_MS : ms;
         if (self->done != NULL) /* since before, when a signal's handler raised something */
             slice = ms = 0;
-        Py_BEGIN_ALLOW_THREADS
+        HVPY_BEGIN_LIBRARY
         done = hv_queue_advance(self->queue, slice) > 0 || hv_queue_pending(self->queue) == 0;
-        Py_END_ALLOW_THREADS
+        HVPY_END_LIBRARY
         if (PyErr_Occurred() || PyErr_CheckSignals() < 0)
             return false;
         if (ms >= 0)
@@ -336,6 +337,17 @@ static PyObject *queue_fileno(PyObject *object, PyObject *args) {
     return PyLong_FromLong(hv_queue_fd(self->queue));
 }
 
+static PyObject *queue_enter(PyObject *object, PyObject *args) {
+    (void) args;
+    Py_INCREF(object);
+    return object;
+}
+
+static PyObject *queue_exit(PyObject *object, PyObject *args) {
+    (void) args;
+    return queue_close(object, NULL);
+}
+
 static PyObject *queue_pending(PyObject *object, void *closure) {
     (void) closure;
     queue_object *self = queue_of(object);
@@ -371,6 +383,8 @@ static PyMethodDef queue_methods[] = {
      "fileno($self)\n--\n\nThe descriptor that is readable when advance() has something to do."},
     {"close", queue_close, METH_NOARGS,
      "close($self)\n--\n\nAbandon what is pending: a put may or may not be stored."},
+    {"__enter__", queue_enter, METH_NOARGS, NULL},
+    {"__exit__", queue_exit, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

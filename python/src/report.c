@@ -9,6 +9,7 @@
 #include "arguments.h"
 #include "error.h"
 #include "store.h"
+#include "threads.h"
 
 static hvpy_store *store_of(PyObject *object) {
     return (hvpy_store *) object;
@@ -147,10 +148,10 @@ PyObject *hvpy_report_create_shards(PyObject *object, PyObject *args, PyObject *
         int created = 0;
         hv_error *error = NULL;
         hv_status status;
-        Py_BEGIN_ALLOW_THREADS
+        HVPY_BEGIN_LIBRARY
         status = hv_create_shards(self->store, server, progress == Py_None ? NULL : on_progress,
                                   &to, &created, &error);
-        Py_END_ALLOW_THREADS
+        HVPY_END_LIBRARY
         sum += created;
         if (status != HV_OK)
             hvpy_raise(status, error);
@@ -201,9 +202,9 @@ PyObject *hvpy_report_inspect(PyObject *object, PyObject *args, PyObject *kwargs
     hv_report *report = NULL;
     hv_error *error = NULL;
     hv_status status;
-    Py_BEGIN_ALLOW_THREADS
+    HVPY_BEGIN_LIBRARY
     status = hv_inspect(self->store, server, &report, &error);
-    Py_END_ALLOW_THREADS
+    HVPY_END_LIBRARY
     hvpy_store_leave(self);
     PyObject *result = NULL;
     if (status != HV_OK)

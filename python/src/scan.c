@@ -10,6 +10,7 @@
 #include "error.h"
 #include "row.h"
 #include "store.h"
+#include "threads.h"
 
 typedef struct scan_object {
     PyObject_HEAD
@@ -92,9 +93,9 @@ PyObject *hvpy_scan_open(PyObject *object, PyObject *args, PyObject *kwargs) {
     hv_status status;
     if (!hvpy_store_enter(store))
         goto out;
-    Py_BEGIN_ALLOW_THREADS
+    HVPY_BEGIN_LIBRARY
     status = hv_scan_open(store->store, shard, from, until, kinds, count, &scan, &error);
-    Py_END_ALLOW_THREADS
+    HVPY_END_LIBRARY
     hvpy_store_leave(store);
     if (status != HV_OK)
         hvpy_raise(status, error);
@@ -116,9 +117,9 @@ out:
 static void end(scan_object *self) {
     hv_scan *scan = self->scan;
     self->scan = NULL;
-    Py_BEGIN_ALLOW_THREADS
+    HVPY_BEGIN_LIBRARY
     hv_scan_close(scan);
-    Py_END_ALLOW_THREADS
+    HVPY_END_LIBRARY
 }
 
 static bool enter(scan_object *self) {
@@ -153,9 +154,9 @@ static PyObject *scan_next(PyObject *object) {
     hv_error *error = NULL;
     hv_status status;
     self->busy = true;
-    Py_BEGIN_ALLOW_THREADS
+    HVPY_BEGIN_LIBRARY
     status = hv_scan_next(self->scan, &error);
-    Py_END_ALLOW_THREADS
+    HVPY_END_LIBRARY
     PyObject *row = NULL;
     bool has_row = status == HV_OK && !PyErr_Occurred();
     if (has_row) /* garbage collection may run any code meanwhile: the scan stays busy */

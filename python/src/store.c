@@ -14,6 +14,7 @@
 #include "load.h"
 #include "report.h"
 #include "scan.h"
+#include "threads.h"
 
 /* How often close() looks whether the last user has left. */
 #define CLOSE_POLL_NS 1000000
@@ -141,9 +142,9 @@ static int open_store(hvpy_store *self, const hv_options *options) {
     hv_store *store = NULL;
     hv_error *error = NULL;
     hv_status status;
-    Py_BEGIN_ALLOW_THREADS
+    HVPY_BEGIN_LIBRARY
     status = hv_open(options, &store, &error); /* connects, with the option check_servers */
-    Py_END_ALLOW_THREADS
+    HVPY_END_LIBRARY
     if (status != HV_OK) {
         hvpy_raise(status, error);
         return -1;
@@ -226,9 +227,9 @@ static void stop(hvpy_store *self) {
     if (self->store == NULL)
         return;
     hvpy_store_enter_late(self);
-    Py_BEGIN_ALLOW_THREADS
+    HVPY_BEGIN_LIBRARY
     hv_stop(self->store);
-    Py_END_ALLOW_THREADS
+    HVPY_END_LIBRARY
     hvpy_store_leave(self);
 }
 
@@ -287,9 +288,9 @@ static PyObject *store_disconnect(PyObject *object, PyObject *args) {
     hvpy_store *self = store_of(object);
     if (!hvpy_store_enter(self))
         return NULL;
-    Py_BEGIN_ALLOW_THREADS
+    HVPY_BEGIN_LIBRARY
     hv_disconnect(self->store);
-    Py_END_ALLOW_THREADS
+    HVPY_END_LIBRARY
     hvpy_store_leave(self);
     Py_RETURN_NONE;
 }
@@ -299,9 +300,9 @@ static PyObject *store_reinstantiate(PyObject *object, PyObject *args) {
     hvpy_store *self = store_of(object);
     if (!hvpy_store_enter(self))
         return NULL;
-    Py_BEGIN_ALLOW_THREADS
+    HVPY_BEGIN_LIBRARY
     hv_reinstantiate(self->store);
-    Py_END_ALLOW_THREADS
+    HVPY_END_LIBRARY
     hvpy_store_leave(self);
     Py_RETURN_NONE;
 }

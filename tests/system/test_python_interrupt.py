@@ -154,31 +154,6 @@ db.close()
         assert (code, out, err) == (0, "", "")
 
 
-def test_while_the_thread_that_connects_is_on_its_way(connections):
-    code = """
-start = threading.Thread.start
-
-def interrupted_start(thread):
-    start(thread)
-    threading.Thread.start = start
-    raise KeyboardInterrupt
-
-db = Datastore(connections)
-descriptors = len(os.listdir("/proc/self/fd"))
-threading.Thread.start = interrupted_start
-try:
-    db.put(3, 1)
-except KeyboardInterrupt:
-    say("interrupted")
-wait_for(lambda: threading.active_count() == 1)
-wait_for(lambda: len(os.listdir("/proc/self/fd")) == descriptors)
-assert db.put(3, 1).shard_id == 3
-db.close()
-"""
-    result = python.run(code, connections)
-    assert (result.code, result.out, result.err) == (0, "interrupted\n", "")
-
-
 def test_in_the_middle_of_a_put_many(connections):
     code = f"""
 {BEGIN}
@@ -266,5 +241,4 @@ db.close()
 """
     with python.Process(code, connections) as process:
         assert process.read() == "True"
-        # `with db.cursor()` can be interrupted between borrowing and its own try: Python's limits.
-        assert process.read() in ("0", "1")
+        assert process.read() == "0"

@@ -1,0 +1,129 @@
+/*
+ * cursor: the class LentCursor, a cursor on a borrowed connection for as long as a `with` lasts.
+ *
+ * It is in C because no signal's handler comes between its steps here: what was borrowed is either
+ * returned or still in the object.
+ */
+#include "cursor.h"
+
+#include <stdbool.h>
+
+#include "lend.h"
+#include "store.h"
+
+typedef struct cursor_object {
+    PyObject_HEAD
+    hvpy_store *store;
+    PyObject *shard_id;
+    PyObject *connection; /* while it is borrowed */
+    PyObject *cursor;     /* the same */
+} cursor_object;
+
+static cursor_object *cursor_of(PyObject *object) {
+    return (cursor_object *) object;
+}
+
+static int cursor_init(PyObject *object, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"store", "shard_id", NULL};
+    cursor_object *self = cursor_of(object);
+    PyObject *store, *shard_id;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O:LentCursor", names, &hvpy_store_type,
+                                     &store, &shard_id))
+        return -1;
+    if (self->store != NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "the cursor was made already");
+        return -1;
+    }
+    Py_INCREF(store);
+    Py_INCREF(shard_id);
+    self->store = (hvpy_store *) store;
+    self->shard_id = shard_id;
+    return 0;
+}
+
+static void cursor_dealloc(PyObject *object) {
+    cursor_object *self = cursor_of(object);
+    Py_XDECREF(self->cursor);
+    Py_XDECREF(self->connection);
+    Py_XDECREF(self->shard_id);
+    Py_XDECREF(self->store);
+    Py_TYPE(object)->tp_free(object);
+}
+
+/* Return the connection; what was raised before stays raised, and what is raised now is told of
+ * only otherwise. */
+static void return_connection(cursor_object *self) {
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *connection = self->connection;
+    self->connection = NULL;
+    PyObject *result = hvpy_lend_return(self->store, connection);
+    Py_XDECREF(result);
+    Py_DECREF(connection);
+    if (type != NULL)
+        PyErr_Restore(type, value, traceback);
+}
+
+static PyObject *cursor_enter(PyObject *object, PyObject *args) {
+    (void) args;
+    cursor_object *self = cursor_of(object);
+    if (self->store == NULL || self->connection != NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "the cursor is in use already");
+        return NULL;
+    }
+    PyObject *connection = hvpy_lend_borrow(self->store, self->shard_id);
+    if (connection == NULL)
+        return NULL;
+    self->connection = connection;
+    self->cursor = PyObject_CallMethod(connection, "cursor", NULL);
+    if (self->cursor == NULL)
+        return_connection(self);
+    Py_XINCREF(self->cursor);
+    return self->cursor;
+}
+
+static PyObject *cursor_exit(PyObject *object, PyObject *args) {
+    (void) args;
+    cursor_object *self = cursor_of(object);
+    if (self->connection == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "the cursor is not in use");
+        return NULL;
+    }
+    PyObject *cursor = self->cursor;
+    self->cursor = NULL;
+    PyObject *result = PyObject_CallMethod(cursor, "close", NULL);
+    Py_XDECREF(result);
+    Py_DECREF(cursor);
+    return_connection(self);
+    if (PyErr_Occurred() != NULL)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef cursor_methods[] = {
+    {"__enter__", cursor_enter, METH_NOARGS, NULL},
+    {"__exit__", cursor_exit, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyTypeObject cursor_type = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "hv._hv.LentCursor",
+    .tp_basicsize = sizeof(cursor_object),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_doc = "What Datastore.cursor() gives.",
+    .tp_new = PyType_GenericNew,
+    .tp_init = cursor_init,
+    .tp_dealloc = cursor_dealloc,
+    .tp_methods = cursor_methods,
+};
+
+int hvpy_cursor_init(PyObject *module) {
+    if (PyType_Ready(&cursor_type) < 0)
+        return -1;
+    Py_INCREF(&cursor_type);
+    if (PyModule_AddObject(module, "LentCursor", (PyObject *) &cursor_type) < 0) {
+        Py_DECREF(&cursor_type);
+        return -1;
+    }
+    return 0;
+}

@@ -1,0 +1,58 @@
+/*
+ * threads: native threads that run Python's code, the GIL around calls of the library, and how both
+ * end with the interpreter.
+ *
+ * Holds always: once Python ends, a thread that wants the GIL rests until the process is gone, so
+ * that whatever others use of its stack stays in place. And no thread is inside libpq, or inside
+ * OpenSSL on libpq's behalf, while OpenSSL's own clean-up runs in exit(3).
+ */
+#ifndef HVPY_THREADS_H
+#define HVPY_THREADS_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <pthread.h>
+#include <stdbool.h>
+
+/*
+ * A callback takes the GIL and leaves it with these, in one block. Python ends a thread that wants
+ * the GIL when the interpreter ends; it rests instead. (From 3.14 on Python does that by itself.)
+ */
+#define HVPY_TAKE_GIL                      \
+    pthread_cleanup_push(hvpy_rest, NULL); \
+    PyGILState_STATE gil_state = PyGILState_Ensure()
+#define HVPY_LEAVE_GIL             \
+    PyGILState_Release(gil_state); \
+    pthread_cleanup_pop(0)
+
+void hvpy_rest(void *unused);
+
+/* Around calls of the library, in one block: the GIL is let go. */
+#define HVPY_BEGIN_LIBRARY \
+    {                      \
+        PyThreadState *hvpy_thread_state = hvpy_library_enter();
+#define HVPY_END_LIBRARY                   \
+    hvpy_library_leave(hvpy_thread_state); \
+    }
+
+PyThreadState *hvpy_library_enter(void);
+void hvpy_library_leave(PyThreadState *state);
+
+int hvpy_threads_init(void);
+
+/*
+ * Start a thread that calls run(context) with the GIL. No signal is delivered to it. Later, after
+ * the thread is gone, `joined` is called with the GIL held by some other thread; the context must
+ * live until then. False: there is no thread, and `*reason` says why. With the GIL.
+ */
+bool hvpy_thread_start(void (*run)(void *context), void (*joined)(void *context), void *context,
+                       const char **reason);
+
+/* Join the threads that have come to their end. With the GIL. */
+void hvpy_threads_join(void);
+
+/* A function of the module: see _hv.pyi. */
+PyObject *hvpy_threads_end(PyObject *module, PyObject *args);
+
+#endif

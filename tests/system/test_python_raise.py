@@ -1,0 +1,308 @@
+"""Whatever a signal's handler raises, and whenever: it comes out, and nothing else has happened.
+
+A task queue's soft time limit is such a thing: an ordinary Exception, between any two byte codes.
+"""
+
+import json
+
+from harness import eventually, python
+from harness.python import connections, databases  # noqa: F401
+
+python.provide()
+
+COMMON = """
+import asyncio, random
+import hv.datastore, psycopg2.extras
+from hv import aio
+from hv.entity import key_bound
+
+class Late(Exception):
+    pass
+
+class Worse(BaseException):
+    pass
+
+raised = None  # what the handler raised last
+kind = Late
+
+def handle(*_):
+    global raised
+    raised = kind("late")
+    raise raised
+
+def forget_raised():
+    # Its traceback has all that was under way.
+    global raised
+    raised = None
+
+signal.signal(signal.SIGUSR1, handle)
+signal.signal(signal.SIGALRM, handle)
+
+# ---- what must stay untouched ----
+
+TEXT = b"mine alone, every byte of it\\n" * 3
+folder = os.environ["HV_TEST_FOLDER"]
+
+def own_file(number):
+    file = open(os.path.join(folder, str(number)), "w+b", buffering=0)
+    file.write(TEXT)
+    return file
+
+def check_files(files):
+    for number, file in enumerate(files):
+        assert os.path.samestat(os.fstat(file.fileno()), os.stat(file.name)), "another file"
+        file.seek(0)
+        assert file.read() == TEXT, (number, file.read())
+
+files = [own_file(number) for number in range(300)]
+complaints = []
+sys.unraisablehook = lambda one: complaints.append(repr(one.exc_value))
+
+class Others:
+    \"\"\"Threads at work that are never interrupted: one in a store of its own, one with files.\"\"\"
+
+    def __enter__(self):
+        self._ending = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._run, args=(act,)) for act in (self._store, self._files)
+        ]
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._ending.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, act):
+        try:
+            act()
+        except BaseException as error:
+            complaints.append(f"another thread: {error!r}")
+
+    def _store(self):
+        with Datastore(connections) as other:
+            while not self._ending.wait(0.001):
+                assert other.get(other.put(12, 1, a="b"))["body"] == {"a": "b"}
+                other.disconnect()
+
+    def _files(self):
+        number = 1000
+        while not self._ending.wait(0.0002):
+            mine = [own_file(number + each) for each in range(5)]
+            os.sched_yield()
+            check_files(mine)
+            for file in mine:
+                os.unlink(file.name)
+                file.close()
+            number += 5
+
+def descriptors():
+    return sorted(os.listdir("/proc/self/fd"), key=int)
+
+def settle(db):
+    wait_for(lambda: db.pool_stats()["lent"] == 0)
+
+def check_left_over(db, before):
+    db.disconnect()
+    wait_for(lambda: threading.active_count() == 1 and len(os.listdir("/proc/self/task")) == 1)
+    gc.collect()
+    wait_for(lambda: len(descriptors()) == len(before))
+    check_files(files)
+    assert not complaints, complaints
+    stats = db.pool_stats()
+    assert (stats["open"], stats["lent"], stats["waiting"]) == (0, 0, 0), stats
+
+# ---- what can be done with a store ----
+
+def put(db):
+    db.put(3, 1, a="b")
+
+def put_key(db):
+    db.put_key(db.reserve(3)[0], 1, {"a": "b"})
+
+def get(db):
+    assert db.get(key)["body"] == {"a": "b"}
+
+def with_cursor(db):
+    with db.cursor(3) as cursor:
+        cursor.execute("SELECT 1")
+        assert cursor.fetchone()[0] == 1
+
+def borrow(db):
+    db.put_connection(db.get_connection(3))
+
+def borrow_and_spoil(db):
+    lent = db.get_connection(3)
+    lent.autocommit = False
+    db.put_connection(lent)
+
+def borrow_and_close(db):
+    db.get_connection(3).close()
+
+def put_many(db):
+    assert len(db.put_many([(3, 1, {}), (12, 1, {}), (99, 1, {})], return_errors=True)) == 3
+
+def get_many(db):
+    db.get_many([key] * 3)
+
+def streams(db):
+    for position, result in db.put_stream((3, 1, {}) for _ in range(5)):
+        assert result.shard_id == 3
+    for position, row in db.get_stream([key] * 2):
+        assert row["body"] == {"a": "b"}
+
+def scan(db):
+    with db.scan(3, start=key, stop=int(key) + 1) as rows:
+        assert len(list(rows)) == 1
+
+def loads(db):
+    with db.load("one", "a load") as load:
+        load.add(3, 1, {"a": "b"})
+        load.send()
+        load.commit(load.position + 1)
+    db.loads("one", "a")
+
+def look(db):
+    db.servers, db.shards(), db.server_of(3), db.pool_stats(), key_bound(key.created)
+    db.inspect("one")
+    db.create_shards(progress=lambda server, done, total: None)
+
+def begin_anew(db):
+    db.reinstantiate()
+    db.disconnect()
+
+def open_and_close(db):
+    with Datastore(connections, check_servers=True, operation_timeout=30) as other:
+        other.put(3, 1)
+
+def open_and_drop(db):
+    other = Datastore(connections, logger=Log())
+    other.put(3, 1)
+
+def log(db):
+    with Datastore(connections, logger=Log()) as other:
+        other.put(3, 1, a="b")
+        with other.cursor(3) as cursor:
+            cursor.execute("SELECT 1")
+
+class Log:
+    def write(self, text):
+        len(text)
+
+ACTS = [put, put_key, get, with_cursor, borrow, borrow_and_spoil, borrow_and_close, put_many,
+        get_many, streams, scan, loads, look, begin_anew, open_and_close, open_and_drop, log]
+
+for number, each in enumerate(connections):
+    each["name"] = ("one", "two")[number]
+db = Datastore(connections, pool_max=2, pool_block_timeout=30)
+key = db.put(3, 1, a="b")
+"""
+
+SWEEP = """
+OURS = (os.path.dirname(hv.datastore.__file__), psycopg2.extras.__file__)
+
+class AtStep:
+    \"\"\"A signal arrives before the nth byte code of the package's, in this thread.\"\"\"
+
+    def __init__(self, n):
+        self.left = n
+
+    def __call__(self, frame, event, _):
+        if not frame.f_code.co_filename.startswith(OURS):
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            self.left -= 1
+            if self.left == 0:
+                self.where = f"{frame.f_code.co_qualname}:{frame.f_lineno}"
+                signal.raise_signal(signal.SIGUSR1)
+                for _ in range(10):
+                    pass  # the handler runs here at the latest
+        return self
+
+def steps(act, stride):
+    n = 0
+    while True:
+        n += stride
+        if n % 3 == 0:
+            db.disconnect()  # so that it has to connect
+        step = AtStep(n)
+        caught = None
+        sys.settrace(step)
+        try:
+            act(db)
+        except kind as error:
+            caught = error
+        finally:
+            sys.settrace(None)
+        if step.left > 0:
+            return n - stride
+        assert caught is raised, (act, step.where, caught, raised, complaints)
+        forget_raised()
+        del caught
+        settle(db)
+        # Nothing is in the way of the next call, and nothing was said about the server.
+        assert db.get(key)["body"] == {"a": "b"}
+
+db.disconnect()
+wait_for(lambda: len(os.listdir("/proc/self/task")) == 1)
+before = descriptors()
+with Others():
+    for kind, stride in ((Late, 1), (Worse, 7)):
+        say(json.dumps({act.__name__: steps(act, stride) for act in ACTS}))
+check_left_over(db, before)
+say(db.pool_stats()["failed"])
+db.close()
+"""
+
+
+def run(code, connections, tmp_path):
+    given = f"import os; os.environ['HV_TEST_FOLDER'] = {str(tmp_path)!r}\n"
+    result = python.run(given + COMMON + code, connections, timeout=600)
+    assert (result.code, result.err) == (0, ""), str(result)
+    return result.lines
+
+
+def test_at_every_byte_code_of_the_package(connections, tmp_path):
+    steps, _, failed = run(SWEEP, connections, tmp_path)
+    assert sum(json.loads(steps).values()) > 1000
+    assert failed == "0"
+
+
+def test_at_any_moment(connections, tmp_path):
+    run(
+        """
+random.seed(os.environ.get("HV_TEST_SEED", 1))
+db.disconnect()
+wait_for(lambda: len(os.listdir("/proc/self/task")) == 1)
+before = descriptors()
+came = 0
+with Others():
+    end = time.monotonic() + float(os.environ.get("HV_TEST_SECONDS", 10))
+    while time.monotonic() < end:
+        kind = random.choice((Late, Worse))
+        act = random.choice(ACTS)
+        if random.random() < 0.7:
+            db.disconnect()
+        raised = None
+        try:
+            signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0001, 0.015))
+            act(db)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        except (Late, Worse) as error:
+            came += 1
+            assert error is raised
+        if complaints and complaints[-1] == repr(raised):
+            del complaints[-1]  # it came in a weak reference's callback, where Python drops it
+        forget_raised()
+        settle(db)
+        assert db.get(key)["body"] == {"a": "b"}
+say(came > 20)
+check_left_over(db, before)
+db.close()
+""",
+        connections,
+        tmp_path,
+    )
