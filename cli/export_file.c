@@ -15,6 +15,7 @@
 
 #include "export_format.h"
 #include "memory.h"
+#include "own_file.h"
 #include "ui.h"
 
 /* Written at once. */
@@ -95,8 +96,10 @@ static bool find_end(export_file *file, int64_t *key, int *shard) {
 
 static bool open_part(export_file *file, bool resume, bool *goes_on) {
     char *other = find_other(file);
-    int flags = O_RDWR | O_CLOEXEC | O_CREAT;
-    *goes_on = other != NULL && access(file->part, F_OK) == 0;
+    struct stat info;
+    *goes_on = lstat(file->part, &info) == 0;
+    if (*goes_on && other == NULL)
+        other = copy_text(file->part);
     if (other != NULL && !(*goes_on && resume)) {
         ui_fail(NULL,
                 *goes_on ? "Go on with it: --resume. Or remove it."
@@ -108,7 +111,16 @@ static bool open_part(export_file *file, bool resume, bool *goes_on) {
         return false;
     }
     free(other);
-    file->fd = open(file->part, *goes_on ? flags : flags | O_EXCL, 0666);
+    const char *why = NULL;
+    if (*goes_on)
+        file->fd = open_own_file(file->part, O_RDWR, &why);
+    else
+        file->fd = open(file->part, O_RDWR | O_CLOEXEC | O_CREAT | O_EXCL, 0666);
+    if (file->fd < 0 && *goes_on) {
+        ui_fail(NULL, "Look at what it is, and remove it to begin anew.",
+                "could not go on with \"%s\": %s", file->part, why);
+        return false;
+    }
     if (file->fd < 0)
         return fail(file, "open");
     if (flock(file->fd, LOCK_EX | LOCK_NB) != 0) {
@@ -137,7 +149,7 @@ export_opened export_file_open(export_file **file, const char *path, const row_f
     made->path = standard ? NULL : copy_text(path);
     bool good = true;
     if (exists) {
-        made->fd = open(path, O_WRONLY | O_CLOEXEC);
+        made->fd = open_device(path, O_WRONLY);
         good = made->fd >= 0 || fail(made, "open");
     } else if (!standard) {
         made->part = format_text("%s.part-%08x", path, (unsigned) (identity ^ identity >> 32));
@@ -226,9 +238,18 @@ static void sync_folder(const char *path) {
 
 /* The part becomes the file, but not in place of another one. */
 static bool give_name(const export_file *file) {
+    if (!is_called(file->fd, file->part)) {
+        ui_fail(NULL, "Export again, in a folder that nobody else can write to.",
+                "\"%s\" was moved or replaced by somebody", file->part);
+        return false;
+    }
     if (link(file->part, file->path) == 0)
         return unlink(file->part) == 0 || fail(file, "remove");
-    if (errno != EEXIST) /* a file system without links */
+    /* On a file system without links; and where it cannot be had without replacing, do so. */
+    if (errno != EEXIST &&
+        renameat2(AT_FDCWD, file->part, AT_FDCWD, file->path, RENAME_NOREPLACE) == 0)
+        return true;
+    if (errno != EEXIST)
         return rename(file->part, file->path) == 0 || fail(file, "rename");
     ui_fail(NULL, "The export is complete: move one of the two away.",
             "\"%s\" has come into being; the export is in \"%s\"", file->path, file->part);

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "memory.h"
+#include "own_file.h"
 #include "ui.h"
 
 /* How a line begins, and what follows if it was sent to a shard: to be read again. */
@@ -127,7 +128,7 @@ static bool open_file(import_rejects *rejects) {
             break;
         if (rejects->chosen) { /* a device or a pipe: nothing is there that could be lost */
             if (!exists_as_file(rejects->path))
-                rejects->fd = open(rejects->path, flags);
+                rejects->fd = open_device(rejects->path, flags);
             else
                 errno = EEXIST;
             break;
@@ -259,12 +260,22 @@ static bool parse_line(const char *line, char import[IMPORT_NAME_SIZE], int64_t 
     return true;
 }
 
+/* A file that an earlier run may have made, to be read; NULL if it cannot be one. */
+static FILE *open_ours(const char *path) {
+    const char *why;
+    int fd = open_own_file(path, O_RDONLY, &why);
+    FILE *file = fd >= 0 ? fdopen(fd, "r") : NULL;
+    if (fd >= 0 && file == NULL)
+        close(fd);
+    return file;
+}
+
 /* Was the file at `path` begun by this import? */
 static bool is_ours(const import_rejects *rejects, const char *path) {
     char line[256], import[IMPORT_NAME_SIZE];
     int64_t number;
     int shard;
-    FILE *file = exists_as_file(path) ? fopen(path, "re") : NULL;
+    FILE *file = open_ours(path);
     bool ours = file != NULL && fgets(line, sizeof line, file) != NULL &&
                 parse_line(line, import, &number, &shard) && strcmp(import, rejects->import) == 0;
     if (file != NULL)
@@ -315,21 +326,23 @@ static int copy_lines(import_rejects *rejects, FILE *from, FILE *to, import_reje
 static int take_over(import_rejects *rejects, const char *path, import_rejects_keep keep,
                      void *context) {
     char *other = format_text("%s.tmp", path);
-    FILE *from = fopen(path, "re");
-    FILE *to = from != NULL ? fopen(other, "we") : NULL;
+    FILE *from = open_ours(path);
+    int fd = from != NULL ? replace_own_file(other, O_WRONLY | O_APPEND, rejects->mode) : -1;
+    FILE *to = fd >= 0 ? fdopen(fd, "a") : NULL;
     int error = to != NULL ? copy_lines(rejects, from, to, keep, context) : errno;
-    if (to != NULL && error == 0 && fchmod(fileno(to), rejects->mode) != 0)
+    if (error == 0 && fchmod(fd, rejects->mode) != 0)
         error = errno;
-    if (to != NULL && fclose(to) != 0 && error == 0)
+    if (error == 0 && (fflush(to) != 0 || rename(other, path) != 0 ||
+                       (rejects->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0)) < 0))
         error = errno;
+    if (error != 0 && fd >= 0)
+        unlink(other);
     if (from != NULL)
         fclose(from);
-    if (error == 0 && rename(other, path) != 0)
-        error = errno;
-    if (error == 0 && (rejects->fd = open(path, O_WRONLY | O_CLOEXEC | O_APPEND)) < 0)
-        error = errno;
-    if (error != 0 && to != NULL)
-        unlink(other);
+    if (to != NULL)
+        fclose(to);
+    else if (fd >= 0)
+        close(fd);
     rejects->made = error == 0;
     free(other);
     return error;
