@@ -10,7 +10,7 @@
 #include <errno.h>
 #include <libpq-fe.h>
 #include <poll.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "clock.h"
@@ -37,6 +37,10 @@ bool hvi_wait_fd(int fd, hvi_wants wants, int64_t deadline) {
         if (hvi_is_late(deadline))
             return false;
     }
+}
+
+bool hvi_wait_fd_until(int fd, hvi_wants wants, int64_t moment, int64_t deadline) {
+    return hvi_wait_fd(fd, wants, moment < deadline ? moment : deadline) || !hvi_is_late(deadline);
 }
 
 bool hvi_wait_socket(const PGconn *conn, hvi_wants wants, int64_t deadline) {
@@ -100,16 +104,120 @@ static void take_message(const char *text, char *message, size_t size, char sqls
     }
 }
 
-void hvi_connect_start(hvi_attempt *attempt, const char *const *keywords,
-                       const char *const *values) {
-    attempt->conn = PQconnectStartParams(keywords, values, 0);
+/* ---- one address after the other ---- */
+
+/* The time that an address has begins when libpq comes to it, and it has shown a sign of life. */
+static void note_progress(hvi_attempt *attempt) {
+    int64_t now = hvi_clock_us();
+    uint64_t address = hvi_hosts_current(attempt->conn);
+    if (address != attempt->address || attempt->over_at == 0)
+        attempt->over_at = attempt->limit_us > 0 ? now + attempt->limit_us : HVI_NEVER;
+    attempt->address = address;
+    attempt->silence_us = (attempt->deadline - now) / 2;
+    attempt->silent_at = attempt->deadline != HVI_NEVER ? now + attempt->silence_us : HVI_NEVER;
+}
+
+/* Make a connection with all parameters, of which one that comes later overrides. */
+static void connect_to_hosts(hvi_attempt *attempt) {
+    const hvi_hosts *hosts = &attempt->hosts;
+    size_t count = attempt->count;
+    const struct {
+        const char *keyword, *value;
+    } lists[] = {{"host", hosts->host}, {"hostaddr", hosts->hostaddr}, {"port", hosts->port}};
+    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
+        if (lists[i].value == NULL)
+            continue;
+        attempt->keywords[count] = lists[i].keyword;
+        attempt->values[count++] = lists[i].value;
+    }
+    attempt->keywords[count] = NULL;
+    attempt->values[count] = NULL;
+    attempt->over_at = 0;
     attempt->polling = PGRES_POLLING_WRITING;
+    attempt->conn = PQconnectStartParams(attempt->keywords, attempt->values, 0);
     if (attempt->conn == NULL)
         return; /* hvi_connect_finish() will say so */
     PQsetNoticeReceiver(attempt->conn, hvi_discard_notice, NULL);
     PQsetErrorVerbosity(attempt->conn, PQERRORS_VERBOSE);
     if (PQstatus(attempt->conn) == CONNECTION_BAD)
         attempt->polling = PGRES_POLLING_FAILED;
+}
+
+static bool is_under_way(const hvi_attempt *attempt) {
+    return attempt->conn != NULL && attempt->polling != PGRES_POLLING_OK &&
+           attempt->polling != PGRES_POLLING_FAILED;
+}
+
+/* False if connect_timeout is no number. libpq has a look at it in PQconnectdb() only. */
+static bool read_limit(hvi_attempt *attempt) {
+    int seconds = 0;
+    char *text = hvi_hosts_parameter(attempt->conn, "connect_timeout");
+    bool good = text == NULL || *text == '\0' || hvi_hosts_number(text, &seconds);
+    if (seconds > 0 && seconds < HVI_LEAST_CONNECT_TIMEOUT)
+        seconds = HVI_LEAST_CONNECT_TIMEOUT;
+    attempt->limit_us = seconds > 0 ? seconds * INT64_C(1000000) : 0;
+    if (!good)
+        hvi_buffer_append_format(
+            &attempt->given_up,
+            "invalid integer value \"%s\" for connection option \"connect_timeout\"\n", text);
+    free(text);
+    return good;
+}
+
+void hvi_connect_start(hvi_attempt *attempt, const char *const *keywords, const char *const *values,
+                       int64_t deadline) {
+    size_t count = 0;
+    while (keywords[count] != NULL)
+        count++;
+    const size_t room = count + 3 + 1;
+    *attempt = (hvi_attempt){.count = count, .deadline = deadline};
+    attempt->keywords = calloc(2 * room, sizeof *attempt->keywords);
+    if (attempt->keywords == NULL)
+        return; /* hvi_connect_finish() will say so */
+    attempt->values = attempt->keywords + room;
+    memcpy(attempt->keywords, keywords, count * sizeof *keywords);
+    memcpy(attempt->values, values, count * sizeof *values);
+    connect_to_hosts(attempt);
+    if (!is_under_way(attempt))
+        return;
+    if (read_limit(attempt)) {
+        note_progress(attempt);
+    } else {
+        attempt->all_given_up = true;
+        attempt->polling = PGRES_POLLING_FAILED;
+    }
+}
+
+/* libpq's text ends with the address that it is at: "connection to server at … failed: ". */
+static void note_given_up(hvi_attempt *attempt, bool timed_out) {
+    hvi_buffer_append_text(&attempt->given_up, PQerrorMessage(attempt->conn));
+    if (timed_out)
+        hvi_buffer_append_text(&attempt->given_up, "timeout expired\n");
+    else
+        hvi_buffer_append_format(&attempt->given_up, "no answer for %lld ms\n",
+                                 (long long) (attempt->silence_us / 1000));
+}
+
+/* Its time is over: go on to what is left. If nothing is, it fails, or may be silent for longer. */
+static void give_up_address(hvi_attempt *attempt, bool timed_out) {
+    hvi_hosts left;
+    bool something = hvi_hosts_left(attempt->conn, &left);
+    if (!something && !timed_out) {
+        attempt->silent_at = HVI_NEVER;
+        return;
+    }
+    note_given_up(attempt, timed_out);
+    if (!something) {
+        attempt->all_given_up = true;
+        attempt->polling = PGRES_POLLING_FAILED;
+        return;
+    }
+    PQfinish(attempt->conn);
+    hvi_hosts_fini(&attempt->hosts);
+    attempt->hosts = left;
+    connect_to_hosts(attempt);
+    if (is_under_way(attempt))
+        note_progress(attempt);
 }
 
 /* libpq must not be called before the socket is ready for what it asked for. */
@@ -122,34 +230,64 @@ static bool is_ready(const hvi_attempt *attempt) {
 }
 
 hvi_wants hvi_connect_advance(hvi_attempt *attempt) {
-    while (attempt->conn != NULL && attempt->polling != PGRES_POLLING_OK &&
-           attempt->polling != PGRES_POLLING_FAILED) {
-        if (!is_ready(attempt))
+    while (is_under_way(attempt)) {
+        if (is_ready(attempt)) {
+            attempt->polling = PQconnectPoll(attempt->conn);
+            note_progress(attempt);
+        } else if (hvi_clock_us() >= hvi_connect_next(attempt)) {
+            give_up_address(attempt, hvi_clock_us() >= attempt->over_at);
+        } else {
             return attempt->polling == PGRES_POLLING_WRITING ? HVI_WANTS_WRITE : HVI_WANTS_READ;
-        attempt->polling = PQconnectPoll(attempt->conn);
+        }
     }
     return HVI_WANTS_NOTHING;
+}
+
+int64_t hvi_connect_next(const hvi_attempt *attempt) {
+    if (!is_under_way(attempt))
+        return HVI_NEVER;
+    return attempt->over_at < attempt->silent_at ? attempt->over_at : attempt->silent_at;
+}
+
+void hvi_connect_await(hvi_attempt *attempt, int64_t deadline) {
+    hvi_wants wants;
+    bool in_time = true;
+    while (in_time && (wants = hvi_connect_advance(attempt)) != HVI_WANTS_NOTHING)
+        in_time =
+            hvi_wait_fd_until(PQsocket(attempt->conn), wants, hvi_connect_next(attempt), deadline);
+}
+
+static void fini(hvi_attempt *attempt) {
+    hvi_hosts_fini(&attempt->hosts);
+    hvi_buffer_fini(&attempt->given_up);
+    free(attempt->keywords);
+    attempt->keywords = attempt->values = NULL;
 }
 
 hv_status hvi_connect_finish(hvi_attempt *attempt, int64_t timeout, PGconn **conn, char *message,
                              size_t message_size, char sqlstate[6]) {
     PGconn *opened = attempt->conn;
     attempt->conn = NULL;
-    if (opened == NULL)
+    if (opened == NULL) {
+        fini(attempt);
         return HV_NO_MEMORY;
+    }
     if (attempt->polling == PGRES_POLLING_OK) {
         PQsetErrorVerbosity(opened, PQERRORS_DEFAULT);
+        fini(attempt);
         *conn = opened;
         return HV_OK;
     }
-    hv_status status = HV_UNAVAILABLE;
-    if (attempt->polling == PGRES_POLLING_FAILED) {
-        take_message(PQerrorMessage(opened), message, message_size, sqlstate);
-    } else {
-        snprintf(message, message_size, "no connection within %lld ms", (long long) timeout);
-        status = HV_TIMEOUT;
-    }
+    hvi_buffer *text = &attempt->given_up;
+    hv_status status = attempt->polling == PGRES_POLLING_FAILED ? HV_UNAVAILABLE : HV_TIMEOUT;
+    if (!attempt->all_given_up)
+        hvi_buffer_append_text(text, PQerrorMessage(opened));
+    if (status == HV_TIMEOUT)
+        hvi_buffer_append_format(text, "no connection within %lld ms", (long long) timeout);
+    take_message(hvi_buffer_ok(text) && text->data != NULL ? text->data : PQerrorMessage(opened),
+                 message, message_size, sqlstate);
     PQfinish(opened);
+    fini(attempt);
     return status;
 }
 

@@ -166,12 +166,9 @@ hv_status hv_connect(const char *const *keywords, const char *const *values, int
                      PGconn **conn, char *message, size_t message_size, char sqlstate[6]) {
     int64_t deadline = hvi_deadline_after(timeout);
     hvi_attempt attempt;
-    hvi_wants wants;
     sqlstate[0] = '\0';
-    hvi_connect_start(&attempt, keywords, values);
-    while ((wants = hvi_connect_advance(&attempt)) != HVI_WANTS_NOTHING &&
-           hvi_wait_socket(attempt.conn, wants, deadline))
-        continue;
+    hvi_connect_start(&attempt, keywords, values, deadline);
+    hvi_connect_await(&attempt, deadline);
     return hvi_connect_finish(&attempt, timeout, conn, message, message_size, sqlstate);
 }
 

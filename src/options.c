@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "hosts.h"
 #include "suggest.h"
 
 hv_options *hv_options_new(void) {
@@ -243,6 +244,28 @@ static hv_status check_port(const char *server, const char *value, hv_error **er
     return HV_BAD_CONFIG;
 }
 
+/* Parameters that libpq reads as numbers, of which it finds out only when it connects; and of the
+ * first one never, when it does not wait. */
+static const char *const numbers[] = {
+    "connect_timeout",     "keepalives",       "keepalives_idle",
+    "keepalives_interval", "keepalives_count", "tcp_user_timeout",
+};
+
+static hv_status check_number(const char *server, const char *keyword, const char *value,
+                              hv_error **error) {
+    int number;
+    bool is_number = false;
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
+        is_number = is_number || strcmp(keyword, numbers[i]) == 0;
+    if (!is_number || *value == '\0' || hvi_hosts_number(value, &number))
+        return HV_OK;
+    hvi_fail(error, HV_BAD_CONFIG, "server \"%s\": \"%s\" is not a whole number", server, keyword);
+    hvi_error_where(error, server, -1);
+    hvi_error_hint(error, "libpq takes it without a unit; the time-outs and intervals are seconds, "
+                          "but tcp_user_timeout is milliseconds.");
+    return HV_BAD_CONFIG;
+}
+
 bool hvi_is_secret(const char *keyword) {
     return strcmp(keyword, "password") == 0 || strcmp(keyword, "sslpassword") == 0;
 }
@@ -264,6 +287,8 @@ hv_status hv_options_set_server(hv_options *options, const char *server, const c
     }
     if (status == HV_OK && strcmp(keyword, "port") == 0)
         status = check_port(server, value, error);
+    if (status == HV_OK)
+        status = check_number(server, keyword, value, error);
     if (status != HV_OK)
         return status;
     hvi_server_options *entry = find_or_add_server(options, server);

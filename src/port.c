@@ -267,6 +267,9 @@ static void expire(hvi_port *port, int64_t now) {
         hvi_flight *flight = &port->flights[i];
         if (flight->state == HVI_FLIGHT_OPENING && flight->opening_deadline <= now)
             finish_opening(port, flight);
+        else if (flight->state == HVI_FLIGHT_OPENING &&
+                 hvi_opening_next(&flight->opening.opening) <= now)
+            go_on_opening(port, flight);
         else if (flight->state == HVI_FLIGHT_RUNNING &&
                  hvi_flight_expire(flight, now, put_in_place, port))
             land(port, flight);
@@ -336,10 +339,12 @@ int64_t hvi_port_next(const hvi_port *port) {
     }
     for (int i = 0; i < HVI_PORT_FLIGHTS; i++) {
         const hvi_flight *flight = &port->flights[i];
-        if (flight->state == HVI_FLIGHT_OPENING)
+        if (flight->state == HVI_FLIGHT_OPENING) {
             keep_earlier(&moment, flight->opening_deadline);
-        else if (flight->state == HVI_FLIGHT_RUNNING)
+            keep_earlier(&moment, hvi_opening_next(&flight->opening.opening));
+        } else if (flight->state == HVI_FLIGHT_RUNNING) {
             keep_earlier(&moment, flight->deadline);
+        }
     }
     return moment;
 }

@@ -66,16 +66,17 @@ static hv_status fail_connect(const hvi_session_config *config, hv_status status
     return status;
 }
 
-/* The server's parameters with ours around them: of two with the same name the later one counts.
- * Two NULL-terminated arrays in one block, to be freed; NULL if memory is short. */
+/* The server's parameters with ours around them, and room for one more: of two with the same name
+ * the later one counts. Two NULL-terminated arrays in one block, to be freed; NULL if memory is
+ * short. */
 static const char **parameters(const hvi_session_config *config, const char ***values) {
     size_t count = 0;
     while (config->keywords[count] != NULL)
         count++;
-    const char **keywords = calloc(2 * (count + 3), sizeof *keywords);
+    const char **keywords = calloc(2 * (count + 4), sizeof *keywords);
     if (keywords == NULL)
         return NULL;
-    *values = keywords + count + 3;
+    *values = keywords + count + 4;
     keywords[0] = "fallback_application_name";
     (*values)[0] = "hypervault";
     memcpy(keywords + 1, config->keywords, count * sizeof *keywords);
@@ -108,6 +109,20 @@ static void fail_opening(hvi_opening *opening) {
 
 static void connected(hvi_opening *opening, hv_status status, const char *message,
                       const char *sqlstate);
+
+/* A driver that waits in libpq cannot be made to go on to the next host but by connect_timeout. */
+static void share_among_hosts(const hvi_opening *opening, const char **keywords,
+                              const char **values, char text[12]) {
+    int share = hvi_hosts_share(keywords, values, opening->timeout);
+    size_t count = 0;
+    while (keywords[count] != NULL)
+        count++;
+    if (share > 0) {
+        snprintf(text, 12, "%d", share);
+        keywords[count] = "connect_timeout";
+        values[count] = text;
+    }
+}
 
 static void start_users_attempt(hvi_opening *opening, const char *const *keywords,
                                 const char *const *values) {
@@ -146,8 +161,10 @@ void hvi_opening_start(hvi_opening *opening, const hvi_session_config *config,
         hvi_no_memory(&opening->error);
         fail_opening(opening);
     } else if (config->own_connections) {
-        hvi_connect_start(&opening->attempt, keywords, values);
+        hvi_connect_start(&opening->attempt, keywords, values, deadline);
     } else {
+        char share[12];
+        share_among_hosts(opening, keywords, values, share);
         start_users_attempt(opening, keywords, values);
     }
     free(keywords);
@@ -283,6 +300,12 @@ int hvi_opening_fd(const hvi_opening *opening) {
     return conn == NULL ? -1 : PQsocket(conn);
 }
 
+int64_t hvi_opening_next(const hvi_opening *opening) {
+    return opening->state == HVI_CONNECTING && !opening->by_user
+               ? hvi_connect_next(&opening->attempt)
+               : HVI_NEVER;
+}
+
 hv_status hvi_opening_finish(hvi_opening *opening, hvi_session **session, hv_error **error) {
     if (opening->state == HVI_CONNECTING)
         give_up_connecting(opening);
@@ -299,7 +322,8 @@ void hvi_opening_await(hvi_opening *opening, int64_t deadline) {
     hvi_wants wants;
     bool in_time = true;
     while (in_time && (wants = hvi_opening_advance(opening)) != HVI_WANTS_NOTHING)
-        in_time = hvi_wait_fd(hvi_opening_fd(opening), wants, deadline);
+        in_time =
+            hvi_wait_fd_until(hvi_opening_fd(opening), wants, hvi_opening_next(opening), deadline);
 }
 
 hv_status hvi_session_open(const hvi_session_config *config, int64_t deadline,

@@ -35,7 +35,7 @@ typedef struct hvi_opening {
     hv_error *error; /* owned; when failed */
 } hvi_opening;
 
-/* `deadline` is for the user's connector and for messages. */
+/* `deadline` is for the user's connector, for messages, and shared by the hosts of a server. */
 void hvi_opening_start(hvi_opening *opening, const hvi_session_config *config,
                        hvi_session_check_fn check, void *check_context, int64_t deadline);
 
@@ -44,6 +44,9 @@ hvi_wants hvi_opening_advance(hvi_opening *opening);
 
 /* The descriptor to wait for; it may change with each step. -1: none. */
 int hvi_opening_fd(const hvi_opening *opening);
+
+/* The moment when it must be advanced, whatever its descriptor says; HVI_NEVER. */
+int64_t hvi_opening_next(const hvi_opening *opening);
 
 /* Advance it until it is over or the deadline passes. */
 void hvi_opening_await(hvi_opening *opening, int64_t deadline);
