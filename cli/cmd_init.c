@@ -14,11 +14,13 @@
 #include "servers.h"
 #include "ui.h"
 
-enum { OPTION_KEYS = 1 };
+enum { OPTION_KEYS = 1, OPTION_WITHOUT };
 
 static const command_option options[] = {
     {"keys", 'k', "HOW", OPTION_KEYS,
      "auto, strict or portable; default: what the configuration says"},
+    {"without", 'w', "SERVER", OPTION_WITHOUT,
+     "leave this server out, though it cannot be asked; may be given again"},
     {NULL, 0, NULL, 0, NULL},
 };
 
@@ -27,7 +29,11 @@ typedef struct server_init {
     ui_progress *progress;
     int shards; /* that the configuration gives it */
     int created;
-    keys_count keys; /* what makes them, when all is done */
+    keys_count keys;   /* what makes them, when all is done */
+    hv_report *report; /* how it was before; NULL: not known */
+    const init_without *without;
+    bool left_out;
+    bool begun;
     hv_status status;
     hv_error *error;
 } server_init;
@@ -35,6 +41,58 @@ typedef struct server_init {
 static void tell_progress(void *context, int server, int done, int total) {
     ui_progress_total(context, server, total);
     ui_progress_set(context, server, done);
+}
+
+static bool is_left_out(const init_without *without, int server) {
+    for (size_t i = 0; without != NULL && i < without->count; i++)
+        if (without->servers[i] == server)
+            return true;
+    return false;
+}
+
+/* Before anything is made anywhere, see what every server holds. */
+static void look_before(hv_store *store, int server, void *item) {
+    server_init *part = item;
+    part->shards = count_shards(store, server);
+    part->left_out = is_left_out(part->without, server);
+    part->status = hv_inspect(store, server, &part->report, &part->error);
+    if (part->left_out && (part->status == HV_UNAVAILABLE || part->status == HV_TIMEOUT)) {
+        hv_error_free(part->error);
+        part->error = NULL;
+        part->status = HV_OK;
+    }
+}
+
+/* May all of it be made? */
+static bool check_before(hv_store *store, server_init *parts) {
+    int count = hv_server_count(store);
+    hv_report **reports = new_memory((size_t) count * sizeof(hv_report *));
+    on_all_servers(store, look_before, parts, sizeof *parts);
+    for (int i = 0; i < count; i++)
+        reports[i] = parts[i].report;
+    bool ok = true;
+    for (int i = 0; i < count; i++) {
+        server_init *part = &parts[i];
+        if (part->status == HV_OK && !part->left_out)
+            part->status = hv_check_reports(reports, (size_t) count, (size_t) i, &part->error);
+        ok = ok && part->status == HV_OK;
+    }
+    free(reports);
+    return ok;
+}
+
+static void say_why_not(const hv_store *store, const server_init *parts) {
+    bool unreachable = false;
+    for (int i = 0; i < hv_server_count(store); i++) {
+        hv_status status = parts[i].status;
+        unreachable = unreachable || status == HV_UNAVAILABLE || status == HV_TIMEOUT;
+        if (status != HV_OK)
+            ui_error(parts[i].error);
+    }
+    ui_note("Nothing was made on any server.%s",
+            unreachable ? " One that cannot be reached may hold shards of the others; if it does "
+                          "not, `hv init --without SERVER` goes on without it."
+                        : "");
 }
 
 /* See what makes the keys of the server's shards now. */
@@ -49,15 +107,30 @@ static hv_status look(hv_store *store, int server, server_init *part) {
 
 static void create(hv_store *store, int server, void *item) {
     server_init *part = item;
-    part->shards = count_shards(store, server);
+    const init_without *without = part->without;
+    if (part->left_out)
+        return;
+    part->begun = true;
     ui_progress_total(part->progress, server, part->shards);
-    part->status = hv_create_shards(store, server, tell_progress, part->progress, &part->created,
-                                    &part->error);
+    part->status =
+        hv_create_shards_without(store, server, without != NULL ? without->servers : NULL,
+                                 without != NULL ? without->count : 0, tell_progress,
+                                 part->progress, &part->created, &part->error);
     if (part->status == HV_OK)
         part->status = look(store, server, part);
     ui_progress_end(part->progress, server, part->status == HV_OK ? UI_DONE : UI_FAILED);
     if (part->status != HV_OK && !globals.json)
         ui_error(part->error);
+}
+
+static bool is_ready(const server_init *part) {
+    return part->begun && part->status == HV_OK;
+}
+
+static const char *state_of(const server_init *part) {
+    if (part->status != HV_OK)
+        return "failed";
+    return part->left_out ? "left out" : part->begun ? "ready" : "not begun";
 }
 
 static void print_table(const hv_store *store, const server_init *parts) {
@@ -69,7 +142,7 @@ static void print_table(const hv_store *store, const server_init *parts) {
     ui_table *table = ui_table_new(columns, 6);
     for (int i = 0; i < hv_server_count(store); i++) {
         const server_init *part = &parts[i];
-        bool ok = part->status == HV_OK;
+        bool ok = is_ready(part);
         char *keys = keys_count_text(&part->keys);
         ui_cell(table, UI_NAME, "%s", hv_server_name(store, i));
         ui_cell(table, UI_PLAIN, "%s", ui_number(number, part->shards));
@@ -77,7 +150,11 @@ static void print_table(const hv_store *store, const server_init *parts) {
         ui_cell(table, UI_PLAIN, "%s", ok ? ui_number(number, part->shards - part->created) : "?");
         ui_cell(table, ok ? UI_PLAIN : UI_DIM, "%s", keys);
         free(keys);
-        ui_cell(table, ok ? UI_GOOD : UI_BAD, "%s", ok ? "ready" : "failed");
+        ui_cell(table,
+                ok                      ? UI_GOOD
+                : part->status != HV_OK ? UI_BAD
+                                        : UI_WARN,
+                "%s", state_of(part));
     }
     ui_table_print(table);
     ui_table_free(table);
@@ -88,40 +165,52 @@ static json_t *as_json(const hv_store *store, const server_init *parts) {
     for (int i = 0; i < hv_server_count(store); i++) {
         const server_init *part = &parts[i];
         json_t *error = part->status != HV_OK ? ui_error_json(part->error) : NULL;
-        json_t *keys = part->status == HV_OK ? keys_count_json(&part->keys) : NULL;
-        json_array_append_new(
-            list, json_pack("{s:s, s:b, s:i, s:i, s:o*, s:o*}", "server", hv_server_name(store, i),
-                            "ready", part->status == HV_OK, "shards", part->shards, "created",
-                            part->created, "keys", keys, "error", error));
+        json_t *keys = is_ready(part) ? keys_count_json(&part->keys) : NULL;
+        json_array_append_new(list, json_pack("{s:s, s:b, s:i, s:i, s:o*, s:o*, s:o*}", "server",
+                                              hv_server_name(store, i), "ready", is_ready(part),
+                                              "shards", part->shards, "created", part->created,
+                                              "keys", keys, "error", error, "left_out",
+                                              part->left_out ? json_true() : NULL));
     }
     return list;
 }
 
-int init_servers(hv_store *store, json_t **result) {
+/* Make all of it. */
+static void make(hv_store *store, server_init *parts) {
     int count = hv_server_count(store);
     const char **names = new_memory((size_t) count * sizeof *names);
-    server_init *parts = new_memory((size_t) count * sizeof *parts);
     for (int i = 0; i < count; i++)
         names[i] = hv_server_name(store, i);
     ui_progress *progress = ui_progress_new(count, names, "shards");
     for (int i = 0; i < count; i++)
         parts[i].progress = progress;
-
     on_all_servers(store, create, parts, sizeof *parts);
-
     ui_progress_free(progress, false); /* the table says the same, and more */
+    free(names);
+}
+
+int init_servers(hv_store *store, const init_without *without, json_t **result) {
+    int count = hv_server_count(store);
+    server_init *parts = new_memory((size_t) count * sizeof *parts);
+    for (int i = 0; i < count; i++)
+        parts[i].without = without;
+    if (check_before(store, parts))
+        make(store, parts);
+    else if (!globals.json)
+        say_why_not(store, parts);
     int code = EXIT_DONE;
     for (int i = 0; i < count; i++)
-        if (parts[i].status != HV_OK)
+        if (!is_ready(&parts[i]) && !parts[i].left_out)
             code = EXIT_FAILED;
     if (globals.json)
         *result = as_json(store, parts);
     else
         print_table(store, parts);
-    for (int i = 0; i < count; i++)
+    for (int i = 0; i < count; i++) {
         hv_error_free(parts[i].error);
+        hv_report_free(parts[i].report);
+    }
     free(parts);
-    free(names);
     return code;
 }
 
@@ -142,9 +231,34 @@ static int open_with_keys(const char *keys, hv_store **store) {
     return exit_code(status);
 }
 
+/* The numbers of the servers that are left out. */
+static bool find_without(const hv_store *store, const char *const *names, size_t count,
+                         int *servers) {
+    for (size_t i = 0; i < count; i++) {
+        servers[i] = -1;
+        for (int j = 0; j < hv_server_count(store); j++)
+            if (strcmp(hv_server_name(store, j), names[i]) == 0)
+                servers[i] = j;
+        if (servers[i] < 0) {
+            ui_fail(NULL, "The configuration names the servers.", "there is no server \"%s\"",
+                    names[i]);
+            return false;
+        }
+    }
+    return true;
+}
+
 static int run(arguments *args) {
     const char *keys = NULL;
-    while (arguments_next(args) != 0) {
+    const char **names = NULL;
+    size_t count = 0;
+    int id;
+    while ((id = arguments_next(args)) != 0) {
+        if (id == OPTION_WITHOUT) {
+            names = resize_memory(names, (count + 1) * sizeof *names);
+            names[count++] = args->value;
+            continue;
+        }
         keys = args->value;
         if (strcmp(keys, "auto") != 0 && strcmp(keys, "strict") != 0 &&
             strcmp(keys, "portable") != 0)
@@ -154,24 +268,33 @@ static int run(arguments *args) {
     arguments_expect(args, 0, 0);
     hv_store *store = NULL;
     json_t *result = NULL;
+    int *servers = new_memory((count + 1) * sizeof *servers);
+    init_without without = {.servers = servers, .count = count};
     int code = open_with_keys(keys, &store);
     if (code == EXIT_DONE)
-        code = init_servers(store, &result);
+        code = find_without(store, names, count, servers) ? init_servers(store, &without, &result)
+                                                          : EXIT_FAILED;
     if (result != NULL)
         print_json(result);
     hv_close(store, 0, NULL);
+    free(servers);
+    free(names);
     return code;
 }
 
 const command command_init = {
     .name = "init",
-    .synopsis = "[--keys auto|strict|portable]",
+    .synopsis = "[--keys auto|strict|portable] [--without SERVER]...",
     .summary = "make the shards that the configuration names",
     .help =
         "Creates on every server what is missing: the extension hstore, and for each shard its\n"
         "schema, table, sequence and function. What is there is not touched, so it can be run\n"
-        "again, and after adding shards to the configuration. A server that fails does not\n"
-        "stop the others; the exit code is then 1.\n"
+        "again, and after adding shards to the configuration. A server that fails while it makes\n"
+        "them does not stop the others; the exit code is then 1.\n"
+        "\n"
+        "All servers are asked first. If one of them holds a shard that is to be made on another,\n"
+        "nothing is made: the shard would be empty there. A server that cannot be reached has the\n"
+        "same effect, unless it is named with --without; its own shards are then not made.\n"
         "\n"
         "With --keys strict or --keys portable, shards whose keys are made in another way are\n"
         "changed, while they are in use. Strict keys need the extension hypervault, and are\n"
@@ -179,6 +302,7 @@ const command command_init = {
     .options = options,
     .examples = "hv init\n"
                 "hv init --keys strict\n"
+                "hv init --without two\n"
                 "hv init --config production.conf",
     .run = run,
 };

@@ -30,7 +30,7 @@ typedef struct server_status {
     hv_error *error;
     hv_report *report; /* NULL unless status is HV_OK */
     int configured;    /* shards that the configuration gives it */
-    int count[HV_SHARD_UNMAPPED + 1];
+    int count[HV_SHARD_TWICE + 1];
     keys_count keys;
     int64_t entities;
     bool exact;
@@ -38,10 +38,9 @@ typedef struct server_status {
 } server_status;
 
 static const char *const state_names[] = {
-    [HV_SHARD_READY] = "ready",
-    [HV_SHARD_MISSING] = "missing",
-    [HV_SHARD_INCOMPLETE] = "incomplete",
-    [HV_SHARD_UNMAPPED] = "unmapped",
+    [HV_SHARD_READY] = "ready",           [HV_SHARD_MISSING] = "missing",
+    [HV_SHARD_INCOMPLETE] = "incomplete", [HV_SHARD_UNMAPPED] = "unmapped",
+    [HV_SHARD_ELSEWHERE] = "elsewhere",   [HV_SHARD_TWICE] = "twice",
 };
 
 typedef struct shard_line {
@@ -68,6 +67,10 @@ static void look(hv_store *store, int server, void *item) {
     seen->configured = count_shards(store, server);
     seen->status = hv_inspect(store, server, &seen->report, &seen->error);
     seen->exact = true;
+}
+
+/* Add up what its shards are, when all have answered and were compared. */
+static void add_up(server_status *seen) {
     if (seen->report != NULL)
         seen->keys = keys_count_report(seen->report);
     shard_line line;
@@ -82,7 +85,13 @@ static void look(hv_store *store, int server, void *item) {
 /* Nothing for anybody to do? */
 static bool in_order(const server_status *seen) {
     return seen->status == HV_OK && seen->count[HV_SHARD_MISSING] == 0 &&
-           seen->count[HV_SHARD_INCOMPLETE] == 0;
+           seen->count[HV_SHARD_INCOMPLETE] == 0 && seen->count[HV_SHARD_ELSEWHERE] == 0 &&
+           seen->count[HV_SHARD_TWICE] == 0;
+}
+
+/* Does a shard lie on another server than the configuration says, or on two? */
+static bool is_misplaced(const server_status *seen) {
+    return seen->count[HV_SHARD_ELSEWHERE] > 0 || seen->count[HV_SHARD_TWICE] > 0;
 }
 
 /* ---- For people ------------------------------------------------------------------------------ */
@@ -104,9 +113,10 @@ static void add_row(ui_table *table, const char *name, const server_status *seen
     int ready = seen->count[HV_SHARD_READY];
     const char *version = hv_report_postgres_version(seen->report);
     ui_cell(table, in_order(seen) ? UI_GOOD : UI_WARN, "%s",
-            in_order(seen) ? "ready"
-            : ready == 0   ? "not initialised"
-                           : "incomplete");
+            in_order(seen)       ? "ready"
+            : is_misplaced(seen) ? "misplaced"
+            : ready == 0         ? "not initialised"
+                                 : "incomplete");
     ui_cell(table, UI_PLAIN, "%.*s", (int) strcspn(version, " "), version);
     if (hv_report_layout(seen->report) > 0)
         ui_cell(table, UI_PLAIN, "%d", hv_report_layout(seen->report));
@@ -184,7 +194,8 @@ static const char *what_to_do(const shard_line *line) {
     case HV_SHARD_MISSING:
         return "`hv init` makes them";
     case HV_SHARD_UNMAPPED:
-        return "on this server, but the configuration does not give it to it";
+        return line->hint != NULL ? line->hint
+                                  : "on this server, but the configuration does not give it to it";
     default:
         return line->hint;
     }
@@ -199,7 +210,7 @@ static void print_remark(const char *name, const hv_report *report, const shard_
     ui_text(stdout, name, strlen(name));
     printf(":%s %d shard%s %s (%s): ", ui_off(stdout), count, count == 1 ? "" : "s",
            state_names[like->state], shards);
-    if (like->state == HV_SHARD_INCOMPLETE) {
+    if (like->detail != NULL) {
         ui_text(stdout, like->detail, strlen(like->detail));
         fputs(". ", stdout);
     }
@@ -238,7 +249,8 @@ static void print_shards(const hv_store *store, const server_status *all) {
     for (int i = 0; i < hv_server_count(store); i++) {
         shard_line line;
         for (size_t j = 0; all[i].report != NULL && shard_at(all[i].report, j, &line); j++) {
-            bool counted = line.state == HV_SHARD_READY || line.state == HV_SHARD_UNMAPPED;
+            bool counted = line.state == HV_SHARD_READY || line.state == HV_SHARD_UNMAPPED ||
+                           line.state == HV_SHARD_TWICE;
             ui_cell(table, UI_PLAIN, "%d", line.shard);
             ui_cell(table, UI_NAME, "%s", hv_server_name(store, i));
             ui_cell(table, line.state == HV_SHARD_READY ? UI_GOOD : UI_WARN, "%s",
@@ -282,16 +294,17 @@ static json_t *server_as_json(const char *name, const server_status *seen) {
                          ui_error_json(seen->error));
     const hv_report *report = seen->report;
     return json_pack(
-        "{s:s, s:b, s:b, s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:o, s:I, s:b, s:I, "
+        "{s:s, s:b, s:b, s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:o, s:I, s:b, s:I, "
         "s:i, s:i, s:o}",
         "name", name, "reachable", 1, "ready", in_order(seen), "postgres_version",
         hv_report_postgres_version(report), "database", hv_report_database(report), "layout",
         hv_report_layout(report), "shards_configured", seen->configured, "shards_ready",
         seen->count[HV_SHARD_READY], "shards_missing", seen->count[HV_SHARD_MISSING],
         "shards_incomplete", seen->count[HV_SHARD_INCOMPLETE], "shards_unmapped",
-        seen->count[HV_SHARD_UNMAPPED], "keys", keys_count_json(&seen->keys), "entities",
-        (json_int_t) seen->entities, "exact", seen->exact, "bytes", (json_int_t) seen->bytes,
-        "connections", hv_report_connections(report), "max_connections",
+        seen->count[HV_SHARD_UNMAPPED], "shards_elsewhere", seen->count[HV_SHARD_ELSEWHERE],
+        "shards_twice", seen->count[HV_SHARD_TWICE], "keys", keys_count_json(&seen->keys),
+        "entities", (json_int_t) seen->entities, "exact", seen->exact, "bytes",
+        (json_int_t) seen->bytes, "connections", hv_report_connections(report), "max_connections",
         hv_report_max_connections(report), "shards", shards_as_json(report));
 }
 
@@ -304,10 +317,23 @@ static void print_all_json(const hv_store *store, const server_status *all) {
 
 /* ---- The command ----------------------------------------------------------------------------- */
 
+static void compare(server_status *all, int count) {
+    hv_error *error = NULL;
+    hv_report **reports = new_memory((size_t) count * sizeof(hv_report *));
+    for (int i = 0; i < count; i++)
+        reports[i] = all[i].report;
+    if (hv_compare_reports(reports, (size_t) count, &error) != HV_OK)
+        out_of_memory();
+    for (int i = 0; i < count; i++)
+        add_up(&all[i]);
+    free(reports);
+}
+
 static int show_status(hv_store *store, bool each_shard) {
     int count = hv_server_count(store);
     server_status *all = new_memory((size_t) count * sizeof *all);
     on_all_servers(store, look, all, sizeof *all);
+    compare(all, count);
 
     int code = EXIT_DONE;
     for (int i = 0; i < count; i++)
@@ -352,7 +378,8 @@ const command command_status = {
     .summary = "show the servers and their shards",
     .help =
         "Asks all servers at the same time. Entities of large tables are estimated (≈). The exit\n"
-        "code is 1 if a server cannot be reached or one of its shards is missing or incomplete.\n"
+        "code is 1 if a server cannot be reached, or a shard is missing, incomplete, or lies on\n"
+        "another server than the configuration says, or on two.\n"
         "With --json everything is printed, each shard included.",
     .options = options,
     .examples = "hv status\n"

@@ -234,9 +234,10 @@ HV_API const char *hv_options_get(const hv_options *options, const char *name);
 
 /*
  * Set a parameter of a server; the first one brings the server into being. "shards" may be set
- * more than once and adds up. Errors: HV_BAD_CONFIG for a parameter that libpq does not know, for a
- * value that holds a connection string or another setting `password`, for nonsense in "shards" and
- * for a shard that another server already has.
+ * more than once and adds up; a server without shards, or with "", is one that is being prepared,
+ * as long as another has some. Errors: HV_BAD_CONFIG for a parameter that libpq does not know, for
+ * a value that holds a connection string or another setting `password`, for nonsense in "shards"
+ * and for a shard that another server already has.
  */
 HV_API hv_status hv_options_set_server(hv_options *options, const char *server,
                                        const char *parameter, const char *value, hv_error **error);
@@ -842,13 +843,26 @@ typedef void (*hv_progress_fn)(void *context, int server, int done, int total);
  * Each shard is done in a transaction of its own, so the call can be repeated after a failure, and
  * several may run at once. It uses a connection of its own, not the pool's.
  *
+ * Before anything is made, all other servers of the store are asked, through their pools, whether
+ * they hold a shard that is missing here: made here, it would be an empty copy. If one does, or
+ * cannot be asked, nothing is made. They are asked once again at the end, for two calls with
+ * different configurations may run at once: then HV_MISMATCH means that all was made, but that a
+ * shard is on two servers now.
+ *
  * *created (may be NULL) is the number of shards that were missing, incomplete, or changed; it is
  * set on failure too. Errors: HV_UNAVAILABLE, HV_TIMEOUT, HV_MISMATCH (another epoch, a newer
- * layout, another server's name, a shard's table of another form), HV_REFUSED (no right to create,
- * hstore not installed, disk full), HV_INVALID (no such server).
+ * layout, another server's name, a shard's table of another form, a shard that another server
+ * holds), HV_REFUSED (no right to create, hstore not installed, disk full), HV_INVALID (no such
+ * server).
  */
 HV_API hv_status hv_create_shards(hv_store *store, int server, hv_progress_fn progress,
                                   void *context, int *created, hv_error **error);
+
+/* The same, going on if one of the servers `without` (their numbers) cannot be reached: the caller
+ * knows that it holds none of the shards. Those that can be are asked as all others are. */
+HV_API hv_status hv_create_shards_without(hv_store *store, int server, const int *without,
+                                          size_t without_count, hv_progress_fn progress,
+                                          void *context, int *created, hv_error **error);
 
 /* What a server looks like: a snapshot that belongs to the caller. */
 typedef struct hv_report hv_report;
@@ -858,6 +872,9 @@ typedef enum hv_shard_state {
     HV_SHARD_MISSING = 1,    /* the server's by the configuration, but no schema */
     HV_SHARD_INCOMPLETE = 2, /* schema there, but something missing or of another form */
     HV_SHARD_UNMAPPED = 3,   /* on this server, but the configuration does not give it to it */
+    /* These two are seen by hv_compare_reports() only. */
+    HV_SHARD_ELSEWHERE = 4, /* the server's by the configuration, but another holds it */
+    HV_SHARD_TWICE = 5, /* on this server and on another, and the configuration gives it to one */
 } hv_shard_state;
 
 /*
@@ -867,6 +884,19 @@ typedef enum hv_shard_state {
  */
 HV_API hv_status hv_inspect(hv_store *store, int server, hv_report **report, hv_error **error);
 HV_API void hv_report_free(hv_report *report);
+
+/*
+ * Compare reports of all servers of a store, once: a shard that lies on another server than the
+ * configuration says, or on two, is given its state, detail and hint in the reports of both.
+ * Entries may be NULL, for servers that could not be looked at. Two servers that are the same
+ * database are not compared. Errors: HV_NO_MEMORY.
+ */
+HV_API hv_status hv_compare_reports(hv_report *const *reports, size_t count, hv_error **error);
+
+/* May the shards that are missing on the server with the report at `index` be made, as far as the
+ * reports say? Errors: HV_MISMATCH: another server holds some of them, and which. */
+HV_API hv_status hv_check_reports(hv_report *const *reports, size_t count, size_t index,
+                                  hv_error **error);
 
 /* What makes the keys of a shard: see docs/operations.md. */
 typedef enum hv_keys {

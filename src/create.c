@@ -39,6 +39,7 @@ typedef struct hvi_creation {
     int64_t epoch;
     hvi_keys_choice choice;
     hvi_generator generator; /* of new shards, and of those to be changed */
+    hvi_without without;
 } hvi_creation;
 
 /* Has the role no right to do that? Then somebody else has. */
@@ -374,6 +375,41 @@ static hv_status prepare_database(hvi_creation *creation, hv_error **error) {
     return status;
 }
 
+/* The shards without a table, which is what holds the entities. True if there are any. */
+static bool find_wanted(const hvi_creation *creation, const hvi_shard_row *rows, size_t count,
+                        bool wanted[HV_SHARDS]) {
+    const hvi_shard_map *map = &creation->router->options->map;
+    bool any = false;
+    memset(wanted, 0, HV_SHARDS * sizeof *wanted);
+    for (int shard = -1; (shard = hvi_shard_map_next(map, creation->server->number, shard)) >= 0;) {
+        const hvi_shard_row *row = hvi_shard_row_find(rows, count, shard);
+        wanted[shard] = row == NULL || !row->has_table;
+        any = any || wanted[shard];
+    }
+    return any;
+}
+
+static hv_status check_placement(hvi_creation *creation, const bool wanted[HV_SHARDS],
+                                 hv_error **error) {
+    return hvi_placement_check(creation->router, creation->server, creation->session, wanted,
+                               creation->without, error);
+}
+
+/*
+ * All is made. Has somebody with another configuration made the same shards elsewhere, after we had
+ * asked? Both look again when they have committed, so one of two sees it at least. A server that
+ * cannot be asked any more is no failure: what was to be done is done.
+ */
+static hv_status check_placement_again(hvi_creation *creation, const bool wanted[HV_SHARDS],
+                                       hv_error **error) {
+    hv_error *cause = NULL;
+    if (check_placement(creation, wanted, &cause) == HV_MISMATCH &&
+        strcmp(hv_error_server(cause), creation->server->name) == 0)
+        return hvi_error_move(error, &cause);
+    hv_error_free(cause);
+    return HV_OK;
+}
+
 static hv_status create_all(hvi_creation *creation, hv_progress_fn progress, void *context,
                             int *created, hv_error **error) {
     const hvi_shard_map *map = &creation->router->options->map;
@@ -381,7 +417,7 @@ static hv_status create_all(hvi_creation *creation, hv_progress_fn progress, voi
     int total = hvi_shard_map_count(map, number), done = 0;
     hvi_shard_row *rows = NULL;
     size_t count = 0;
-    bool recorded;
+    bool recorded, wanted[HV_SHARDS], wants = false;
     hv_status status = check_record(creation, &recorded, error);
     if (status == HV_OK)
         status =
@@ -389,6 +425,10 @@ static hv_status create_all(hvi_creation *creation, hv_progress_fn progress, voi
                               &rows, &count, error);
     if (status == HV_OK)
         status = check_shards(creation, rows, count, error);
+    if (status == HV_OK)
+        wants = find_wanted(creation, rows, count, wanted);
+    if (wants)
+        status = check_placement(creation, wanted, error);
     if (status == HV_OK)
         status = prepare_database(creation, error);
     if (status == HV_OK && makes_functions(creation, rows, count))
@@ -403,13 +443,17 @@ static hv_status create_all(hvi_creation *creation, hv_progress_fn progress, voi
         if (progress != NULL)
             progress(context, number, ++done, total);
     }
+    if (status == HV_OK && wants)
+        status = check_placement_again(creation, wanted, error);
     free(rows);
     return status;
 }
 
-hv_status hvi_create_shards(hvi_router *router, hvi_server *server, hv_progress_fn progress,
-                            void *context, int *created, hv_error **error) {
+hv_status hvi_create_shards(hvi_router *router, hvi_server *server, hvi_without without,
+                            hv_progress_fn progress, void *context, int *created,
+                            hv_error **error) {
     hvi_creation creation = {
+        .without = without,
         .router = router,
         .server = server,
         .epoch = router->options->values[HVI_EPOCH],

@@ -4,10 +4,10 @@
 #ifndef HVI_CREATE_H
 #define HVI_CREATE_H
 
-#include "router.h"
+#include "placement.h"
 
-/* See hv_create_shards(). */
-hv_status hvi_create_shards(hvi_router *router, hvi_server *server, hv_progress_fn progress,
-                            void *context, int *created, hv_error **error);
+/* See hv_create_shards() and hv_create_shards_without(). */
+hv_status hvi_create_shards(hvi_router *router, hvi_server *server, hvi_without without,
+                            hv_progress_fn progress, void *context, int *created, hv_error **error);
 
 #endif

@@ -356,6 +356,12 @@ const char *hv_stat_name(hv_stat stat) {
 
 hv_status hv_create_shards(hv_store *store, int server, hv_progress_fn progress, void *context,
                            int *created, hv_error **error) {
+    return hv_create_shards_without(store, server, NULL, 0, progress, context, created, error);
+}
+
+hv_status hv_create_shards_without(hv_store *store, int server, const int *without,
+                                   size_t without_count, hv_progress_fn progress, void *context,
+                                   int *created, hv_error **error) {
     hvi_server *found = NULL;
     if (created != NULL)
         *created = 0;
@@ -363,7 +369,8 @@ hv_status hv_create_shards(hv_store *store, int server, hv_progress_fn progress,
     hv_status status = hvi_store_enter_server(&visit, store, server, &found, error);
     if (status != HV_OK)
         return status;
-    status = hvi_create_shards(&store->router, found, progress, context, created, error);
+    status = hvi_create_shards(&store->router, found, (hvi_without){without, without_count},
+                               progress, context, created, error);
     return hvi_store_leave(&visit, status);
 }
 

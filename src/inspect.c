@@ -11,6 +11,8 @@
 
 #include "buffer.h"
 #include "layout.h"
+#include "placement.h"
+#include "report.h"
 #include "result.h"
 
 /* Tables up to this size are counted; for larger ones the server's estimate must do. */
@@ -19,101 +21,6 @@
 /* Tables counted in one statement. Each is locked until its end, and the server has room for few
  * thousand locks, which others need too. */
 #define COUNTED_TABLES 64
-
-typedef struct hvi_report_shard {
-    int shard;
-    hv_shard_state state;
-    int64_t entities;
-    bool exact;
-    int64_t bytes;
-    hv_keys keys;
-    unsigned faults;
-    char *detail; /* these two owned; NULL: nothing is wrong */
-    char *hint;
-} hvi_report_shard;
-
-struct hv_report {
-    char *postgres_version; /* these three owned */
-    char *database;
-    char *extension; /* NULL: not there */
-    int layout;
-    int connections;
-    int max_connections;
-    hvi_report_shard *shards; /* owned; ascending */
-    size_t shard_count;
-};
-
-void hv_report_free(hv_report *report) {
-    if (report == NULL)
-        return;
-    free(report->postgres_version);
-    free(report->database);
-    free(report->extension);
-    for (size_t i = 0; i < report->shard_count; i++) {
-        free(report->shards[i].detail);
-        free(report->shards[i].hint);
-    }
-    free(report->shards);
-    free(report);
-}
-
-const char *hv_report_postgres_version(const hv_report *report) {
-    return report->postgres_version;
-}
-
-const char *hv_report_database(const hv_report *report) {
-    return report->database;
-}
-
-int hv_report_layout(const hv_report *report) {
-    return report->layout;
-}
-
-const char *hv_report_extension(const hv_report *report) {
-    return report->extension;
-}
-
-int hv_report_connections(const hv_report *report) {
-    return report->connections;
-}
-
-int hv_report_max_connections(const hv_report *report) {
-    return report->max_connections;
-}
-
-size_t hv_report_shard_count(const hv_report *report) {
-    return report->shard_count;
-}
-
-bool hv_report_shard(const hv_report *report, size_t index, int *shard, hv_shard_state *state,
-                     int64_t *entities, bool *exact, int64_t *bytes) {
-    if (index >= report->shard_count)
-        return false;
-    const hvi_report_shard *at = &report->shards[index];
-    if (shard != NULL)
-        *shard = at->shard;
-    if (state != NULL)
-        *state = at->state;
-    if (entities != NULL)
-        *entities = at->entities;
-    if (exact != NULL)
-        *exact = at->exact;
-    if (bytes != NULL)
-        *bytes = at->bytes;
-    return true;
-}
-
-hv_keys hv_report_shard_keys(const hv_report *report, size_t index) {
-    return index < report->shard_count ? report->shards[index].keys : HV_KEYS_NONE;
-}
-
-const char *hv_report_shard_detail(const hv_report *report, size_t index) {
-    return index < report->shard_count ? report->shards[index].detail : NULL;
-}
-
-const char *hv_report_shard_hint(const hv_report *report, size_t index) {
-    return index < report->shard_count ? report->shards[index].hint : NULL;
-}
 
 static const hvi_form server_form = {
     .asked = "what the server is",
@@ -162,6 +69,8 @@ static hvi_report_shard describe(const hvi_shard_row *row, bool is_mapped) {
     hvi_report_shard shard = {
         .shard = row->shard,
         .state = HV_SHARD_INCOMPLETE,
+        .is_configured = is_mapped,
+        .is_held = row->has_table,
         .entities = row->tuples > 0 ? row->tuples : 0,
         .bytes = row->bytes,
         .keys = (hv_keys) row->generator, /* the same numbers */
@@ -202,7 +111,8 @@ static hv_status merge_shards(const hvi_shard_map *map, int number, const hvi_sh
         hvi_report_shard *to = &report->shards[report->shard_count++];
         bool is_expected = expected >= 0 && (i == row_count || expected <= rows[i].shard);
         if (is_expected && (i == row_count || expected < rows[i].shard))
-            *to = (hvi_report_shard){.shard = expected, .state = HV_SHARD_MISSING, .exact = true};
+            *to = (hvi_report_shard){
+                .shard = expected, .state = HV_SHARD_MISSING, .is_configured = true, .exact = true};
         else
             *to = describe(&rows[i++], is_expected);
         if (is_expected)
@@ -279,7 +189,11 @@ static hv_status read_report(hvi_router *router, hvi_server *server, hvi_session
     hvi_layout layout = {0};
     hvi_shard_row *rows = NULL;
     size_t row_count = 0;
-    hv_status status = read_server(session, deadline, report, error);
+    report->server = strdup(server->name);
+    hv_status status = report->server != NULL ? read_server(session, deadline, report, error)
+                                              : hvi_no_memory(error);
+    if (status == HV_OK)
+        status = hvi_placement_identity(session, deadline, &report->identity, error);
     if (status == HV_OK)
         status = hvi_layout_read(session, deadline, &layout, error);
     report->layout = layout.version;
@@ -333,10 +247,7 @@ hv_status hvi_inspect_shards_ready(hvi_router *router, hvi_server *server, int64
         const hvi_shard_row *row = hvi_shard_row_find(rows, count, shard);
         if (row != NULL && row->table_fits)
             continue;
-        status = hvi_fail(error, HV_NOT_INITIALIZED, "shard %d is not initialised on server \"%s\"",
-                          shard, server->name);
-        hvi_error_hint(error, "Run `hv init`.");
-        hvi_error_where(error, server->name, shard);
+        status = hvi_fail_not_initialized(server->name, shard, error);
     }
     free(rows);
     return status;

@@ -10,6 +10,7 @@
 #include "clock.h"
 #include "extension.h"
 #include "result.h"
+#include "shard_row.h"
 
 const char hvi_load_record_table[] = "CREATE TABLE IF NOT EXISTS hypervault.imports ("
                                      " name pg_catalog.text PRIMARY KEY,"
@@ -66,24 +67,21 @@ static const hvi_form look_form = {
     .columns = {HVI_IS_BOOL, HVI_IS_BOOL},
 };
 
-/* Is the table there, and is the database one of a store at all? */
+/* Is the table there, and is the database one of a store at all: has it any shard? The catalogue is
+ * asked, for a role may have no rights on the shards that it does not load into. */
 static hv_status look(hvi_session *session, int shard, int64_t timeout, bool *has_table,
                       hv_error **error) {
-    char schema[HVI_SCHEMA_NAME_LEN];
     hvi_buffer sql = HVI_BUFFER_EMPTY;
     PGresult *result = NULL;
-    hvi_schema_name(shard, schema);
-    hvi_buffer_append_format(&sql,
-                             "SELECT pg_catalog.to_regclass('hypervault.imports') IS NOT NULL,"
-                             " pg_catalog.to_regclass('%s.entities') IS NOT NULL",
-                             schema);
+    hvi_buffer_append_text(
+        &sql, "SELECT pg_catalog.to_regclass('hypervault.imports') IS NOT NULL,"
+              " EXISTS (SELECT FROM pg_catalog.pg_namespace n"
+              "   JOIN pg_catalog.pg_class t ON t.relnamespace OPERATOR(pg_catalog.=) n.oid"
+              "   WHERE t.relname OPERATOR(pg_catalog.=) 'entities'::pg_catalog.name"
+              "   AND n.nspname OPERATOR(pg_catalog.~) '^shard[0-9]{4}$'::pg_catalog.text)");
     hv_status status = run(session, &sql, false, timeout, &look_form, &result, error);
     if (status == HV_OK && !hvi_bool_at(result, 0, 1)) {
-        const char *server = session->config->server;
-        status = hvi_fail(error, HV_NOT_INITIALIZED, "shard %d is not initialised on server \"%s\"",
-                          shard, server);
-        hvi_error_hint(error, "Run `hv init`.");
-        hvi_error_where(error, server, shard);
+        status = hvi_fail_not_initialized(session->config->server, shard, error);
     }
     *has_table = status == HV_OK && hvi_bool_at(result, 0, 0);
     PQclear(result);

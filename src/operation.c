@@ -8,6 +8,7 @@
 
 #include "interrupt.h"
 #include "key.h"
+#include "shard_row.h"
 #include "result.h"
 
 hv_status hvi_operation_init(hvi_operation *operation, hvi_router *router, int shard,
@@ -36,14 +37,10 @@ hv_status hvi_operation_init_key(hvi_operation *operation, hvi_router *router, i
 /* The server does not know the shard's schema or table, or one of its functions. */
 static hv_status fail_not_initialized(const hvi_operation *operation, const hv_error *cause,
                                       hv_error **error) {
-    const char *server = operation->server->name;
-    hvi_fail(error, HV_NOT_INITIALIZED, "shard %d is not initialised on server \"%s\"",
-             operation->shard, server);
+    hv_status status = hvi_fail_not_initialized(operation->server->name, operation->shard, error);
     hvi_error_detail(error, "%s", hv_error_message(cause));
-    hvi_error_hint(error, "Run `hv init`.");
     hvi_error_sqlstate(error, hv_error_sqlstate(cause));
-    hvi_error_where(error, server, operation->shard);
-    return HV_NOT_INITIALIZED;
+    return status;
 }
 
 static bool is_missing_relation(const hv_error *cause) {

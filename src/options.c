@@ -294,6 +294,8 @@ hv_status hv_options_set_server(hv_options *options, const char *server, const c
     hvi_server_options *entry = find_or_add_server(options, server);
     if (entry == NULL)
         return hvi_no_memory(error);
+    if (is_shards && value[strspn(value, " \t\r\n\v\f")] == '\0')
+        return HV_OK; /* none */
     if (is_shards)
         return add_shards(options, (int) (entry - options->servers), value, error);
     if (!set_parameter(entry, keyword, value))
@@ -339,15 +341,16 @@ hv_status hvi_options_validate(const hv_options *options, hv_error **error) {
                        "Add a section [server NAME] with libpq's parameters and \"shards\".");
         return HV_BAD_CONFIG;
     }
-    for (int i = 0; i < options->server_count; i++) {
-        const char *name = options->servers[i].name;
-        if (hvi_shard_map_next(&options->map, i, -1) < 0) {
-            hvi_fail(error, HV_BAD_CONFIG, "server \"%s\" has no shards", name);
-            hvi_error_where(error, name, -1);
-            hvi_error_hint(error, "Add a line like \"shards = 0-8\" (0 to 7) to [server %s].",
-                           name);
-            return HV_BAD_CONFIG;
-        }
+    /* A server without shards is one that is being prepared. */
+    if (hvi_shard_map_next(&options->map, -1, -1) < 0) {
+        const char *name = options->servers[0].name;
+        hvi_fail(error, HV_BAD_CONFIG,
+                 options->server_count == 1 ? "server \"%s\" has no shards"
+                                            : "neither server \"%s\" nor another has shards",
+                 name);
+        hvi_error_where(error, name, -1);
+        hvi_error_hint(error, "Add a line like \"shards = 0-8\" (0 to 7) to [server %s].", name);
+        return HV_BAD_CONFIG;
     }
     return HV_OK;
 }

@@ -34,7 +34,7 @@ struct hv_options {
 /* A copy of one's own; NULL if memory is short. */
 hv_options *hvi_options_copy(const hv_options *options);
 
-/* Is everything there that a store needs? Errors: HV_BAD_CONFIG for no server, or a server without
+/* Is everything there that a store needs? Errors: HV_BAD_CONFIG for no server, or none with
  * shards. */
 hv_status hvi_options_validate(const hv_options *options, hv_error **error);
 

@@ -10,6 +10,15 @@ const hvi_shard_row *hvi_shard_row_find(const hvi_shard_row *rows, size_t count,
     return NULL;
 }
 
+hv_status hvi_fail_not_initialized(const char *server, int shard, hv_error **error) {
+    hvi_fail(error, HV_NOT_INITIALIZED, "shard %d is not initialised on server \"%s\"", shard,
+             server);
+    hvi_error_hint(error, "Run `hv init` to make it, unless another server holds it: then correct "
+                          "\"shards\" in the configuration. `hv status` shows where it is.");
+    hvi_error_where(error, server, shard);
+    return HV_NOT_INITIALIZED;
+}
+
 /* What is missing is made by `hv init`; what is in the way is the operator's to change. */
 typedef struct fault_words {
     unsigned fault;

@@ -10,6 +10,9 @@
 #include "buffer.h"
 #include "generator.h"
 
+/* HV_NOT_INITIALIZED: the shard is not on the server that is to hold it. */
+hv_status hvi_fail_not_initialized(const char *server, int shard, hv_error **error);
+
 /* A schema that is named like a shard, and what is in it. What is there and does not fit is of
  * another kind or form than a shard's, and in the way. */
 typedef struct hvi_shard_row {

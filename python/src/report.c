@@ -133,24 +133,131 @@ static void on_progress(void *context, int server, int done, int total) {
     HVPY_LEAVE_GIL;
 }
 
+/* The numbers of servers from an iterable of their names, or None: PyMem_Free(). */
+static bool numbers_from(hvpy_store *self, PyObject *names, int **numbers, size_t *count) {
+    if (names == Py_None)
+        return true;
+    PyObject *list = PySequence_Fast(names, "without must be names of servers");
+    if (list == NULL)
+        return false;
+    Py_ssize_t size = PySequence_Fast_GET_SIZE(list);
+    *numbers = PyMem_Calloc((size_t) size + 1, sizeof **numbers);
+    bool ok = *numbers != NULL;
+    if (!ok)
+        PyErr_NoMemory();
+    for (Py_ssize_t i = 0; ok && i < size; i++) {
+        int end;
+        PyObject *name = PySequence_Fast_GET_ITEM(list, i);
+        if (!PyUnicode_Check(name)) {
+            PyErr_SetString(PyExc_TypeError, "without must be names of servers");
+            ok = false;
+        } else if ((ok = hvpy_report_servers_from(self, name, &(*numbers)[i], &end))) {
+            hvpy_store_leave(self);
+        }
+    }
+    Py_DECREF(list);
+    *count = (size_t) size;
+    if (!ok) {
+        PyMem_Free(*numbers);
+        *numbers = NULL;
+    }
+    return ok;
+}
+
+static bool is_among(int number, const int *numbers, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (numbers[i] == number)
+            return true;
+    return false;
+}
+
+/* What all servers look like. */
+typedef struct looked {
+    int count;
+    hv_report **reports; /* NULL where errors[i] says why */
+    hv_error **errors;
+    hv_status *statuses;
+} looked;
+
+static void looked_free(looked *all) {
+    for (int i = 0; i < all->count; i++) {
+        hv_report_free(all->reports[i]);
+        hv_error_free(all->errors[i]);
+    }
+    PyMem_Free(all->reports);
+    PyMem_Free(all->errors);
+    PyMem_Free(all->statuses);
+}
+
+/* Look at all servers. Whatever it returns, looked_free(). */
+static bool look_at_all(hvpy_store *self, looked *all) {
+    size_t count = (size_t) hv_server_count(self->store);
+    *all = (looked){
+        .reports = PyMem_Calloc(count, sizeof(hv_report *)),
+        .errors = PyMem_Calloc(count, sizeof(hv_error *)),
+        .statuses = PyMem_Calloc(count, sizeof(hv_status)),
+    };
+    if (all->reports == NULL || all->errors == NULL || all->statuses == NULL)
+        return PyErr_NoMemory() != NULL;
+    all->count = (int) count;
+    HVPY_BEGIN_LIBRARY
+    for (int i = 0; i < all->count; i++)
+        all->statuses[i] = hv_inspect(self->store, i, &all->reports[i], &all->errors[i]);
+    HVPY_END_LIBRARY
+    return !PyErr_Occurred();
+}
+
+/* Before shards are made on several servers: may they be on each? As `hv init` does. */
+static bool check_all(hvpy_store *self, const int *without, size_t without_count) {
+    looked all;
+    bool ok = look_at_all(self, &all);
+    for (int i = 0; ok && i < all.count; i++) {
+        hv_status status = all.statuses[i];
+        bool is_away = status == HV_UNAVAILABLE || status == HV_TIMEOUT;
+        hv_error *error = NULL;
+        if (is_among(i, without, without_count) && (status == HV_OK || is_away))
+            continue;
+        if (status == HV_OK)
+            status = hv_check_reports(all.reports, (size_t) all.count, (size_t) i, &error);
+        else {
+            error = all.errors[i];
+            all.errors[i] = NULL;
+        }
+        ok = status == HV_OK;
+        if (!ok)
+            hvpy_raise(status, error);
+    }
+    looked_free(&all);
+    return ok;
+}
+
 PyObject *hvpy_report_create_shards(PyObject *object, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"server", "progress", NULL};
+    static char *names[] = {"server", "progress", "without", NULL};
     hvpy_store *self = store_of(object);
-    PyObject *name = NULL, *progress = Py_None;
-    int first, end;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OO:create_shards", names, &name, &progress) ||
-        !hvpy_report_servers_from(self, name, &first, &end))
+    PyObject *name = NULL, *progress = Py_None, *left_out = Py_None;
+    int first, end, *without = NULL;
+    size_t without_count = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OOO:create_shards", names, &name, &progress,
+                                     &left_out) ||
+        !numbers_from(self, left_out, &without, &without_count))
         return NULL;
+    if (!hvpy_report_servers_from(self, name, &first, &end)) {
+        PyMem_Free(without);
+        return NULL;
+    }
     told to = {.self = self, .progress = progress};
     long sum = 0;
-    bool failed = false;
+    bool failed = end - first > 1 && !check_all(self, without, without_count);
     for (int server = first; server < end && !failed; server++) {
         int created = 0;
+        if (end - first > 1 && is_among(server, without, without_count))
+            continue;
         hv_error *error = NULL;
         hv_status status;
         HVPY_BEGIN_LIBRARY
-        status = hv_create_shards(self->store, server, progress == Py_None ? NULL : on_progress,
-                                  &to, &created, &error);
+        status = hv_create_shards_without(self->store, server, without, without_count,
+                                          progress == Py_None ? NULL : on_progress, &to, &created,
+                                          &error);
         HVPY_END_LIBRARY
         sum += created;
         if (status != HV_OK)
@@ -158,13 +265,15 @@ PyObject *hvpy_report_create_shards(PyObject *object, PyObject *args, PyObject *
         failed = PyErr_Occurred() != NULL;
     }
     hvpy_store_leave(self);
+    PyMem_Free(without);
     return failed ? NULL : PyLong_FromLong(sum);
 }
 
 /* ---- looking at servers ---- */
 
 static PyObject *shard_at(const hv_report *report, size_t index) {
-    static const char *const states[] = {"ready", "missing", "incomplete", "unmapped"};
+    static const char *const states[] = {"ready",    "missing",   "incomplete",
+                                         "unmapped", "elsewhere", "twice"};
     static const char *const keys[] = {NULL, "original", "portable", "strict"};
     int shard;
     hv_shard_state state;
@@ -191,6 +300,15 @@ static PyObject *shards_of(const hv_report *report) {
     return shards;
 }
 
+static PyObject *report_as_dict(const hv_report *report, const char *server) {
+    return Py_BuildValue("{s:N,s:s,s:s,s:i,s:s,s:i,s:i,s:N}", "server", hvpy_text(server),
+                         "postgres_version", hv_report_postgres_version(report), "database",
+                         hv_report_database(report), "layout", hv_report_layout(report),
+                         "extension", hv_report_extension(report), "connections",
+                         hv_report_connections(report), "max_connections",
+                         hv_report_max_connections(report), "shards", shards_of(report));
+}
+
 PyObject *hvpy_report_inspect(PyObject *object, PyObject *args, PyObject *kwargs) {
     static char *names[] = {"server", NULL};
     hvpy_store *self = store_of(object);
@@ -205,17 +323,40 @@ PyObject *hvpy_report_inspect(PyObject *object, PyObject *args, PyObject *kwargs
     HVPY_BEGIN_LIBRARY
     status = hv_inspect(self->store, server, &report, &error);
     HVPY_END_LIBRARY
-    hvpy_store_leave(self);
     PyObject *result = NULL;
     if (status != HV_OK)
         hvpy_raise(status, error);
     else if (!PyErr_Occurred())
-        result = Py_BuildValue("{s:O,s:s,s:s,s:i,s:s,s:i,s:i,s:N}", "server", name,
-                               "postgres_version", hv_report_postgres_version(report), "database",
-                               hv_report_database(report), "layout", hv_report_layout(report),
-                               "extension", hv_report_extension(report), "connections",
-                               hv_report_connections(report), "max_connections",
-                               hv_report_max_connections(report), "shards", shards_of(report));
+        result = report_as_dict(report, hv_server_name(self->store, server));
+    hvpy_store_leave(self);
     hv_report_free(report);
     return result;
+}
+
+PyObject *hvpy_report_inspect_all(PyObject *object, PyObject *unused) {
+    (void) unused;
+    hvpy_store *self = store_of(object);
+    if (!hvpy_store_enter(self))
+        return NULL;
+    looked all;
+    hv_error *error = NULL;
+    hv_status status = HV_OK;
+    bool ok = look_at_all(self, &all);
+    if (ok)
+        status = hv_compare_reports(all.reports, (size_t) all.count, &error);
+    if (status != HV_OK)
+        hvpy_raise(status, error);
+    PyObject *list = ok && status == HV_OK ? PyList_New(all.count) : NULL;
+    for (int i = 0; list != NULL && i < all.count; i++) {
+        PyObject *item = all.statuses[i] == HV_OK
+                             ? report_as_dict(all.reports[i], hv_server_name(self->store, i))
+                             : hvpy_error_from(all.statuses[i], all.errors[i]);
+        if (item == NULL)
+            Py_CLEAR(list);
+        else
+            PyList_SET_ITEM(list, i, item);
+    }
+    looked_free(&all);
+    hvpy_store_leave(self);
+    return list;
 }

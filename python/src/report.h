@@ -21,5 +21,6 @@ PyObject *hvpy_report_shards(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *hvpy_report_pool_stats(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *hvpy_report_create_shards(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *hvpy_report_inspect(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *hvpy_report_inspect_all(PyObject *self, PyObject *unused);
 
 #endif

@@ -360,13 +360,17 @@ static PyMethodDef store_methods[] = {
      "all: see "
      "docs/operations.md."},
     {"create_shards", WITH_NAMES(hvpy_report_create_shards),
-     "create_shards($self, server=None, progress=None)\n--\n\nMake what is missing on a server, or "
+     "create_shards($self, server=None, progress=None, without=None)\n--\n\nMake what is missing "
      "on "
-     "all, "
-     "as `hv init` does; return how many shards\nwere made or changed. ``progress(server, done, "
-     "total)`` is called after each shard."},
+     "a server, or on all, as `hv init` does; return how many shards\nwere made or changed. "
+     "``progress(server, done, total)`` is called after each shard. All other\nservers are asked "
+     "first whether they hold one of them; those that ``without`` names may be\nunreachable."},
     {"inspect", WITH_NAMES(hvpy_report_inspect),
      "inspect($self, server)\n--\n\nWhat a server looks like: what `hv status` shows, as a dict."},
+    {"inspect_all", hvpy_report_inspect_all, METH_NOARGS,
+     "inspect_all($self)\n--\n\nWhat each server looks like, in a list: as inspect(), or the "
+     "DatastoreError that says why it\ncannot be seen. Only here a shard is seen that lies on "
+     "another server, or on two."},
     {"scan", WITH_NAMES(hvpy_scan_open), hvpy_scan_open_doc},
     {"load", WITH_NAMES(hvpy_load_open), hvpy_load_open_doc},
     {"loads", WITH_NAMES(hvpy_load_list), hvpy_load_list_doc},

@@ -199,6 +199,24 @@ def test_a_role_without_rights_is_told_which_it_needs(server, configure, plain_r
     assert "GRANT" in error["hint"]
 
 
+def test_a_server_that_fails_while_shards_are_made_does_not_stop_the_others(
+    servers, tmp_path, plain_role
+):
+    one, two = servers
+    poor = one.params(user=plain_role)
+    config = store_config(tmp_path / "a.conf", {"poor": (poor, "0-4"), "two": (two, "4-8")})
+    result = hv("init", config=config)
+    assert result.code == 1
+    assert [line.split() for line in result.lines[1:]] == [
+        ["poor", "4", "0", "?", "-", "failed"],
+        ["two", "4", "4", "0", "portable", "ready"],
+    ]
+    assert '"poor"' in result.err
+    refused, ready = hv("init", "--json", config=config).json()
+    assert (refused["ready"], refused["error"]["status"]) == (False, "HV_REFUSED")
+    assert ready["ready"]
+
+
 def test_the_rights_that_the_documents_name_are_enough(server, configure, plain_role):
     hv("init", config=configure(server)).ok()
     config = configure(server.params(user=plain_role))
@@ -220,7 +238,7 @@ def test_the_rights_that_the_documents_name_are_enough(server, configure, plain_
 def test_shards_that_are_not_made_get_the_hint_to_make_them(server, configure, command):
     error = error_of(command, configure(server))
     assert (error["status"], error["sqlstate"]) == ("HV_NOT_INITIALIZED", "42P01")
-    assert error["hint"] == "Run `hv init`."
+    assert error["hint"].startswith("Run `hv init` to make it, unless another server holds it")
     assert made(server) == []
 
 

@@ -360,21 +360,6 @@ def test_init_makes_what_is_missing_and_only_that(config, servers):
     ]
 
 
-def test_a_server_that_fails_does_not_stop_the_others(tmp_path, servers):
-    gone = {"host": str(tmp_path), "user": "nobody"}
-    config = store_config(tmp_path / "a.conf", {"gone": (gone, "0-4"), "two": (servers[1], "4-8")})
-    result = hv("init", config=config)
-    assert result.code == 1
-    assert [line.split() for line in result.lines[1:]] == [
-        ["gone", "4", "0", "?", "-", "failed"],
-        ["two", "4", "4", "0", "portable", "ready"],
-    ]
-    assert '"gone"' in result.err
-    gone, two = hv("init", "--json", config=config).json()
-    assert (gone["ready"], gone["error"]["status"]) == (False, "HV_UNAVAILABLE")
-    assert two["ready"]
-
-
 def test_init_draws_a_bar_for_each_server(on_terminal, tmp_path, servers):
     one, two = servers
     config = store_config(tmp_path / "a.conf", {"one": (one, "0-300"), "two": (two, "300-310")})

@@ -139,7 +139,6 @@ def test_to_get_what_is_no_key_is_an_error(db, thing):
         ("9-", "9-"),
         ("a-b", "a-b"),
         ("9-8194", "9-8194"),
-        ("", "shards"),
         (None, "shards"),
     ],
 )
