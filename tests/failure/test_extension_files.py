@@ -193,8 +193,17 @@ def test_no_key_of_a_sequence_that_is_logged_again_comes_again_after_kill_9(sequ
 
 
 @pytest.mark.parametrize("savepoint", [False, True], ids=["transaction", "savepoint"])
-@pytest.mark.parametrize("crash", [False, True], ids=["rollback", "kill_9"])
-@pytest.mark.parametrize("statement", NEW_FILE)
+@pytest.mark.parametrize(
+    "statement, crash",
+    [
+        pytest.param(statement, crash, id=f"{statement}-{'kill_9' if crash else 'rollback'}")
+        for statement in NEW_FILE
+        for crash in (False, True)
+        # PostgreSQL 15 may not start again after this one: a session that lives a moment longer
+        # than the postmaster removes one of the two files of an unlogged sequence, and not both.
+        if (statement, crash) != ("unlogged", True)
+    ],
+)
 def test_no_key_comes_again_when_a_new_file_is_rolled_back(sequence, statement, crash, savepoint):
     if statement == "unlogged":
         needs(sequence, 15, "unlogged sequences")

@@ -295,6 +295,47 @@ def test_temporary_sequences_of_other_sessions_are_refused(extension_server):
             extension_server.query(f"SELECT hypervault.next_id({oid}::regclass, 12)")
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        "PERFORM hypervault.next_id('seq', 12)",
+        "PERFORM hypervault.next_ids('seq', 12, 3)",
+        "PERFORM hypervault.advance('seq', 1)",
+    ],
+)
+def test_parallel_workers_change_no_sequence(extension_server, call):
+    """Though somebody says of a function that calls it that it is safe there."""
+    extension_server.sql("CREATE SEQUENCE seq")
+    extension_server.sql(
+        "CREATE FUNCTION unsafe() RETURNS int LANGUAGE plpgsql PARALLEL SAFE"
+        f" AS $$ BEGIN {call}; RETURN 1; END $$;"
+        "CREATE TABLE t AS SELECT generate_series(1, 1000)"
+    )
+    version = extension_server.value("SELECT current_setting('server_version_num')::int")
+    force = "force_parallel_mode" if version < 160000 else "debug_parallel_query"
+    with extension_server.connect() as connection, connection.cursor() as cursor:
+        cursor.execute(f"SET {force} = on")
+        with pytest.raises(psycopg2.errors.InvalidTransactionState, match="cannot execute hypervault"):
+            cursor.execute("SELECT unsafe() FROM t")
+        cursor.execute("SELECT last_value, is_called FROM seq")
+        assert cursor.fetchone() == (1, False)
+
+
+def test_more_keys_than_anybody_waits_for_can_be_interrupted(extension_server):
+    extension_server.sql("CREATE SEQUENCE seq")
+    with extension_server.connect() as connection, connection.cursor() as cursor:
+        before = 0
+        for source in ("SELECT count(k) FROM {} k", "SELECT count(k) FROM (SELECT {} AS k) x"):
+            cursor.execute("SET statement_timeout TO '50ms'")
+            with pytest.raises(psycopg2.errors.QueryCanceled):
+                cursor.execute(source.format("hypervault.next_ids('seq', 12, 2147483647)"))
+            cursor.execute("RESET statement_timeout")
+            cursor.execute("SELECT hypervault.next_id('seq', 12)")
+            key = cursor.fetchone()[0]
+            assert key > before
+            before = key
+
+
 # ---- dump and restore ----
 
 
