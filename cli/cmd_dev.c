@@ -241,8 +241,14 @@ static int run_destroy(arguments *args) {
     }
     arguments_expect(args, 0, 0);
     char *dir = dev_dir_argument(args, named);
-    int code = geteuid() == 0 ? empty_as_root(args, &dir, yes) : empty_folder(args, &dir, yes);
-    if (code == EXIT_DONE && rmdir(dir) != 0 && errno != ENOENT) {
+    dev_way way = {.parent = -1, .folder = -1};
+    int code = EXIT_FAILED;
+    if (geteuid() != 0)
+        code = empty_folder(args, &dir, yes);
+    else if (dev_way_of(&way, &dir))
+        code = empty_as_root(args, &dir, yes);
+    bool removed = code == EXIT_DONE && (geteuid() == 0 ? dev_way_remove(&way) : rmdir(dir) == 0);
+    if (code == EXIT_DONE && !removed && errno != ENOENT) {
         if (errno == ENOTEMPTY || errno == EEXIST)
             ui_note("%s stays: there are other files in it", dir);
         else
@@ -252,6 +258,7 @@ static int run_destroy(arguments *args) {
         print_json(json_pack("{s:s}", "destroyed", dir));
     else if (code == EXIT_DONE)
         printf("destroyed the servers in %s\n", dir);
+    dev_way_close(&way);
     free(dir);
     return code;
 }

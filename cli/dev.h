@@ -53,14 +53,46 @@ typedef struct dev_folder {
 
 void dev_folder_free(dev_folder *folder);
 
+/* ---- dev_way.c: the way to a folder, for root ------------------------------------------------ */
+
+/* A folder, or the nearest one to it that is there. */
+typedef struct dev_way {
+    int parent; /* descriptor (O_PATH) of the folder that it is in, or is to be in */
+    int folder; /* the same of the folder itself; -1: it is not there */
+    char *name; /* its name in the parent, or the path from there on that is missing; owned */
+} dev_way;
+
+/* Go it. With `check` each folder and link on it must belong to root or this user, and nobody else
+ * may be able to replace what is in a folder. False after saying why. */
+bool dev_way_walk(dev_way *way, const char *dir, bool check, uid_t user);
+void dev_way_close(dev_way *way);
+
+/* Can nobody but root change what is in the folder where the missing part is to be? */
+bool dev_way_is_roots(const dev_way *way);
+
+/* Make what is missing, the folder itself for this owner. Only where dev_way_is_roots(). False with
+ * errno set. */
+bool dev_way_make(const dev_way *way, uid_t owner, gid_t group);
+
+/* Is `dir`, which is no link, the folder? */
+bool dev_way_leads_to(const dev_way *way, const char *dir);
+
+/* Remove the folder if it is empty, and still there. False with errno set. */
+bool dev_way_remove(const dev_way *way);
+
 /* ---- dev_user.c: whom the servers run as ----------------------------------------------------- */
 
 /*
  * Make sure of the folder `dir` (created with its parents if `create`) and become the user that it
- * belongs to, for good. Root steps down: to the folder's owner, or for a new one to `user`, or else
+ * belongs to, for good. Root goes only a way that nobody else can change, gives away no folder that
+ * was there before, and steps down: to the folder's owner, or for a new one to `user`, or else
  * to postgres or nobody. Others stay what they are. `*dir` is replaced by its real path.
  */
 bool dev_enter(char **dir, const char *user, bool create);
+
+/* For root: the way to the folder of private servers, checked if it is there. `*dir` becomes
+ * absolute. */
+bool dev_way_of(dev_way *way, char **dir);
 
 /* $XDG_DATA_HOME/hypervault/dev and the like; for root /var/lib/hypervault/dev. NULL if there is no
  * home directory. */

@@ -2,8 +2,9 @@
  * dev_user: whom the servers run as, and becoming that user.
  *
  * PostgreSQL refuses to run as root, and rightly so. Root therefore only finds or makes the folder,
- * gives it to the user, and becomes that user for good before it reads or writes anything in the
- * folder: what an ordinary user may have put there can do nothing with root's rights.
+ * a new one for the user, and becomes that user for good before it reads or writes anything in the
+ * folder: what an ordinary user may have put there can do nothing with root's rights. Nor does root
+ * go where another user could lead it (dev_way.c), or give away a folder that was there before.
  */
 #include "dev.h"
 
@@ -17,6 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "characters.h"
 #include "memory.h"
 #include "ui.h"
 
@@ -143,38 +145,18 @@ static bool make_folders(const char *dir, size_t existing) {
     return ok;
 }
 
-/* Root gives a new or empty folder of its own to the user. */
-static bool hand_over(const char *dir, const struct passwd *user) {
-    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    struct stat status;
-    if (fd < 0 || fstat(fd, &status) != 0) {
-        int reason = errno;
-        if (fd >= 0)
-            close(fd);
-        ui_fail(reason == ENOTDIR ? "It is a symbolic link." : strerror(reason),
-                "Name another folder with --dir.", "could not open the folder \"%s\"", dir);
-        return false;
-    }
-    bool ok = true;
-    if (status.st_uid == 0) {
-        DIR *list = fdopendir(dup(fd));
-        int entries = 0;
-        while (list != NULL && readdir(list) != NULL)
-            entries++;
-        if (list != NULL)
-            closedir(list);
-        if (entries != 2) { /* . and .. */
-            ui_fail(NULL, "Name a new or an empty folder with --dir.",
-                    "\"%s\" belongs to root and is not empty", dir);
-            ok = false;
-        } else if (fchown(fd, user->pw_uid, user->pw_gid) != 0 || fchmod(fd, 0700) != 0) {
-            ui_fail(strerror(errno), NULL, "could not give \"%s\" to user \"%s\"", dir,
-                    user->pw_name);
-            ok = false;
-        }
-    }
-    close(fd);
-    return ok;
+/* As root, for the user. Where others can make folders too the user's own rights must do: root does
+ * not give away what it might not have made. */
+static bool make_for(const dev_way *way, const char *dir, const struct passwd *user) {
+    if (dev_way_is_roots(way))
+        return dev_way_make(way, user->pw_uid, user->pw_gid) || fail_to_make(dir);
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(become_user(user) && make_folders(dir, existing_part(dir)) ? 0 : 1);
+    if (pid < 0)
+        ui_fail(strerror(errno), NULL, "could not start a process");
+    return pid > 0 && process_wait(pid) == 0;
 }
 
 /* ---- Entering -------------------------------------------------------------------------------- */
@@ -199,18 +181,28 @@ static bool make_absolute(char **dir) {
     size_t len = strlen(*dir);
     while (len > 1 && (*dir)[len - 1] == '/')
         (*dir)[--len] = '\0';
-    for (const char *at = *dir; *at != '\0'; at++) {
-        if ((unsigned char) *at < 0x20 || *at == 0x7F) {
-            ui_fail(NULL, "Name another folder with --dir.",
-                    "the folder's name has control characters: \"%s\"", *dir);
-            return false;
-        }
-    }
     if (len > MAX_DIR) {
         ui_fail(NULL, "Name another folder with --dir.",
                 "the folder's name is too long for PostgreSQL: %zu bytes, where %d are allowed",
                 len, MAX_DIR);
         return false;
+    }
+    return true;
+}
+
+/* Its name goes to terminals and into files: what acts on a terminal has no place in it. */
+static bool check_name(const char *dir) {
+    size_t len = strlen(dir);
+    for (size_t at = 0, size; at < len; at += size) {
+        uint32_t code = 0;
+        size = utf8_decode(dir + at, len - at, &code);
+        if (size == 0 || acts_on_terminal(code)) {
+            ui_fail(NULL, "Name another folder with --dir.",
+                    size == 0 ? "the folder's name is not UTF-8: \"%s\""
+                              : "the folder's name has control characters: \"%s\"",
+                    dir);
+            return false;
+        }
     }
     return true;
 }
@@ -223,27 +215,58 @@ static bool resolve(char **dir) {
     }
     free(*dir);
     *dir = real;
-    return true;
+    return check_name(*dir);
 }
 
-/* As root: make the folder or hand it over, and step down. */
+/* Does the folder that was found belong to this user? */
+static bool check_owner(const dev_way *way, const char *dir, uid_t owner) {
+    struct stat info;
+    if (fstat(way->folder, &info) == 0 && info.st_uid == owner)
+        return true;
+    ui_fail(NULL, "Name another folder with --dir.",
+            "the folder \"%s\" has changed its owner meanwhile", dir);
+    return false;
+}
+
+bool dev_way_of(dev_way *way, char **dir) {
+    struct stat info;
+    if (!make_absolute(dir) || !check_name(*dir) || !dev_way_walk(way, *dir, false, 0))
+        return false;
+    if (way->folder < 0 || fstat(way->folder, &info) != 0)
+        return true;
+    dev_way_close(way);
+    return dev_way_walk(way, *dir, true, info.st_uid);
+}
+
+/* As root: make the folder if it is missing, and step down. */
 static bool enter_as_root(char **dir, const char *named, bool create, bool exists, uid_t owner) {
     const struct passwd *user = NULL;
+    dev_way way;
     if (!choose_user(*dir, exists, owner, named, &user))
         return false;
     size_t existing = existing_part(*dir);
     char *there = format_text("%.*s", (int) existing, *dir);
-    if (exists && owner == 0) /* it will be the user's: what matters is the way to it */
-        there[strrchr(there, '/') > there ? strrchr(there, '/') - there : 1] = '\0';
     bool ok = can_enter(user, there);
     if (!ok)
         ui_fail(NULL, "Name another folder with --dir, or another user with --user.",
                 "user \"%s\", whom the servers would run as, has no access to \"%s\"",
                 user->pw_name, there);
     free(there);
-    if (ok && create)
-        ok = make_folders(*dir, existing) && hand_over(*dir, user);
-    return ok && resolve(dir) && become_user(user);
+    if (!ok || !dev_way_walk(&way, *dir, true, user->pw_uid))
+        return false;
+    if (way.folder < 0 && create) {
+        ok = make_for(&way, *dir, user);
+        dev_way_close(&way);
+        ok = ok && dev_way_walk(&way, *dir, true, user->pw_uid);
+    }
+    ok = ok && check_owner(&way, *dir, user->pw_uid) && become_user(user) && resolve(dir);
+    if (ok && !dev_way_leads_to(&way, *dir)) {
+        ui_fail(NULL, "Name another folder with --dir.",
+                "somebody has replaced the folder \"%s\" meanwhile", *dir);
+        ok = false;
+    }
+    dev_way_close(&way);
+    return ok;
 }
 
 static bool enter_as_self(char **dir, const char *named, bool exists, uid_t owner) {
@@ -266,7 +289,7 @@ static bool enter_as_self(char **dir, const char *named, bool exists, uid_t owne
 }
 
 bool dev_enter(char **dir, const char *user, bool create) {
-    if (!make_absolute(dir))
+    if (!make_absolute(dir) || !check_name(*dir))
         return false;
     struct stat status = {0};
     bool is_root = geteuid() == 0;
@@ -280,10 +303,17 @@ bool dev_enter(char **dir, const char *user, bool create) {
         ui_fail(NULL, "Name another folder with --dir.", "\"%s\" is not a folder", *dir);
         return false;
     }
-    bool is_roots = is_root && status.st_uid == 0;
+    bool is_roots = is_root && exists && status.st_uid == 0;
     if (!create && (!exists || is_roots)) { /* ours never belong to root */
         ui_fail(NULL, "`hv dev up` makes some; name their folder with --dir if it is another one.",
                 "there are no private servers in \"%s\"", *dir);
+        return false;
+    }
+    if (is_roots) {
+        ui_fail("Root's folders stay root's, empty or not.",
+                "Name a folder that is not there yet, or one of the user that the servers are to "
+                "run as.",
+                "\"%s\" belongs to root", *dir);
         return false;
     }
     umask(077);
