@@ -98,7 +98,7 @@ static size_t may_take(const import_lane *lane) {
     int64_t last = INT64_MAX;
     if (has_stopped(lanes))
         last = lanes->finish_to;
-    else if (!lanes->tried)
+    else if (!lanes->tried && lanes->settings.first_row < INT64_MAX - IMPORT_TRIAL_ROWS)
         last = lanes->settings.first_row + IMPORT_TRIAL_ROWS;
     size_t count = 0, bytes = 0;
     if (lane->queue_len > 0 && queued(lane, lane->queue_len - 1)->row->number <= last &&
@@ -285,6 +285,12 @@ static bool open_lane(import_lanes *lanes, int number) {
         hv_error_free(error);
         return false;
     }
+    if (hv_load_position(lane->load) < 0) {
+        ui_fail("Rows have numbers from 1.", "Without --resume an import begins anew.",
+                "the record of the import on server \"%s\" cannot be: row %" PRId64,
+                hv_server_name(lanes->settings.store, lane->server), hv_load_position(lane->load));
+        return false;
+    }
     const char *note = hv_load_note(lane->load);
     lane->lanes = lanes;
     lane->recorded = lane->taken = lane->decided = hv_load_position(lane->load);
@@ -356,6 +362,14 @@ bool import_lanes_agree(const import_lanes *lanes, int64_t number, uint64_t dige
         if (lanes->all[i].recorded == number && lanes->all[i].digest != digest)
             return false;
     return true;
+}
+
+int64_t import_lanes_farthest(const import_lanes *lanes) {
+    int64_t farthest = 0;
+    for (int i = 0; i < lanes->count; i++)
+        if (lanes->all[i].recorded > farthest)
+            farthest = lanes->all[i].recorded;
+    return farthest;
 }
 
 bool import_lanes_start(import_lanes *lanes) {

@@ -89,6 +89,9 @@ bool import_lanes_resumed(const import_lanes *lanes);
 /* Does what earlier runs have recorded agree with the rows up to this number having this digest? */
 bool import_lanes_agree(const import_lanes *lanes, int64_t number, uint64_t digest);
 
+/* The number of the last row that earlier runs have decided. */
+int64_t import_lanes_farthest(const import_lanes *lanes);
+
 /* Start the threads. False, with errno set, if one cannot be. */
 bool import_lanes_start(import_lanes *lanes);
 

@@ -80,7 +80,7 @@ static void take_record(void *context, const char *name, int64_t position, const
         memcpy(s->now.id, name, len);
     }
     bool ended = note != NULL && strncmp(note, "complete ", 9) == 0;
-    s->now.moved = s->now.moved || position > 0 || ended;
+    s->now.moved = s->now.moved || position != 0 || ended;
     s->now.unended = s->now.unended || !ended;
 }
 

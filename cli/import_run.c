@@ -175,16 +175,21 @@ static void estimate(const import_task *task, int64_t first, int64_t bytes, int6
         ui_progress_total(task->progress, 0, task->asked.limit);
 }
 
+/* What earlier runs have recorded does not agree with the input. */
+static void say_other_input(import_task *task, const char *how, int64_t number) {
+    import_lanes_abandon(task->lanes, false);
+    ui_fail(NULL, "Import what is new in it by itself, without --resume.",
+            "%s is not what this import was begun with: it %s %" PRId64, task->input.name, how,
+            number);
+}
+
 /* Which lane is to have it, under which key, and is it still the same input? */
 static bool give_row(import_task *task, row *next, int64_t before) {
     import_item item = {.row = next, .shard = -1, .kind = task->asked.kind, .before = before};
     task->digest = import_digest(task->digest, next->text, next->text_len);
     item.digest = task->digest;
     if (!import_lanes_agree(task->lanes, next->number, task->digest)) {
-        import_lanes_abandon(task->lanes, false);
-        ui_fail(NULL, "Import what is new in it by itself, without --resume.",
-                "%s is not what this import was begun with: it differs before line %" PRId64,
-                task->input.name, next->line + 1);
+        say_other_input(task, "differs before line", next->line + 1);
         row_free(next);
         return false;
     }
@@ -199,7 +204,7 @@ static void read_rows(import_task *task) {
     row_fault fault;
     row *next = NULL;
     int64_t skipped;
-    int64_t first = 0, bytes = 0, rows = 0, line = 0;
+    int64_t first = 0, bytes = 0, rows = 0, line = 0, number = 0;
     row_result result = row_reader_skip(task->reader, task->asked.skip, &skipped, &fault);
     while (rows < task->asked.limit && result == ROW_READ) {
         result = row_reader_next(task->reader, &next, &fault);
@@ -213,11 +218,15 @@ static void read_rows(import_task *task) {
             estimate(task, first, bytes, rows - 1);
         int64_t before = line;
         line = next->line;
+        number = next->number;
         if (!give_row(task, next, before))
             break;
     }
-    if (result == ROW_END || rows == task->asked.limit)
+    if (result == ROW_END || rows == task->asked.limit) {
         ui_progress_total(task->progress, 0, rows);
+        if (import_lanes_farthest(task->lanes) > number && !import_lanes_stopped(task->lanes))
+            say_other_input(task, "ends before row", import_lanes_farthest(task->lanes));
+    }
     if (result == ROW_FAILED)
         say_fault(task, &fault);
     if (interrupted())

@@ -218,6 +218,31 @@ def test_an_input_that_was_changed_meanwhile_is_noticed(store, servers, tmp_path
     assert count(servers) == before
 
 
+@pytest.mark.parametrize("position", [301, 2**63 - 1, -1, -(2**63)])
+def test_a_record_of_rows_that_the_input_does_not_have_is_not_gone_on_with(
+    store, servers, tmp_path, position
+):
+    path = write_numbers(tmp_path / "x.ndjson", 1, 300)
+    import_file(store, path).ok()
+    for server in servers:
+        server.sql(
+            f"UPDATE hypervault.imports SET position = {position},"
+            " note = replace(note, 'complete', 'running')"
+        )
+    refused = import_file(store, path, "--resume")
+    assert refused.code == 1
+    assert "ends before row" in refused.err or "cannot be" in refused.err
+    assert str(position) in refused.err
+    assert count(servers) == 300
+
+
+@pytest.mark.parametrize("skip", [300, 2**63 - 1])
+def test_more_rows_may_be_passed_over_than_there_are(store, servers, tmp_path, skip):
+    path = write_numbers(tmp_path / "x.ndjson", 1, 300)
+    assert import_file(store, path, "--skip", skip).ok().json()["stored"] == 0
+    assert count(servers) == 0
+
+
 def test_two_that_go_on_with_one_import_do_not_double_a_row(store, servers, tmp_path):
     path = write_numbers(tmp_path / "x.ndjson", 1, ROWS)
     stopped_import(store, servers, path)
