@@ -6,7 +6,8 @@
  *     FLUSHING ──► RECEIVING ──► ANSWERED
  *        │             │            an ERROR from the server: nothing written (HV_REFUSED);
  *        │             │            a FATAL: as LOST
- *        └──────┬──────┘
+ *        │             ├──► ASTRAY    the answer is none to what was sent: of a write the outcome
+ *        └──────┬──────┘              is unknown
  *               ▼
  *             LOST    not `sent`: the server has not got the whole message, so nothing is written
  *                     (HV_UNAVAILABLE, HV_TIMEOUT); else the outcome is unknown
@@ -63,6 +64,18 @@ hv_status hvi_fail_late(const char *server, int shard, bool is_unknown, hv_error
         hvi_error_hint(error, "The option \"operation_timeout\" says how long to wait.");
     hvi_error_where(error, server, shard);
     return status;
+}
+
+/* What came is no answer to what was sent, so the connection is of no use any more. */
+static hv_status fail_astray(const hvi_exchange *x, const char *sent, hv_error **error) {
+    bool is_unknown = x->is_write && x->sent;
+    hvi_fail(error, is_unknown ? HV_OUTCOME_UNKNOWN : HV_CORRUPT,
+             "unexpected answer from server \"%s\"%s", x->server, is_unknown ? " to a write" : "");
+    hvi_error_detail(error, "It sent %s.", sent);
+    if (is_unknown)
+        hvi_error_hint(error, "%s", unknown_hint);
+    hvi_error_where(error, x->server, x->shard);
+    return is_unknown ? HV_OUTCOME_UNKNOWN : HV_CORRUPT;
 }
 
 /* "COPY entities, line 7" in the server's language: the number behind the comma, or 0. */
@@ -223,9 +236,21 @@ static hvi_wants flush(hvi_exchange *x) {
     return HVI_WANTS_NOTHING;
 }
 
-/* Does the server wait for us, or we for more of it? */
+/* Does the server wait for us, or we for more of it? libpq then gives such results without end. */
 static bool begins_copy(const PGresult *result) {
-    return PQresultStatus(result) == PGRES_COPY_IN || PQresultStatus(result) == PGRES_COPY_OUT;
+    switch (PQresultStatus(result)) {
+    case PGRES_COPY_IN:
+    case PGRES_COPY_OUT:
+    case PGRES_COPY_BOTH:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static hvi_wants end_receiving(hvi_exchange *x, bool is_astray) {
+    x->state = is_astray ? HVI_ASTRAY : HVI_ANSWERED;
+    return HVI_WANTS_NOTHING;
 }
 
 /* Take all results until the server is ready for the next statement, or for a COPY. */
@@ -249,10 +274,10 @@ static hvi_wants receive(hvi_exchange *x) {
         bool is_over = x->syncs > 0 ? x->answered == x->syncs ||
                                           (result == NULL && PQstatus(conn) == CONNECTION_BAD)
                                     : result == NULL || is_copy;
-        if (is_over) {
-            x->state = HVI_ANSWERED;
-            return HVI_WANTS_NOTHING;
-        }
+        if (is_copy && (x->syncs > 0 || !x->may_copy))
+            return end_receiving(x, true);
+        if (is_over)
+            return end_receiving(x, false);
     }
 }
 
@@ -271,6 +296,8 @@ static hv_status conclude(const hvi_exchange *x, bool *broken, hv_error **error)
     *broken = x->state != HVI_ANSWERED || PQstatus(x->conn) == CONNECTION_BAD;
     if (x->state == HVI_LOST)
         return fail_lost(x, NULL, error);
+    if (x->state == HVI_ASTRAY)
+        return fail_astray(x, "a COPY", error);
     if (x->state != HVI_ANSWERED)
         return hvi_fail_late(x->server, x->shard, x->is_write && x->sent, error);
     if (x->first_error != NULL && !is_fatal(x->first_error))
@@ -279,13 +306,34 @@ static hv_status conclude(const hvi_exchange *x, bool *broken, hv_error **error)
         *broken = true;
         return fail_lost(x, x->first_error, error);
     }
-    return x->last != NULL || x->syncs > 0 ? HV_OK : hvi_no_memory(error);
+    if (x->syncs > 0 && x->received < x->room) {
+        *broken = true;
+        return fail_astray(x, "fewer answers than there were messages", error);
+    }
+    if (x->last != NULL || x->syncs > 0)
+        return HV_OK;
+    if (PQerrorMessage(x->conn)[0] != '\0') /* libpq had no memory for the result */
+        return hvi_no_memory(error);
+    *broken = true;
+    return fail_astray(x, "no result", error);
 }
 
 hv_status hvi_exchange_finish(hvi_exchange *x, bool *broken, hv_error **error) {
     hv_status status = conclude(x, broken, error);
-    if (x->syncs > 0 && !*broken && !PQexitPipelineMode(x->conn))
+    if (*broken)
+        return status;
+    if (x->syncs > 0 && !PQexitPipelineMode(x->conn)) {
         *broken = true;
+        return status == HV_OK ? fail_astray(x, "more answers than there were messages", error)
+                               : status;
+    }
+    /* A write that leaves the server in a transaction is not committed, and will not be. */
+    if (status == HV_OK && x->is_write && PQtransactionStatus(x->conn) != PQTRANS_IDLE) {
+        *broken = true;
+        return fail_astray(x, "its answer within a transaction that is still open", error);
+    }
+    /* libpq drops what the server says unasked: or it would answer the next statement. */
+    PQisBusy(x->conn);
     return status;
 }
 

@@ -18,8 +18,9 @@ typedef struct hvi_exchange {
     const char *server; /* for errors, as the next two; not owned */
     int shard;
     bool is_write;
-    int syncs; /* how many Syncs a pipeline has; 0: it is no pipeline */
-    enum { HVI_FLUSHING, HVI_RECEIVING, HVI_ANSWERED, HVI_LOST } state;
+    bool may_copy; /* it may end with the server ready for a COPY, or for more of one */
+    int syncs;     /* how many Syncs a pipeline has; 0: it is no pipeline */
+    enum { HVI_FLUSHING, HVI_RECEIVING, HVI_ANSWERED, HVI_ASTRAY, HVI_LOST } state;
     bool sent;   /* may the last byte have left? */
     bool waited; /* advance() has asked for the socket: there may be something to read */
 
@@ -52,7 +53,8 @@ hvi_wants hvi_exchange_advance(hvi_exchange *exchange);
  * It is over, or given up for being late. *broken says that the connection is of no use any
  * more. HV_OK: there is an answer, and no error in it, except that a pipeline with several Syncs
  * may have some: see `all`. Errors: HV_REFUSED (the server's), HV_UNAVAILABLE (lost before anything
- * could have an effect, or only reads were sent), HV_OUTCOME_UNKNOWN, HV_TIMEOUT, HV_NO_MEMORY.
+ * could have an effect, or only reads were sent), HV_OUTCOME_UNKNOWN, HV_TIMEOUT, HV_CORRUPT (an
+ * answer to something else than was sent, and no writes were), HV_NO_MEMORY.
  */
 hv_status hvi_exchange_finish(hvi_exchange *exchange, bool *broken, hv_error **error);
 

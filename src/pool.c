@@ -11,8 +11,11 @@
 #include "clock.h"
 #include "interrupt.h"
 
-/* How long the rollback of a returned session may take. */
-#define RESET_MS 5000
+/* How long the rollback of a returned session may take. A borrower's has its time; of a session
+ * that an operation has used, little, for it would be on top of the operation's own: then the
+ * connection is closed, and another opened when it is needed. */
+#define RESET_BORROWED_MS 5000
+#define RESET_MS          100
 
 /* A session that was looked at so little time ago, give or take a tick of the coarse clock, is lent
  * to a borrower without another look, which would cost more than all the rest of borrowing. */
@@ -384,14 +387,18 @@ static void put_back(hvi_pool *pool, hvi_session *session, bool keep, hvi_list *
     retire_expired(pool, now, closing);
 }
 
-void hvi_pool_release(hvi_pool *pool, hvi_session *session) {
+static void release(hvi_pool *pool, hvi_session *session, int64_t patience_ms) {
     hvi_list closing;
     hvi_list_init(&closing);
-    bool keep = hvi_session_reset(session, RESET_MS);
+    bool keep = hvi_session_reset(session, patience_ms);
     pthread_mutex_lock(&pool->lock);
     put_back(pool, session, keep, &closing);
     pthread_mutex_unlock(&pool->lock);
     close_retired(pool, &closing);
+}
+
+void hvi_pool_release(hvi_pool *pool, hvi_session *session) {
+    release(pool, session, RESET_MS);
 }
 
 /* ---- borrowers of the connection itself ---- */
@@ -466,7 +473,7 @@ bool hvi_pool_take_back(hvi_pool *pool, const PGconn *conn, bool keep) {
     if (is_back)
         close_retired(pool, &closing);
     else if (session != NULL)
-        hvi_pool_release(pool, session);
+        release(pool, session, RESET_BORROWED_MS);
     if (inherited != NULL)
         hvi_session_abandon(inherited);
     return session != NULL || inherited != NULL;

@@ -11,21 +11,50 @@
 #include <string.h>
 
 #include "clock.h"
+#include "interrupt.h"
 
 /* How often a statement is tried when the server's prepared statements are not what we thought. */
 #define MAX_TRIES 3
 
 /* ---- one exchange ---- */
 
+/*
+ * Go on, by `advance`, until it is over or late. What a server sends without end makes its socket
+ * ready at any time, so the deadline counts then too; but what came while this process was not
+ * running is still read once.
+ */
+typedef hvi_wants (*hvi_advance_fn)(void *what);
+
+static void see_through(const hvi_session *session, int64_t deadline, hvi_advance_fn advance,
+                        void *what) {
+    hvi_wants wants;
+    bool in_time = true;
+    while ((wants = advance(what)) != HVI_WANTS_NOTHING && in_time) {
+        if (!hvi_wait_socket(session->conn, wants, deadline))
+            return;
+        in_time = !hvi_is_late(deadline);
+    }
+}
+
+static hvi_wants advance_exchange(void *what) {
+    return hvi_exchange_advance(what);
+}
+
+static hvi_wants advance_pipeline(void *what) {
+    return hvi_pipeline_advance(what);
+}
+
+static hvi_wants advance_script(void *what) {
+    return hvi_script_advance(what);
+}
+
 /* See an exchange through that was started. The answer in it is the caller's. */
 static hv_status exchange(hvi_session *session, const hvi_query *query, int64_t deadline,
                           hvi_exchange *x, hv_error **error) {
     x->shard = query->shard;
     x->is_write = query->is_write;
-    bool in_time = true;
-    hvi_wants wants;
-    while (in_time && (wants = hvi_exchange_advance(x)) != HVI_WANTS_NOTHING)
-        in_time = hvi_wait_socket(session->conn, wants, deadline);
+    x->may_copy = query->in_copy;
+    see_through(session, deadline, advance_exchange, x);
     bool broken;
     hv_status status = hvi_exchange_finish(x, &broken, error);
     session->broken = session->broken || broken;
@@ -365,11 +394,8 @@ void hvi_pipeline_forget(hvi_pipeline *p) {
 static hv_status run_pipeline(hvi_session *session, const hvi_query *queries, size_t count,
                               bool apart, int64_t deadline, PGresult **results, hv_error **error) {
     hvi_pipeline pipeline;
-    hvi_wants wants;
-    bool in_time = true;
     hvi_pipeline_start(&pipeline, session, queries, count, apart);
-    while (in_time && (wants = hvi_pipeline_advance(&pipeline)) != HVI_WANTS_NOTHING)
-        in_time = hvi_wait_socket(session->conn, wants, deadline);
+    see_through(session, deadline, advance_pipeline, &pipeline);
     return hvi_pipeline_finish(&pipeline, results, error);
 }
 
@@ -472,10 +498,16 @@ hv_status hvi_script_finish(hvi_script *script, PGresult **result, hv_error **er
 hv_status hvi_session_script(hvi_session *session, const char *sql, int shard, bool is_write,
                              int64_t deadline, PGresult **result, hv_error **error) {
     hvi_script script;
-    hvi_wants wants;
-    bool in_time = true;
     hvi_script_start(&script, session, sql, shard, is_write);
-    while (in_time && (wants = hvi_script_advance(&script)) != HVI_WANTS_NOTHING)
-        in_time = hvi_wait_socket(session->conn, wants, deadline);
+    see_through(session, deadline, advance_script, &script);
+    return hvi_script_finish(&script, result, error);
+}
+
+hv_status hvi_session_script_copy(hvi_session *session, const char *sql, int shard,
+                                  int64_t deadline, PGresult **result, hv_error **error) {
+    hvi_script script;
+    hvi_script_start(&script, session, sql, shard, false);
+    script.exchange.may_copy = true;
+    see_through(session, deadline, advance_script, &script);
     return hvi_script_finish(&script, result, error);
 }

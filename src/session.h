@@ -53,6 +53,7 @@ typedef struct hvi_query {
     const char *sql;
     int shard;     /* for errors and the log; -1: none in particular */
     bool is_write; /* a connection lost after sending leaves the outcome unknown */
+    bool in_copy;  /* no statement, but a piece of a COPY's data: there may be more */
     /* hvi_statement_id() of a statement to keep prepared, or HVI_NO_STATEMENT. */
     uint32_t id;
     /* Parameters, as PQexecParams() takes them. */
@@ -160,8 +161,13 @@ hv_status hvi_script_finish(hvi_script *script, PGresult **result, hv_error **er
 hv_status hvi_session_script(hvi_session *session, const char *sql, int shard, bool is_write,
                              int64_t deadline, PGresult **result, hv_error **error);
 
+/* As hvi_session_script(), but its last result may be that the server is ready for a COPY: then it
+ * ends there. */
+hv_status hvi_session_script_copy(hvi_session *session, const char *sql, int shard,
+                                  int64_t deadline, PGresult **result, hv_error **error);
+
 /* For session_copy: after something was handed to libpq, `sent` or not, see it through as
- * hvi_session_run() does. Ends also when the server is ready for a COPY, or for more of it. */
+ * hvi_session_run() does. With query->in_copy it ends also when the server is ready for more. */
 hv_status hvi_session_exchange(hvi_session *session, const hvi_query *query, bool sent,
                                int64_t deadline, PGresult **result, hv_error **error);
 

@@ -7,13 +7,14 @@
 
 #include "clock.h"
 #include "connect.h"
+#include "interrupt.h"
 
 /* Run the script as far as its COPY. */
 static hv_status begin(hvi_session *session, const char *sql, int shard, ExecStatusType expected,
                        int64_t timeout, hv_error **error) {
     PGresult *result = NULL;
     hv_status status =
-        hvi_session_script(session, sql, shard, false, hvi_deadline_after(timeout), &result, error);
+        hvi_session_script_copy(session, sql, shard, hvi_deadline_after(timeout), &result, error);
     if (status == HV_OK && PQresultStatus(result) != expected) {
         session->broken = true;
         status = hvi_fail(error, HV_CORRUPT, "server \"%s\" did not begin a COPY",
@@ -25,12 +26,14 @@ static hv_status begin(hvi_session *session, const char *sql, int shard, ExecSta
 }
 
 /* Send a piece, NULL for the end, and see it off; after the end, wait for what comes of it. */
-static hv_status put(hvi_session *session, const hvi_query *query, const char *piece, size_t len,
-                     int64_t timeout, hv_error **error) {
+static hv_status put(hvi_session *session, const char *sql, int shard, const char *piece,
+                     size_t len, int64_t timeout, hv_error **error) {
+    hvi_query query = {
+        .sql = sql, .shard = shard, .id = HVI_NO_STATEMENT, .in_copy = piece != NULL};
     PGresult *result = NULL;
     int sent = piece != NULL ? PQputCopyData(session->conn, piece, (int) len)
                              : PQputCopyEnd(session->conn, NULL);
-    hv_status status = hvi_session_exchange(session, query, sent == 1, hvi_deadline_after(timeout),
+    hv_status status = hvi_session_exchange(session, &query, sent == 1, hvi_deadline_after(timeout),
                                             &result, error);
     PQclear(result);
     return status;
@@ -39,14 +42,13 @@ static hv_status put(hvi_session *session, const hvi_query *query, const char *p
 hv_status hvi_session_copy_in(hvi_session *session, const char *sql, int shard,
                               hvi_copy_source source, void *context, int64_t timeout,
                               hv_error **error) {
-    hvi_query query = {.sql = sql, .shard = shard, .id = HVI_NO_STATEMENT};
     hv_status status = begin(session, sql, shard, PGRES_COPY_IN, timeout, error);
     const char *piece;
     size_t len;
     while (status == HV_OK && source(context, &piece, &len))
-        status = put(session, &query, piece, len, timeout, error);
+        status = put(session, sql, shard, piece, len, timeout, error);
     if (status == HV_OK)
-        status = put(session, &query, NULL, 0, timeout, error);
+        status = put(session, sql, shard, NULL, 0, timeout, error);
     return status;
 }
 
@@ -60,12 +62,14 @@ hv_status hvi_session_copy_next(hvi_session *session, int shard, int64_t timeout
     hvi_query query = {.sql = "COPY", .shard = shard, .id = HVI_NO_STATEMENT};
     PGresult *result = NULL;
     int64_t deadline = hvi_deadline_after(timeout);
+    bool is_late = false;
     int got;
     while ((got = PQgetCopyData(session->conn, piece, 1)) == 0) {
-        if (!hvi_wait_socket(session->conn, HVI_WANTS_READ, deadline)) {
+        if (!hvi_wait_socket(session->conn, HVI_WANTS_READ, deadline) || is_late) {
             session->broken = true;
             return hvi_fail_late(session->config->server, shard, false, error);
         }
+        is_late = hvi_is_late(deadline); /* of what is there at any time, one more piece */
         if (!PQconsumeInput(session->conn)) {
             got = -2;
             break;
