@@ -90,11 +90,12 @@ def _source(code):
     return PRELUDE + textwrap.dedent(code)
 
 
-def run(code, connections=(), development=True, **how):
-    """Run code after PRELUDE in a process of its own and return a Result. As command.run()."""
-    program, *args = _DEVELOPMENT if development else _DEVELOPMENT[:1]
+def run(code, connections=(), development=True, args=(), **how):
+    """Run code after PRELUDE in a process of its own, with `args` in sys.argv, and return a Result.
+    As command.run()."""
+    program, *options = _DEVELOPMENT if development else _DEVELOPMENT[:1]
     env = environment(connections)
-    return command.run(program, *args, "-c", _source(code), env=env, **how)
+    return command.run(program, *options, "-c", _source(code), *args, env=env, **how)
 
 
 def run_file(path, *args, connections=(), env=None):
