@@ -182,8 +182,34 @@ static hv_status create_shard(hvi_creation *creation, int shard, bool has_table,
 
 /* ---- what makes the keys ---- */
 
-/* Which generator do new shards get, and those that are to be changed? */
-static hv_status choose_generator(hvi_creation *creation, hv_error **error) {
+/* Has one of the shards strict keys, which it is to keep? */
+static bool needs_extension(const hvi_creation *creation, const hvi_shard_row *rows, size_t count) {
+    const hvi_shard_map *map = &creation->router->options->map;
+    if (creation->choice == HVI_KEYS_PORTABLE)
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if (rows[i].generator == HVI_GENERATOR_STRICT &&
+            hvi_shard_map_server(map, rows[i].shard) == creation->server->number)
+            return true;
+    return false;
+}
+
+/* Shards have strict keys, and the extension cannot be had. */
+static void hint_at_ways_out(hv_error **cause) {
+    hvi_buffer hint = HVI_BUFFER_EMPTY;
+    const char *first = hv_error_hint(*cause);
+    hvi_buffer_append_format(&hint,
+                             "%s%sShards on this server have strict keys, which it makes; or run "
+                             "`hv init --keys portable`, which does without.",
+                             first != NULL ? first : "", first != NULL ? " " : "");
+    if (hvi_buffer_ok(&hint))
+        hvi_error_hint(cause, "%s", hint.data);
+    hvi_buffer_fini(&hint);
+}
+
+/* Which generator do new shards get, and those that are to be changed? `is_needed`: there are
+ * shards that cannot make keys without the extension. */
+static hv_status choose_generator(hvi_creation *creation, bool is_needed, hv_error **error) {
     creation->generator = HVI_GENERATOR_PORTABLE;
     if (creation->choice == HVI_KEYS_PORTABLE)
         return HV_OK;
@@ -192,8 +218,12 @@ static hv_status choose_generator(hvi_creation *creation, hv_error **error) {
         creation->session, hvi_router_operation_deadline(creation->router), &cause);
     if (status == HV_OK)
         creation->generator = HVI_GENERATOR_STRICT;
-    else if (creation->choice == HVI_KEYS_AUTO && (status == HV_NOT_FOUND || status == HV_MISMATCH))
-        status = HV_OK;
+    else if (status == HV_NOT_FOUND || status == HV_MISMATCH) {
+        if (creation->choice == HVI_KEYS_AUTO && !is_needed)
+            status = HV_OK;
+        else if (is_needed)
+            hint_at_ways_out(&cause);
+    }
     if (status != HV_OK)
         return hvi_error_move(error, &cause);
     hv_error_free(cause);
@@ -417,7 +447,7 @@ static hv_status create_all(hvi_creation *creation, hv_progress_fn progress, voi
     int total = hvi_shard_map_count(map, number), done = 0;
     hvi_shard_row *rows = NULL;
     size_t count = 0;
-    bool recorded, wanted[HV_SHARDS], wants = false;
+    bool recorded, wanted[HV_SHARDS], wants = false, needs = false;
     hv_status status = check_record(creation, &recorded, error);
     if (status == HV_OK)
         status =
@@ -431,8 +461,10 @@ static hv_status create_all(hvi_creation *creation, hv_progress_fn progress, voi
         status = check_placement(creation, wanted, error);
     if (status == HV_OK)
         status = prepare_database(creation, error);
-    if (status == HV_OK && makes_functions(creation, rows, count))
-        status = choose_generator(creation, error);
+    if (status == HV_OK)
+        needs = needs_extension(creation, rows, count);
+    if (status == HV_OK && (needs || makes_functions(creation, rows, count)))
+        status = choose_generator(creation, needs, error);
     for (int shard = -1;
          status == HV_OK && (shard = hvi_shard_map_next(map, number, shard)) >= 0;) {
         bool touched;

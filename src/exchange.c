@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "generator.h"
 #include "interrupt.h"
 
 /* ---- errors ---- */
@@ -96,6 +97,8 @@ hv_status hvi_fail_refused(const char *server, int shard, const PGresult *result
     if (hint == NULL && sqlstate != NULL && strcmp(sqlstate, "25006") == 0)
         hint = "If the server is a standby, name its primary, or several hosts and "
                "target_session_attrs = read-write.";
+    if (hvi_generator_lacks_extension(sqlstate, message))
+        hint = hvi_generator_extension_hint;
     hv_status status = hvi_fail(error, HV_REFUSED, "%.*s", (int) strcspn(message, "\n"), message);
     if (detail != NULL)
         hvi_error_detail(error, "%s", detail);

@@ -149,19 +149,47 @@ static hv_status create_hypervault(hvi_session *session, int64_t deadline, hv_er
     return HV_NOT_FOUND;
 }
 
-hv_status hvi_extension_hypervault(hvi_session *session, int64_t deadline, hv_error **error) {
-    static const char version_sql[] = "SELECT extversion FROM pg_catalog.pg_extension"
-                                      " WHERE extname OPERATOR(pg_catalog.=) 'hypervault'";
+static const char version_sql[] = "SELECT extversion FROM pg_catalog.pg_extension"
+                                  " WHERE extname OPERATOR(pg_catalog.=) 'hypervault'";
+
+/* Can its library be loaded? Any of its functions says so. */
+static hv_status check_library(hvi_session *session, int64_t deadline, hv_error **error) {
     const char *server = session->config->server;
+    hv_error *cause = NULL;
+    hv_status status =
+        hvi_session_script(session, "SELECT hypervault.key_shard('1'::pg_catalog.int8)", -1, false,
+                           deadline, NULL, &cause);
+    bool forbidden = status == HV_REFUSED && hv_error_sqlstate(cause) != NULL &&
+                     strcmp(hv_error_sqlstate(cause), "42501") == 0;
+    if (forbidden) { /* a role that puts nothing */
+        hv_error_free(cause);
+        return HV_OK;
+    }
+    if (status != HV_REFUSED || hv_error_retriable(cause))
+        return status == HV_OK ? HV_OK : hvi_error_move(error, &cause);
+    hvi_fail(error, HV_REFUSED, "the extension hypervault on server \"%s\" does not work", server);
+    hvi_error_detail(error, "%s", hv_error_message(cause));
+    hvi_error_hint(error, "Install hypervault's extension on the server's machine.");
+    hvi_error_sqlstate(error, hv_error_sqlstate(cause));
+    hvi_error_where(error, server, -1);
+    hv_error_free(cause);
+    return HV_NOT_FOUND;
+}
+
+hv_status hvi_extension_works(hvi_session *session, int64_t deadline, hv_error **error) {
     char *version = NULL;
     hv_status status = read_text(session, version_sql, deadline, &version, error);
-    if (status == HV_OK && version == NULL) {
-        status = create_hypervault(session, deadline, error);
-        if (status == HV_OK)
-            status = read_text(session, version_sql, deadline, &version, error);
-    }
     if (status == HV_OK && version != NULL)
-        status = check_version(version, server, error);
+        status = check_version(version, session->config->server, error);
     free(version);
-    return status;
+    return status == HV_OK ? check_library(session, deadline, error) : status;
+}
+
+hv_status hvi_extension_hypervault(hvi_session *session, int64_t deadline, hv_error **error) {
+    char *version = NULL;
+    hv_status status = read_text(session, version_sql, deadline, &version, error);
+    if (status == HV_OK && version == NULL)
+        status = create_hypervault(session, deadline, error);
+    free(version);
+    return status == HV_OK ? hvi_extension_works(session, deadline, error) : status;
 }

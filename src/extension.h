@@ -31,4 +31,8 @@ hv_status hvi_extension_hstore(hvi_session *session, int64_t deadline, char **ty
  */
 hv_status hvi_extension_hypervault(hvi_session *session, int64_t deadline, hv_error **error);
 
+/* The extension is there: does it work? HV_MISMATCH for a version that is too old, HV_NOT_FOUND if
+ * its library cannot be loaded, both with *error set. */
+hv_status hvi_extension_works(hvi_session *session, int64_t deadline, hv_error **error);
+
 #endif

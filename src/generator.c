@@ -19,6 +19,7 @@
 #include "generator.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 #include "key.h"
 #include "shard_map.h"
@@ -36,6 +37,19 @@
 
 /* The last value of the sequence for reserved keys of which a key can be made. */
 #define RESERVED_MAX (HVI_KEY_MAX_TIME * 128 + 127)
+
+/* ---- the extension ---- */
+
+const char hvi_generator_extension_hint[] =
+    "Install hypervault's extension on the server's machine and run `hv init`, which creates it "
+    "here, or run `hv init --keys portable`, which does without.";
+
+bool hvi_generator_lacks_extension(const char *sqlstate, const char *message) {
+    /* A function, of the extension or in its library, or the library itself is not there. The names
+     * are the same in every language of the server's. */
+    return sqlstate != NULL && message != NULL && strstr(message, "hypervault") != NULL &&
+           (strcmp(sqlstate, "42883") == 0 || strcmp(sqlstate, "58P01") == 0);
+}
 
 /* ---- the functions ---- */
 

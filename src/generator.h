@@ -30,6 +30,13 @@ typedef enum hvi_generator {
 /* The oldest version of the extension that will do. */
 #define HVI_EXTENSION_VERSION "1.0"
 
+/* What to do where strict keys cannot be made because the extension is not there, or does not
+ * work. */
+extern const char hvi_generator_extension_hint[];
+
+/* Does a server's error say that? */
+bool hvi_generator_lacks_extension(const char *sqlstate, const char *message);
+
 /* As many keys as one call of reserve_ids() gives. */
 #define HVI_RESERVE_MAX 100000
 

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "buffer.h"
+#include "extension.h"
 #include "layout.h"
 #include "placement.h"
 #include "report.h"
@@ -183,6 +184,32 @@ static hv_status count_entities(hvi_session *session, int64_t deadline, const hv
     return status;
 }
 
+/* Strict keys are of no use without the extension, and that it is in the catalogue does not mean
+ * that it works. */
+static hv_status check_extension(hvi_session *session, int64_t deadline, hv_report *report,
+                                 hv_error **error) {
+    bool is_needed = false;
+    for (size_t i = 0; i < report->shard_count; i++)
+        is_needed = is_needed || (report->shards[i].keys == HV_KEYS_STRICT &&
+                                  (report->shards[i].faults & HVI_FAULT_NO_EXTENSION) == 0);
+    if (!is_needed)
+        return HV_OK;
+    hv_error *cause = NULL;
+    hv_status status = hvi_extension_works(session, deadline, &cause);
+    if (status != HV_OK && status != HV_MISMATCH && status != HV_NOT_FOUND)
+        return hvi_error_move(error, &cause);
+    hv_error_free(cause);
+    for (size_t i = 0; status != HV_OK && i < report->shard_count; i++) {
+        hvi_report_shard *shard = &report->shards[i];
+        if (shard->keys != HV_KEYS_STRICT)
+            continue;
+        shard->faults |= HVI_FAULT_EXTENSION;
+        if (shard->state == HV_SHARD_READY)
+            shard->state = HV_SHARD_INCOMPLETE;
+    }
+    return HV_OK;
+}
+
 static hv_status read_report(hvi_router *router, hvi_server *server, hvi_session *session,
                              hv_report *report, hv_error **error) {
     int64_t deadline = hvi_router_operation_deadline(router);
@@ -203,6 +230,8 @@ static hv_status read_report(hvi_router *router, hvi_server *server, hvi_session
     if (status == HV_OK)
         status =
             merge_shards(&router->options->map, server->number, rows, row_count, report, error);
+    if (status == HV_OK)
+        status = check_extension(session, deadline, report, error);
     if (status == HV_OK)
         status = word_faults(report, error);
     if (status == HV_OK)

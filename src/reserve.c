@@ -35,7 +35,8 @@ hv_status hvi_reserve_check_key(const hvi_operation *operation, int64_t key, hv_
 
 hv_status hvi_reserve_fail(const hvi_operation *operation, hv_error **cause, hv_error **error) {
     const char *sqlstate = hv_error_sqlstate(*cause);
-    if (sqlstate == NULL || strcmp(sqlstate, "42883") != 0) /* no such function */
+    if (sqlstate == NULL || strcmp(sqlstate, "42883") != 0 || /* no such function */
+        hvi_generator_lacks_extension(sqlstate, hv_error_message(*cause)))
         return hvi_error_move(error, cause);
     hv_error_free(*cause);
     *cause = NULL;

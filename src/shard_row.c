@@ -46,8 +46,13 @@ static const fault_words words[] = {
      "Rename the function, and run `hv init`."},
     {HVI_FAULT_NO_EXTENSION,
      "its keys are strict, but the extension hypervault that makes them is not there",
-     "Install hypervault's extension on the server's machine and run `hv init`, or run `hv init "
-     "--keys portable`, which does without."},
+     hvi_generator_extension_hint},
+    {HVI_FAULT_EXTENSION,
+     "its keys are strict, but the extension hypervault that makes them is too old, or its library "
+     "cannot be loaded",
+     "Install hypervault's extension on the server's machine, run ALTER EXTENSION hypervault "
+     "UPDATE "
+     "and `hv init`, or run `hv init --keys portable`, which does without."},
     {HVI_FAULT_NO_RESERVING, "what reserves keys is missing", run_init},
     {HVI_FAULT_NO_DEFAULT, "the column id has no default", run_init},
 };

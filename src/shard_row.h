@@ -63,8 +63,9 @@ typedef enum hvi_shard_fault {
     HVI_FAULT_NO_FUNCTION = 1 << 6,
     HVI_FAULT_FUNCTION_FORM = 1 << 7,
     HVI_FAULT_NO_EXTENSION = 1 << 8, /* keys are strict, and what makes them is not there */
-    HVI_FAULT_NO_RESERVING = 1 << 9,
-    HVI_FAULT_NO_DEFAULT = 1 << 10,
+    HVI_FAULT_EXTENSION = 1 << 9,    /* it is there, but too old, or it does not work */
+    HVI_FAULT_NO_RESERVING = 1 << 10,
+    HVI_FAULT_NO_DEFAULT = 1 << 11,
 } hvi_shard_fault;
 
 /* All of a row's faults; 0: the shard is ready. */

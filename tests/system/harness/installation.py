@@ -86,6 +86,14 @@ def bindir_without(extension):
     return _copy(scratch.folder("installation-"), extension)
 
 
+def own_bindir_with_extension():
+    """The same, for a test that breaks it: (bindir, the path of the extension's library)."""
+    root = scratch.folder("installation-")
+    bindir = _copy(root, "hypervault")
+    _install(root)
+    return bindir, os.path.join(_below(root, _places()[2]), "hypervault.so")
+
+
 def bindir_with_extension():
     """The folder of a `postgres` that has the extension; made at the first call in a session."""
     global _bindir
