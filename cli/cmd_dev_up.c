@@ -85,6 +85,12 @@ static bool prepare(dev_folder *folder, const request *asked, const char *bindir
                dev_folder_complete(folder);
     if (!dev_folder_fits(folder, &asked->wish))
         return false;
+    if (asked->wish.servers > folder->count) {
+        int added = asked->wish.servers - folder->count;
+        if (!dev_folder_grow(folder, asked->wish.servers))
+            return false;
+        ui_note("Adding %d server%s without shards.", added, added == 1 ? "" : "s");
+    }
     if (!has_postgres(folder->bindir)) { /* a minor upgrade may have moved it */
         int major = 0;
         for (int i = 0; i < folder->count && major == 0; i++)
@@ -198,7 +204,8 @@ const command command_dev_up = {
     .help =
         "Makes PostgreSQL servers in a folder of their own, starts them and makes their shards. "
         "Run\n"
-        "again, it starts what is stopped and changes nothing else. They are reached by sockets\n"
+        "again, it starts what is stopped and changes nothing else, but with a larger --servers\n"
+        "it adds servers, without shards: those that are there stay. They are reached by sockets\n"
         "that only the folder's user can open, or with --port on 127.0.0.1 with a password that\n"
         "stands in the configuration.\n"
         "\n"

@@ -36,7 +36,7 @@ typedef struct dev_server {
     char *log;        /* DIR/one/log */
     int port;         /* of the socket, and of TCP if there is any */
     int first_shard;
-    int end_shard; /* one past the last */
+    int end_shard; /* one past the last; the first: it was added later, and got no shards */
 } dev_server;
 
 typedef struct dev_folder {
@@ -46,6 +46,7 @@ typedef struct dev_folder {
     char *bindir;  /* of the PostgreSQL that made the servers */
     int port;      /* the first server's TCP port; 0: no TCP */
     int shards;
+    int spread; /* over the first so many servers */
     int count;
     dev_server servers[DEV_MAX_SERVERS];
     int lock; /* descriptor, or -1; inherited by initdb, so that the lock outlives a kill */
@@ -118,8 +119,11 @@ bool dev_folder_read(dev_folder *folder, const char *dir, bool *missing);
 /* Make the marker in an empty folder. */
 bool dev_folder_make(dev_folder *folder, const char *dir, const dev_wish *wish, const char *bindir);
 
-/* Is what is asked for what is there? */
+/* Is what is asked for what is there, or more servers? */
 bool dev_folder_fits(const dev_folder *folder, const dev_wish *wish);
+
+/* Add servers, so that there are `count`: shards stay where they are. */
+bool dev_folder_grow(dev_folder *folder, int count);
 
 /* The sockets' folder, the password and the configuration, as far as they are missing. */
 bool dev_folder_complete(const dev_folder *folder);

@@ -53,18 +53,24 @@ void dev_folder_free(dev_folder *folder) {
     *folder = (dev_folder){.lock = -1};
 }
 
-/* Work out what follows from dir, count, shards and port. */
-static void derive(dev_folder *folder) {
-    folder->config = format_text("%s/hypervault.conf", folder->dir);
-    for (int i = 0; i < folder->count; i++) {
+static int smaller(int left, int right) {
+    return left < right ? left : right;
+}
+
+/* Work out what follows from dir, count, shards, spread and port, for the servers from `first` on.
+ */
+static void derive(dev_folder *folder, int first) {
+    if (folder->config == NULL)
+        folder->config = format_text("%s/hypervault.conf", folder->dir);
+    for (int i = first; i < folder->count; i++) {
         dev_server *server = &folder->servers[i];
         server->name = server_names[i];
         server->place = format_text("%s/%s", folder->dir, server->name);
         server->data = format_text("%s/data", server->place);
         server->log = format_text("%s/log", server->place);
         server->port = (folder->port != 0 ? folder->port : FIRST_PORT) + i;
-        server->first_shard = folder->shards * i / folder->count;
-        server->end_shard = folder->shards * (i + 1) / folder->count;
+        server->first_shard = folder->shards * smaller(i, folder->spread) / folder->spread;
+        server->end_shard = folder->shards * smaller(i + 1, folder->spread) / folder->spread;
     }
 }
 
@@ -141,12 +147,16 @@ static bool is_sockets_folder(const char *sockets, const char *dir) {
 /* What is in the marker, into the folder. False if it does not make sense. */
 static bool take_marker(dev_folder *folder, json_t *marker) {
     const char *purpose = NULL, *dir = NULL, *sockets = NULL, *bindir = NULL;
-    if (json_unpack(marker, "{s:s, s:s, s:s, s:s, s:i, s:i, s:i}", "purpose", &purpose, "dir", &dir,
-                    "sockets", &sockets, "bindir", &bindir, "servers", &folder->count, "shards",
-                    &folder->shards, "port", &folder->port) != 0)
+    if (json_unpack(marker, "{s:s, s:s, s:s, s:s, s:i, s:i, s:i, s?i}", "purpose", &purpose, "dir",
+                    &dir, "sockets", &sockets, "bindir", &bindir, "servers", &folder->count,
+                    "shards", &folder->shards, "port", &folder->port, "spread",
+                    &folder->spread) != 0)
         return false;
+    if (folder->spread == 0)
+        folder->spread = folder->count;
     bool sane = strcmp(purpose, MARKER_PURPOSE) == 0 && folder->count >= 1 &&
-                folder->count <= DEV_MAX_SERVERS && folder->shards >= folder->count &&
+                folder->count <= DEV_MAX_SERVERS && folder->spread >= 1 &&
+                folder->spread <= folder->count && folder->shards >= folder->spread &&
                 folder->shards <= HV_SHARDS && folder->port >= 0 &&
                 folder->port + folder->count <= 65536 && is_sockets_folder(sockets, dir) &&
                 bindir[0] == '/';
@@ -157,7 +167,7 @@ static bool take_marker(dev_folder *folder, json_t *marker) {
     folder->dir = copy_text(dir);
     folder->sockets = copy_text(sockets);
     folder->bindir = copy_text(bindir);
-    derive(folder);
+    derive(folder, 0);
     return true;
 }
 
@@ -226,31 +236,48 @@ static bool choose_sockets(dev_folder *folder) {
     return true;
 }
 
-bool dev_folder_make(dev_folder *folder, const char *dir, const dev_wish *wish,
-                     const char *bindir) {
-    folder->dir = copy_text(dir);
-    folder->bindir = copy_text(bindir);
-    folder->count = wish->servers != 0 ? wish->servers : DEV_DEFAULT_SERVERS;
-    folder->shards = wish->shards;
-    if (folder->shards == 0)
-        folder->shards = folder->count > DEV_DEFAULT_SHARDS ? folder->count : DEV_DEFAULT_SHARDS;
-    folder->port = wish->port;
-    derive(folder);
-    if (!choose_sockets(folder))
-        return false;
-    json_t *marker = json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:i}", "purpose", MARKER_PURPOSE,
-                               "dir", dir, "sockets", folder->sockets, "bindir", bindir, "servers",
-                               folder->count, "shards", folder->shards, "port", folder->port);
+static bool write_marker(const dev_folder *folder) {
+    json_t *marker =
+        json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:i}", "purpose", MARKER_PURPOSE, "dir",
+                  folder->dir, "sockets", folder->sockets, "bindir", folder->bindir, "servers",
+                  folder->count, "shards", folder->shards, "port", folder->port);
+    if (marker != NULL && folder->spread != folder->count)
+        json_object_set_new(marker, "spread", json_integer(folder->spread));
     char *text = marker != NULL ? json_dumps(marker, JSON_INDENT(2)) : NULL;
     bool ok = text != NULL;
     if (!ok)
-        ui_fail(NULL, "Name another folder with --dir.", "\"%s\" is not UTF-8", dir);
-    char *path = format_text("%s/" MARKER, dir);
+        ui_fail(NULL, "Name another folder with --dir.", "\"%s\" is not UTF-8", folder->dir);
+    char *path = format_text("%s/" MARKER, folder->dir);
     ok = ok && write_file(path, text);
     free(path);
     free(text);
     json_decref(marker);
     return ok;
+}
+
+bool dev_folder_make(dev_folder *folder, const char *dir, const dev_wish *wish,
+                     const char *bindir) {
+    folder->dir = copy_text(dir);
+    folder->bindir = copy_text(bindir);
+    folder->count = wish->servers != 0 ? wish->servers : DEV_DEFAULT_SERVERS;
+    folder->spread = folder->count;
+    folder->shards = wish->shards;
+    if (folder->shards == 0)
+        folder->shards = folder->count > DEV_DEFAULT_SHARDS ? folder->count : DEV_DEFAULT_SHARDS;
+    folder->port = wish->port;
+    derive(folder, 0);
+    return choose_sockets(folder) && write_marker(folder);
+}
+
+bool dev_folder_grow(dev_folder *folder, int count) {
+    int before = folder->count;
+    if (folder->port + count > 65536) {
+        ui_fail(NULL, "Ports end at 65535.", "there is no port for server number %d", count);
+        return false;
+    }
+    folder->count = count;
+    derive(folder, before);
+    return write_marker(folder);
 }
 
 static bool fits(const char *option, int wanted, int there, const char *dir) {
@@ -272,7 +299,8 @@ bool dev_folder_fits(const dev_folder *folder, const dev_wish *wish) {
                 "the servers in \"%s\" were made without TCP ports", folder->dir);
         return false;
     }
-    return fits("--servers", wish->servers, folder->count, folder->dir) &&
+    return (wish->servers > folder->count ||
+            fits("--servers", wish->servers, folder->count, folder->dir)) &&
            fits("--shards", wish->shards, folder->shards, folder->dir) &&
            fits("--port", wish->port, folder->port, folder->dir);
 }
@@ -325,25 +353,71 @@ static char *password(const dev_folder *folder) {
     return word;
 }
 
-static bool make_config(const dev_folder *folder, const char *secret) {
+static void print_server(FILE *file, const dev_folder *folder, const dev_server *server,
+                         const char *secret) {
+    fprintf(file, "\n[server %s]\nhost = %s\nport = %d\nuser = %s\n", server->name,
+            folder->port != 0 ? "127.0.0.1" : folder->sockets, server->port, DEV_SUPERUSER);
+    if (secret != NULL)
+        fprintf(file, "password = %s\n", secret);
+    fprintf(file, "dbname = %s\nsslmode = disable\n", DEV_SUPERUSER);
+    if (server->first_shard < server->end_shard)
+        fprintf(file, "shards = %d-%d\n", server->first_shard, server->end_shard);
+    else
+        fputs("# It was added later. Give it shards that no server has, or move some here.\n"
+              "#shards =\n",
+              file);
+}
+
+/* A section's title as a line of its own. */
+static bool has_server(const char *text, const char *name) {
+    char *title = format_text("[server %s]", name);
+    bool found = strstr(text, title) != NULL;
+    free(title);
+    return found;
+}
+
+/* The configuration as it is; NULL: there is none. free() it. */
+static char *read_config(const dev_folder *folder) {
+    FILE *file = fopen(folder->config, "re");
+    if (file == NULL)
+        return NULL;
     char *text = NULL;
     size_t size = 0;
+    if (getdelim(&text, &size, '\0', file) < 0) {
+        free(text);
+        text = copy_text("");
+    }
+    fclose(file);
+    return text;
+}
+
+/* Write the configuration; one that is there may have been changed, and gets only what servers were
+ * added since. */
+static bool make_config(const dev_folder *folder, const char *secret) {
+    char *there = read_config(folder), *text = NULL;
+    size_t size = 0;
+    bool ok = true, adds = there == NULL;
     FILE *file = open_memstream(&text, &size);
     if (file == NULL)
         out_of_memory();
-    fputs("# Private servers, made by `hv dev up`. Options: `hv help options`.\n[hypervault]\n",
-          file);
-    for (int i = 0; i < folder->count; i++) {
+    fputs(
+        there != NULL
+            ? there
+            : "# Private servers, made by `hv dev up`. Options: `hv help options`.\n[hypervault]\n",
+        file);
+    for (int i = there == NULL ? 0 : folder->spread; i < folder->count; i++) {
         const dev_server *server = &folder->servers[i];
-        fprintf(file, "\n[server %s]\nhost = %s\nport = %d\nuser = %s\n", server->name,
-                folder->port != 0 ? "127.0.0.1" : folder->sockets, server->port, DEV_SUPERUSER);
-        if (secret != NULL)
-            fprintf(file, "password = %s\n", secret);
-        fprintf(file, "dbname = %s\nsslmode = disable\nshards = %d-%d\n", DEV_SUPERUSER,
-                server->first_shard, server->end_shard);
+        if (there != NULL && has_server(there, server->name))
+            continue;
+        print_server(file, folder, server, secret);
+        adds = true;
     }
     fclose(file);
-    bool ok = write_file(folder->config, text);
+    if (adds)
+        ok = write_file(folder->config, text);
+    if (there != NULL)
+        explicit_bzero(there, strlen(there));
+    free(there);
     explicit_bzero(text, size);
     free(text);
     return ok;
@@ -355,7 +429,7 @@ bool dev_folder_complete(const dev_folder *folder) {
     char *secret = NULL;
     if (folder->port != 0 && (secret = password(folder)) == NULL)
         return false;
-    bool ok = access(folder->config, F_OK) == 0 || make_config(folder, secret);
+    bool ok = make_config(folder, secret);
     if (secret != NULL)
         explicit_bzero(secret, 32);
     free(secret);

@@ -33,7 +33,9 @@ json_t *dev_as_json(const dev_folder *folder) {
         const dev_server *server = &folder->servers[i];
         pid_t pid = dev_server_pid(server);
         char *version = dev_server_version(folder, server);
-        char *shards = format_text("%d-%d", server->first_shard, server->end_shard);
+        char *shards = server->first_shard < server->end_shard
+                           ? format_text("%d-%d", server->first_shard, server->end_shard)
+                           : copy_text("");
         json_t *made =
             json_pack("{s:s, s:b, s:s*, s:s, s:i, s:s, s:s, s:s, s:I}", "name", server->name,
                       "running", pid != 0, "version", version[0] != '\0' ? version : NULL, "host",
@@ -79,7 +81,10 @@ void dev_print(const dev_folder *folder) {
             ui_cell(table, UI_DIM, "-");
         ui_cell(table, UI_PLAIN, "%s", version);
         ui_cell(table, UI_PLAIN, "%d", server->port);
-        ui_cell(table, UI_PLAIN, "%d to %d", server->first_shard, server->end_shard - 1);
+        if (server->first_shard < server->end_shard)
+            ui_cell(table, UI_PLAIN, "%d to %d", server->first_shard, server->end_shard - 1);
+        else
+            ui_cell(table, UI_DIM, "-");
         ui_cell(table, UI_PLAIN, "%s", ui_bytes(size, tree_bytes(server->place)));
         free(version);
     }
