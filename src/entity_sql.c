@@ -17,20 +17,23 @@ static void write_around(char *sql, const char *before, const char *schema, cons
     stpcpy(stpcpy(stpcpy(sql, before), schema), after);
 }
 
-void hvi_entity_sql(hvi_statement_verb verb, const char *schema, char sql[HVI_ENTITY_SQL_LEN]) {
+void hvi_entity_sql(hvi_statement_verb verb, const char *schema, bool as_text,
+                    char sql[HVI_ENTITY_SQL_LEN]) {
     const size_t size = HVI_ENTITY_SQL_LEN;
     switch (verb) {
     case HVI_STATEMENT_GET: /* this and PUT are written for each single operation: quickly */
-        write_around(sql, "SELECT id, type, body FROM ", schema,
-                     ".entities WHERE id OPERATOR(pg_catalog.=) $1");
+        write_around(sql,
+                     as_text ? "SELECT id, type, body::pg_catalog.text FROM "
+                             : "SELECT id, type, body FROM ",
+                     schema, ".entities WHERE id OPERATOR(pg_catalog.=) $1");
         break;
     case HVI_STATEMENT_GET_MANY:
         /* The SELECT around the keys hides their number from the planner: which would otherwise
          * find a plan of its own for each few keys the cheaper one, and plan each time anew. */
         snprintf(sql, size,
-                 "SELECT id, type, body FROM %s.entities"
+                 "SELECT id, type, %s FROM %s.entities"
                  " WHERE id OPERATOR(pg_catalog.=) ANY ((SELECT $1)::bigint[])",
-                 schema);
+                 hvi_body_column(as_text), schema);
         break;
     case HVI_STATEMENT_PUT:
         write_around(sql, "INSERT INTO ", schema,

@@ -21,8 +21,17 @@
  *                                         for each that was stored
  *     RESERVE    $1 how many              reserved keys
  *
+ * With `as_text`, bodies are read in hstore's text form.
+ *
  * One whose key has an entity already is refused as a unique violation; of many, it is left out.
  */
-void hvi_entity_sql(hvi_statement_verb verb, const char *schema, char sql[HVI_ENTITY_SQL_LEN]);
+void hvi_entity_sql(hvi_statement_verb verb, const char *schema, bool as_text,
+                    char sql[HVI_ENTITY_SQL_LEN]);
+
+/* The column body to be read, in binary form or, `as_text`, in hstore's text form: see
+ * hvi_session.reads_text. */
+static inline const char *hvi_body_column(bool as_text) {
+    return as_text ? "body::pg_catalog.text" : "body";
+}
 
 #endif

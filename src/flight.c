@@ -56,8 +56,7 @@ static bool make_queries(hvi_flight *flight) {
     flight->group_count =
         flight->apart ? count : hvi_groups_make(flight->items, count, flight->groups);
     for (size_t i = 0; i < flight->group_count; i++)
-        if (!hvi_group_query(&flight->groups[i], session->hstore_type, session->hstore_array_type,
-                             &flight->queries[i]))
+        if (!hvi_group_query(&flight->groups[i], session, &flight->queries[i]))
             return false;
     return true;
 }

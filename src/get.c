@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "hstore.h"
+#include "result.h"
 
 struct hv_entity {
     int64_t key;
@@ -42,8 +42,7 @@ hv_status hvi_get_take(const PGresult *result, int row, const hvi_operation *ope
         return hvi_no_memory(error);
     made->key = hvi_integer_at(result, row, 0);
     made->kind = (int) hvi_integer_at(result, row, 1);
-    hv_status status = hvi_hstore_decode(PQgetvalue(result, row, 2),
-                                         (size_t) PQgetlength(result, row, 2), &made->dict, error);
+    hv_status status = hvi_body_at(result, row, 2, &made->dict, error);
     if (status != HV_OK) {
         hvi_error_where(error, operation->server->name, operation->shard);
         hv_entity_free(made);
@@ -56,9 +55,8 @@ hv_status hvi_get_take(const PGresult *result, int row, const hvi_operation *ope
 /* With the plain statement, on a connection of its own. */
 static hv_status get_alone(hvi_operation *operation, int64_t key, int64_t deadline,
                            hv_entity **entity, hv_error **error) {
-    char sql[HVI_ENTITY_SQL_LEN], key_text[32];
+    char key_text[32];
     uint64_t key_wire = htobe64((uint64_t) key);
-    hvi_entity_sql(HVI_STATEMENT_GET, operation->schema, sql);
     if (operation->wants_parameters)
         snprintf(key_text, sizeof key_text, "%" PRId64, key);
     const char *log_values[] = {key_text};
@@ -66,9 +64,6 @@ static hv_status get_alone(hvi_operation *operation, int64_t key, int64_t deadli
     const int lengths[] = {sizeof key_wire};
     const int formats[] = {1};
     hvi_query query = {
-        .sql = sql,
-        .shard = operation->shard,
-        .id = hvi_statement_id(HVI_STATEMENT_GET, operation->shard),
         .parameter_count = 1,
         .values = values,
         .lengths = lengths,
@@ -77,7 +72,8 @@ static hv_status get_alone(hvi_operation *operation, int64_t key, int64_t deadli
         .log_values = operation->wants_parameters ? log_values : NULL,
     };
     PGresult *result = NULL;
-    hv_status status = hvi_operation_run(operation, &query, deadline, &result, error);
+    hv_status status =
+        hvi_operation_run(operation, HVI_STATEMENT_GET, &query, deadline, &result, error);
     const hvi_form *form = hvi_answer_form(HVI_STATEMENT_GET);
     const char *server = operation->server->name;
     if (status == HV_OK)

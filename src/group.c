@@ -174,15 +174,15 @@ static int append_parameters(hvi_group *group, uint32_t hstore, size_t *ends) {
     return count;
 }
 
-bool hvi_group_query(hvi_group *group, uint32_t hstore, uint32_t hstore_array, hvi_query *query) {
+bool hvi_group_query(hvi_group *group, const hvi_session *session, hvi_query *query) {
     static const int binary_formats[3] = {1, 1, 1};
     const hvi_item *first = group->items[0];
     bool has_arrays = !is_plain(group) && first->verb != HVI_RESERVE;
     size_t ends[3], start = 0;
     char schema[HVI_SCHEMA_NAME_LEN];
     hvi_schema_name(first->shard, schema);
-    hvi_entity_sql(statement_verb(group), schema, group->sql);
-    int count = append_parameters(group, hstore, ends);
+    hvi_entity_sql(statement_verb(group), schema, session->reads_text, group->sql);
+    int count = append_parameters(group, session->hstore_type, ends);
     if (!hvi_buffer_ok(&group->bytes))
         return false;
     for (int i = 0; i < count; i++) {
@@ -191,7 +191,7 @@ bool hvi_group_query(hvi_group *group, uint32_t hstore, uint32_t hstore_array, h
         start = ends[i];
     }
     group->types[0] = first->verb == HVI_GET ? INT8_ARRAY_OID : INT2_ARRAY_OID;
-    group->types[1] = hstore_array;
+    group->types[1] = session->hstore_array_type;
     group->types[2] = INT8_ARRAY_OID;
     *query = (hvi_query){
         .sql = group->sql,

@@ -59,9 +59,9 @@ size_t hvi_groups_make(hvi_item **items, size_t count, hvi_group *groups);
 /* As above, but each item is a group of its own, in the order given. */
 void hvi_groups_make_apart(hvi_item **items, size_t count, hvi_group *groups);
 
-/* Make the group's query, which lives as long as the group. `hstore` and `hstore_array` are the
- * types in this database. False if memory is short. */
-bool hvi_group_query(hvi_group *group, uint32_t hstore, uint32_t hstore_array, hvi_query *query);
+/* Make the group's query for this session, which lives as long as the group. False if memory is
+ * short. */
+bool hvi_group_query(hvi_group *group, const hvi_session *session, hvi_query *query);
 
 /* The query was sent: its parameters can go. */
 void hvi_group_forget_parameters(hvi_group *group);

@@ -220,3 +220,16 @@ hv_status hv_dict_parse(const char *text, size_t text_len, hv_dict **dict, hv_er
     hv_dict_free(made);
     return status;
 }
+
+hv_status hvi_hstore_decode_text(const char *text, size_t len, hv_dict **dict, hv_error **error) {
+    hv_error *cause = NULL;
+    hv_status status = hv_dict_parse(text, len, dict, &cause);
+    if (status == HV_INVALID) {
+        const char *detail = hv_error_detail(cause);
+        status = hvi_fail(error, HV_CORRUPT, "server sent a malformed hstore");
+        hvi_error_detail(error, "In %s. %s", hv_error_message(cause), detail != NULL ? detail : "");
+        hv_error_free(cause);
+        return status;
+    }
+    return status == HV_OK ? HV_OK : hvi_error_move(error, &cause);
+}

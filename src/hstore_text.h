@@ -12,4 +12,8 @@
  * Check hvi_buffer_ok() afterwards. */
 void hvi_hstore_print(const hv_dict *dict, hvi_buffer *out);
 
+/* Read a text form that a server has sent, as hvi_hstore_decode() reads a binary one. HV_CORRUPT if
+ * it is none. */
+hv_status hvi_hstore_decode_text(const char *text, size_t len, hv_dict **dict, hv_error **error);
+
 #endif

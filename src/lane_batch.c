@@ -225,8 +225,7 @@ static void fini_groups(attempt *a, size_t count) {
 
 static bool make_queries(attempt *a, const hvi_session *session, size_t count) {
     for (size_t i = 0; i < count; i++)
-        if (!hvi_group_query(&a->groups[i], session->hstore_type, session->hstore_array_type,
-                             &a->queries[i]))
+        if (!hvi_group_query(&a->groups[i], session, &a->queries[i]))
             return false;
     return true;
 }

@@ -16,6 +16,7 @@
 #include "hstore.h"
 #include "interrupt.h"
 #include "key.h"
+#include "entity_sql.h"
 #include "result.h"
 
 /* How far keys may be ahead of the server's clock. */
@@ -75,8 +76,7 @@ static hv_status take_entity(const hvi_load_keys *keys, const PGresult *result, 
     int64_t key = hvi_integer_at(result, number, 0);
     int kind = (int) hvi_integer_at(result, number, 1);
     hv_dict *there = NULL;
-    hv_status status = hvi_hstore_decode(PQgetvalue(result, number, 2),
-                                         (size_t) PQgetlength(result, number, 2), &there, error);
+    hv_status status = hvi_body_at(result, number, 2, &there, error);
     for (size_t i = find(keys, from, end, key);
          status == HV_OK && i < end && row_at(keys, i)->key == key; i++)
         status = compare(keys, row_at(keys, i), kind, there, error);
@@ -89,9 +89,9 @@ hv_status hvi_load_keys_sift(const hvi_load_keys *keys, size_t from, size_t *end
     hvi_buffer sql = HVI_BUFFER_EMPTY;
     PGresult *result = NULL;
     hvi_buffer_append_format(&sql,
-                             "SELECT id, type, body FROM %s.entities"
+                             "SELECT id, type, %s FROM %s.entities"
                              " WHERE id OPERATOR(pg_catalog.=) ANY ('{",
-                             keys->operation->schema);
+                             hvi_body_column(keys->session->reads_text), keys->operation->schema);
     for (size_t i = from; i < *end; i++)
         hvi_buffer_append_format(&sql, "%s%" PRId64, i > from ? "," : "", row_at(keys, i)->key);
     hvi_buffer_append_text(&sql, "}'::bigint[])");

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "entity_sql.h"
 #include "interrupt.h"
 #include "key.h"
 #include "shard_row.h"
@@ -48,8 +49,14 @@ static bool is_missing_relation(const hv_error *cause) {
     return sqlstate != NULL && (strcmp(sqlstate, "42P01") == 0 || strcmp(sqlstate, "3F000") == 0);
 }
 
-hv_status hvi_operation_run(hvi_operation *operation, const hvi_query *query, int64_t deadline,
-                            PGresult **result, hv_error **error) {
+hv_status hvi_operation_run(hvi_operation *operation, hvi_statement_verb verb,
+                            const hvi_query *query, int64_t deadline, PGresult **result,
+                            hv_error **error) {
+    char sql[HVI_ENTITY_SQL_LEN];
+    hvi_query sent = *query;
+    sent.sql = sql;
+    sent.shard = operation->shard;
+    sent.id = hvi_statement_id(verb, operation->shard);
     hvi_pool *pool = &operation->server->pool;
     hv_error *cause = NULL;
     hv_status status = HV_OK;
@@ -61,10 +68,11 @@ hv_status hvi_operation_run(hvi_operation *operation, const hvi_query *query, in
                                   &session, &cause);
         if (status != HV_OK)
             break;
+        hvi_entity_sql(verb, operation->schema, session->reads_text, sql);
         if (hvi_interrupted()) /* while it is certain that nothing happens */
             status = hvi_fail_late(operation->server->name, operation->shard, false, &cause);
         else
-            status = hvi_session_run(session, query, deadline, result, &cause);
+            status = hvi_session_run(session, &sent, deadline, result, &cause);
         again = status == HV_UNAVAILABLE && session->broken && try == 0;
         hvi_pool_release(pool, session);
     }

@@ -24,13 +24,14 @@ hv_status hvi_operation_init_key(hvi_operation *operation, hvi_router *router, i
                                  hv_error **error);
 
 /*
- * Run a statement. A session that turns out to be broken before the statement can have had an
- * effect is replaced once. `deadline` bounds the statement; waiting for a connection has the pool's
- * own, or `deadline` if that is earlier. *result belongs to the caller. Errors: what hv_put() may
- * give.
+ * Run a statement of entities: `query` without its text, its id and its shard. A session that turns
+ * out to be broken before the statement can have had an effect is replaced once. `deadline` bounds
+ * the statement; waiting for a connection has the pool's own, or `deadline` if that is earlier.
+ * *result belongs to the caller. Errors: what hv_put() may give.
  */
-hv_status hvi_operation_run(hvi_operation *operation, const hvi_query *query, int64_t deadline,
-                            PGresult **result, hv_error **error);
+hv_status hvi_operation_run(hvi_operation *operation, hvi_statement_verb verb,
+                            const hvi_query *query, int64_t deadline, PGresult **result,
+                            hv_error **error);
 
 /* An error of a statement on the operation's shard, as the caller is told it. Takes *cause. */
 hv_status hvi_operation_explain(const hvi_operation *operation, hv_error **cause, hv_error **error);

@@ -90,10 +90,9 @@ static hv_status run_alone(hvi_put_call *call, hvi_verb as, int64_t deadline, in
                               : as == HVI_PUT_KEY ? HVI_STATEMENT_PUT_KEY
                                                   : HVI_STATEMENT_PUT_ONCE;
     hvi_operation *operation = &call->operation;
-    char sql[HVI_ENTITY_SQL_LEN], kind_text[16], key_text[32];
+    char kind_text[16], key_text[32];
     uint16_t kind_wire = htobe16((uint16_t) call->kind);
     uint64_t key_wire = htobe64((uint64_t) call->key);
-    hvi_entity_sql(verb, operation->schema, sql);
     if (operation->wants_parameters) {
         snprintf(kind_text, sizeof kind_text, "%d", call->kind);
         snprintf(key_text, sizeof key_text, "%" PRId64, call->key);
@@ -104,10 +103,7 @@ static hv_status run_alone(hvi_put_call *call, hvi_verb as, int64_t deadline, in
     const int lengths[] = {sizeof kind_wire, (int) call->body.len, sizeof key_wire};
     const int formats[] = {1, 1, 1};
     hvi_query query = {
-        .sql = sql,
-        .shard = operation->shard,
         .is_write = true,
-        .id = hvi_statement_id(verb, operation->shard),
         .parameter_count = call->key != 0 ? 3 : 2,
         .values = values,
         .lengths = lengths,
@@ -116,7 +112,7 @@ static hv_status run_alone(hvi_put_call *call, hvi_verb as, int64_t deadline, in
         .log_values = operation->wants_parameters ? log_values : NULL,
     };
     PGresult *result = NULL;
-    hv_status status = hvi_operation_run(operation, &query, deadline, &result, error);
+    hv_status status = hvi_operation_run(operation, verb, &query, deadline, &result, error);
     *key = 0;
     if (status == HV_OK)
         status = take_key(operation, verb, result, key, error);

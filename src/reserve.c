@@ -61,18 +61,14 @@ static hv_status take_keys(const hvi_operation *operation, const PGresult *resul
 /* With a statement of its own. */
 static hv_status reserve_alone(hvi_operation *operation, int count, int64_t deadline, int64_t *keys,
                                hv_error **error) {
-    char sql[HVI_ENTITY_SQL_LEN], count_text[16];
+    char count_text[16];
     uint32_t count_wire = htobe32((uint32_t) count);
-    hvi_entity_sql(HVI_STATEMENT_RESERVE, operation->schema, sql);
     snprintf(count_text, sizeof count_text, "%d", count);
     const char *log_values[] = {count_text};
     const char *values[] = {(const char *) &count_wire};
     const int lengths[] = {sizeof count_wire};
     const int formats[] = {1};
     hvi_query query = {
-        .sql = sql,
-        .shard = operation->shard,
-        .id = hvi_statement_id(HVI_STATEMENT_RESERVE, operation->shard),
         .parameter_count = 1,
         .values = values,
         .lengths = lengths,
@@ -81,7 +77,8 @@ static hv_status reserve_alone(hvi_operation *operation, int count, int64_t dead
         .log_values = operation->wants_parameters ? log_values : NULL,
     };
     PGresult *result = NULL;
-    hv_status status = hvi_operation_run(operation, &query, deadline, &result, error);
+    hv_status status =
+        hvi_operation_run(operation, HVI_STATEMENT_RESERVE, &query, deadline, &result, error);
     if (status == HV_OK)
         status = take_keys(operation, result, count, keys, error);
     PQclear(result);

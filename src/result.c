@@ -11,6 +11,8 @@
 #include <string.h>
 
 #include "generator.h"
+#include "hstore.h"
+#include "hstore_text.h"
 #include "shard_map.h"
 #include "utf8.h"
 
@@ -19,6 +21,7 @@
 #define INT8_OID 20
 #define INT2_OID 21
 #define INT4_OID 23
+#define TEXT_OID 25
 #define OID_OID  26
 
 /* The numbers of a column, and which type has its binary form. */
@@ -105,6 +108,14 @@ bool hvi_bool_at(const PGresult *result, int row, int column) {
         return false;
     char is = PQgetvalue(result, row, column)[0];
     return is == (PQfformat(result, column) == 1 ? '\1' : 't');
+}
+
+hv_status hvi_body_at(const PGresult *result, int row, int column, hv_dict **dict,
+                      hv_error **error) {
+    const char *bytes = PQgetvalue(result, row, column);
+    size_t len = (size_t) PQgetlength(result, row, column);
+    return PQftype(result, column) == TEXT_OID ? hvi_hstore_decode_text(bytes, len, dict, error)
+                                               : hvi_hstore_decode(bytes, len, dict, error);
 }
 
 const char *hvi_text_at(const PGresult *result, int row, int column) {

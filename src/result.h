@@ -13,7 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "error.h"
+#include "dict.h"
 
 /* What a column must be. Where NULL is allowed, | HVI_OR_NULL. */
 enum {
@@ -62,6 +62,13 @@ int64_t hvi_integer_at(const PGresult *result, int row, int column);
 
 /* False for NULL. */
 bool hvi_bool_at(const PGresult *result, int row, int column);
+
+/*
+ * An entity's body: an hstore in binary form, or a text of its text form, as the column's type
+ * says. Errors: HV_CORRUPT if it is none, HV_NO_MEMORY.
+ */
+hv_status hvi_body_at(const PGresult *result, int row, int column, hv_dict **dict,
+                      hv_error **error);
 
 /* Lives as long as the result; NULL for NULL. */
 const char *hvi_text_at(const PGresult *result, int row, int column);

@@ -10,8 +10,10 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "entity_sql.h"
 #include "fork.h"
 #include "hstore.h"
+#include "hstore_text.h"
 #include "session_copy.h"
 
 struct hv_scan {
@@ -19,6 +21,7 @@ struct hv_scan {
     atomic_int *users;    /* of the store */
     unsigned generation;  /* hvi_fork_generation() when it was opened */
     hvi_session *session; /* acquired; NULL when the scan is over */
+    bool reads_text;      /* as of the session that it had */
     int64_t timeout;
     int64_t last; /* the key before the present one */
     hvi_copy_reader reader;
@@ -32,22 +35,31 @@ struct hv_scan {
     "SET LOCAL idle_in_transaction_session_timeout TO 0;" \
     "SET LOCAL enable_sort TO off;"
 
-static void append_statement(hvi_buffer *sql, const char *schema, int64_t from, int64_t until,
-                             const int *kinds, size_t kind_count) {
+/* Which entities. */
+typedef struct selection {
+    int64_t from;
+    int64_t until; /* 0: all */
+    const int *kinds;
+    size_t kind_count; /* 0: all */
+} selection;
+
+static void append_statement(hvi_buffer *sql, const char *schema, const selection *of,
+                             bool as_text) {
     hvi_buffer_append_format(sql,
-                             BEGIN "COPY (SELECT id, type, body FROM %s.entities"
+                             BEGIN "COPY (SELECT id, type, %s FROM %s.entities"
                                    " WHERE id OPERATOR(pg_catalog.>=) %" PRId64,
-                             schema, from);
-    if (until > 0)
-        hvi_buffer_append_format(sql, " AND id OPERATOR(pg_catalog.<) %" PRId64, until);
-    for (size_t i = 0; i < kind_count; i++)
+                             hvi_body_column(as_text), schema, of->from);
+    if (of->until > 0)
+        hvi_buffer_append_format(sql, " AND id OPERATOR(pg_catalog.<) %" PRId64, of->until);
+    for (size_t i = 0; i < of->kind_count; i++)
         hvi_buffer_append_format(
-            sql, "%s%d", i == 0 ? " AND type OPERATOR(pg_catalog.=) ANY ('{" : ",", kinds[i]);
+            sql, "%s%d", i == 0 ? " AND type OPERATOR(pg_catalog.=) ANY ('{" : ",", of->kinds[i]);
     hvi_buffer_append_format(sql, "%s ORDER BY id) TO STDOUT (FORMAT binary)",
-                             kind_count > 0 ? "}'::smallint[])" : "");
+                             of->kind_count > 0 ? "}'::smallint[])" : "");
 }
 
-static hv_status begin(hv_scan *scan, const char *sql, hv_error **error) {
+static hv_status begin(hv_scan *scan, const selection *of, hv_error **error) {
+    hvi_buffer sql = HVI_BUFFER_EMPTY;
     hvi_pool *pool = &scan->operation.server->pool;
     hv_error *cause = NULL;
     hv_status status = HV_OK;
@@ -57,14 +69,20 @@ static hv_status begin(hv_scan *scan, const char *sql, hv_error **error) {
                                   &scan->session, &cause);
         if (status != HV_OK)
             break;
-        status =
-            hvi_session_copy_out(scan->session, sql, scan->operation.shard, scan->timeout, &cause);
+        scan->reads_text = scan->session->reads_text;
+        hvi_buffer_reset(&sql);
+        append_statement(&sql, scan->operation.schema, of, scan->reads_text);
+        status = hvi_buffer_ok(&sql)
+                     ? hvi_session_copy_out(scan->session, sql.data, scan->operation.shard,
+                                            scan->timeout, &cause)
+                     : hvi_no_memory(&cause);
         again = status == HV_UNAVAILABLE && scan->session->broken && try == 0;
         if (status != HV_OK) {
             hvi_pool_release(pool, scan->session);
             scan->session = NULL;
         }
     }
+    hvi_buffer_fini(&sql);
     if (status != HV_OK)
         return hvi_operation_explain(&scan->operation, &cause, error);
     hv_error_free(cause); /* of the try before */
@@ -103,13 +121,10 @@ hv_status hvi_scan_open(hvi_router *router, int shard, int64_t from, int64_t unt
     made->last = INT64_MIN;
     made->users = users;
     made->generation = hvi_fork_generation();
-    hvi_buffer sql = HVI_BUFFER_EMPTY;
+    const selection of = {from, until, kinds, kind_count};
     hv_status status = hvi_operation_init(&made->operation, router, shard, error);
-    if (status == HV_OK) {
-        append_statement(&sql, made->operation.schema, from, until, kinds, kind_count);
-        status = hvi_buffer_ok(&sql) ? begin(made, sql.data, error) : hvi_no_memory(error);
-    }
-    hvi_buffer_fini(&sql);
+    if (status == HV_OK)
+        status = begin(made, &of, error);
     if (status != HV_OK) {
         free_scan(made);
         return status;
@@ -146,6 +161,12 @@ static hv_status feed(hv_scan *scan, hv_error **error) {
     return hvi_operation_explain(&scan->operation, &cause, error);
 }
 
+static hv_status read_body(hv_scan *scan, hv_error **error) {
+    const hvi_copy_row *row = &scan->row;
+    return scan->reads_text ? hvi_hstore_decode_text(row->body, row->body_len, &scan->dict, error)
+                            : hvi_hstore_decode(row->body, row->body_len, &scan->dict, error);
+}
+
 hv_status hv_scan_next(hv_scan *scan, hv_error **error) {
     hv_error *cause = NULL;
     hv_status status;
@@ -161,7 +182,7 @@ hv_status hv_scan_next(hv_scan *scan, hv_error **error) {
             return status;
     }
     if (status == HV_OK)
-        status = hvi_hstore_decode(scan->row.body, scan->row.body_len, &scan->dict, &cause);
+        status = read_body(scan, &cause);
     if (status == HV_OK && scan->row.key <= scan->last)
         status = hvi_fail(&cause, HV_CORRUPT, "keys of a scan are not in order");
     if (status != HV_OK) {

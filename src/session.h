@@ -37,6 +37,7 @@ typedef struct hvi_session {
     /* The types hstore and hstore[] in this database; 0: not known. Set by who looks them up. */
     Oid hstore_type;
     Oid hstore_array_type;
+    bool reads_text;   /* see hvi_body_column(): bodies are read in hstore's text form */
     int64_t opened_at; /* hvi_clock_us() */
 
     /* The pool's: guarded by its lock. */

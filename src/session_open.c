@@ -99,6 +99,15 @@ static bool needs_set_up(const hvi_session *session) {
            !parameter_is(session->conn, "TimeZone", "UTC");
 }
 
+/*
+ * Is text converted on its way to us? hstore_send() counts the bytes of a key or a value before it
+ * has them converted, so that its binary form cannot be read then; hstore_recv() counts afterwards.
+ */
+static bool is_converted(const PGconn *conn) {
+    const char *encoding = PQparameterStatus(conn, "server_encoding");
+    return encoding != NULL && strcmp(encoding, "UTF8") != 0 && strcmp(encoding, "SQL_ASCII") != 0;
+}
+
 /* ---- the steps ---- */
 
 static void fail_opening(hvi_opening *opening) {
@@ -199,6 +208,8 @@ static void connected(hvi_opening *opening, hv_status status, const char *messag
                       const char *sqlstate) {
     hvi_session *session = opening->session;
     const hvi_session_config *config = session->config;
+    if (status == HV_OK)
+        session->reads_text = is_converted(session->conn);
     if (status != HV_OK) {
         fail_connect(config, status, message, sqlstate, &opening->error);
         fail_opening(opening);

@@ -93,17 +93,19 @@ static void test_operations_of_one_verb_and_shard_share_a_statement(void **state
         const char *sql;
     } expected[] = {
         {HVI_GET, 3, 2, 1,
-         "SELECT id, type, body FROM shard0003.entities WHERE id = ANY ((SELECT $1)::bigint[])"},
+         "SELECT id, type, body FROM shard0003.entities"
+         " WHERE id OPERATOR(pg_catalog.=) ANY ((SELECT $1)::bigint[])"},
         {HVI_PUT, 3, 2, 2, "WITH new"},
         {HVI_PUT, 4, 1, 2, "INSERT INTO shard0004.entities (type, body) VALUES"},
         {HVI_PUT_KEY, 3, 1, 3, "INSERT INTO shard0003.entities (type, body, id) SELECT"},
     };
     for (size_t i = 0; i < LENGTH(expected); i++) {
         hvi_query query;
+        const hvi_session session = {.hstore_type = HSTORE, .hstore_array_type = HSTORE_ARRAY};
         assert_int_equal(f.groups[i].items[0]->verb, expected[i].verb);
         assert_int_equal(f.groups[i].items[0]->shard, expected[i].shard);
         assert_int_equal(f.groups[i].count, expected[i].count);
-        assert_true(hvi_group_query(&f.groups[i], HSTORE, HSTORE_ARRAY, &query));
+        assert_true(hvi_group_query(&f.groups[i], &session, &query));
         assert_int_equal(query.parameter_count, expected[i].parameters);
         assert_int_equal(query.is_write, expected[i].verb != HVI_GET);
         assert_memory_equal(query.sql, expected[i].sql, strlen(expected[i].sql));
