@@ -379,7 +379,8 @@ const command command_status = {
     .help =
         "Asks all servers at the same time. Entities of large tables are estimated (≈). The exit\n"
         "code is 1 if a server cannot be reached, or a shard is missing, incomplete, or lies on\n"
-        "another server than the configuration says, or on two.\n"
+        "another server than the configuration says, or on two. One of which a role that is not\n"
+        "trusted owns something is incomplete.\n"
         "With --json everything is printed, each shard included.",
     .options = options,
     .examples = "hv status\n"

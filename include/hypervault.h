@@ -852,8 +852,8 @@ typedef void (*hv_progress_fn)(void *context, int server, int done, int total);
  * *created (may be NULL) is the number of shards that were missing, incomplete, or changed; it is
  * set on failure too. Errors: HV_UNAVAILABLE, HV_TIMEOUT, HV_MISMATCH (another epoch, a newer
  * layout, another server's name, a shard's table of another form, a shard that another server
- * holds), HV_REFUSED (no right to create, hstore not installed, disk full), HV_INVALID (no such
- * server).
+ * holds, something that belongs to a role that is not trusted), HV_REFUSED (no right to create,
+ * hstore not installed, disk full), HV_INVALID (no such server).
  */
 HV_API hv_status hv_create_shards(hv_store *store, int server, hv_progress_fn progress,
                                   void *context, int *created, hv_error **error);
@@ -870,7 +870,8 @@ typedef struct hv_report hv_report;
 typedef enum hv_shard_state {
     HV_SHARD_READY = 0,      /* everything is there */
     HV_SHARD_MISSING = 1,    /* the server's by the configuration, but no schema */
-    HV_SHARD_INCOMPLETE = 2, /* schema there, but something missing or of another form */
+    HV_SHARD_INCOMPLETE = 2, /* schema there, but something missing, of another form, or owned by a
+                                role that is not trusted: docs/operations.md */
     HV_SHARD_UNMAPPED = 3,   /* on this server, but the configuration does not give it to it */
     /* These two are seen by hv_compare_reports() only. */
     HV_SHARD_ELSEWHERE = 4, /* the server's by the configuration, but another holds it */

@@ -17,6 +17,7 @@
 #include "interrupt.h"
 #include "layout.h"
 #include "load_record.h"
+#include "owners.h"
 
 /* A change of a shard in use waits for a lock only so long, for writers wait behind it; and the
  * pause until it tries again is longer. */
@@ -333,6 +334,23 @@ static hv_status check_shards(const hvi_creation *creation, const hvi_shard_row 
     return status;
 }
 
+/* Does all that is there belong to roles that may be trusted? What another has put there is not
+ * built upon, lest it is run by everybody. */
+static hv_status check_owners(const hvi_creation *creation, hv_error **error) {
+    hvi_foreign *foreign = NULL;
+    size_t count = 0;
+    hv_status status =
+        hvi_owners_read(creation->session, hvi_router_operation_deadline(creation->router),
+                        &foreign, &count, error);
+    for (size_t i = 0; status == HV_OK && i < count; i++)
+        if (foreign[i].shard < 0 ||
+            hvi_shard_map_server(&creation->router->options->map, foreign[i].shard) ==
+                creation->server->number)
+            status = hvi_owners_refuse(&foreign[i], creation->server->name, error);
+    hvi_owners_free(foreign, count);
+    return status;
+}
+
 /* Which functions does a shard that has a table or functions need? HVI_GENERATOR_NONE: those it
  * has. */
 static hvi_generator needed_generator(const hvi_creation *creation, const hvi_shard_row *row) {
@@ -448,7 +466,9 @@ static hv_status create_all(hvi_creation *creation, hv_progress_fn progress, voi
     hvi_shard_row *rows = NULL;
     size_t count = 0;
     bool recorded, wanted[HV_SHARDS], wants = false, needs = false;
-    hv_status status = check_record(creation, &recorded, error);
+    hv_status status = check_owners(creation, error); /* first: before anything is read of it */
+    if (status == HV_OK)
+        status = check_record(creation, &recorded, error);
     if (status == HV_OK)
         status =
             hvi_layout_shards(creation->session, hvi_router_operation_deadline(creation->router),
@@ -477,6 +497,8 @@ static hv_status create_all(hvi_creation *creation, hv_progress_fn progress, voi
     }
     if (status == HV_OK && wants)
         status = check_placement_again(creation, wanted, error);
+    if (status == HV_OK) /* what somebody has put there meanwhile */
+        status = check_owners(creation, error);
     free(rows);
     return status;
 }

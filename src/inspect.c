@@ -12,6 +12,7 @@
 #include "buffer.h"
 #include "extension.h"
 #include "layout.h"
+#include "owners.h"
 #include "placement.h"
 #include "report.h"
 #include "result.h"
@@ -100,6 +101,46 @@ static hv_status word_faults(hv_report *report, hv_error **error) {
     return HV_OK;
 }
 
+/* Add what of a shard that is there does not belong to whom it should. */
+static hv_status add_owner(hvi_report_shard *shard, const hvi_foreign *foreign, hv_error **error) {
+    hvi_buffer detail = HVI_BUFFER_EMPTY, hint = HVI_BUFFER_EMPTY;
+    if (shard->detail != NULL)
+        hvi_buffer_append_format(&detail, "%s; ", shard->detail);
+    hvi_buffer new_hint = HVI_BUFFER_EMPTY;
+    hvi_owners_explain(foreign, &detail, &new_hint);
+    if (shard->hint != NULL)
+        hvi_buffer_append_format(&hint, "%s ", shard->hint);
+    hvi_buffer_append(&hint, new_hint.data, new_hint.len);
+    hvi_buffer_fini(&new_hint);
+    free(shard->detail);
+    free(shard->hint);
+    shard->detail = hvi_buffer_take(&detail);
+    shard->hint = hvi_buffer_take(&hint);
+    if (shard->state == HV_SHARD_READY)
+        shard->state = HV_SHARD_INCOMPLETE;
+    return shard->detail != NULL && shard->hint != NULL ? HV_OK : hvi_no_memory(error);
+}
+
+static hv_status add_owners(hv_report *report, const hvi_foreign *foreign, size_t count,
+                            hv_error **error) {
+    hv_status status = HV_OK;
+    for (size_t i = 0; i < report->shard_count; i++) {
+        hvi_report_shard *shard = &report->shards[i];
+        bool is_there = shard->state != HV_SHARD_MISSING;
+        for (size_t j = 0; status == HV_OK && is_there && j < count; j++)
+            if (foreign[j].shard < 0 || foreign[j].shard == shard->shard)
+                status = add_owner(shard, &foreign[j], error);
+    }
+    return status;
+}
+
+static bool is_foreign(const hvi_foreign *foreign, size_t count, int shard) {
+    for (size_t i = 0; i < count; i++)
+        if (foreign[i].shard == shard)
+            return true;
+    return false;
+}
+
 /* Put together what the configuration expects and what the server has: both are ascending. */
 static hv_status merge_shards(const hvi_shard_map *map, int number, const hvi_shard_row *rows,
                               size_t row_count, hv_report *report, hv_error **error) {
@@ -159,15 +200,17 @@ static hv_status count_some(hvi_session *session, int64_t deadline, const hvi_bu
     return HV_OK;
 }
 
-/* Count the small tables. */
+/* Count the small tables, but for those that could have a policy of somebody else's. */
 static hv_status count_entities(hvi_session *session, int64_t deadline, const hvi_shard_row *rows,
-                                size_t row_count, hv_report *report, hv_error **error) {
+                                size_t row_count, const hvi_foreign *foreign, size_t foreign_count,
+                                hv_report *report, hv_error **error) {
     hvi_buffer sql = HVI_BUFFER_EMPTY;
     char schema[HVI_SCHEMA_NAME_LEN];
     hv_status status = HV_OK;
     int tables = 0;
     for (size_t i = 0; status == HV_OK && i < row_count; i++) {
-        if (rows[i].table_fits && rows[i].heap_bytes <= COUNTED_BYTES) {
+        if (rows[i].table_fits && rows[i].heap_bytes <= COUNTED_BYTES &&
+            !is_foreign(foreign, foreign_count, rows[i].shard)) {
             hvi_schema_name(rows[i].shard, schema);
             hvi_buffer_append_format(&sql, "%sSELECT %d, pg_catalog.count(*) FROM %s.entities",
                                      tables > 0 ? " UNION ALL " : "", rows[i].shard, schema);
@@ -215,7 +258,8 @@ static hv_status read_report(hvi_router *router, hvi_server *server, hvi_session
     int64_t deadline = hvi_router_operation_deadline(router);
     hvi_layout layout = {0};
     hvi_shard_row *rows = NULL;
-    size_t row_count = 0;
+    hvi_foreign *foreign = NULL;
+    size_t row_count = 0, foreign_count = 0;
     report->server = strdup(server->name);
     hv_status status = report->server != NULL ? read_server(session, deadline, report, error)
                                               : hvi_no_memory(error);
@@ -235,7 +279,13 @@ static hv_status read_report(hvi_router *router, hvi_server *server, hvi_session
     if (status == HV_OK)
         status = word_faults(report, error);
     if (status == HV_OK)
-        status = count_entities(session, deadline, rows, row_count, report, error);
+        status = hvi_owners_read(session, deadline, &foreign, &foreign_count, error);
+    if (status == HV_OK)
+        status = add_owners(report, foreign, foreign_count, error);
+    if (status == HV_OK)
+        status = count_entities(session, deadline, rows, row_count, foreign, foreign_count, report,
+                                error);
+    hvi_owners_free(foreign, foreign_count);
     free(rows);
     return status;
 }

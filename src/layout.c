@@ -38,8 +38,11 @@ static hv_status fail_record(const char *server, hv_error **cause, hv_error **er
 }
 
 static const char what_is_here[] =
-    "SELECT pg_catalog.to_regclass('hypervault.layout') IS NOT NULL,"
-    " coalesce(t.oid, 0), coalesce(t.typarray, 0) FROM (VALUES (1)) one"
+    "SELECT one.layout IS NOT NULL,"
+    " coalesce(t.oid, 0), coalesce(t.typarray, 0),"
+    " coalesce(l.relkind OPERATOR(pg_catalog.=) 'r' AND NOT l.relrowsecurity, true)"
+    " FROM (VALUES (pg_catalog.to_regclass('hypervault.layout'))) AS one (layout)"
+    " LEFT JOIN pg_catalog.pg_class l ON l.oid OPERATOR(pg_catalog.=) one.layout"
     " LEFT JOIN pg_catalog.pg_extension e ON e.extname OPERATOR(pg_catalog.=) 'hstore'"
     " LEFT JOIN pg_catalog.pg_type t ON t.typnamespace OPERATOR(pg_catalog.=) e.extnamespace"
     " AND t.typname OPERATOR(pg_catalog.=) 'hstore'";
@@ -47,10 +50,10 @@ static const char what_is_here[] =
 static const hvi_form here_form = {
     .asked = "what hypervault has in the database",
     .rows = HVI_ONE_ROW,
-    .columns = {HVI_IS_BOOL, HVI_IS_OID, HVI_IS_OID},
+    .columns = {HVI_IS_BOOL, HVI_IS_OID, HVI_IS_OID, HVI_IS_BOOL},
 };
 
-static const char record[] = "SELECT version, epoch, server FROM hypervault.layout";
+static const char record[] = "SELECT version, epoch, server FROM ONLY hypervault.layout";
 
 static const hvi_form record_form = {
     .asked = "the row of hypervault.layout",
@@ -63,6 +66,15 @@ static hv_status take_here(hvi_session *session, const PGresult *result, const c
     hv_status status = hvi_result_check(result, &here_form, session->config->server, -1, error);
     if (status != HV_OK)
         return status;
+    if (!hvi_bool_at(result, 0, 3)) {
+        /* To read a view, or a table with a policy, is to run what its owner has written there. */
+        hvi_fail(error, HV_MISMATCH, "hypervault.layout on server \"%s\" is not a plain table",
+                 session->config->server);
+        hvi_error_detail(error, "It is not read, for it could run somebody else's functions.");
+        hvi_error_hint(error, "The schema hypervault belongs to hypervault: rename the other one.");
+        hvi_error_where(error, session->config->server, -1);
+        return HV_MISMATCH;
+    }
     session->hstore_type = (Oid) hvi_integer_at(result, 0, 1);
     session->hstore_array_type = (Oid) hvi_integer_at(result, 0, 2);
     *next = hvi_bool_at(result, 0, 0) ? record : NULL;

@@ -91,7 +91,7 @@ _NO_CALL = re.compile(r"\b(?:AS|WITH|TABLE|FUNCTION)$|,\s*q?$")
 # Signs that are no operators: casts, assignments, RAISE's options, a pgbench variable's line.
 _NO_OPERATOR = re.compile(
     r"::|:=|=>|\$\w*\$|\(\*\)|SELECT \*|\b(?:DETAIL|HINT|ERRCODE)\s+=|\bSET\s+\w+\s*=|\\set[^\n]*\n"
-    r"|(?<![\w)])\s-\d|\(-\d"
+    r"|(?<![\w)])\s-\d|\(-\d|\bELSE -\d"
 )
 
 
