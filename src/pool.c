@@ -7,8 +7,10 @@
 #include "pool.h"
 
 #include <string.h>
+#include <unistd.h>
 
 #include "clock.h"
+#include "hash.h"
 #include "interrupt.h"
 
 /* How long the rollback of a returned session may take. A borrower's has its time; of a session
@@ -97,9 +99,20 @@ void hvi_pool_fini(hvi_pool *pool) {
 
 /* ---- closing ---- */
 
-static bool over_lifetime(const hvi_pool *pool, const hvi_session *session, int64_t now) {
-    return pool->config.max_lifetime_us > 0 &&
-           now - session->opened_at > pool->config.max_lifetime_us;
+/* When a session that was just opened ends: after nine tenths of max_lifetime to all of it, so that
+ * those that were opened together are not renewed together. Drawn from the moment and the address,
+ * which no other session shares. */
+static int64_t draw_end(const hvi_pool *pool, const hvi_session *session) {
+    int64_t longest = pool->config.max_lifetime_us;
+    const int64_t drawn_from[] = {session->opened_at, (intptr_t) session, getpid()};
+    if (longest == 0)
+        return HVI_NEVER;
+    uint64_t earlier = hvi_hash(drawn_from, sizeof drawn_from) % ((uint64_t) longest / 10 + 1);
+    return session->opened_at + longest - (int64_t) earlier;
+}
+
+static bool over_lifetime(const hvi_session *session, int64_t now) {
+    return now > session->ends_at;
 }
 
 /* Under the lock: is there anything for tidy_up() to do? */
@@ -170,6 +183,7 @@ hv_status hvi_pool_finish_opening(hvi_pool *pool, hvi_pool_opening *opening, hvi
     hvi_slots_note_attempt(&pool->slots, opening->started, status, cause);
     if (status == HV_OK) {
         opened->generation = opening->generation;
+        opened->ends_at = draw_end(pool, opened);
         hvi_slots_opened(&pool->slots, opened);
         *session = opened;
     } else {
@@ -268,7 +282,7 @@ static void tell_refusal(hvi_pool *pool, int64_t waited_us, hv_error **error) {
 /* May it be lent, as far as can be told? If not, it is discarded. */
 static bool is_fit(hvi_pool *pool, hvi_session *session) {
     session->seen_alive = hvi_clock_us();
-    bool fit = !over_lifetime(pool, session, session->seen_alive) && hvi_session_is_fit(session);
+    bool fit = !over_lifetime(session, session->seen_alive) && hvi_session_is_fit(session);
     if (!fit)
         discard(pool, session);
     return fit;
@@ -380,7 +394,7 @@ hv_status hvi_pool_step_out(hvi_pool *pool, hvi_place *place, hv_error **error) 
 static void put_back(hvi_pool *pool, hvi_session *session, bool keep, hvi_list *closing) {
     int64_t now = hvi_clock_coarse_us();
     if (keep && !pool->slots.closed && session->generation == pool->generation &&
-        !over_lifetime(pool, session, now))
+        !over_lifetime(session, now))
         hvi_slots_return(&pool->slots, session, now);
     else
         hvi_slots_retire(&pool->slots, session, closing);
@@ -416,7 +430,7 @@ PGconn *hvi_pool_lend_idle(hvi_pool *pool, bool may_look) {
     pthread_mutex_lock(&pool->lock);
     int64_t lent_at = 0;
     hvi_session *session = hvi_slots_at_hand(&pool->slots, &lent_at);
-    if (session != NULL && !over_lifetime(pool, session, now) && !is_untidy(pool, now) &&
+    if (session != NULL && !over_lifetime(session, now) && !is_untidy(pool, now) &&
         (now - session->seen_alive < SEEN_US || (may_look && look_at(session)))) {
         hvi_slots_take_at_hand(&pool->slots, lent_at);
         session->borrowed = true;

@@ -42,6 +42,7 @@ typedef struct hvi_session {
 
     /* The pool's: guarded by its lock. */
     hvi_list link;
+    int64_t ends_at; /* it is too old from this moment on */
     int64_t idle_since;
     int64_t lent_at;    /* if somebody waited then, hvi_clock_us(); else 0 */
     int64_t seen_alive; /* when it was last looked at, hvi_clock_us() */

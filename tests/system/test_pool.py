@@ -2,6 +2,7 @@
 
 import re
 import threading
+import time
 
 import pytest
 
@@ -218,6 +219,33 @@ def test_a_connection_lent_past_its_lifetime_is_closed_when_it_is_returned(make_
     ann.release().ok()
     now = tool.stats()
     assert (now.closed, now.open, now.idle) == (1, 0, 0)
+
+
+def test_connections_that_were_opened_at_once_do_not_end_at_once(make_tool, store, servers):
+    """Each lives for nine tenths of max_lifetime to all of it."""
+    count, longest = 20, 10
+    tool = make_tool(store, max_lifetime=f"{longest}s", pool_max=count)
+    names = [f"connection {number}" for number in range(count)]
+
+    def use_all():
+        """Every connection at once; returns {pid: a moment at which it was not there yet}."""
+        pids = {}
+        for name in names:
+            before = time.monotonic()
+            tool.main.acquire(3, conn=name).ok()
+            pids[tool.main.sql("SELECT pg_backend_pid()", name).ok().value] = before
+        for name in names:
+            tool.main.release(name).ok()
+        return pids
+
+    born, ages, rounds = use_all(), {}, set()
+    while len(ages) < count:
+        now_there = use_all()
+        for pid in born.keys() - now_there.keys() - ages.keys():
+            ages[pid] = time.monotonic() - born[pid]
+            rounds.add(time.monotonic() // 0.02)
+    assert 0.9 * longest <= min(ages.values()) < longest
+    assert len(rounds) > 2, ages
 
 
 def test_an_unused_connection_is_closed_after_idle_timeout(make_tool, store, servers):
