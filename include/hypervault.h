@@ -72,6 +72,7 @@ typedef enum hv_status {
     HV_BUSY = 13,      /* connections are still lent */
     HV_NO_MEMORY = 14, /* out of memory */
     HV_CONFLICT = 15,  /* the key has another entity already */
+    HV_NOT_STORED = 16, /* a trigger or a rule of the table kept the row from being stored */
 } hv_status;
 
 /* The status's name, for example "HV_TIMEOUT". Static; never NULL; "HV_?" for an unknown one. */
@@ -418,6 +419,9 @@ HV_API void hv_reinstantiate(hv_store *store);
  * sent and before the answer came: the entity may or may not be there.
  * HV_CORRUPT: the shard's next_id() is not this shard's; the entity was stored, but under a key
  * that does not lead to it. The error's detail tells the key.
+ * HV_NOT_STORED: the server reported no failure, but the row is not there: a BEFORE INSERT trigger
+ * took it away, or the table has a rule that does something instead. HV_OK is returned only for a
+ * row that the server says it has stored, and the key is that of the row as it was stored.
  *
  * With the option `exactly_once` the entity is stored under a key that was reserved for it, and
  * over a lost connection or a restarted server the put is repeated until operation_timeout has
@@ -439,7 +443,8 @@ HV_API hv_status hv_reserve(hv_store *store, int shard, int count, int64_t *keys
 /*
  * Store an entity under a key that the caller has, from hv_reserve(). The shard is the key's. To
  * repeat the call is safe: if the key has an entity of the same kind and attributes, that is HV_OK;
- * if it has another, nothing is changed and the status is HV_CONFLICT.
+ * if it has another, or one that this role may not see, nothing is changed and the status is
+ * HV_CONFLICT. HV_NOT_STORED also for a trigger that changes the key: nothing is stored then.
  * Errors: as hv_put(). After HV_OUTCOME_UNKNOWN, call it again with the same arguments.
  */
 HV_API hv_status hv_put_key(hv_store *store, int64_t key, int kind, const hv_dict *dict,
@@ -678,7 +683,8 @@ HV_API hv_status hv_load_send(hv_load *load, size_t count, size_t *blocked, hv_e
  * After hv_load_send(): what became of a row. HV_OK: it is stored; *known (may be NULL) says
  * whether an entity of the same kind and attributes was there already under its key. Otherwise the
  * status of *error (may be NULL; lives until the commit), which says why it was refused: HV_REFUSED
- * by the server, HV_CONFLICT if the key has another entity, HV_INVALID if the key is so far ahead
+ * by the server, HV_NOT_STORED if a trigger or a rule took it away without an error, HV_CONFLICT if
+ * the key has another entity, HV_INVALID if the key is so far ahead
  * of the server's clock that it could be made again. A refused row stays refused. HV_INVALID
  * without an error if there is no such row.
  */

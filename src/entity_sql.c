@@ -6,6 +6,29 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "refusal.h"
+
+/* Fails, so that nothing is stored. The number is there so that the planner sees no constant, which
+ * it would evaluate where nothing is wrong. */
+#define FAIL_OVER_KEY(number) "pg_catalog.concat('" HVI_KEY_CHANGED "', ' (', " number ", ')')"
+
+/* `what` of a row that was stored, if its key is the one that was given. */
+#define IF_UNDER_KEY(what)                                                                       \
+    "CASE WHEN id OPERATOR(pg_catalog.=) $3 THEN " what " ELSE " FAIL_OVER_KEY("id") "::bigint " \
+                                                                                     "END"
+
+/*
+ * The keys in "stored", one array, of which each must be one of those in `keys`; NULL: all of
+ * these. Mostly they are the same in the same order, which is quickly seen, and nothing is sent.
+ */
+#define STORED_KEYS(keys)                                             \
+    "(SELECT CASE WHEN ids OPERATOR(pg_catalog.=) " keys " THEN NULL" \
+    " WHEN ids IS NULL THEN '{}'"                                     \
+    " WHEN ids OPERATOR(pg_catalog.<@) " keys " THEN ids"             \
+    " ELSE " FAIL_OVER_KEY(                                           \
+        "ids[1]") "::bigint[] END AS ids"                             \
+                  " FROM (SELECT pg_catalog.array_agg(id) AS ids FROM stored) AS s)"
+
 /* With one %s, the schema. */
 #define INSERT_GIVEN                                                                        \
     "INSERT INTO %s.entities (type, body, id)"                                              \
@@ -48,25 +71,31 @@ void hvi_entity_sql(hvi_statement_verb verb, const char *schema, bool as_text,
                  " stored AS (INSERT INTO %s.entities (id, type, body)"
                  " SELECT id, type, body FROM new,"
                  " ROWS FROM (pg_catalog.unnest(ids), pg_catalog.unnest($1), pg_catalog.unnest($2))"
-                 " AS given (id, type, body))"
-                 " SELECT ids FROM new",
+                 " AS given (id, type, body) RETURNING id)"
+                 " SELECT new.ids, " STORED_KEYS("new.ids") " FROM new",
                  schema, schema);
         break;
     case HVI_STATEMENT_PUT_KEY:
-        snprintf(sql, size, "INSERT INTO %s.entities (type, body, id) VALUES ($1, $2, $3)", schema);
+        snprintf(sql, size,
+                 "INSERT INTO %s.entities (type, body, id) VALUES ($1, $2, $3)"
+                 " RETURNING " IF_UNDER_KEY("id"),
+                 schema);
         break;
     case HVI_STATEMENT_PUT_KEY_MANY:
-        snprintf(sql, size, INSERT_GIVEN, schema);
+        snprintf(sql, size, "WITH stored AS (" INSERT_GIVEN ") SELECT " STORED_KEYS("$3"), schema);
         break;
     case HVI_STATEMENT_PUT_ONCE:
         snprintf(sql, size,
                  "INSERT INTO %s.entities (type, body, id) VALUES ($1, $2, $3)"
-                 " RETURNING (SELECT %s.reserve_ids(1))",
+                 " RETURNING " IF_UNDER_KEY("(SELECT %s.reserve_ids(1))"),
                  schema, schema);
         break;
     case HVI_STATEMENT_PUT_ONCE_MANY:
         snprintf(sql, size,
-                 "WITH stored AS (" INSERT_GIVEN ") SELECT id, %s.reserve_ids(1) FROM stored",
+                 "WITH stored AS (" INSERT_GIVEN "),"
+                 " checked AS MATERIALIZED (SELECT " STORED_KEYS(
+                     "$3") " AS ids)"
+                           " SELECT id, %s.reserve_ids(1), ids IS NULL FROM checked, stored",
                  schema, schema);
         break;
     case HVI_STATEMENT_RESERVE:

@@ -17,6 +17,7 @@ struct hv_error {
     bool retriable;
     int shard;        /* -1: none */
     int64_t copy_row; /* 0: none */
+    hvi_refusal refusal;
     char sqlstate[6]; /* "" for none */
     char *message;
     char *detail; /* these three may be NULL */
@@ -43,6 +44,7 @@ static hv_error bare[] = {
     BARE(HV_BUSY),
     [HV_NO_MEMORY] = {.status = HV_NO_MEMORY, .shard = -1, .message = (char[]){"out of memory"}},
     BARE(HV_CONFLICT),
+    BARE(HV_NOT_STORED),
 };
 
 const char *hv_status_name(hv_status status) {
@@ -79,6 +81,8 @@ const char *hv_status_name(hv_status status) {
         return "HV_NO_MEMORY";
     case HV_CONFLICT:
         return "HV_CONFLICT";
+    case HV_NOT_STORED:
+        return "HV_NOT_STORED";
     }
     return "HV_?";
 }
@@ -222,6 +226,12 @@ void hvi_error_copy_row(hv_error **error, int64_t row) {
         e->copy_row = row;
 }
 
+void hvi_error_refusal(hv_error **error, hvi_refusal refusal) {
+    hv_error *e = writable(error);
+    if (e != NULL)
+        e->refusal = refusal;
+}
+
 void hvi_error_retriable(hv_error **error, bool retriable) {
     hv_error *e = writable(error);
     if (e != NULL)
@@ -296,6 +306,10 @@ const char *hv_error_server(const hv_error *error) {
 
 int64_t hvi_error_copy_row_of(const hv_error *error) {
     return error->copy_row;
+}
+
+hvi_refusal hvi_error_refusal_of(const hv_error *error) {
+    return error != NULL ? error->refusal : HVI_REFUSAL_OTHER;
 }
 
 const char *hv_error_constraint(const hv_error *error) {

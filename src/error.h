@@ -38,6 +38,18 @@ void hvi_error_constraint(hv_error **error, const char *constraint);
 void hvi_error_copy_row(hv_error **error, int64_t row);
 int64_t hvi_error_copy_row_of(const hv_error *error);
 
+/* What a refusal is about, where the status alone does not say: see refusal.h. */
+typedef enum hvi_refusal {
+    HVI_REFUSAL_OTHER,
+    HVI_REFUSAL_STATEMENTS, /* the server's prepared statements are not what we thought */
+    HVI_REFUSAL_RESULT,     /* what a prepared statement returns has another type now */
+    HVI_REFUSAL_TYPES,      /* the session has cached something that is no more, as a type */
+    HVI_REFUSAL_RULE,       /* the table has a rule that an INSERT of ours cannot go through */
+    HVI_REFUSAL_KEY,        /* a trigger changes the key that a row was given */
+} hvi_refusal;
+void hvi_error_refusal(hv_error **error, hvi_refusal refusal);
+hvi_refusal hvi_error_refusal_of(const hv_error *error); /* NULL: HVI_REFUSAL_OTHER */
+
 /* Overrule what the status says about retrying. */
 void hvi_error_retriable(hv_error **error, bool retriable);
 

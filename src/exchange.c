@@ -24,6 +24,7 @@
 
 #include "generator.h"
 #include "interrupt.h"
+#include "refusal.h"
 
 /* ---- errors ---- */
 
@@ -106,6 +107,8 @@ hv_status hvi_fail_refused(const char *server, int shard, const PGresult *result
         hvi_error_hint(error, "%s", hint);
     hvi_error_sqlstate(error, sqlstate);
     hvi_error_constraint(error, PQresultErrorField(result, PG_DIAG_CONSTRAINT_NAME));
+    hvi_error_refusal(error, hvi_refusal_of(sqlstate, message,
+                                            PQresultErrorField(result, PG_DIAG_SOURCE_FUNCTION)));
     hvi_error_copy_row(error, copy_row(result));
     hvi_error_where(error, server, shard);
     return status;

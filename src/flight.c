@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "clock.h"
+#include "refusal.h"
 
 static hvi_task *task_of(hvi_list *node) {
     return hvi_list_entry(node, hvi_task, link);
@@ -84,18 +85,33 @@ hvi_wants hvi_flight_advance(hvi_flight *flight) {
 
 /* ---- landing ---- */
 
-/* A refused transaction of several: nothing has happened, and one of them is to blame. If it was
- * only about prepared statements, none is, and the session has to go. */
-static hvi_next next_after_refusal(hvi_flight *flight, hvi_task *task, const hv_error *cause) {
-    if (flight->session->broken && hvi_session_lost_statement(hv_error_sqlstate(cause)) &&
-        task->lost++ == 0)
-        return HVI_TASK_AGAIN;
-    if (flight->count > 1)
+/* How often a task goes again over what a session remembers of prepared statements and types. */
+#define MAX_STALE 2
+
+/* A task that went apart was refused. */
+static hvi_next next_after_own_refusal(hvi_flight *flight, hvi_task *task, const hv_error *cause) {
+    if (hvi_refusal_is_stale(cause) && task->lost++ < MAX_STALE) {
+        hvi_session_doubt(flight->session);
         return HVI_TASK_APART;
+    }
     hv_error *copy = hvi_error_copy(cause);
     hvi_next next = hvi_task_refused(task, &copy);
     hv_error_free(copy);
     return next;
+}
+
+/* A refused transaction: nothing has happened, and one of its tasks is to blame. If it was only
+ * about prepared statements or their types, none is, and the session has to go. Apart, a task needs
+ * neither of them, and has the plain statement, which a rule of the table may let through. */
+static hvi_next next_after_refusal(hvi_flight *flight, hvi_task *task, const hv_error *cause) {
+    bool is_stale = hvi_refusal_is_stale(cause);
+    if (flight->apart)
+        return next_after_own_refusal(flight, task, cause);
+    if (is_stale && task->lost++ == 0)
+        return HVI_TASK_AGAIN;
+    if (flight->count > 1 || is_stale || hvi_refusal_is_of_row(cause))
+        return HVI_TASK_APART;
+    return next_after_own_refusal(flight, task, cause);
 }
 
 /* What became of a task whose transaction failed as a whole, or was lost. */
@@ -118,7 +134,7 @@ static hvi_next next_apart(hvi_flight *flight, size_t number) {
     }
     hv_error *cause = NULL;
     hvi_session_fail_refused(flight->session, &flight->queries[number], result, &cause);
-    hvi_next next = hvi_task_refused(task, &cause);
+    hvi_next next = next_after_own_refusal(flight, task, cause);
     hv_error_free(cause);
     return next;
 }
@@ -152,8 +168,8 @@ void hvi_flight_land(hvi_flight *flight, hvi_landed_fn landed, void *context) {
     hv_status status = flight->is_sent
                            ? hvi_pipeline_finish(&flight->pipeline, flight->results, &cause)
                            : hvi_no_memory(&cause);
-    if (cause != NULL && hvi_session_lost_statement(hv_error_sqlstate(cause)))
-        flight->session->broken = true;
+    if (hvi_refusal_is_stale(cause))
+        hvi_session_doubt(flight->session);
     for (size_t i = 0; status == HV_OK && !flight->apart && i < flight->group_count; i++)
         hvi_group_answer(&flight->groups[i], flight->results[i], flight->session->config->server);
     hvi_next next[HVI_FLIGHT_MAX_TASKS];

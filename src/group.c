@@ -33,6 +33,7 @@ static int compare_items(const void *left, const void *right) {
 static void start_group(hvi_group *group, hvi_item **items) {
     group->items = items;
     group->count = 0;
+    group->apart = false;
     group->bytes = (hvi_buffer) HVI_BUFFER_EMPTY;
     group->error = NULL;
 }
@@ -53,6 +54,7 @@ void hvi_groups_make_apart(hvi_item **items, size_t count, hvi_group *groups) {
     for (size_t i = 0; i < count; i++) {
         start_group(&groups[i], &items[i]);
         groups[i].count = 1;
+        groups[i].apart = true;
     }
 }
 
@@ -68,10 +70,11 @@ void hvi_group_fini(hvi_group *group) {
 
 /* ---- statements ---- */
 
-/* Arrays serve a group of one too where the plain statement does something else. */
+/* Arrays serve a group of one too where the plain statement is refused if the key has an entity:
+ * that would take the other groups with it. */
 static bool is_plain(const hvi_group *group) {
     hvi_verb verb = group->items[0]->verb;
-    return group->count == 1 && verb != HVI_PUT_KEY && verb != HVI_PUT_ONCE;
+    return group->apart || (group->count == 1 && verb != HVI_PUT_KEY && verb != HVI_PUT_ONCE);
 }
 
 static hvi_statement_verb statement_verb(const hvi_group *group) {
@@ -81,9 +84,9 @@ static hvi_statement_verb statement_verb(const hvi_group *group) {
     case HVI_PUT:
         return is_plain(group) ? HVI_STATEMENT_PUT : HVI_STATEMENT_PUT_MANY;
     case HVI_PUT_KEY:
-        return HVI_STATEMENT_PUT_KEY_MANY;
+        return is_plain(group) ? HVI_STATEMENT_PUT_KEY : HVI_STATEMENT_PUT_KEY_MANY;
     case HVI_PUT_ONCE:
-        return HVI_STATEMENT_PUT_ONCE_MANY;
+        return is_plain(group) ? HVI_STATEMENT_PUT_ONCE : HVI_STATEMENT_PUT_ONCE_MANY;
     default:
         return HVI_STATEMENT_RESERVE;
     }
@@ -152,9 +155,15 @@ static int append_parameters(hvi_group *group, uint32_t hstore, size_t *ends) {
         append_keys(group);
         break;
     case HVI_STATEMENT_PUT:
+    case HVI_STATEMENT_PUT_KEY:
+    case HVI_STATEMENT_PUT_ONCE:
         append_int2(bytes, first->kind);
         ends[count++] = bytes->len;
         hvi_buffer_append(bytes, first->body, first->body_len);
+        if (first->verb != HVI_PUT) {
+            ends[count++] = bytes->len;
+            append_int8(bytes, first->key);
+        }
         break;
     case HVI_STATEMENT_PUT_MANY:
     case HVI_STATEMENT_PUT_KEY_MANY:
@@ -223,13 +232,17 @@ static const hvi_form forms[] = {
                                 true,
                                 {HVI_IS_INT8, HVI_IS_INT2, HVI_IS_BYTES}},
     [HVI_STATEMENT_PUT] = {KEYS, HVI_AT_MOST_ONE_ROW, true, {HVI_IS_INT8}},
-    [HVI_STATEMENT_PUT_MANY] = {KEYS, HVI_ONE_ROW, true, {HVI_IS_BYTES}},
-    [HVI_STATEMENT_PUT_KEY_MANY] = {KEYS, HVI_ANY_ROWS, true, {HVI_IS_INT8}},
+    [HVI_STATEMENT_PUT_MANY] = {KEYS,
+                                HVI_ONE_ROW,
+                                true,
+                                {HVI_IS_BYTES, HVI_IS_BYTES | HVI_OR_NULL}},
+    [HVI_STATEMENT_PUT_KEY] = {KEYS, HVI_AT_MOST_ONE_ROW, true, {HVI_IS_INT8}},
+    [HVI_STATEMENT_PUT_KEY_MANY] = {KEYS, HVI_ONE_ROW, true, {HVI_IS_BYTES | HVI_OR_NULL}},
     [HVI_STATEMENT_PUT_ONCE] = {KEYS, HVI_AT_MOST_ONE_ROW, true, {HVI_IS_INT8 | HVI_OR_NULL}},
     [HVI_STATEMENT_PUT_ONCE_MANY] = {KEYS,
                                      HVI_ANY_ROWS,
                                      true,
-                                     {HVI_IS_INT8, HVI_IS_INT8 | HVI_OR_NULL}},
+                                     {HVI_IS_INT8, HVI_IS_INT8 | HVI_OR_NULL, HVI_IS_BOOL}},
     [HVI_STATEMENT_RESERVE] = {KEYS, HVI_ANY_ROWS, true, {HVI_IS_INT8}},
 };
 
@@ -272,25 +285,30 @@ static bool answer_gets(const hvi_group *group, const PGresult *result) {
     return true;
 }
 
-static bool answer_puts_under_keys(const hvi_group *group, const PGresult *result) {
-    for (int row = 0; row < PQntuples(result); row++) {
-        int64_t key = hvi_integer_at(result, row, 0);
-        size_t at = find_key(group, key);
-        if (!has_key(group, at, key))
-            return false;
-        if (has_key(group, at + 1, key))
-            continue;
-        group->items[at]->answered = true;
-        if (group->items[at]->verb == HVI_PUT_ONCE)
-            group->items[at]->new_key = hvi_integer_at(result, row, 1);
-    }
-    return true;
-}
-
 static void answer_new_key(hvi_item *item, int64_t key) {
     item->answered = true;
     item->new_key = key;
 }
+
+/* Of the plain statements: the key that was stored; of PUT_ONCE the next one. No row: nothing was
+ * stored. */
+static bool answer_plain_put(hvi_item *item, const PGresult *result) {
+    item->swallowed = PQntuples(result) == 0;
+    if (item->swallowed)
+        return true;
+    int64_t key = hvi_integer_at(result, 0, 0);
+    if (item->verb == HVI_PUT_KEY)
+        item->answered = key == item->key;
+    else
+        answer_new_key(item, key);
+    return item->answered;
+}
+
+/* ---- arrays of keys, as append_keys() makes them ---- */
+
+#define ARRAY_HEADER  20
+#define ARRAY_EMPTY   12 /* no dimensions */
+#define ARRAY_ELEMENT (4 + sizeof(int64_t))
 
 static uint32_t read_be32(const char *bytes) {
     uint32_t wire;
@@ -298,22 +316,97 @@ static uint32_t read_be32(const char *bytes) {
     return be32toh(wire);
 }
 
-/* One array of keys, as append_keys() makes them: those of the items in their order. */
-static bool answer_array(const hvi_group *group, const PGresult *result) {
-    const size_t header = 20, element = 4 + sizeof(int64_t);
-    const char *bytes = PQgetvalue(result, 0, 0);
-    if ((size_t) PQgetlength(result, 0, 0) != header + group->count * element ||
-        read_be32(bytes) != 1 || read_be32(bytes + 4) != 0 || read_be32(bytes + 8) != INT8_OID ||
-        read_be32(bytes + 12) != group->count)
+/* The array in this column of the only row, if it is one of keys: how many it has. */
+static bool read_array(const PGresult *result, int column, size_t *count) {
+    const char *bytes = PQgetvalue(result, 0, column);
+    size_t len = (size_t) PQgetlength(result, 0, column);
+    *count = 0;
+    if (len < ARRAY_EMPTY || read_be32(bytes + 4) != 0 || read_be32(bytes + 8) != INT8_OID)
+        return false;
+    if (read_be32(bytes) == 0)
+        return len == ARRAY_EMPTY;
+    if (len < ARRAY_HEADER || read_be32(bytes) != 1)
+        return false;
+    *count = read_be32(bytes + 12);
+    if (len != ARRAY_HEADER + *count * ARRAY_ELEMENT)
+        return false;
+    for (size_t i = 0; i < *count; i++)
+        if (read_be32(bytes + ARRAY_HEADER + i * ARRAY_ELEMENT) != sizeof(int64_t))
+            return false;
+    return true;
+}
+
+static int64_t key_at(const PGresult *result, int column, size_t place) {
+    uint64_t wire;
+    memcpy(&wire, PQgetvalue(result, 0, column) + ARRAY_HEADER + place * ARRAY_ELEMENT + 4,
+           sizeof wire);
+    return (int64_t) be64toh(wire);
+}
+
+/* Is this key in the array? Answers mostly come in the order of what was asked: *next is where the
+ * search begins, and then behind what was found. */
+static bool has_stored(const PGresult *result, int column, size_t count, int64_t key,
+                       size_t *next) {
+    for (size_t i = 0; i < count; i++) {
+        size_t place = *next + i < count ? *next + i : *next + i - count;
+        if (key_at(result, column, place) == key) {
+            *next = place + 1 < count ? place + 1 : 0;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The keys that were made for the items in their order, and those of them that were stored; NULL:
+ * all. Needs no memory: what is stored has to be reported as that. */
+static bool answer_puts(const hvi_group *group, const PGresult *result) {
+    size_t made, count = 0, next = 0, found = 0;
+    bool all = PQgetisnull(result, 0, 1);
+    if (!read_array(result, 0, &made) || made != group->count ||
+        (!all && !read_array(result, 1, &count)))
         return false;
     for (size_t i = 0; i < group->count; i++) {
-        const char *at = bytes + header + i * element;
-        uint64_t wire;
-        if (read_be32(at) != sizeof wire)
-            return false;
-        memcpy(&wire, at + 4, sizeof wire);
-        answer_new_key(group->items[i], (int64_t) be64toh(wire));
+        int64_t key = key_at(result, 0, i);
+        if (all || has_stored(result, 1, count, key, &next)) {
+            answer_new_key(group->items[i], key);
+            found++;
+        } else {
+            group->items[i]->swallowed = true;
+        }
     }
+    return all || found == count;
+}
+
+/* It is stored under this key; of two items that put under it, which one is not known. False if no
+ * item does. */
+static bool answer_key(const hvi_group *group, int64_t key, int64_t next) {
+    size_t at = find_key(group, key);
+    if (!has_key(group, at, key))
+        return false;
+    if (!has_key(group, at + 1, key)) {
+        group->items[at]->answered = true;
+        group->items[at]->new_key = next;
+    }
+    return true;
+}
+
+/* The keys that were stored; NULL: all. */
+static bool answer_puts_under_keys(const hvi_group *group, const PGresult *result) {
+    size_t count = 0;
+    bool all = PQgetisnull(result, 0, 0);
+    if (!all && !read_array(result, 0, &count))
+        return false;
+    for (size_t i = 0; i < (all ? group->count : count); i++)
+        if (!answer_key(group, all ? group->items[i]->key : key_at(result, 0, i), 0))
+            return false;
+    return true;
+}
+
+/* A row for each that was stored: its key, and the next one. */
+static bool answer_puts_once(const hvi_group *group, const PGresult *result) {
+    for (int row = 0; row < PQntuples(result); row++)
+        if (!answer_key(group, hvi_integer_at(result, row, 0), hvi_integer_at(result, row, 1)))
+            return false;
     return true;
 }
 
@@ -331,11 +424,16 @@ static bool answer_items(const hvi_group *group, const PGresult *result) {
     case HVI_STATEMENT_GET:
     case HVI_STATEMENT_GET_MANY:
         return answer_gets(group, result);
-    case HVI_STATEMENT_PUT_KEY_MANY:
-    case HVI_STATEMENT_PUT_ONCE_MANY:
-        return answer_puts_under_keys(group, result);
+    case HVI_STATEMENT_PUT:
+    case HVI_STATEMENT_PUT_KEY:
+    case HVI_STATEMENT_PUT_ONCE:
+        return answer_plain_put(group->items[0], result);
     case HVI_STATEMENT_PUT_MANY:
-        return answer_array(group, result);
+        return answer_puts(group, result);
+    case HVI_STATEMENT_PUT_KEY_MANY:
+        return answer_puts_under_keys(group, result);
+    case HVI_STATEMENT_PUT_ONCE_MANY:
+        return answer_puts_once(group, result);
     default:
         return answer_rows(group, result);
     }

@@ -34,8 +34,9 @@ typedef struct hvi_item {
     const char *body; /* put…: hstore, binary; not owned */
     size_t body_len;
 
-    bool answered;          /* get: found; put_key, put_once: stored; put, reserve: has a new key */
-    int64_t new_key;        /* put, put_once, reserve */
+    bool answered;   /* get: found; put…: stored; reserve: has a new key */
+    bool swallowed;  /* put…: the server has done without it, and not for its key's entity */
+    int64_t new_key; /* put, put_once, reserve */
     const PGresult *result; /* get: id, type, body in binary, in … */
     int row;                /* … this row */
     const hv_error *error;  /* the answer has another form; the group's */
@@ -45,6 +46,7 @@ typedef struct hvi_item {
 typedef struct hvi_group {
     hvi_item **items; /* not owned */
     size_t count;
+    bool apart; /* one item in a transaction of its own: with the plain statement */
     char sql[HVI_ENTITY_SQL_LEN];
     hvi_buffer bytes; /* the parameters */
     hv_error *error;  /* owned; NULL: none */
@@ -56,7 +58,11 @@ typedef struct hvi_group {
 /* Sort items into groups; `groups` has room for one each. Returns how many. */
 size_t hvi_groups_make(hvi_item **items, size_t count, hvi_group *groups);
 
-/* As above, but each item is a group of its own, in the order given. */
+/*
+ * As above, but each item is a group of its own, in the order given, with the plain statement:
+ * which needs to know no type of the database's, and whose answer leaves nothing open. A put whose
+ * key has an entity is refused by it.
+ */
 void hvi_groups_make_apart(hvi_item **items, size_t count, hvi_group *groups);
 
 /* Make the group's query for this session, which lives as long as the group. False if memory is
@@ -66,11 +72,15 @@ bool hvi_group_query(hvi_group *group, const hvi_session *session, hvi_query *qu
 /* The query was sent: its parameters can go. */
 void hvi_group_forget_parameters(hvi_group *group);
 
-/* The form of a statement's answer; not of PUT_KEY, which gives no rows. */
+/* The form of a statement's answer. */
 const hvi_form *hvi_answer_form(hvi_statement_verb verb);
 
-/* Fill in what its statement gave each item; `server` is for the error. Two items that put under
- * the same key are both not `answered`: which of them was stored is not told. */
+/*
+ * Fill in what its statement gave each item; `server` is for the error. A put under a given key
+ * that went together with others and is neither `answered` nor `swallowed` has an entity in its
+ * way, or was swallowed: it has to go apart to know. So have two items that put under the same key:
+ * which was stored is not told.
+ */
 void hvi_group_answer(hvi_group *group, const PGresult *result, const char *server);
 
 void hvi_group_fini(hvi_group *group);

@@ -19,6 +19,7 @@
 
 #include "clock.h"
 #include "interrupt.h"
+#include "refusal.h"
 
 #define MAX_TRIES 2
 
@@ -114,7 +115,8 @@ static bool is_write(const hvi_lane_operation *operation) {
     return hvi_verb_is_write(operation->request.item.verb);
 }
 
-/* What the server says of a single statement whose key has an entity already. */
+/* What the server says of a single statement whose key has an entity already. If it was swallowed
+ * instead, who looks at the entity does not find it, and has to run the single statement. */
 static hv_status refuse(const attempt *a, const hvi_lane_operation *operation, hv_error **error) {
     hvi_fail(error, HV_REFUSED, "duplicate key value violates unique constraint \"%s\"",
              HVI_ENTITIES_KEY);
@@ -137,6 +139,8 @@ static void answer(const attempt *a, hvi_lane_operation *operation) {
     hv_status status = HV_OK;
     if (!item->answered && item->verb == HVI_GET)
         status = HV_NOT_FOUND;
+    else if (item->swallowed)
+        status = hvi_fail_not_stored(NULL, a->server, item->shard, &operation->error);
     else if (!item->answered && (item->verb == HVI_PUT || item->verb == HVI_RESERVE))
         status = fail_no_key(a, operation, &operation->error);
     else if (!item->answered)
@@ -201,11 +205,16 @@ static void fail_together(const attempt *a, hv_status status, bool is_broken,
 }
 
 /* The outcome of one that ran by itself. */
-static void take_outcome(attempt *a, size_t number) {
+static void take_outcome(attempt *a, hvi_session *session, size_t number) {
     hvi_lane_operation *operation = operation_of(a->items[number]);
     hvi_outcome *outcome = &a->outcomes[number];
     bool is_lost_read = outcome->status == HV_UNAVAILABLE && !is_write(operation);
-    if (outcome->status == HV_OK) {
+    bool is_stale = outcome->status == HV_REFUSED && hvi_refusal_is_stale(outcome->error);
+    if (is_stale)
+        hvi_session_doubt(session);
+    if (is_stale && a->is_first && !hvi_is_late(a->deadline)) {
+        /* Again, on another connection. */
+    } else if (outcome->status == HV_OK) {
         answer_group(a, &a->groups[number], outcome->result);
     } else if (!is_lost_read) {
         operation->answered = true;
@@ -241,7 +250,7 @@ static void run_one_by_one(attempt *a, hvi_session *session) {
     if (status == HV_OK) {
         hvi_session_run_each(session, a->queries, a->count, a->deadline, a->outcomes);
         for (size_t i = 0; i < a->count; i++)
-            take_outcome(a, i);
+            take_outcome(a, session, i);
     } else {
         fail_together(a, status, false, cause);
         hv_error_free(cause);
@@ -263,7 +272,8 @@ static bool run_together(attempt *a, hvi_session *session) {
         status = hvi_session_run_all(session, a->queries, count, a->deadline, results, &cause);
     for (size_t i = 0; status == HV_OK && i < count; i++)
         answer_group(a, &a->groups[i], results[i]);
-    bool refused = status == HV_REFUSED && !session->broken && a->count > 1;
+    bool is_single = a->count == 1 && !hvi_refusal_is_stale(cause) && !hvi_refusal_is_of_row(cause);
+    bool refused = status == HV_REFUSED && !session->broken && !is_single;
     if (status != HV_OK && !refused)
         fail_together(a, status, session->broken, cause);
     hv_error_free(cause);

@@ -9,8 +9,9 @@
 #include "entity_sql.h"
 #include "interrupt.h"
 #include "key.h"
-#include "shard_row.h"
+#include "refusal.h"
 #include "result.h"
+#include "shard_row.h"
 
 hv_status hvi_operation_init(hvi_operation *operation, hvi_router *router, int shard,
                              hv_error **error) {
@@ -73,7 +74,10 @@ hv_status hvi_operation_run(hvi_operation *operation, hvi_statement_verb verb,
             status = hvi_fail_late(operation->server->name, operation->shard, false, &cause);
         else
             status = hvi_session_run(session, &sent, deadline, result, &cause);
-        again = status == HV_UNAVAILABLE && session->broken && try == 0;
+        bool is_lost = status == HV_UNAVAILABLE && session->broken;
+        bool is_stale = status == HV_REFUSED && session->age != HVI_SESSION_CURRENT &&
+                        hvi_refusal_is_stale(cause);
+        again = (is_lost || is_stale) && try == 0;
         hvi_pool_release(pool, session);
     }
     if (status == HV_OK) {
@@ -91,8 +95,19 @@ hv_status hvi_operation_explain(const hvi_operation *operation, hv_error **cause
         *cause = NULL;
         return status;
     }
+    if (hvi_refusal_is_of_row(*cause)) {
+        hvi_operation_fail_not_stored(operation, *cause, error);
+        hv_error_free(*cause);
+        *cause = NULL;
+        return HV_NOT_STORED;
+    }
     hvi_error_where(cause, operation->server->name, operation->shard);
     return hvi_error_move(error, cause);
+}
+
+hv_status hvi_operation_fail_not_stored(const hvi_operation *operation, const hv_error *cause,
+                                        hv_error **error) {
+    return hvi_fail_not_stored(cause, operation->server->name, operation->shard, error);
 }
 
 hvi_lane_outcome hvi_operation_share(hvi_operation *operation, const hvi_lane_request *request,

@@ -40,6 +40,10 @@ hv_status hvi_operation_explain(const hvi_operation *operation, hv_error **cause
 hvi_lane_outcome hvi_operation_share(hvi_operation *operation, const hvi_lane_request *request,
                                      hvi_lane_answer *answer, hv_error **error);
 
+/* As hvi_fail_not_stored(), on the operation's shard. */
+hv_status hvi_operation_fail_not_stored(const hvi_operation *operation, const hv_error *cause,
+                                        hv_error **error);
+
 /* The error for an answer without the key that was asked for. */
 hv_status hvi_operation_fail_answer(const hvi_operation *operation, hv_error **error);
 

@@ -393,8 +393,12 @@ hv_status hvi_pool_step_out(hvi_pool *pool, hvi_place *place, hv_error **error) 
 /* Under the lock. `keep`: it is as good as new. */
 static void put_back(hvi_pool *pool, hvi_session *session, bool keep, hvi_list *closing) {
     int64_t now = hvi_clock_coarse_us();
+    if (session->age == HVI_SESSION_OUTDATED && session->generation == pool->generation) {
+        pool->generation++; /* the others know no better */
+        hvi_slots_retire_idle(&pool->slots, closing);
+    }
     if (keep && !pool->slots.closed && session->generation == pool->generation &&
-        !over_lifetime(session, now))
+        session->age == HVI_SESSION_CURRENT && !over_lifetime(session, now))
         hvi_slots_return(&pool->slots, session, now);
     else
         hvi_slots_retire(&pool->slots, session, closing);

@@ -70,17 +70,22 @@ static void fini_call(hvi_put_call *call) {
     hvi_buffer_fini(&call->body_text);
 }
 
-/* The key in a statement's answer, 0 if there is none. */
-static hv_status take_key(const hvi_operation *operation, hvi_statement_verb verb, PGresult *result,
-                          int64_t *key, hv_error **error) {
+/* What the plain statement gave: the key of the row that was stored; of PUT_ONCE the next one. */
+static hv_status take_answer(const hvi_put_call *call, hvi_statement_verb verb,
+                             const PGresult *result, int64_t *key, hv_error **error) {
+    const hvi_operation *operation = &call->operation;
+    const hvi_form *form = hvi_answer_form(verb);
     const char *server = operation->server->name;
-    if (verb == HVI_STATEMENT_PUT_KEY)
-        return hvi_result_check_command(result, "an INSERT", server, operation->shard, NULL, error);
-    hv_status status =
-        hvi_result_check(result, hvi_answer_form(verb), server, operation->shard, error);
-    if (status == HV_OK && PQntuples(result) > 0)
-        *key = hvi_integer_at(result, 0, 0);
-    return status;
+    hv_status status = hvi_result_check(result, form, server, operation->shard, error);
+    *key = 0;
+    if (status != HV_OK)
+        return status;
+    if (PQntuples(result) == 0)
+        return hvi_operation_fail_not_stored(operation, NULL, error);
+    *key = hvi_integer_at(result, 0, 0);
+    if (verb == HVI_STATEMENT_PUT_KEY && *key != call->key)
+        return hvi_fail_answer(server, operation->shard, form->asked, error, "sent another");
+    return HV_OK;
 }
 
 /* With the plain statement. */
@@ -113,9 +118,8 @@ static hv_status run_alone(hvi_put_call *call, hvi_verb as, int64_t deadline, in
     };
     PGresult *result = NULL;
     hv_status status = hvi_operation_run(operation, verb, &query, deadline, &result, error);
-    *key = 0;
     if (status == HV_OK)
-        status = take_key(operation, verb, result, key, error);
+        status = take_answer(call, verb, result, key, error);
     PQclear(result);
     return status;
 }
@@ -263,6 +267,19 @@ hv_status hvi_put_fail_conflict(const hvi_operation *operation, int64_t key, hv_
     return HV_CONFLICT;
 }
 
+hv_status hvi_put_fail_hidden(const hvi_operation *operation, int64_t key, hv_error **cause,
+                              hv_error **error) {
+    hvi_fail(error, HV_CONFLICT, "the key %" PRId64 " has an entity that cannot be read", key);
+    hvi_error_detail(error, "The server said: %s", hv_error_message(*cause));
+    hvi_error_hint(error, "See whether the table has row-level security that hides it from this "
+                          "role.");
+    hvi_error_sqlstate(error, hv_error_sqlstate(*cause));
+    hvi_error_where(error, operation->server->name, operation->shard);
+    hv_error_free(*cause);
+    *cause = NULL;
+    return HV_CONFLICT;
+}
+
 /*
  * Put under call->key, unless it has an entity. If that has the same content it is HV_OK too, and
  * *was_there is true; with another content it is HV_CONFLICT. If `next` is not NULL, the statement
@@ -277,18 +294,26 @@ static hv_status put_under_key(hvi_put_call *call, int64_t deadline, bool *was_t
     hv_error *cause = NULL;
     hv_status status;
     *was_there = false;
-    for (;;) {
-        status = run_call(call, verb, deadline, &reserved, &cause);
-        if (status != HV_REFUSED || !hvi_put_is_unique_violation(cause))
+    for (int try = 0;; try++) {
+        /* What shares a lane is only known not to be stored: see hvi_group_answer(). */
+        status = try == 0 ? run_call(call, verb, deadline, &reserved, &cause)
+                          : run_alone(call, verb, deadline, &reserved, &cause);
+        hv_status put = status;
+        if (put != HV_NOT_STORED && (put != HV_REFUSED || !hvi_put_is_unique_violation(cause)))
             break;
         bool same = false;
         status = compare(call, deadline, &same, error);
         if (status == HV_NOT_FOUND && hvi_put_is_key_collision(cause)) {
-            hvi_pause(HVI_PUT_PAUSE_MS); /* it was removed between the two statements */
+            if (try == HVI_PUT_HIDDEN_TRIES) {
+                status = hvi_put_fail_hidden(&call->operation, call->key, &cause, error);
+                goto out;
+            }
+            if (try > 0)
+                hvi_pause(HVI_PUT_PAUSE_MS); /* it was removed between the two statements */
             continue;
         }
         if (status == HV_NOT_FOUND) {
-            status = HV_REFUSED; /* for another constraint */
+            status = put; /* for another constraint, or swallowed */
             break;
         }
         if (status == HV_OK && !same)

@@ -13,6 +13,9 @@
 #define HVI_PUT_QUICK_TRIES 8
 #define HVI_PUT_PAUSE_MS    1
 
+/* A key that has an entity, which is gone whenever it is looked for, is tried so often. */
+#define HVI_PUT_HIDDEN_TRIES 8
+
 /* The pause between tries over a lost connection. */
 #define HVI_PUT_RECONNECT_MS 20
 
@@ -58,6 +61,10 @@ hv_status hvi_put_fail_collision(hv_error **cause, hv_error **error);
 
 /* The key has another entity. */
 hv_status hvi_put_fail_conflict(const hvi_operation *operation, int64_t key, hv_error **error);
+
+/* The key has an entity that cannot be read. Takes *cause, which says that it is there. */
+hv_status hvi_put_fail_hidden(const hvi_operation *operation, int64_t key, hv_error **cause,
+                              hv_error **error);
 
 /* No try was confirmed, and one may have succeeded. `cause` is of the last. */
 hv_status hvi_put_fail_unknown(const hvi_operation *operation, int64_t key, const hv_error *cause,

@@ -7,11 +7,13 @@
  */
 #include "session.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "clock.h"
 #include "interrupt.h"
+#include "refusal.h"
 
 /* How often a statement is tried when the server's prepared statements are not what we thought. */
 #define MAX_TRIES 3
@@ -134,35 +136,63 @@ static hv_status prepare_and_run(hvi_session *session, const hvi_query *query, c
 }
 
 static hv_status run_once(hvi_session *session, const hvi_query *query, int64_t deadline,
-                          PGresult **result, hv_error **error) {
+                          bool *was_prepared, PGresult **result, hv_error **error) {
     if (!session->config->prepare || query->id == HVI_NO_STATEMENT)
         return hvi_session_exchange(session, query, send_unprepared(session, query) != 0, deadline,
                                     result, error);
     char name[HVI_STATEMENT_NAME_LEN];
     hvi_statement_name(query->id, name);
-    if (hvi_statements_use(&session->statements, query->id))
+    *was_prepared = hvi_statements_use(&session->statements, query->id);
+    if (*was_prepared)
         return hvi_session_exchange(session, query, send_prepared(session, query, name) != 0,
                                     deadline, result, error);
     return prepare_and_run(session, query, name, deadline, result, error);
 }
 
+/* Does the type that the session knows as hstore exist no more? */
+static bool has_lost_types(hvi_session *session, int64_t deadline) {
+    char sql[128];
+    snprintf(sql, sizeof sql,
+             "SELECT FROM pg_catalog.pg_type WHERE oid OPERATOR(pg_catalog.=) '%u'::pg_catalog.oid",
+             session->hstore_type);
+    hvi_query plain = {.sql = sql, .shard = -1, .id = HVI_NO_STATEMENT};
+    PGresult *found = NULL;
+    hv_status status = hvi_session_exchange(session, &plain, PQsendQuery(session->conn, sql),
+                                            deadline, &found, NULL);
+    bool lost = status == HV_OK && session->hstore_type != 0 && PQntuples(found) == 0;
+    PQclear(found);
+    return lost;
+}
+
+/* After a refusal that is stale: is it because types were made anew, as by `pg_restore --clean`? */
+static void judge_age(hvi_session *session, const hv_error *cause, int64_t deadline) {
+    hvi_refusal refusal = hvi_error_refusal_of(cause);
+    bool is_of_types = refusal == HVI_REFUSAL_TYPES || refusal == HVI_REFUSAL_RESULT;
+    if (session->broken || session->age != HVI_SESSION_CURRENT || !is_of_types)
+        return;
+    if (has_lost_types(session, deadline))
+        session->age = HVI_SESSION_OUTDATED;
+    else if (refusal == HVI_REFUSAL_TYPES)
+        hvi_session_doubt(session);
+}
+
 /*
  * The server refused a prepared statement as such: a borrower may have said DEALLOCATE ALL or
- * DISCARD ALL, or altered the table. Nothing was executed. Put our books right; true if it is worth
- * another try.
+ * DISCARD ALL, or somebody has altered the table, or made it and its types anew. Nothing was
+ * executed. Put our books right; true if it is worth another try. `was_prepared`: before this try.
  */
-static bool mend_statements(hvi_session *session, const hvi_query *query, const char *sqlstate,
-                            int64_t deadline) {
-    if (sqlstate == NULL || !session->config->prepare || query->id == HVI_NO_STATEMENT)
+static bool mend_statements(hvi_session *session, const hvi_query *query, const hv_error *cause,
+                            bool was_prepared, int64_t deadline) {
+    if (!session->config->prepare || query->id == HVI_NO_STATEMENT || !hvi_refusal_is_stale(cause))
         return false;
-    if (strcmp(sqlstate, "26000") == 0) { /* does not exist */
+    const char *sqlstate = hv_error_sqlstate(cause);
+    if (sqlstate != NULL && strcmp(sqlstate, "26000") == 0) { /* does not exist */
         hvi_statements_clear(&session->statements);
         return true;
     }
-    bool exists = strcmp(sqlstate, "42P05") == 0;        /* exists already */
-    bool plan_is_stale = strcmp(sqlstate, "0A000") == 0; /* cached plan must not change … */
-    if (!exists && !plan_is_stale)
-        return false;
+    judge_age(session, cause, deadline);
+    if (hvi_error_refusal_of(cause) == HVI_REFUSAL_TYPES && !was_prepared)
+        return false; /* it is not the statement that has an old type: see hvi_operation_run() */
     char sql[HVI_STATEMENT_NAME_LEN + 16] = "DEALLOCATE ";
     hvi_statement_name(query->id, sql + strlen(sql));
     hvi_statements_remove(&session->statements, query->id);
@@ -216,9 +246,10 @@ hv_status hvi_session_run(hvi_session *session, const hvi_query *query, int64_t 
             status = hvi_fail_late(session->config->server, query->shard, false, &cause);
             break;
         }
-        status = run_once(session, query, deadline, &got, &cause);
+        bool was_prepared = false;
+        status = run_once(session, query, deadline, &was_prepared, &got, &cause);
         if (status != HV_REFUSED || session->broken ||
-            !mend_statements(session, query, hv_error_sqlstate(cause), deadline))
+            !mend_statements(session, query, cause, was_prepared, deadline))
             break;
     }
     tell(session, query, started, status, sqlstate_of(cause));
@@ -305,11 +336,6 @@ static bool is_started(const hvi_pipeline *p) {
 
 hvi_wants hvi_pipeline_advance(hvi_pipeline *p) {
     return is_started(p) ? hvi_exchange_advance(&p->exchange) : HVI_WANTS_NOTHING;
-}
-
-bool hvi_session_lost_statement(const char *sqlstate) {
-    return sqlstate != NULL && (strcmp(sqlstate, "26000") == 0 || strcmp(sqlstate, "42P05") == 0 ||
-                                strcmp(sqlstate, "0A000") == 0);
 }
 
 hv_status hvi_session_fail_refused(const hvi_session *session, const hvi_query *query,
@@ -399,10 +425,14 @@ static hv_status run_pipeline(hvi_session *session, const hvi_query *queries, si
     return hvi_pipeline_finish(&pipeline, results, error);
 }
 
-/* After a refusal: was it about prepared statements as such, and are all given up now? */
+/* After a refusal: was it about prepared statements as such, and are all given up now? Where types
+ * are no more, that is not enough: the parameters refer to them as well. */
 static bool give_up_all(hvi_session *session, const hv_error *cause, int64_t deadline) {
     hvi_query plain = {.sql = "DEALLOCATE ALL", .shard = -1, .id = HVI_NO_STATEMENT};
-    if (session->broken || !hvi_session_lost_statement(hv_error_sqlstate(cause)))
+    if (session->broken || !hvi_refusal_is_stale(cause))
+        return false;
+    judge_age(session, cause, deadline);
+    if (session->age != HVI_SESSION_CURRENT)
         return false;
     hvi_statements_clear(&session->statements);
     return hvi_session_exchange(session, &plain, PQsendQuery(session->conn, plain.sql), deadline,

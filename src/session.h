@@ -28,12 +28,21 @@ typedef struct hvi_session_config {
     hvi_log log;
 } hvi_session_config;
 
+/* Is what the connection has cached of the database still true? DDL may have made types anew, to
+ * which statements, parameters, another driver on this connection and triggers refer by number. */
+typedef enum hvi_session_age {
+    HVI_SESSION_CURRENT,
+    HVI_SESSION_DOUBTFUL, /* the server has missed something: close it when it is returned */
+    HVI_SESSION_OUTDATED, /* the type hstore is another: so do with all that were opened before */
+} hvi_session_age;
+
 typedef struct hvi_session {
     const hvi_session_config *config;
     PGconn *conn; /* owned, through the connector */
     void *handle; /* the connector's */
     hvi_statements statements;
     bool broken;
+    hvi_session_age age;
     /* The types hstore and hstore[] in this database; 0: not known. Set by who looks them up. */
     Oid hstore_type;
     Oid hstore_array_type;
@@ -68,6 +77,12 @@ typedef struct hvi_query {
     /* The same for people, if the log wants them; else NULL. */
     const char *const *log_values;
 } hvi_query;
+
+/* Something that the server has cached for it, or that it remembers, may be no more. */
+static inline void hvi_session_doubt(hvi_session *session) {
+    if (session->age == HVI_SESSION_CURRENT)
+        session->age = HVI_SESSION_DOUBTFUL;
+}
 
 /*
  * Run a statement and wait for all of its results, until the server is ready for the next: only
@@ -117,11 +132,6 @@ void hvi_pipeline_forget(hvi_pipeline *pipeline);
 /* The error for a result that is one. */
 hv_status hvi_session_fail_refused(const hvi_session *session, const hvi_query *query,
                                    const PGresult *result, hv_error **error);
-
-/* Does this refusal say only that the server's prepared statements are not what we thought? Then
- * nothing was executed, and it is worth another try: over another connection, or after
- * DEALLOCATE ALL. */
-bool hvi_session_lost_statement(const char *sqlstate);
 
 /*
  * Run several statements as one pipeline and one transaction, and wait for it. On HV_OK results[i]

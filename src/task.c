@@ -5,15 +5,16 @@
  *
  *     get:      GET ──► found, or not
  *
- *     put:      PUT ──► stored
+ *     put:      PUT ──► stored, or swallowed: HV_NOT_STORED
  *                └─ the made key has an entity: PUT again, apart
  *
  *     put_key:  PUT_KEY ──► stored
  *                │   ▲
- *                ▼   │ it is gone
+ *                ▼   │ there is nothing: again, apart, where the server says why it is not stored;
+ *                │   │ but HV_NOT_STORED if it was swallowed
  *               GET ─┴──► the same: as stored; another: HV_CONFLICT
  *
- *     once:     RESERVE ──► PUT_KEY ──► stored
+ *     once:     RESERVE ──► PUT_KEY ──► stored; GET as above
  *                  ▲           └─ the key has an entity: `unknown`: it is this put's, so stored
  *                  └──────────────────────────────────── else: an older one, take another key
  *
@@ -29,6 +30,7 @@
 #include "hstore.h"
 #include "interrupt.h"
 #include "put.h"
+#include "refusal.h"
 #include "reserve.h"
 
 /* ---- life ---- */
@@ -96,6 +98,7 @@ void hvi_task_free(hvi_task *task) {
 
 void hvi_task_prepare(hvi_task *task) {
     task->item.answered = false;
+    task->item.swallowed = false;
     task->item.result = NULL;
     task->item.error = NULL;
     task->item.new_key = 0;
@@ -162,14 +165,38 @@ static hvi_next take_another_key(hvi_task *task) {
     return HVI_TASK_AGAIN;
 }
 
+/* This try to put it has failed for good; an earlier one may have gone otherwise. Takes *cause. */
+static hvi_next fail_put(hvi_task *task, hv_error **cause) {
+    if (!task->once || !task->unknown)
+        return fail(task, cause);
+    return done(task, hvi_put_fail_unknown(&task->operation, task->item.key, *cause, &task->error));
+}
+
+/* The server has done without it. */
+static hvi_next swallowed(hvi_task *task) {
+    hv_error *cause = NULL;
+    hvi_operation_fail_not_stored(&task->operation, NULL, &cause);
+    hvi_next next = fail_put(task, &cause);
+    hv_error_free(cause);
+    return next;
+}
+
 static hvi_next compared(hvi_task *task) {
     bool same = false;
+    if (!task->item.answered && task->swallowed)
+        return swallowed(task);
     if (!task->item.answered) {
         /* It was removed between the two statements; or it was never there, and the put was refused
-         * for another constraint. */
-        if (task->cause != NULL && !hvi_put_is_key_collision(task->cause))
-            return fail(task, &task->cause);
-        return put_again(task, HVI_TASK_PAUSE);
+         * for another constraint, or, together with others, swallowed. */
+        if (task->cause == NULL)
+            return put_again(task, HVI_TASK_APART);
+        if (!hvi_put_is_key_collision(task->cause))
+            return fail_put(task, &task->cause);
+        if (++task->hidden < HVI_PUT_HIDDEN_TRIES)
+            return put_again(task, HVI_TASK_PAUSE_APART);
+        if (!task->once)
+            return done(task, hvi_put_fail_hidden(&task->operation, task->item.key, &task->cause,
+                                                  &task->error));
     }
     if (task->once)
         return task->unknown ? done(task, HV_OK) : take_another_key(task);
@@ -188,6 +215,8 @@ static hvi_next got(hvi_task *task) {
 }
 
 static hvi_next put(hvi_task *task) {
+    if (task->item.swallowed)
+        return swallowed(task);
     if (!task->item.answered)
         return done(task, hvi_operation_fail_answer(&task->operation, &task->error));
     task->item.key = task->item.new_key;
@@ -197,9 +226,10 @@ static hvi_next put(hvi_task *task) {
 static hvi_next put_under_key(hvi_task *task) {
     if (task->item.answered)
         return done(task, HV_OK);
-    if (!task->once)
-        return look(task);
-    return task->unknown ? done(task, HV_OK) : take_another_key(task);
+    task->swallowed = task->item.swallowed;
+    hv_error_free(task->cause);
+    task->cause = NULL;
+    return look(task);
 }
 
 static hvi_next reserved(hvi_task *task) {
@@ -235,18 +265,17 @@ hvi_next hvi_task_refused(hvi_task *task, hv_error **cause) {
         return wait_for(task, cause,
                         ++task->collisions < HVI_PUT_QUICK_TRIES ? HVI_TASK_APART
                                                                  : HVI_TASK_PAUSE_APART);
-    if (verb == HVI_PUT_KEY && hvi_put_is_unique_violation(*cause)) {
+    if (verb == HVI_PUT_KEY &&
+        (hvi_put_is_unique_violation(*cause) || hvi_refusal_is_of_row(*cause))) {
         hvi_error_move(&task->cause, cause);
+        task->swallowed = false;
         return look(task);
     }
     if (task->once && hvi_put_may_pass(hv_error_status(*cause), *cause))
         return wait_for(task, cause, HVI_TASK_PAUSE_APART);
-    if (task->once && task->unknown)
-        return done(task,
-                    hvi_put_fail_unknown(&task->operation, task->item.key, *cause, &task->error));
-    if (verb == HVI_RESERVE && hv_error_status(*cause) == HV_REFUSED)
+    if (verb == HVI_RESERVE && hv_error_status(*cause) == HV_REFUSED && !task->unknown)
         return done(task, hvi_reserve_fail(&task->operation, cause, &task->error));
-    return fail(task, cause);
+    return fail_put(task, cause);
 }
 
 /* The connection's end says less about a read: nothing was to be written. */

@@ -18,6 +18,7 @@ typedef struct hvi_task {
     hvi_verb asked;
     bool once;      /* it has its own reserved key: repeat it until it is confirmed */
     bool comparing; /* its item fetches the entity that is there already */
+    bool swallowed; /* … and the put was swallowed */
     bool unknown;   /* an earlier try may have succeeded */
     bool patient;   /* its owner's: it waits for a connection that is being opened */
     bool apart;     /* the same: where it goes on after a pause */
@@ -25,6 +26,7 @@ typedef struct hvi_task {
     bool gone;      /* … which only holds its memory any more: its user was told */
     unsigned lost;  /* connections that broke under it */
     unsigned collisions;
+    unsigned hidden;  /* times that its key had an entity which was not to be seen */
     hv_error *cause;  /* what was last in the way; owned */
     int64_t deadline; /* hvi_clock_us() */
     void *tag;        /* the user's */

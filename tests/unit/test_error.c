@@ -7,17 +7,17 @@
 static const hv_status failures[] = {
     HV_INVALID,         HV_BAD_CONFIG, HV_NO_SERVER,       HV_TIMEOUT,  HV_UNAVAILABLE,
     HV_OUTCOME_UNKNOWN, HV_REFUSED,    HV_NOT_INITIALIZED, HV_MISMATCH, HV_CORRUPT,
-    HV_CLOSED,          HV_BUSY,       HV_NO_MEMORY,       HV_CONFLICT,
+    HV_CLOSED,          HV_BUSY,       HV_NO_MEMORY,       HV_CONFLICT, HV_NOT_STORED,
 };
 
 static void test_every_status_has_a_name(void **state) {
     (void) state;
-    for (int status = HV_OK; status <= HV_CONFLICT; status++)
+    for (int status = HV_OK; status <= HV_NOT_STORED; status++)
         assert_memory_equal(hv_status_name((hv_status) status), "HV_", 3);
     assert_string_equal(hv_status_name(HV_OK), "HV_OK");
     assert_string_equal(hv_status_name(HV_NO_MEMORY), "HV_NO_MEMORY");
-    assert_string_equal(hv_status_name(HV_CONFLICT), "HV_CONFLICT");
-    assert_string_equal(hv_status_name((hv_status) (HV_CONFLICT + 1)), "HV_?");
+    assert_string_equal(hv_status_name(HV_NOT_STORED), "HV_NOT_STORED");
+    assert_string_equal(hv_status_name((hv_status) (HV_NOT_STORED + 1)), "HV_?");
     assert_string_equal(hv_status_name((hv_status) -1), "HV_?");
 }
 

@@ -43,23 +43,41 @@ static PGresult *entities_of(const int64_t *keys, int rows) {
     return result;
 }
 
-/* One value: an array of int8 that says it has `count` elements. */
-static PGresult *array_of(const int64_t *values, size_t count) {
-    static char name[] = "x";
-    PGresAttDesc column = {.name = name, .format = 1};
-    PGresult *result = PQmakeEmptyPGresult(NULL, PGRES_TUPLES_OK);
+/* Set an array of int8 in the only row; `values` NULL: NULL. */
+static void set_array(PGresult *result, int column, const int64_t *values, size_t count) {
     hvi_buffer bytes = HVI_BUFFER_EMPTY;
-    const uint32_t header[] = {1, 0, 20, (uint32_t) count, 1};
-    for (size_t i = 0; i < LENGTH(header); i++)
+    const uint32_t header[] = {count > 0, 0, 20, (uint32_t) count, 1};
+    for (size_t i = 0; i < (count > 0 ? LENGTH(header) : 3); i++)
         hvi_buffer_append_be32(&bytes, header[i]);
     for (size_t i = 0; i < count; i++) {
         uint64_t wire = htobe64((uint64_t) values[i]);
         hvi_buffer_append_be32(&bytes, sizeof wire);
         hvi_buffer_append(&bytes, &wire, sizeof wire);
     }
-    assert_true(PQsetResultAttrs(result, 1, &column));
-    assert_true(PQsetvalue(result, 0, 0, bytes.data, (int) bytes.len));
+    assert_true(PQsetvalue(result, 0, column, bytes.data, values != NULL ? (int) bytes.len : -1));
     hvi_buffer_fini(&bytes);
+}
+
+/* Two arrays: the keys that were made, and those that were stored. */
+static PGresult *arrays_of(const int64_t *made, size_t made_count, const int64_t *stored,
+                           size_t stored_count) {
+    static char name[] = "x";
+    PGresAttDesc columns[2] = {{.name = name, .format = 1, .typid = 1016},
+                               {.name = name, .format = 1, .typid = 1016}};
+    PGresult *result = PQmakeEmptyPGresult(NULL, PGRES_TUPLES_OK);
+    assert_true(PQsetResultAttrs(result, 2, columns));
+    set_array(result, 0, made, made_count);
+    set_array(result, 1, stored, stored_count);
+    return result;
+}
+
+/* One array of the keys that were stored. */
+static PGresult *array_of(const int64_t *stored, size_t count) {
+    static char name[] = "x";
+    PGresAttDesc column = {.name = name, .format = 1, .typid = 1016};
+    PGresult *result = PQmakeEmptyPGresult(NULL, PGRES_TUPLES_OK);
+    assert_true(PQsetResultAttrs(result, 1, &column));
+    set_array(result, 0, stored, count);
     return result;
 }
 
@@ -97,7 +115,8 @@ static void test_operations_of_one_verb_and_shard_share_a_statement(void **state
          " WHERE id OPERATOR(pg_catalog.=) ANY ((SELECT $1)::bigint[])"},
         {HVI_PUT, 3, 2, 2, "WITH new"},
         {HVI_PUT, 4, 1, 2, "INSERT INTO shard0004.entities (type, body) VALUES"},
-        {HVI_PUT_KEY, 3, 1, 3, "INSERT INTO shard0003.entities (type, body, id) SELECT"},
+        {HVI_PUT_KEY, 3, 1, 3,
+         "WITH stored AS (INSERT INTO shard0003.entities (type, body, id) SELECT"},
     };
     for (size_t i = 0; i < LENGTH(expected); i++) {
         hvi_query query;
@@ -180,13 +199,54 @@ static void test_new_keys_go_by_the_places_in_the_array(void **state) {
     const int64_t keys[] = {31, 11, 21};
     for (size_t i = 0; i < LENGTH(keys); i++)
         add(&f, HVI_PUT, 3, 0);
-    PGresult *result = array_of(keys, LENGTH(keys));
+    PGresult *result = arrays_of(keys, LENGTH(keys), NULL, 0);
     answer(&f, result);
     for (size_t i = 0; i < LENGTH(keys); i++) {
         assert_true(f.groups[0].items[i]->answered);
         assert_int_equal(f.groups[0].items[i]->new_key, keys[i]);
     }
     PQclear(result);
+}
+
+static void test_only_what_was_stored_is_answered_whatever_the_order(void **state) {
+    (void) state;
+    const int64_t keys[] = {31, 11, 21, 41};
+    const int64_t stored[][4] = {{31, 21}, {21, 31}, {41, 21, 31, 11}, {41}, {0}};
+    const size_t counts[] = {2, 2, 4, 1, 0};
+    for (size_t n = 0; n < LENGTH(stored); n++) {
+        fixture f = {0};
+        for (size_t i = 0; i < LENGTH(keys); i++)
+            add(&f, HVI_PUT, 3, 0);
+        PGresult *result = arrays_of(keys, LENGTH(keys), stored[n], counts[n]);
+        answer(&f, result);
+        for (size_t i = 0; i < LENGTH(keys); i++) {
+            bool is_stored = false;
+            for (size_t j = 0; j < counts[n]; j++)
+                is_stored = is_stored || stored[n][j] == keys[i];
+            assert_int_equal(f.groups[0].items[i]->answered, is_stored);
+            assert_int_equal(f.groups[0].items[i]->swallowed, !is_stored);
+        }
+        PQclear(result);
+    }
+}
+
+static void test_a_single_put_without_a_row_was_swallowed(void **state) {
+    (void) state;
+    const hvi_verb verbs[] = {HVI_PUT, HVI_PUT_KEY, HVI_PUT_ONCE};
+    const int64_t row[] = {5};
+    for (size_t n = 0; n < LENGTH(verbs); n++) {
+        for (int rows = 0; rows <= 1; rows++) {
+            fixture f = {0};
+            add(&f, verbs[n], 3, verbs[n] == HVI_PUT ? 0 : 5);
+            PGresult *result = result_of(1, row, rows);
+            hvi_groups_make_apart(f.order, f.count, f.groups);
+            hvi_group_answer(&f.groups[0], result, "one");
+            assert_int_equal(f.items[0].answered, rows);
+            assert_int_equal(f.items[0].swallowed, !rows);
+            assert_int_equal(f.items[0].new_key, rows > 0 && verbs[n] != HVI_PUT_KEY ? 5 : 0);
+            PQclear(result);
+        }
+    }
 }
 
 static void test_an_array_of_another_length_answers_nothing(void **state) {
@@ -196,7 +256,7 @@ static void test_an_array_of_another_length_answers_nothing(void **state) {
         const int64_t keys[] = {31, 11, 21, 41, 51};
         for (size_t i = 0; i < 3; i++)
             add(&f, HVI_PUT, 3, 0);
-        PGresult *result = array_of(keys, count);
+        PGresult *result = arrays_of(keys, count, NULL, 0);
         if (count != 3) {
             answer_in_vain(&f, result);
             continue;
@@ -211,12 +271,12 @@ static void test_an_array_of_another_length_answers_nothing(void **state) {
 static void test_of_two_that_put_under_one_key_neither_is_told_to_be_stored(void **state) {
     (void) state;
     fixture f = {0};
-    const int64_t rows[] = {7, 5};
+    const int64_t keys[] = {7, 5};
     add(&f, HVI_PUT_KEY, 3, 5);
     add(&f, HVI_PUT_KEY, 3, 7);
     add(&f, HVI_PUT_KEY, 3, 5);
     add(&f, HVI_PUT_KEY, 3, 6);
-    PGresult *result = result_of(1, rows, LENGTH(rows));
+    PGresult *result = array_of(keys, LENGTH(keys));
     answer(&f, result);
     const bool stored[] = {false, true, false, false};
     for (size_t i = 0; i < LENGTH(stored); i++)
@@ -254,6 +314,8 @@ int main(void) {
         cmocka_unit_test(test_entities_are_found_by_their_keys_whatever_the_order_of_rows),
         cmocka_unit_test(test_an_entity_that_nobody_asked_for_is_another_answer),
         cmocka_unit_test(test_new_keys_go_by_the_places_in_the_array),
+        cmocka_unit_test(test_only_what_was_stored_is_answered_whatever_the_order),
+        cmocka_unit_test(test_a_single_put_without_a_row_was_swallowed),
         cmocka_unit_test(test_an_array_of_another_length_answers_nothing),
         cmocka_unit_test(test_of_two_that_put_under_one_key_neither_is_told_to_be_stored),
         cmocka_unit_test(test_reserved_keys_are_one_for_each),
