@@ -95,10 +95,18 @@ static int dispatch(int argc, char **argv) {
     return of->run(&own);
 }
 
+/* A copy of what was typed: while they are read, the arguments change their places. */
+static char *const *typed_words(int argc, char **argv) {
+    char **words = new_memory((size_t) argc * sizeof *words);
+    memcpy(words, argv + 1, (size_t) (argc - 1) * sizeof *words);
+    return words;
+}
+
 int main(int argc, char **argv) {
     ensure_standard_streams();
     signal(SIGPIPE, SIG_DFL); /* `hv get … | head -1` ends like any other command would */
     ui_init();
+    ui_hide_words(argc - 1, typed_words(argc, argv));
     int code = output_end(dispatch(argc, argv));
     if (interrupted()) {
         signal(interrupt_signal(), SIG_DFL);

@@ -59,6 +59,10 @@ int ui_text(FILE *stream, const char *text, size_t len);
 void ui_stderr_lock(void);
 void ui_stderr_unlock(void);
 
+/* Words that were typed and may hold a password do not appear in errors and remarks from now on:
+ * "password=…", "postgres://user:…@…". They must outlive everything. */
+void ui_hide_words(int count, char *const *words);
+
 /* ---- Errors ---------------------------------------------------------------------------------- */
 
 /*

@@ -39,8 +39,47 @@ typedef struct failure {
     const hv_error *error; /* where the rest stands, or NULL */
 } failure;
 
+/* ---- What was typed, and may hold a password ------------------------------------------------- */
+
+static struct {
+    char *const *words;
+    int count;
+} typed;
+
+void ui_hide_words(int count, char *const *words) {
+    typed.count = count;
+    typed.words = words;
+}
+
+/* Does it hold settings, among which a password may be? */
+static bool holds_settings(const char *word) {
+    const char *at = strcasestr(word, "pass");
+    if (at == NULL)
+        at = strcasestr(word, "pwd");
+    return (at != NULL && strpbrk(at, "=:") != NULL) || strcasestr(word, "postgres://") != NULL ||
+           strcasestr(word, "postgresql://") != NULL;
+}
+
+/* The text without such words: free() it. */
+static char *without_secrets(const char *text) {
+    char *shown = copy_text(text);
+    for (int i = 0; i < typed.count; i++) {
+        const char *word = typed.words[i];
+        char *at = holds_settings(word) ? strstr(shown, word) : NULL;
+        while (at != NULL) {
+            char *next =
+                format_text("%.*s(not shown)%s", (int) (at - shown), shown, at + strlen(word));
+            free(shown);
+            shown = next;
+            at = strstr(shown, word);
+        }
+    }
+    return shown;
+}
+
 /* Print a text, its lines after the first indented. */
-static void print_lines(const char *text) {
+static void print_lines(const char *given) {
+    char *text = without_secrets(given);
     size_t len = strlen(text);
     while (len > 0 && text[len - 1] == '\n') /* libpq's messages end with one */
         len--;
@@ -54,6 +93,7 @@ static void print_lines(const char *text) {
         fputc('\n', stderr);
         line = line_end + 1;
     }
+    free(text);
 }
 
 /* The server and shard concerned, unless the message names the server. */
@@ -127,16 +167,24 @@ char *ui_json_dump(const json_t *value) {
     return text;
 }
 
+/* A JSON string of a text for people. */
+static json_t *shown_json(const char *text) {
+    char *shown = without_secrets(text);
+    json_t *value = ui_json_text(shown);
+    free(shown);
+    return value;
+}
+
 static json_t *as_object(const failure *what) {
     const hv_error *error = what->error;
     json_t *object = json_object();
     if (what->status != HV_OK)
         json_object_set_new(object, "status", ui_json_text(hv_status_name(what->status)));
-    json_object_set_new(object, "message", ui_json_text(what->message));
+    json_object_set_new(object, "message", shown_json(what->message));
     if (what->detail != NULL)
-        json_object_set_new(object, "detail", ui_json_text(what->detail));
+        json_object_set_new(object, "detail", shown_json(what->detail));
     if (what->hint != NULL)
-        json_object_set_new(object, "hint", ui_json_text(what->hint));
+        json_object_set_new(object, "hint", shown_json(what->hint));
     if (error == NULL)
         return object;
     if (hv_error_server(error) != NULL)

@@ -205,7 +205,8 @@ hv_status hvi_option_parse(hvi_option_id id, const char *text, int64_t *value, h
         *value = parsed;
         return HV_OK;
     }
-    hvi_fail(error, HV_BAD_CONFIG, "invalid value for option \"%s\": \"%s\"", option->name, text);
+    /* The value is not shown: it may be a password that lost its line. */
+    hvi_fail(error, HV_BAD_CONFIG, "invalid value for option \"%s\"", option->name);
     hvi_error_detail(error, "It takes a value of type %s: %s.", type_names[option->type],
                      option->range);
     if (option->type == HVI_DURATION)

@@ -2,8 +2,8 @@
  * options: the hv_options object.
  *
  * Holds always: a server has a name and parameters that libpq knows, each at most once; no shard
- * belongs to two servers. Values of parameters never appear in an error (one may be a password),
- * except for a port's and shards'.
+ * belongs to two servers. Values that are refused never appear in an error: one may be a password
+ * that lost its line. Shards do, as far as they look like shards.
  */
 #include "options.h"
 
@@ -238,7 +238,7 @@ static hv_status check_port(const char *server, const char *value, hv_error **er
             return HV_OK;
         at++;
     }
-    hvi_fail(error, HV_BAD_CONFIG, "server \"%s\": invalid port \"%s\"", server, value);
+    hvi_fail(error, HV_BAD_CONFIG, "server \"%s\": invalid port", server);
     hvi_error_where(error, server, -1);
     hvi_error_hint(error, "A port is a number from 1 to 65535.");
     return HV_BAD_CONFIG;

@@ -14,9 +14,12 @@
 #include "clock.h"
 #include "connect.h"
 #include "interrupt.h"
+#include "redact.h"
 
 /* What a user's connector is told who has no deadline. */
 #define LONG_MS INT64_C(3600000)
+/* Of a connector's message. */
+#define MESSAGE_SIZE 1024
 
 /* ---- opening and closing ---- */
 
@@ -56,7 +59,10 @@ static hv_status fail_connect(const hvi_session_config *config, hv_status status
     } else {
         hvi_fail(error, status, "could not connect to server \"%s\"%s", config->server,
                  status == HV_TIMEOUT ? " in time" : "");
-        hvi_error_detail(error, "%s", message);
+        char shown[MESSAGE_SIZE];
+        snprintf(shown, sizeof shown, "%s", message);
+        hvi_redact(shown, sizeof shown, config->keywords, config->values);
+        hvi_error_detail(error, "%s", shown);
     }
     hvi_error_where(error, config->server, -1);
     if (sqlstate[0] != '\0') {
@@ -137,7 +143,7 @@ static void start_users_attempt(hvi_opening *opening, const char *const *keyword
                                 const char *const *values) {
     hvi_session *session = opening->session;
     const hv_connector *connector = &session->config->connector;
-    char message[1024] = "", sqlstate[6] = "";
+    char message[MESSAGE_SIZE] = "", sqlstate[6] = "";
     hv_status status;
     if (connector->start != NULL)
         status = connector->start(connector->context, keywords, values, opening->timeout,
@@ -227,7 +233,7 @@ static void connected(hvi_opening *opening, hv_status status, const char *messag
 }
 
 static void finish_connecting(hvi_opening *opening) {
-    char message[1024] = "", sqlstate[6] = "";
+    char message[MESSAGE_SIZE] = "", sqlstate[6] = "";
     hvi_session *session = opening->session;
     const hv_connector *connector = &session->config->connector;
     hv_status status;

@@ -52,15 +52,33 @@ static void skip_spaces(reader *r) {
         r->at++;
 }
 
+/* Does the text look like shards, though wrong ones? Anything else may be a password that lost its
+ * line, and is not shown. */
+static bool looks_like_shards(const char *begin, const char *end) {
+    int digits = 0;
+    for (const char *at = begin; at < end; at++) {
+        digits = is_digit(*at) ? digits + 1 : 0;
+        if (digits > 5 || !(is_digit(*at) || is_space(*at) || *at == '-' || *at == ','))
+            return false;
+    }
+    return true;
+}
+
 /* Make the error for the part of the text from `begin` to `end`. */
 static hv_status fail_at(reader *r, const char *begin, const char *end, const char *message,
                          const char *hint) {
     while (end > begin && is_space(end[-1]))
         end--;
-    hvi_fail(r->error, HV_BAD_CONFIG, "%s: \"%s\" in the shards of server \"%s\"", message,
-             hvi_utf8_excerpt(begin, (size_t) (end - begin)).text, r->server);
-    hvi_error_detail(r->error, "The shards are given as \"%s\".",
-                     hvi_utf8_excerpt(r->text, strlen(r->text)).text);
+    if (looks_like_shards(r->text, r->text + strlen(r->text))) {
+        hvi_fail(r->error, HV_BAD_CONFIG, "%s: \"%s\" in the shards of server \"%s\"", message,
+                 hvi_utf8_excerpt(begin, (size_t) (end - begin)).text, r->server);
+        hvi_error_detail(r->error, "The shards are given as \"%s\".",
+                         hvi_utf8_excerpt(r->text, strlen(r->text)).text);
+    } else {
+        hvi_fail(r->error, HV_BAD_CONFIG, "%s, at character %td of the shards of server \"%s\"",
+                 message, begin - r->text + 1, r->server);
+        hvi_error_detail(r->error, "They are not shown, for they do not look like shards.");
+    }
     hvi_error_hint(r->error, "%s", hint);
     hvi_error_where(r->error, r->server, -1);
     return HV_BAD_CONFIG;

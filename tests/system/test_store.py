@@ -259,8 +259,8 @@ def test_options_are_set_by_name(unopened, store):
     "name, value, message, hint",
     [
         ("pool_maks", "3", 'unknown option "pool_maks"', 'Did you mean "pool_max"?'),
-        ("pool_max", "0", 'invalid value for option "pool_max": "0"', None),
-        ("pool_max", "many", 'invalid value for option "pool_max": "many"', None),
+        ("pool_max", "0", 'invalid value for option "pool_max"', None),
+        ("pool_max", "many", 'invalid value for option "pool_max"', None),
     ],
 )
 def test_wrong_options_are_told(unopened, store, name, value, message, hint):

@@ -190,13 +190,12 @@ static void test_what_is_unknown_is_told_with_the_nearest(void **state) {
 
 static void test_values_that_are_wrong_are_told_with_their_line(void **state) {
     (void) state;
-    assert_bad("[hypervault]\n\n\npool_max = none\n", 4,
-               "invalid value for option \"pool_max\": \"none\"", NULL);
-    assert_bad("[hypervault]\npool_block_timeout = 5 weeks\n", 2,
-               "invalid value for option \"pool_block_timeout\": \"5 weeks\"", "ms, s, min, h, d");
-    assert_bad("[hypervault]\npool_max =\n", 2, "invalid value for option \"pool_max\": \"\"",
+    assert_bad("[hypervault]\n\n\npool_max = none\n", 4, "invalid value for option \"pool_max\"",
                NULL);
-    assert_bad("[server one]\nport = x\n", 2, "server \"one\": invalid port \"x\"", "1 to 65535");
+    assert_bad("[hypervault]\npool_block_timeout = 5 weeks\n", 2,
+               "invalid value for option \"pool_block_timeout\"", "ms, s, min, h, d");
+    assert_bad("[hypervault]\npool_max =\n", 2, "invalid value for option \"pool_max\"", NULL);
+    assert_bad("[server one]\nport = x\n", 2, "server \"one\": invalid port", "1 to 65535");
 }
 
 static void test_shards_that_are_wrong_are_told_with_their_line(void **state) {

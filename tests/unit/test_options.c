@@ -36,7 +36,7 @@ static void assert_bad_value(const char *name, const char *text) {
     int64_t before = options->values[id_of(name)];
     if (hv_options_set(options, name, text, &error) == HV_OK)
         fail_msg("%s = \"%s\" is accepted as %" PRId64, name, text, options->values[id_of(name)]);
-    snprintf(message, sizeof message, "invalid value for option \"%s\": \"%s\"", name, text);
+    snprintf(message, sizeof message, "invalid value for option \"%s\"", name);
     snprintf(detail, sizeof detail, "It takes a value of type %s: %s.", info.type, info.range);
     assert_string_equal(hv_error_detail(error), detail);
     assert_int_equal(hv_error_hint(error) != NULL, strcmp(info.type, "duration") == 0);
@@ -341,7 +341,7 @@ static void test_ports_are_numbers(void **state) {
         "0", "65536", "-1", "x", "5432x", "54 3", "5432,x", "1,0", "99999999999999999999"};
     for (size_t i = 0; i < LENGTH(bad); i++) {
         char message[100];
-        snprintf(message, sizeof message, "server \"s\": invalid port \"%s\"", bad[i]);
+        snprintf(message, sizeof message, "server \"s\": invalid port");
         assert_bad_server("s", "port", bad[i], message, "A port is a number from 1 to 65535.");
     }
 }
