@@ -150,7 +150,7 @@ static void print_way_on(const dev_folder *folder, bool has_shards) {
         printf("\n  hv put %d 1 beep=boop\n  hv status\n", folder->servers[0].first_shard);
 }
 
-static int bring_up(request *asked, dev_folder *folder) {
+static int bring_up(request *asked, dev_folder *folder, const dev_extension *extension) {
     bool made = false;
     int started = 0;
     json_t *shards = NULL;
@@ -169,7 +169,8 @@ static int bring_up(request *asked, dev_folder *folder) {
                 user != NULL ? user : "");
         free(user);
     }
-    if (!dev_make_data(folder) || !dev_start(folder, &started))
+    if (!dev_make_data(folder) || !dev_extension_install(folder, extension) ||
+        !dev_start(folder, &started))
         goto out;
     if (started == 0)
         ui_note("All servers were running.");
@@ -191,7 +192,9 @@ out:
 static int run(arguments *args) {
     request asked = read_request(args);
     dev_folder folder = {.lock = -1};
-    int code = bring_up(&asked, &folder);
+    dev_extension *extension = dev_extension_read();
+    int code = bring_up(&asked, &folder, extension);
+    dev_extension_free(extension);
     dev_folder_free(&folder);
     free(asked.dir);
     return code;
@@ -208,6 +211,12 @@ const command command_dev_up = {
         "it adds servers, without shards: those that are there stay. They are reached by sockets\n"
         "that only the folder's user can open, or with --port on 127.0.0.1 with a password that\n"
         "stands in the configuration.\n"
+        "\n"
+        "They have the extension hypervault, for strict keys, if this hv was built or installed "
+        "with\n"
+        "it: a copy of PostgreSQL's program in the folder finds it. The machine's own PostgreSQL "
+        "is\n"
+        "not changed.\n"
         "\n"
         "PostgreSQL does not run as root: as root, a new folder and the servers are given to the "
         "user\n"

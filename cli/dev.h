@@ -9,6 +9,7 @@
  *     password              with --port only: the servers' password
  *     sockets/              the servers' sockets; elsewhere if this path would be too long
  *     one/data, one/log     a server's data directory and log, and so on
+ *     installation/         a PostgreSQL with the extension hypervault: see dev_extension.c
  *
  * Holds always: the marker is written before anything else, and removed last; a data directory has
  * its final name only when initdb has succeeded and its settings are written. So a command killed
@@ -40,11 +41,12 @@ typedef struct dev_server {
 } dev_server;
 
 typedef struct dev_folder {
-    char *dir;     /* absolute, without symbolic links */
-    char *config;  /* DIR/hypervault.conf */
-    char *sockets; /* where the sockets are */
-    char *bindir;  /* of the PostgreSQL that made the servers */
-    int port;      /* the first server's TCP port; 0: no TCP */
+    char *dir;          /* absolute, without symbolic links */
+    char *config;       /* DIR/hypervault.conf */
+    char *sockets;      /* where the sockets are */
+    char *bindir;       /* of the PostgreSQL that made the servers */
+    char *installation; /* DIR/installation */
+    int port;           /* the first server's TCP port; 0: no TCP */
     int shards;
     int spread; /* over the first so many servers */
     int count;
@@ -155,6 +157,9 @@ int64_t tree_bytes(const char *path);
  */
 char *find_postgres(int major);
 
+/* The version of the PostgreSQL in a folder, 15, or 0 if it cannot be told. */
+int program_version(const char *bindir);
+
 /* Does a folder hold initdb and postgres? */
 bool has_postgres(const char *bindir);
 
@@ -184,6 +189,22 @@ int process_wait(pid_t pid);
 /* Run it and read what it prints, at most 4 kB, without the newline at the end. NULL if it cannot
  * be run or fails. free() it. */
 char *process_output(const char *const *argv);
+
+/* ---- dev_extension.c: a PostgreSQL that has the extension ------------------------------------ */
+
+/* The files of the extension that this hv was built or installed with. */
+typedef struct dev_extension dev_extension;
+
+/* Read them; before dev_enter(), after which they may be out of reach. NULL if there are none. */
+dev_extension *dev_extension_read(void);
+void dev_extension_free(dev_extension *extension);
+
+/* Unless a server is running: make the folder's installation anew, of the PostgreSQL that is there
+ * now and this extension. Without an extension for that version nothing is done. */
+bool dev_extension_install(dev_folder *folder, const dev_extension *extension);
+
+/* The program to run the servers with: the installation's, or the machine's own. free() it. */
+char *dev_postgres(const dev_folder *folder);
 
 /* ---- dev_server.c: one server's life --------------------------------------------------------- */
 

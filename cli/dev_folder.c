@@ -48,6 +48,7 @@ void dev_folder_free(dev_folder *folder) {
     free(folder->config);
     free(folder->sockets);
     free(folder->bindir);
+    free(folder->installation);
     if (folder->lock >= 0)
         close(folder->lock);
     *folder = (dev_folder){.lock = -1};
@@ -60,8 +61,10 @@ static int smaller(int left, int right) {
 /* Work out what follows from dir, count, shards, spread and port, for the servers from `first` on.
  */
 static void derive(dev_folder *folder, int first) {
-    if (folder->config == NULL)
+    if (folder->config == NULL) {
         folder->config = format_text("%s/hypervault.conf", folder->dir);
+        folder->installation = format_text("%s/installation", folder->dir);
+    }
     for (int i = first; i < folder->count; i++) {
         dev_server *server = &folder->servers[i];
         server->name = server_names[i];
@@ -452,6 +455,7 @@ bool dev_folder_clear(const dev_folder *folder) {
         ok = remove_tree(folder->servers[i].place) && ok;
     if (ok && is_private_folder(folder->sockets))
         ok = remove_tree(folder->sockets);
-    return ok && remove_file(folder, "password") && remove_file(folder, "hypervault.conf") &&
-           remove_file(folder, MARKER) && remove_file(folder, "lock");
+    return ok && remove_file(folder, "installation") && remove_file(folder, "password") &&
+           remove_file(folder, "hypervault.conf") && remove_file(folder, MARKER) &&
+           remove_file(folder, "lock");
 }

@@ -27,7 +27,7 @@ bool has_postgres(const char *bindir) {
 }
 
 /* "postgres (PostgreSQL) 15.18 (Debian …)": 15. 0 if it cannot be told. */
-static int program_version(const char *bindir) {
+int program_version(const char *bindir) {
     char *program = format_text("%s/postgres", bindir);
     char *text = process_output((const char *const[]){program, "--version", NULL});
     int major = 0;

@@ -319,7 +319,7 @@ static start start_server(const dev_folder *folder, const dev_server *server) {
         return begun;
     }
     begun.log_start = lseek(log, 0, SEEK_END);
-    char *program = format_text("%s/postgres", folder->bindir);
+    char *program = dev_postgres(folder);
     char *port = format_text("port=%d", server->port);
     char *quoted = quote_element(folder->sockets);
     char *sockets = format_text("unix_socket_directories=%s", quoted);

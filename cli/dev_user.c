@@ -88,6 +88,9 @@ static bool become_user(const struct passwd *user) {
         ui_fail(strerror(errno), NULL, "could not become user \"%s\"", user->pw_name);
         return false;
     }
+    /* PostgreSQL's programs complain of a working directory that they cannot enter. */
+    if (access(".", X_OK) != 0 && chdir("/") != 0)
+        return false;
     setenv("HOME", user->pw_dir, 1);
     setenv("USER", user->pw_name, 1);
     setenv("LOGNAME", user->pw_name, 1);
