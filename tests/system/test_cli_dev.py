@@ -373,6 +373,13 @@ def test_root_gives_the_servers_to_another_user(place):
 
 
 @needs_root
+def test_root_is_where_the_servers_user_may_not_go(folder, tmp_path):
+    tmp_path.chmod(0o700)
+    made = dev("up", folder, *LITTLE, "--json", cwd=tmp_path).ok().json()
+    assert made["init"][0]["keys"][KEYS] == 1
+
+
+@needs_root
 def test_root_runs_servers_as_the_owner_of_the_folder(place):
     folder = os.path.join(place, "d")
     os.mkdir(folder)
