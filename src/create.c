@@ -358,7 +358,7 @@ static hvi_generator needed_generator(const hvi_creation *creation, const hvi_sh
         return creation->generator;
     if (creation->choice != HVI_KEYS_AUTO && row->generator != creation->generator)
         return creation->generator;
-    return hvi_shard_row_makes_keys(row) ? HVI_GENERATOR_NONE : row->generator;
+    return hvi_shard_row_makes_keys(row) && !row->is_old ? HVI_GENERATOR_NONE : row->generator;
 }
 
 /* Make one shard, or what is missing of it, or change it; *touched says whether that was needed. */

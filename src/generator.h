@@ -54,6 +54,17 @@ bool hvi_generator_lacks_extension(const char *sqlstate, const char *message);
  */
 void hvi_generator_require_epoch(hvi_buffer *sql, int64_t epoch);
 
+/*
+ * Is the next_id() of that row one that an earlier version of ours made, whose operators or types
+ * are looked up by the caller's search_path? As false or true; NULL without a function. What
+ * somebody else wrote is not: it is taken as it is.
+ */
+#define HVI_GENERATOR_IS_OLD                                                              \
+    "(pg_catalog.strpos(f.prosrc, 'hypervault: portable') OPERATOR(pg_catalog.>) 0"       \
+    "   AND pg_catalog.strpos(f.prosrc, 'OPERATOR(pg_catalog.') OPERATOR(pg_catalog.=) 0" \
+    " OR f.prosrc OPERATOR(pg_catalog.~) '^[[:space:]]*SELECT hypervault[.]next_id[(]"    \
+    "''shard[0-9]{4}[.]table_id_seq''::regclass, [0-9]+, -?[0-9]+[)][[:space:]]*$')"
+
 /* Append the statements that give a new shard these functions. Its schema and the sequence
  * table_id_seq are there. They are also good inside a block of PL/pgSQL. */
 void hvi_generator_create(hvi_buffer *sql, hvi_generator generator, int shard, int64_t epoch);

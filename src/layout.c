@@ -273,7 +273,8 @@ static const char shards_sql[] =
     " coalesce(t.reltuples::bigint, -1),"
     " coalesce(pg_catalog.pg_total_relation_size(t.oid), 0),"
     " coalesce(pg_catalog.pg_relation_size(t.oid), 0),"
-    " " TYPE_NOT_NULL "," BODY_NOT_NULL "," STRICT_FUNCTIONS " FROM pg_catalog.pg_namespace n"
+    " " TYPE_NOT_NULL "," BODY_NOT_NULL "," STRICT_FUNCTIONS "," HVI_GENERATOR_IS_OLD
+    " FROM pg_catalog.pg_namespace n"
     " LEFT JOIN pg_catalog.pg_class t ON t.relnamespace OPERATOR(pg_catalog.=) n.oid"
     "   AND t.relname OPERATOR(pg_catalog.=) 'entities'"
     " LEFT JOIN pg_catalog.pg_class s ON s.relnamespace OPERATOR(pg_catalog.=) n.oid"
@@ -307,6 +308,7 @@ static const hvi_form shards_form = {
             HVI_IS_BOOL,               /* type_not_null */
             HVI_IS_BOOL,               /* body_not_null */
             HVI_IS_BOOL,               /* has_extension */
+            HVI_IS_BOOL | HVI_OR_NULL, /* is_old */
         },
 };
 
@@ -354,6 +356,7 @@ hv_status hvi_layout_shards(hvi_session *session, int64_t deadline, hvi_shard_ro
             .type_not_null = hvi_bool_at(result, row, 14),
             .body_not_null = hvi_bool_at(result, row, 15),
             .has_extension = hvi_bool_at(result, row, 16),
+            .is_old = hvi_bool_at(result, row, 17),
         };
     }
     PQclear(result);

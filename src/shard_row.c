@@ -55,6 +55,10 @@ static const fault_words words[] = {
      "and `hv init`, or run `hv init --keys portable`, which does without."},
     {HVI_FAULT_NO_RESERVING, "what reserves keys is missing", run_init},
     {HVI_FAULT_NO_DEFAULT, "the column id has no default", run_init},
+    {HVI_FAULT_OLD_FUNCTIONS,
+     "an earlier version made its next_id(), which runs what others put into a schema on the "
+     "search_path",
+     "Run `hv init`, which makes it anew."},
 };
 
 #define WORDS (sizeof words / sizeof words[0])
@@ -86,6 +90,7 @@ static unsigned key_faults(const hvi_shard_row *row) {
     return faults |
            when(row->generator == HVI_GENERATOR_STRICT && !row->has_extension,
                 HVI_FAULT_NO_EXTENSION) |
+           when(row->is_old, HVI_FAULT_OLD_FUNCTIONS) |
            when(row->has_sequence && !hvi_shard_row_makes_keys(row), HVI_FAULT_NO_RESERVING);
 }
 

@@ -30,6 +30,7 @@ typedef struct hvi_shard_row {
     bool has_reserve_ids;
     bool has_reserved_sequence;
     bool has_extension;     /* the functions that strict keys need are in the schema hypervault */
+    bool is_old;            /* an earlier version made its functions: HVI_GENERATOR_IS_OLD */
     int64_t function_epoch; /* what looks like an epoch in next_id()'s source; -1: nothing does */
     int64_t tuples;         /* the server's estimate; -1: none yet */
     int64_t bytes;          /* the table with its indexes */
@@ -66,6 +67,7 @@ typedef enum hvi_shard_fault {
     HVI_FAULT_EXTENSION = 1 << 9,    /* it is there, but too old, or it does not work */
     HVI_FAULT_NO_RESERVING = 1 << 10,
     HVI_FAULT_NO_DEFAULT = 1 << 11,
+    HVI_FAULT_OLD_FUNCTIONS = 1 << 12,
 } hvi_shard_fault;
 
 /* All of a row's faults; 0: the shard is ready. */

@@ -180,3 +180,59 @@ def test_a_decoy_that_is_called_is_found_out(own_server, template, statement, se
             with contextlib.suppress(psycopg2.Error):  # a function in an aggregate's place
                 cursor.execute(statement)
     assert decoys.called(own_server.log_text(since)) != []
+
+
+# ---- functions that earlier versions made ----
+
+OLD = {
+    "portable": """ /* hypervault: portable */
+        SELECT ((pg_catalog.floor(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())
+            * '1000'::float8)::bigint - '1379365531352'::bigint) << 23) | '2048'::bigint
+            | (pg_catalog.nextval('shard0002.table_id_seq'::regclass) % '896'::bigint) """,
+    "strict": """
+        SELECT hypervault.next_id('shard0002.table_id_seq'::regclass, 2, 1379365531352)
+    """,
+}
+
+
+def source(database):
+    return database.value(
+        "SELECT prosrc FROM pg_proc WHERE oid = 'shard0002.next_id()'::regprocedure"
+    )
+
+
+@pytest.mark.parametrize("keys", OLD)
+def test_init_makes_functions_of_earlier_versions_anew(own_server, tmp_path, keys):
+    database = prepare(own_server)
+    path = tmp_path / "hypervault.conf"
+    hv("init", config=store_config(path, {"one": (database, "1-4")}, keys=keys)).ok()
+    made = source(database)
+    before = hv("put", 2, 1, config=path).ok().out
+    database.sql(
+        "CREATE OR REPLACE FUNCTION shard0002.next_id(OUT result bigint) LANGUAGE sql AS"
+        f" $old${OLD[keys]}$old$"
+    )
+    shown = hv("status", config=path)
+    assert shown.code == 1
+    assert "1 shard incomplete (2): an earlier version made its next_id()" in shown.out
+    between = hv("put", 2, 1, config=path).ok().out
+    config = store_config(path, {"one": (database, "1-4")})  # auto
+    hv("init", config=config).ok()
+    hv("status", config=config).ok()
+    assert source(database) == made
+    after = hv("put", 2, 1, config=config).ok().out
+    assert int(before) < int(between) < int(after)
+
+
+def test_a_function_that_somebody_else_wrote_is_taken_as_it_is(own_server, tmp_path):
+    database = prepare(own_server)
+    config = store_config(tmp_path / "hypervault.conf", {"one": (database, "1-4")})
+    hv("init", config=config).ok()
+    theirs = "SELECT abs(hypervault.next_id('shard0002.table_id_seq'::regclass, 2))"
+    database.sql(
+        "CREATE OR REPLACE FUNCTION shard0002.next_id(OUT result bigint) LANGUAGE sql AS"
+        f" $theirs${theirs}$theirs$"
+    )
+    hv("status", config=config).ok()
+    hv("init", config=config).ok()
+    assert source(database) == theirs
