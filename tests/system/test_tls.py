@@ -1,8 +1,5 @@
 """Stores over encrypted connections: what TLS says between statements is not taken for news."""
 
-import os
-import subprocess
-
 import pytest
 
 from harness import eventually, make_shards, store_config
@@ -17,19 +14,7 @@ BODY = {"a": "b"}
 def tls_store(make_server, tmp_path):
     """A server that encrypts, as a Database, and the configuration of a store that insists on it."""
     server = make_server("tls", tcp=True)
-    key, certificate = (os.path.join(server.data, name) for name in ("server.key", "server.crt"))
-    subprocess.run(
-        ["openssl", "req", "-new", "-x509", "-nodes", "-newkey", "rsa:2048", "-days", "2"]
-        + ["-subj", "/CN=localhost", "-keyout", key, "-out", certificate],
-        check=True,
-        capture_output=True,
-    )
-    owner = os.stat(server.data)
-    for path in (key, certificate):
-        os.chown(path, owner.st_uid, owner.st_gid)
-        os.chmod(path, 0o600)
-    server.sql("ALTER SYSTEM SET ssl = on")
-    server.restart()
+    server.encrypt()
     database = server.create_database("test")
     config = store_config(
         tmp_path / "tls.conf", {"tls": (database.params(sslmode="require"), "1-9")}

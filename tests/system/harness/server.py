@@ -309,6 +309,22 @@ class PostgresServer:
         self.stop(mode)
         self.start()
 
+    def encrypt(self):
+        """Offer TLS from now on, with a certificate of its own."""
+        key, certificate = (os.path.join(self.data, name) for name in ("server.key", "server.crt"))
+        subprocess.run(
+            ["openssl", "req", "-new", "-x509", "-nodes", "-newkey", "rsa:2048", "-days", "2"]
+            + ["-subj", "/CN=localhost", "-keyout", key, "-out", certificate],
+            check=True,
+            capture_output=True,
+        )
+        owner = os.stat(self.data)
+        for path in (key, certificate):
+            os.chown(path, owner.st_uid, owner.st_gid)
+            os.chmod(path, 0o600)
+        self.sql("ALTER SYSTEM SET ssl = on")
+        self.restart()
+
     def processes(self):
         """The process ids of the server: the postmaster, then its children."""
         return [self.pid] + _children(self.pid)
