@@ -234,6 +234,13 @@ HV_API hv_status hv_options_set(hv_options *options, const char *name, const cha
 HV_API const char *hv_options_get(const hv_options *options, const char *name);
 
 /*
+ * Add a server, for a program that reads them from a list: two entries of one name are not taken
+ * for one server. Errors: HV_BAD_CONFIG if there is a server of this name already, which says the
+ * numbers of both, from 1; HV_NO_MEMORY.
+ */
+HV_API hv_status hv_options_add_server(hv_options *options, const char *server, hv_error **error);
+
+/*
  * Set a parameter of a server; the first one brings the server into being. "shards" may be set
  * more than once and adds up; a server without shards, or with "", is one that is being prepared,
  * as long as another has some. Errors: HV_BAD_CONFIG for a parameter that libpq does not know, for

@@ -32,11 +32,13 @@ typedef struct hvi_reading {
     hv_options *options;
     const char *path;
     FILE *file;
-    int line;         /* of the line that inih has now */
-    bool unsettled;   /* … which must be a setting, but inih has not said so yet */
-    hvi_buffer given; /* "\nsection\tname\n" of all that was set, to find doubles */
-    bool secret;      /* a password was given */
-    hv_status status; /* of the first error */
+    int line;           /* of the line that inih has now */
+    bool unsettled;     /* … which must be a setting, but inih has not said so yet */
+    bool has_setting;   /* in this section: an indented line continues it */
+    hvi_buffer servers; /* "\nname\tline\n" of the servers' sections */
+    hvi_buffer given;   /* "\nsection\tname\n" of all that was set, to find doubles */
+    bool secret;        /* a password was given */
+    hv_status status;   /* of the first error */
     hv_error *error;
 } hvi_reading;
 
@@ -109,6 +111,49 @@ static hv_status fail_unsettled(hv_error **error) {
     return HV_BAD_CONFIG;
 }
 
+/* The server's name in a section's title, without the white space around it; false if the section
+ * is not a server's. */
+static bool server_of_section(const char *section, char name[INIH_MAX_WORD + 1]) {
+    size_t word = strlen(SERVER_SECTION);
+    if (strncmp(section, SERVER_SECTION, word) != 0 || !isspace((unsigned char) section[word]))
+        return false;
+    const char *start = section + word;
+    while (isspace((unsigned char) *start))
+        start++;
+    size_t len = strlen(start);
+    while (len > 0 && isspace((unsigned char) start[len - 1]))
+        len--;
+    snprintf(name, INIH_MAX_WORD + 1, "%.*s", (int) len, start);
+    return len > 0;
+}
+
+/* Where the section of this server began before; 0: it did not. */
+static int line_of_server(const hvi_reading *reading, const char *name) {
+    hvi_buffer entry = HVI_BUFFER_EMPTY;
+    hvi_buffer_append_format(&entry, "\n%s\t", name);
+    const char *found = reading->servers.data == NULL || entry.data == NULL
+                            ? NULL
+                            : strstr(reading->servers.data, entry.data);
+    int line = found == NULL ? 0 : atoi(found + entry.len);
+    hvi_buffer_fini(&entry);
+    return line;
+}
+
+/* A section begins. A server has one. */
+static void begin_section(hvi_reading *reading, const char *start, hv_error **error) {
+    char section[INIH_MAX_WORD + 1], name[INIH_MAX_WORD + 1];
+    reading->has_setting = false;
+    snprintf(section, sizeof section, "%.*s", (int) strcspn(start + 1, "]"), start + 1);
+    if (!server_of_section(section, name))
+        return;
+    int before = line_of_server(reading, name);
+    hvi_buffer_append_format(&reading->servers, "\n%s\t%d\n", name, reading->line);
+    if (before > 0 && hv_options_add_server(reading->options, name, error) != HV_OK)
+        hvi_error_detail(error, "The first [" SERVER_SECTION " %s] is in line %d.", name, before);
+    else if (before == 0 && hvi_options_server(reading->options, name) < 0)
+        hv_options_add_server(reading->options, name, error);
+}
+
 /* inih's fgets(). It comes back for the next line after it has told handle_setting() of this one,
  * or else found it wrong. */
 static char *read_line(char *line, int size, void *context) {
@@ -124,16 +169,20 @@ static char *read_line(char *line, int size, void *context) {
     const char *start = line;
     if (++reading->line == 1 && strncmp(start, BYTE_ORDER_MARK, strlen(BYTE_ORDER_MARK)) == 0)
         start += strlen(BYTE_ORDER_MARK);
+    bool is_at_margin = !isspace((unsigned char) *start);
     while (isspace((unsigned char) *start))
         start++;
     bool matters = *start != '\0' && *start != '#' && *start != ';';
     if (error == NULL && matters)
         check_line(start, &error);
+    bool is_section = *start == '[' && strchr(start, ']') != NULL;
+    if (error == NULL && is_section && (is_at_margin || !reading->has_setting))
+        begin_section(reading, start, &error);
     if (error != NULL) {
         fail_at_line(reading, HV_BAD_CONFIG, &error);
         return NULL;
     }
-    reading->unsettled = matters && (*start != '[' || strchr(start, ']') == NULL);
+    reading->unsettled = matters && !is_section;
     return line;
 }
 
@@ -167,22 +216,6 @@ static hv_status unknown_section(const char *section, hv_error **error) {
         hvi_error_hint(error, "The sections are [" HYPERVAULT_SECTION "] for options and "
                               "[" SERVER_SECTION " NAME] for each server.");
     return HV_BAD_CONFIG;
-}
-
-/* The server's name in a section's title, without the white space around it; false if the section
- * is not a server's. */
-static bool server_of_section(const char *section, char name[INIH_MAX_WORD + 1]) {
-    size_t word = strlen(SERVER_SECTION);
-    if (strncmp(section, SERVER_SECTION, word) != 0 || !isspace((unsigned char) section[word]))
-        return false;
-    const char *start = section + word;
-    while (isspace((unsigned char) *start))
-        start++;
-    size_t len = strlen(start);
-    while (len > 0 && isspace((unsigned char) start[len - 1]))
-        len--;
-    snprintf(name, INIH_MAX_WORD + 1, "%.*s", (int) len, start);
-    return len > 0;
 }
 
 static hv_status fail_twice(const char *section, const char *name, hv_error **error) {
@@ -226,6 +259,7 @@ static hv_status take_setting(hvi_reading *reading, const char *section, const c
 static int handle_setting(void *context, const char *section, const char *name, const char *value) {
     hvi_reading *reading = context;
     reading->unsettled = false;
+    reading->has_setting = true;
     if (reading->status != HV_OK)
         return 0;
     hv_error *error = NULL;
@@ -252,12 +286,14 @@ hv_status hvi_config_file_read(hv_options *options, const char *path, bool named
                      path, strerror(errno));
     else if (reading.status == HV_OK && line != 0)
         reading.status = hvi_no_memory(&reading.error);
-    if (reading.status == HV_OK && !hvi_buffer_ok(&reading.given))
+    if (reading.status == HV_OK &&
+        (!hvi_buffer_ok(&reading.given) || !hvi_buffer_ok(&reading.servers)))
         reading.status = hvi_no_memory(&reading.error);
     if (reading.status == HV_OK)
         reading.status =
             hvi_trust_check(fileno(reading.file), path, named, reading.secret, &reading.error);
     hvi_buffer_fini(&reading.given);
+    hvi_buffer_fini(&reading.servers);
     fclose(reading.file);
     if (reading.status != HV_OK)
         return hvi_error_move(error, &reading.error);

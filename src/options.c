@@ -270,15 +270,52 @@ bool hvi_is_secret(const char *keyword) {
     return strcmp(keyword, "password") == 0 || strcmp(keyword, "sslpassword") == 0;
 }
 
-hv_status hv_options_set_server(hv_options *options, const char *server, const char *parameter,
-                                const char *value, hv_error **error) {
+static hv_status check_name(const char *server, hv_error **error) {
     if (server[0] == '\0')
         return hvi_fail(error, HV_BAD_CONFIG, "a server's name must not be empty");
     if (hvi_holds_settings(server))
         return hvi_fail(error, HV_BAD_CONFIG, "a server's name must not hold settings");
+    return HV_OK;
+}
+
+hv_status hv_options_add_server(hv_options *options, const char *server, hv_error **error) {
+    hv_status status = check_name(server, error);
+    if (status != HV_OK)
+        return status;
+    int other = hvi_options_server(options, server);
+    if (other >= 0) {
+        hvi_fail(error, HV_BAD_CONFIG, "servers %d and %d are both named \"%s\"", other + 1,
+                 options->server_count + 1, server);
+        hvi_error_where(error, server, -1);
+        hvi_error_hint(error, "Give each server a name of its own, and all that belongs to one "
+                              "server in one place.");
+        return HV_BAD_CONFIG;
+    }
+    return find_or_add_server(options, server) == NULL ? hvi_no_memory(error) : HV_OK;
+}
+
+/* "database" is another name of "dbname". Both with different values: nobody knows which is meant.
+ */
+static hv_status check_dbname(const hvi_server_options *server, const char *parameter,
+                              const char *value, hv_error **error) {
+    if (server->dbname_given_as == NULL || strcmp(server->dbname_given_as, parameter) == 0 ||
+        strcmp(hvi_server_parameter(server, "dbname"), value) == 0)
+        return HV_OK;
+    hvi_fail(error, HV_BAD_CONFIG,
+             "server \"%s\": \"dbname\" and \"database\" have different values", server->name);
+    hvi_error_where(error, server->name, -1);
+    hvi_error_hint(error, "They are two names of one parameter: give one of them.");
+    return HV_BAD_CONFIG;
+}
+
+hv_status hv_options_set_server(hv_options *options, const char *server, const char *parameter,
+                                const char *value, hv_error **error) {
     bool is_shards = strcmp(parameter, "shards") == 0;
     const char *keyword = strcmp(parameter, "database") == 0 ? "dbname" : parameter;
-    hv_status status = is_shards ? HV_OK : check_keyword(server, keyword, error);
+    bool is_dbname = strcmp(keyword, "dbname") == 0;
+    hv_status status = check_name(server, error);
+    if (status == HV_OK && !is_shards)
+        status = check_keyword(server, keyword, error);
     /* A password may be any text. A dbname that is a connection string is caught here too: libpq is
      * not asked to expand it. */
     if (status == HV_OK && !hvi_is_secret(keyword) && hvi_holds_settings(value)) {
@@ -298,8 +335,12 @@ hv_status hv_options_set_server(hv_options *options, const char *server, const c
         return HV_OK; /* none */
     if (is_shards)
         return add_shards(options, (int) (entry - options->servers), value, error);
+    if (is_dbname && (status = check_dbname(entry, parameter, value, error)) != HV_OK)
+        return status;
     if (!set_parameter(entry, keyword, value))
         return hvi_no_memory(error);
+    if (is_dbname)
+        entry->dbname_given_as = keyword == parameter ? "dbname" : "database";
     return HV_OK;
 }
 

@@ -16,6 +16,7 @@ typedef struct hvi_server_options {
     char **keywords;
     char **values;
     size_t count;
+    const char *dbname_given_as; /* "dbname" or "database"; NULL: not given */
 } hvi_server_options;
 
 struct hv_options {

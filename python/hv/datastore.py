@@ -28,6 +28,7 @@ class Datastore(_hv.Store):
     ``connections`` is a sequence with a dict for each server: what psycopg2.connect() takes, and
     ``shards``, the logical shards that it holds (``'1-9'`` is 1 to 8; lists and single shards too).
     A server's ``name`` is told in errors and statistics; without one they are ``server 1`` and so on.
+    No two may have the same name.
 
     ``pool_max`` is how many connections each server gets at most, ``pool_block_timeout`` how many
     seconds to wait for one. With a ``logger`` (a logging.Logger or a file) connections are

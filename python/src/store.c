@@ -103,14 +103,18 @@ static int set_server(hv_options *options, PyObject *server) {
     const char *name_text = text_of(name, name);
     if (name_text == NULL)
         return -1;
+    hv_error *error = NULL;
+    hv_status status = hv_options_add_server(options, name_text, &error);
+    if (status != HV_OK) {
+        hvpy_raise(status, error);
+        return -1;
+    }
     while (PyDict_Next(parameters, &position, &keyword, &value)) {
         const char *keyword_text = text_of(keyword, keyword);
         const char *value_text = keyword_text == NULL ? NULL : text_of(value, keyword);
         if (value_text == NULL)
             return -1;
-        hv_error *error = NULL;
-        hv_status status =
-            hv_options_set_server(options, name_text, keyword_text, value_text, &error);
+        status = hv_options_set_server(options, name_text, keyword_text, value_text, &error);
         if (status != HV_OK) {
             hvpy_raise(status, error);
             return -1;

@@ -362,3 +362,30 @@ def test_a_put_whose_connection_is_lost_under_way_has_an_unknown_outcome(own_ser
             assert (type(error), error.status) == (DatastoreError, "HV_OUTCOME_UNKNOWN")
             assert error.outcome_unknown and not error.retriable
             assert error.server == db.server_of(12)
+
+
+# ---- two servers of one name ----
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "name"),
+    [
+        ({"name": "one"}, {"name": "one"}, "one"),
+        ({}, {"name": "server 1"}, "server 1"),
+        ({"name": "server 2"}, {}, "server 2"),
+        ({"name": 1}, {"name": "1"}, "1"),
+    ],
+)
+def test_two_servers_of_one_name_are_refused(connections, first, second, name):
+    one, two = connections
+    with pytest.raises(DatastoreError) as caught:
+        Datastore([{**one, **first}, {**two, **second}])
+    assert caught.value.status == "HV_BAD_CONFIG" and caught.value.server == name
+    assert caught.value.message == f'servers 1 and 2 are both named "{name}"'
+
+
+def test_a_database_under_both_its_names_is_refused(connections):
+    names = connections[0].keys() & {"dbname", "database"}
+    one = {each: connections[0][each] for each in connections[0].keys() - names}
+    with pytest.raises(DatastoreError, match="have different values"):
+        Datastore([dict(one, dbname="a", database="b")])

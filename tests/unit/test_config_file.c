@@ -132,7 +132,7 @@ static void test_line_ends_marks_and_indents_of_other_systems_are_read(void **st
 
 static void test_a_servers_name_has_no_blanks_around_it(void **state) {
     (void) state;
-    hv_options *options = read_text("[server   one ]\nshards = 1\n[server one]\nshards = 2\n");
+    hv_options *options = read_text("[server   one ]\nshards = 1\n");
     assert_int_equal(options->server_count, 1);
     assert_string_equal(options->servers[0].name, "one");
     hv_options_free(options);
@@ -215,13 +215,24 @@ static void test_the_same_setting_twice_is_refused(void **state) {
     (void) state;
     assert_bad("[hypervault]\npool_max = 3\nprepare = on\npool_max = 3\n", 4,
                "\"pool_max\" is given twice in [hypervault]", NULL);
-    assert_bad("[server one]\nhost = a\n[server two]\nhost = a\n[server one]\nhost = b\n", 6,
-               "\"host\" is given twice in [server one]", NULL);
-    assert_bad("[server one]\nhost = a\n[server  one]\nhost = b\n", 4,
-               "\"host\" is given twice in [server one]", NULL);
+    assert_bad("[server one]\nhost = a\nhost = b\n", 3, "\"host\" is given twice in [server one]",
+               NULL);
     assert_bad("[server one]\ndatabase = a\ndbname = b\n", 3,
                "\"dbname\" is given twice in [server one]", NULL);
     assert_bad("[server one]\nhost = a\n  b\n", 3, "\"host\" is given twice in [server one]", NULL);
+}
+
+static void test_two_servers_of_one_name_are_refused(void **state) {
+    (void) state;
+    const char *hint = "Give each server a name of its own, and all that belongs to one server in "
+                       "one place.";
+    assert_bad("[server one]\nhost = a\n[server two]\nhost = a\n[server one]\nshards = 1\n", 5,
+               "servers 1 and 3 are both named \"one\"", hint);
+    assert_bad("[server one]\nshards = 1\n[server  one ]\nshards = 2\n", 3,
+               "servers 1 and 2 are both named \"one\"", hint);
+    assert_bad("[server one]\n  [server one]\n", 2, "servers 1 and 2 are both named \"one\"", hint);
+    assert_bad("[server a]\nshards = 1\n[hypervault]\n[server a]\n", 4,
+               "servers 1 and 2 are both named \"a\"", hint);
 }
 
 static void test_lines_that_are_no_settings_are_refused(void **state) {
@@ -467,6 +478,7 @@ int main(void) {
         cmocka_unit_test(test_values_that_are_wrong_are_told_with_their_line),
         cmocka_unit_test(test_shards_that_are_wrong_are_told_with_their_line),
         cmocka_unit_test(test_the_same_setting_twice_is_refused),
+        cmocka_unit_test(test_two_servers_of_one_name_are_refused),
         cmocka_unit_test(test_lines_that_are_no_settings_are_refused),
         cmocka_unit_test(test_the_first_error_counts),
         cmocka_unit_test(test_what_would_be_cut_off_is_refused),

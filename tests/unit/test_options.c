@@ -272,6 +272,7 @@ static void test_every_parameter_of_libpq_is_taken_as_it_is(void **state) {
     set_server(options, "s", "database", "first");
     assert_parameter(options, 0, "dbname", "first");
     assert_parameter(options, 0, "database", NULL);
+    set_server(options, "s", "dbname", "first");
     set_server(options, "s", "dbname", "second");
     assert_parameter(options, 0, "dbname", "second");
     set_server(options, "s", "password", " it's = a \\ \"secret\" ");
@@ -284,6 +285,38 @@ static void test_every_parameter_of_libpq_is_taken_as_it_is(void **state) {
         assert_non_null(options->servers[0].keywords[i]);
     assert_null(options->servers[0].keywords[options->servers[0].count]);
     assert_null(options->servers[0].values[options->servers[0].count]);
+    hv_options_free(options);
+}
+
+static void test_a_database_under_both_its_names_is_refused(void **state) {
+    (void) state;
+    for (int i = 0; i < 2; i++) {
+        hv_options *options = hv_options_new();
+        hv_error *error = NULL;
+        set_server(options, "s", i == 0 ? "database" : "dbname", "one");
+        assert_int_equal(
+            hv_options_set_server(options, "s", i == 0 ? "dbname" : "database", "two", &error),
+            HV_BAD_CONFIG);
+        assert_error(&error, HV_BAD_CONFIG,
+                     "server \"s\": \"dbname\" and \"database\" have different values");
+        assert_parameter(options, 0, "dbname", "one");
+        hv_options_free(options);
+    }
+}
+
+static void test_two_servers_of_one_name_are_refused(void **state) {
+    (void) state;
+    hv_options *options = hv_options_new();
+    hv_error *error = NULL;
+    assert_int_equal(hv_options_add_server(options, "one", NULL), HV_OK);
+    set_server(options, "one", "host", "a");
+    assert_int_equal(hv_options_add_server(options, "two", NULL), HV_OK);
+    assert_int_equal(hv_options_add_server(options, "one", &error), HV_BAD_CONFIG);
+    assert_string_equal(hv_error_server(error), "one");
+    assert_error(&error, HV_BAD_CONFIG, "servers 1 and 3 are both named \"one\"");
+    assert_int_equal(hv_options_add_server(options, "", NULL), HV_BAD_CONFIG);
+    assert_int_equal(options->server_count, 2);
+    assert_parameter(options, 0, "host", "a");
     hv_options_free(options);
 }
 
@@ -420,6 +453,8 @@ int main(void) {
         cmocka_unit_test(test_the_last_value_counts),
         cmocka_unit_test(test_servers_are_numbered_as_they_are_named),
         cmocka_unit_test(test_every_parameter_of_libpq_is_taken_as_it_is),
+        cmocka_unit_test(test_a_database_under_both_its_names_is_refused),
+        cmocka_unit_test(test_two_servers_of_one_name_are_refused),
         cmocka_unit_test(test_parameters_that_libpq_does_not_know_are_refused),
         cmocka_unit_test(test_values_that_hold_settings_are_refused),
         cmocka_unit_test(test_ports_are_numbers),
