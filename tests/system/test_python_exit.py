@@ -4,6 +4,7 @@ The clean-up of OpenSSL, which exit(3) does, would otherwise come while a thread
 """
 
 import json
+import time
 
 import pytest
 
@@ -34,25 +35,32 @@ import random
 class Late(Exception):
     pass
 
+at_work = False
+
 def late(*_):
-    raise Late
+    if at_work:
+        raise Late
 
 def end(n):
     random.seed(n)
     signal.signal(signal.SIGALRM, late)
     db = Datastore(connections)
     {before}
-    signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0005, 0.0095))
+    # Once more each second, for asyncio drops what is raised in a callback.
+    signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0005, 0.0095), 1)
+    global at_work
+    at_work = True
     try:
         while True:
             {act}
     except Late:
-        pass
+        at_work = False
+    signal.setitimer(signal.ITIMER_REAL, 0)
     sys.exit(7)
 
 signal.signal(signal.SIGALRM, signal.SIG_IGN)  # should it come after the end
 ends = []
-for n in range(int(os.environ.get("HV_TEST_ENDS", 150))):
+for n in range(int(os.environ.get("HV_TEST_ENDS", 60))):
     child = os.fork()
     if child == 0:
         faulthandler.dump_traceback_later(100, exit=True)
@@ -96,3 +104,38 @@ async def many(db):
     code = many + MANY_ENDS.format(before=before.lstrip(), act=act)
     result = python.run(code, tcp_connections[mode], development=False, timeout=600)
     assert result.code == 0 and list(json.loads(result.out)) == ["7"], str(result)
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        "threading.Thread(target=db.put, args=(3, 1), daemon=True).start()",
+        "threading.Thread(target=db.get_connection, args=(3,), daemon=True).start()",
+        "signal.signal(signal.SIGALRM, late); signal.setitimer(signal.ITIMER_REAL, 0.2); db.put(3, 1)",
+    ],
+    ids=["put", "get_connection", "interrupted"],
+)
+def test_while_a_server_accepts_and_says_nothing(act):
+    """psycopg2.connect() cannot be ended, and is not waited for to its end."""
+    since = time.monotonic()
+    result = python.run(
+        f"""
+        import socket
+
+        listener = socket.create_server(("127.0.0.1", 0))
+        silent = dict(shards="1-9", host="127.0.0.1", port=str(listener.getsockname()[1]), user="x",
+                      dbname="x")
+        db = Datastore([silent], pool_block_timeout=3600, operation_timeout=3600)
+
+        def late(*_):
+            sys.exit(7)
+
+        {act}
+        listener.accept()
+        sys.exit(7)
+        """,
+        development=False,
+        timeout=60,
+    )
+    assert (result.code, result.err) == (7, ""), str(result)
+    assert time.monotonic() - since < 20  # a second or two, unless the machine is busy
