@@ -1,4 +1,5 @@
-"""hv dev as root: it goes no way that somebody else leads it, and gives away nothing of root's."""
+"""hv dev as root: whom the servers run as; it goes no way that somebody else leads it, and gives away
+nothing of root's."""
 
 import os
 import pathlib
@@ -120,6 +121,70 @@ def test_in_a_folder_of_roots_a_new_one_is_made_for_the_user():
     finally:
         dev("destroy", folder, "--yes").ok()
     assert os.listdir(f"{place}/a/b") == []
+
+
+# ---- whom the servers run as ----
+
+
+def test_root_gives_the_servers_to_another_user(place):
+    for user, args in (("postgres", []), ("nobody", ["--user", "nobody"])):
+        folder = os.path.join(place, user)
+        dev("up", folder, *LITTLE, *args).ok()
+        (server,) = servers_of(folder)
+        uid = pwd.getpwnam(user).pw_uid
+        assert os.stat(folder).st_uid == os.stat(server["data"]).st_uid == uid
+        assert os.stat(f"/proc/{server['pid']}").st_uid == uid
+        groups = next(
+            line.split()[1:]
+            for line in pathlib.Path(f"/proc/{server['pid']}/status").read_text().splitlines()
+            if line.startswith("Groups:")
+        )
+        assert "0" not in groups
+
+
+def test_root_runs_servers_as_the_owner_of_the_folder(place):
+    folder = os.path.join(place, "d")
+    os.mkdir(folder)
+    shutil.chown(folder, "nobody")
+    dev("up", folder, *LITTLE).ok()
+    assert os.stat(f"{folder}/one/data").st_uid == pwd.getpwnam("nobody").pw_uid
+    other = dev("up", folder, "--user", "postgres")
+    assert (other.code, other.out) == (1, "")
+    assert 'belongs to user "nobody", not to "postgres"' in other.err
+
+
+@pytest.mark.parametrize(
+    "user, message",
+    [("root", "PostgreSQL refuses to run as root"), ("no-such", 'there is no user "no-such"')],
+)
+def test_root_cannot_choose_a_user_that_will_not_do(folder, user, message):
+    result = dev("up", folder, "--user", user)
+    assert (result.code, result.out) == (1, "")
+    assert result.err.startswith(f"hv: {message}\n")
+    assert not os.path.exists(folder)
+
+
+def test_root_is_told_if_the_user_cannot_get_to_the_folder(place):
+    closed = os.path.join(place, "closed")
+    os.mkdir(closed, 0o700)
+    result = dev("up", f"{closed}/deep/er")
+    assert (result.code, result.out) == (1, "")
+    assert f'has no access to "{closed}"' in result.err
+    assert os.listdir(closed) == []
+
+
+def test_root_does_not_give_away_what_a_link_points_to(place):
+    target = os.path.join(place, "target")
+    os.mkdir(target)
+    link = os.path.join(place, "link")
+    os.symlink(target, link)
+    result = dev("up", link)
+    assert (result.code, result.out) == (1, "")
+    assert "belongs to root" in result.err
+    assert os.stat(target).st_uid == 0 and os.listdir(target) == []
+
+
+# ---- names ----
 
 
 @pytest.mark.parametrize("name", ["c\u009b1m", "b\u202ei", os.fsdecode(b"no\xffutf8")])
