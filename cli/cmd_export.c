@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,6 +59,9 @@ typedef struct request {
     bool resume;
 } request;
 
+/* Of rows that cannot be read, the first so many are named. */
+#define UNREADABLE_KEYS 5
+
 typedef struct export_task {
     request asked;
     hv_store *store;
@@ -71,6 +75,9 @@ typedef struct export_task {
     atomic_bool failed;
     atomic_llong entities;
     atomic_llong bytes;
+    pthread_mutex_t lock;
+    int64_t unreadable; /* rows that are no entities; these two under the lock */
+    int64_t unreadable_keys[UNREADABLE_KEYS];
 } export_task;
 
 /* ---- What was typed -------------------------------------------------------------------------- */
@@ -218,6 +225,19 @@ static bool is_over(export_task *task) {
     return interrupted() || atomic_load(&task->failed);
 }
 
+/* A row that is no entity is counted, and passed over. Takes *error. */
+static void note_unreadable(export_task *task, const hv_scan *scan, hv_error **error) {
+    pthread_mutex_lock(&task->lock);
+    if (task->unreadable < UNREADABLE_KEYS) {
+        task->unreadable_keys[task->unreadable] = hv_scan_key(scan);
+        ui_error(*error);
+    }
+    task->unreadable++;
+    pthread_mutex_unlock(&task->lock);
+    hv_error_free(*error);
+    *error = NULL;
+}
+
 /* Write a shard's entities with keys from `from` on; `line` is the progress bar's. */
 static bool export_shard(export_task *task, export_file *file, int shard, int64_t from, int line) {
     const request *asked = &task->asked;
@@ -231,6 +251,11 @@ static bool export_shard(export_task *task, export_file *file, int shard, int64_
     int64_t count = 0;
     while (status == HV_OK && written && !is_over(task)) {
         status = hv_scan_next(scan, &error);
+        if (status == HV_CORRUPT && hv_scan_goes_on(scan)) {
+            note_unreadable(task, scan, &error);
+            status = HV_OK;
+            continue;
+        }
         if (status != HV_OK)
             break;
         export_entity(export_file_text(file), asked->format, shard, scan);
@@ -334,28 +359,37 @@ static int64_t now_us(void) {
 static void print_summary(export_task *task, bool complete, int64_t duration) {
     bool standard = task->asked.path != NULL && strcmp(task->asked.path, "-") == 0;
     int64_t entities = atomic_load(&task->entities), bytes = atomic_load(&task->bytes);
+    json_t *keys = json_array();
+    for (int i = 0; i < UNREADABLE_KEYS && i < task->unreadable; i++)
+        json_array_append_new(keys, json_sprintf("%" PRId64, task->unreadable_keys[i]));
     if (globals.json && !standard)
-        print_json(json_pack("{s:b, s:I, s:i, s:I, s:f}", "complete", complete, "entities",
-                             (json_int_t) entities, "shards", task->shard_count, "bytes",
-                             (json_int_t) bytes, "seconds", (double) duration / 1e6));
+        print_json(json_pack("{s:b, s:I, s:I, s:O, s:i, s:I, s:f}", "complete", complete,
+                             "entities", (json_int_t) entities, "unreadable",
+                             (json_int_t) task->unreadable, "unreadable_keys", keys, "shards",
+                             task->shard_count, "bytes", (json_int_t) bytes, "seconds",
+                             (double) duration / 1e6));
+    json_decref(keys);
     if (globals.json)
         return;
     char number[UI_NUMBER_SIZE], size[UI_NUMBER_SIZE], time[UI_NUMBER_SIZE];
     fprintf(standard ? stderr : stdout, "%s entities written, %s; %s\n",
             ui_number(number, entities), ui_bytes(size, bytes), ui_duration(time, duration));
+    if (task->unreadable > 0)
+        fprintf(standard ? stderr : stdout, "%s rows could not be read and are not there\n",
+                ui_number(number, task->unreadable));
     if (!complete && !standard)
         printf("ended early; to go on: --resume\n");
 }
 
 static int run(arguments *args) {
-    export_task task = {.asked = read_request(args)};
+    export_task task = {.asked = read_request(args), .lock = PTHREAD_MUTEX_INITIALIZER};
     int code = EXIT_FAILED;
     if (prepare(&task)) {
         interrupt_catch();
         int64_t started = now_us();
         bool complete = export_all(&task);
         print_summary(&task, complete, now_us() - started);
-        code = complete ? EXIT_DONE : EXIT_FAILED;
+        code = complete && task.unreadable == 0 ? EXIT_DONE : EXIT_FAILED;
     }
     free(task.shards);
     free(task.asked.kinds);
@@ -386,6 +420,9 @@ const command command_export = {
         "complete, the file is called FILE.part-XXXXXXXX; FILE must not exist. After an\n"
         "interrupt, a kill, or a failure --resume goes on behind the last entity there; what\n"
         "follows in its shard is then of a later moment.\n"
+        "\n"
+        "A row without a type or a body, which a table without NOT NULL allows, is passed over;\n"
+        "the first of them are named, and the exit code is 1.\n"
         "\n"
         "TIME is as for `hv key --at`: a date, a date and time, now, or @ and milliseconds.",
     .options = options,

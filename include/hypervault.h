@@ -738,10 +738,14 @@ HV_API hv_status hv_scan_open(hv_store *store, int shard, int64_t from, int64_t 
 
 /*
  * Go to the next entity. HV_NOT_FOUND: there are no more. Errors: as hv_get(), and nothing more can
- * be had from the scan: a new one, from behind the last key, sees a later moment. Each wait for the
- * server is bounded by operation_timeout.
+ * be had from the scan: a new one, from behind the last key, sees a later moment. The exception is
+ * HV_CORRUPT when hv_scan_goes_on(). Each wait for the server is bounded by operation_timeout.
  */
 HV_API hv_status hv_scan_next(hv_scan *scan, hv_error **error);
+
+/* After HV_CORRUPT: is it only this one row that cannot be read, such as one whose body is NULL?
+ * hv_scan_key() is its key then, and hv_scan_next() goes on behind it. */
+HV_API bool hv_scan_goes_on(const hv_scan *scan);
 
 /* Of the entity that the scan is at. The dict, its attributes in the server's order, lives until
  * the next call. */

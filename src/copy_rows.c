@@ -95,6 +95,9 @@ static bool read_be16(cursor *c, int *value) {
     return true;
 }
 
+/* The length of a column that is NULL. */
+#define NULL_LEN UINT32_MAX
+
 static bool read_be32(cursor *c, uint32_t *value) {
     const char *bytes;
     uint32_t wire;
@@ -124,12 +127,16 @@ static hv_status read_header(cursor *c, hv_error **error) {
     return read_bytes(c, len, &extension) ? HV_OK : HV_NOT_FOUND;
 }
 
-/* A column of this length; `len` 0: of any, told in *found. */
+/* A column of this length, or NULL; `len` 0: of any, told in *found. */
 static hv_status read_column(cursor *c, size_t len, const char **bytes, size_t *found,
                              hv_error **error) {
     uint32_t told;
     if (!read_be32(c, &told))
         return HV_NOT_FOUND;
+    *bytes = NULL;
+    *found = 0;
+    if (told == NULL_LEN)
+        return HV_OK;
     if (told > INT32_MAX || (len != 0 && told != len))
         return fail_stream(error, "The columns are not id bigint, type smallint, body hstore.");
     *found = told;
@@ -156,10 +163,16 @@ static hv_status read_row(cursor *c, hvi_copy_row *row, bool *ended, hv_error **
         status = read_column(c, 0, &row->body, &row->body_len, error);
     if (status != HV_OK)
         return status;
+    if (key == NULL)
+        return fail_stream(error, "A row has no key.");
     memcpy(&key_wire, key, sizeof key_wire);
-    memcpy(&kind_wire, kind, sizeof kind_wire);
     row->key = (int64_t) be64toh(key_wire);
-    row->kind = (int16_t) be16toh(kind_wire);
+    row->has_kind = kind != NULL;
+    row->kind = 0;
+    if (row->has_kind) {
+        memcpy(&kind_wire, kind, sizeof kind_wire);
+        row->kind = (int16_t) be16toh(kind_wire);
+    }
     return HV_OK;
 }
 

@@ -35,8 +35,9 @@ typedef struct hvi_copy_reader {
 typedef struct hvi_copy_row {
     int64_t key;
     int kind;
-    const char *body; /* an hstore, or its text, as was asked for; points into the reader: valid
-                         until it is fed */
+    bool has_kind;    /* false: NULL */
+    const char *body; /* NULL, or an hstore, or its text, as was asked for; points into the reader:
+                         valid until it is fed */
     size_t body_len;
 } hvi_copy_row;
 

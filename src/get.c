@@ -37,6 +37,9 @@ const hv_dict *hv_entity_dict(const hv_entity *entity) {
 
 hv_status hvi_get_take(const PGresult *result, int row, const hvi_operation *operation,
                        hv_entity **entity, hv_error **error) {
+    if (PQgetisnull(result, row, 1) || PQgetisnull(result, row, 2))
+        return hvi_operation_fail_null(operation, hvi_integer_at(result, row, 0),
+                                       PQgetisnull(result, row, 1), error);
     hv_entity *made = calloc(1, sizeof *made);
     if (made == NULL)
         return hvi_no_memory(error);

@@ -38,7 +38,7 @@ static void close_gaps(const hvi_load_keys *keys, size_t from, size_t *end) {
 
 /* ---- what lies under the keys ---- */
 
-/* Is what was to be stored what is there? */
+/* Is what was to be stored what is there? `there` is NULL for a row that is no entity. */
 static hv_status compare(const hvi_load_keys *keys, hvi_load_row *row, int kind,
                          const hv_dict *there, hv_error **error) {
     hv_dict *given = NULL;
@@ -47,7 +47,7 @@ static hv_status compare(const hvi_load_keys *keys, hvi_load_row *row, int kind,
     if (hvi_hstore_decode(body, len, &given, NULL) == HV_NO_MEMORY)
         return hvi_no_memory(error);
     /* What the caller has given for a binary hstore and is none equals nothing. */
-    if (given != NULL && kind == row->kind && hv_dict_equal(there, given)) {
+    if (there != NULL && given != NULL && kind == row->kind && hv_dict_equal(there, given)) {
         row->state = HVI_LOAD_KNOWN;
     } else {
         row->state = HVI_LOAD_REFUSED;
@@ -76,7 +76,9 @@ static hv_status take_entity(const hvi_load_keys *keys, const PGresult *result, 
     int64_t key = hvi_integer_at(result, number, 0);
     int kind = (int) hvi_integer_at(result, number, 1);
     hv_dict *there = NULL;
-    hv_status status = hvi_body_at(result, number, 2, &there, error);
+    hv_status status = HV_OK;
+    if (!PQgetisnull(result, number, 1) && !PQgetisnull(result, number, 2))
+        status = hvi_body_at(result, number, 2, &there, error);
     for (size_t i = find(keys, from, end, key);
          status == HV_OK && i < end && row_at(keys, i)->key == key; i++)
         status = compare(keys, row_at(keys, i), kind, there, error);

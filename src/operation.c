@@ -124,3 +124,18 @@ hvi_lane_outcome hvi_operation_share(hvi_operation *operation, const hvi_lane_re
 hv_status hvi_operation_fail_answer(const hvi_operation *operation, hv_error **error) {
     return hvi_fail_answer(operation->server->name, operation->shard, "a key", error, "sent none");
 }
+
+hv_status hvi_operation_fail_null(const hvi_operation *operation, int64_t key, bool no_kind,
+                                  hv_error **error) {
+    const char *column = no_kind ? "type" : "body";
+    hvi_fail(error, HV_CORRUPT, "the entity %" PRId64 " of shard %d has no %s", key,
+             operation->shard, column);
+    hvi_error_detail(error, "The column %s of %s.entities is NULL there, which the table allows.",
+                     column, operation->schema);
+    hvi_error_hint(error,
+                   "Give it one or remove it; then ALTER TABLE %s.entities ALTER COLUMN %s SET NOT "
+                   "NULL.",
+                   operation->schema, column);
+    hvi_error_where(error, operation->server->name, operation->shard);
+    return HV_CORRUPT;
+}

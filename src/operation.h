@@ -47,4 +47,8 @@ hv_status hvi_operation_fail_not_stored(const hvi_operation *operation, const hv
 /* The error for an answer without the key that was asked for. */
 hv_status hvi_operation_fail_answer(const hvi_operation *operation, hv_error **error);
 
+/* HV_CORRUPT: a row without a type (`no_kind`) or a body, which a table without NOT NULL allows. */
+hv_status hvi_operation_fail_null(const hvi_operation *operation, int64_t key, bool no_kind,
+                                  hv_error **error);
+
 #endif

@@ -24,6 +24,7 @@ struct hv_scan {
     bool reads_text;      /* as of the session that it had */
     int64_t timeout;
     int64_t last; /* the key before the present one */
+    bool goes_on; /* what failed is a row, not the scan */
     hvi_copy_reader reader;
     hvi_copy_row row;
     hv_dict *dict; /* of the row; owned; NULL until it is asked for */
@@ -161,8 +162,10 @@ static hv_status feed(hv_scan *scan, hv_error **error) {
     return hvi_operation_explain(&scan->operation, &cause, error);
 }
 
-static hv_status read_body(hv_scan *scan, hv_error **error) {
+static hv_status read_entity(hv_scan *scan, hv_error **error) {
     const hvi_copy_row *row = &scan->row;
+    if (!row->has_kind || row->body == NULL)
+        return hvi_operation_fail_null(&scan->operation, row->key, !row->has_kind, error);
     return scan->reads_text ? hvi_hstore_decode_text(row->body, row->body_len, &scan->dict, error)
                             : hvi_hstore_decode(row->body, row->body_len, &scan->dict, error);
 }
@@ -174,6 +177,7 @@ hv_status hv_scan_next(hv_scan *scan, hv_error **error) {
         return hvi_fail(error, HV_INVALID, "the scan is another process's");
     hv_dict_free(scan->dict);
     scan->dict = NULL;
+    scan->goes_on = false;
     while ((status = hvi_copy_read(&scan->reader, &scan->row, &cause)) == HV_NOT_FOUND) {
         if (scan->session == NULL)
             return HV_NOT_FOUND;
@@ -181,8 +185,6 @@ hv_status hv_scan_next(hv_scan *scan, hv_error **error) {
         if (status != HV_OK)
             return status;
     }
-    if (status == HV_OK)
-        status = read_body(scan, &cause);
     if (status == HV_OK && scan->row.key <= scan->last)
         status = hvi_fail(&cause, HV_CORRUPT, "keys of a scan are not in order");
     if (status != HV_OK) {
@@ -191,7 +193,13 @@ hv_status hv_scan_next(hv_scan *scan, hv_error **error) {
         return hvi_operation_explain(&scan->operation, &cause, error);
     }
     scan->last = scan->row.key;
-    return HV_OK;
+    status = read_entity(scan, &cause);
+    scan->goes_on = status == HV_CORRUPT;
+    return status == HV_OK ? HV_OK : hvi_operation_explain(&scan->operation, &cause, error);
+}
+
+bool hv_scan_goes_on(const hv_scan *scan) {
+    return scan->goes_on;
 }
 
 void hv_scan_close(hv_scan *scan) {

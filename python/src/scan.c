@@ -167,7 +167,8 @@ static PyObject *scan_next(PyObject *object) {
         return row;
     if (status != HV_OK && status != HV_NOT_FOUND)
         hvpy_raise(status, error);
-    end(self);
+    if (status != HV_CORRUPT || !hv_scan_goes_on(self->scan)) /* else next() goes on behind it */
+        end(self);
     return NULL; /* without an exception: the end */
 }
 
