@@ -134,43 +134,6 @@ def test_up_with_other_wishes_says_what_to_do(standing, args, message):
     assert [server["running"] for server in servers_of(folder)] == [True, True]
 
 
-def test_up_with_more_servers_adds_some_and_leaves_every_shard_where_it_is(folder):
-    dev("up", folder, "--servers", 2, "--shards", 8).ok()
-    config = config_of(folder)
-    key = hv("put", 6, 1, "a=b", config=config).ok().out.strip()
-    before = servers_of(folder)
-    with open(config, "a", encoding="utf-8") as file:
-        file.write("# a note of one's own")
-    result = dev("up", folder, "--servers", 3).ok()
-    assert "Adding 1 server without shards." in result.err
-    after = servers_of(folder)
-    assert [(server["name"], server["shards"]) for server in after] == [
-        ("one", "0-4"),
-        ("two", "4-8"),
-        ("three", ""),
-    ]
-    assert [server["pid"] for server in after[:2]] == [server["pid"] for server in before]
-    hv("get", key, config=config).ok()
-    one, two, three = hv("status", "--json", config=config).ok().json()["servers"]
-    assert (one["shards_ready"], two["shards_ready"], three["shards_ready"]) == (4, 4, 0)
-    assert three["layout"] == 1  # prepared
-    text = open(config, encoding="utf-8").read()
-    assert "# a note of one's own" in text
-
-    dev("up", folder).ok()
-    dev("up", folder, "--servers", 3, "--shards", 8).ok()
-    assert open(config, encoding="utf-8").read() == text
-    assert dev("up", folder, "--servers", 2).code == 1
-    dev("status", folder).ok()
-
-    # Shards that nobody has yet are made on the new one.
-    with open(config, "w", encoding="utf-8") as file:
-        file.write(text.replace("#shards =", "shards = 8-10"))
-    assert [part["created"] for part in hv("init", "--json", config=config).ok().json()] == [0, 0, 2]
-    hv("put", 9, 1, "a=b", config=config).ok()
-    assert dev("destroy", folder, "--yes").code == 0
-
-
 def test_servers_and_shards_are_spread_evenly(folder):
     dev("up", folder, "--servers", 3, "--shards", 10, "--no-init").ok()
     assert [(server["name"], server["shards"]) for server in servers_of(folder)] == [
