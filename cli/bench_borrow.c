@@ -146,12 +146,9 @@ hv_status bench_borrow_put(hv_store *store, const bench_settings *settings, int 
     const char *values[] = {kind, body};
     statement wanted = make_statement(BENCH_PUT, shard, values);
     PGresult *result = NULL;
-    if (run(store, settings, shard, &wanted, &result, failure) == HV_OK) {
-        if (PQntuples(result) == 1)
-            *key = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
-        else
-            bench_fail(failure, HV_CORRUPT, "a put returned %d keys", PQntuples(result));
-    }
+    if (run(store, settings, shard, &wanted, &result, failure) == HV_OK &&
+        bench_sql_check(result, "n", 1, 1, failure) == HV_OK)
+        *key = bench_sql_number(result, 0, 0, 0);
     PQclear(result);
     free(body);
     return failure->status;
@@ -168,11 +165,12 @@ hv_status bench_borrow_get(hv_store *store, const bench_settings *settings, int6
     const char *values[] = {key_text};
     statement wanted = make_statement(BENCH_GET, shard, values);
     PGresult *result = NULL;
-    if (run(store, settings, shard, &wanted, &result, failure) == HV_OK) {
+    if (run(store, settings, shard, &wanted, &result, failure) == HV_OK &&
+        bench_sql_check(result, "nt", 0, 1, failure) == HV_OK) {
         if (PQntuples(result) == 0) {
             failure->status = HV_NOT_FOUND;
         } else {
-            *kind = atoi(PQgetvalue(result, 0, 0));
+            *kind = (int) bench_sql_number(result, 0, 0, 0);
             failure->status =
                 hv_dict_parse(PQgetvalue(result, 0, 1), (size_t) PQgetlength(result, 0, 1), dict,
                               &failure->error);

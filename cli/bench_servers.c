@@ -93,16 +93,15 @@ static void take_answer(bench_servers *servers, int server, const PGresult *resu
     }
     if (!PQgetisnull(result, 0, 4) && !servers->settings->keep) {
         char *hint = format_text("Grant DELETE on shard%04d.entities, or leave them there: --keep.",
-                                 atoi(PQgetvalue(result, 0, 4)));
+                                 (int) bench_sql_number(result, 0, 4, 0));
         ui_fail_status(HV_REFUSED, NULL, hint,
                        "entities could not be removed from server \"%s\" again", name);
         free(hint);
         return;
     }
-    servers->postmasters[server] = bench_usage_find_server(
-        atoi(PQgetvalue(result, 0, 0)),
-        PQgetisnull(result, 0, 1) ? -1 : strtoll(PQgetvalue(result, 0, 1), NULL, 10));
-    asked->clock = strtoll(PQgetvalue(result, 0, 2), NULL, 10);
+    servers->postmasters[server] = bench_usage_find_server((int) bench_sql_number(result, 0, 0, 0),
+                                                           bench_sql_number(result, 0, 1, -1));
+    asked->clock = bench_sql_number(result, 0, 2, 0);
     asked->hstore = copy_text(PQgetisnull(result, 0, 5) ? "public" : PQgetvalue(result, 0, 5));
     asked->ready = true;
 }
@@ -120,7 +119,8 @@ static void check(hv_store *store, int server, void *item) {
     if (failure.status == HV_OK) {
         const char *values[] = {asked->shards};
         int sent = PQsendQueryParams(conn, check_sql, 1, NULL, values, NULL, NULL, 0);
-        bench_sql_answer(conn, sent, false, BENCH_PATIENCE_MS, &result, &failure);
+        if (bench_sql_answer(conn, sent, false, BENCH_PATIENCE_MS, &result, &failure) == HV_OK)
+            bench_sql_check(result, "nNnNNT", 1, 1, &failure);
     }
     if (failure.status == HV_OK)
         take_answer(asked->all, server, result);
@@ -187,11 +187,17 @@ static hv_status clean_chunk(bench_server *server, PGconn *conn, int shard, int6
         shard, *from, settings->kind, server->hstore, settings->mark, limit, shard);
     PGresult *result = NULL;
     if (bench_sql_answer(conn, PQsendQuery(conn, sql), true, BENCH_PATIENCE_MS, &result, failure) ==
-        HV_OK) {
-        int64_t removed = strtoll(PQgetvalue(result, 0, 1), NULL, 10);
-        server->removed += removed;
-        ui_progress_add(server->progress, 0, removed);
-        *from = PQgetisnull(result, 0, 0) ? 0 : strtoll(PQgetvalue(result, 0, 0), NULL, 10) + 1;
+            HV_OK &&
+        bench_sql_check(result, "Nn", 1, 1, failure) == HV_OK) {
+        int64_t last = bench_sql_number(result, 0, 0, 0);
+        int64_t removed = bench_sql_number(result, 0, 1, 0);
+        if (last != 0 && last < *from) {
+            bench_fail(failure, HV_CORRUPT, "unexpected answer: keys that were not asked for");
+        } else {
+            server->removed += removed;
+            ui_progress_add(server->progress, 0, removed);
+            *from = last == 0 || last == INT64_MAX ? 0 : last + 1;
+        }
     }
     PQclear(result);
     free(sql);

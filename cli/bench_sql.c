@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "bench_clock.h"
@@ -39,6 +40,11 @@ static wait_result wait_answer(PGconn *conn, int64_t deadline) {
     return ANSWERED;
 }
 
+static bool begins_copy(const PGresult *result) {
+    ExecStatusType status = PQresultStatus(result);
+    return status == PGRES_COPY_IN || status == PGRES_COPY_OUT || status == PGRES_COPY_BOTH;
+}
+
 /*
  * Read all there is up to the statement's end. The last result counts: an error of the commit comes
  * after the statement's own result. *result may be NULL.
@@ -51,6 +57,8 @@ static wait_result read_answer(PGconn *conn, int64_t deadline, PGresult **result
             return PQstatus(conn) == CONNECTION_OK ? ANSWERED : LOST;
         PQclear(*result);
         *result = next;
+        if (begins_copy(next)) /* nobody asked for one, and libpq gives it again and again */
+            return LOST;
     }
     return waited;
 }
@@ -82,4 +90,42 @@ hv_status bench_sql_answer(PGconn *conn, int sent, bool is_write, int64_t patien
     }
     PQclear(last);
     return status;
+}
+
+/* ---- Reading --------------------------------------------------------------------------------- */
+
+static bool read_number(const char *text, int64_t *number) {
+    char *end;
+    bool decimal = text[0] == '-' || (text[0] >= '0' && text[0] <= '9');
+    errno = 0;
+    *number = strtoll(text, &end, 10);
+    return decimal && end > text && *end == '\0' && errno == 0;
+}
+
+static bool fits(const PGresult *result, int row, int column, char as) {
+    int64_t number;
+    if (PQgetisnull(result, row, column))
+        return as == 'N' || as == 'T';
+    return as == 't' || as == 'T' || read_number(PQgetvalue(result, row, column), &number);
+}
+
+hv_status bench_sql_check(const PGresult *result, const char *columns, int least, int most,
+                          bench_failure *failure) {
+    int rows = PQntuples(result), count = (int) strlen(columns);
+    bool is_good = PQresultStatus(result) == PGRES_TUPLES_OK && PQnfields(result) == count &&
+                   rows >= least && rows <= most && PQbinaryTuples(result) == 0;
+    for (int row = 0; is_good && row < rows; row++)
+        for (int column = 0; is_good && column < count; column++)
+            is_good = fits(result, row, column, columns[column]);
+    if (is_good)
+        return HV_OK;
+    return bench_fail(failure, HV_CORRUPT, "unexpected answer: %d rows of %d columns, %s", rows,
+                      PQnfields(result), PQresStatus(PQresultStatus(result)));
+}
+
+int64_t bench_sql_number(const PGresult *result, int row, int column, int64_t if_null) {
+    int64_t number = if_null;
+    if (!PQgetisnull(result, row, column))
+        read_number(PQgetvalue(result, row, column), &number);
+    return number;
 }

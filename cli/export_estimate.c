@@ -5,6 +5,7 @@
  */
 #include "export_estimate.h"
 
+#include <limits.h>
 #include <stdlib.h>
 
 #include <libpq-fe.h>
@@ -37,11 +38,14 @@ bool export_estimate(hv_store *store, int server, const int *shards, int count, 
     if (hv_acquire_server(store, server, &conn, NULL) != HV_OK)
         return false;
     bool told = bench_sql_answer(conn, PQsendQuery(conn, sql), false, PATIENCE_MS, &result,
-                                 &failure) == HV_OK;
+                                 &failure) == HV_OK &&
+                bench_sql_check(result, "nn", 0, INT_MAX, &failure) == HV_OK;
     for (int i = 0; told && i < PQntuples(result); i++) {
-        int shard = atoi(PQgetvalue(result, i, 0));
-        if (shard < HV_SHARDS && wanted[shard])
-            *total += strtoll(PQgetvalue(result, i, 1), NULL, 10);
+        int64_t shard = bench_sql_number(result, i, 0, 0);
+        int64_t entities = bench_sql_number(result, i, 1, 0);
+        if (shard >= 0 && shard < HV_SHARDS && wanted[shard] && entities > 0 &&
+            entities < INT64_MAX - *total)
+            *total += entities;
     }
     bench_failure_clear(&failure);
     PQclear(result);
