@@ -67,7 +67,7 @@ typedef enum hv_status {
     HV_NOT_INITIALIZED =
         9,             /* the shard's schema or table is missing on its server: run `hv init` */
     HV_MISMATCH = 10,  /* the database has another epoch, a newer layout or another server's name */
-    HV_CORRUPT = 11,   /* the server sent something that does not decode */
+    HV_CORRUPT = 11,   /* the server sent something that is no answer to what was asked */
     HV_CLOSED = 12,    /* the store was closed */
     HV_BUSY = 13,      /* connections are still lent */
     HV_NO_MEMORY = 14, /* out of memory */
@@ -425,7 +425,8 @@ HV_API void hv_reinstantiate(hv_store *store);
  * HV_OUTCOME_UNKNOWN: the connection broke, or operation_timeout passed, after the statement was
  * sent and before the answer came: the entity may or may not be there.
  * HV_CORRUPT: the shard's next_id() is not this shard's; the entity was stored, but under a key
- * that does not lead to it. The error's detail tells the key.
+ * that does not lead to it. The error's detail tells the key. Or the answer was none to this put:
+ * then the entity may or may not be there.
  * HV_NOT_STORED: the server reported no failure, but the row is not there: a BEFORE INSERT trigger
  * took it away, or the table has a rule that does something instead. HV_OK is returned only for a
  * row that the server says it has stored, and the key is that of the row as it was stored.
