@@ -331,7 +331,8 @@ HV_API void hv_options_set_interrupt(hv_options *options, hv_interrupt_fn interr
  * HV_TIMEOUT or HV_NO_MEMORY, with the reason in `message` (`message_size` bytes, NUL-terminated)
  * and the server's SQLSTATE in `sqlstate`, or "" if it sent none or it is not known. disconnect:
  * close the connection and release the handle; conn belongs to the connector. All are called by
- * any thread, without a lock held.
+ * any thread, without a lock held. Where a server has several hosts, connect_timeout is among the
+ * parameters, and short enough for a second host to be tried if the first is silent.
  *
  * start, finish and give_up are the same in steps, for a connector that can do without holding its
  * caller up; then connect is not used and may be NULL. Without them, a queue (hv_queue) waits while
@@ -356,7 +357,8 @@ typedef struct hv_connector {
 
 /*
  * What the default connector does, for connectors that add something to it. Closed by PQfinish().
- * The arguments are those of hv_connector's connect.
+ * As PQconnectdb() it keeps connect_timeout and goes on to the next host, and no host uses up the
+ * time of those after it. The arguments are those of hv_connector's connect.
  */
 HV_API hv_status hv_connect(const char *const *keywords, const char *const *values, int64_t timeout,
                             struct pg_conn **conn, char *message, size_t message_size,

@@ -148,20 +148,27 @@ static bool is_under_way(const hvi_attempt *attempt) {
            attempt->polling != PGRES_POLLING_FAILED;
 }
 
-/* False if connect_timeout is no number. libpq has a look at it in PQconnectdb() only. */
-static bool read_limit(hvi_attempt *attempt) {
+/* How long for each address. Nonsense ends the attempt: libpq has a look at connect_timeout in
+ * PQconnectdb() only. */
+static void read_limit(hvi_attempt *attempt) {
     int seconds = 0;
     char *text = hvi_hosts_parameter(attempt->conn, "connect_timeout");
-    bool good = text == NULL || *text == '\0' || hvi_hosts_number(text, &seconds);
-    if (seconds > 0 && seconds < HVI_LEAST_CONNECT_TIMEOUT)
-        seconds = HVI_LEAST_CONNECT_TIMEOUT;
-    attempt->limit_us = seconds > 0 ? seconds * INT64_C(1000000) : 0;
-    if (!good)
+    if (text == NULL) {
+        PQfinish(attempt->conn);
+        attempt->conn = NULL; /* hvi_connect_finish() will say so */
+        return;
+    }
+    if (*text != '\0' && !hvi_hosts_number(text, &seconds)) {
         hvi_buffer_append_format(
             &attempt->given_up,
             "invalid integer value \"%s\" for connection option \"connect_timeout\"\n", text);
+        attempt->all_given_up = true;
+        attempt->polling = PGRES_POLLING_FAILED;
+    }
+    if (seconds > 0 && seconds < HVI_LEAST_CONNECT_TIMEOUT)
+        seconds = HVI_LEAST_CONNECT_TIMEOUT;
+    attempt->limit_us = seconds > 0 ? seconds * INT64_C(1000000) : 0;
     free(text);
-    return good;
 }
 
 void hvi_connect_start(hvi_attempt *attempt, const char *const *keywords, const char *const *values,
@@ -178,14 +185,10 @@ void hvi_connect_start(hvi_attempt *attempt, const char *const *keywords, const 
     memcpy(attempt->keywords, keywords, count * sizeof *keywords);
     memcpy(attempt->values, values, count * sizeof *values);
     connect_to_hosts(attempt);
-    if (!is_under_way(attempt))
-        return;
-    if (read_limit(attempt)) {
+    if (is_under_way(attempt))
+        read_limit(attempt);
+    if (is_under_way(attempt))
         note_progress(attempt);
-    } else {
-        attempt->all_given_up = true;
-        attempt->polling = PGRES_POLLING_FAILED;
-    }
 }
 
 /* libpq's text ends with the address that it is at: "connection to server at … failed: ". */
