@@ -411,7 +411,8 @@ def test_nonsense_from_the_environment_is_refused_as_psql_does(configure, live):
     env = {"PGCONNECT_TIMEOUT": "soon"}
     told = hv("put", 3, 1, "a=b", config=configure(live.server.port), env=env)
     assert told.code == 1
-    assert 'invalid integer value "soon" for connection option "connect_timeout"' in told.err
+    assert 'for connection option "connect_timeout"' in told.err
+    assert "invalid integer value" in told.err
     assert 'server "one"' in told.err
 
 

@@ -4,6 +4,8 @@
 #include "result.h"
 #include "unit.h"
 
+#include <stdlib.h>
+
 #include <string.h>
 
 static const hvi_form three = {
