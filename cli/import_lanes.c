@@ -389,6 +389,27 @@ bool import_lanes_start(import_lanes *lanes) {
 
 /* ---- Ending ---------------------------------------------------------------------------------- */
 
+/* Commit a lane's position; over a connection that breaks, for as long as rows would be tried. */
+static hv_status record(import_lanes *lanes, import_lane *lane, int64_t position, const char *note,
+                        hv_error **error) {
+    int64_t deadline = import_now() + lanes->settings.retry_for;
+    hv_status status;
+    for (;;) {
+        status = hv_load_send(lane->load, 0, NULL, error);
+        if (status == HV_OK)
+            status = hv_load_commit(lane->load, position, note, error);
+        bool may_pass = status == HV_OUTCOME_UNKNOWN ||
+                        (status != HV_OK && *error != NULL && hv_error_retriable(*error));
+        if (!may_pass || import_now() >= deadline || lanes->settings.interrupted())
+            return status;
+        hv_error_free(*error);
+        *error = NULL;
+        pthread_mutex_lock(&lanes->lock);
+        import_wait(&lanes->room, &lanes->lock, TICK_MS);
+        pthread_mutex_unlock(&lanes->lock);
+    }
+}
+
 /* All threads have ended, and every row is decided: record that. */
 static void record_end(import_lanes *lanes, uint64_t digest) {
     char *note = format_text("complete %016" PRIx64 " %s", digest, lanes->settings.file);
@@ -396,9 +417,7 @@ static void record_end(import_lanes *lanes, uint64_t digest) {
         import_lane *lane = &lanes->all[i];
         hv_error *error = NULL;
         int64_t position = lanes->last > lane->decided ? lanes->last : lane->decided;
-        hv_status status = hv_load_send(lane->load, 0, NULL, &error);
-        if (status == HV_OK)
-            status = hv_load_commit(lane->load, position, note, &error);
+        hv_status status = record(lanes, lane, position, note, &error);
         if (status != HV_OK && import_stop_lanes(lanes, IMPORT_FAILED)) {
             lanes->totals.error = error;
             error = NULL;

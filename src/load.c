@@ -25,6 +25,7 @@
 #include "hstore.h"
 #include "key.h"
 #include "load_store.h"
+#include "refusal.h"
 #include "utf8.h"
 
 typedef enum load_state {
@@ -288,13 +289,20 @@ static hv_status store(hv_load *load, hvi_session *session, size_t count, size_t
         .batch = &load->batch,
         .timeout = load->timeout,
     };
-    hv_status status = hvi_load_store_rows(&work, count, error);
+    hv_error *cause = NULL;
+    hv_status status = hvi_load_store_rows(&work, count, &cause);
     if (blocked != NULL)
         *blocked = work.blocked;
-    return status;
+    if (status == HV_OK)
+        return HV_OK;
+    if (hvi_refusal_is_stale(cause)) /* in a transaction that can only be rolled back now */
+        session->age = HVI_SESSION_OUTDATED;
+    return hvi_error_move(error, &cause);
 }
 
-static hv_status send_rows(hv_load *load, size_t count, size_t *blocked, hv_error **error) {
+/* *outdated: it was refused over types that are no more, and is worth another try. */
+static hv_status send_rows(hv_load *load, size_t count, size_t *blocked, bool *outdated,
+                           hv_error **error) {
     hvi_session *session = NULL;
     bool settled = false;
     if (blocked != NULL)
@@ -328,6 +336,7 @@ static hv_status send_rows(hv_load *load, size_t count, size_t *blocked, hv_erro
     set_state(load, LOAD_SENT, session);
     load->sent = count;
     status = store(load, session, count, blocked, error);
+    *outdated = session->age == HVI_SESSION_OUTDATED;
     if (status != HV_OK)
         set_state(load, LOAD_IDLE, NULL);
     return status;
@@ -335,12 +344,19 @@ static hv_status send_rows(hv_load *load, size_t count, size_t *blocked, hv_erro
 
 hv_status hv_load_send(hv_load *load, size_t count, size_t *blocked, hv_error **error) {
     hvi_interruptible operation;
+    hv_error *cause = NULL;
     hv_status status = check_process(load, error);
     if (status != HV_OK)
         return status;
     hvi_interrupt_begin(&operation, hvi_router_interrupt(load->router));
-    status = send_rows(load, count, blocked, error);
+    bool outdated = false;
+    status = send_rows(load, count, blocked, &outdated, &cause);
+    if (status == HV_REFUSED && outdated)
+        status = send_rows(load, count, blocked, &outdated, &cause);
     hvi_interrupt_end(&operation);
+    if (status != HV_OK)
+        return hvi_error_move(error, &cause);
+    hv_error_free(cause);
     return status;
 }
 

@@ -133,13 +133,21 @@ static hv_status run(const hvi_load_keys *keys, hvi_buffer *sql, PGresult **resu
 static const hvi_form maker_form = {
     .asked = "what makes the shard's keys",
     .rows = HVI_ONE_ROW,
-    .columns = {HVI_IS_KEYS, HVI_IS_INT8, HVI_IS_COUNT},
+    .columns = {HVI_IS_KEYS, HVI_IS_INT8, HVI_IS_COUNT, HVI_IS_BOOL},
 };
 
-/* Lock it, and look: what it is, the server's clock, and how far the sequence is, in milliseconds
- * since the epoch. */
+/* Has the table with this oid triggers that are called for each row that is to be stored, before it
+ * is (1 + 2 + 4) or instead of it (1 + 64 + 4)? See pg_trigger.h. */
+#define HAS_TRIGGERS(oid)                                                                     \
+    "EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid OPERATOR(pg_catalog.=) " oid \
+    " AND g.tgenabled OPERATOR(pg_catalog.<>) 'D'"                                            \
+    " AND (g.tgtype OPERATOR(pg_catalog.&) 5) OPERATOR(pg_catalog.=) 5"                       \
+    " AND (g.tgtype OPERATOR(pg_catalog.&) 66) OPERATOR(pg_catalog.<>) 0)"
+
+/* Lock it, and look: what it is, the server's clock, how far the sequence is, in milliseconds since
+ * the epoch, and whether there are triggers. */
 static hv_status look(const hvi_load_keys *keys, hvi_generator *generator, int64_t *now,
-                      int64_t *latest, hv_error **error) {
+                      int64_t *latest, bool *has_triggers, hv_error **error) {
     const char *schema = keys->operation->schema;
     hvi_buffer sql = HVI_BUFFER_EMPTY;
     PGresult *result = NULL;
@@ -151,10 +159,21 @@ static hv_status look(const hvi_load_keys *keys, hvi_generator *generator, int64
         " pg_catalog.floor(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())"
         "  OPERATOR(pg_catalog.*) 1000)::bigint OPERATOR(pg_catalog.-) %" PRId64 ","
         " coalesce(pg_catalog.pg_sequence_last_value("
-        "  pg_catalog.to_regclass('%s.table_id_seq')), 0) OPERATOR(pg_catalog.>>) %d"
-        " FROM (SELECT pg_catalog.to_regprocedure('%s.next_id()') AS oid) AS n"
-        " LEFT JOIN pg_catalog.pg_proc f ON f.oid OPERATOR(pg_catalog.=) n.oid",
-        keys->epoch, schema, HVI_KEY_ADDED_BITS, schema);
+        "  pg_catalog.to_regclass('%s.table_id_seq')), 0) OPERATOR(pg_catalog.>>) %d,"
+        " " HAS_TRIGGERS(
+            "pg_catalog.to_regclass('%s.entities')") " OR EXISTS"
+                                                     "  (SELECT FROM "
+                                                     "pg_catalog.pg_partition_tree(pg_catalog.to_"
+                                                     "regclass('%s.entities')) p"
+                                                     "  WHERE " HAS_TRIGGERS(
+                                                         "p.relid") ")"
+                                                                    " FROM (SELECT "
+                                                                    "pg_catalog.to_regprocedure('%"
+                                                                    "s.next_id()') AS oid) AS n"
+                                                                    " LEFT JOIN pg_catalog.pg_proc "
+                                                                    "f ON f.oid "
+                                                                    "OPERATOR(pg_catalog.=) n.oid",
+        keys->epoch, schema, HVI_KEY_ADDED_BITS, schema, schema, schema);
     hv_status status = run(keys, &sql, &result, &cause);
     if (status == HV_OK)
         status = hvi_result_check(result, &maker_form, keys->operation->server->name,
@@ -163,6 +182,7 @@ static hv_status look(const hvi_load_keys *keys, hvi_generator *generator, int64
         *generator = (hvi_generator) hvi_integer_at(result, 0, 0);
         *now = hvi_integer_at(result, 0, 1);
         *latest = hvi_integer_at(result, 0, 2);
+        *has_triggers = hvi_bool_at(result, 0, 3);
     }
     PQclear(result);
     return status == HV_OK ? HV_OK : hvi_operation_explain(keys->operation, &cause, error);
@@ -195,10 +215,10 @@ static void refuse_future(const hvi_load_keys *keys, hvi_load_row *row, int64_t 
 }
 
 hv_status hvi_load_keys_prepare(const hvi_load_keys *keys, size_t from, size_t *end,
-                                hv_error **error) {
+                                bool *has_triggers, hv_error **error) {
     hvi_generator generator = HVI_GENERATOR_NONE;
     int64_t now = 0, latest = 0, greatest = 0;
-    hv_status status = look(keys, &generator, &now, &latest, error);
+    hv_status status = look(keys, &generator, &now, &latest, has_triggers, error);
     if (status != HV_OK)
         return status;
     bool strict = generator == HVI_GENERATOR_STRICT;

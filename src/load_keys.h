@@ -29,9 +29,10 @@ hv_status hvi_load_keys_sift(const hvi_load_keys *keys, size_t from, size_t *end
  * original ones follow the server's clock: a key that is ahead of it is waited for, up to two
  * seconds. Rows whose key is further ahead are refused (HV_INVALID) and leave the range, and so are
  * strict ones that are more than a day ahead, which would let a single wrong key use up the
- * shard's.
+ * shard's. *has_triggers: the table, or a partition of it, has triggers that may change rows before
+ * they are stored, their keys too.
  */
 hv_status hvi_load_keys_prepare(const hvi_load_keys *keys, size_t from, size_t *end,
-                                hv_error **error);
+                                bool *has_triggers, hv_error **error);
 
 #endif

@@ -175,6 +175,7 @@ hv_status hvi_load_record_commit(hvi_session *session, const hvi_load_record *re
                                  int64_t position, const char *note, int64_t timeout,
                                  hv_error **error) {
     hvi_buffer sql = HVI_BUFFER_EMPTY;
+    hvi_buffer_append_text(&sql, "WITH done AS (");
     hvi_buffer_append_format(&sql,
                              "UPDATE hypervault.imports SET position = %" PRId64
                              ", changed = pg_catalog.clock_timestamp()",
@@ -185,7 +186,11 @@ hv_status hvi_load_record_commit(hvi_session *session, const hvi_load_record *re
     }
     hvi_buffer_append_text(&sql, " WHERE name OPERATOR(pg_catalog.=) ");
     append_literal(&sql, session, record->name);
-    hvi_buffer_append_text(&sql, "; COMMIT");
+    /* Rows must not be committed without the position behind them: a trigger may be in the way. */
+    hvi_buffer_append_text(
+        &sql, " RETURNING name) SELECT CASE WHEN pg_catalog.count(*) OPERATOR(pg_catalog.=) 1"
+              " THEN 1 ELSE pg_catalog.concat('position of the import not stored: rows ',"
+              " pg_catalog.count(*))::integer END FROM done; COMMIT");
     return run(session, &sql, true, timeout, NULL, NULL, error);
 }
 

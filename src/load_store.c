@@ -8,6 +8,12 @@
  * trigger, say), halves are tried. What is sent at once is bounded after a refusal, and grows again
  * with success: so a shard full of guilty rows costs a few times as much as one without, and not
  * the square.
+ *
+ * A COPY that the server has not refused may still have stored fewer rows than it was sent, for a
+ * trigger can take rows away without an error, and it only says how many. Then it is undone as
+ * well, and the shard's rows go by the statements of puts, which say it of each. So do rows with
+ * keys where a trigger might change these, and all rows where row-level security does not let COPY
+ * in.
  */
 #include "load_store.h"
 
@@ -15,10 +21,15 @@
 
 #include "clock.h"
 #include "interrupt.h"
+#include "load_insert.h"
 #include "load_keys.h"
+#include "refusal.h"
 
 /* Pieces of a COPY. */
 #define PIECE ((size_t) 64 << 10)
+
+/* Bytes of rows in an INSERT; it has one row at least. */
+#define INSERT_BYTES ((size_t) 1 << 20)
 
 /* Rows in a COPY after a refusal. */
 #define CAREFUL 256
@@ -36,6 +47,7 @@ typedef struct shard_rows {
     hvi_load_keys keys;
     size_t limit; /* of rows in a COPY */
     int tries;    /* of the same rows, so far */
+    bool inserts; /* by the statements of puts, not by COPY */
 } shard_rows;
 
 static hvi_load_row *row_at(const hvi_load_store *store, size_t position) {
@@ -78,20 +90,26 @@ static bool next_piece(void *context, const char **piece, size_t *len) {
     return true;
 }
 
-/* All of order[from .. end), or nothing. */
-static hv_status copy(const shard_rows *shard, size_t from, size_t end, hv_error **error) {
+/* What opens the savepoint to which undo() goes back: the one before is no longer needed then. */
+static const char *savepoint(hvi_load_store *store) {
+    bool was_in = store->in_savepoint;
+    store->in_savepoint = true;
+    return was_in ? "RELEASE SAVEPOINT hv_load; SAVEPOINT hv_load;" : "SAVEPOINT hv_load;";
+}
+
+/* All of order[from .. end), or nothing; but fewer, *stored, if they got lost on their way. */
+static hv_status copy(const shard_rows *shard, size_t from, size_t end, int64_t *stored,
+                      hv_error **error) {
     hvi_load_store *store = shard->store;
     hvi_buffer sql = HVI_BUFFER_EMPTY;
     tuple_source source = {.store = store, .next = from, .end = end, .piece = HVI_BUFFER_EMPTY};
-    hvi_buffer_append_format(&sql,
-                             "SAVEPOINT hv_load;"
-                             "COPY %s.entities (%stype, body) FROM STDIN (FORMAT binary);"
-                             "RELEASE SAVEPOINT hv_load",
-                             shard->operation.schema, row_at(store, from)->key != 0 ? "id, " : "");
+    hvi_buffer_append_format(&sql, "%sCOPY %s.entities (%stype, body) FROM STDIN (FORMAT binary)",
+                             savepoint(store), shard->operation.schema,
+                             row_at(store, from)->key != 0 ? "id, " : "");
     hvi_buffer_reserve(&source.piece, PIECE);
     hv_status status = hvi_buffer_ok(&sql) && hvi_buffer_ok(&source.piece)
                            ? hvi_session_copy_in(store->session, sql.data, shard->operation.shard,
-                                                 next_piece, &source, store->timeout, error)
+                                                 next_piece, &source, store->timeout, stored, error)
                            : hvi_no_memory(error);
     if (status != HV_OK && !hvi_buffer_ok(&source.piece))
         status = hvi_no_memory(error);
@@ -100,7 +118,8 @@ static hv_status copy(const shard_rows *shard, size_t from, size_t end, hv_error
     return status;
 }
 
-static hv_status undo_copy(const shard_rows *shard, hv_error **error) {
+static hv_status undo(const shard_rows *shard, hv_error **error) {
+    shard->store->in_savepoint = false;
     return hvi_session_script(
         shard->store->session, "ROLLBACK TO SAVEPOINT hv_load; RELEASE SAVEPOINT hv_load",
         shard->operation.shard, false, hvi_deadline_after(shard->store->timeout), NULL, error);
@@ -122,7 +141,7 @@ static bool is_fault_of_row(hv_status status, const hv_error *cause) {
         "57", /* shutting down, canceled */
     };
     const char *sqlstate = cause != NULL ? hv_error_sqlstate(cause) : NULL;
-    if (status != HV_REFUSED || sqlstate == NULL)
+    if (status != HV_REFUSED || sqlstate == NULL || hvi_refusal_is_stale(cause))
         return false;
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
         if (strncmp(sqlstate, others[i], 2) == 0)
@@ -142,6 +161,12 @@ static bool is_collision(const hv_error *cause) {
            strcmp(constraint, "entities_pkey") == 0;
 }
 
+/* Has the server let no COPY in, though it would let an INSERT in? */
+static bool is_refused_copy(const shard_rows *shard, const hv_error *cause) {
+    const char *sqlstate = hv_error_sqlstate(cause);
+    return !shard->inserts && sqlstate != NULL && strcmp(sqlstate, "0A000") == 0;
+}
+
 static void mark_stored(const hvi_load_store *store, size_t from, size_t end) {
     for (; from < end; from++)
         row_at(store, from)->state = HVI_LOAD_STORED;
@@ -153,8 +178,11 @@ static hv_status refuse(shard_rows *shard, size_t position, hv_error **cause, bo
     hvi_load_store *store = shard->store;
     hvi_load_row *row = row_at(store, position);
     hv_error_free(row->error);
-    row->error = *cause;
-    *cause = NULL;
+    row->error = NULL;
+    if (hvi_refusal_is_of_row(*cause))
+        hvi_operation_explain(&shard->operation, cause, &row->error);
+    else
+        hvi_error_move(&row->error, cause);
     if (!hv_error_retriable(row->error)) {
         row->state = HVI_LOAD_REFUSED;
         return HV_OK;
@@ -219,6 +247,57 @@ static hv_status answer_refusal(shard_rows *shard, size_t *from, size_t *end, hv
     return divide(shard, from, *end, *cause, error);
 }
 
+/* ---- by the statements of puts ---- */
+
+/* Behind where the rows that can be stored at once end. */
+static size_t end_of_insert(const hvi_load_store *store, size_t from, size_t end) {
+    size_t most = store->session->hstore_array_type != 0 ? HVI_LOAD_INSERT_MAX : 1, bytes = 0;
+    size_t at = from;
+    while (at < end && at - from < most && bytes < INSERT_BYTES)
+        bytes += row_at(store, at++)->len;
+    return at;
+}
+
+/* Store order[from .. end), and decide all of them; or nothing. What the order is, is lost. */
+static hv_status insert(shard_rows *shard, size_t from, size_t end, hv_error **error) {
+    hvi_load_store *store = shard->store;
+    size_t *order = store->batch->order, left = from;
+    int64_t deadline = hvi_deadline_after(store->timeout);
+    hv_status status = hvi_session_script(store->session, savepoint(store), shard->operation.shard,
+                                          false, deadline, NULL, error);
+    if (status == HV_OK)
+        status = hvi_load_insert(store->session, &shard->operation, store->batch, order + from,
+                                 end - from, deadline, error);
+    if (status != HV_OK)
+        return status;
+    for (size_t i = from; i < end; i++)
+        if (row_at(store, i)->state == HVI_LOAD_WAITING)
+            order[left++] = order[i];
+    if (left > from)
+        status = hvi_load_keys_sift(&shard->keys, from, &left, error);
+    for (size_t i = from; status == HV_OK && i < left; i++)
+        hvi_load_insert_refuse(&shard->operation, row_at(store, i));
+    return status;
+}
+
+/* Store order[from .. *end), or fewer: then *end moves. */
+static hv_status store_some(shard_rows *shard, size_t from, size_t *end, hv_error **error) {
+    int64_t stored = 0;
+    if (!shard->inserts) {
+        hv_status status = copy(shard, from, *end, &stored, error);
+        if (status == HV_OK && (size_t) stored == *end - from)
+            mark_stored(shard->store, from, *end);
+        if (status != HV_OK || (size_t) stored == *end - from)
+            return status;
+        shard->inserts = true;
+        status = undo(shard, error);
+        if (status != HV_OK)
+            return status;
+    }
+    *end = end_of_insert(shard->store, from, *end);
+    return insert(shard, from, *end, error);
+}
+
 /* Store all of order[from .. end): rows of one shard, all with keys or all without. */
 static hv_status store_range(shard_rows *shard, size_t from, size_t end, hv_error **error) {
     hvi_load_store *store = shard->store;
@@ -227,9 +306,8 @@ static hv_status store_range(shard_rows *shard, size_t from, size_t end, hv_erro
     while (status == HV_OK && from < end) {
         size_t part = end - from < shard->limit ? end : from + shard->limit;
         hv_error *cause = NULL;
-        status = copy(shard, from, part, &cause);
+        status = store_some(shard, from, &part, &cause);
         if (status == HV_OK) {
-            mark_stored(store, from, part);
             from = part;
             shard->tries = 0;
             shard->limit = shard->limit < SIZE_MAX / 2 ? 2 * shard->limit : SIZE_MAX;
@@ -237,9 +315,11 @@ static hv_status store_range(shard_rows *shard, size_t from, size_t end, hv_erro
         }
         if (!is_fault_of_row(status, cause))
             return hvi_operation_explain(&shard->operation, &cause, error);
-        status = undo_copy(shard, error);
+        status = undo(shard, error);
         size_t left = part;
-        if (status == HV_OK)
+        if (status == HV_OK && is_refused_copy(shard, cause))
+            shard->inserts = true;
+        else if (status == HV_OK)
             status = answer_refusal(shard, &from, &left, &cause, error);
         hv_error_free(cause);
         /* What was sifted out is decided: close the gap. */
@@ -271,8 +351,10 @@ static hv_status store_shard(hvi_load_store *store, size_t from, size_t end, hv_
         kept++;
     if (status == HV_OK && from < kept)
         status = store_range(&shard, from, kept, error);
+    bool has_triggers = false;
     if (status == HV_OK && kept < end)
-        status = hvi_load_keys_prepare(&shard.keys, kept, &end, error);
+        status = hvi_load_keys_prepare(&shard.keys, kept, &end, &has_triggers, error);
+    shard.inserts = shard.inserts || has_triggers;
     if (status == HV_OK && kept < end)
         status = store_range(&shard, kept, end, error);
     return status;

@@ -14,7 +14,8 @@ typedef struct hvi_load_store {
     hvi_router *router;
     hvi_load_batch *batch;
     int64_t timeout;
-    size_t blocked; /* see below */
+    size_t blocked;    /* see below */
+    bool in_savepoint; /* the rows that were stored last can still be undone */
 } hvi_load_store;
 
 /*

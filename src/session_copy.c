@@ -8,6 +8,7 @@
 #include "clock.h"
 #include "connect.h"
 #include "interrupt.h"
+#include "result.h"
 
 /* Run the script as far as its COPY. */
 static hv_status begin(hvi_session *session, const char *sql, int shard, ExecStatusType expected,
@@ -27,7 +28,7 @@ static hv_status begin(hvi_session *session, const char *sql, int shard, ExecSta
 
 /* Send a piece, NULL for the end, and see it off; after the end, wait for what comes of it. */
 static hv_status put(hvi_session *session, const char *sql, int shard, const char *piece,
-                     size_t len, int64_t timeout, hv_error **error) {
+                     size_t len, int64_t timeout, int64_t *stored, hv_error **error) {
     hvi_query query = {
         .sql = sql, .shard = shard, .id = HVI_NO_STATEMENT, .in_copy = piece != NULL};
     PGresult *result = NULL;
@@ -35,20 +36,23 @@ static hv_status put(hvi_session *session, const char *sql, int shard, const cha
                              : PQputCopyEnd(session->conn, NULL);
     hv_status status = hvi_session_exchange(session, &query, sent == 1, hvi_deadline_after(timeout),
                                             &result, error);
+    if (status == HV_OK && piece == NULL)
+        status = hvi_result_check_command(result, "a COPY", session->config->server, shard, stored,
+                                          error);
     PQclear(result);
     return status;
 }
 
 hv_status hvi_session_copy_in(hvi_session *session, const char *sql, int shard,
                               hvi_copy_source source, void *context, int64_t timeout,
-                              hv_error **error) {
+                              int64_t *stored, hv_error **error) {
     hv_status status = begin(session, sql, shard, PGRES_COPY_IN, timeout, error);
     const char *piece;
     size_t len;
     while (status == HV_OK && source(context, &piece, &len))
-        status = put(session, sql, shard, piece, len, timeout, error);
+        status = put(session, sql, shard, piece, len, timeout, stored, error);
     if (status == HV_OK)
-        status = put(session, sql, shard, NULL, 0, timeout, error);
+        status = put(session, sql, shard, NULL, 0, timeout, stored, error);
     return status;
 }
 

@@ -14,13 +14,14 @@
 typedef bool (*hvi_copy_source)(void *context, const char **piece, size_t *len);
 
 /*
- * Run a script that has one COPY … FROM STDIN in it, sending what the source gives, and wait for
- * its end. To be run inside a transaction: that a connection is lost means then that nothing was
- * written. Errors: as hvi_session_run() for a read.
+ * Run a script that ends with a COPY … FROM STDIN, sending what the source gives, and wait for its
+ * end. *stored is how many rows the server says that it has stored. To be run inside a transaction:
+ * that a connection is lost means then that nothing was written. Errors: as hvi_session_run() for a
+ * read.
  */
 hv_status hvi_session_copy_in(hvi_session *session, const char *sql, int shard,
                               hvi_copy_source source, void *context, int64_t timeout,
-                              hv_error **error);
+                              int64_t *stored, hv_error **error);
 
 /* Begin a COPY … TO STDOUT. Errors: as hvi_session_run() for a read. */
 hv_status hvi_session_copy_out(hvi_session *session, const char *sql, int shard, int64_t timeout,
