@@ -3,7 +3,7 @@
  *
  * Holds always: the first error wins, and it names the file and the line. inih reports less than we
  * want (it cuts long lines, sections and names without a word), so the lines are looked at before
- * it gets them.
+ * it gets them. It knows no quotes: a value in quotes is read here, and inih gets the line without.
  */
 #include "config_file.h"
 
@@ -23,6 +23,9 @@
  * ini.c are 50, with the NUL). */
 #define INIH_MAX_WORD 49
 
+/* More of a line is not kept; it is longer than any value that a server takes. */
+#define MAX_LINE 70000
+
 #define BYTE_ORDER_MARK "\xEF\xBB\xBF"
 
 #define HYPERVAULT_SECTION "hypervault"
@@ -35,6 +38,9 @@ typedef struct hvi_reading {
     int line;           /* of the line that inih has now */
     bool unsettled;     /* … which must be a setting, but inih has not said so yet */
     bool has_setting;   /* in this section: an indented line continues it */
+    hvi_buffer text;    /* the line as the file has it, without its end */
+    hvi_buffer value;   /* what the line has in quotes */
+    bool is_quoted;     /* … if it has */
     hvi_buffer servers; /* "\nname\tline\n" of the servers' sections */
     hvi_buffer given;   /* "\nsection\tname\n" of all that was set, to find doubles */
     bool secret;        /* a password was given */
@@ -59,50 +65,98 @@ static void fail_at_line(hvi_reading *reading, hv_status status, hv_error **caus
     *cause = NULL;
 }
 
+/* How much of a line is the name of a section or a setting, without white space behind it. */
+static size_t word_len(const char *start) {
+    size_t len = strcspn(start, *start == '[' ? "]" : "=:");
+    while (len > 0 && isspace((unsigned char) start[len - 1]))
+        len--;
+    return len;
+}
+
+static bool is_secret_setting(const char *start) {
+    char name[INIH_MAX_WORD + 1];
+    size_t len = word_len(start);
+    if (len > INIH_MAX_WORD)
+        return false;
+    snprintf(name, sizeof name, "%.*s", (int) len, start);
+    return hvi_is_secret(name);
+}
+
 /* What inih would get wrong without telling. `start` is the line without white space before it. */
 static hv_status check_line(const char *start, hv_error **error) {
-    size_t word = strcspn(start, *start == '[' ? "]" : "=:\n");
-    while (word > 0 && isspace((unsigned char) start[word - 1]))
-        word--;
-    if (word > INIH_MAX_WORD)
+    if (word_len(start) > INIH_MAX_WORD)
         return hvi_fail(error, HV_BAD_CONFIG, "a name is longer than %d characters", INIH_MAX_WORD);
-    if (word == strlen("password") && strncmp(start, "password", word) == 0 &&
-        (strstr(start, " ;") != NULL || strstr(start, "\t;") != NULL)) {
-        hvi_fail(error, HV_BAD_CONFIG, "a password with \" ;\" cannot be written here");
+    if (is_secret_setting(start) && (strstr(start, " ;") != NULL || strstr(start, "\t;") != NULL)) {
+        hvi_fail(error, HV_BAD_CONFIG, "a password with \" ;\" must be in quotes");
         hvi_error_detail(error, "A semicolon after white space starts a comment.");
-        hvi_error_hint(error, "Put the password into a .pgpass file.");
+        hvi_error_hint(error, "Put the password into double quotes, or into a .pgpass file.");
         return HV_BAD_CONFIG;
     }
     return HV_OK;
 }
 
-/* Read a line as fgets() does, but all of it: what is too long, or has a NUL byte, is an error.
- * False at the end of the file. */
-static bool get_line(hvi_reading *reading, char *line, int size, hv_error **error) {
-    int len = 0, c;
-    bool cut = false, nul = false;
-    while ((c = getc(reading->file)) != EOF) {
-        nul = nul || c == '\0';
-        if (len + 1 < size)
-            line[len++] = (char) c;
-        else
-            cut = cut || c != '\n';
-        if (c == '\n')
-            break;
-    }
-    line[len] = '\0';
-    if (c == EOF && len == 0)
-        return false;
-    const char *start = line;
-    while (isspace((unsigned char) *start))
-        start++;
-    if (nul) {
-        hvi_fail(error, HV_BAD_CONFIG, "a NUL byte in the line");
-    } else if (cut && *start != '#' && *start != ';') {
-        hvi_fail(error, HV_BAD_CONFIG, "the line is too long");
+static hv_status fail_too_long(const char *start, hv_error **error) {
+    size_t len = word_len(start);
+    hvi_fail(error, HV_BAD_CONFIG, "the line is too long");
+    if (len == strlen("shards") && strncmp(start, "shards", len) == 0)
         hvi_error_hint(error, "A long list of shards can be given in several \"shards\" lines.");
+    else
+        hvi_error_hint(error, "Put a long value into double quotes.");
+    return HV_BAD_CONFIG;
+}
+
+/*
+ * The value of a line `name = "value"`, if it is in quotes: into reading->value. In quotes stand
+ * all characters as they are, but for \" and \\. What is wrong is not repeated: it may be a
+ * password.
+ */
+static hv_status take_quoted(hvi_reading *reading, const char *start, hv_error **error) {
+    const char *at = start + strcspn(start, "=:");
+    at += *at != '\0';
+    while (isspace((unsigned char) *at))
+        at++;
+    if (*start == '[' || *at != '"')
+        return HV_OK;
+    hvi_buffer_reset(&reading->value);
+    for (at++; *at != '"'; at++) {
+        bool is_escape = *at == '\\';
+        if (is_escape)
+            at++;
+        if (*at == '\0')
+            return hvi_fail(error, HV_BAD_CONFIG, "a closing quote is missing");
+        if (is_escape && *at != '"' && *at != '\\') {
+            hvi_fail(error, HV_BAD_CONFIG, "a backslash in quotes stands before another character");
+            hvi_error_hint(error, "In quotes write \\\\ for a backslash and \\\" for a quote.");
+            return HV_BAD_CONFIG;
+        }
+        hvi_buffer_append_byte(&reading->value, *at);
     }
-    return true;
+    bool has_space = isspace((unsigned char) *++at);
+    while (isspace((unsigned char) *at))
+        at++;
+    if (*at != '\0' && !(has_space && *at == ';')) {
+        hvi_fail(error, HV_BAD_CONFIG, "something follows the closing quote");
+        hvi_error_hint(error, "In quotes write \\\\ for a backslash and \\\" for a quote.");
+        return HV_BAD_CONFIG;
+    }
+    hvi_buffer_append(&reading->value, "", 0); /* so that it has data */
+    reading->is_quoted = true;
+    return HV_OK;
+}
+
+/* Read a line, without its end, into reading->text. False at the end of the file. */
+static bool get_line(hvi_reading *reading, bool *nul, bool *cut) {
+    int c, count = 0;
+    *nul = *cut = false;
+    hvi_buffer_reset(&reading->text);
+    for (; (c = getc(reading->file)) != EOF && c != '\n'; count++) {
+        *nul = *nul || c == '\0';
+        *cut = reading->text.len == MAX_LINE;
+        if (!*cut)
+            hvi_buffer_append_byte(&reading->text, (char) c);
+    }
+    hvi_buffer_append(&reading->text, "", 0);
+    return c != EOF || count > 0;
 }
 
 static hv_status fail_unsettled(hv_error **error) {
@@ -154,36 +208,60 @@ static void begin_section(hvi_reading *reading, const char *start, hv_error **er
         hv_options_add_server(reading->options, name, error);
 }
 
+/* Look at a line, and give inih what it is to see of it. */
+static hv_status pass_on(hvi_reading *reading, bool nul, bool cut, char *line, int size,
+                         hv_error **error) {
+    const char *text = reading->text.data;
+    if (nul)
+        return hvi_fail(error, HV_BAD_CONFIG, "a NUL byte in the line");
+    if (reading->line == 1 && strncmp(text, BYTE_ORDER_MARK, strlen(BYTE_ORDER_MARK)) == 0)
+        text += strlen(BYTE_ORDER_MARK);
+    bool is_at_margin = !isspace((unsigned char) *text);
+    const char *start = text;
+    while (isspace((unsigned char) *start))
+        start++;
+    *line = '\0';
+    if (*start == '\0' || *start == '#' || *start == ';')
+        return HV_OK;
+    bool continues = !is_at_margin && reading->has_setting;
+    bool is_section = *start == '[' && strchr(start, ']') != NULL;
+    hv_status status = continues ? HV_OK : take_quoted(reading, start, error);
+    if (status == HV_OK && reading->is_quoted) {
+        status = word_len(start) > INIH_MAX_WORD ? check_line(start, error) : HV_OK;
+        snprintf(line, (size_t) size, "%.*s =\n", (int) word_len(start), start);
+    } else if (status == HV_OK) {
+        status = check_line(start, error);
+        if (status == HV_OK && (cut || snprintf(line, (size_t) size, "%s\n", text) >= size))
+            status = fail_too_long(start, error);
+    }
+    if (status == HV_OK && is_section && !continues)
+        begin_section(reading, start, error);
+    reading->unsettled = !is_section;
+    return status;
+}
+
 /* inih's fgets(). It comes back for the next line after it has told handle_setting() of this one,
  * or else found it wrong. */
 static char *read_line(char *line, int size, void *context) {
     hvi_reading *reading = context;
     hv_error *error = NULL;
+    bool nul, cut;
     if (reading->unsettled) {
         fail_unsettled(&error);
         fail_at_line(reading, HV_BAD_CONFIG, &error);
     }
-    reading->unsettled = false;
-    if (reading->status != HV_OK || !get_line(reading, line, size, &error))
+    reading->unsettled = reading->is_quoted = false;
+    if (reading->status != HV_OK || !get_line(reading, &nul, &cut))
         return NULL;
-    const char *start = line;
-    if (++reading->line == 1 && strncmp(start, BYTE_ORDER_MARK, strlen(BYTE_ORDER_MARK)) == 0)
-        start += strlen(BYTE_ORDER_MARK);
-    bool is_at_margin = !isspace((unsigned char) *start);
-    while (isspace((unsigned char) *start))
-        start++;
-    bool matters = *start != '\0' && *start != '#' && *start != ';';
-    if (error == NULL && matters)
-        check_line(start, &error);
-    bool is_section = *start == '[' && strchr(start, ']') != NULL;
-    if (error == NULL && is_section && (is_at_margin || !reading->has_setting))
-        begin_section(reading, start, &error);
-    if (error != NULL) {
-        fail_at_line(reading, HV_BAD_CONFIG, &error);
-        return NULL;
-    }
-    reading->unsettled = matters && !is_section;
-    return line;
+    reading->line++;
+    if (!hvi_buffer_ok(&reading->text))
+        hvi_no_memory(&error);
+    else
+        pass_on(reading, nul, cut, line, size, &error);
+    if (error == NULL)
+        return line;
+    fail_at_line(reading, hv_error_status(error), &error);
+    return NULL;
 }
 
 /* Was this name set before in this section of this file? Remembers it. */
@@ -263,7 +341,12 @@ static int handle_setting(void *context, const char *section, const char *name, 
     if (reading->status != HV_OK)
         return 0;
     hv_error *error = NULL;
-    hv_status status = take_setting(reading, section, name, value, &error);
+    hv_status status = HV_OK;
+    if (reading->is_quoted && !hvi_buffer_ok(&reading->value))
+        status = hvi_no_memory(&error);
+    else
+        status = take_setting(reading, section, name,
+                              reading->is_quoted ? reading->value.data : value, &error);
     if (status != HV_OK)
         fail_at_line(reading, status, &error);
     return status == HV_OK;
@@ -292,6 +375,8 @@ hv_status hvi_config_file_read(hv_options *options, const char *path, bool named
     if (reading.status == HV_OK)
         reading.status =
             hvi_trust_check(fileno(reading.file), path, named, reading.secret, &reading.error);
+    hvi_buffer_fini(&reading.text);
+    hvi_buffer_fini(&reading.value);
     hvi_buffer_fini(&reading.given);
     hvi_buffer_fini(&reading.servers);
     fclose(reading.file);

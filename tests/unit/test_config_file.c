@@ -260,10 +260,15 @@ static void test_what_would_be_cut_off_is_refused(void **state) {
     char padding[1000];
     memset(padding, 'x', sizeof padding - 1);
     padding[sizeof padding - 1] = '\0';
-    snprintf(text, sizeof text, "[server one]\nhost = %s\n", padding);
-    assert_bad(text, 2, "the line is too long", "shards");
+    snprintf(text, sizeof text, "[server one]\nshards = %s\n", padding);
+    assert_bad(text, 2, "the line is too long", "several \"shards\" lines");
+    static const char *const names[] = {"host", "password", "sslpassword", "shardss"};
+    for (size_t i = 0; i < LENGTH(names); i++) {
+        snprintf(text, sizeof text, "[server one]\n%s = %s\n", names[i], padding);
+        assert_bad(text, 2, "the line is too long", "Put a long value into double quotes.");
+    }
     snprintf(text, sizeof text, "[server one]\nhost = %s", padding); /* the last line */
-    assert_bad(text, 2, "the line is too long", "shards");
+    assert_bad(text, 2, "the line is too long", "Put a long value into double quotes.");
     snprintf(text, sizeof text, "[server one]\n%.60s = y\n", padding);
     assert_bad(text, 2, "a name is longer than 49 characters", NULL);
     snprintf(text, sizeof text, "[server %.60s]\nhost = y\n", padding);
@@ -300,16 +305,99 @@ static void test_the_longest_line_that_fits_is_read_whole(void **state) {
 
 static void test_a_password_that_would_lose_its_end_is_refused(void **state) {
     (void) state;
-    const char *hint = "Put the password into a .pgpass file.";
-    const char *message = "a password with \" ;\" cannot be written here";
+    const char *hint = "Put the password into double quotes, or into a .pgpass file.";
+    const char *message = "a password with \" ;\" must be in quotes";
     assert_bad("[server one]\npassword = abc ;def\n", 2, message, hint);
     assert_bad("[server one]\n password = abc ;def\n", 2, message, hint);
     assert_bad("[server one]\npassword=abc\t;def\n", 2, message, hint);
     assert_bad("[server one]\npassword: abc ; def\n", 2, message, hint);
     assert_bad("[server one]\npassword = ;def\n", 2, message, hint);
+    assert_bad("[server one]\nsslpassword = abc ;def\n", 2, message, hint);
+    assert_bad("[server one]\nsslpassword:abc\t;def\n", 2, message, hint);
     hv_options *options = read_text("[server one]\npassword = abc;def\n");
     assert_string_equal(parameter(options, "one", "password"), "abc;def");
     hv_options_free(options);
+}
+
+static void test_a_value_in_quotes_is_read_as_it_is(void **state) {
+    (void) state;
+    static const struct {
+        const char *written, *read;
+    } values[] = {
+        {"\"abc\"", "abc"},
+        {"\"\"", ""},
+        {"\" a b \"", " a b "},
+        {"\"\tabc\t\"\r", "\tabc\t"},
+        {"\"a ;b\"", "a ;b"},
+        {"\" ; \" ; a comment", " ; "},
+        {"\"a#b=c:d[e]\"\t; \"a comment\"", "a#b=c:d[e]"},
+        {"\"a\\\"b\\\\c\\\\\"", "a\"b\\c\\"},
+        {"\"'\"", "'"},
+        {"\"é€😀\"", "é€😀"},
+        /* No quotes but those around the whole. */
+        {"'abc'", "'abc'"},
+        {"a\"b\"", "a\"b\""},
+        {"a\\b", "a\\b"},
+        {"  abc  ", "abc"},
+    };
+    static const char *const names[] = {
+        "password = ", "password=", "sslpassword : ", " application_name\t="};
+    for (size_t i = 0; i < LENGTH(values); i++) {
+        for (size_t j = 0; j < LENGTH(names); j++) {
+            char text[200], name[30];
+            snprintf(text, sizeof text, "[server one]\n%s%s\nhost = x\n", names[j],
+                     values[i].written);
+            hv_options *options = read_text(text);
+            size_t skipped = strspn(names[j], " ");
+            snprintf(name, sizeof name, "%.*s", (int) strcspn(names[j] + skipped, " \t=:"),
+                     names[j] + skipped);
+            assert_string_equal(parameter(options, "one", name), values[i].read);
+            assert_string_equal(parameter(options, "one", "host"), "x");
+            hv_options_free(options);
+        }
+    }
+    hv_options *options = read_text("[hypervault]\npool_max = \"3\" ; few\n"
+                                    "[server one]\nshards = \"1-5\"\n  6\nhost = \"x\"");
+    assert_int_equal(options->values[HVI_POOL_MAX], 3);
+    assert_int_equal(hvi_shard_map_count(&options->map, 0), 5);
+    assert_string_equal(parameter(options, "one", "host"), "x");
+    hv_options_free(options);
+}
+
+static void test_a_long_value_in_quotes_is_read_whole(void **state) {
+    (void) state;
+    static char text[66000], password[65000];
+    for (size_t len = 180; len < sizeof password; len = len < 210 ? len + 1 : len * 3) {
+        memset(password, 'x', len);
+        password[len] = '\0';
+        snprintf(text, sizeof text, "[server one]\npassword = \"%s\"\nuser = y\n", password);
+        hv_options *options = read_text(text);
+        assert_string_equal(parameter(options, "one", "password"), password);
+        assert_string_equal(parameter(options, "one", "user"), "y");
+        hv_options_free(options);
+    }
+}
+
+static void test_quotes_that_are_wrong_are_refused(void **state) {
+    (void) state;
+    const char *hint = "In quotes write \\\\ for a backslash and \\\" for a quote.";
+    assert_bad("[server one]\npassword = \"tops3cret\n", 2, "a closing quote is missing", NULL);
+    assert_bad("[server one]\npassword = \"\n", 2, "a closing quote is missing", NULL);
+    assert_bad("[server one]\npassword = \"tops3cret\\\"\n", 2, "a closing quote is missing", NULL);
+    assert_bad("[server one]\npassword = \"tops3cret\\", 2, "a closing quote is missing", NULL);
+    assert_bad("[server one]\nhost = \"a\"b\"\n", 2, "something follows the closing quote", hint);
+    assert_bad("[server one]\nhost = \"a\";b\n", 2, "something follows the closing quote", hint);
+    assert_bad("[server one]\nhost = \"a\" # b\n", 2, "something follows the closing quote", hint);
+    assert_bad("[server one]\npassword = \"tops\\3cret\"\n", 2,
+               "a backslash in quotes stands before another character", hint);
+    assert_bad("[server one]\nhots = \"x\"\n", 2, "server \"one\": unknown parameter \"hots\"",
+               "Did you mean \"host\"?");
+    assert_bad("[server one]\n= \"x\"\n", 2, "what stands before \"=\" or \":\" is not a name",
+               "name = value");
+    assert_bad("[server one]\nhost = \"x\"\nhost = \"x\"\n", 3,
+               "\"host\" is given twice in [server one]", NULL);
+    assert_bad("[server one]\na-name-that-is-longer-than-forty-nine-characters-here = \"x\"\n", 2,
+               "a name is longer than 49 characters", NULL);
 }
 
 static void test_no_error_tells_a_password(void **state) {
@@ -324,6 +412,14 @@ static void test_no_error_tells_a_password(void **state) {
         "[server one]\npassword tops3cret\n",
         "[hypervault]\npassword = tops3cret\n",
         "[server one]\nsslpassword = a\nsslpassword = tops3cret\n",
+        "[server one]\npassword = \"tops3cret\n",
+        "[server one]\npassword = \"tops3cret\\\"\n",
+        "[server one]\npassword = \"tops\\n3cret\"\n",
+        "[server one]\npassword = \"\" tops3cret\n",
+        "[server one]\npassword = \"tops3cret\" tops3cret\n",
+        "[server one]\npassword \"tops3cret\"\n",
+        "[server one]\nhost = \"x password=tops3cret\"\n",
+        "[server one]\nport = \"tops3cret\"\n",
         /* Without its equals sign, but with one of its own. */
         "[server one]\npassword tops3cret==\n",
         "[server one]\npassword\ttops3cret:x\n",
@@ -484,6 +580,9 @@ int main(void) {
         cmocka_unit_test(test_what_would_be_cut_off_is_refused),
         cmocka_unit_test(test_the_longest_line_that_fits_is_read_whole),
         cmocka_unit_test(test_a_password_that_would_lose_its_end_is_refused),
+        cmocka_unit_test(test_a_value_in_quotes_is_read_as_it_is),
+        cmocka_unit_test(test_a_long_value_in_quotes_is_read_whole),
+        cmocka_unit_test(test_quotes_that_are_wrong_are_refused),
         cmocka_unit_test(test_no_error_tells_a_password),
         cmocka_unit_test(test_a_nul_byte_is_refused),
         cmocka_unit_test(test_what_is_no_file_is_told),
