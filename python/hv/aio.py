@@ -11,7 +11,7 @@ import asyncio
 import warnings
 from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping
 
-from ._hv import DatastoreError, Key, PoolError, Queue
+from ._hv import DatastoreError, Key, KeyTypeError, PoolError, Queue
 from ._many import MOST, MOST_BYTES, settle
 from .entity import Value
 
@@ -68,7 +68,9 @@ class Session:
     ) -> None:
         """As Datastore.put_key()."""
         if not isinstance(key, Key):
-            raise DatastoreError(f"not a Key: {key!r}")
+            error = KeyTypeError(f"key must be of type Key, not {type(key).__name__}")
+            error.status, error.message = "HV_INVALID", str(error)
+            raise error
         await self._put(key, kind, _both(attributes, kwargs))
 
     async def get(self, key: Key) -> DictRow | None:

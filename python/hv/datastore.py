@@ -12,10 +12,10 @@ from psycopg2.extras import DictRow
 
 from . import _hv, _many
 from ._connector import PsycopgConnector, check_libpq, statement_logger
-from ._hv import ConnectionError, DatastoreError, Key, LentCursor, PoolError
+from ._hv import ConnectionError, DatastoreError, Key, KeyTypeError, LentCursor, PoolError
 from .entity import Value
 
-__all__ = ["ConnectionError", "Datastore", "DatastoreError", "PoolError"]
+__all__ = ["ConnectionError", "Datastore", "DatastoreError", "KeyTypeError", "PoolError"]
 
 check_libpq()
 

@@ -28,8 +28,7 @@ static bool failed(hv_status status, hv_error *error) {
 /* The number of a key. */
 static bool key_from(PyObject *argument, int64_t *key) {
     if (!hvpy_key_check(argument)) {
-        hvpy_raise_new(HV_INVALID, "key must be of type Key, not %.200s",
-                       Py_TYPE(argument)->tp_name);
+        hvpy_raise_no_key(argument);
         return false;
     }
     *key = hvpy_key_id(argument);

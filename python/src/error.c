@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-static PyObject *datastore_error, *pool_error, *connection_error;
+static PyObject *datastore_error, *pool_error, *connection_error, *key_type_error;
 
 PyDoc_STRVAR(datastore_error_doc,
              "Whatever goes wrong in a Datastore.\n\n"
@@ -19,6 +19,10 @@ PyDoc_STRVAR(datastore_error_doc,
              "outcome_unknown: a write may or may not have happened.");
 PyDoc_STRVAR(pool_error_doc, "The pool of a server cannot do it: it is closed, or in use.");
 PyDoc_STRVAR(connection_error_doc, "There was no connection to be had, or no answer in time.");
+
+PyDoc_STRVAR(key_type_error_doc,
+             "What is no Key was given for one: a TypeError that is caught with "
+             "all others of the store too.");
 
 PyObject *hvpy_text(const char *text) {
     if (text == NULL)
@@ -63,7 +67,14 @@ int hvpy_errors_init(PyObject *module) {
         return -1;
     connection_error =
         new_class(module, "hv.datastore.ConnectionError", connection_error_doc, pool_error, NULL);
-    return connection_error == NULL ? -1 : 0;
+    PyObject *bases =
+        connection_error == NULL ? NULL : PyTuple_Pack(2, datastore_error, PyExc_TypeError);
+    if (bases == NULL)
+        return -1;
+    key_type_error =
+        new_class(module, "hv.datastore.KeyTypeError", key_type_error_doc, bases, NULL);
+    Py_DECREF(bases);
+    return key_type_error == NULL ? -1 : 0;
 }
 
 /* Who catches a ConnectionError may try again: so an unknown outcome is none. */
@@ -193,18 +204,24 @@ PyObject *hvpy_raise_new(hv_status status, const char *format, ...) {
     return NULL;
 }
 
-static PyObject *raise_pool(const char *format, ...) {
+static PyObject *raise_invalid(PyObject *class, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
-    raise_text(pool_error, HV_INVALID, format, arguments);
+    raise_text(class, HV_INVALID, format, arguments);
     va_end(arguments);
     return NULL;
 }
 
+PyObject *hvpy_raise_no_key(PyObject *argument) {
+    return raise_invalid(key_type_error, "key must be of type Key, not %.200s",
+                         Py_TYPE(argument)->tp_name);
+}
+
 PyObject *hvpy_raise_foreign(PyObject *connection) {
     /* Not its repr(), which has the parameters that it was opened with. */
-    return raise_pool("the store has not lent this connection: a %.200s object at %p",
-                      Py_TYPE(connection)->tp_name, (void *) connection);
+    return raise_invalid(pool_error,
+                         "the store has not lent this connection: a %.200s object at %p",
+                         Py_TYPE(connection)->tp_name, (void *) connection);
 }
 
 PyObject *hvpy_raise_from(hv_status status, const char *format, ...) {

@@ -33,6 +33,9 @@ PyObject *hvpy_raise_from(hv_status status, const char *format, ...);
 /* Raise a PoolError for what is not a connection that the store has lent. */
 PyObject *hvpy_raise_foreign(PyObject *connection);
 
+/* Raise a KeyTypeError for what is given as a key and is none, and return NULL. */
+PyObject *hvpy_raise_no_key(PyObject *argument);
+
 /* Text from the library, whatever it is; None for NULL. */
 PyObject *hvpy_text(const char *text);
 

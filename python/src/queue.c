@@ -237,8 +237,7 @@ static PyObject *queue_get(PyObject *object, PyObject *const *args, Py_ssize_t c
     if (hvpy_arguments_parse(&expected, args, count, keywords, found, NULL) < 0)
         return NULL;
     if (!hvpy_key_check(found[1]))
-        return hvpy_raise_new(HV_INVALID, "key must be of type Key, not %.200s",
-                              Py_TYPE(found[1])->tp_name);
+        return hvpy_raise_no_key(found[1]);
     operation *one = enter(self) ? add_operation(self, found[0], false) : NULL;
     if (one == NULL)
         return NULL;

@@ -196,10 +196,12 @@ def test_wrong_arguments_are_told_at_once(db, shard, kind, attributes, error):  
 def test_what_is_no_key_is_refused(db, key):  # noqa: F811
     async def work():
         async with aio.Session(db) as session:
-            with pytest.raises(DatastoreError):
-                await session.get(key)
-            with pytest.raises(DatastoreError):
-                await session.put_key(key, 1)
+            for wait in (session.get, session.put_key):
+                args = (key,) if wait == session.get else (key, 1)
+                with pytest.raises(DatastoreError) as caught:
+                    await wait(*args)
+                assert isinstance(caught.value, TypeError)
+                assert caught.value.status == "HV_INVALID"
 
     run(work)
 

@@ -15,7 +15,7 @@ from harness.python import connections, databases, db, own_connections, plain  #
 python.provide()
 
 import hv
-from hv.datastore import ConnectionError, Datastore, DatastoreError, PoolError
+from hv.datastore import ConnectionError, Datastore, DatastoreError, KeyTypeError, PoolError
 from hv.entity import Key
 
 SECRET = "s3cr3t-Pa55"
@@ -123,10 +123,18 @@ def test_a_kind_out_of_range_is_an_error(db, kind):
 
 @pytest.mark.parametrize("thing", [None, 5, 307821103844175873, "5", object(), [Key(5)]])
 def test_to_get_what_is_no_key_is_an_error(db, thing):
-    error = caught(lambda: db.get(thing))
-    assert error.status == "HV_INVALID" and "Key" in error.message
-    caught(lambda: db.get_many([thing]))
-    caught(lambda: db.put_key(thing, 1))
+    for act in (
+        lambda: db.get(thing),
+        lambda: db.get(key=thing),
+        lambda: db.get_many([thing]),
+        lambda: db.put_key(thing, 1),
+    ):
+        error = caught(act, KeyTypeError)
+        assert isinstance(error, TypeError)  # as of any argument of a wrong type
+        assert error.status == "HV_INVALID"
+        assert f"must be of type Key, not {type(thing).__name__}" in str(error) == error.message
+    ((position, error),) = db.get_stream([thing])
+    assert position == 0 and isinstance(error, TypeError)
 
 
 @pytest.mark.parametrize(
