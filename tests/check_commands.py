@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""Does the man page describe every command and option that `hv help --json` tells, and no other?
+"""Does the man page describe every command and option that `hv help --json` tells, and no other,
+with the same defaults?
 Do the Markdown documents name only commands that exist?
 
 usage: check_commands.py HV
@@ -54,6 +55,37 @@ def page_problems(told, text):
     return found
 
 
+def default_of(text):
+    """The values that a default is said to be, one after the other where it is the first there is;
+    none if it takes a sentence."""
+    values = re.split(r", or else |, otherwise ", text)
+    plain = [value.strip("\u2018\u2019") for value in values]
+    return [value for value in plain if re.fullmatch(r"\w+", value)]
+
+
+def default_problems(told, text):
+    """An option's section of the page begins with its names, and its text is indented."""
+    sections = {}
+    for name, body in re.findall(
+        r"^ +(?:-\w, )?--([a-z][\w-]*)[^\n]*\n((?: {20,}[^\n]*\n)+)", text, re.MULTILINE
+    ):
+        found = re.search(r"The default is (?:the owner of the folder if it is there, otherwise )?"
+                          r"(.*?)\.(?:\s|$)", body)
+        sections.setdefault(name, []).append(default_of(found.group(1)) if found else [])
+    by_help = {}
+    for command in told["commands"]:
+        for option in command.get("options", []):
+            found = re.search(r"; default: (.*)$", option["help"])
+            by_help.setdefault(option["name"], []).append(default_of(found.group(1)) if found else [])
+    problems = []
+    for name, said in by_help.items():
+        said = [values for values in said if values]
+        written = [values for values in sections.get(name, []) if values]
+        if said and written and not any(values in said for values in written):
+            problems.append(f"{PAGE}: the default of --{name} is {written}, by hv help {said}")
+    return problems
+
+
 def example_problems(told, place, markdown):
     """Of the lines `hv WORD …` in the code blocks of a Markdown text."""
     firsts = {command["name"].split()[0] for command in told["commands"]}
@@ -73,7 +105,8 @@ def main(hv):
     done = subprocess.run([hv, "help", "--json"], capture_output=True, text=True, check=True)
     told = json.loads(done.stdout)
     text, complaints = rendered(root / PAGE)
-    found = [f"{PAGE}: {complaint}" for complaint in complaints] + page_problems(told, text)
+    found = [f"{PAGE}: {complaint}" for complaint in complaints]
+    found += page_problems(told, text) + default_problems(told, text)
     for path in checking.files(root, ".md"):
         place = path.relative_to(root)
         found += example_problems(told, place, path.read_text(encoding="utf-8"))

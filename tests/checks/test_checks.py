@@ -258,6 +258,23 @@ def test_what_is_missing_or_too_much_in_the_man_page_is_found(right, wrong, prob
     assert found == [f"docs/man/hv.1: {problem}"]
 
 
+@pytest.mark.parametrize(
+    "by_help, written, same",
+    [
+        ("nobody", "nobody", True),
+        ("postgres, or else nobody", "\u2018postgres\u2019, otherwise \u2018nobody\u2019", True),
+        ("postgres", "postgres, otherwise nobody", False),
+        ("2", "3", False),
+        ("what is there", "what somebody has left", True),
+    ],
+)
+def test_a_default_that_differs_from_the_man_pages_is_found(by_help, written, same):
+    option = {"name": "user", "help": f"as whom; default: {by_help}"}
+    told = {"commands": [{"name": "up", "options": [option]}]}
+    text = f"     up\n{' ' * 13}-u, --user name\n{' ' * 21}As root.  The default is {written}.\n"
+    assert (check_commands.default_problems(told, text) == []) == same
+
+
 def test_an_example_of_a_command_that_does_not_exist_is_found():
     text = "```sh\n$ hv --json put 5\nhv pull 5\n```\nhv shoves\n"
     assert check_commands.example_problems(TOLD, "README.md", text) == [

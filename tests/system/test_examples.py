@@ -125,6 +125,16 @@ def test_event_loop_drives_thousands_of_operations_in_one_thread(compiled, store
     assert stored_in_all_shards(servers) == 6000
 
 
+def test_the_readmes_commands_work_as_typed(config, tmp_path):
+    readme = (SOURCE / "README.md").read_text("utf-8")
+    (commands,) = re.findall(r"```sh\n(hv init.*?)```", readme, re.S)
+    (tmp_path / "users.csv").write_text("email,name\na@example,Ada\ng@example,Grace\n")
+    env = {"HYPERVAULT_CONFIG": str(config), "PATH": f"{build_dir() / 'cli'}:{os.environ['PATH']}"}
+    done = run("bash", "-euc", commands, cwd=tmp_path, env=env).ok()
+    assert "boop" in done.out
+    assert "Ada" in (tmp_path / "users.ndjson").read_text("utf-8")
+
+
 def test_the_readmes_example_compiles_and_runs(installed, store, tmp_path):
     readme = (SOURCE / "README.md").read_text("utf-8")
     (code,) = re.findall(r"```c\n(.*?)```", readme, re.S)

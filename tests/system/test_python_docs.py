@@ -10,6 +10,7 @@ from harness.python import connections, databases  # noqa: F401
 python.provide()
 
 PAGE = source_dir() / "docs" / "python.md"
+OPERATIONS = source_dir() / "docs" / "operations.md"
 FENCED = re.compile(r"^( *)```python\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
@@ -37,6 +38,16 @@ def test_the_examples_of_the_page_do_what_it_says(connections):  # noqa: F811
     seen["db"].close()
     assert runner.tries > 40
     assert runner.failures == 0, "".join(report)
+
+
+def test_what_the_pools_count_is_explained_in_one_place(connections):  # noqa: F811
+    from hv.datastore import Datastore
+
+    text = OPERATIONS.read_text("utf-8")
+    (table,) = re.findall(r"^\| number \| \|\n\|---\|---\|\n((?:\|.*\n)+)", text, re.MULTILINE)
+    explained = re.findall(r"^\| `(\w+)` \| \S", table, re.MULTILINE)
+    with Datastore(connections) as db:
+        assert explained == list(db.pool_stats())
 
 
 def test_the_page_tells_all_that_a_datastore_has():
