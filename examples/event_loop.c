@@ -12,6 +12,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
@@ -27,7 +28,11 @@ static hv_dict *dict;
 static long stored, fetched, failed;
 
 static void put(chain *c) {
-    hv_new_entity entity = {.shard = c->shard, .kind = 1, .dict = dict};
+    hv_new_entity entity;
+    memset(&entity, 0, sizeof entity);
+    entity.shard = c->shard;
+    entity.kind = 1;
+    entity.dict = dict;
     if (hv_queue_put(queue, &entity, c, NULL) != HV_OK)
         failed++;
 }
@@ -41,7 +46,7 @@ static void get(chain *c, int64_t key) {
 static void done(void *context, void *tag, hv_status status, int64_t key, hv_entity *entity,
                  hv_error *error) {
     (void) context;
-    chain *c = tag;
+    chain *c = (chain *) tag;
     if (status != HV_OK) {
         if (failed++ == 0)
             fprintf(stderr, "event_loop: %s\n",
@@ -59,7 +64,10 @@ static void done(void *context, void *tag, hv_status status, int64_t key, hv_ent
 }
 
 static void watch(int epoll, int fd) {
-    struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
+    struct epoll_event event;
+    memset(&event, 0, sizeof event);
+    event.events = EPOLLIN;
+    event.data.fd = fd;
     if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) != 0)
         abort();
 }
@@ -69,7 +77,7 @@ static uint64_t loop(void) {
     uint64_t ticks = 0;
     int epoll = epoll_create1(EPOLL_CLOEXEC);
     int timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    struct itimerspec often = {.it_value.tv_nsec = 10000000, .it_interval.tv_nsec = 10000000};
+    struct itimerspec often = {{0, 10000000}, {0, 10000000}}; /* every 10 ms */
     timerfd_settime(timer, 0, &often, NULL);
     watch(epoll, timer);
     watch(epoll, hv_queue_fd(queue));
@@ -99,7 +107,7 @@ int main(int argc, char **argv) {
     hv_store *store = NULL;
     hv_error *error = NULL;
     dict = hv_dict_new();
-    chain *chains = calloc((size_t) count, sizeof *chains);
+    chain *chains = (chain *) calloc((size_t) count, sizeof *chains);
     if (chains == NULL || dict == NULL || hv_dict_set(dict, "beep", "boop", &error) != HV_OK ||
         hv_open(NULL, &store, &error) != HV_OK ||
         hv_queue_new(store, done, NULL, &queue, &error) != HV_OK) {
@@ -112,7 +120,8 @@ int main(int argc, char **argv) {
         shard = hv_next_shard(store, -1, shard);
         if (shard < 0)
             shard = hv_next_shard(store, -1, -1);
-        chains[i] = (chain){.shard = shard, .rounds_left = rounds};
+        chains[i].shard = shard;
+        chains[i].rounds_left = rounds;
         put(&chains[i]);
     }
     uint64_t ticks = loop();

@@ -31,7 +31,9 @@ static void make_entity(const hv_store *store, size_t number, const char *line) 
     dicts[number] = hv_dict_new();
     if (dicts[number] == NULL || hv_dict_set(dicts[number], "line", line, NULL) != HV_OK)
         fprintf(stderr, "put_many: line %zu is not text\n", number + 1);
-    entities[number] = (hv_new_entity){.shard = shard, .kind = KIND, .dict = dicts[number]};
+    entities[number].shard = shard;
+    entities[number].kind = KIND;
+    entities[number].dict = dicts[number];
 }
 
 static size_t read_lines(const hv_store *store) {

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""Does every header compile alone? hypervault.h also as C++, and without compiler extensions.
+"""Does every header compile alone? hypervault.h also as C++, and without compiler extensions. Do the
+examples compile as C and as C++?
 
 Those of the Python package are left out where Python's development files are missing.
 
@@ -19,6 +20,7 @@ PUBLIC = (
     ("gcc", "-x", "c", "-std=c11", "-Wpedantic"),
     ("g++", "-x", "c++", "-std=c++11", "-Wpedantic"),
 )
+EXAMPLE = (("gcc", "-x", "c", "-std=gnu11", "-Wpedantic"), PUBLIC[1])
 INTERNAL = (("gcc", "-x", "c", "-std=c11", "-D_GNU_SOURCE"),)
 PYTHON = pathlib.Path(sysconfig.get_path("include"))
 
@@ -33,18 +35,24 @@ def problems(root, flags):
     for folder in folders:
         if (root / folder).is_dir():
             headers += checking.files(root / folder, ".h")
+    examples = checking.files(root / "examples", ".c") if (root / "examples").is_dir() else []
+
+    def compile(source, path, compilers):
+        for compiler in compilers:
+            command = [*compiler, *WARN, f"-I{root / 'include'}", *flags, str(source)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                told = done.stderr.replace(f"{root}/", "")
+                name = path.relative_to(root)
+                found.append(f"{name}: does not compile alone with {compiler[0]}:\n{told}")
+
     with tempfile.TemporaryDirectory() as folder:
         source = pathlib.Path(folder) / "alone"
         for header in headers:
             source.write_text(f'#include "{header}"\n', encoding="utf-8")
-            public = header.parent.name == "include"
-            for compiler in PUBLIC if public else INTERNAL:
-                command = [*compiler, *WARN, f"-I{root / 'include'}", *flags, str(source)]
-                done = subprocess.run(command, capture_output=True, text=True, check=False)
-                if done.returncode != 0:
-                    told = done.stderr.replace(f"{root}/", "")
-                    name = header.relative_to(root)
-                    found.append(f"{name}: does not compile alone with {compiler[0]}:\n{told}")
+            compile(source, header, PUBLIC if header.parent.name == "include" else INTERNAL)
+    for example in examples:
+        compile(example, example, EXAMPLE)
     return found
 
 

@@ -282,6 +282,12 @@ def test_an_example_of_a_command_that_does_not_exist_is_found():
     ]
 
 
+def test_an_example_that_is_no_cpp_is_found(root):
+    write(root, "examples/x.c", "/*\n * x\n */\nint *f(void *at);\nint *f(void *at) { return at; }\n")
+    (found,) = check_headers.problems(root, [])
+    assert found.startswith("examples/x.c: does not compile alone with g++:")
+
+
 # ---- text, format, headers, scripts ----
 
 
