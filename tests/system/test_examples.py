@@ -95,7 +95,7 @@ def test_put_get_says_what_to_do_when_the_shards_are_not_made(compiled, config):
     done = compiled("put_get")(3, config=config)
     assert done.code == 1
     assert "shard 3 is not initialised" in done.err
-    assert "hint: Run `hv init`." in done.err
+    assert "hint: Run `hv init`" in done.err
 
 
 def test_lend_uses_a_table_of_its_own_in_the_shard(compiled, store, servers):
