@@ -26,7 +26,8 @@ static const command_option options[] = {
     {"shards", 's', "N", OPTION_SHARDS, "how many shards, spread evenly; default: 16"},
     {"port", 'p', "N", OPTION_PORT,
      "listen on 127.0.0.1 too, on ports N, N+1, ...; with a password"},
-    {"user", 'u', "NAME", OPTION_USER, "as root: whom the servers run as; default: postgres, or else nobody"},
+    {"user", 'u', "NAME", OPTION_USER,
+     "as root: whom the servers run as; default: postgres, or else nobody"},
     {"no-init", 0, NULL, OPTION_NO_INIT, "do not make the shards; `hv init` does"},
     {NULL, 0, NULL, 0, NULL},
 };
@@ -220,8 +221,10 @@ const command command_dev_up = {
         "\n"
         "PostgreSQL does not run as root: as root, a new folder and the servers are given to the "
         "user\n"
-        "that --user names, or else to postgres, or where there is no such user to nobody; a folder\n"
-        "that is there must belong to the user named, not to root, and no other user may be able to\n"
+        "that --user names, or else to postgres, or where there is no such user to nobody; a "
+        "folder\n"
+        "that is there must belong to the user named, not to root, and no other user may be able "
+        "to\n"
         "change where the way to it leads.\n"
         "\n"
         "The folder is ~/.local/share/hypervault/dev ($XDG_DATA_HOME is heeded), as root\n"
