@@ -87,7 +87,7 @@ static void take_answer(bench_servers *servers, int server, const PGresult *resu
     const char *name = hv_server_name(servers->store, server);
     if (!PQgetisnull(result, 0, 3)) {
         ui_fail_status(HV_NOT_INITIALIZED, NULL,
-                       "Run `hv init` to make it, unless another server holds it: see `hv status`.",
+                       "Run `hv init`, unless another server holds it: see `hv status`.",
                        "shard %s is not there on server \"%s\"", PQgetvalue(result, 0, 3), name);
         return;
     }

@@ -71,7 +71,7 @@ static hv_status check_record(hvi_creation *creation, bool *recorded, hv_error *
         creation->session, hvi_router_operation_deadline(creation->router), &layout, error);
     if (status == HV_OK)
         status = hvi_layout_accept(&layout, creation->epoch, server, error);
-    *recorded = layout.version > 0 &&
+    *recorded = status == HV_OK && layout.version > 0 &&
                 (hvi_layout_is_numbered(server) || !hvi_layout_is_numbered(layout.server));
     hvi_layout_fini(&layout);
     return status;

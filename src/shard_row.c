@@ -13,8 +13,8 @@ const hvi_shard_row *hvi_shard_row_find(const hvi_shard_row *rows, size_t count,
 hv_status hvi_fail_not_initialized(const char *server, int shard, hv_error **error) {
     hvi_fail(error, HV_NOT_INITIALIZED, "shard %d is not initialised on server \"%s\"", shard,
              server);
-    hvi_error_hint(error, "Run `hv init` to make it, unless another server holds it: then correct "
-                          "\"shards\" in the configuration. `hv status` shows where it is.");
+    hvi_error_hint(error, "Run `hv init`. If another server holds the shard, correct \"shards\" in "
+                          "the configuration instead; `hv status` shows where it is.");
     hvi_error_where(error, server, shard);
     return HV_NOT_INITIALIZED;
 }

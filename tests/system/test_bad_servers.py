@@ -238,7 +238,7 @@ def test_the_rights_that_the_documents_name_are_enough(server, configure, plain_
 def test_shards_that_are_not_made_get_the_hint_to_make_them(server, configure, command):
     error = error_of(command, configure(server))
     assert (error["status"], error["sqlstate"]) == ("HV_NOT_INITIALIZED", "42P01")
-    assert error["hint"].startswith("Run `hv init` to make it, unless another server holds it")
+    assert error["hint"].startswith("Run `hv init`. If another server holds the shard, ")
     assert made(server) == []
 
 

@@ -105,7 +105,7 @@ def test_after_a_move_by_hand_nothing_is_wrong_with_what_was_renamed(filled, tmp
     # A program with the old configuration makes no copy where the shard was.
     error = json.loads(hv("put", 4, 1, "a=b", "--json", config=old).err)["error"]
     assert error["status"] == "HV_NOT_INITIALIZED"
-    assert "unless another server holds it" in error["hint"]
+    assert "If another server holds the shard" in error["hint"]
     assert hv("init", config=old).code == 1
     assert 4 not in _shards_of(one)
 
