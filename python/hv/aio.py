@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
+import weakref
 from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping
 
 from ._hv import DatastoreError, Key, KeyTypeError, PoolError, Queue
@@ -42,7 +43,8 @@ class Session:
         self._drained: asyncio.Future[None] | None = None
         self._closing = False
         self._closed = False
-        self._loop.add_reader(self._queue.fileno(), self._advance)
+        # Weakly: a session that is lost before anybody has it must not live as long as the loop.
+        self._loop.add_reader(self._queue.fileno(), _advance, weakref.ref(self))
 
     # ---- operations ----
 
@@ -148,23 +150,31 @@ class Session:
     # ---- the loop's part ----
 
     def _advance(self) -> None:
-        for future, result in self._queue.advance(0):
-            self._waiting.discard(future)
-            if future.done():  # it was cancelled
-                continue
+        if self._closed:
+            return
+        try:
+            self._queue.deliver(self._settle)
+            if self._drained is not None and not self._queue.pending and not self._drained.done():
+                self._drained.set_result(None)
+        except BaseException:  # a signal's handler has raised it: the rest is for another time
+            self._loop.call_soon(_advance, weakref.ref(self))
+            raise
+
+    def _settle(self, future: asyncio.Future[Any], result: Any) -> None:
+        """What came of an operation. It may be called again if it was interrupted."""
+        if not future.done():  # or it was cancelled
             if isinstance(result, DatastoreError):
                 future.set_exception(result)
             else:
                 future.set_result(result)
-        if self._drained is not None and not self._queue.pending and not self._drained.done():
-            self._drained.set_result(None)
+        self._waiting.discard(future)
 
     # ---- the end ----
 
     async def close(self) -> None:
         """Wait for what is under way, then end the session. If that is cancelled: terminate()."""
-        self._closing = True
         try:
+            self._closing = True
             if not self._closed and self._queue.pending:
                 if self._drained is None:
                     self._drained = self._loop.create_future()
@@ -177,14 +187,16 @@ class Session:
         stored or not."""
         if self._closed:
             return
-        self._closing = self._closed = True
+        # Each step may come twice: a signal's handler may end this between any two of them.
+        self._closing = True
         if not self._loop.is_closed():
             self._loop.remove_reader(self._queue.fileno())
-            for future in self._waiting:
+            for future in tuple(self._waiting):
                 future.cancel()
         self._waiting.clear()
         if self._drained is not None and not self._drained.done():
             self._drained.cancel()
+        self._closed = True  # before the descriptor may become somebody else's
         self._queue.close()
 
     @property
@@ -206,6 +218,13 @@ class Session:
         if not getattr(self, "_closed", True):
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self)
             self.terminate()
+
+
+def _advance(session: weakref.ref[Session]) -> None:
+    """The loop's callback."""
+    alive = session()
+    if alive is not None:
+        alive._advance()
 
 
 def _both(

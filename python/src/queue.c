@@ -31,6 +31,7 @@ typedef struct operation {
     int64_t key;
     hv_entity *entity;
     hv_error *error;
+    PyObject *result; /* made of these; NULL: not yet */
 } operation;
 
 typedef struct queue_object {
@@ -78,6 +79,7 @@ static void free_operation(operation *one) {
     hv_entity_free(one->entity);
     hv_error_free(one->error);
     Py_DECREF(one->tag);
+    Py_XDECREF(one->result);
     PyMem_Free(one);
 }
 
@@ -262,6 +264,15 @@ static PyObject *result_of(const queue_object *self, operation *one) {
                         hv_entity_dict(one->entity));
 }
 
+/* Forget the first of what is done. */
+static void drop_first(queue_object *self) {
+    operation *one = self->done;
+    self->done = one->next;
+    if (self->done == NULL)
+        self->done_end = &self->done;
+    free_operation(one);
+}
+
 /* [(tag, result), …] of what is done. */
 static PyObject *take_done(queue_object *self) {
     PyObject *list = PyList_New(0);
@@ -273,12 +284,27 @@ static PyObject *take_done(queue_object *self) {
         if (pair == NULL || PyList_Append(list, pair) < 0)
             Py_CLEAR(list);
         Py_XDECREF(pair);
-        self->done = one->next;
-        if (self->done == NULL)
-            self->done_end = &self->done;
-        free_operation(one);
+        drop_first(self);
     }
     return list;
+}
+
+/*
+ * Call take(tag, result) for what is done. An operation is done with when that has returned: if it
+ * raises something, or a signal's handler does, the next call begins with the same operation.
+ */
+static PyObject *deliver_done(queue_object *self, PyObject *take) {
+    while (self->done != NULL) {
+        operation *one = self->done;
+        if (one->result == NULL && (one->result = result_of(self, one)) == NULL)
+            return NULL;
+        PyObject *answer = PyObject_CallFunctionObjArgs(take, one->tag, one->result, NULL);
+        if (answer == NULL)
+            return NULL;
+        Py_DECREF(answer);
+        drop_first(self);
+    }
+    Py_RETURN_NONE;
 }
 
 /* Wait for `ms` (-1: without end) until something is done. False with an exception. */
@@ -324,6 +350,15 @@ static PyObject *queue_advance(PyObject *object, PyObject *const *args, Py_ssize
     PyObject *done = advanced ? take_done(self) : NULL;
     self->busy = false; /* only now: garbage collection may run any code while it makes the list */
     return done;
+}
+
+static PyObject *queue_deliver(PyObject *object, PyObject *take) {
+    queue_object *self = queue_of(object);
+    if (!enter(self))
+        return NULL;
+    PyObject *result = advance(self, 0) ? deliver_done(self, take) : NULL;
+    self->busy = false;
+    return result;
 }
 
 /* ---- the class ---- */
@@ -378,6 +413,10 @@ static PyMethodDef queue_methods[] = {
      "seconds "
      "at most, and return\na list of (tag, result): a Key for a put, a row or None for a get, or a "
      "DatastoreError."},
+    {"deliver", queue_deliver, METH_O,
+     "deliver($self, take, /)\n--\n\nDo what can be done without waiting, and call ``take(tag, "
+     "result)`` for what is. If that raises\nsomething, the rest is for the next call, and so is "
+     "this result. It must not use the queue."},
     {"fileno", queue_fileno, METH_NOARGS,
      "fileno($self)\n--\n\nThe descriptor that is readable when advance() has something to do."},
     {"close", queue_close, METH_NOARGS,

@@ -153,6 +153,10 @@ static int open_store(hvpy_store *self, const hv_options *options) {
         hvpy_raise(status, error);
         return -1;
     }
+    if (PyErr_Occurred() != NULL) { /* a signal's handler raised it too late to stop it */
+        hv_close(store, 0, NULL);
+        return -1;
+    }
     self->store = store;
     self->epoch = hv_epoch(store);
     return 0;

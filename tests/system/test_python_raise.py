@@ -11,7 +11,7 @@ from harness.python import connections, databases  # noqa: F401
 python.provide()
 
 COMMON = """
-import asyncio, random
+import asyncio, random, warnings
 import hv.datastore, psycopg2.extras
 from hv import aio
 from hv.entity import key_bound
@@ -187,6 +187,16 @@ def log(db):
         with other.cursor(3) as cursor:
             cursor.execute("SELECT 1")
 
+def loop(db):
+    # asyncio drops what is raised in a callback; then all that was asked for must still come.
+    async def many():
+        async with aio.Session(db) as session:
+            stored = await asyncio.wait_for(session.put_many([(3, 1, {}), (12, 1, {})]), 30)
+            assert len(stored) == 2
+            assert (await asyncio.wait_for(session.get(key), 30))["body"] == {"a": "b"}
+
+    asyncio.run(many())
+
 class Log:
     def write(self, text):
         len(text)
@@ -222,6 +232,9 @@ class AtStep:
                     pass  # the handler runs here at the latest
         return self
 
+logging.disable()  # what asyncio says of what it drops
+warnings.simplefilter("ignore")  # sessions and coroutines that a handler has ended
+
 def steps(act, stride):
     n = 0
     while True:
@@ -239,9 +252,14 @@ def steps(act, stride):
             sys.settrace(None)
         if step.left > 0:
             return n - stride
-        assert caught is raised, (act, step.where, caught, raised, complaints)
+        dropped = act is loop and caught is None
+        if dropped and complaints and complaints[-1] == repr(raised):
+            del complaints[-1]  # it came in a session's __del__(), where Python drops it
+        assert dropped or caught is raised, (act, step.where, caught, raised, complaints)
         forget_raised()
         del caught
+        if act is loop:
+            gc.collect()  # so that no session is left for the next act to end
         settle(db)
         # Nothing is in the way of the next call, and nothing was said about the server.
         assert db.get(key)["body"] == {"a": "b"}
@@ -251,7 +269,7 @@ wait_for(lambda: len(os.listdir("/proc/self/task")) == 1)
 before = descriptors()
 with Others():
     for kind, stride in ((Late, 1), (Worse, 7)):
-        say(json.dumps({act.__name__: steps(act, stride) for act in ACTS}))
+        say(json.dumps({act.__name__: steps(act, stride) for act in ACTS + [loop]}))
 check_left_over(db, before)
 say(db.pool_stats()["failed"])
 db.close()
