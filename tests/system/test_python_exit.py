@@ -4,6 +4,7 @@ The clean-up of OpenSSL, which exit(3) does, would otherwise come while a thread
 """
 
 import json
+import os
 import time
 
 import pytest
@@ -26,6 +27,8 @@ def tcp_connections(tmp_path_factory):
             for mode in ("disable", "require")
         }
 
+
+ENDS = int(os.environ.get("HV_TEST_ENDS", 60))
 
 # A process that has imported all and forks, since to start Python takes a hundred times as long as
 # what is looked at.
@@ -60,7 +63,7 @@ def end(n):
 
 signal.signal(signal.SIGALRM, signal.SIG_IGN)  # should it come after the end
 ends = []
-for n in range(int(os.environ.get("HV_TEST_ENDS", 60))):
+for n in range({ends}):
     child = os.fork()
     if child == 0:
         faulthandler.dump_traceback_later(100, exit=True)
@@ -101,7 +104,7 @@ async def many(db):
         await session.put(3, 1)
     db.disconnect()
 """
-    code = many + MANY_ENDS.format(before=before.lstrip(), act=act)
+    code = many + MANY_ENDS.format(before=before.lstrip(), act=act, ends=ENDS)
     result = python.run(code, tcp_connections[mode], development=False, timeout=600)
     assert result.code == 0 and list(json.loads(result.out)) == ["7"], str(result)
 
