@@ -14,19 +14,13 @@ from typing import Any, Callable, Sequence
 
 import psycopg2
 from psycopg2 import extensions
-from psycopg2.extras import DictConnection, LoggingConnection, register_hstore
+from psycopg2.extras import DictConnection, LoggingConnection
 
 from . import _hv
+from ._cursor import DictCursor, LoggingCursor, register_types
 
 # What libpq makes of a shorter time-out.
 _LEAST_CONNECT_TIMEOUT = 2
-
-# psycopg2's own look-up of these depends on the search_path.
-_HSTORE_TYPES = """
-    SELECT t.oid, t.typarray FROM pg_catalog.pg_extension e
-    JOIN pg_catalog.pg_type t ON t.typnamespace OPERATOR(pg_catalog.=) e.extnamespace
-    WHERE e.extname OPERATOR(pg_catalog.=) 'hstore' AND t.typname OPERATOR(pg_catalog.=) 'hstore'
-"""
 
 # How long to wait for the reason why a connection was refused, seconds.
 _LONGEST_REFUSAL = 1
@@ -56,6 +50,7 @@ class _Lent(_hv.Lent, extensions.connection):
 
     _hv_store: weakref.ref[_hv.Store] | None = None
     _hv_pid = 0
+    _hv_types: frozenset[int] = frozenset()  # numbers of types that were looked up
 
     def close(self) -> None:
         if self._hv_pid not in (0, os.getpid()):
@@ -66,11 +61,17 @@ class _Lent(_hv.Lent, extensions.connection):
 
 
 class Connection(_Lent, DictConnection):
-    pass
+    def cursor(self, *args: Any, **kwargs: Any) -> Any:
+        chosen: Any = self.cursor_factory  # by the borrower
+        kwargs.setdefault("cursor_factory", chosen or DictCursor)
+        return super().cursor(*args, **kwargs)
 
 
 class LoggedConnection(_Lent, LoggingConnection):
-    pass
+    def cursor(self, *args: Any, **kwargs: Any) -> Any:
+        chosen: Any = self.cursor_factory
+        kwargs.setdefault("cursor_factory", chosen or LoggingCursor)
+        return super().cursor(*args, **kwargs)
 
 
 class _Refused(Exception):
@@ -110,11 +111,7 @@ class PsycopgConnector:
             conn.autocommit = True
             if self._logger is not None:
                 conn.initialize(self._logger)
-            with conn.cursor(cursor_factory=extensions.cursor) as cursor:  # which is not logged
-                cursor.execute(_HSTORE_TYPES)
-                oids = cursor.fetchone()
-            if oids is not None:  # otherwise put and get will say that it is missing
-                register_hstore(conn, oid=oids[0], array_oid=oids[1])
+            register_types(conn)
             conn._hv_store, conn._hv_pid = self._store, os.getpid()
         except BaseException:
             conn.close()

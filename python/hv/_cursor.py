@@ -1,0 +1,103 @@
+"""Cursors that know hstore, whatever number it has.
+
+psycopg2 knows a type by the number that it had when the connection was opened. A type that is made
+anew (`pg_restore --clean`) has another one, and its values would come as text.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from psycopg2 import extensions, extras
+
+# psycopg2's own look-up of these depends on the search_path.
+_HSTORE_TYPES = """
+    SELECT t.oid, t.typarray FROM pg_catalog.pg_extension e
+    JOIN pg_catalog.pg_type t ON t.typnamespace OPERATOR(pg_catalog.=) e.extnamespace
+    WHERE e.extname OPERATOR(pg_catalog.=) 'hstore' AND t.typname OPERATOR(pg_catalog.=) 'hstore'
+"""
+
+# Numbers from here on are not PostgreSQL's own types (FirstNormalObjectId).
+_FIRST_OID = 16384
+
+_END = object()
+
+
+def register_types(conn: Any) -> None:
+    """Let the connection's cursors give dicts for hstore, if that is there."""
+    with conn.cursor(cursor_factory=extensions.cursor) as cursor:  # which is not logged
+        cursor.execute(_HSTORE_TYPES)
+        oids = cursor.fetchone()
+    if oids is not None:  # otherwise put and get will say that it is missing
+        extras.register_hstore(conn, oid=oids[0], array_oid=oids[1])
+        conn._hv_types = conn._hv_types.union(oids)
+
+
+class _Casting(extensions.cursor):
+    """Looks at the types of each result when its first rows are fetched."""
+
+    _hv_seen: Any = None  # the description of the result that was looked at
+    _hv_casts: tuple[tuple[int, Any], ...] = ()  # columns that psycopg2 has left as text
+
+    def _hv_look(self) -> bool:
+        """Are there columns to be cast?"""
+        columns = self.description
+        if columns is self._hv_seen:
+            return bool(self._hv_casts)
+        self._hv_seen, self._hv_casts = columns, ()
+        known = self.connection._hv_types
+        unknown = {
+            column.type_code
+            for column in columns or ()
+            if column.type_code >= _FIRST_OID and column.type_code not in known
+        }
+        if unknown:
+            self._hv_learn(unknown)
+        return bool(self._hv_casts)
+
+    def _hv_learn(self, unknown: set[int]) -> None:
+        conn: Any = self.connection
+        conn._hv_types = conn._hv_types.union(unknown)  # to be looked up once
+        register_types(conn)
+        self._hv_casts = tuple(
+            (place, conn.string_types[column.type_code])
+            for place, column in enumerate(self.description or ())
+            if column.type_code in unknown and column.type_code in conn.string_types
+        )
+
+    def _hv_cast(self, row: Any) -> Any:
+        values = row if isinstance(row, list) else list(row)  # a DictRow is a list
+        for place, cast in self._hv_casts:
+            if isinstance(values[place], str):
+                values[place] = cast(values[place], self)
+        return row if values is row else tuple(values)
+
+    def fetchone(self) -> Any:
+        row = super().fetchone()
+        return self._hv_cast(row) if row is not None and self._hv_look() else row
+
+    def fetchmany(self, size: int | None = None) -> list[Any]:
+        rows = super().fetchmany(self.arraysize if size is None else size)
+        return [self._hv_cast(row) for row in rows] if rows and self._hv_look() else rows
+
+    def fetchall(self) -> list[Any]:
+        rows = super().fetchall()
+        return [self._hv_cast(row) for row in rows] if rows and self._hv_look() else rows
+
+    def __iter__(self) -> Any:
+        # What super() gives may be the cursor itself, which iter() would bring here again.
+        rows = iter(super().__iter__().__next__, _END)
+        for row in rows:
+            if not self._hv_look():
+                yield row
+                yield from rows
+                return
+            yield self._hv_cast(row)
+
+
+class DictCursor(_Casting, extras.DictCursor):
+    pass
+
+
+class LoggingCursor(_Casting, extras.LoggingCursor):
+    pass
