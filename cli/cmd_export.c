@@ -409,7 +409,7 @@ const command command_export = {
         "\n"
         "  ndjson  a line for each entity, NULL as null:\n"
         "          "
-        "{\"id\":307821103844175873,\"shard_id\":12,\"kind\":1,\"body\":{\"beep\":\"boop\"}}\n"
+        "{\"id\":\"307821103844175873\",\"shard_id\":12,\"kind\":1,\"body\":{\"beep\":\"boop\"}}\n"
         "  csv     with the header id,shard_id,kind,body; the body as hstore's text form\n"
         "\n"
         "Control characters are escapes in ndjson; in csv they are as they are, but on a "

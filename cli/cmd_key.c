@@ -13,6 +13,7 @@
 
 #include "command.h"
 #include "commands.h"
+#include "key_json.h"
 #include "memory.h"
 #include "moment.h"
 #include "ui.h"
@@ -124,7 +125,7 @@ static void show_key(const knowledge *known, int64_t key, ui_table *table) {
     ui_time(time, created);
     const char *server = server_of(known, shard);
     if (globals.json) {
-        print_json(json_pack("{s:I, s:s, s:i, s:i, s:s*}", "id", (json_int_t) key, "created", time,
+        print_json(json_pack("{s:o, s:s, s:i, s:i, s:s*}", "id", key_json(key), "created", time,
                              "shard_id", shard, "added_id", added_id, "server", server));
         return;
     }
@@ -169,9 +170,9 @@ static int make_key(const arguments *args, const request *asked, const knowledge
     ui_time(time, created);
     const char *server = asked->shard >= 0 ? server_of(known, asked->shard) : NULL;
     if (globals.json) {
-        json_t *made = json_pack("{s:s, s:I}", "created", time, "bound", (json_int_t) bound);
+        json_t *made = json_pack("{s:s, s:o}", "created", time, "bound", key_json(bound));
         if (asked->shard >= 0)
-            json_object_update_new(made, json_pack("{s:I, s:i, s:i, s:s*}", "id", (json_int_t) key,
+            json_object_update_new(made, json_pack("{s:o, s:i, s:i, s:s*}", "id", key_json(key),
                                                    "shard_id", asked->shard, "added_id", added_id,
                                                    "server", server));
         print_json(made);

@@ -9,6 +9,7 @@
 
 #include "command.h"
 #include "commands.h"
+#include "key_json.h"
 #include "memory.h"
 #include "ui.h"
 
@@ -98,7 +99,7 @@ static void print_key(int64_t key, int64_t epoch, int kind) {
     int shard = 0;
     char time[UI_NUMBER_SIZE];
     hv_key_unpack(key, epoch, &created, &shard, NULL, NULL);
-    print_json(json_pack("{s:I, s:s, s:i, s:i}", "id", (json_int_t) key, "created",
+    print_json(json_pack("{s:o, s:s, s:i, s:i}", "id", key_json(key), "created",
                          ui_time(time, created), "shard_id", shard, "kind", kind));
 }
 

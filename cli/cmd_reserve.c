@@ -8,6 +8,7 @@
 
 #include "command.h"
 #include "commands.h"
+#include "key_json.h"
 #include "memory.h"
 #include "ui.h"
 
@@ -21,7 +22,7 @@ static void print_keys(int shard, const int64_t *keys, int count) {
     }
     json_t *list = json_array();
     for (int i = 0; i < count; i++)
-        json_array_append_new(list, json_integer(keys[i]));
+        json_array_append_new(list, key_json(keys[i]));
     print_json(json_pack("{s:i, s:o}", "shard_id", shard, "keys", list));
 }
 

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "command.h"
+#include "key_json.h"
 #include "memory.h"
 #include "ui.h"
 
@@ -50,7 +51,7 @@ void entity_print_json(const hv_entity *entity, int64_t epoch) {
     int shard = 0;
     char time[UI_NUMBER_SIZE];
     hv_key_unpack(hv_entity_key(entity), epoch, &created, &shard, NULL, NULL);
-    print_json(json_pack("{s:I, s:s, s:i, s:i, s:o}", "id", (json_int_t) hv_entity_key(entity),
+    print_json(json_pack("{s:o, s:s, s:i, s:i, s:o}", "id", key_json(hv_entity_key(entity)),
                          "created", ui_time(time, created), "shard_id", shard, "kind",
                          hv_entity_kind(entity), "body", body));
 }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "key_json.h"
 #include "memory.h"
 
 static const char csv_header[] = "id,shard_id,kind,body\n";
@@ -20,10 +21,9 @@ static void append_ndjson(row_text *text, int shard, const hv_scan *scan) {
     const hv_dict *dict = hv_scan_dict(scan);
     const char *name, *value;
     size_t name_len, value_len;
-    char numbers[96];
-    int len = snprintf(numbers, sizeof numbers,
-                       "{\"id\":%" PRId64 ",\"shard_id\":%d,\"kind\":%d,\"body\":{",
-                       hv_scan_key(scan), shard, hv_scan_kind(scan));
+    char key[KEY_JSON_SIZE], numbers[96];
+    int len = snprintf(numbers, sizeof numbers, "{\"id\":%s,\"shard_id\":%d,\"kind\":%d,\"body\":{",
+                       key_json_text(key, hv_scan_key(scan)), shard, hv_scan_kind(scan));
     row_text_append(text, numbers, (size_t) len);
     for (size_t i = 0; hv_dict_at(dict, i, &name, &name_len, &value, &value_len); i++) {
         if (i > 0)
@@ -84,7 +84,14 @@ void export_end_feed(export_end *end, const row_format *format, const char *byte
 }
 
 bool export_parse(const char *record, const row_format *format, int64_t *key, int *shard) {
-    const char *form =
-        format == &row_csv ? "%" SCNd64 ",%d," : "{\"id\":%" SCNd64 ",\"shard_id\":%d,";
-    return sscanf(record, form, key, shard) == 2 && *key > 0 && *shard >= 0 && *shard < HV_SHARDS;
+    static const char begin[] = "{\"id\":";
+    bool found;
+    if (format == &row_csv) {
+        found = sscanf(record, "%" SCNd64 ",%d,", key, shard) == 2;
+    } else {
+        found = strncmp(record, begin, strlen(begin)) == 0 &&
+                (record = key_json_scan(record + strlen(begin), key)) != NULL &&
+                sscanf(record, ",\"shard_id\":%d,", shard) == 1;
+    }
+    return found && *key > 0 && *shard >= 0 && *shard < HV_SHARDS;
 }

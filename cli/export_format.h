@@ -1,7 +1,7 @@
 /*
  * export_format: entities as `hv export` writes them, and `hv import --exported` reads them.
  *
- *     {"id":307821103844175873,"shard_id":12,"kind":1,"body":{"beep":"boop","n":null}}
+ *     {"id":"307821103844175873","shard_id":12,"kind":1,"body":{"beep":"boop","n":null}}
  *
  * or, in CSV with the header id,shard_id,kind,body, the body as hstore's text form:
  *

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "key_json.h"
 #include "memory.h"
 
 static void refuse(row *refused, const char *what) {
@@ -35,7 +36,30 @@ static int64_t read_number(row *read, const char *name, int64_t least, int64_t m
     return number;
 }
 
-void import_exported_row(import_item *item, const row_format *format) {
+/* The key, and what it shows. */
+static exported_key read_key(row *read, int64_t *key) {
+    const char *text = NULL;
+    if (!hv_dict_get(read->dict, EXPORTED_KEY, HV_STRLEN, &text, NULL) || text == NULL)
+        text = "";
+    if (key_json_read(text, key)) {
+        if (!read->bare || *key <= KEY_JSON_EXACT)
+            return EXPORTED_KEY_SILENT;
+        return key_json_is_double(*key) ? EXPORTED_KEY_DOUBLE : EXPORTED_KEY_WHOLE;
+    }
+    bool number = read->bare && (text[0] == '-' || (text[0] >= '0' && text[0] <= '9'));
+    if (number && key_json_is_fraction(text)) {
+        char message[160];
+        snprintf(message, sizeof message,
+                 "the key %s has an exponent or a fraction: it was rounded on its way here",
+                 row_excerpt(text, strlen(text)).text);
+        refuse(read, message);
+        return EXPORTED_KEY_FRACTION;
+    }
+    refuse(read, "no good \"" EXPORTED_KEY "\" in a row of an export");
+    return EXPORTED_KEY_SILENT;
+}
+
+exported_key import_exported_row(import_item *item, const row_format *format) {
     row *read = item->row;
     const char *body = NULL;
     size_t len = 0;
@@ -43,8 +67,8 @@ void import_exported_row(import_item *item, const row_format *format) {
     hv_error *error = NULL;
     hv_dict *dict = NULL;
     if (read->fault != NULL)
-        return;
-    item->key = read_number(read, "id", 1, INT64_MAX);
+        return EXPORTED_KEY_SILENT;
+    exported_key shows = read_key(read, &item->key);
     item->shard = (int) read_number(read, "shard_id", 0, HV_SHARDS - 1);
     item->kind = (int) read_number(read, "kind", INT16_MIN, INT16_MAX);
     if (!hv_dict_get(read->dict, "body", HV_STRLEN, &body, &len) || body == NULL) {
@@ -62,8 +86,9 @@ void import_exported_row(import_item *item, const row_format *format) {
     if (read->fault != NULL) {
         hv_dict_free(dict);
         item->shard = -1;
-        return;
+        return shows;
     }
     hv_dict_free(read->dict);
     read->dict = dict;
+    return shows;
 }

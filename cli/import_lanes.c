@@ -150,7 +150,7 @@ bool import_take(import_lane *lane) {
     return count > 0;
 }
 
-static void free_item(import_item *item) {
+void import_item_free(import_item *item) {
     row_free(item->row);
     free(item->body);
     *item = (import_item){0};
@@ -200,14 +200,14 @@ bool import_lanes_give(import_lanes *lanes, import_item *given) {
         *given = (import_item){0};
     }
     pthread_mutex_unlock(&lanes->lock);
-    free_item(given);
+    import_item_free(given);
     return taken;
 }
 
 /* ---- What became of rows --------------------------------------------------------------------- */
 
 static void free_work(import_work *work) {
-    free_item(&work->item);
+    import_item_free(&work->item);
     free(work->reason);
 }
 
@@ -481,7 +481,7 @@ void import_lanes_free(import_lanes *lanes) {
         for (size_t j = 0; j < lane->batch_len; j++)
             free_work(&lane->batch[j]);
         for (size_t j = 0; j < lane->queue_len; j++)
-            free_item(queued(lane, j));
+            import_item_free(queued(lane, j));
         hv_load_free(lane->load);
         free(lane->batch);
         free(lane->queue);

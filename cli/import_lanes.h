@@ -47,6 +47,8 @@ typedef struct import_item {
     uint64_t digest; /* of all rows up to this one */
 } import_item;
 
+void import_item_free(import_item *item);
+
 /* Why an import ended before its last row. */
 typedef enum import_stop {
     IMPORT_COMPLETE,

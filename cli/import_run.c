@@ -22,6 +22,7 @@
 #include "import_report.h"
 #include "import_resume.h"
 #include "import_route.h"
+#include "import_trial.h"
 #include "memory.h"
 #include "ui.h"
 
@@ -37,6 +38,7 @@ typedef struct import_task {
     char shown_name[sizeof(row_excerpt_text)]; /* of the input, as text of any database */
     import_begun begun;
     import_lanes *lanes;
+    import_trial trial; /* of an export's keys */
     ui_progress *progress;
     import_totals totals;
     uint64_t digest; /* of all rows read so far */
@@ -137,6 +139,8 @@ static bool prepare(import_task *task) {
         row_reader_new(task->asked.format, ROW_MAX_BYTES, import_input_read, &task->input);
     if (task->reader == NULL)
         out_of_memory();
+    if (task->asked.exported)
+        row_reader_watch(task->reader, EXPORTED_KEY);
     return true;
 }
 
@@ -183,6 +187,29 @@ static void say_other_input(import_task *task, const char *how, int64_t number) 
             number);
 }
 
+/* Give the rows that were held back. */
+static bool give_held(import_task *task) {
+    import_trial *trial = &task->trial;
+    bool go_on = true;
+    for (size_t i = 0; go_on && i < trial->count; i++)
+        go_on = import_lanes_give(task->lanes, &trial->held[i]);
+    for (size_t i = 0; i < trial->count; i++)
+        import_item_free(&trial->held[i]);
+    trial->count = trial->bytes = 0;
+    return go_on;
+}
+
+/* Do what the trial of an export's keys has come to. */
+static bool follow(import_task *task, import_verdict verdict) {
+    if (verdict == IMPORT_HOLD)
+        return true;
+    if (verdict == IMPORT_GIVE)
+        return give_held(task);
+    import_lanes_abandon(task->lanes, true);
+    import_trial_explain(&task->trial, task->input.name);
+    return false;
+}
+
 /* Which lane is to have it, under which key, and is it still the same input? */
 static bool give_row(import_task *task, row *next, int64_t before) {
     import_item item = {.row = next, .shard = -1, .kind = task->asked.kind, .before = before};
@@ -193,10 +220,11 @@ static bool give_row(import_task *task, row *next, int64_t before) {
         row_free(next);
         return false;
     }
-    if (task->asked.exported)
-        import_exported_row(&item, row_reader_format(task->reader));
-    else
-        item.shard = import_route_row(&task->route, next);
+    if (task->asked.exported) {
+        exported_key shows = import_exported_row(&item, row_reader_format(task->reader));
+        return follow(task, import_trial_add(&task->trial, &item, shows));
+    }
+    item.shard = import_route_row(&task->route, next);
     return import_lanes_give(task->lanes, &item);
 }
 
@@ -222,7 +250,10 @@ static void read_rows(import_task *task) {
         if (!give_row(task, next, before))
             break;
     }
-    if (result == ROW_END || rows == task->asked.limit) {
+    bool all = result == ROW_END || rows == task->asked.limit;
+    if (all && !import_lanes_stopped(task->lanes))
+        follow(task, import_trial_end(&task->trial));
+    if (all) {
         ui_progress_total(task->progress, 0, rows);
         if (import_lanes_farthest(task->lanes) > number && !import_lanes_stopped(task->lanes))
             say_other_input(task, "ends before row", import_lanes_farthest(task->lanes));
@@ -275,6 +306,7 @@ int import_run(const import_request *request) {
         ui_fail(NULL, NULL, "could not write rejected rows: %s", strerror(errno));
         code = EXIT_FAILED;
     }
+    import_trial_fini(&task.trial);
     hv_error_free(task.totals.error);
     free(task.totals.reason);
     row_reader_free(task.reader);

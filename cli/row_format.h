@@ -29,6 +29,8 @@ typedef struct row_scan {
 typedef struct row_scratch {
     row_text name;
     row_text value;
+    const char *watched; /* the name of an attribute, or NULL */
+    bool bare;           /* … which is no JSON string in the present row */
 } row_scratch;
 
 /* A walk over the fields of a record. */

@@ -268,11 +268,15 @@ static bool read_attribute(scanner *s, row_scratch *scratch, hv_dict *dict) {
     s->at++;
     skip_space(s);
     bool null = peek(s) == 'n';
-    bool read = null             ? read_word(s, "null")
-                : peek(s) == '"' ? read_string(s, value)
-                                 : copy_value(s, value, 1);
+    bool quoted = peek(s) == '"';
+    bool read = null     ? read_word(s, "null")
+                : quoted ? read_string(s, value)
+                         : copy_value(s, value, 1);
     if (!read)
         return false;
+    if (scratch->watched != NULL && name->len == strlen(scratch->watched) &&
+        memcmp(name->data, scratch->watched, name->len) == 0)
+        scratch->bare = !quoted && !null;
     if (name->failed)
         return fault_here(s, "out of memory");
     return row_set(dict, s->record, at, name->data != NULL ? name->data : "", name->len,

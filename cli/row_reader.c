@@ -108,6 +108,10 @@ row_reader *row_reader_new(const row_format *format, size_t max_bytes, row_input
     return reader;
 }
 
+void row_reader_watch(row_reader *reader, const char *name) {
+    reader->scratch.watched = name;
+}
+
 /* Free the first rows that are still there. */
 static void forget_tried(row_reader *reader) {
     while (reader->tried_given < reader->tried_count)
@@ -432,12 +436,14 @@ static row_result read_row(row_reader *reader, row **next, row_fault *fault) {
         made->truncated = truncated;
         made->bytes = reader->bytes;
         reader->bytes = 0;
+        reader->scratch.bare = false;
         if (parse(reader, &record, truncated, dict, fault)) {
             made->dict = dict;
             dict = NULL;
         } else if ((made->fault = malloc(sizeof *made->fault)) != NULL) {
             *made->fault = *fault;
         }
+        made->bare = reader->scratch.bare;
         good = made->dict != NULL || made->fault != NULL;
     }
     hv_dict_free(dict);

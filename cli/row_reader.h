@@ -46,6 +46,7 @@ typedef struct row {
     bool truncated;   /* longer than the longest row allowed: `text` is only its beginning */
     hv_dict *dict;    /* NULL if it is malformed */
     row_fault *fault; /* why it cannot be taken, or NULL */
+    bool bare;        /* the attribute that is watched is written without quotes, in NDJSON */
 } row;
 
 void row_free(row *row);
@@ -74,6 +75,9 @@ typedef enum row_result {
 
 /* Anything but ROW_READ is final: the next call returns ROW_END. */
 row_result row_reader_next(row_reader *reader, row **next, row_fault *fault);
+
+/* Note of each row whether this attribute is bare. `name` must outlive the reader. */
+void row_reader_watch(row_reader *reader, const char *name);
 
 /* Pass over the next `count` rows without looking at what they hold: ROW_READ if they are passed,
  * ROW_END if there are fewer; *skipped is how many. */

@@ -159,7 +159,7 @@ def test_what_was_put_is_what_get_shows(store, servers):
     entity = hv("get", key, "--json", config=store).ok().json()
     assert entity.pop("created") == hv("key", key, "--json").ok().json()["created"]
     assert entity == {
-        "id": key,
+        "id": str(key),
         "shard_id": 12,
         "kind": -3,
         "body": {
@@ -253,7 +253,7 @@ def test_missing_entities_are_said_and_the_others_shown(store):
     keys = [put(store, shard, 1, f"n={shard}") for shard in (2, 11)]
     result = hv("get", keys[0], MISSING, keys[1], "--json", config=store)
     assert result.code == 3
-    assert [entity["id"] for entity in result.ndjson()] == keys
+    assert [entity["id"] for entity in result.ndjson()] == [str(key) for key in keys]
     assert json.loads(result.err)["error"]["status"] == "HV_NOT_FOUND"
     result = hv("get", MISSING, keys[0], config=store)
     assert result.code == 3
@@ -267,7 +267,7 @@ def test_a_failure_counts_more_than_a_missing_entity(own_store, own_servers):
     own_servers[1].server.stop()
     result = hv("get", key + 1, on_two, key, "--json", config=own_store)
     assert result.code == 1
-    assert [entity["id"] for entity in result.ndjson()] == [key]
+    assert [entity["id"] for entity in result.ndjson()] == [str(key)]
     errors = [json.loads(line)["error"] for line in result.err.splitlines()]
     assert [error["status"] for error in errors] == ["HV_NOT_FOUND", "HV_UNAVAILABLE"]
     assert errors[1]["server"] == "two"

@@ -85,8 +85,8 @@ def test_a_line_has_key_shard_kind_and_attributes_with_null(store, servers, tmp_
     summary = export(store, tmp_path / "x.ndjson", "--json").ok().json()
     assert (summary["complete"], summary["entities"], summary["shards"]) == (True, 2, 16)
     assert (tmp_path / "x.ndjson").read_text("utf-8") == (
-        '{"id":%d,"shard_id":2,"kind":1,"body":{}}\n'
-        '{"id":%d,"shard_id":12,"kind":-7,"body":{"":"","n":null,"beep":"boop \\"é\\"\\n"}}\n'
+        '{"id":"%d","shard_id":2,"kind":1,"body":{}}\n'
+        '{"id":"%d","shard_id":12,"kind":-7,"body":{"":"","n":null,"beep":"boop \\"é\\"\\n"}}\n'
     ) % (key_of(3, 2), key_of(5, 12, 1))
     assert summary["bytes"] == (tmp_path / "x.ndjson").stat().st_size
 
@@ -403,5 +403,5 @@ def test_a_shard_is_written_as_it_was_when_it_was_begun(store, servers, tmp_path
         lines = [first, *pipe]
     assert process.wait() == 0
     assert len(lines) == 20000
-    assert json.loads(lines[-1])["id"] == key_of(21000, 3)
+    assert json.loads(lines[-1])["id"] == str(key_of(21000, 3))
     assert count(servers) == 20000

@@ -96,7 +96,7 @@ def test_an_export_goes_on_with_a_file_of_its_own_only(
     assert not path.exists()
     (shutil.rmtree if part.is_dir() else os.unlink)(part)
     hv("export", *args, "--shards", 1, "--resume", config=store).ok()
-    assert json.loads(path.read_text())["id"] == entity
+    assert json.loads(path.read_text())["id"] == str(entity)
 
 
 @pytest.mark.parametrize("plant", [plant_link, plant_dangling_link, plant_hard_link])
@@ -109,7 +109,7 @@ def test_an_export_replaces_nothing(store, entity, tmp_path, precious, plant):
 
 def test_devices_and_pipes_that_are_named_are_written_to(store, entity, tmp_path):
     expected = hv("export", "-", config=store).ok().out
-    assert json.loads(expected)["id"] == entity
+    assert json.loads(expected)["id"] == str(entity)
     assert hv("export", "/dev/stdout", config=store).ok().out.startswith(expected)
     command = f"{build_dir()}/cli/hv export >(cat >{tmp_path}/copy) && wait $!"
     program("/bin/bash", "-c", command, config=store).ok()

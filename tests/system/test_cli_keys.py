@@ -18,7 +18,7 @@ def test_reserve_prints_keys_that_entities_are_put_under(store):
     assert first < second < third
     assert hv("put", "--key", second, 7, "a=b", "-n", "c", config=store).ok().out == f"{second}\n"
     entity = hv("get", second, "--json", config=store).ok().json()
-    assert (entity["id"], entity["shard_id"], entity["kind"]) == (second, 12, 7)
+    assert (entity["id"], entity["shard_id"], entity["kind"]) == (str(second), 12, 7)
     assert entity["body"] == {"a": "b", "c": None}
     assert hv("get", first, config=store).code == 3
 
