@@ -277,19 +277,6 @@ static bool start(bench_load *load, void *(*work)(void *) ) {
     return error == 0;
 }
 
-/*
- * About how many there will be, so that the bar is one of the time. Three digits of it, so that it
- * is seen to be no exact number.
- */
-static int64_t estimate(const bench_load *load, int64_t done, int64_t now) {
-    double share = (double) (now - load->begin) / (double) (load->end - load->begin);
-    int64_t total = (int64_t) ((double) done / share);
-    int64_t unit = 1;
-    while (total / unit >= 1000)
-        unit *= 10;
-    return (total + unit - 1) / unit * unit;
-}
-
 /* Show how it goes until a moment; false if it was interrupted before. */
 static bool watch_until(bench_load *load, int64_t moment) {
     while (!interrupted()) {
@@ -301,8 +288,6 @@ static bool watch_until(bench_load *load, int64_t moment) {
         for (int i = 0; i < load->result.second_count; i++)
             done += load->result.seconds[i].succeeded;
         ui_progress_set(load->progress, 0, done);
-        if (now > load->begin)
-            ui_progress_total(load->progress, 0, estimate(load, done, now));
         left = left < TICK ? left : TICK;
         nanosleep(&(struct timespec){.tv_nsec = (long) left}, NULL);
     }
@@ -419,6 +404,7 @@ bool bench_load_start(bench_load *load) {
 }
 
 const bench_result *bench_load_finish(bench_load *load) {
+    ui_progress_time(load->progress, 0, (load->end - bench_now()) / 1000);
     if (watch_until(load, load->end))
         load->result.measured = true;
     else

@@ -105,7 +105,8 @@ const char *ui_time(char text[UI_NUMBER_SIZE], int64_t unix_ms); /* "2014-11-15T
 
 /* ---- Tables ---------------------------------------------------------------------------------- */
 
-/* Columns separated by two spaces, as wide as their widest cell. */
+/* Columns separated by two spaces, as wide as their widest cell; on a terminal that is too narrow,
+ * a line for each cell. */
 typedef struct ui_column {
     const char *title;
     bool right; /* aligned to the right, for numbers */
@@ -138,6 +139,8 @@ ui_progress *ui_progress_new(int lines, const char *const *labels, const char *u
 void ui_progress_total(ui_progress *progress, int line, int64_t total);
 /* About so many: three digits of it are shown, "~1,240,000". */
 void ui_progress_estimate(ui_progress *progress, int line, int64_t total);
+/* The line goes by the clock, not by a total: from now on, for so long. */
+void ui_progress_time(ui_progress *progress, int line, int64_t left_us);
 void ui_progress_set(ui_progress *progress, int line, int64_t done);
 void ui_progress_add(ui_progress *progress, int line, int64_t more);
 

@@ -3,7 +3,8 @@
  *
  * Holds always, while `terminal` is locked: the cursor stands at the start of the line below the
  * bars drawn (`drawn` of them), or nothing is drawn. Whoever writes to stderr holds the lock and
- * has wiped the bars first. At most one ui_progress is on the terminal at a time.
+ * has wiped the bars first. At most one ui_progress is on the terminal at a time. No line is wider
+ * than the terminal was when it was drawn; one that has become narrower since shows it as several.
  */
 #include "ui.h"
 
@@ -27,9 +28,10 @@
 typedef struct progress_line {
     char *label;
     _Atomic int64_t done;
-    _Atomic int64_t total;  /* -1: unknown */
-    _Atomic bool estimated; /* … and what is known is no exact number */
-    _Atomic int outcome;    /* a ui_outcome */
+    _Atomic int64_t total;              /* -1: unknown */
+    _Atomic bool estimated;             /* … and what is known is no exact number */
+    _Atomic int outcome;                /* a ui_outcome */
+    _Atomic int64_t begins_us, ends_us; /* of what goes by the clock; 0: it does not */
     /* The drawing thread's own, under `terminal`. */
     int64_t last_done;
     double rate;      /* per second; < 0: not known yet */
@@ -43,7 +45,8 @@ struct ui_progress {
     int64_t started_us;
     int64_t last_us; /* of the last sample */
     int label_width;
-    bool shown; /* false: nothing is ever drawn, and there is no thread */
+    int *drawn_columns; /* of the lines that stand on the terminal; under `terminal` */
+    bool shown;         /* false: nothing is ever drawn, and there is no thread */
     pthread_t thread;
     pthread_cond_t wake; /* with `terminal`; says that `over` has changed */
     bool over;
@@ -61,9 +64,22 @@ static int64_t now_us(void) {
 
 /* ---- Drawing, with `terminal` locked --------------------------------------------------------- */
 
-static void wipe(void) {
+/* Go to the start of the first line drawn. A terminal that has become narrower has broken those
+ * that do not fit any more. */
+static void go_up(FILE *to, const ui_progress *progress, int width) {
+    int rows = 0;
+    for (int i = 0; i < drawn; i++) {
+        int columns = progress->drawn_columns[i];
+        rows += columns > width ? (columns + width - 1) / width : 1;
+    }
+    if (rows > 0)
+        fprintf(to, "\033[%dA\r", rows);
+}
+
+static void wipe(const ui_progress *progress) {
+    go_up(stderr, progress, ui_width(stderr));
     if (drawn > 0)
-        fprintf(stderr, "\033[%dA\r\033[J", drawn);
+        fputs("\033[J", stderr);
     drawn = 0;
 }
 
@@ -85,9 +101,26 @@ static void sample(ui_progress *progress) {
     }
 }
 
-/* What stands to the right of the bar: counts, rate, and the time left or taken. */
-static void write_figures(const ui_progress *progress, const progress_line *line, char *text,
-                          size_t size) {
+/* The time that a line has left, or has taken: seconds, and what is said of them. */
+static double time_of(const progress_line *line, double elapsed_s, double rate,
+                      const char **suffix) {
+    int64_t done = atomic_load(&line->done), total = atomic_load(&line->total);
+    int64_t ends_us = atomic_load(&line->ends_us);
+    *suffix = "";
+    if (line->ended_us != 0)
+        return elapsed_s;
+    if (ends_us == 0 && (total <= 0 || rate <= 0))
+        return elapsed_s;
+    *suffix = " left";
+    double left_s =
+        ends_us != 0 ? (double) (ends_us - now_us()) / 1e6 : (double) (total - done) / rate;
+    return left_s > 0 ? left_s : 0;
+}
+
+/* What stands to the right of the bar: counts, rate, and the time left or taken; without what there
+ * is no room for. */
+static void write_figures(const ui_progress *progress, const progress_line *line, int room,
+                          char *text, size_t size) {
     char done_text[UI_NUMBER_SIZE], total_text[UI_NUMBER_SIZE] = "", rate_text[UI_NUMBER_SIZE],
                                     time_text[UI_NUMBER_SIZE];
     int64_t done = atomic_load(&line->done);
@@ -98,32 +131,50 @@ static void write_figures(const ui_progress *progress, const progress_line *line
     double rate = line->rate;
     if (line->ended_us != 0)
         rate = elapsed_s > 0 ? (double) done / elapsed_s : 0;
-
-    const char *suffix = "";
-    double time_s = elapsed_s;
-    if (line->ended_us == 0 && total > 0 && rate > 0) {
-        suffix = " left";
-        time_s = total > done ? (double) (total - done) / rate : 0;
-    }
+    const char *suffix;
+    double time_s = time_of(line, elapsed_s, rate, &suffix);
     if (total >= 0)
         ui_number(total_text, total);
     if (time_s < 60) /* whole seconds: more would flicker */
         snprintf(time_text, sizeof time_text, "%.0f s", time_s);
     else
         ui_duration(time_text, (int64_t) (time_s < 3.6e6 ? time_s : 3.6e6) * 1000000);
-    snprintf(text, size, "%*s%s%s%s %s  %7s/s  %s%s", (int) strlen(total_text),
-             ui_number(done_text, done), total >= 0 ? "/" : "", about, total_text, progress->unit,
-             ui_number(rate_text, rate > 0 ? (int64_t) (rate + 0.5) : 0), time_text, suffix);
+    ui_number(rate_text, rate > 0 ? (int64_t) (rate + 0.5) : 0);
+    ui_number(done_text, done);
+    for (int less = 0; less < 4; less++) {
+        int len = snprintf(text, size, "%*s%s%s%s", less < 2 ? (int) strlen(total_text) : 0,
+                           done_text, total >= 0 ? "/" : "", about, total_text);
+        if (less < 3)
+            len += snprintf(text + len, size - (size_t) len, " %s", progress->unit);
+        if (less < 1)
+            len += snprintf(text + len, size - (size_t) len, "  %7s/s", rate_text);
+        if (less < 2)
+            len += snprintf(text + len, size - (size_t) len, "  %s%s", time_text, suffix);
+        if (len <= room)
+            return;
+    }
+    text[0] = '\0'; /* rather than a part of a number */
+}
+
+/* How much of a line is done, 0 to 1; negative if that is not known. */
+static double share_of(const progress_line *line) {
+    int64_t begins_us = atomic_load(&line->begins_us), ends_us = atomic_load(&line->ends_us);
+    int64_t total = atomic_load(&line->total);
+    double share = -1;
+    if (ends_us != 0)
+        share = (double) (now_us() - begins_us) / (double) (ends_us - begins_us);
+    else if (total > 0)
+        share = (double) atomic_load(&line->done) / (double) total;
+    else if (total == 0)
+        share = atomic_load(&line->outcome) == UI_DONE ? 1 : 0;
+    return share > 1 ? 1 : share;
 }
 
 static void draw_bar(FILE *to, const progress_line *line, int width) {
     static const char *const eighths[] = {"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"};
-    int64_t done = atomic_load(&line->done);
-    int64_t total = atomic_load(&line->total);
     int outcome = atomic_load(&line->outcome);
-    double share = total > 0 ? (double) done / (double) total : outcome == UI_DONE ? 1 : 0;
-    share = share < 0 ? 0 : share > 1 ? 1 : share;
-    int steps = (int) (share * width * 8);
+    double share = share_of(line);
+    int steps = share > 0 ? (int) (share * width * 8) : 0;
     int used = 0;
     fputs(ui_on(stderr, outcome == UI_FAILED ? UI_BAD
                         : outcome == UI_DONE ? UI_GOOD
@@ -142,22 +193,46 @@ static void draw_bar(FILE *to, const progress_line *line, int width) {
     fputs(ui_off(stderr), to);
 }
 
-static void draw_line(FILE *to, const ui_progress *progress, const progress_line *line, int width) {
+static int label_columns(const char *label, size_t len) {
+    char buffer[256];
+    FILE *nowhere = fmemopen(buffer, sizeof buffer, "w");
+    if (nowhere == NULL)
+        return (int) len;
+    int columns = ui_text(nowhere, label, len);
+    fclose(nowhere);
+    return columns;
+}
+
+/* Write as much of a label as there is room for; returns its columns. */
+static int write_label(FILE *to, const char *label, int room) {
+    size_t len = strlen(label);
+    while (len > 0 && label_columns(label, len) > room)
+        do
+            len--;
+        while (len > 0 && (label[len] & 0xC0) == 0x80);
+    return ui_text(to, label, len);
+}
+
+/* Returns the columns that it takes: fewer than `width`. */
+static int draw_line(FILE *to, const ui_progress *progress, const progress_line *line, int width) {
     char figures[5 * UI_NUMBER_SIZE];
-    write_figures(progress, line, figures, sizeof figures);
-    int bar = width - 1 - progress->label_width - 4 - (int) strlen(figures);
-    bar = bar > BAR_MAX ? BAR_MAX : bar;
+    int columns = 0;
     if (progress->label_width > 0) {
-        int columns = ui_text(to, line->label, strlen(line->label));
-        int fill = progress->label_width - columns;
+        int room = progress->label_width < width / 3 ? progress->label_width : width / 3;
+        int fill = room - write_label(to, line->label, room);
         fprintf(to, "%*s  ", fill > 0 ? fill : 0, "");
+        columns = room + 2;
     }
-    if (bar >= BAR_MIN && atomic_load(&line->total) >= 0) {
+    write_figures(progress, line, width - 1 - columns, figures, sizeof figures);
+    int bar = width - 1 - columns - 2 - (int) strlen(figures);
+    bar = bar > BAR_MAX ? BAR_MAX : bar;
+    if (bar >= BAR_MIN && share_of(line) >= 0) {
         draw_bar(to, line, bar);
         fputs("  ", to);
+        columns += bar + 2;
     }
-    int room = width - 1 - progress->label_width - 2;
-    fprintf(to, "%.*s\033[K\n", room > 0 ? room : 0, figures);
+    fprintf(to, "%s\033[K\n", figures);
+    return columns + (int) strlen(figures);
 }
 
 static void draw(ui_progress *progress) {
@@ -170,20 +245,20 @@ static void draw(ui_progress *progress) {
     FILE *to = open_memstream(&frame, &frame_len);
     if (to == NULL)
         return;
-    if (drawn > 0)
-        fprintf(to, "\033[%dA\r", drawn);
+    go_up(to, progress, width);
     drawn = 0;
     bool all = progress->count < rows;
     int room = all ? progress->count : rows - 2;
     for (int i = 0; i < progress->count && drawn < room; i++) {
         if (!all && atomic_load(&progress->lines[i].outcome) == UI_DONE)
             continue;
-        draw_line(to, progress, &progress->lines[i], width);
-        drawn++;
+        progress->drawn_columns[drawn++] = draw_line(to, progress, &progress->lines[i], width);
     }
     if (!all) {
-        fprintf(to, "… %d lines in all\033[K\n", progress->count);
-        drawn++;
+        char text[2 * UI_NUMBER_SIZE];
+        int len = snprintf(text, sizeof text, "%d lines in all", progress->count);
+        progress->drawn_columns[drawn++] = len < width ? len : width - 1;
+        fprintf(to, "%.*s\033[K\n", width - 1, text);
     }
     fputs("\033[J", to);
     if (fclose(to) == 0)
@@ -195,7 +270,7 @@ static void draw(ui_progress *progress) {
 void ui_stderr_lock(void) {
     pthread_mutex_lock(&terminal);
     if (current != NULL)
-        wipe();
+        wipe(current);
 }
 
 void ui_stderr_unlock(void) {
@@ -223,16 +298,6 @@ static void *draw_until_over(void *argument) {
 }
 
 /* ---- Public ---------------------------------------------------------------------------------- */
-
-static int label_columns(const char *label) {
-    char buffer[256];
-    FILE *nowhere = fmemopen(buffer, sizeof buffer, "w");
-    if (nowhere == NULL)
-        return (int) strlen(label);
-    int columns = ui_text(nowhere, label, strlen(label));
-    fclose(nowhere);
-    return columns;
-}
 
 /* A copy that is not longer than LABEL_MAX, cut between characters. */
 static char *cut_label(const char *label) {
@@ -269,13 +334,14 @@ ui_progress *ui_progress_new(int lines, const char *const *labels, const char *u
     progress->unit = copy_text(unit);
     progress->count = lines;
     progress->lines = new_memory((size_t) lines * sizeof *progress->lines);
+    progress->drawn_columns = new_memory(((size_t) lines + 1) * sizeof *progress->drawn_columns);
     progress->started_us = progress->last_us = now_us();
     for (int i = 0; i < lines; i++) {
         progress_line *line = &progress->lines[i];
         line->label = cut_label(labels[i]);
         line->total = -1;
         line->rate = -1;
-        int columns = label_columns(line->label);
+        int columns = label_columns(line->label, strlen(line->label));
         if (columns > progress->label_width)
             progress->label_width = columns;
     }
@@ -295,6 +361,12 @@ void ui_progress_estimate(ui_progress *progress, int line, int64_t total) {
         unit *= 10;
     atomic_store(&progress->lines[line].estimated, true);
     atomic_store(&progress->lines[line].total, (total + unit - 1) / unit * unit);
+}
+
+void ui_progress_time(ui_progress *progress, int line, int64_t left_us) {
+    int64_t now = now_us();
+    atomic_store(&progress->lines[line].begins_us, now);
+    atomic_store(&progress->lines[line].ends_us, now + left_us);
 }
 
 bool ui_progress_is_shown(const ui_progress *progress) {
@@ -322,7 +394,7 @@ void ui_progress_free(ui_progress *progress, bool keep) {
         if (keep)
             draw(progress);
         else
-            wipe();
+            wipe(progress);
         fflush(stderr);
         drawn = 0;
         current = NULL;
@@ -334,6 +406,7 @@ void ui_progress_free(ui_progress *progress, bool keep) {
     for (int i = 0; i < progress->count; i++)
         free(progress->lines[i].label);
     free(progress->lines);
+    free(progress->drawn_columns);
     free(progress->unit);
     free(progress);
 }
