@@ -130,7 +130,8 @@ static void print_bars(const bench_second *seconds, int count, int64_t most) {
     static const char *const blocks[] = {" ", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
     static const char *const plain[] = {" ", "_", ".", "-", "=", "+", "*", "%", "#"};
     int room = ui_width(stdout) - 40;
-    room = room < 10 ? 10 : room;
+    if (room < 10)
+        return;
     int group = (count + room - 1) / room;
     printf("%s", ui_on(stdout, UI_NAME));
     for (int i = 0; i < count; i += group) {
