@@ -293,7 +293,7 @@ static bool export_to(export_task *task, const char *path, uint64_t which, const
     if (file != NULL && !export_file_close(file, complete))
         complete = fail(task, NULL);
     if (file != NULL)
-        atomic_fetch_add(&task->bytes, export_file_size(file));
+        atomic_fetch_add(&task->bytes, export_file_added(file));
     export_file_free(file);
     return complete;
 }

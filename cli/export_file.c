@@ -28,6 +28,7 @@ struct export_file {
     int fd;
     row_text text;
     int64_t size;
+    int64_t there;    /* of it, what was there before */
     bool on_terminal; /* then it is not to be imported again, but looked at */
 };
 
@@ -88,7 +89,7 @@ static bool find_end(export_file *file, int64_t *key, int *shard) {
                 "\"%s\" does not end as an export does", file->part);
         return false;
     }
-    file->size = end.end;
+    file->size = file->there = end.end;
     if (ftruncate(file->fd, end.end) != 0 || lseek(file->fd, end.end, SEEK_SET) < 0)
         return fail(file, "cut off the end of");
     return true;
@@ -219,8 +220,8 @@ bool export_file_written(export_file *file) {
     return file->text.len < PIECE || write_text(file);
 }
 
-int64_t export_file_size(const export_file *file) {
-    return file->size;
+int64_t export_file_added(const export_file *file) {
+    return file->size - file->there;
 }
 
 /* See that the new name outlives a crash of the machine. */

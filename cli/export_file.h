@@ -31,8 +31,8 @@ row_text *export_file_text(export_file *file);
 /* Write it if it is much. False, with errno set, if that failed. */
 bool export_file_written(export_file *file);
 
-/* Bytes in the file, once it is closed. */
-int64_t export_file_size(const export_file *file);
+/* Bytes written since it was opened, once it is closed. */
+int64_t export_file_added(const export_file *file);
 
 /* Write the rest and, if it is complete, give it its name. False after saying why that failed. */
 bool export_file_close(export_file *file, bool complete);

@@ -332,8 +332,11 @@ def test_an_export_killed_again_and_again_loses_and_doubles_nothing(store, serve
             size = sum(part.stat().st_size for part in parts(tmp_path))
             for part in parts(tmp_path):  # as if it had been in the middle of a record
                 os.truncate(part, max(0, part.stat().st_size - 11))
-        export(store, path, "--resume").ok()
+        there = sum(part.read_bytes().rfind(b"\n") + 1 for part in parts(tmp_path))
+        added = export(store, path, "--resume", "--json").ok().json()
         assert not parts(tmp_path)
+        assert added["bytes"] == path.stat().st_size - there
+        assert added["entities"] == path.read_bytes()[there:].count(b"\n")
         assert path.read_bytes() == whole.read_bytes()
         assert export(store, path, "--resume", "--json").ok().json()["entities"] == 0
 
