@@ -332,9 +332,8 @@ class Package(Command):
         def put():
             return db.put(2, 7, **body).id
         def cursor():
-            with db.cursor(2) as cur:
-                cur.execute("SELECT body FROM shard0002.entities WHERE id = %s", (key.id,))
-                return cur.fetchone()[0]
+            with db.cursor(2) as cur: # whose own statements are psycopg2's affair
+                return cur.closed
         def put_many():
             return [key.id for key in db.put_many([(2, 7, body)] * 3)]
         for what in (put, cursor, put_many):
