@@ -137,14 +137,27 @@ static const command_option *find_letter(const command_option *options, char let
     return NULL;
 }
 
+static void print_as_json(void) {
+    globals.json = true;
+    ui_json();
+}
+
+/* These end the process at once, whatever else is wrong; so --json may come behind them. */
+static void look_for_json(const arguments *args) {
+    for (int i = args->next; i < args->argc && strcmp(args->argv[i], "--") != 0; i++)
+        if (strcmp(args->argv[i], "--json") == 0)
+            print_as_json();
+}
+
 static void apply_global(const arguments *args, const command_option *option) {
+    if (option->id == GLOBAL_HELP || option->id == GLOBAL_VERSION)
+        look_for_json(args);
     switch (option->id) {
     case GLOBAL_CONFIG:
         globals.config = args->value;
         break;
     case GLOBAL_JSON:
-        globals.json = true;
-        ui_json();
+        print_as_json();
         break;
     case GLOBAL_NO_COLOR:
         ui_no_color();

@@ -46,9 +46,53 @@ static void print_options(const char *heading, const command_option *options) {
     }
 }
 
+/* ---- Everything, for programs ---------------------------------------------------------------- */
+
+static json_t *options_as_json(const command_option *options) {
+    json_t *list = json_array();
+    for (; options != NULL && options->name != NULL; options++) {
+        char letter[2] = {options->letter, '\0'};
+        json_array_append_new(list,
+                              json_pack("{s:s, s:s*, s:s*, s:s}", "name", options->name, "letter",
+                                        options->letter != 0 ? letter : NULL, "argument",
+                                        options->argument, "help", options->help));
+    }
+    return list;
+}
+
+static json_t *command_as_json(const command *of) {
+    return json_pack("{s:s, s:s, s:s, s:s*, s:s*, s:o}", "name", of->name, "synopsis", of->synopsis,
+                     "summary", of->summary, "help", of->help, "examples", of->examples, "options",
+                     options_as_json(of->options));
+}
+
+static json_t *configuration_options(void) {
+    json_t *list = json_array();
+    hv_option_info info;
+    for (size_t i = 0; hv_option_at(i, &info); i++)
+        json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s, s:s}", "name", info.name,
+                                              "type", info.type, "default", info.default_value,
+                                              "range", info.range, "help", info.help));
+    return list;
+}
+
+static json_t *all_as_json(void) {
+    json_t *commands = json_array();
+    const command *of;
+    for (size_t i = 0; (of = command_at(i, NULL)) != NULL; i++)
+        json_array_append_new(commands, command_as_json(of));
+    return json_pack("{s:s, s:o, s:o, s:o}", "version", hv_version(), "commands", commands,
+                     "global_options", options_as_json(global_options), "configuration_options",
+                     configuration_options());
+}
+
 /* ---- Pages ----------------------------------------------------------------------------------- */
 
 int help_overview(void) {
+    if (globals.json) {
+        print_json(all_as_json());
+        return EXIT_DONE;
+    }
     printf("%shv%s: entities in shards on plain PostgreSQL servers\n\n"
            "Usage: hv [OPTION]... COMMAND [ARGUMENT]...\n",
            ui_on(stdout, UI_BOLD), ui_off(stdout));
@@ -82,6 +126,10 @@ static void print_usage(const command *of) {
 }
 
 int help_command(const command *of) {
+    if (globals.json) {
+        print_json(command_as_json(of));
+        return EXIT_DONE;
+    }
     printf("%shv %s%s: %s\n\n", ui_on(stdout, UI_BOLD), of->name, ui_off(stdout), of->summary);
     print_usage(of);
     if (of->help != NULL)
@@ -105,37 +153,37 @@ int help_group(const char *word) {
     bool any = false;
     const command *of;
     const char *group = NULL;
+    json_t *commands = globals.json ? json_array() : NULL;
     for (size_t i = 0; (of = command_at(i, &group)) != NULL; i++) {
         if (strncmp(of->name, word, len) != 0 || of->name[len] != ' ')
             continue;
-        if (!any)
+        if (commands != NULL)
+            json_array_append_new(commands, command_as_json(of));
+        else if (!any)
             printf("%s%s%s\n\n", ui_on(stdout, UI_BOLD), group, ui_off(stdout));
         any = true;
         char *name = format_text("hv %s", of->name);
-        print_entry(name, 15, of->summary);
+        if (commands == NULL)
+            print_entry(name, 15, of->summary);
         free(name);
     }
-    if (any)
+    if (any && commands != NULL)
+        print_json(json_pack("{s:O}", "commands", commands));
+    else if (any)
         printf("\nSee `hv help %s COMMAND`.\n", word);
+    json_decref(commands);
     return any ? EXIT_DONE : EXIT_USAGE;
 }
 
 int help_version(void) {
-    printf("hv %s\n", hv_version());
+    if (globals.json)
+        print_json(json_pack("{s:s}", "version", hv_version()));
+    else
+        printf("hv %s\n", hv_version());
     return EXIT_DONE;
 }
 
 /* ---- Options of the configuration ------------------------------------------------------------ */
-
-static json_t *configuration_options(void) {
-    json_t *list = json_array();
-    hv_option_info info;
-    for (size_t i = 0; hv_option_at(i, &info); i++)
-        json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s, s:s}", "name", info.name,
-                                              "type", info.type, "default", info.default_value,
-                                              "range", info.range, "help", info.help));
-    return list;
-}
 
 static void print_configuration_options(void) {
     puts("Options of the configuration file, in its section [hypervault]:");
@@ -151,36 +199,6 @@ static void print_configuration_options(void) {
         "\n"
         "The file is the first of $HYPERVAULT_CONFIG, ./hypervault.conf,\n"
         "~/.config/hypervault/hypervault.conf, /etc/hypervault/hypervault.conf; or --config FILE.");
-}
-
-/* ---- Everything, for programs ---------------------------------------------------------------- */
-
-static json_t *options_as_json(const command_option *options) {
-    json_t *list = json_array();
-    for (; options != NULL && options->name != NULL; options++) {
-        char letter[2] = {options->letter, '\0'};
-        json_array_append_new(list,
-                              json_pack("{s:s, s:s*, s:s*, s:s}", "name", options->name, "letter",
-                                        options->letter != 0 ? letter : NULL, "argument",
-                                        options->argument, "help", options->help));
-    }
-    return list;
-}
-
-static json_t *command_as_json(const command *of) {
-    return json_pack("{s:s, s:s, s:s, s:s*, s:s*, s:o}", "name", of->name, "synopsis", of->synopsis,
-                     "summary", of->summary, "help", of->help, "examples", of->examples, "options",
-                     options_as_json(of->options));
-}
-
-static json_t *all_as_json(void) {
-    json_t *commands = json_array();
-    const command *of;
-    for (size_t i = 0; (of = command_at(i, NULL)) != NULL; i++)
-        json_array_append_new(commands, command_as_json(of));
-    return json_pack("{s:s, s:o, s:o, s:o}", "version", hv_version(), "commands", commands,
-                     "global_options", options_as_json(global_options), "configuration_options",
-                     configuration_options());
 }
 
 /* ---- The command ----------------------------------------------------------------------------- */
@@ -205,19 +223,11 @@ static int help_on(const arguments *args, const char *name) {
                                          : copy_text("See `hv help` for the commands there are.");
         usage_error(args, hint, "there is no command \"%s\"", name);
     }
-    if (globals.json)
-        print_json(command_as_json(of));
-    else
-        help_command(of);
-    return EXIT_DONE;
+    return help_command(of);
 }
 
 static int run(arguments *args) {
     arguments_expect(args, 0, 2);
-    if (args->count == 0 && globals.json) {
-        print_json(all_as_json());
-        return EXIT_DONE;
-    }
     if (args->count == 0)
         return help_overview();
     char *name = args->count == 2 ? format_text("%s %s", args->items[0], args->items[1])

@@ -31,6 +31,23 @@ def test_help_and_version_need_nothing():
     assert hv().out == overview.out
 
 
+def test_help_and_version_are_json_wherever_that_is_asked_for():
+    everything = hv("help", "--json").ok().json()
+    version = {"version": everything["version"]}
+    for words in (["--version", "--json"], ["--json", "--version"], ["-V", "--json"],
+                  ["put", "--version", "--json"], ["put", "12", "--json", "--version"]):
+        assert hv(*words).ok().json() == version
+    assert hv("--version").ok().out == f"hv {everything['version']}\n"
+    for words in (["--help", "--json"], ["--json", "--help"], ["-h", "--json"], ["--json", "help"]):
+        assert hv(*words).ok().json() == everything
+    (put,) = (command for command in everything["commands"] if command["name"] == "put")
+    for words in (["put", "--help", "--json"], ["put", "--json", "-h"], ["--json", "help", "put"]):
+        assert hv(*words).ok().json() == put
+    group = hv("help", "dev", "--json").ok().json()["commands"]
+    assert group == [one for one in everything["commands"] if one["name"].startswith("dev ")]
+    assert "Usage" in hv("put", "--help", "--", "--json").ok().out
+
+
 def test_every_command_explains_itself_in_lines_that_fit():
     everything = hv("help", "--json").ok().json()
     assert len(everything["commands"]) >= 12
