@@ -55,7 +55,7 @@ static const command_option options[] = {
     {"value-size", 0, "BYTES", OPTION_VALUE_SIZE, "one value of so many bytes, not small ones"},
     {"shards", 's', "LIST", OPTION_SHARDS, "as in the configuration, 1-5,9; default: all"},
     {"kind", 'k', "N", OPTION_KIND, "the kind of what is put; default: 32767"},
-    {"via", 0, "WAY", OPTION_VIA, "store, lane or pool; default: store"},
+    {"via", 0, "WAY", OPTION_VIA, "store, lane or pool; default: store", "store lane pool"},
     {"keep", 0, NULL, OPTION_KEEP, "leave what was put, to be looked at"},
     {NULL, 0, NULL, 0, NULL},
 };

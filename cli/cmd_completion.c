@@ -1,5 +1,5 @@
 /*
- * hv completion: a bash completion, made from the table of commands.
+ * hv completion: a bash completion, made from the table of commands and their options alone.
  *
  * The script only knows words; what depends on the configuration it asks `hv completion servers`.
  */
@@ -42,60 +42,137 @@ static void print_second_words(const char *first) {
             printf(" %s", of->name + len + 1);
 }
 
-/* A case of options whose argument is a file, a folder or free text. */
+/* Call it for each group: its word, and its length. */
+static void for_each_group(void (*print)(const char *word, int len)) {
+    const command *of, *last = NULL;
+    for (size_t i = 0; (of = command_at(i, NULL)) != NULL; i++) {
+        size_t len = strcspn(of->name, " ");
+        bool is_same = last != NULL && strncmp(last->name, of->name, len + 1) == 0;
+        if (of->name[len] == ' ' && !is_same)
+            print(of->name, (int) len);
+        last = of;
+    }
+}
+
+/* What a group's word is followed by, alone and behind `hv help`. */
+static void print_group(const char *word, int len) {
+    char *group = format_text("%.*s", len, word);
+    printf("    %s | 'help %s') words='", group, group);
+    print_second_words(group);
+    puts("' ;;");
+    free(group);
+}
+
+static void print_group_condition(const char *word, int len) {
+    printf(" || $command == %.*s || $command == 'help %.*s'", len, word, len, word);
+}
+
+/* What the shell knows by itself, by the name of an option's argument. */
+static const char *what_is(const command_option *option) {
+    static const char *const known[][2] = {
+        {"FILE", "file"}, {"DIR", "folder"}, {"USER", "user"}, {"SERVER", "server"}};
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+        if (strcmp(option->argument, known[i][0]) == 0)
+            return known[i][1];
+    return "text";
+}
+
+/* For the word before: what follows an option that takes an argument. */
+static void print_arguments(const command_option *options) {
+    for (; options != NULL && options->name != NULL; options++) {
+        if (options->argument == NULL)
+            continue;
+        printf("        --%s", options->name);
+        if (options->letter != 0)
+            printf(" | -%c", options->letter);
+        if (options->values != NULL)
+            printf(") what=words words='%s' ;;\n", options->values);
+        else
+            printf(") what=%s ;;\n", what_is(options));
+    }
+}
+
+/* Words that a command's synopsis begins with, in any of its forms: "put|get|mix". */
+static void print_synopsis_words(const command *of) {
+    for (const char *form = of->synopsis; *form != '\0';) {
+        size_t len = strspn(form, "abcdefghijklmnopqrstuvwxyz|");
+        if (len > 0 && strchr(" \n", form[len]) != NULL)
+            for (size_t i = 0; i < len; i++)
+                putchar(form[i] == '|' ? ' ' : form[i]);
+        putchar(' ');
+        form += strcspn(form, "\n");
+        form += *form == '\n';
+    }
+    if (strncmp(of->synopsis, "[COMMAND]", strlen("[COMMAND]")) == 0)
+        print_first_words();
+}
+
+static void print_command(const command *of) {
+    printf("    '%s')\n        options='", of->name);
+    print_option_words(of->options);
+    fputs("'\n        words='", stdout);
+    print_synopsis_words(of);
+    puts("'");
+    if (strncmp(of->synopsis, "[SERVER]", strlen("[SERVER]")) == 0)
+        puts("        words=$(hv dev status --json 2>/dev/null | "
+             "grep -o '\"name\": \"[a-z]*\"' | cut -d'\"' -f4)");
+    puts("        case $prev in");
+    print_arguments(of->options);
+    puts("        esac ;;");
+}
+
 static void print_bash(void) {
-    puts("# bash completion for hv; made by `hv completion bash`.\n"
-         "_hv() {\n"
-         "    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}\n"
-         "    local i word command= config=() options= words=\n"
-         "    for ((i = 1; i < COMP_CWORD; i++)); do\n"
-         "        word=${COMP_WORDS[i]}\n"
-         "        case $word in\n"
-         "        -c | --config) config=(--config \"${COMP_WORDS[++i]}\") ;;\n"
-         "        -*) ;;\n"
-         "        *) if [[ -z $command || $command == dev ]]; then command+=${command:+ }$word; fi "
-         ";;\n"
+    fputs("# bash completion for hv; made by `hv completion bash`.\n"
+          "_hv() {\n"
+          "    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}\n"
+          "    local i word command= config=() options= words= what=\n"
+          "    if [[ $cur == = ]]; then cur=; fi\n"
+          "    if [[ $prev == = ]]; then prev=${COMP_WORDS[COMP_CWORD-2]}; fi\n"
+          "    for ((i = 1; i < COMP_CWORD; i++)); do\n"
+          "        word=${COMP_WORDS[i]}\n"
+          "        case $word in\n"
+          "        -c | --config)\n"
+          "            if [[ ${COMP_WORDS[i+1]} == = ]]; then ((i++)); fi\n"
+          "            config=(--config \"${COMP_WORDS[++i]}\") ;;\n"
+          "        -*) ;;\n"
+          "        *) if [[ -z $command || $command == help",
+          stdout);
+    for_each_group(print_group_condition);
+    puts(" ]]; then\n"
+         "            command+=${command:+ }$word\n"
+         "        fi ;;\n"
          "        esac\n"
          "    done\n"
-         "    case $prev in\n"
-         "    -c | --config) compopt -o filenames; COMPREPLY=($(compgen -f -- \"$cur\")); return "
-         ";;\n"
-         "    --dir) compopt -o filenames; COMPREPLY=($(compgen -d -- \"$cur\")); return ;;\n"
-         "    --user) COMPREPLY=($(compgen -u -- \"$cur\")); return ;;\n"
-         "    --keys) COMPREPLY=($(compgen -W 'auto strict portable' -- \"$cur\")); return ;;\n"
-         "    --via) COMPREPLY=($(compgen -W 'store pool' -- \"$cur\")); return ;;\n"
-         "    esac\n"
          "    case $command in");
     fputs("    '') words='", stdout);
     print_first_words();
-    fputs("' ;;\n    dev) words='", stdout);
-    print_second_words("dev");
     puts("' ;;");
+    for_each_group(print_group);
     const command *of;
-    for (size_t i = 0; (of = command_at(i, NULL)) != NULL; i++) {
-        printf("    '%s') options='", of->name);
-        print_option_words(of->options);
-        if (of == &command_help) {
-            fputs("' words='options ", stdout);
-            print_first_words();
-        } else if (of == &command_completion) {
-            fputs("' words='bash servers", stdout);
-        } else if (of == &command_bench) {
-            fputs("' words='put get mix", stdout);
-        } else if (strcmp(of->name, "dev psql") == 0) {
-            puts("'\n        words=$(hv dev status --json 2>/dev/null | "
-                 "grep -o '\"name\": \"[a-z]*\"' | cut -d'\"' -f4) ;;");
-            continue;
-        }
-        puts("' ;;");
-    }
+    for (size_t i = 0; (of = command_at(i, NULL)) != NULL; i++)
+        print_command(of);
+    puts("    esac\n"
+         "    case $prev in");
+    print_arguments(global_options);
     fputs("    esac\n"
           "    options+='",
           stdout);
     print_option_words(global_options);
     puts("'\n"
-         "    [[ $cur == -* ]] && words=$options\n"
-         "    COMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n"
+         "    case $what in\n"
+         "    file) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- \"$cur\"); return "
+         ";;\n"
+         "    folder) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -d -- \"$cur\"); "
+         "return ;;\n"
+         "    user) mapfile -t COMPREPLY < <(compgen -u -- \"$cur\"); return ;;\n"
+         "    server)\n"
+         "        local IFS=$'\\n'\n"
+         "        words=$(hv \"${config[@]}\" completion servers 2>/dev/null) ;;\n"
+         "    text) compopt +o default +o bashdefault; return ;;\n"
+         "    words) ;;\n"
+         "    *) if [[ $cur == -* ]]; then words=$options; fi ;;\n"
+         "    esac\n"
+         "    mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$cur\")\n"
          "}\n"
          "complete -o bashdefault -o default -F _hv hv");
 }

@@ -26,7 +26,7 @@ static const command_option options[] = {
     {"shards", 's', "N", OPTION_SHARDS, "how many shards, spread evenly; default: 16"},
     {"port", 'p', "N", OPTION_PORT,
      "listen on 127.0.0.1 too, on ports N, N+1, ...; with a password"},
-    {"user", 'u', "NAME", OPTION_USER,
+    {"user", 'u', "USER", OPTION_USER,
      "as root: whom the servers run as; default: postgres, or else nobody"},
     {"no-init", 0, NULL, OPTION_NO_INIT, "do not make the shards; `hv init` does"},
     {NULL, 0, NULL, 0, NULL},
@@ -203,7 +203,7 @@ static int run(arguments *args) {
 
 const command command_dev_up = {
     .name = "dev up",
-    .synopsis = "[--servers N] [--shards N] [--dir DIR] [--port N] [--user NAME] [--no-init]",
+    .synopsis = "[--servers N] [--shards N] [--dir DIR] [--port N] [--user USER] [--no-init]",
     .summary = "make and start private servers with shards",
     .help =
         "Makes PostgreSQL servers in a folder of their own, starts them and makes their shards. "

@@ -42,7 +42,8 @@ static const command_option options[] = {
     {"kind", 'k', "N", OPTION_KIND, "only entities of this kind; may be repeated"},
     {"since", 0, "TIME", OPTION_SINCE, "only entities made at this moment or later"},
     {"until", 0, "TIME", OPTION_UNTIL, "only entities made before this moment"},
-    {"format", 'f', "FORMAT", OPTION_FORMAT, "ndjson or csv; default: by the file's ending"},
+    {"format", 'f', "FORMAT", OPTION_FORMAT, "ndjson or csv; default: by the file's ending",
+     "ndjson csv"},
     {"resume", 0, NULL, OPTION_RESUME, "go on with an export that ended early"},
     {NULL, 0, NULL, 0, NULL},
 };

@@ -52,10 +52,10 @@ static json_t *options_as_json(const command_option *options) {
     json_t *list = json_array();
     for (; options != NULL && options->name != NULL; options++) {
         char letter[2] = {options->letter, '\0'};
-        json_array_append_new(list,
-                              json_pack("{s:s, s:s*, s:s*, s:s}", "name", options->name, "letter",
-                                        options->letter != 0 ? letter : NULL, "argument",
-                                        options->argument, "help", options->help));
+        json_array_append_new(list, json_pack("{s:s, s:s*, s:s*, s:s, s:s*}", "name", options->name,
+                                              "letter", options->letter != 0 ? letter : NULL,
+                                              "argument", options->argument, "help", options->help,
+                                              "values", options->values));
     }
     return list;
 }

@@ -32,7 +32,8 @@ static const command_option options[] = {
     {"resume", 0, NULL, OPTION_RESUME, "go on with an import that ended early"},
     {"shard", 's', "N", OPTION_SHARD, "store all rows in this shard"},
     {"by", 'b', "NAME", OPTION_BY, "choose each row's shard by its attribute NAME"},
-    {"format", 'f', "FORMAT", OPTION_FORMAT, "ndjson, csv or tsv; default: by the file's ending"},
+    {"format", 'f', "FORMAT", OPTION_FORMAT, "ndjson, csv or tsv; default: by the file's ending",
+     "ndjson csv tsv"},
     {"rejects", 0, "FILE", OPTION_REJECTS, "for rows not stored; default: NAME.rejects, here"},
     {"jobs", 'j', "N", OPTION_JOBS, "connections to each server, 1 to 64; default: 2"},
     {"retry-for", 0, "TIME", OPTION_RETRY_FOR, "repeat what fails for so long; default: 30s"},
@@ -159,8 +160,8 @@ const command command_import = {
             "\n"
             "Rows go to all servers at once, through COPY, some thousand in a transaction. A\n"
             "row that is malformed, that the server refuses or that a trigger takes away is\n"
-            "rejected, and the others are stored. It goes to the rejects file, which is made when it is needed and\n"
-            "replaces no other, with its text for another try:\n"
+            "rejected, and the others are stored. It goes to the rejects file, with its text for\n"
+            "another try; the file is made when it is needed and replaces no other:\n"
             "\n"
             "  {\"line\": 7, \"number\": 6, \"import\": \"...\", \"shard\": 3, "
             "\"status\": \"HV_REFUSED\",\n"

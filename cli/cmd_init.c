@@ -18,7 +18,7 @@ enum { OPTION_KEYS = 1, OPTION_WITHOUT };
 
 static const command_option options[] = {
     {"keys", 'k', "HOW", OPTION_KEYS,
-     "auto, strict or portable; default: what the configuration says"},
+     "auto, strict or portable; default: what the configuration says", "auto strict portable"},
     {"without", 'w', "SERVER", OPTION_WITHOUT,
      "leave this server out, though it cannot be asked; may be given again"},
     {NULL, 0, NULL, 0, NULL},

@@ -32,9 +32,11 @@ int exit_code(hv_status status);
 typedef struct command_option {
     const char *name;     /* without dashes: "servers" is --servers */
     char letter;          /* 's' if it is -s too, or 0 */
-    const char *argument; /* its argument's name, "N"; NULL: it takes none */
+    const char *argument; /* its argument's name, "N"; NULL: it takes none. FILE, DIR, USER and
+                             SERVER are completed as what they are */
     int id;               /* what arguments_next() returns for it: > 0 */
     const char *help;     /* a phrase without full stop; says the default, if there is one */
+    const char *values;   /* "auto strict portable": all that its argument can be; NULL: anything */
 } command_option;
 
 typedef struct arguments arguments;

@@ -499,7 +499,7 @@ def complete(*words, env=None):
         check=True,
         env={**os.environ, **(env or {})},
     )
-    return done.stdout.split()
+    return [line for line in done.stdout.split("\n") if line]
 
 
 def test_the_completion_knows_commands_and_options(tmp_path):
@@ -514,5 +514,69 @@ def test_the_completion_knows_commands_and_options(tmp_path):
     assert complete("hv", "-c", f"{tmp_path}/so") == [f"{tmp_path}/some.conf"]
 
 
+def option_names(option):
+    return [f"--{option['name']}"] + ([f"-{option['letter']}"] if "letter" in option else [])
+
+
+def test_the_completion_knows_what_follows_each_option(store, tmp_path):
+    """Values, files, folders, users and servers; nothing where any text may stand."""
+    (tmp_path / "some folder").mkdir()
+    (tmp_path / "some file").touch()
+    start = f"{tmp_path}/so"
+    expected = {
+        "FILE": [f"{start}me file", f"{start}me folder"],
+        "DIR": [f"{start}me folder"],
+        "USER": ["root"],
+        "SERVER": ["one", "two"],
+    }
+    begun = {"FILE": start, "DIR": start, "USER": "roo", "SERVER": ""}
+    everything = hv("help", "--json").json()
+    asked = {"HYPERVAULT_CONFIG": str(store)}
+    count = 0
+    for command in everything["commands"]:
+        for option in command.get("options", []) + everything["global_options"]:
+            kind = option.get("argument")
+            for name in option_names(option) if kind else []:
+                count += 1
+                if "values" in option:
+                    begin, offered = "", option["values"].split()
+                else:
+                    begin, offered = begun.get(kind, ""), expected.get(kind, [])
+                words = ["hv", *command["name"].split(), name, begin]
+                found = complete(*words, env=asked)
+                assert sorted(found) == sorted(offered), words
+                if len(name) > 2:
+                    words[-2:] = [name, "=", begin] if begin else [name, "="]
+                    assert sorted(complete(*words, env=asked)) == sorted(offered), words
+    assert count > 50
+
+
+def test_an_option_with_a_few_values_has_them_in_its_help_and_refuses_others():
+    for command in hv("help", "--json").json()["commands"]:
+        for option in command.get("options", []):
+            phrase = option["help"].split(";")[0]
+            choices = re.fullmatch(r"\w+(, \w+)* or \w+", phrase)
+            assert ("values" in option) == bool(choices), option
+            if choices:
+                assert option["values"].split() == re.split(r", | or ", phrase)
+                words = [*command["name"].split(), f"--{option['name']}", "zzz"]
+                assert hv(*words).code == 2 and "zzz" in hv(*words).err
+
+
+def test_the_completion_knows_what_follows_each_command():
+    everything = {command["name"] for command in hv("help", "--json").json()["commands"]}
+    firsts = {name.split()[0] for name in everything}
+    assert set(complete("hv", "help", "")) == firsts | {"options"}
+    dev = {name.split()[1] for name in everything if " " in name}
+    assert set(complete("hv", "help", "dev", "")) == set(complete("hv", "dev", "")) == dev
+    assert complete("hv", "help", "dev", "u") == ["up"]
+    assert complete("hv", "help", "put", "") == complete("hv", "help", "dev", "up", "") == []
+    assert set(complete("hv", "bench", "")) == {"put", "get", "mix"}
+    assert set(complete("hv", "completion", "")) == {"bash", "servers"}
+    assert complete("hv", "put", "") == complete("hv", "get", "") == []
+
+
 def test_the_completion_can_ask_for_the_servers(store):
+    assert complete("hv", "-c", str(store), "init", "--without", "") == ["one", "two"]
+    assert complete("hv", "init", "-c", str(store), "-w", "t") == ["two"]
     assert hv("completion", "servers", config=store).ok().lines == ["one", "two"]
