@@ -40,7 +40,8 @@ bool hvi_wait_fd(int fd, hvi_wants wants, int64_t deadline) {
 }
 
 bool hvi_wait_fd_until(int fd, hvi_wants wants, int64_t moment, int64_t deadline) {
-    return hvi_wait_fd(fd, wants, moment < deadline ? moment : deadline) || !hvi_is_late(deadline);
+    hvi_wait_fd(fd, wants, moment < deadline ? moment : deadline);
+    return !hvi_is_late(deadline);
 }
 
 bool hvi_wait_socket(const PGconn *conn, hvi_wants wants, int64_t deadline) {
@@ -114,7 +115,8 @@ static void note_progress(hvi_attempt *attempt) {
         attempt->over_at = attempt->limit_us > 0 ? now + attempt->limit_us : HVI_NEVER;
     attempt->address = address;
     attempt->silence_us = (attempt->deadline - now) / 2;
-    attempt->silent_at = attempt->deadline != HVI_NEVER ? now + attempt->silence_us : HVI_NEVER;
+    bool has_end = attempt->deadline != HVI_NEVER && attempt->deadline > now;
+    attempt->silent_at = has_end ? now + attempt->silence_us : HVI_NEVER;
 }
 
 /* Make a connection with all parameters, of which one that comes later overrides. */
@@ -232,18 +234,19 @@ static bool is_ready(const hvi_attempt *attempt) {
     return fd.fd < 0 || poll(&fd, 1, 0) != 0;
 }
 
+/* One step, and no more: a server that sends without end is ready at any time, and the caller's
+ * deadline must have its turn. What has come is read, however late it is. */
 hvi_wants hvi_connect_advance(hvi_attempt *attempt) {
-    while (is_under_way(attempt)) {
-        if (is_ready(attempt)) {
-            attempt->polling = PQconnectPoll(attempt->conn);
-            note_progress(attempt);
-        } else if (hvi_clock_us() >= hvi_connect_next(attempt)) {
-            give_up_address(attempt, hvi_clock_us() >= attempt->over_at);
-        } else {
-            return attempt->polling == PGRES_POLLING_WRITING ? HVI_WANTS_WRITE : HVI_WANTS_READ;
-        }
+    if (is_under_way(attempt) && is_ready(attempt)) {
+        attempt->polling = PQconnectPoll(attempt->conn);
+        note_progress(attempt);
     }
-    return HVI_WANTS_NOTHING;
+    int64_t now = hvi_clock_us();
+    if (now >= hvi_connect_next(attempt) && now < attempt->deadline)
+        give_up_address(attempt, now >= attempt->over_at);
+    if (!is_under_way(attempt))
+        return HVI_WANTS_NOTHING;
+    return attempt->polling == PGRES_POLLING_WRITING ? HVI_WANTS_WRITE : HVI_WANTS_READ;
 }
 
 int64_t hvi_connect_next(const hvi_attempt *attempt) {
@@ -255,7 +258,7 @@ int64_t hvi_connect_next(const hvi_attempt *attempt) {
 void hvi_connect_await(hvi_attempt *attempt, int64_t deadline) {
     hvi_wants wants;
     bool in_time = true;
-    while (in_time && (wants = hvi_connect_advance(attempt)) != HVI_WANTS_NOTHING)
+    while ((wants = hvi_connect_advance(attempt)) != HVI_WANTS_NOTHING && in_time)
         in_time =
             hvi_wait_fd_until(PQsocket(attempt->conn), wants, hvi_connect_next(attempt), deadline);
 }

@@ -75,7 +75,7 @@ void hvi_discard_notice(void *context, const PGresult *result);
 bool hvi_wait_fd(int fd, hvi_wants wants, int64_t deadline);
 
 /* The same until `moment`, at which the waiter will do something and go on: false only if the
- * deadline has passed. */
+ * deadline has passed, even if it is ready. */
 bool hvi_wait_fd_until(int fd, hvi_wants wants, int64_t moment, int64_t deadline);
 
 /* The same for a connection's socket. */

@@ -339,9 +339,8 @@ void hvi_opening_await(hvi_opening *opening, int64_t deadline) {
     hvi_wants wants;
     bool in_time = true;
     while ((wants = hvi_opening_advance(opening)) != HVI_WANTS_NOTHING && in_time)
-        in_time = hvi_wait_fd_until(hvi_opening_fd(opening), wants, hvi_opening_next(opening),
-                                    deadline) &&
-                  !hvi_is_late(deadline);
+        in_time =
+            hvi_wait_fd_until(hvi_opening_fd(opening), wants, hvi_opening_next(opening), deadline);
 }
 
 hv_status hvi_session_open(const hvi_session_config *config, int64_t deadline,

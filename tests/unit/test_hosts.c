@@ -209,6 +209,45 @@ static void an_attempt_goes_on_to_the_other_address_of_a_name(void **state) {
     assert_contains(message, "\"127.0.0.2\"");
 }
 
+/* ---- a server that sends without end ---- */
+
+/* "The login is granted", and notices until no more go in: a message of another kind never comes.
+ */
+static void flood(int server) {
+    static const char granted[] = "R\0\0\0\x08\0\0\0\0", fields[] = "SNOTICE\0C00000\0Mit is wet\0";
+    char notice[1 + 4 + sizeof fields] = {'N', 0, 0, 0, (char) (4 + sizeof fields)};
+    char request[1000];
+    memcpy(notice + 5, fields, sizeof fields);
+    assert_true(recv(server, request, sizeof request, 0) > 0);
+    assert_int_equal(send(server, granted, sizeof granted - 1, 0), sizeof granted - 1);
+    while (send(server, notice, sizeof notice, MSG_DONTWAIT) == (ssize_t) sizeof notice)
+        continue;
+}
+
+static void a_server_that_sends_without_end_does_not_hold_the_caller_up(void **state) {
+    (void) state;
+    const char *const keywords[] = {"host", "port", "user", "sslmode", "gssencmode", NULL};
+    const char *const values[] = {"127.0.0.4", port, "nobody", "disable", "disable", NULL};
+    int flooding = listen_on("127.0.0.4", (uint16_t) atoi(port));
+    hvi_attempt attempt;
+    hvi_connect_start(&attempt, keywords, values, hvi_deadline_after(60000));
+    while (hvi_connect_advance(&attempt) == HVI_WANTS_WRITE)
+        continue; /* until it waits for the answer */
+    int server = accept(flooding, NULL, NULL);
+    assert_true(server >= 0);
+    flood(server);
+    assert_int_equal(hvi_connect_advance(&attempt), HVI_WANTS_READ);
+    assert_true(hvi_is_readable(PQsocket(attempt.conn)));
+    hvi_connect_await(&attempt, hvi_deadline_after(0));
+    assert_true(hvi_is_readable(PQsocket(attempt.conn)));
+    char message[1024], sqlstate[6] = "";
+    PGconn *conn = NULL;
+    assert_int_equal(hvi_connect_finish(&attempt, 0, &conn, message, sizeof message, sqlstate),
+                     HV_TIMEOUT);
+    close(server);
+    close(flooding);
+}
+
 static void the_same_address_is_the_same(void **state) {
     (void) state;
     PGconn *one = begin("a,b", "127.0.0.1,127.0.0.2", port, NULL);
@@ -264,6 +303,7 @@ int main(void) {
         cmocka_unit_test(an_item_that_is_empty_is_written_twice),
         cmocka_unit_test(the_other_addresses_of_its_name_come_first),
         cmocka_unit_test(an_attempt_goes_on_to_the_other_address_of_a_name),
+        cmocka_unit_test(a_server_that_sends_without_end_does_not_hold_the_caller_up),
         cmocka_unit_test(the_same_address_is_the_same),
         cmocka_unit_test(numbers_are_read_as_libpq_reads_them),
         cmocka_unit_test(several_hosts_share_the_time_of_a_driver),
