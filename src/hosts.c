@@ -141,15 +141,20 @@ static bool is_current(const entry *candidate, const PGconn *conn) {
     return same_host && (candidate->port.len == 0 || equals(candidate->port, PQport(conn)));
 }
 
-/* `count` if there is none, which cannot be. */
+/* `count` if there is none, which cannot be. Of those with the same host and port it is the one
+ * with the address that libpq is at; the first, if each spells its address differently. */
 static size_t find_current(const lists *from, const PGconn *conn) {
-    size_t number = 0;
-    for (; number < from->count; number++) {
+    size_t found = from->count;
+    for (size_t number = 0; number < from->count; number++) {
         entry candidate = entry_of(from, number);
-        if (is_current(&candidate, conn))
-            break;
+        if (!is_current(&candidate, conn))
+            continue;
+        if (candidate.hostaddr.len == 0 || equals(candidate.hostaddr, or_empty(PQhostaddr(conn))))
+            return number;
+        if (found == from->count)
+            found = number;
     }
-    return number;
+    return found;
 }
 
 /* ---- what is left ---- */

@@ -160,6 +160,17 @@ static void those_before_it_had_their_turn(void **state) {
     assert_left(begin("127.0.0.1,127.0.0.1,c", NULL, ports, "primary"), "c", "(none)", "3");
 }
 
+/* As after a name whose first address was silent: its other addresses have the same name. */
+static void of_two_with_the_same_host_the_address_decides(void **state) {
+    (void) state;
+    char wanted[40];
+    assert_left(begin("b,b,c", "127.0.0.3,127.0.0.1,127.0.0.2", port, NULL), "c", "127.0.0.2",
+                port);
+    snprintf(wanted, sizeof wanted, "%s,%s", port, port);
+    assert_left(begin("b,b,c", "127.0.0.3,127.0.0.1,127.0.0.2", port, "prefer-standby"), "c,b",
+                "127.0.0.2,127.0.0.3", wanted);
+}
+
 static void a_standby_that_is_preferred_leaves_those_before_it_too(void **state) {
     (void) state;
     char ports[40], wanted[40];
@@ -299,6 +310,7 @@ int main(void) {
         cmocka_unit_test(nothing_is_left_of_one_host),
         cmocka_unit_test(the_hosts_behind_it_are_left),
         cmocka_unit_test(those_before_it_had_their_turn),
+        cmocka_unit_test(of_two_with_the_same_host_the_address_decides),
         cmocka_unit_test(a_standby_that_is_preferred_leaves_those_before_it_too),
         cmocka_unit_test(an_item_that_is_empty_is_written_twice),
         cmocka_unit_test(the_other_addresses_of_its_name_come_first),
