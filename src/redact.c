@@ -39,16 +39,48 @@ static char *replace(char *message, size_t size, char *at, size_t len) {
     return at + put;
 }
 
-/* Replace a value wherever it stands in quotes, also where the end of the message cuts it off. */
-static void hide(char *message, size_t size, const char *value, size_t len) {
-    for (char *at = message; len > 0 && (at = strchr(at, '"')) != NULL;) {
-        size_t left = strlen(at + 1);
+/* In the languages that libpq's messages are translated into; « with and without a space. */
+static const char *const opening_quotes[] = {"\"", "« ", "«\u00a0", "«", "»"};
+static const char *const closing_quotes[] = {"\"", " »", "\u00a0»", "»", "«"};
+
+#define QUOTES (sizeof opening_quotes / sizeof opening_quotes[0])
+
+/* Does the text begin with a closing quote, or with as much of one as a cut has left? */
+static size_t closing_quote(const char *text) {
+    size_t left = strlen(text);
+    for (size_t i = 0; i < QUOTES; i++) {
+        size_t len = strlen(closing_quotes[i]) < left ? strlen(closing_quotes[i]) : left;
+        if (len > 0 && strncmp(text, closing_quotes[i], len) == 0)
+            return len;
+    }
+    return 0;
+}
+
+/* How long the value is that stands here in quotes, with these, also where the end of the message
+ * cuts it off; 0: it does not stand here. */
+static size_t quoted_len(const char *at, const char *value, size_t len) {
+    for (size_t i = 0; i < QUOTES; i++) {
+        size_t quote = strlen(opening_quotes[i]);
+        if (strncmp(at, opening_quotes[i], quote) != 0)
+            continue;
+        size_t left = strlen(at + quote);
         bool cut = left <= len;
-        bool same = left > 0 && strncmp(at + 1, value, cut ? left : len) == 0;
-        if (same && (cut || at[1 + len] == '"'))
-            at = replace(message, size, at, cut ? 1 + left : len + 2);
-        else
-            at++;
+        if (left == 0 || strncmp(at + quote, value, cut ? left : len) != 0)
+            continue;
+        if (cut)
+            return quote + left;
+        size_t closing = closing_quote(at + quote + len);
+        if (closing > 0)
+            return quote + len + closing;
+    }
+    return 0;
+}
+
+/* Replace a value wherever it stands in quotes. */
+static void hide(char *message, size_t size, const char *value, size_t len) {
+    for (char *at = message; len > 0 && *at != '\0';) {
+        size_t quoted = quoted_len(at, value, len);
+        at = quoted > 0 ? replace(message, size, at, quoted) : at + 1;
     }
 }
 

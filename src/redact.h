@@ -10,8 +10,9 @@
 
 #include <stddef.h>
 
-/* In `message`, which has room for `size` bytes, replace the values in quotes of these parameters
- * (two NULL-terminated arrays) and of the environment's PGSSLMODE and its like. */
+/* In `message`, which has room for `size` bytes, replace the values in quotes, of whichever
+ * language, of these parameters (two NULL-terminated arrays) and of the environment's PGSSLMODE and
+ * its like. */
 void hvi_redact(char *message, size_t size, const char *const *keywords, const char *const *values);
 
 #endif
