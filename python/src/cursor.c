@@ -50,8 +50,7 @@ static void cursor_dealloc(PyObject *object) {
     Py_TYPE(object)->tp_free(object);
 }
 
-/* Return the connection; what was raised before stays raised, and what is raised now is told of
- * only otherwise. */
+/* Return the connection. What was raised before stays raised, in place of what is raised now. */
 static void return_connection(cursor_object *self) {
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
@@ -85,7 +84,7 @@ static PyObject *cursor_enter(PyObject *object, PyObject *args) {
 static PyObject *cursor_exit(PyObject *object, PyObject *args) {
     (void) args;
     cursor_object *self = cursor_of(object);
-    if (self->connection == NULL) {
+    if (self->cursor == NULL) { /* or another thread is about to get it, or to return it */
         PyErr_SetString(PyExc_RuntimeError, "the cursor is not in use");
         return NULL;
     }

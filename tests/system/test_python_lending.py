@@ -196,6 +196,27 @@ def test_a_connection_that_the_server_ends_meanwhile_makes_room_for_another(db, 
     check_whole(db)
 
 
+def test_a_cursor_ends_once(db):
+    """Also when its end is called again while it ends, as another thread may do."""
+    lent = db.cursor(3)
+
+    class Cursor(psycopg2.extensions.cursor):
+        def close(self):
+            super().close()
+            with pytest.raises(RuntimeError, match="not in use"):
+                lent.__exit__(None, None, None)
+
+    connection = db.get_connection(3)
+    connection.cursor_factory = Cursor
+    db.put_connection(connection)
+    with lent as cursor:
+        assert type(cursor) is Cursor
+    connection = db.get_connection(3)
+    connection.cursor_factory = None
+    db.put_connection(connection)
+    check_whole(db)
+
+
 def test_a_cursor_that_closed_its_connection_is_no_trouble(db):
     with db.cursor(3) as cursor:
         cursor.execute("SELECT 1")
