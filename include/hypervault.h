@@ -332,7 +332,8 @@ HV_API void hv_options_set_interrupt(hv_options *options, hv_interrupt_fn interr
  * and the server's SQLSTATE in `sqlstate`, or "" if it sent none or it is not known. disconnect:
  * close the connection and release the handle; conn belongs to the connector. All are called by
  * any thread, without a lock held. Where a server has several hosts, connect_timeout is among the
- * parameters, and short enough for a second host to be tried if the first is silent.
+ * parameters, and short enough for a second host to be tried if the first is silent. The parameters
+ * are lent for the call: a connector that goes on afterwards needs copies.
  *
  * start, finish and give_up are the same in steps, for a connector that can do without holding its
  * caller up; then connect is not used and may be NULL. Without them, a queue (hv_queue) waits while
@@ -427,7 +428,7 @@ HV_API void hv_reinstantiate(hv_store *store);
  * HV_OUTCOME_UNKNOWN: the connection broke, or operation_timeout passed, after the statement was
  * sent and before the answer came: the entity may or may not be there.
  * HV_CORRUPT: the shard's next_id() is not this shard's; the entity was stored, but under a key
- * that does not lead to it. The error's detail tells the key. Or the answer was none to this put:
+ * that does not lead to it. The key is in the error's detail. Or the answer was none to this put:
  * then the entity may or may not be there.
  * HV_NOT_STORED: the server reported no failure, but the row is not there: a BEFORE INSERT trigger
  * took it away, or the table has a rule that does something instead. HV_OK is returned only for a

@@ -9,9 +9,9 @@
 #include "buffer.h"
 #include "hosts.h"
 
-/* What somebody who must not wait needs the socket for, before he can go on. */
+/* What a caller that must not wait needs the socket for, before it can go on. */
 typedef enum hvi_wants {
-    HVI_WANTS_NOTHING, /* he is done */
+    HVI_WANTS_NOTHING, /* it is done */
     HVI_WANTS_READ,
     HVI_WANTS_WRITE, /* or to read */
 } hvi_wants;
@@ -70,7 +70,7 @@ void hvi_discard_notice(void *context, const PGresult *result);
 
 /*
  * Wait until a descriptor is ready for what is wanted. False if the deadline passed or the
- * operation is interrupted; true also if it is broken, or -1: the next use will tell.
+ * operation is interrupted; true also if it is broken, or -1: the next use will show it.
  */
 bool hvi_wait_fd(int fd, hvi_wants wants, int64_t deadline);
 

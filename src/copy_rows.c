@@ -127,20 +127,20 @@ static hv_status read_header(cursor *c, hv_error **error) {
     return read_bytes(c, len, &extension) ? HV_OK : HV_NOT_FOUND;
 }
 
-/* A column of this length, or NULL; `len` 0: of any, told in *found. */
+/* A column of this length, or NULL; `len` 0: of any, which *found says. */
 static hv_status read_column(cursor *c, size_t len, const char **bytes, size_t *found,
                              hv_error **error) {
-    uint32_t told;
-    if (!read_be32(c, &told))
+    uint32_t sent;
+    if (!read_be32(c, &sent))
         return HV_NOT_FOUND;
     *bytes = NULL;
     *found = 0;
-    if (told == NULL_LEN)
+    if (sent == NULL_LEN)
         return HV_OK;
-    if (told > INT32_MAX || (len != 0 && told != len))
+    if (sent > INT32_MAX || (len != 0 && sent != len))
         return fail_stream(error, "The columns are not id bigint, type smallint, body hstore.");
-    *found = told;
-    return read_bytes(c, told, bytes) ? HV_OK : HV_NOT_FOUND;
+    *found = sent;
+    return read_bytes(c, sent, bytes) ? HV_OK : HV_NOT_FOUND;
 }
 
 static hv_status read_row(cursor *c, hvi_copy_row *row, bool *ended, hv_error **error) {

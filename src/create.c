@@ -451,8 +451,9 @@ static hv_status check_placement(hvi_creation *creation, const bool wanted[HV_SH
 static hv_status check_placement_again(hvi_creation *creation, const bool wanted[HV_SHARDS],
                                        hv_error **error) {
     hv_error *cause = NULL;
-    if (check_placement(creation, wanted, &cause) == HV_MISMATCH &&
-        strcmp(hv_error_server(cause), creation->server->name) == 0)
+    hv_status status = check_placement(creation, wanted, &cause);
+    const char *where = status == HV_MISMATCH ? hv_error_server(cause) : NULL;
+    if (where != NULL && strcmp(where, creation->server->name) == 0)
         return hvi_error_move(error, &cause);
     hv_error_free(cause);
     return HV_OK;

@@ -3,7 +3,7 @@
  *
  * Together they are one transaction. If the server refuses that, nothing of it has happened, and
  * each has to go apart: in a flight whose statements are transactions of their own, so that only
- * the guilty fail.
+ * those fail that it refuses.
  */
 #ifndef HVI_FLIGHT_H
 #define HVI_FLIGHT_H

@@ -79,7 +79,7 @@ const hvi_form *hvi_answer_form(hvi_statement_verb verb);
  * Fill in what its statement gave each item; `server` is for the error. A put under a given key
  * that went together with others and is neither `answered` nor `swallowed` has an entity in its
  * way, or was swallowed: it has to go apart to know. So have two items that put under the same key:
- * which was stored is not told.
+ * it is not known which was stored.
  */
 void hvi_group_answer(hvi_group *group, const PGresult *result, const char *server);
 

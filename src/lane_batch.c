@@ -8,8 +8,8 @@
  *       ▼
  *     run_one_by_one()      each operation in a transaction of its own, still in one pipeline
  *
- * If the connection breaks, writes that may have happened are told so; the rest goes the same way
- * once more, on another connection.
+ * If the connection breaks, writes that may have happened are reported as that; the rest goes the
+ * same way once more, on another connection.
  */
 #include "lane_batch.h"
 
@@ -116,7 +116,7 @@ static bool is_write(const hvi_lane_operation *operation) {
 }
 
 /* What the server says of a single statement whose key has an entity already. If it was swallowed
- * instead, who looks at the entity does not find it, and has to run the single statement. */
+ * instead, the caller does not find that entity, and has to run the single statement. */
 static hv_status refuse(const attempt *a, const hvi_lane_operation *operation, hv_error **error) {
     hvi_fail(error, HV_REFUSED, "duplicate key value violates unique constraint \"%s\"",
              HVI_ENTITIES_KEY);

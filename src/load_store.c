@@ -3,11 +3,11 @@
  * server refuses.
  *
  * The rows of each shard are one COPY in a savepoint. When the server refuses it, nothing of it is
- * stored: the rows before the guilty one, which the server names, are then sent again, the guilty
- * one alone, to be sure that it is, and the others behind it. If the server names none (an AFTER
+ * stored: the rows before the bad one, which the server names, are then sent again, the bad one
+ * alone, to be sure that it is, and the others behind it. If the server names none (an AFTER
  * trigger, say), halves are tried. What is sent at once is bounded after a refusal, and grows again
- * with success: so a shard full of guilty rows costs a few times as much as one without, and not
- * the square.
+ * with success: so a shard full of bad rows costs a few times as much as one without, and not the
+ * square.
  *
  * A COPY that the server has not refused may still have stored fewer rows than it was sent, for a
  * trigger can take rows away without an error, and it only says how many. Then it is undone as
@@ -199,19 +199,19 @@ static hv_status refuse(shard_rows *shard, size_t position, hv_error **cause, bo
 
 static hv_status store_range(shard_rows *shard, size_t from, size_t end, hv_error **error);
 
-/* Several rows were refused: store those before the guilty one, that one, or a half; *from moves
+/* Several rows were refused: store those before the bad one, that one, or a half; *from moves
  * behind what is decided then. */
 static hv_status divide(shard_rows *shard, size_t *from, size_t end, const hv_error *cause,
                         hv_error **error) {
-    int64_t told = hvi_error_copy_row_of(cause);
-    bool known = told >= 1 && (size_t) told <= end - *from;
-    size_t guilty = known ? *from + (size_t) told - 1 : *from + (end - *from) / 2;
+    int64_t named = hvi_error_copy_row_of(cause);
+    bool known = named >= 1 && (size_t) named <= end - *from;
+    size_t bad = known ? *from + (size_t) named - 1 : *from + (end - *from) / 2;
     hv_status status = HV_OK;
-    if (guilty > *from)
-        status = store_range(shard, *from, guilty, error);
+    if (bad > *from)
+        status = store_range(shard, *from, bad, error);
     if (status == HV_OK && known)
-        status = store_range(shard, guilty, guilty + 1, error);
-    *from = known ? guilty + 1 : guilty;
+        status = store_range(shard, bad, bad + 1, error);
+    *from = known ? bad + 1 : bad;
     return status;
 }
 

@@ -33,7 +33,7 @@ hv_status hvi_operation_run(hvi_operation *operation, hvi_statement_verb verb,
                             const hvi_query *query, int64_t deadline, PGresult **result,
                             hv_error **error);
 
-/* An error of a statement on the operation's shard, as the caller is told it. Takes *cause. */
+/* An error of a statement on the operation's shard, as the caller gets it. Takes *cause. */
 hv_status hvi_operation_explain(const hvi_operation *operation, hv_error **cause, hv_error **error);
 
 /* hvi_lane_run() on the operation's server. The error of answer->status is in *error. */

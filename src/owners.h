@@ -31,8 +31,8 @@ hv_status hvi_owners_read(hvi_session *session, int64_t deadline, hvi_foreign **
                           hv_error **error);
 void hvi_owners_free(hvi_foreign *list, size_t count);
 
-/* Append to `detail` what belongs to whom, and to `hint` who would be right. The words are the same
- * for every shard of which the same belongs to the same role. */
+/* Append to `detail` which objects belong to which role, and to `hint` which roles would be right.
+ * The words are the same for every shard of which the same belongs to the same role. */
 void hvi_owners_explain(const hvi_foreign *foreign, hvi_buffer *detail, hvi_buffer *hint);
 
 /* HV_MISMATCH: nothing is built on that. */

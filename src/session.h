@@ -43,7 +43,8 @@ typedef struct hvi_session {
     hvi_statements statements;
     bool broken;
     hvi_session_age age;
-    /* The types hstore and hstore[] in this database; 0: not known. Set by who looks them up. */
+    /* The types hstore and hstore[] in this database; 0: not known. Set where they are looked
+     * up. */
     Oid hstore_type;
     Oid hstore_array_type;
     bool reads_text;   /* see hvi_body_column(): bodies are read in hstore's text form */

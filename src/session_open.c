@@ -16,7 +16,7 @@
 #include "interrupt.h"
 #include "redact.h"
 
-/* What a user's connector is told who has no deadline. */
+/* The time that a user's connector is given where there is no deadline. */
 #define LONG_MS INT64_C(3600000)
 /* Of a connector's message. */
 #define MESSAGE_SIZE 1024
@@ -409,7 +409,8 @@ void hvi_session_prepare_lending(hvi_session *session) {
     PQsetnonblocking(session->conn, 0);
 }
 
-/* What a borrower may have left on libpq's side: the trace's file and the notifications are his. */
+/* What a borrower may have left on libpq's side: the trace's file and the notifications are the
+ * borrower's. */
 static void forget_borrower(hvi_session *session) {
     PGconn *conn = session->conn;
     PGnotify *notification;

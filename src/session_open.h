@@ -29,7 +29,7 @@ typedef struct hvi_opening {
     hvi_attempt attempt;
     bool by_user;        /* instead, an attempt of a user's connector with steps is under way … */
     void *users_attempt; /* … this one; owned … */
-    int users_fd;        /* … and what tells that it is over */
+    int users_fd;        /* … and readable when it is over */
     hvi_script script;
     const char *sql; /* what the script asks; NULL: it sets up */
     hv_error *error; /* owned; when failed */

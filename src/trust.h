@@ -1,8 +1,9 @@
 /*
  * trust: may a configuration file be believed, and may it hold a password?
  *
- * Who can write to it can send its user to a server of another's, password and all; who can read it
- * has the password. The rules are those of ssh and of libpq for keys: see docs/config.md.
+ * A user who can write to it can send its owner to a server of another's, password and all; one who
+ * can read it has the password. The rules are those of ssh and of libpq for keys: see
+ * docs/config.md.
  */
 #ifndef HVI_TRUST_H
 #define HVI_TRUST_H
