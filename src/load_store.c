@@ -48,6 +48,7 @@ typedef struct shard_rows {
     size_t limit; /* of rows in a COPY */
     int tries;    /* of the same rows, so far */
     bool inserts; /* by the statements of puts, not by COPY */
+    bool is_lost; /* it failed with rows marked as stored: nothing but to undo all is left */
 } shard_rows;
 
 static hvi_load_row *row_at(const hvi_load_store *store, size_t position) {
@@ -275,6 +276,7 @@ static hv_status insert(shard_rows *shard, size_t from, size_t end, hv_error **e
             order[left++] = order[i];
     if (left > from)
         status = hvi_load_keys_sift(&shard->keys, from, &left, error);
+    shard->is_lost = status != HV_OK;
     for (size_t i = from; status == HV_OK && i < left; i++)
         hvi_load_insert_refuse(&shard->operation, row_at(store, i));
     return status;
@@ -313,7 +315,7 @@ static hv_status store_range(shard_rows *shard, size_t from, size_t end, hv_erro
             shard->limit = shard->limit < SIZE_MAX / 2 ? 2 * shard->limit : SIZE_MAX;
             continue;
         }
-        if (!is_fault_of_row(status, cause))
+        if (shard->is_lost || !is_fault_of_row(status, cause))
             return hvi_operation_explain(&shard->operation, &cause, error);
         status = undo(shard, error);
         size_t left = part;

@@ -149,6 +149,35 @@ def test_a_load_goes_by_other_ways_where_row_level_security_keeps_copy_out(
     assert numbers(servers) == list(range(100))
 
 
+def test_a_load_reports_no_row_as_stored_that_was_rolled_back(datastore, servers):
+    """Rows are stored, and then what lies under the key of another cannot be read, this once."""
+    database = servers[0]
+    low, high = datastore.reserve(3, 2)
+    database.sql(
+        f"INSERT INTO shard0003.entities VALUES ({high.id}, 1, 'n=>none');"
+        "ALTER TABLE shard0003.entities ENABLE ROW LEVEL SECURITY;"
+        "CREATE SEQUENCE reads;"
+        "CREATE FUNCTION may_read(n text) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER AS"
+        " $$BEGIN IF n = 'none' AND nextval('public.reads') = 1 THEN RAISE 'not now'; END IF;"
+        " RETURN true; END$$;"
+        "CREATE POLICY readable ON shard0003.entities USING (public.may_read(body -> 'n'));"
+        "CREATE ROLE copied LOGIN NOSUPERUSER;"
+        "GRANT USAGE ON SCHEMA shard0003, hypervault TO copied;"
+        "GRANT ALL ON ALL TABLES IN SCHEMA shard0003, hypervault TO copied;"
+        "GRANT ALL ON ALL SEQUENCES IN SCHEMA shard0003 TO copied"
+    )
+    from hv.datastore import Datastore, DatastoreError
+
+    try:
+        parameters = dict(database.params(), user="copied", shards="3")
+        with Datastore([parameters]) as other, other.load(other.server_of(3), "read") as load:
+            with pytest.raises(DatastoreError, match="not now"):
+                load_rows(load, [(low, 1, {"n": 1}), (high, 1, {"n": 2})])
+    finally:
+        database.sql("DROP OWNED BY copied; DROP ROLE copied")
+    assert database.query("SELECT id FROM shard0003.entities") == [(high.id,)]
+
+
 def test_rows_are_not_committed_without_the_position_behind_them(datastore, servers):
     from hv.datastore import DatastoreError
 
