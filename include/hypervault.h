@@ -47,7 +47,7 @@ struct pg_conn;
 /* A length that means: the bytes end at the first NUL. */
 #define HV_STRLEN ((size_t) -1)
 
-/* The library's version, for example "0.1.0". Static; never NULL. */
+/* The library's version, for example "0.2.0". Static; never NULL. */
 HV_API const char *hv_version(void);
 
 /* ---- Status and errors ----------------------------------------------------------------------- */

@@ -15,7 +15,7 @@ TEXTS = (".build", ".md", ".txt", ".ini", ".conf", ".map", ".toml", "")
 # Written so that this file does not match itself.
 UNWANTED = re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X|HA" r"CK)\b|/(wo" r"rk|ro" r"ot|ho" r"me)/\w")
 OPENINGS = {".c": "/*\n * ", ".h": "/*\n * "}
-ALLOWED_TABS = {"Makefile"}
+ALLOWED_TABS = {"Makefile", "rules"}
 
 
 def purpose_problem(path, text):

@@ -1,6 +1,7 @@
 """Each structural check finds what it is there to find: it is fed a small tree with one fault."""
 
 import pathlib
+import re
 import shutil
 import sys
 
@@ -13,6 +14,7 @@ import check_floors
 import check_format
 import check_headers
 import check_options
+import check_packaging
 import check_scripts
 import check_sql
 import check_symbols
@@ -418,3 +420,91 @@ def test_what_depends_on_the_search_path_is_found(root, sql, fault):
     found = check_sql.problems(root)
     assert f"src/bad.c:4: {fault}" in found
     assert f"python/bad.py:4: {fault}" in found
+
+
+# ---- packaging ----
+
+PACKAGING = (
+    "meson.build",
+    "pyproject.toml",
+    "CHANGELOG.md",
+    "debian/changelog",
+    "debian/libhypervault0.symbols",
+    "docs/install.md",
+    "docs/sql.md",
+    "docs/man/hv.1",
+    "extension/META.json",
+    "extension/hypervault.control",
+    "include/hypervault.h",
+    "src/libhypervault.map",
+)
+
+
+@pytest.fixture
+def packaged(tmp_path):
+    """The files that check_packaging reads, as they are."""
+    for name in PACKAGING:
+        write(tmp_path, name, checking.read(checking.ROOT, name))
+    return tmp_path
+
+
+def change(root, name, old, new):
+    text = checking.read(root, name)
+    assert old in text
+    write(root, name, text.replace(old, new, 1))
+
+
+def test_packages_that_agree_have_no_problems(packaged):
+    assert check_packaging.problems(packaged) == []
+    change(packaged, "CHANGELOG.md", "\n## ", "\n## Unreleased\n\n- More.\n\n## ")
+    assert check_packaging.problems(packaged) == []
+
+
+@pytest.mark.parametrize("place", [place for place, _, _ in check_packaging.PLACES])
+def test_another_version_is_found_wherever_it_stands(packaged, place):
+    meson = checking.read(packaged, "meson.build")
+    version = re.search(r"version: '(.*)'", meson).group(1)
+    text = checking.read(packaged, place)
+    write(packaged, place, text.replace(version, "7.8.9"))
+    (found,) = check_packaging.version_problems(packaged)
+    assert found.startswith(f"{place}: ") and found.endswith(f"says 7.8.9, meson.build {version}")
+    write(packaged, place, text.replace(version, ""))
+    (found,) = check_packaging.version_problems(packaged)
+    assert "does not say the version" in found
+
+
+def test_a_version_that_only_meson_build_says_is_found_everywhere(packaged):
+    meson = checking.read(packaged, "meson.build")
+    write(packaged, "meson.build", re.sub(r"version: '.*'", "version: '7.8.9'", meson, count=1))
+    found = " ".join(check_packaging.version_problems(packaged))
+    assert all(f"{place}: " in found for place, _, _ in check_packaging.PLACES)
+    assert "docs/install.md:" in found
+
+
+@pytest.mark.parametrize(
+    "old, new, problem",
+    [
+        ("{", "", "is not JSON"),
+        ('"abstract"', '"abstrakt"', "abstract is missing"),
+        ('"tags"', '"tag"', "there is no key tag"),
+        ('"license": "mit"', '"license": "MIT License"', "MIT License is no licence"),
+        ('"stable"', '"perfect"', "perfect is no status"),
+        ('"version": "1.0.0"\n    }', '"version": "1.1.0"\n    }', "says 1.0"),
+        ("hypervault--1.0.sql", "hypervault.sql", "the file of hypervault is hypervault.sql"),
+        ('"sql.md"', '"SQL.md"', "SQL.md, is not in docs"),
+    ],
+)
+def test_a_description_that_pgxn_would_refuse_is_found(packaged, old, new, problem):
+    change(packaged, "extension/META.json", old, new)
+    found = check_packaging.problems(packaged)
+    assert any(problem in it for it in found), found
+
+
+def test_a_function_that_the_packages_symbols_lack_is_found(packaged):
+    change(packaged, "src/libhypervault.map", "hv_acquire;", "hv_acquire;\n    hv_new;")
+    change(packaged, "src/libhypervault.map", "    hv_close;\n", "")
+    place = "debian/libhypervault0.symbols"
+    assert check_packaging.problems(packaged) == [
+        f"{place}: lacks hv_new",
+        f"{place}: hv_close is not exported",
+    ]
