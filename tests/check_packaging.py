@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Is the version of meson.build the one that everything else says, and do the packages' descriptions
+"""Does everything that says the version say that of meson.build, and do the packages' descriptions
 have the form that they must have?
 
 The extension has a version of its own, in its control file. A heading "Unreleased" may stand above
@@ -34,6 +34,15 @@ META = {
     "provides": dict,
     "meta-spec": dict,
 }
+META_OPTIONAL = (
+    "description",
+    "release_status",
+    "prereqs",
+    "tags",
+    "resources",
+    "no_index",
+    "generated_by",
+)
 META_LICENSES = {"mit", "bsd", "postgresql", "apache_2_0", "gpl_2", "gpl_3"}
 META_STATUSES = {"stable", "testing", "unstable"}
 
@@ -62,10 +71,9 @@ def version_problems(root):
 
 
 def unknown_keys(meta):
-    optional = {"description", "release_status", "prereqs", "tags", "resources", "no_index",
-                "generated_by"}
-    return [key for key in meta if key not in META and key not in optional
-            and not key.lower().startswith("x_")]
+    """Keys that the specification does not have; one's own begin with x_."""
+    known = {*META, *META_OPTIONAL}
+    return [key for key in meta if key not in known and not key.lower().startswith("x_")]
 
 
 def provided_problems(root, name, it):
@@ -73,8 +81,9 @@ def provided_problems(root, name, it):
     control = checking.read(root, f"extension/{name}.control")
     default = re.search(r"^default_version = '(.*)'", control, re.M).group(1)
     found = []
-    if it.get("version") != f"{default}.0":
-        found.append(f"{name} is of version {it.get('version')}, but its control file says {default}")
+    version = it.get("version")
+    if version != f"{default}.0":
+        found.append(f"{name} is of version {version}, but its control file says {default}")
     if it.get("file") != f"{name}--{default}.sql":
         found.append(f"the file of {name} is {it.get('file')}, not {name}--{default}.sql")
     if not (root / "docs" / it.get("docfile", "")).is_file():
