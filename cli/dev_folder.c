@@ -379,26 +379,31 @@ static bool has_server(const char *text, const char *name) {
     return found;
 }
 
-/* The configuration as it is; NULL: there is none. free() it. */
-static char *read_config(const dev_folder *folder) {
+/* The configuration as it is, *text NULL if there is none. free() it. */
+static bool read_config(const dev_folder *folder, char **text) {
     FILE *file = fopen(folder->config, "re");
-    if (file == NULL)
-        return NULL;
-    char *text = NULL;
     size_t size = 0;
-    if (getdelim(&text, &size, '\0', file) < 0) {
-        free(text);
-        text = copy_text("");
+    *text = NULL;
+    bool ok = file != NULL || errno == ENOENT;
+    if (file != NULL && getdelim(text, &size, '\0', file) < 0) {
+        ok = !ferror(file);
+        free(*text);
+        *text = ok ? copy_text("") : NULL;
     }
-    fclose(file);
-    return text;
+    if (!ok)
+        ui_fail(strerror(errno), NULL, "could not read \"%s\"", folder->config);
+    if (file != NULL)
+        fclose(file);
+    return ok;
 }
 
 /* Write the configuration; one that is there may have been changed, and gets only what servers were
  * added since. */
 static bool make_config(const dev_folder *folder, const char *secret) {
-    char *there = read_config(folder), *text = NULL;
+    char *there = NULL, *text = NULL;
     size_t size = 0;
+    if (!read_config(folder, &there))
+        return false;
     bool ok = true, adds = there == NULL;
     FILE *file = open_memstream(&text, &size);
     if (file == NULL)

@@ -143,6 +143,19 @@ def test_a_machine_without_postgresql_is_told_what_to_install(folder):
     assert not os.path.exists(folder)
 
 
+def test_a_configuration_that_cannot_be_read_is_not_written_anew(folder):
+    dev("up", folder, *LITTLE).ok()
+    config = config_of(folder)
+    with open(config, "a", encoding="utf-8") as file:
+        file.write("# a note of one's own\n")
+    os.chmod(config, 0)
+    result = dev("up", folder)
+    assert result.code == 1 and f'could not read "{config}"' in result.err
+    os.chmod(config, 0o600)
+    assert "# a note of one's own\n" in open(config, encoding="utf-8").read()
+
+
+
 @needs_root
 def test_a_full_disk_is_told_and_can_be_cleared_up(folder):
     os.mkdir(folder)
