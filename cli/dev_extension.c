@@ -69,6 +69,7 @@ static char *read_bytes(const char *path, size_t *len) {
         if (fread(bytes, 1, *len, file) != *len) {
             free(bytes);
             bytes = NULL;
+            errno = EIO;
         }
     }
     fclose(file);
@@ -155,8 +156,10 @@ static bool link_entries(const char *root, const char *folder, const char *but) 
     if (!make_folders(root, folder))
         return false;
     DIR *list = opendir(folder);
-    if (list == NULL)
-        return fail_making(folder);
+    if (list == NULL) {
+        ui_fail(strerror(errno), NULL, "could not read \"%s\"", folder);
+        return false;
+    }
     bool ok = true;
     const struct dirent *entry;
     while (ok && (entry = readdir(list)) != NULL) {
@@ -199,8 +202,9 @@ static bool place_program(const char *root, const char *bindir) {
     char *path = format_text("%s/postgres", bindir);
     size_t len = 0;
     char *bytes = read_bytes(path, &len);
-    bool ok =
-        bytes != NULL ? place_file(root, bindir, "postgres", bytes, len, 0700) : fail_making(path);
+    bool ok = bytes != NULL && place_file(root, bindir, "postgres", bytes, len, 0700);
+    if (bytes == NULL)
+        ui_fail(strerror(errno), NULL, "could not read \"%s\"", path);
     free(bytes);
     free(path);
     return ok;

@@ -371,10 +371,12 @@ static void print_server(FILE *file, const dev_folder *folder, const dev_server 
               file);
 }
 
-/* A section's title as a line of its own. */
+/* Is the section's title there, at the beginning of a line? */
 static bool has_server(const char *text, const char *name) {
     char *title = format_text("[server %s]", name);
-    bool found = strstr(text, title) != NULL;
+    bool found = false;
+    for (const char *at = text; !found && (at = strstr(at, title)) != NULL; at++)
+        found = at == text || at[-1] == '\n';
     free(title);
     return found;
 }

@@ -21,7 +21,7 @@ def test_up_with_more_servers_adds_some_and_leaves_every_shard_where_it_is(folde
     key = hv("put", 6, 1, "a=b", config=config).ok().out.strip()
     before = servers_of(folder)
     with open(config, "a", encoding="utf-8") as file:
-        file.write("# a note of one's own")
+        file.write("# a note of one's own: [server three] may come")
     result = dev("up", folder, "--servers", 3).ok()
     assert "Adding 1 server without shards." in result.err
     after = servers_of(folder)
