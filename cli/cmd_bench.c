@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/random.h>
 
 #include "bench_load.h"
@@ -201,14 +200,6 @@ static int choose_shards(bench_run *run) {
     return code;
 }
 
-static bool is_off(const char *value) {
-    static const char *const words[] = {"off", "false", "no", "0"};
-    for (size_t i = 0; value != NULL && i < sizeof words / sizeof words[0]; i++)
-        if (strcasecmp(value, words[i]) == 0)
-            return true;
-    return false;
-}
-
 static bool open_store_for(bench_run *run) {
     hv_options *loaded = NULL;
     hv_error *error = NULL;
@@ -219,7 +210,7 @@ static bool open_store_for(bench_run *run) {
         hv_options_set(loaded, "lanes", DEFAULT_LANES, NULL);
     run->settings.lanes = atoi(hv_options_get(loaded, "lanes"));
     const char *prepared_max = hv_options_get(loaded, "prepared_max");
-    run->settings.prepare = !is_off(hv_options_get(loaded, "prepare"));
+    run->settings.prepare = strcmp(hv_options_get(loaded, "prepare"), "on") == 0;
     run->settings.prepared_max = prepared_max != NULL ? atoi(prepared_max) : 1;
     hv_status status = hv_open(loaded, &run->store, &error);
     hv_options_free(loaded);

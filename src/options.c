@@ -93,6 +93,8 @@ const char *hv_options_get(const hv_options *options, const char *name) {
     hvi_option_id id;
     if (hvi_option_find(name, &id, NULL) != HV_OK)
         return NULL;
+    if (hvi_option_table[id].type == HVI_BOOLEAN)
+        return options->values[id] != 0 ? "on" : "off";
     return options->texts[id] != NULL ? options->texts[id] : hvi_option_table[id].default_text;
 }
 

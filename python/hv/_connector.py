@@ -10,7 +10,7 @@ import logging
 import math
 import os
 import weakref
-from typing import Any, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Sequence
 
 import psycopg2
 from psycopg2 import extensions
@@ -18,6 +18,9 @@ from psycopg2.extras import DictConnection, LoggingConnection
 
 from . import _hv
 from ._cursor import DictCursor, LoggingCursor, register_types
+
+if TYPE_CHECKING:
+    from ._hv import Log
 
 # What libpq makes of a shorter time-out.
 _LEAST_CONNECT_TIMEOUT = 2
@@ -68,6 +71,14 @@ class Connection(_Lent, DictConnection):
 
 
 class LoggedConnection(_Lent, LoggingConnection):
+    """Logs the statements of its borrowers, with the values in them only if parameters are asked
+    for."""
+
+    _hv_log_parameters = False
+
+    def filter(self, msg: Any, curs: Any) -> Any:
+        return msg if self._hv_log_parameters else getattr(curs, "_hv_statement", None)
+
     def cursor(self, *args: Any, **kwargs: Any) -> Any:
         chosen: Any = self.cursor_factory
         kwargs.setdefault("cursor_factory", chosen or LoggingCursor)
@@ -111,6 +122,8 @@ class PsycopgConnector:
             conn.autocommit = True
             if self._logger is not None:
                 conn.initialize(self._logger)
+                store = self._store()
+                conn._hv_log_parameters = store is not None and store._log_parameters
             register_types(conn)
             conn._hv_store, conn._hv_pid = self._store, os.getpid()
         except BaseException:
@@ -136,20 +149,40 @@ class PsycopgConnector:
         return True
 
 
-def statement_logger(logger: Any) -> Callable[..., None]:
-    """Logs the statements of put and get as LoggingConnection does those of its cursors."""
-    if isinstance(logger, (logging.Logger, logging.LoggerAdapter)):
-        write: Callable[[str], Any] = logger.debug
-    else:
+def statement_logger(logger: Any) -> Log:
+    """Logs the library's statements beside those that LoggingConnection logs of its cursors: a line
+    each, and to a logging.Logger also as the record's attributes hv_server, hv_shard,
+    hv_duration, hv_status and hv_sqlstate."""
+    has_records = isinstance(logger, (logging.Logger, logging.LoggerAdapter))
 
-        def write(text: str) -> None:
-            logger.write(text + os.linesep)
-
-    def log(statement: str, parameters: Sequence[str | None]) -> None:
+    def log(
+        statement: str,
+        parameters: Sequence[str | None],
+        server: str,
+        shard: int,
+        duration_us: int,
+        status: str,
+        sqlstate: str | None,
+    ) -> None:
         values = ", ".join(
             f"${number} = " + ("NULL" if value is None else "'" + value.replace("'", "''") + "'")
             for number, value in enumerate(parameters, 1)
         )
-        write(f"{statement} -- {values}" if values else statement)
+        told = [values] if values else []
+        told.append(server + (f", shard {shard}" if shard >= 0 else ""))
+        told.append(f"{duration_us / 1000:.3f} ms")
+        told.append(status if sqlstate is None else f"{status} {sqlstate}")
+        text = f"{statement} -- {'; '.join(told)}"
+        if not has_records:
+            logger.write(text + os.linesep)
+            return
+        extra = {
+            "hv_server": server,
+            "hv_shard": shard if shard >= 0 else None,
+            "hv_duration": duration_us / 1e6,
+            "hv_status": status,
+            "hv_sqlstate": sqlstate,
+        }
+        logger.debug(text, extra=extra)
 
     return log

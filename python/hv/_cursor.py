@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from psycopg2 import extensions, extras
+from psycopg2 import extensions, extras, sql
 
 # psycopg2's own look-up of these depends on the search_path.
 _HSTORE_TYPES = """
@@ -100,4 +100,25 @@ class DictCursor(_Casting, extras.DictCursor):
 
 
 class LoggingCursor(_Casting, extras.LoggingCursor):
-    pass
+    """Keeps the statement as the borrower has written it, without the values."""
+
+    _hv_statement = ""
+
+    def execute(self, query: Any, vars: Any = None) -> None:
+        self._hv_statement = _written(query, self)
+        super().execute(query, vars)
+
+    def callproc(self, procname: Any, vars: Any = None) -> None:
+        self._hv_statement = f"SELECT * FROM {procname}(...)"
+        super().callproc(procname, vars)
+
+
+def _written(query: Any, cursor: Any) -> str:
+    """A statement's text, in which `%s` stands for the literals that were put together with it."""
+    if isinstance(query, sql.Composed):
+        return "".join(_written(part, cursor) for part in query.seq)
+    if isinstance(query, sql.Literal):
+        return "%s"
+    if isinstance(query, sql.Composable):
+        return query.as_string(cursor)
+    return query.decode("utf-8", "replace") if isinstance(query, bytes) else str(query)

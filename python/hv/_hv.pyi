@@ -51,6 +51,9 @@ class Key:
     def __ge__(self, other: Key) -> bool: ...
     def __reduce__(self) -> tuple[Any, ...]: ...
 
+# log(statement, parameters, server, shard or -1, duration in µs, status, sqlstate)
+Log = Callable[[str, Sequence[str | None], str, int, int, str, str | None], object]
+
 class Lent: ...
 
 @final
@@ -66,7 +69,7 @@ class Store:
         servers: Sequence[tuple[str, Mapping[str, str]]] | None,
         path: str | None,
         connector: PsycopgConnector,
-        log: Callable[[str, Sequence[str | None]], object] | None,
+        log: Log | None,
     ) -> None: ...
     def put(
         self, shard_id: int, kind: int, attributes: Mapping[str, Value] | None = None, /,
@@ -86,6 +89,8 @@ class Store:
     def close(self, timeout: float = 5.0) -> None: ...
     @property
     def closed(self) -> bool: ...
+    @property
+    def _log_parameters(self) -> bool: ...
     @property
     def epoch(self) -> int: ...
     @property

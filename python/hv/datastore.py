@@ -32,7 +32,8 @@ class Datastore(_hv.Store):
 
     ``pool_max`` is how many connections each server gets at most, ``pool_block_timeout`` how many
     seconds to wait for one. With a ``logger`` (a logging.Logger or a file) connections are
-    LoggingConnections, and the statements of put and get are logged as well.
+    LoggingConnections, and the store's own statements are logged as well, each with its server,
+    shard, duration and outcome. No values are logged unless ``log_parameters=True`` asks for them.
 
     All other options of docs/config.md can be given by their names: ``lanes=4``,
     ``exactly_once=True``. Durations are numbers of seconds.
@@ -66,8 +67,6 @@ class Datastore(_hv.Store):
         path: str | None = None,
     ) -> None:
         options = {name: _option(name, value) for name, value in options.items()}
-        if logger is not None:
-            options.setdefault("log_parameters", "on")
         connector = PsycopgConnector(weakref.ref(self), logger)
         log = statement_logger(logger) if logger is not None else None
         super().__init__(options, servers, path, connector, log)

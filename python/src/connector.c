@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "error.h"
 #include "handler.h"
 #include "opening.h"
 #include "threads.h"
@@ -194,10 +195,14 @@ static void on_log(void *context, const hv_log_event *event) {
     HVPY_TAKE_GIL;
     raised before = set_aside();
     PyObject *parameters = parameters_of(event);
-    PyObject *result =
-        parameters == NULL
-            ? NULL
-            : PyObject_CallFunction(callbacks->log, "sO", hv_log_statement(event), parameters);
+    PyObject *server = parameters == NULL ? NULL : hvpy_text(hv_log_server(event));
+    PyObject *result = server == NULL
+                           ? NULL
+                           : PyObject_CallFunction(
+                                 callbacks->log, "sOOiLsz", hv_log_statement(event), parameters,
+                                 server, hv_log_shard(event), (long long) hv_log_duration_us(event),
+                                 hv_status_name(hv_log_status(event)), hv_log_sqlstate(event));
+    Py_XDECREF(server);
     Py_XDECREF(parameters);
     Py_XDECREF(result);
     if (PyErr_Occurred() != NULL && (before.type != NULL || !hvpy_comes_from_handler()))

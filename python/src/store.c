@@ -200,8 +200,10 @@ static int store_init(PyObject *object, PyObject *args, PyObject *kwargs) {
     }
     hvpy_callbacks_set(self->callbacks, options);
     if (set_servers(options, servers, file == NULL ? NULL : PyBytes_AS_STRING(file)) == 0 &&
-        set_options(options, given) == 0)
+        set_options(options, given) == 0) {
+        self->log_parameters = strcmp(hv_options_get(options, "log_parameters"), "on") == 0;
         result = open_store(self, options);
+    }
 out:
     if (result < 0) {
         free_callbacks(self->callbacks);
@@ -322,6 +324,11 @@ static PyObject *store_closed(PyObject *object, void *closure) {
     return PyBool_FromLong(store_of(object)->closing || store_of(object)->store == NULL);
 }
 
+static PyObject *store_log_parameters(PyObject *object, void *closure) {
+    (void) closure;
+    return PyBool_FromLong(store_of(object)->log_parameters);
+}
+
 static PyObject *store_epoch(PyObject *object, void *closure) {
     (void) closure;
     return PyLong_FromLongLong(store_of(object)->epoch);
@@ -330,6 +337,7 @@ static PyObject *store_epoch(PyObject *object, void *closure) {
 static PyGetSetDef store_fields[] = {
     {"closed", store_closed, NULL, "Was it closed?", NULL},
     {"epoch", store_epoch, NULL, "What its keys count from, in ms since 1970-01-01 UTC.", NULL},
+    {"_log_parameters", store_log_parameters, NULL, "May the log have parameters?", NULL},
     {"servers", hvpy_report_servers, NULL, "The servers' names.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

@@ -23,6 +23,7 @@ typedef struct hvpy_store {
     int users;                 /* methods that are using it */
     unsigned long forks;       /* tells which process they are in */
     bool closing;              /* nobody gets in any more */
+    bool log_parameters;       /* the option */
     PyObject *weak_references;
 } hvpy_store;
 

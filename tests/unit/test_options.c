@@ -20,7 +20,10 @@ static void assert_value(const char *name, const char *text, int64_t value) {
     hv_error *error = NULL;
     if (hv_options_set(options, name, text, &error) != HV_OK)
         fail_msg("%s = \"%s\": %s", name, text, hv_error_message(error));
-    assert_string_equal(hv_options_get(options, name), text);
+    bool is_boolean = hvi_option_table[id_of(name)].type == HVI_BOOLEAN;
+    assert_string_equal(hv_options_get(options, name), !is_boolean  ? text
+                                                       : value != 0 ? "on"
+                                                                    : "off");
     if (options->values[id_of(name)] != value)
         fail_msg("%s = \"%s\" is %" PRId64, name, text, options->values[id_of(name)]);
     hv_options_free(options);
