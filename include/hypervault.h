@@ -230,8 +230,8 @@ HV_API void hv_options_free(hv_options *options);
 HV_API hv_status hv_options_set(hv_options *options, const char *name, const char *value,
                                 hv_error **error);
 
-/* An option's present value as text, a boolean as "on" or "off", or NULL if there is no such option.
- * Valid until it is set. */
+/* An option's present value as text, a boolean as "on" or "off", or NULL if there is no such
+ * option. Valid until it is set. */
 HV_API const char *hv_options_get(const hv_options *options, const char *name);
 
 /*

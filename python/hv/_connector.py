@@ -20,7 +20,7 @@ from . import _hv
 from ._cursor import DictCursor, LoggingCursor, register_types
 
 if TYPE_CHECKING:
-    from ._hv import Log
+    from ._hv import _Log
 
 # What libpq makes of a shorter time-out.
 _LEAST_CONNECT_TIMEOUT = 2
@@ -149,7 +149,7 @@ class PsycopgConnector:
         return True
 
 
-def statement_logger(logger: Any) -> Log:
+def statement_logger(logger: Any) -> _Log:
     """Logs the library's statements beside those that LoggingConnection logs of its cursors: a line
     each, and to a logging.Logger also as the record's attributes hv_server, hv_shard,
     hv_duration, hv_status and hv_sqlstate."""

@@ -52,7 +52,7 @@ class Key:
     def __reduce__(self) -> tuple[Any, ...]: ...
 
 # log(statement, parameters, server, shard or -1, duration in µs, status, sqlstate)
-Log = Callable[[str, Sequence[str | None], str, int, int, str, str | None], object]
+_Log = Callable[[str, Sequence[str | None], str, int, int, str, str | None], object]
 
 class Lent: ...
 
@@ -69,7 +69,7 @@ class Store:
         servers: Sequence[tuple[str, Mapping[str, str]]] | None,
         path: str | None,
         connector: PsycopgConnector,
-        log: Log | None,
+        log: _Log | None,
     ) -> None: ...
     def put(
         self, shard_id: int, kind: int, attributes: Mapping[str, Value] | None = None, /,

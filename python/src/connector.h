@@ -16,7 +16,7 @@
 /* What the callbacks of one store need. Outlives it. */
 typedef struct hvpy_callbacks {
     PyObject *connector; /* see Connector in _hv.pyi */
-    PyObject *log;       /* see Log in _hv.pyi; NULL: none */
+    PyObject *log;       /* see _Log in _hv.pyi; NULL: none */
 } hvpy_callbacks;
 
 /* Have the options' store call these. */
