@@ -45,7 +45,8 @@ static void take_tasks(hvi_flight *flight, hvi_list *from, size_t count) {
 
 /* Make groups and queries of the items. False if memory is short. */
 static bool make_queries(hvi_flight *flight) {
-    const hvi_session *session = flight->session;
+    hvi_session *session = flight->session;
+    hvi_session_knows_arrays(session);
     size_t count = flight->count;
     flight->groups = malloc(count * sizeof *flight->groups);
     flight->queries = calloc(count, sizeof *flight->queries);

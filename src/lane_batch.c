@@ -293,7 +293,7 @@ static void run_attempt(attempt *a, int64_t wait_ms) {
         return;
     }
     /* Without the types there are no arrays. */
-    if (session->hstore_array_type == 0 || !run_together(a, session))
+    if (!hvi_session_knows_arrays(session) || !run_together(a, session))
         run_one_by_one(a, session);
     hvi_pool_release(a->pool, session);
 }

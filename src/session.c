@@ -149,6 +149,16 @@ static hv_status run_once(hvi_session *session, const hvi_query *query, int64_t 
     return prepare_and_run(session, query, name, deadline, result, error);
 }
 
+/* A connection that knows no arrays is kept so long, microseconds. */
+#define TYPELESS_US 1000000
+
+bool hvi_session_knows_arrays(hvi_session *session) {
+    bool knows = session->hstore_array_type != 0;
+    if (!knows && hvi_clock_us() - session->opened_at > TYPELESS_US)
+        hvi_session_doubt(session);
+    return knows;
+}
+
 /* Does the type that the session knows as hstore exist no more? */
 static bool has_lost_types(hvi_session *session, int64_t deadline) {
     char sql[128];

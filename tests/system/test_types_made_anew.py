@@ -199,3 +199,26 @@ def test_connections_that_have_cached_what_is_gone_are_replaced_once(make_tool, 
     for n in range(3):
         use_everything(tool, 200 + n)
     assert tool.stats().opened == opened
+
+
+def test_a_connection_from_before_there_was_hstore_does_not_stay(make_tool, store, database):
+    """Until it knows the type each put is a transaction of its own."""
+    columns = "".join(
+        f"ALTER TABLE shard{shard:04}.entities ADD COLUMN body hstore NOT NULL DEFAULT '';"
+        for shard in range(1, 9)
+    )
+    database.sql("DROP EXTENSION hstore CASCADE")
+    tool = make_tool(store, pool_max=1)
+    tool.main.acquire(SHARD).ok()
+    tool.main.release().ok()
+    database.sql(f"CREATE EXTENSION hstore; {columns}")
+
+    def together():
+        database.sql(f"TRUNCATE shard{SHARD:04}.entities")
+        puts = [{"shard": SHARD, "kind": 1, "dict": {"n": str(n)}} for n in range(20)]
+        tool.main.put_many(puts).ok()
+        rows = f"SELECT count(*), count(DISTINCT xmin::text) FROM shard{SHARD:04}.entities"
+        assert database.query(rows) == [(20, 1)]
+        return True
+
+    eventually(together)
