@@ -171,7 +171,7 @@ class Runs:
 
     def hv_import(self):
         hv = build_dir() / "cli" / "hv"
-        arguments = ["import", self.arena.rows_file(), f"--kind={KIND}"]
+        arguments = ["import", self.arena.rows_file(), f"--kind={KIND}", "--again"]
         return self._import(hv, *arguments, config=self.arena.import_config())
 
     def copy(self):

@@ -34,6 +34,7 @@ enum {
     OPTION_UNTIL,
     OPTION_FORMAT,
     OPTION_RESUME,
+    OPTION_OVERWRITE,
 };
 
 static const command_option options[] = {
@@ -45,6 +46,7 @@ static const command_option options[] = {
     {"format", 'f', "FORMAT", OPTION_FORMAT, "ndjson or csv; default: by the file's ending",
      "ndjson csv"},
     {"resume", 0, NULL, OPTION_RESUME, "go on with an export that ended early"},
+    {"overwrite", 0, NULL, OPTION_OVERWRITE, "replace files that are there, once it is complete"},
     {NULL, 0, NULL, 0, NULL},
 };
 
@@ -58,6 +60,7 @@ typedef struct request {
     int64_t until; /* the same; INT64_MAX: not given */
     const row_format *format;
     bool resume;
+    bool overwrite;
 } request;
 
 /* Of rows that cannot be read, the first so many are named. */
@@ -71,9 +74,10 @@ typedef struct export_task {
     int64_t from;  /* keys */
     int64_t until; /* 0: to the last */
     bool nothing;  /* no key can lie between the two */
-    uint64_t identity;
+    export_choice choice;
     ui_progress *progress;
     atomic_bool failed;
+    atomic_bool refused; /* a file could not be begun, or gone on with */
     atomic_llong entities;
     atomic_llong bytes;
     pthread_mutex_t lock;
@@ -129,6 +133,9 @@ static request read_request(arguments *args) {
         case OPTION_RESUME:
             asked.resume = true;
             break;
+        case OPTION_OVERWRITE:
+            asked.overwrite = true;
+            break;
         }
     }
     arguments_expect(args, asked.dir == NULL ? 1 : 0, asked.dir == NULL ? 1 : 0);
@@ -181,6 +188,69 @@ static uint64_t identity(const export_task *task) {
                          (size_t) task->shard_count * sizeof *task->shards);
 }
 
+static char *append(char *text, const char *more) {
+    char *longer = format_text("%s%s", text, more);
+    free(text);
+    return longer;
+}
+
+/* The same in words: "kinds 1, 2, shards 1-17, since 2026-01-01T00:00:00.000Z". */
+static char *choice_text(const export_task *task) {
+    const request *asked = &task->asked;
+    char piece[64], time[UI_NUMBER_SIZE];
+    char *text = copy_text(asked->kind_count == 0 ? "all kinds" : "kind ");
+    for (size_t i = 0; i < asked->kind_count; i++) {
+        snprintf(piece, sizeof piece, "%s%d", i > 0 ? ", " : "", asked->kinds[i]);
+        text = append(text, piece);
+    }
+    for (int i = 0, next; i < task->shard_count; i = next) {
+        for (next = i + 1;
+             next < task->shard_count && task->shards[next] == task->shards[next - 1] + 1;)
+            next++;
+        const char *before = i == 0 ? ", shards " : ",";
+        if (next - i == 1)
+            snprintf(piece, sizeof piece, "%s%d", before, task->shards[i]);
+        else /* half-open, as --shards and the configuration have it */
+            snprintf(piece, sizeof piece, "%s%d-%d", before, task->shards[i],
+                     task->shards[next - 1] + 1);
+        text = append(text, piece);
+    }
+    if (asked->since != INT64_MIN) {
+        snprintf(piece, sizeof piece, ", since %s", ui_time(time, asked->since));
+        text = append(text, piece);
+    }
+    if (asked->until != INT64_MAX) {
+        snprintf(piece, sizeof piece, ", until %s", ui_time(time, asked->until));
+        text = append(text, piece);
+    }
+    return text;
+}
+
+static char *path_of_shard(const export_task *task, int shard) {
+    return format_text("%s/shard%04d.%s", task->asked.dir, shard,
+                       row_format_name(task->asked.format));
+}
+
+/* Are there files in the folder that may not be replaced? All of them are looked for before
+ * anything is written; an export that is gone on with may have finished some, but not all. */
+static bool check_folder(const export_task *task) {
+    const request *asked = &task->asked;
+    struct stat info;
+    char *first = NULL;
+    int found = 0;
+    for (int i = 0; i < task->shard_count && asked->dir != NULL && !asked->overwrite; i++) {
+        char *path = path_of_shard(task, task->shards[i]);
+        if (stat(path, &info) == 0 && S_ISREG(info.st_mode) && found++ == 0)
+            first = copy_text(path);
+        free(path);
+    }
+    bool refused = asked->resume ? found == task->shard_count : found > 0;
+    if (refused && first != NULL)
+        export_file_refuse(first);
+    free(first);
+    return !refused;
+}
+
 static bool make_folder(const char *path) {
     if (path == NULL || mkdir(path, 0777) == 0 || errno == EEXIST)
         return true;
@@ -194,8 +264,13 @@ static bool prepare(export_task *task) {
     task->shards = choose_shards(task->store, task->asked.shards, &task->shard_count);
     if (task->shards == NULL || !make_folder(task->asked.dir))
         return false;
-    task->identity = identity(task);
-    return true;
+    task->choice = (export_choice){.format = task->asked.format,
+                                   .identity = identity(task),
+                                   .text = choice_text(task),
+                                   .resume = task->asked.resume,
+                                   .overwrite = task->asked.overwrite,
+                                   .many = task->asked.dir != NULL};
+    return check_folder(task);
 }
 
 /* ---- Exporting ------------------------------------------------------------------------------- */
@@ -275,15 +350,15 @@ static bool export_shard(export_task *task, export_file *file, int shard, int64_
 }
 
 /* Write shards[0 .. count) to one file. */
-static bool export_to(export_task *task, const char *path, uint64_t which, const int *shards,
-                      int count, int line) {
+static bool export_to(export_task *task, const char *path, const int *shards, int count, int line) {
     export_file *file = NULL;
     int64_t last_key;
     int last_shard;
-    export_opened opened = export_file_open(&file, path, task->asked.format, which,
-                                            task->asked.resume, &last_key, &last_shard);
-    if (opened == EXPORT_REFUSED)
+    export_opened opened = export_file_open(&file, path, &task->choice, &last_key, &last_shard);
+    if (opened == EXPORT_REFUSED) {
+        atomic_store(&task->refused, true);
         return fail(task, NULL);
+    }
     bool complete = true;
     for (int i = 0; complete && i < count && opened != EXPORT_COMPLETE; i++) {
         int64_t from =
@@ -314,12 +389,27 @@ static void export_server(hv_store *store, int server, void *item) {
         int shard = task->shards[i];
         if (hv_shard_server(store, shard) != server)
             continue;
-        char *path = format_text("%s/shard%04d.%s", task->asked.dir, shard,
-                                 row_format_name(task->asked.format));
-        part->complete = !is_over(task) && export_to(task, path, task->identity, &shard, 1, server);
+        char *path = path_of_shard(task, shard);
+        part->complete = !is_over(task) && export_to(task, path, &shard, 1, server);
         free(path);
     }
     ui_progress_end(task->progress, server, part->complete ? UI_DONE : UI_FAILED);
+}
+
+/* All parts are complete: put them in place of the files. What is no regular file has been written
+ * to already. */
+static bool replace_all(export_task *task) {
+    struct stat info;
+    bool good = true;
+    int count = task->asked.dir != NULL ? task->shard_count : 1;
+    for (int i = 0; i < count && good; i++) {
+        char *path = task->asked.dir != NULL ? path_of_shard(task, task->shards[i])
+                                             : copy_text(task->asked.path);
+        bool written = strcmp(path, "-") == 0 || (stat(path, &info) == 0 && !S_ISREG(info.st_mode));
+        good = written || export_file_replace(path, &task->choice);
+        free(path);
+    }
+    return good;
 }
 
 static bool export_all(export_task *task) {
@@ -332,8 +422,7 @@ static bool export_all(export_task *task) {
     bool complete = true;
     if (task->asked.dir == NULL) {
         estimate(task, 0, 0, hv_server_count(task->store));
-        complete =
-            export_to(task, task->asked.path, task->identity, task->shards, task->shard_count, 0);
+        complete = export_to(task, task->asked.path, task->shards, task->shard_count, 0);
     } else {
         server_part *parts = new_memory((size_t) count * sizeof *parts);
         for (int i = 0; i < count; i++)
@@ -345,7 +434,7 @@ static bool export_all(export_task *task) {
     }
     ui_progress_free(task->progress, false);
     free(names);
-    return complete;
+    return complete && (!task->asked.overwrite || replace_all(task));
 }
 
 /* ---- Telling what came of it ----------------------------------------------------------------- */
@@ -378,8 +467,8 @@ static void print_summary(export_task *task, bool complete, int64_t duration) {
     if (task->unreadable > 0)
         fprintf(standard ? stderr : stdout, "%s rows could not be read and are not there\n",
                 ui_number(number, task->unreadable));
-    if (!complete && !standard)
-        printf("ended early; to go on: --resume\n");
+    if (!complete && !standard && !atomic_load(&task->refused))
+        printf("ended early; to go on: %s--resume\n", task->asked.overwrite ? "--overwrite " : "");
 }
 
 static int run(arguments *args) {
@@ -389,9 +478,11 @@ static int run(arguments *args) {
         interrupt_catch();
         int64_t started = now_us();
         bool complete = export_all(&task);
-        print_summary(&task, complete, now_us() - started);
+        if (complete || !atomic_load(&task.refused) || atomic_load(&task.entities) > 0)
+            print_summary(&task, complete, now_us() - started);
         code = complete && task.unreadable == 0 ? EXIT_DONE : EXIT_FAILED;
     }
+    free(task.choice.text);
     free(task.shards);
     free(task.asked.kinds);
     hv_close(task.store, 0, NULL);
@@ -418,9 +509,11 @@ const command command_export = {
         "where they would act on it, they become visible.\n"
         "\n"
         "Each shard is written as it was at one moment, when it was begun. Until the export is\n"
-        "complete, the file is called FILE.part-XXXXXXXX; FILE must not exist. After an\n"
-        "interrupt, a kill, or a failure --resume goes on behind the last entity there; what\n"
-        "follows in its shard is then of a later moment.\n"
+        "complete, the file is called FILE.part-XXXXXXXX; FILE must not exist, or is replaced\n"
+        "at the end with --overwrite: with --dir, when the files of all shards are complete.\n"
+        "After an interrupt, a kill, or a failure --resume goes on behind the last entity there;\n"
+        "what follows in its shard is then of a later moment. A finished export is not gone on\n"
+        "with: that is an error, which says of what and from when it is.\n"
         "\n"
         "A row without a type or a body, which a table without NOT NULL allows, is passed over;\n"
         "the first of them are named, and the exit code is 1.\n"

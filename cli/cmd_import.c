@@ -22,6 +22,7 @@ enum {
     OPTION_RETRY_FOR,
     OPTION_EXPORTED,
     OPTION_RESUME,
+    OPTION_AGAIN,
     OPTION_SKIP,
     OPTION_LIMIT,
 };
@@ -30,6 +31,7 @@ static const command_option options[] = {
     {"kind", 'k', "N", OPTION_KIND, "the kind of all entities, -32768 to 32767"},
     {"exported", 0, NULL, OPTION_EXPORTED, "rows of hv export: keep their keys and kinds"},
     {"resume", 0, NULL, OPTION_RESUME, "go on with an import that ended early"},
+    {"again", 0, NULL, OPTION_AGAIN, "import a file that was imported before a second time"},
     {"shard", 's', "N", OPTION_SHARD, "store all rows in this shard"},
     {"by", 'b', "NAME", OPTION_BY, "choose each row's shard by its attribute NAME"},
     {"format", 'f', "FORMAT", OPTION_FORMAT, "ndjson, csv or tsv; default: by the file's ending",
@@ -99,6 +101,9 @@ static import_request read_request(arguments *args) {
         case OPTION_RESUME:
             asked.resume = true;
             break;
+        case OPTION_AGAIN:
+            asked.again = true;
+            break;
         case OPTION_SKIP:
             asked.skip = argument_integer(args, "--skip", args->value, 0, INT64_MAX);
             break;
@@ -116,6 +121,8 @@ static import_request read_request(arguments *args) {
     if (asked.exported && (asked.has_kind || asked.shard >= 0 || asked.by != NULL))
         usage_error(args, "Rows of hv export say themselves which kind and shard they are of.",
                     "--exported excludes --kind, --shard and --by");
+    if (asked.again && asked.resume)
+        usage_error(args, NULL, "--again and --resume exclude each other");
     if (asked.shard >= 0 && asked.by != NULL)
         usage_error(args, NULL, "--shard and --by exclude each other");
     asked.path = args->items[0];
@@ -180,6 +187,11 @@ const command command_import = {
             "out. How far it has come is recorded in the databases, in hypervault.imports; the\n"
             "same input must be given again, and the same options and shards. An import that\n"
             "has come to its end has nothing more to do, and without one --resume begins it.\n"
+            "\n"
+            "Without --resume every row would be stored a second time. So if rows of a file of\n"
+            "this name, size and content were imported before, with the same --kind, hv asks on a\n"
+            "terminal, and ends with 1 in a script: --again imports them again. This is not\n"
+            "known of pipes, and not asked with --exported, which stores nothing twice.\n"
             "\n"
             "Exit status: 0 if every row was stored, 1 if not; after an interrupt hv dies of\n"
             "the signal, which shells show as 130 or 143.",

@@ -11,9 +11,11 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "export_format.h"
+#include "export_mark.h"
 #include "memory.h"
 #include "own_file.h"
 #include "ui.h"
@@ -22,7 +24,8 @@
 #define PIECE ((size_t) 256 << 10)
 
 struct export_file {
-    const row_format *format;
+    const export_choice *choice;
+    export_mark mark;
     char *path; /* when it is complete; NULL: standard output */
     char *part; /* until then; NULL: there is none, it is a pipe or a device */
     int fd;
@@ -65,7 +68,7 @@ static bool read_end(export_file *file, export_end *end, char *record, size_t si
     char *piece = new_memory(PIECE);
     ssize_t got;
     while ((got = read(file->fd, piece, PIECE)) > 0)
-        export_end_feed(end, file->format, piece, (size_t) got);
+        export_end_feed(end, file->choice->format, piece, (size_t) got);
     free(piece);
     if (got == 0 && end->start >= 0) {
         int64_t len = end->end - end->start;
@@ -82,9 +85,9 @@ static bool find_end(export_file *file, int64_t *key, int *shard) {
     export_end end = {.start = -1};
     if (!read_end(file, &end, record, sizeof record))
         return fail(file, "read");
-    const char *header = export_header(file->format);
+    const char *header = export_header(file->choice->format);
     bool is_header = header[0] != '\0' && end.start == 0 && strcmp(record, header) == 0;
-    if (end.start >= 0 && !is_header && !export_parse(record, file->format, key, shard)) {
+    if (end.start >= 0 && !is_header && !export_parse(record, file->choice->format, key, shard)) {
         ui_fail(NULL, "Remove it, and begin anew without --resume.",
                 "\"%s\" does not end as an export does", file->part);
         return false;
@@ -95,19 +98,27 @@ static bool find_end(export_file *file, int64_t *key, int *shard) {
     return true;
 }
 
-static bool open_part(export_file *file, bool resume, bool *goes_on) {
+/* The name of a file until it is complete. */
+static char *part_of(const char *path, const export_choice *choice) {
+    return format_text("%s.part-%08x", path,
+                       (unsigned) (choice->identity ^ choice->identity >> 32));
+}
+
+static bool open_part(export_file *file, bool *goes_on) {
     char *other = find_other(file);
     struct stat info;
     *goes_on = lstat(file->part, &info) == 0;
     if (*goes_on && other == NULL)
         other = copy_text(file->part);
-    if (other != NULL && !(*goes_on && resume)) {
-        ui_fail(NULL,
+    if (other != NULL && !(*goes_on && (file->choice->resume || file->choice->overwrite))) {
+        char *about = export_mark_tell(*goes_on ? file->part : other);
+        ui_fail(about,
                 *goes_on ? "Go on with it: --resume. Or remove it."
                          : "Give the same options to go on with it, or remove it.",
                 *goes_on ? "there is a part of this export: \"%s\""
                          : "there is a part of an export of something else: \"%s\"",
                 *goes_on ? file->part : other);
+        free(about);
         free(other);
         return false;
     }
@@ -131,30 +142,82 @@ static bool open_part(export_file *file, bool resume, bool *goes_on) {
     return true;
 }
 
-export_opened export_file_open(export_file **file, const char *path, const row_format *format,
-                               uint64_t identity, bool resume, int64_t *key, int *shard) {
+void export_file_refuse(const char *path) {
+    export_mark mark;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    bool known = fd >= 0 && export_mark_read(fd, &mark);
+    char *about = export_mark_tell(path);
+    ui_fail(about, "To replace it: --overwrite. Or name another file, or move this one away.",
+            known ? "\"%s\" is a finished export" : "\"%s\" exists already", path);
+    free(about);
+    if (fd >= 0)
+        close(fd);
+}
+
+/* There is a file of many, which an earlier run of this export may have finished. */
+static export_opened look_at_finished(const char *path, const export_choice *choice) {
+    export_mark mark;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    bool known = fd >= 0 && export_mark_read(fd, &mark);
+    if (fd >= 0)
+        close(fd);
+    if (!known)
+        ui_note("\"%s\" is there already; of what it is an export is not known", path);
+    if (!known || mark.identity == choice->identity)
+        return EXPORT_COMPLETE;
+    export_file_refuse(path);
+    return EXPORT_REFUSED;
+}
+
+/* What the part is of: of this, unless it was begun before. */
+static void mark_part(export_file *file, bool goes_on) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (!goes_on || !export_mark_read(file->fd, &file->mark)) {
+        file->mark = (export_mark){.identity = file->choice->identity,
+                                   .begun = (int64_t) now.tv_sec * 1000 + now.tv_nsec / 1000000};
+        snprintf(file->mark.choice, sizeof file->mark.choice, "%s", file->choice->text);
+    }
+    file->mark.finished = 0;
+    export_mark_write(file->fd, &file->mark);
+}
+
+export_opened export_file_open(export_file **file, const char *path, const export_choice *choice,
+                               int64_t *key, int *shard) {
     struct stat info;
     bool standard = strcmp(path, "-") == 0;
     bool goes_on = false;
     bool exists = !standard && stat(path, &info) == 0;
     *key = 0;
     *shard = -1;
-    if (exists && S_ISREG(info.st_mode) && resume)
-        return EXPORT_COMPLETE;
-    if (exists && (S_ISREG(info.st_mode) || S_ISDIR(info.st_mode))) {
-        ui_fail(NULL, "Name another file, or move this one away.", "\"%s\" exists already", path);
+    bool regular = exists && S_ISREG(info.st_mode);
+    if (regular && choice->resume && choice->many && !choice->overwrite)
+        return look_at_finished(path, choice);
+    if (exists && S_ISDIR(info.st_mode)) {
+        ui_fail(NULL, "Name a file, or give it with --dir.", "\"%s\" is a folder", path);
+        return EXPORT_REFUSED;
+    }
+    if (regular && !choice->overwrite) {
+        export_file_refuse(path);
         return EXPORT_REFUSED;
     }
     export_file *made = new_memory(sizeof *made);
-    *made = (export_file){.format = format, .fd = standard ? STDOUT_FILENO : -1};
+    *made = (export_file){.choice = choice, .fd = standard ? STDOUT_FILENO : -1};
     made->path = standard ? NULL : copy_text(path);
     bool good = true;
-    if (exists) {
+    if (exists && !regular) {
         made->fd = open_device(path, O_WRONLY);
         good = made->fd >= 0 || fail(made, "open");
     } else if (!standard) {
-        made->part = format_text("%s.part-%08x", path, (unsigned) (identity ^ identity >> 32));
-        good = open_part(made, resume, &goes_on) && (!goes_on || find_end(made, key, shard));
+        made->part = part_of(path, choice);
+        good = open_part(made, &goes_on);
+        if (good && goes_on && !choice->resume) { /* to be made anew */
+            goes_on = false;
+            good = ftruncate(made->fd, 0) == 0 || fail(made, "empty");
+        }
+        good = good && (!goes_on || find_end(made, key, shard));
+        if (good)
+            mark_part(made, goes_on);
     }
     if (!good) {
         export_file_free(made);
@@ -162,7 +225,8 @@ export_opened export_file_open(export_file **file, const char *path, const row_f
     }
     made->on_terminal = made->part == NULL && isatty(made->fd) == 1;
     if (made->size == 0)
-        row_text_append(&made->text, export_header(format), strlen(export_header(format)));
+        row_text_append(&made->text, export_header(choice->format),
+                        strlen(export_header(choice->format)));
     *file = made;
     return goes_on ? EXPORT_GOES_ON : EXPORT_NEW;
 }
@@ -257,17 +321,43 @@ static bool give_name(const export_file *file) {
     return false;
 }
 
+bool export_file_replace(const char *path, const export_choice *choice) {
+    char *part = part_of(path, choice);
+    export_mark mark;
+    const char *why = NULL;
+    int fd = open_own_file(part, O_RDONLY, &why);
+    if (fd >= 0 && export_mark_read(fd, &mark) && mark.finished == 0)
+        why = "it is not complete";
+    if (why == NULL && rename(part, path) != 0)
+        why = strerror(errno);
+    if (why != NULL)
+        ui_fail(NULL, NULL, "could not put \"%s\" in place of \"%s\": %s", part, path, why);
+    else
+        sync_folder(path);
+    if (fd >= 0)
+        close(fd);
+    free(part);
+    return why == NULL;
+}
+
 bool export_file_close(export_file *file, bool complete) {
     if (!write_text(file))
         return false;
     if (file->part == NULL)
         return file->path == NULL || close(file->fd) == 0 || fail(file, "write to");
-    if (complete && fsync(file->fd) != 0)
+    if (!complete)
+        return true;
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    file->mark.finished = (int64_t) now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    export_mark_write(file->fd, &file->mark);
+    if (fsync(file->fd) != 0)
         return fail(file, "write to");
-    if (complete && !give_name(file))
+    if (file->choice->overwrite)
+        return true;
+    if (!give_name(file))
         return false;
-    if (complete)
-        sync_folder(file->path);
+    sync_folder(file->path);
     return true;
 }
 

@@ -19,11 +19,23 @@ typedef enum export_opened {
     EXPORT_REFUSED,  /* it was said why */
 } export_opened;
 
-/* `path` "-" is standard output. With `resume` go on with what there is; without it, neither the
- * file nor a part of it may exist, unless it is a pipe or a device. `identity` stands for what is
- * exported. */
-export_opened export_file_open(export_file **file, const char *path, const row_format *format,
-                               uint64_t identity, bool resume, int64_t *key, int *shard);
+/* What is exported, and how. */
+typedef struct export_choice {
+    const row_format *format;
+    uint64_t identity; /* stands for it */
+    char *text;        /* in words */
+    bool resume;       /* go on with a part of it, if there is one */
+    bool overwrite;    /* in place of a file that is there, and anew if a part of it is */
+    bool many;         /* files: with `resume`, one that is there and of this choice is complete */
+} export_choice;
+
+/* `path` "-" is standard output. Without `resume` and `overwrite`, neither the file nor a part of
+ * it may exist, unless it is a pipe or a device. The choice must outlive the file. */
+export_opened export_file_open(export_file **file, const char *path, const export_choice *choice,
+                               int64_t *key, int *shard);
+
+/* Say that a file of this name is there and will not be replaced. */
+void export_file_refuse(const char *path);
 
 /* What is appended here is written sooner or later. */
 row_text *export_file_text(export_file *file);
@@ -34,8 +46,12 @@ bool export_file_written(export_file *file);
 /* Bytes written since it was opened, once it is closed. */
 int64_t export_file_added(const export_file *file);
 
-/* Write the rest and, if it is complete, give it its name. False after saying why that failed. */
+/* Write the rest and, if it is complete, give it its name; to overwrite, that is left to
+ * export_file_replace(). False after saying why that failed. */
 bool export_file_close(export_file *file, bool complete);
+
+/* Put a complete part in place of the file, which is replaced as a whole or not at all. */
+bool export_file_replace(const char *path, const export_choice *choice);
 
 /* NULL is allowed. */
 void export_file_free(export_file *file);

@@ -31,7 +31,8 @@ static int look_at(import_input *input) {
     input->mode = S_IRUSR | S_IWUSR;
     if (S_ISREG(info.st_mode)) {
         off_t at = lseek(input->fd, 0, SEEK_CUR);
-        input->size = info.st_size - (at > 0 ? at : 0);
+        input->start = at > 0 ? at : 0;
+        input->size = info.st_size - input->start;
         input->mode |= info.st_mode & 0666;
     }
     return 0;

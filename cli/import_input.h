@@ -14,6 +14,7 @@ typedef struct import_input {
     bool is_standard; /* standard input, which is not ours to close */
     char *name;       /* for messages: in quotes, or "standard input"; owned */
     const char *base; /* the path's last part, for other files' names; lives as long as the path */
+    off_t start;      /* where in a regular file */
     int64_t size;     /* bytes to be read, or -1 if it is no regular file */
     mode_t mode;      /* by whom it may be read */
     char *head;       /* what import_input_identity() has read ahead; owned */

@@ -103,12 +103,12 @@ static hv_status commit(import_lane *lane, size_t count, hv_error **error) {
             reason = work->reason;
         known += was_there;
     }
-    char *note =
-        format_text("running %016" PRIx64 " %s", last->item.digest, lane->lanes->settings.file);
+    char *note = import_note(lane, "running", last->item.digest, lane->stored + stored);
     hv_status status = hv_load_commit(lane->load, last->item.row->number, note, error);
     free(note);
     lane->unknown = status == HV_OUTCOME_UNKNOWN;
     if (status == HV_OK) {
+        lane->stored += stored;
         import_decided(lane, count, stored, known, reason);
         number_rows(lane);
     }

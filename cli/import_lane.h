@@ -26,6 +26,7 @@ typedef struct import_lane {
     int64_t recorded; /* the position when it was opened … */
     uint64_t digest;  /* … and the digest of the rows up to there */
     bool ended;       /* … and whether that was the end */
+    int64_t stored;   /* rows, by this run and earlier ones */
 
     import_work *batch; /* the thread's own: rows that were taken and are not decided */
     size_t batch_len;
@@ -61,6 +62,9 @@ struct import_lanes {
 };
 
 /* ---- import_lanes.c ---- */
+
+/* What is recorded with a position: free() it. `state` is "running" or "complete". */
+char *import_note(const import_lane *lane, const char *state, uint64_t digest, int64_t stored);
 
 int64_t import_now(void); /* milliseconds, monotonic */
 

@@ -252,6 +252,11 @@ void import_lanes_abandon(import_lanes *lanes, bool decide_given) {
     pthread_mutex_unlock(&lanes->lock);
 }
 
+char *import_note(const import_lane *lane, const char *state, uint64_t digest, int64_t stored) {
+    return format_text("%s %016" PRIx64 " %" PRId64 " %s", state, digest, stored,
+                       lane->lanes->settings.file);
+}
+
 /* ---- Opening --------------------------------------------------------------------------------- */
 
 /* The shards of a server take turns among its lanes. */
@@ -295,8 +300,8 @@ static bool open_lane(import_lanes *lanes, int number) {
     lane->lanes = lanes;
     lane->recorded = lane->taken = lane->decided = hv_load_position(lane->load);
     lane->ended = note != NULL && strncmp(note, "complete ", 9) == 0;
-    if (note != NULL && strchr(note, ' ') != NULL)
-        lane->digest = strtoull(strchr(note, ' '), NULL, 16);
+    if (note != NULL)
+        sscanf(note, "%*s %" SCNx64 " %" SCNd64, &lane->digest, &lane->stored);
     lane->batch = new_memory(lanes->batch_rows * sizeof *lane->batch);
     lane->queue = new_memory(queue_room(lanes) * sizeof *lane->queue);
     return true;
@@ -412,10 +417,10 @@ static hv_status record(import_lanes *lanes, import_lane *lane, int64_t position
 
 /* All threads have ended, and every row is decided: record that. */
 static void record_end(import_lanes *lanes, uint64_t digest) {
-    char *note = format_text("complete %016" PRIx64 " %s", digest, lanes->settings.file);
     for (int i = 0; i < lanes->count && !has_stopped(lanes); i++) {
         import_lane *lane = &lanes->all[i];
         hv_error *error = NULL;
+        char *note = import_note(lane, "complete", digest, lane->stored);
         int64_t position = lanes->last > lane->decided ? lanes->last : lane->decided;
         hv_status status = record(lanes, lane, position, note, &error);
         if (status != HV_OK && import_stop_lanes(lanes, IMPORT_FAILED)) {
@@ -423,8 +428,8 @@ static void record_end(import_lanes *lanes, uint64_t digest) {
             error = NULL;
         }
         hv_error_free(error);
+        free(note);
     }
-    free(note);
 }
 
 /* The row of the lowest number that was given and is not decided. */

@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "memory.h"
 #include "ui.h"
 
 uint64_t import_digest(uint64_t digest, const char *bytes, size_t len) {
@@ -52,6 +53,7 @@ typedef struct search {
     found last;  /* the last with our settings */
     found other; /* the last that is not at its end, with others */
     found now;   /* the one whose records are being told */
+    import_history *history;
 } search;
 
 /* All records of one import have been told. */
@@ -68,6 +70,26 @@ static void take_import(search *s) {
         s->other = *now;
 }
 
+/* A note is import_note()'s: "running DIGEST STORED LABEL", or "complete …". Rows that were all
+ * rejected are none that would be stored twice. */
+static void add_past(import_history *history, const char *id, int64_t position, const char *note,
+                     bool ended) {
+    uint64_t digest;
+    int64_t stored;
+    int label = 0;
+    const char *begun = strrchr(id, '/');
+    if (sscanf(note, "%*s %" SCNx64 " %" SCNd64 " %n", &digest, &stored, &label) != 2 ||
+        label == 0 || stored == 0 || begun == NULL || strcmp(note + label, history->label) != 0)
+        return;
+    history->of = resize_memory(history->of, (history->count + 1) * sizeof *history->of);
+    history->of[history->count++] = (import_past){
+        .rows = position,
+        .digest = digest,
+        .begun = (int64_t) (strtoull(begun + 1, NULL, 16) / 1000),
+        .complete = ended,
+    };
+}
+
 static void take_record(void *context, const char *name, int64_t position, const char *note) {
     search *s = context;
     const char *slash = strrchr(name, '/');
@@ -80,6 +102,8 @@ static void take_record(void *context, const char *name, int64_t position, const
         memcpy(s->now.id, name, len);
     }
     bool ended = note != NULL && strncmp(note, "complete ", 9) == 0;
+    if (position > 0 && note != NULL)
+        add_past(s->history, s->now.id, position, note, ended);
     s->now.moved = s->now.moved || position != 0 || ended;
     s->now.unended = s->now.unended || !ended;
 }
@@ -110,7 +134,8 @@ static bool fail_settings(void) {
 }
 
 bool import_resume_find(hv_store *store, int server, bool resume, uint64_t source,
-                        uint64_t settings, char id[IMPORT_ID_SIZE], import_begun *begun) {
+                        uint64_t settings, char id[IMPORT_ID_SIZE], import_begun *begun,
+                        import_history *history) {
     char prefix[32];
     search all = {.settings = ""};
     snprintf(prefix, sizeof prefix, "import/%016" PRIx64 "/", source);
@@ -118,7 +143,7 @@ bool import_resume_find(hv_store *store, int server, bool resume, uint64_t sourc
     for (int i = 0; i < hv_server_count(store); i++) {
         if (server >= 0 && i != server)
             continue;
-        search here = {.settings = ""};
+        search here = {.settings = "", .history = history};
         hv_error *error = NULL;
         memcpy(here.settings, all.settings, sizeof here.settings);
         hv_status status = hv_load_list(store, i, prefix, take_record, &here, &error);

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "command.h"
 #include "import_exported.h"
@@ -35,7 +36,8 @@ typedef struct import_task {
     import_rejects *rejects;
     row_reader *reader;
     char id[IMPORT_ID_SIZE];
-    char shown_name[sizeof(row_excerpt_text)]; /* of the input, as text of any database */
+    char label[sizeof(row_excerpt_text) + 16]; /* kind and name, as text of any database */
+    import_history history;
     import_begun begun;
     import_lanes *lanes;
     import_trial trial; /* of an export's keys */
@@ -72,9 +74,97 @@ static bool name_import(import_task *task) {
         ui_fail(NULL, NULL, "could not read %s: %s", task->input.name, strerror(errno));
         return false;
     }
+    const char *base = task->input.base;
+    row_excerpt_text shown = row_excerpt(base, strlen(base));
+    if (task->asked.exported)
+        snprintf(task->label, sizeof task->label, "exported %s", shown.text);
+    else
+        snprintf(task->label, sizeof task->label, "kind=%d %s", task->asked.kind, shown.text);
+    task->history.label = task->label;
     int server = task->asked.shard >= 0 ? hv_shard_server(task->store, task->asked.shard) : -1;
     return import_resume_find(task->store, server, task->asked.resume, source,
-                              settings_digest(task), task->id, &task->begun);
+                              settings_digest(task), task->id, &task->begun, &task->history);
+}
+
+/* Reads the input's file without moving what the import reads. */
+typedef struct second_look {
+    int fd;
+    off_t at;
+} second_look;
+
+static ssize_t look_again(void *context, char *data, size_t size) {
+    second_look *look = context;
+    ssize_t got = pread(look->fd, data, size, look->at);
+    look->at += got > 0 ? got : 0;
+    return got;
+}
+
+/* The import that has decided the most rows of this very file, by their digests; NULL: none. */
+static const import_past *find_past(const import_task *task) {
+    const import_request *asked = &task->asked;
+    const import_history *history = &task->history;
+    const import_past *found = NULL;
+    second_look look = {.fd = task->input.fd, .at = task->input.start};
+    int64_t skipped, number = 0, last = 0;
+    uint64_t digest = 0;
+    row_fault fault;
+    row *next;
+    for (size_t i = 0; i < history->count; i++)
+        last = history->of[i].rows > last ? history->of[i].rows : last;
+    row_reader *reader = row_reader_new(asked->format, ROW_MAX_BYTES, look_again, &look);
+    if (reader == NULL)
+        out_of_memory();
+    row_reader_skip(reader, asked->skip, &skipped, &fault);
+    for (int64_t rows = 0; rows < asked->limit && number < last; rows++) {
+        if (row_reader_next(reader, &next, &fault) != ROW_READ)
+            break; /* the import will say why */
+        number = next->number;
+        digest = import_digest(digest, next->text, next->text_len);
+        row_free(next);
+        for (size_t i = 0; i < history->count; i++)
+            if (history->of[i].rows == number && history->of[i].digest == digest)
+                found = &history->of[i];
+    }
+    row_reader_free(reader);
+    return found;
+}
+
+static bool says_yes(const char *question) {
+    char answer[16] = "";
+    fprintf(stderr, "%s [y/N] ", question);
+    fflush(stderr);
+    return fgets(answer, sizeof answer, stdin) != NULL && (answer[0] == 'y' || answer[0] == 'Y');
+}
+
+/* To store the same rows twice must be meant. An export's rows have keys, and are not stored twice;
+ * of a stream it is not known what follows. */
+static bool check_past(const import_task *task) {
+    const import_request *asked = &task->asked;
+    if (asked->resume || asked->again || asked->exported || task->input.size < 0 ||
+        task->history.count == 0)
+        return true;
+    const import_past *past = find_past(task);
+    if (past == NULL)
+        return true;
+    char time[UI_NUMBER_SIZE], number[UI_NUMBER_SIZE];
+    char *detail = format_text("An import that was begun at %s has stored or rejected its rows up "
+                               "to number %s%s. Another would store them a second time.",
+                               ui_time(time, past->begun), ui_number(number, past->rows),
+                               past->complete ? "" : ", and more remain");
+    bool go_on = false;
+    if (ui_is_terminal(stdin) && ui_is_terminal(stderr) && !globals.json) {
+        fputs("The file ", stderr);
+        ui_text(stderr, task->input.name, strlen(task->input.name));
+        fprintf(stderr, " was imported before. %s\n", detail);
+        go_on = says_yes("Import it again?");
+    } else {
+        ui_fail(detail,
+                past->complete ? "If that is meant: --again."
+                               : "To go on with it: --resume. To store them again: --again.",
+                "%s was imported before", task->input.name);
+    }
+    free(detail);
+    return go_on;
 }
 
 static void rows_decided(void *context, int64_t rows) {
@@ -82,13 +172,11 @@ static void rows_decided(void *context, int64_t rows) {
 }
 
 static bool open_lanes(import_task *task) {
-    const char *base = task->input.base;
-    strcpy(task->shown_name, row_excerpt(base, strlen(base)).text);
     import_settings settings = {
         .store = task->store,
         .rejects = task->rejects,
         .id = task->id,
-        .file = task->shown_name,
+        .file = task->label,
         .shard = task->asked.shard,
         .jobs = (int) task->asked.jobs,
         .retry_for = task->asked.retry_for,
@@ -122,7 +210,8 @@ static bool check_shard(const import_task *task) {
 
 static bool prepare(import_task *task) {
     if (!import_input_open(&task->input, task->asked.path) ||
-        open_store(&task->store) != EXIT_DONE || !check_shard(task) || !name_import(task))
+        open_store(&task->store) != EXIT_DONE || !check_shard(task) || !name_import(task) ||
+        !check_past(task))
         return false;
     bool begun = task->begun != IMPORT_NEW;
     import_route_init(&task->route, task->store, task->asked.shard, task->asked.by, task->id);
@@ -307,6 +396,7 @@ int import_run(const import_request *request) {
         code = EXIT_FAILED;
     }
     import_trial_fini(&task.trial);
+    free(task.history.of);
     hv_error_free(task.totals.error);
     free(task.totals.reason);
     row_reader_free(task.reader);

@@ -22,6 +22,7 @@ typedef struct import_request {
     int64_t retry_for; /* ms */
     bool exported;
     bool resume;
+    bool again;    /* though it was imported before */
     int64_t skip;  /* rows */
     int64_t limit; /* the same */
 } import_request;

@@ -181,7 +181,7 @@ def test_resume_without_an_import_to_go_on_with_begins_one_and_does_it_once(
     second = import_file(store, path, "--resume").ok().json()
     assert (first["stored"], second["stored"], count(servers)) == (300, 0, 300)
     assert first["import"] == second["import"]
-    import_file(store, path).ok()  # without --resume it is another import
+    import_file(store, path, "--again").ok()  # without --resume it is another import
     assert count(servers) == 600
 
 
@@ -375,7 +375,7 @@ def test_rows_that_are_refused_at_the_statements_end_are_found(store, servers, t
         folder = tmp_path / str(shard)
         folder.mkdir()
         path = write_numbers(folder / "x.ndjson", 1, 1000)
-        summary = import_file(store, path, "--shard", shard).json()
+        summary = import_file(store, path, "--shard", shard, "--again").json()
         assert (summary["stored"], summary["rejected"]) == (990, 10)
         assert rejected_lines(folder) == set(range(100, 1001, 100))
 
@@ -495,7 +495,7 @@ def test_an_input_that_grows_is_read_to_its_end(store, servers, tmp_path):
 def test_two_imports_at_once_do_not_share_a_rejects_file(store, servers, tmp_path):
     path = tmp_path / "x.csv"
     path.write_text("n,m\n" + "".join(f"{n},\n{n}\n" for n in range(200)))
-    processes = [start_import(store, path) for _ in range(3)]
+    processes = [start_import(store, path, "--again") for _ in range(3)]
     ends = [end_of(process) for process in processes]
     assert {summary["rejects"] for _, summary, _ in ends} == {
         "x.csv.rejects",

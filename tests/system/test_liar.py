@@ -222,7 +222,7 @@ class Import(Command):
 
     def arguments(self, store):
         path, rejects = self.files
-        return ("import", path, "--kind", 1, "--jobs", 1, "--retry-for", "0s") + (
+        return ("import", path, "--kind", 1, "--again", "--jobs", 1, "--retry-for", "0s") + (
             "--rejects",
             rejects,
         )

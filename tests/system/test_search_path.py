@@ -100,7 +100,7 @@ class Everything:
         rows = "".join(json.dumps({"n": str(n)}) + "\n" for n in range(50))
         hv("import", "-", "--kind", 1, "--format", "ndjson", config=config, input=rows).ok()
         (place / "rows.csv").write_text("a,b\n1,2\n", encoding="utf-8")
-        hv("import", place / "rows.csv", "--kind", 2, "--shard", 3, config=config).ok()
+        hv("import", place / "rows.csv", "--kind", 2, "--shard", 3, "--again", config=config).ok()
         chosen = ["--kind", 1, "--kind", 2, "--since", "2020-01-01", "--until", "2040-01-01"]
         hv("export", place / "all.ndjson", *chosen, config=config).ok()
         hv("export", "--dir", place / "dir", "--shards", "1-4", config=config).ok()
