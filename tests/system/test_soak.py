@@ -1,0 +1,266 @@
+"""Everything at once: every way of putting, and all that can happen to servers and networks.
+
+A few seconds of it in the ordinary run; HV_TEST_SECONDS=3600 and -s for an hour, with a line for
+each round. A round begins with empty tables and fresh processes, and ends with a look at every
+entity. HV_TEST_SEED repeats the choices of a run (not the moments at which they fall).
+"""
+
+import collections
+import contextlib
+import os
+import random
+import time
+
+import pytest
+
+from harness import TcpRelay, eventually, hv, store_config
+from harness.stress import ONE, SECONDS, TWO, check, pause, stress  # noqa: F401
+
+pytestmark = [pytest.mark.threads, pytest.mark.races]
+
+TOTAL = max(SECONDS, 8)
+ROUND = 45  # seconds at most, so that the journal and the tables stay small
+SHARDS = {ONE: range(1, 9), TWO: range(9, 17)}
+
+# What a put may come to when connections break, and when a trigger is in its way.
+EXPECTED = {
+    "HV_OK",
+    "HV_OUTCOME_UNKNOWN",
+    "HV_REFUSED",
+    "HV_TIMEOUT",
+    "HV_UNAVAILABLE",
+}
+
+
+def is_refused(put):
+    return (37 * put.number + put.writer) % 100 == 99
+
+
+def is_swallowed(put):
+    return (53 * put.number + put.writer) % 100 == 7
+
+
+def place_triggers(database, shards):
+    """Some rows are refused at the commit, some are swallowed silently."""
+    database.sql("""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN RAISE check_violation USING MESSAGE = 'no hundredth'; END $$;
+        CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN RETURN NULL; END $$""")
+    number, writer = "(NEW.body->'number')::int", "(NEW.body->'writer')::int"
+    for shard in shards:
+        database.sql(f"""
+            CREATE CONSTRAINT TRIGGER no_hundredth AFTER INSERT ON shard{shard:04}.entities
+            DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
+            WHEN (mod(37 * {number} + {writer}, 100) = 99) EXECUTE FUNCTION refuse();
+            CREATE TRIGGER swallow BEFORE INSERT ON shard{shard:04}.entities FOR EACH ROW
+            WHEN (mod(53 * {number} + {writer}, 100) = 7) EXECUTE FUNCTION swallow()""")
+
+
+class Trouble:
+    """What happens to one server and to the network before it, in random order."""
+
+    def __init__(self, database, relay, chance, count):
+        self.database = database
+        self.server = database.server
+        self.relay = relay
+        self.chance = chance
+        self.count = count
+        self.deeds = [
+            self.kill,
+            self.stop,
+            self.freeze,
+            self.terminate,
+            self.cut,
+            self.cut_in,
+            self.stall,
+            self.refuse,
+            self.lock,
+            self.rewrite,
+        ]
+
+    def strike(self):
+        deed = self.chance.choice(self.deeds)
+        self.count[deed.__name__] += 1
+        deed()
+
+    def _moment(self, longest):
+        pause(self.chance.uniform(0.01, longest))
+
+    def kill(self):
+        self.server.kill9()
+        self._moment(0.5)
+        self.server.start()
+
+    def stop(self):
+        self.server.stop(self.chance.choice(["fast", "immediate"]))
+        self._moment(0.5)
+        self.server.start()
+
+    def freeze(self):
+        with self.server.frozen():
+            self._moment(4)
+
+    def terminate(self):
+        for _ in range(self.chance.randrange(1, 5)):
+            self.database.terminate_clients()
+
+    def cut(self):
+        self.relay.cut()
+
+    def cut_in(self):
+        direction = self.chance.choice(["to_server", "to_client"])
+        self.relay.cut_in(direction, self.chance.randrange(1, 20000))
+
+    def stall(self):
+        self.relay.stall()
+        self._moment(4)
+        self.relay.resume()
+
+    def refuse(self):
+        self.relay.refuse()
+        self.relay.cut()
+        self._moment(0.5)
+        self.relay.refuse(False)
+
+    def _of_a_shard(self, statement, moment=0):
+        """Run a statement on a shard's table and hold its locks for a moment."""
+        shard = self.chance.choice(self.shards())
+        with contextlib.suppress(Exception):  # a deadlock: it is a try
+            with self.database.connect(application_name="test harness") as connection:
+                connection.autocommit = False
+                with connection.cursor() as cursor:
+                    cursor.execute(statement.format(f"shard{shard:04}.entities"))
+                    self._moment(moment) if moment else None
+                connection.commit()
+
+    def shards(self):
+        return SHARDS[ONE if self.server.name == "one" else TWO]
+
+    def lock(self):
+        self._of_a_shard("LOCK {} IN ACCESS EXCLUSIVE MODE", 1.5)
+
+    def rewrite(self):
+        """A new file for the table, a new column: plans are made anew."""
+        self._of_a_shard("ALTER TABLE {} ADD COLUMN IF NOT EXISTS note text DEFAULT random()::text")
+        self._of_a_shard("ALTER TABLE {} DROP COLUMN IF EXISTS note")
+
+
+def largest_keys(databases):
+    return {
+        shard: databases[server].value(f"SELECT max(id) FROM shard{shard:04}.entities")
+        for server in (ONE, TWO)
+        for shard in SHARDS[server]
+    }
+
+
+def begin_round(databases, last_keys):
+    """Empty the tables. Keys that are made after that lie behind all that were there."""
+    for server in (ONE, TWO):
+        for shard in SHARDS[server]:
+            databases[server].sql(f"TRUNCATE shard{shard:04}.entities")
+    last_keys.update({shard: key for shard, key in largest_keys(databases).items() if key})
+
+
+def settle(databases, relays):
+    for relay in relays:
+        for direction in ("to_server", "to_client"):
+            relay.cut_in(direction, None)
+        relay.refuse(False)
+        relay.resume()
+    for database in databases:
+        database.server.wait_ready()
+
+
+@pytest.fixture
+def battered(make_server, make_extension_server, tmp_path):
+    """One server with strict keys, one with portable ones, a relay before each: the
+    configuration's path, the two databases, the two relays."""
+    strict = make_extension_server("one", tcp=True)
+    portable = make_server("two", tcp=True).create_database("test")
+    databases = [strict, portable]
+    direct = {"one": (strict, "1-9"), "two": (portable, "9-17")}
+    hv("init", config=store_config(tmp_path / "direct.conf", direct)).ok()
+    for server, database in enumerate(databases):
+        place_triggers(database, SHARDS[server])
+    with contextlib.ExitStack() as stack:
+        relays = [stack.enter_context(TcpRelay(database.server)) for database in databases]
+        path = store_config(
+            tmp_path / "relayed.conf",
+            {
+                "one": (relays[ONE].params("test"), "1-9"),
+                "two": (relays[TWO].params("test"), "9-17"),
+            },
+        )
+        yield path, databases, relays
+
+
+def choose_stores(chance, first_writer):
+    """Two processes with options of their own: any two that may meet in production."""
+    for number in range(2):
+        yield {
+            "threads": chance.choice([8, 16, 40]),
+            "writers": first_writer + 100 * number,
+            "ways": chance.choice(
+                ["put,key,many,queue,load", "put", "put,key", "many,load", "queue,put,put"]
+            ),
+            "lanes": chance.choice([0, 1, 2, 5]),
+            "pool_max": chance.choice([2, 4, 10]),
+            "prepare": chance.choice(["on", "on", "off"]),
+            "prepared_max": chance.choice([1, 5, 256]),
+            "exactly_once": chance.choice(["on", "off"]),
+            "max_lifetime": chance.choice(["50ms", "1h"]),
+        }
+
+
+def check_round(runs, databases):
+    """Returns how many puts came to each status."""
+    puts = [put for run in runs for put in run.finish()]
+    for database in databases:  # no write is under way any more
+        eventually(lambda: database.clients() == [], what="all clients are gone")
+    one, two = check(puts, databases)
+    assert set(one) | set(two) <= EXPECTED | {"HV_NOT_STORED"}
+    for put in puts:
+        assert put.status != "HV_OK" or not is_swallowed(put), f"swallowed, but reported: {put}"
+        assert put.status != "HV_OK" or not is_refused(put), f"refused, but reported: {put}"
+        if put.status == "HV_REFUSED":
+            assert is_refused(put), f"refused for no reason: {put}"
+        if put.status == "HV_NOT_STORED":
+            assert is_swallowed(put), f"swallowed by nothing: {put}"
+    return one + two
+
+
+def test_everything_at_once(stress, battered):  # noqa: F811
+    config, databases, relays = battered
+    seed = int(os.environ.get("HV_TEST_SEED", time.time_ns() % 10**9))
+    chance = random.Random(seed)
+    print(f"\nHV_TEST_SEED={seed}")
+    until = time.monotonic() + TOTAL
+    troubles, statuses, last_keys = collections.Counter(), collections.Counter(), {}
+    rounds = 0
+    while time.monotonic() < until:
+        end = min(until, time.monotonic() + ROUND)
+        begin_round(databases, last_keys)
+        stores = list(choose_stores(chance, 1000 * rounds))
+        runs = [stress(config, operation_timeout=3, **options) for options in stores]
+        both = [
+            Trouble(database, relay, chance, troubles)
+            for database, relay in zip(databases, relays)
+        ]
+        while time.monotonic() < end:
+            chance.choice(both).strike()
+            pause(chance.choice([0, 0.1, 1]))
+        settle(databases, relays)
+        for run in runs:  # it works again
+            for server in (ONE, TWO):
+                run.flows(databases, server, count=20)
+        counts = check_round(runs, databases)
+        statuses += counts
+        for shard, key in largest_keys(databases).items():
+            first = databases[ONE if shard < 9 else TWO].value(
+                f"SELECT min(id) FROM shard{shard:04}.entities"
+            )
+            if shard in SHARDS[ONE] and shard in last_keys and first is not None:
+                assert first > last_keys[shard], "a key that was made before"
+        rounds += 1
+        print(f"round {rounds}: {dict(counts)}; so far {dict(statuses)}, {dict(troubles)}")
