@@ -8,13 +8,14 @@ entity. HV_TEST_SEED repeats the choices of a run (not the moments at which they
 import collections
 import contextlib
 import os
+import pathlib
 import random
 import time
 
 import pytest
 
-from harness import TcpRelay, eventually, hv, store_config
-from harness.stress import ONE, SECONDS, TWO, check, pause, stress  # noqa: F401
+from harness import TcpRelay, eventually, hv, python, store_config
+from harness.stress import ONE, SECONDS, TWO, Put, check, pause, stress  # noqa: F401
 
 pytestmark = [pytest.mark.threads, pytest.mark.races]
 
@@ -213,6 +214,31 @@ def choose_stores(chance, first_writer):
         }
 
 
+class PythonWriter:
+    """soak_writer.py under way."""
+
+    def __init__(self, relays, first_writer, seed):
+        connections = [
+            dict(shards=f"{shards.start}-{shards.stop}", name=name, **relay.params("test"))
+            for name, relay, shards in zip(["one", "two"], relays, SHARDS.values())
+        ]
+        code = pathlib.Path(__file__).with_name("soak_writer.py").read_text(encoding="utf-8")
+        settings = f"FIRST_WRITER = {first_writer}\nSEED = {seed}\n"
+        self.process = python.Process(settings + code, connections)
+
+    def finish(self):
+        with self.process:
+            code, out, errors = self.process.end()
+        assert (code, errors) == (0, ""), f"ended with {code}: {errors}"
+        lines = out.splitlines()
+        assert int(lines.pop().removeprefix("raised ")) > 0
+        puts = []
+        for line in lines:
+            writer, number, shard, status, key, ended = line.split()
+            puts.append(Put(int(writer), int(number), int(shard), status, int(key), int(ended)))
+        return puts
+
+
 def check_round(runs, databases):
     """Returns how many puts came to each status."""
     puts = [put for run in runs for put in run.finish()]
@@ -243,6 +269,9 @@ def test_everything_at_once(stress, battered):  # noqa: F811
         begin_round(databases, last_keys)
         stores = list(choose_stores(chance, 1000 * rounds))
         runs = [stress(config, operation_timeout=3, **options) for options in stores]
+        others = []
+        if python.is_usable() and os.path.isdir(os.path.join(python.folder(), "hv")):
+            others.append(PythonWriter(relays, 1000 * rounds + 500, chance.randrange(10**6)))
         both = [
             Trouble(database, relay, chance, troubles)
             for database, relay in zip(databases, relays)
@@ -254,7 +283,7 @@ def test_everything_at_once(stress, battered):  # noqa: F811
         for run in runs:  # it works again
             for server in (ONE, TWO):
                 run.flows(databases, server, count=20)
-        counts = check_round(runs, databases)
+        counts = check_round(runs + others, databases)
         statuses += counts
         for shard, key in largest_keys(databases).items():
             first = databases[ONE if shard < 9 else TWO].value(
