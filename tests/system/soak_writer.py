@@ -1,11 +1,13 @@
-# Part of test_soak.py: runs behind harness.python.PRELUDE and the settings FIRST_WRITER and SEED.
-#
-# Threads put; the main thread puts, gets and borrows, and a timer's signal handler raises an
-# exception in it at any moment, as task queues do when a task has had its time. Descriptors and
-# files of the program's own must stay what they are. Prints the journal that store_stress prints,
-# when its input ends.
+"""Part of test_soak.py: runs behind harness.python.PRELUDE and the settings FIRST_WRITER and SEED.
+
+Threads put; the main thread puts, gets and borrows, and a timer's signal handler raises an
+exception in it at any moment, as task queues do when a task has had its time. Descriptors and
+files of the program's own must stay what they are. Prints the journal that store_stress prints,
+when its input ends.
+"""
 
 import random
+import tempfile
 
 SHARDS = range(1, 17)
 FILES = 200
@@ -161,8 +163,6 @@ def watched(function, *args):
 
     return threading.Thread(target=run)
 
-
-import tempfile
 
 folder = tempfile.TemporaryDirectory()
 before = descriptors()
