@@ -188,6 +188,7 @@ gc.collect()
 wait_for(lambda: descriptors().keys() - before.keys() <= set())
 assert descriptors() == before, (before, descriptors())
 assert threading.active_count() == 1, threading.enumerate()
+folder.cleanup()
 for entry in journal:
     print(*entry)
 print("raised", raised)
