@@ -230,9 +230,9 @@ class PythonWriter:
     def finish(self):
         with self.process:
             code, out, errors = self.process.end()
-        # While psycopg2 connects, libpq prints what a server says that is just being stopped.
+        # While psycopg2 connects, libpq prints what a server says that is just ending.
         errors = [
-            line for line in errors.splitlines() if not line.startswith("WARNING:  terminating")
+            line for line in errors.splitlines() if "terminating connection" not in line
         ]
         assert (code, errors) == (0, []), f"ended with {code}: {errors}"
         lines = out.splitlines()
