@@ -108,7 +108,7 @@ def test_a_shard_that_is_not_made_fails_alone_and_says_what_to_do(make_tool, sto
         assert item["status"] == ("HV_NOT_INITIALIZED" if i % 16 == 1 else "HV_OK")
     assert reply.items[1]["message"] == single.message
     assert reply.items[1]["hint"] == single.hint
-    assert single.hint.startswith("Run `hv init` to make it")
+    assert single.hint.startswith("Run `hv init`.")
     assert reply.items[1]["shard"] == 2
 
 

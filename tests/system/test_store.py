@@ -104,7 +104,7 @@ def test_a_shard_that_is_not_made_is_told_with_what_to_do(make_tool, config):
     for refused in (ann.put(3, 1, {}), ann.get(1 << 23 | 3 << 10)):
         refused.gives("HV_NOT_INITIALIZED")
         assert refused.message == 'shard 3 is not initialised on server "one"'
-        assert refused.hint.startswith("Run `hv init` to make it")
+        assert refused.hint.startswith("Run `hv init`.")
         assert refused.detail == 'relation "shard0003.entities" does not exist'
         assert (refused.server, refused.shard) == ("one", 3)
         assert not refused.retriable
@@ -317,7 +317,7 @@ def test_check_servers_finds_shards_that_are_not_made(unopened, store, servers):
     servers[TWO].sql("DROP SCHEMA shard0012 CASCADE")
     refused = unopened.open(store, check_servers="on").gives("HV_NOT_INITIALIZED")
     assert (refused.server, refused.shard) == ("two", 12)
-    assert refused.hint.startswith("Run `hv init` to make it")
+    assert refused.hint.startswith("Run `hv init`.")
 
 
 def test_check_servers_finds_another_epoch(unopened, store):
