@@ -8,6 +8,8 @@ import weakref
 from collections.abc import Mapping
 from typing import Any, Iterable, Iterator, Sequence
 
+import psycopg2
+from psycopg2.extensions import parse_dsn
 from psycopg2.extras import DictRow
 
 from . import _hv, _many
@@ -25,8 +27,9 @@ _DURATIONS = {option["name"] for option in _hv.options() if option["type"] == "d
 class Datastore(_hv.Store):
     """PostgreSQL servers that hold logical shards between them.
 
-    ``connections`` is a sequence with a dict for each server: what psycopg2.connect() takes, and
-    ``shards``, the logical shards that it holds (``'1-9'`` is 1 to 8; lists and single shards too).
+    ``connections`` is a sequence with a dict for each server: libpq's parameters or a ``dsn``, as
+    psycopg2.connect() takes them, but no factories, and ``shards``, the logical shards that it holds
+    (``'1-9'`` is 1 to 8; lists and single shards too).
     A server's ``name`` is told in errors and statistics; without one they are ``server 1`` and so on.
     No two may have the same name.
 
@@ -124,10 +127,37 @@ class Datastore(_hv.Store):
             self.close(timeout=0)
 
 
-def _bad_config(message: str) -> DatastoreError:
-    error = DatastoreError(message)
-    error.status, error.message = "HV_BAD_CONFIG", message
+# What psycopg2.connect() takes beside libpq's parameters and a dsn, and a store cannot.
+_NOT_TAKEN = {
+    "connection_factory": "The store's connections are of a class of its own, a DictConnection. "
+    "Set up each when it is borrowed.",
+    "cursor_factory": "Choose it for each cursor of a borrowed connection: "
+    "conn.cursor(cursor_factory=...).",
+    "async": "See hv.aio for event loops.",
+    "async_": "See hv.aio for event loops.",
+}
+
+
+def _bad_config(message: str, hint: str | None = None) -> DatastoreError:
+    error = DatastoreError(message if hint is None else f"{message}\nHINT:  {hint}")
+    error.status, error.message, error.hint = "HV_BAD_CONFIG", message, hint
     return error
+
+
+def _with_dsn(number: int, given: Mapping[str, Any]) -> dict[str, Any]:
+    """A server's parameters, those of its dsn included, over which the others win."""
+    own = {name: value for name, value in given.items() if name != "dsn" and value is not None}
+    if given.get("dsn") is None:
+        return own
+    parsed: dict[str, Any]
+    try:
+        parsed = dict(parse_dsn(given["dsn"]))
+    except (TypeError, psycopg2.Error):  # what they say may have a password in it
+        message = f"the dsn of connection {number} is not a connection string"
+        raise _bad_config(message) from None
+    if "database" in own:
+        parsed.pop("dbname", None)
+    return {**parsed, **own}
 
 
 def _server(number: int, given: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
@@ -135,7 +165,10 @@ def _server(number: int, given: Mapping[str, Any]) -> tuple[str, dict[str, str]]
     if not isinstance(given, Mapping):
         # What it is instead may have a password in it.
         raise _bad_config(f"connection {number} is of type {type(given).__name__}, not a dict")
-    parameters = {str(name): str(value) for name, value in given.items() if value is not None}
+    parameters = {str(name): str(value) for name, value in _with_dsn(number, given).items()}
+    for name, hint in _NOT_TAKEN.items():
+        if name in parameters:
+            raise _bad_config(f"connection {number}: a Datastore does not take {name}", hint)
     if "shards" not in parameters:
         raise _bad_config(f"connection {number} does not say which shards it holds")
     return parameters.pop("name", f"server {number}"), parameters

@@ -7,6 +7,8 @@ import time
 import traceback
 
 import psycopg2
+import psycopg2.extensions
+import psycopg2.extras
 import pytest
 
 from harness import eventually, python
@@ -154,6 +156,44 @@ def test_nonsense_in_shards_is_an_error_at_once(connections, second, part):
     one, two = connections
     error = caught(lambda: Datastore([one, {**two, "shards": second}]))
     assert part in str(error)
+
+
+def test_a_dsn_is_taken_apart(connections):
+    one, two = connections
+    parts = {name: value for name, value in one.items() if name not in ("shards", "database")}
+    parts["dbname"] = one.get("dbname", one.get("database"))
+    dsn = psycopg2.extensions.make_dsn(**parts)
+    for given in (
+        {"dsn": dsn},
+        {"dsn": f"{dsn} dbname=nowhere", "database": parts["dbname"]},
+        {"dsn": f"{dsn} port=1", "port": parts.get("port", "5432")},
+        {**parts, "dsn": None},
+    ):
+        with Datastore([{**given, "shards": "1-9"}, two]) as db:
+            assert db.get(db.put(3, 1, a="b"))["body"] == {"a": "b"}
+    for dsn in ("password=" + SECRET + " nonsense", "postgres://u:" + SECRET + "@[", 5, ["x"]):
+        error = caught(lambda: Datastore([two, {"dsn": dsn, "shards": "1-9"}]))
+        assert error.message == "the dsn of connection 2 is not a connection string"
+        assert SECRET not in "".join(traceback.format_exception(error))
+    error = caught(lambda: Datastore([two, {"dsn": "hots=x", "shards": "1-9"}]))
+    assert "dsn" in error.message
+
+
+@pytest.mark.parametrize(
+    "name, hint",
+    [
+        ("connection_factory", "DictConnection"),
+        ("cursor_factory", "conn.cursor(cursor_factory=...)"),
+        ("async", "hv.aio"),
+        ("async_", "hv.aio"),
+    ],
+)
+def test_what_a_datastore_does_not_take_is_an_error_that_says_so(connections, name, hint):
+    one, two = connections
+    error = caught(lambda: Datastore([one, {**two, name: psycopg2.extras.DictCursor}]))
+    assert error.message == f"connection 2: a Datastore does not take {name}"
+    assert hint in error.hint and error.status == "HV_BAD_CONFIG"
+    Datastore([one, {**two, name: None}]).close()
 
 
 def test_a_connection_that_is_misspelt_is_an_error(connections):
