@@ -53,6 +53,8 @@ class _Lent(_hv.Lent, extensions.connection):
 
     _hv_store: weakref.ref[_hv.Store] | None = None
     _hv_pid = 0
+    _hv_lent = False  # its borrower has it
+    _hv_disconnected = False  # disconnect() closes it, whoever has it
     _hv_types: frozenset[int] = frozenset()  # numbers of types that were looked up
 
     def close(self) -> None:
@@ -99,6 +101,12 @@ class PsycopgConnector:
     def __init__(self, store: weakref.ref[_hv.Store], logger: Any) -> None:
         self._store = store  # which has this connector, and must not be kept by it
         self._logger = logger
+        self._opened: dict[int, weakref.ref[_Lent]] = {}  # no step on it lets other threads in
+
+    def opened(self) -> list[_Lent]:
+        """The connections that this process has opened and that are still there."""
+        found = [reference() for reference in self._opened.copy().values()]
+        return [conn for conn in found if conn is not None and conn._hv_pid == os.getpid()]
 
     def open(self, parameters: dict[str, Any], timeout: float) -> extensions.connection:
         """Open a connection. Called in threads of the C module's own, where no signal is handled.
@@ -126,10 +134,15 @@ class PsycopgConnector:
                 conn._hv_log_parameters = store is not None and store._log_parameters
             register_types(conn)
             conn._hv_store, conn._hv_pid = self._store, os.getpid()
+            self._remember(conn)
         except BaseException:
             conn.close()
             raise
         return conn  # type: ignore[no-any-return]
+
+    def _remember(self, conn: _Lent) -> None:
+        opened, number = self._opened, id(conn)
+        opened[number] = weakref.ref(conn, lambda _: opened.pop(number, None))
 
     def put_right(self, conn: extensions.connection) -> bool:
         """Undo what a borrower has set on psycopg2's side; False if the connection must go."""

@@ -70,9 +70,21 @@ class Datastore(_hv.Store):
         path: str | None = None,
     ) -> None:
         options = {name: _option(name, value) for name, value in options.items()}
-        connector = PsycopgConnector(weakref.ref(self), logger)
+        connector = self._connector = PsycopgConnector(weakref.ref(self), logger)
         log = statement_logger(logger) if logger is not None else None
         super().__init__(options, servers, path, connector, log)
+
+    def disconnect(self) -> None:
+        """Close every connection, those that are lent too: who has one gets an InterfaceError when
+        using it next, and may still give it to put_connection(). A statement that is running on one
+        in another thread fails.
+
+        The next operation opens new ones.
+        """
+        opened = self._connector.opened()
+        super().disconnect()
+        for connection in opened:
+            self._close_lent(connection)
 
     def cursor(self, shard_id: int) -> LentCursor:
         """A context manager: a cursor on a connection to the shard's server, for as long as it lasts.

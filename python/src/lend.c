@@ -11,6 +11,7 @@
 
 #include <libpq-fe.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "arguments.h"
 #include "error.h"
@@ -34,6 +35,14 @@ static struct expected {
 
 static PyTypeObject lent_type;
 
+/* An attribute of a connection: its borrower has it. One that was lent by the library, and whose
+ * borrower still waits for the GIL, must not be closed: what would the borrower find there? */
+static PyObject *lent_name;
+
+static int set_lent(PyObject *connection, bool lent) {
+    return PyObject_SetAttr(connection, lent_name, lent ? Py_True : Py_False);
+}
+
 int hvpy_lend_init(PyObject *module) {
     if (PyType_Ready(&lent_type) < 0)
         return -1;
@@ -42,6 +51,9 @@ int hvpy_lend_init(PyObject *module) {
         Py_DECREF(&lent_type);
         return -1;
     }
+    lent_name = PyUnicode_InternFromString("_hv_lent");
+    if (lent_name == NULL)
+        return -1;
     PyObject *extensions = PyImport_ImportModule("psycopg2.extensions");
     if (extensions == NULL)
         return -1;
@@ -86,6 +98,10 @@ PyObject *hvpy_lend_borrow(hvpy_store *self, PyObject *shard_id) {
         hv_release(self->store, conn, NULL);
     } else {
         connection = hv_connection_handle(self->store, conn); /* the pool's reference */
+        if (set_lent(connection, true) < 0) {
+            hv_release(self->store, conn, NULL);
+            connection = NULL;
+        }
     }
     hvpy_store_leave(self);
     return connection;
@@ -133,10 +149,30 @@ static bool is_quiet(PGconn *conn) {
            encoding != NULL && strcmp(encoding, "UTF8") == 0;
 }
 
+/* Has disconnect() closed it, or is about to? */
+static bool is_disconnected(PyObject *connection) {
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *disconnected = PyObject_GetAttrString(connection, "_hv_disconnected");
+    bool is = disconnected == Py_True;
+    Py_XDECREF(disconnected);
+    PyErr_Restore(type, value, traceback);
+    return is;
+}
+
+/* It is not lent: an error, unless disconnect() has taken it from its borrower. */
+static PyObject *not_lent(PyObject *connection) {
+    if (!is_disconnected(connection))
+        return hvpy_raise_foreign(connection);
+    Py_RETURN_NONE;
+}
+
 /* With it goes the reference that the pool gave away. */
 static PyObject *give_back(hvpy_store *self, PyObject *connection, PGconn *conn, bool good) {
     hv_error *error = NULL;
     hv_status status;
+    if (PyObject_TypeCheck(connection, &lent_type) && set_lent(connection, false) < 0)
+        return NULL;
     Py_INCREF(connection);
     if (good && is_quiet(conn)) {
         status = hv_release(self->store, conn, &error);
@@ -150,7 +186,7 @@ static PyObject *give_back(hvpy_store *self, PyObject *connection, PGconn *conn,
         Py_DECREF(connection);
     if (status == HV_INVALID) {
         hv_error_free(error);
-        return hvpy_raise_foreign(connection);
+        return not_lent(connection);
     }
     if (status != HV_OK)
         return hvpy_raise(status, error);
@@ -172,17 +208,23 @@ static int put_right(hvpy_store *self, PyObject *connection) {
 
 static PyObject *put_back(hvpy_store *self, PyObject *connection, bool broken) {
     PGconn *conn = hvpy_pgconn(connection);
+    if (conn == NULL && is_disconnected(connection)) { /* psycopg2 may call it broken, not closed */
+        PyErr_Clear();
+        Py_RETURN_NONE;
+    }
     if (conn == NULL)
         return NULL;
     PyObject *lent = hv_connection_handle(self->store, conn);
     if (lent == NULL) /* of a forked child's parent, or nobody's: the library knows */
         return give_back(self, connection, conn, true);
     if (lent != connection)
-        return hvpy_raise_foreign(connection);
+        return not_lent(connection);
     int good = broken ? 0 : put_right(self, connection);
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback); /* Ctrl-C, say: it goes back in any case */
-    PyObject *result = give_back(self, connection, conn, good == 1);
+    PyObject *result = hv_connection_handle(self->store, conn) == connection
+                           ? give_back(self, connection, conn, good == 1)
+                           : not_lent(connection); /* it was while it was put right */
     if (type != NULL) {
         Py_CLEAR(result);
         PyErr_Restore(type, value, traceback);
@@ -240,6 +282,36 @@ PyObject *hvpy_lend_discard(PyObject *object, PyObject *connection) {
         return NULL;
     Py_DECREF(result);
     Py_RETURN_TRUE;
+}
+
+/*
+ * For disconnect(). A connection in the middle of a statement or a COPY is in another thread's
+ * hands, and psycopg2 must not free it there: then the line is cut, so that the statement fails,
+ * and who has it finds it broken. Any other is closed.
+ */
+PyObject *hvpy_lend_close(PyObject *object, PyObject *connection) {
+    hvpy_store *self = store_of(object);
+    PyObject *address = PyObject_GetAttrString(connection, "pgconn_ptr");
+    if (address == NULL)
+        return NULL;
+    PGconn *conn = address == Py_None ? NULL : PyLong_AsVoidPtr(address);
+    Py_DECREF(address);
+    if (conn == NULL || self->store == NULL)
+        Py_RETURN_NONE;
+    PyObject *lent = PyObject_GetAttr(connection, lent_name);
+    bool has_borrower = lent == Py_True;
+    Py_XDECREF(lent);
+    if (lent == NULL)
+        return NULL;
+    if (!has_borrower || hv_connection_handle(self->store, conn) != connection)
+        Py_RETURN_NONE;
+    if (PQtransactionStatus(conn) != PQTRANS_ACTIVE)
+        return PyObject_SetAttrString(connection, "_hv_disconnected", Py_True) < 0
+                   ? NULL
+                   : PyObject_CallMethod(connection, "close", NULL);
+    if (PQsocket(conn) >= 0)
+        shutdown(PQsocket(conn), SHUT_RDWR);
+    Py_RETURN_NONE;
 }
 
 /* ---- a connection that nobody has any more ---- */

@@ -23,6 +23,9 @@ PyObject *hvpy_lend_return(hvpy_store *self, PyObject *connection);
 /* Have the store close a connection that it has lent; False if it has not. */
 PyObject *hvpy_lend_discard(PyObject *self, PyObject *connection);
 
+/* Close a connection, at once, if a borrower has it. */
+PyObject *hvpy_lend_close(PyObject *self, PyObject *connection);
+
 int hvpy_lend_init(PyObject *module);
 
 #endif

@@ -354,14 +354,15 @@ static PyMethodDef store_methods[] = {
     {"get_connection", FAST(hvpy_lend_get), hvpy_lend_get_doc},
     {"put_connection", FAST(hvpy_lend_put), hvpy_lend_put_doc},
     {"_discard", hvpy_lend_discard, METH_O, hvpy_lend_discard_doc},
+    {"_close_lent", hvpy_lend_close, METH_O, "Close a connection if a borrower has it."},
     {"disconnect", store_disconnect, METH_NOARGS,
      "disconnect($self)\n--\n\nClose every connection: idle ones now, lent ones when they come "
-     "back.\n\n"
-     "The next operation opens new ones."},
+     "back."},
     {"reinstantiate", store_reinstantiate, METH_NOARGS,
-     "reinstantiate($self)\n--\n\nMake every pool anew: as disconnect(), and forget statistics and "
-     "what "
-     "is known about\nservers that could not be reached."},
+     "reinstantiate($self)\n--\n\nMake every pool anew: close idle connections now and lent ones "
+     "when "
+     "they come back, and forget\nstatistics and what is known about servers that could not be "
+     "reached."},
     {"close", WITH_NAMES(store_close),
      "close($self, timeout=5.0)\n--\n\nClose the store. Operations that come or wait end with "
      "PoolError; "
