@@ -114,8 +114,11 @@ hv_status hvi_body_at(const PGresult *result, int row, int column, hv_dict **dic
                       hv_error **error) {
     const char *bytes = PQgetvalue(result, row, column);
     size_t len = (size_t) PQgetlength(result, row, column);
-    return PQftype(result, column) == TEXT_OID ? hvi_hstore_decode_text(bytes, len, dict, error)
-                                               : hvi_hstore_decode(bytes, len, dict, error);
+    /* Asked for as text it is no table's column; a column of the type text is not the table's body.
+     */
+    bool as_text = PQftype(result, column) == TEXT_OID && PQftable(result, column) == InvalidOid;
+    return as_text ? hvi_hstore_decode_text(bytes, len, dict, error)
+                   : hvi_hstore_decode(bytes, len, dict, error);
 }
 
 const char *hvi_text_at(const PGresult *result, int row, int column) {

@@ -218,7 +218,7 @@ def test_a_table_dropped_and_made_again_is_used_again(ann, servers):
     key = ann.put(3, 1, BODY).ok().key
     servers[ONE].sql("ALTER TABLE shard0003.entities RENAME TO away")
     missing = ann.get(key).gives("HV_NOT_INITIALIZED")
-    assert (missing.sqlstate, missing.hint) == ("42P01", "Run `hv init`.")
+    assert missing.sqlstate == "42P01" and missing.hint.startswith("Run `hv init`")
     ann.put(3, 1, BODY).gives("HV_NOT_INITIALIZED")
     servers[ONE].sql("ALTER TABLE shard0003.away RENAME TO entities")
     assert ann.get(key).ok().dict == BODY
