@@ -85,8 +85,8 @@ static inline void hvi_session_doubt(hvi_session *session) {
         session->age = HVI_SESSION_DOUBTFUL;
 }
 
-/* Is the type of arrays of hstore known? A connection that was opened while hstore was not there may
- * be closed for another one that knows it, but not over and over. */
+/* Is the type of arrays of hstore known? A connection that was opened while hstore was not there
+ * may be closed for another one that knows it, but not over and over. */
 bool hvi_session_knows_arrays(hvi_session *session);
 
 /*
