@@ -59,8 +59,15 @@ def is_usable():
     return not command.sanitizers() or "LD_PRELOAD" in os.environ
 
 
+def _require_usable():
+    if not is_usable():
+        reason = "the build is for a sanitizer that Python was not started with"
+        pytest.skip(reason, allow_module_level=True)
+
+
 def provide():
     """Let this process import hv, or skip the file that asks for it."""
+    _require_usable()
     if not os.path.isdir(os.path.join(folder(), "hv")):
         reason = "the Python package is not built: it takes Python's development files"
         pytest.skip(reason, allow_module_level=True)
@@ -69,7 +76,8 @@ def provide():
 
 
 def environment(connections=(), **more):
-    """Of a process that uses the package."""
+    """Of a process that uses the package; or skips the test."""
+    _require_usable()
     env = {
         "PYTHONPATH": folder(),
         "PYTHONDONTWRITEBYTECODE": "1",
