@@ -72,7 +72,7 @@ def test_every_line_of_a_damaged_csv_is_stored_or_rejected(store, servers, tmp_p
     clear(servers)
     for old in tmp_path.glob("*.rejects*"):
         old.unlink()
-    result = import_bytes(store, tmp_path, "x.csv", data)
+    result = import_bytes(store, tmp_path, "x.csv", data, "--again")  # data may come twice
     summary = result.json()
     assert summary["complete"], result.err
     found = rejects(tmp_path / "x.csv.rejects") if summary["rejects"] else []
