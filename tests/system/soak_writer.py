@@ -35,6 +35,15 @@ def time_up(*_):
 signal.signal(signal.SIGALRM, time_up)
 
 
+def unraisable(what):
+    """Python drops what is raised in callbacks of weak references and in __del__()."""
+    if not isinstance(what.exc_value, TimeUp):
+        sys.__unraisablehook__(what)
+
+
+sys.unraisablehook = unraisable
+
+
 class Writer:
     """The names of one thread's puts, and what became of them."""
 
