@@ -53,13 +53,13 @@ def test_dev_hv_keeps_the_working_folder_and_the_exit_code(tmp_path):
     assert "missing.conf" in done.err
 
 
-@pytest.mark.parametrize("script", ["setup", "build", "check", "demo"])
+@pytest.mark.parametrize("script", ["setup", "build", "check", "demo", "fresh", "package"])
 def test_every_script_explains_itself(script, tmp_path):
     shown = run(DEV / script, "--help", cwd=tmp_path, env=HERE).ok()
     assert f"usage: dev/{script}" in shown.out
 
 
-@pytest.mark.parametrize("script", ["setup", "check", "demo"])
+@pytest.mark.parametrize("script", ["setup", "check", "demo", "fresh", "package"])
 def test_a_script_refuses_what_it_does_not_know(script):
     done = run(DEV / script, "--colour", env=HERE)
     assert done.code == 1
@@ -72,9 +72,11 @@ def test_a_build_that_is_there_is_left_as_it_is():
     assert os.stat(build_dir() / "build.ninja").st_mtime_ns == before
 
 
-def test_a_foreign_folder_is_not_built_in(tmp_path):
+@pytest.mark.parametrize("script", ["build", "package"])
+def test_a_foreign_folder_is_not_built_in(script, tmp_path):
     (tmp_path / "precious").write_text("data")
-    done = run(DEV / "build", env={"HV_BUILD": str(tmp_path)})
+    folder = [tmp_path] if script == "package" else []
+    done = run(DEV / script, *folder, env={"HV_BUILD": str(tmp_path)})
     assert done.code == 1
     assert "holds something else" in done.err
     assert (tmp_path / "precious").read_text() == "data"

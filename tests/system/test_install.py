@@ -180,6 +180,15 @@ def test_the_extension_is_installed_and_removed(machine):
     assert machine.installed() == set()
 
 
+@pytest.mark.skipif(installation.why_not() is not None, reason=installation.why_not() or "")
+def test_the_extension_can_be_built_from_an_archive_of_it_alone(tmp_path):
+    alone = shutil.copytree(source_dir() / "extension", tmp_path / "alone")
+    for name in ("key.c", "key.h"):  # which dev/package puts beside the others
+        shutil.copy(source_dir() / "src" / name, alone)
+    run("make", "--silent", "-C", alone, "with_llvm=no").ok()
+    assert (alone / "hypervault.so").exists()
+
+
 def test_the_python_package_is_installed_and_removed(machine):
     install, removal = commands("The Python package")
     offline = "export PIP_NO_INDEX=1 PIP_DISABLE_PIP_VERSION_CHECK=1\n"
