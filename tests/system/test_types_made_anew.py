@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from harness import eventually
-from harness.server import binaries
+from harness.server import binaries, environment
 from harness.store_tool import make_tool  # noqa: F401
 
 pytestmark = pytest.mark.threads
@@ -25,9 +25,8 @@ def database(servers):
 def _postgres(program, database, *args):
     parameters = database.params()
     where = ["-h", parameters["host"], "-p", str(parameters["port"]), "-U", parameters["user"]]
-    subprocess.run(
-        [os.path.join(binaries(), program), *where, *args], check=True, capture_output=True
-    )
+    command = [os.path.join(binaries(), program), *where, *args]
+    subprocess.run(command, check=True, capture_output=True, env=environment())
 
 
 def restored(database, tmp_path):
