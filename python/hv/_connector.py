@@ -6,6 +6,7 @@ The C library decides when; put and get then run on libpq's side of the same con
 from __future__ import annotations
 
 import atexit
+import functools
 import logging
 import math
 import os
@@ -142,7 +143,9 @@ class PsycopgConnector:
 
     def _remember(self, conn: _Lent) -> None:
         opened, number = self._opened, id(conn)
-        opened[number] = weakref.ref(conn, lambda _: opened.pop(number, None))
+        # Without a byte code of ours: what a signal's handler raises there would be lost. The
+        # reference that is passed becomes the default of pop().
+        opened[number] = weakref.ref(conn, functools.partial(opened.pop, number))
 
     def put_right(self, conn: extensions.connection) -> bool:
         """Undo what a borrower has set on psycopg2's side; False if the connection must go."""
