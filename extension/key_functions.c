@@ -10,7 +10,7 @@
 #include "fmgr.h"
 #include "utils/timestamp.h"
 
-#include "key.h"
+#include "value/key.h"
 #include "moment.h"
 
 PG_FUNCTION_INFO_V1(hypervault_key_created);

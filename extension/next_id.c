@@ -13,7 +13,7 @@
 #include "miscadmin.h"
 #include "utils/timestamp.h"
 
-#include "key.h"
+#include "value/key.h"
 #include "moment.h"
 #include "sequence_cache.h"
 #include "sequence_state.h"

@@ -11,7 +11,7 @@
 #ifndef HVI_SEQUENCE_STATE_H
 #define HVI_SEQUENCE_STATE_H
 
-#include "key.h"
+#include "value/key.h"
 #include "sequence_cache.h"
 
 /* The last value of which a key can be made. */

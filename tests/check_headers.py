@@ -39,7 +39,8 @@ def problems(root, flags):
 
     def compile(source, path, compilers):
         for compiler in compilers:
-            command = [*compiler, *WARN, f"-I{root / 'include'}", *flags, str(source)]
+            folders = [f"-I{root / 'include'}", f"-I{root / 'src'}"]
+            command = [*compiler, *WARN, *folders, *flags, str(source)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode != 0:
                 told = done.stderr.replace(f"{root}/", "")

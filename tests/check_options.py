@@ -49,7 +49,7 @@ def problems(options, markdown):
                     f"{PLACE}:{number}: the {field} of {name} is {option[field]}, not {row[field]}"
                 )
         if not option["help"].endswith("."):
-            found.append(f"src/option_table.c: the help of {name} is not a sentence")
+            found.append(f"src/config/option_table.c: the help of {name} is not a sentence")
     for name, (number, _) in rows.items():
         if name not in options:
             found.append(f"{PLACE}:{number}: there is no option {name}")

@@ -10,34 +10,33 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import check_commands
-import check_floors
 import check_format
 import check_headers
 import check_options
 import check_packaging
 import check_scripts
 import check_sql
+import check_rooms
 import check_symbols
 import check_text
 import check_types
 import checking
 
 DESIGN = """\
-| floor | module | one line |
-|---|---|---|
-| 0 | `error` | errors |
-| 0 | `clock` | time |
-| 1 | `pool` | connections |
-| 2 | `move` | move shards (planned) |
+| folder | one line |
+|---|---|
+| `src/base` | errors, time |
+| `src/pool` | connections |
+| `src/move` | moves shards (planned) |
 """
 
 FILES = {
     "docs/design.md": DESIGN,
     "include/hypervault.h": "/*\n * The interface.\n */\nint hv_version(void);\n",
-    "src/error.h": '/*\n * error\n */\n#include "hypervault.h"\n',
-    "src/clock.h": "/*\n * clock\n */\n#include <time.h>\n",
-    "src/pool.h": '/*\n * pool\n */\n#include "error.h"\n',
-    "src/pool.c": '/*\n * pool\n */\n#include "pool.h"\n\n#include "clock.h"\n',
+    "src/base/error.h": '/*\n * error\n */\n#include "hypervault.h"\n',
+    "src/base/clock.h": "/*\n * clock\n */\n#include <time.h>\n",
+    "src/pool/pool.h": '/*\n * pool\n */\n#include "base/error.h"\n',
+    "src/pool/pool.c": '/*\n * pool\n */\n#include "pool/pool.h"\n\n#include "base/clock.h"\n',
     "cli/hv.c": '/*\n * hv\n */\n#include "ui.h"\n',
     "cli/ui.h": "/*\n * ui\n */\n#include <hypervault.h>\n",
     "dev/build": "#!/bin/bash\nset -euo pipefail\n\necho build\n",
@@ -60,62 +59,81 @@ def root(tmp_path):
     return tmp_path
 
 
-# ---- floors ----
+# ---- rooms ----
 
 
 def test_a_tree_in_order_has_no_problems(root):
-    assert check_floors.problems(root) == []
+    assert check_rooms.problems(root) == []
     assert check_text.problems(root) == []
     assert check_headers.problems(root, []) == []
 
 
 def test_an_include_that_points_up_is_found(root):
-    write(root, "src/error.c", '/*\n * error\n */\n#include "pool.h"\n')
-    (found,) = check_floors.problems(root)
-    assert found.startswith('src/error.c:4: "pool.h" is on floor 1, not below error')
+    write(root, "src/base/error.c", '/*\n * error\n */\n#include "pool/pool.h"\n')
+    assert check_rooms.problems(root) == [
+        'src/base/error.c:4: "pool/pool.h" is in src/pool, which is not below src/base'
+    ]
 
 
-def test_an_include_that_points_sideways_is_found(root):
-    write(root, "src/error.c", '/*\n * error\n */\n#include "clock.h"\n')
-    assert len(check_floors.problems(root)) == 1
+def test_an_include_within_the_folder_is_allowed(root):
+    write(root, "src/base/error.c", '/*\n * error\n */\n#include "base/clock.h"\n')
+    assert check_rooms.problems(root) == []
+
+
+def test_modules_that_include_each_other_are_found(root):
+    write(root, "src/base/clock.c", '/*\n * clock\n */\n#include "base/list.h"\n')
+    write(root, "src/base/list.h", '/*\n * list\n */\n#include "base/error.h"\n')
+    assert check_rooms.problems(root) == []
+    write(root, "src/base/error.c", '/*\n * error\n */\n#include "base/clock.h"\n')
+    assert check_rooms.problems(root) == [
+        "src/base: modules include each other: clock → list → error → clock"
+    ]
+
+
+@pytest.mark.parametrize("header", ["clock.h", "../base/clock.h", "base/nowhere.h", "nowhere/x.h"])
+def test_an_include_that_does_not_name_folder_and_header_is_found(root, header):
+    write(root, "src/base/error.c", f'/*\n * error\n */\n#include "{header}"\n')
+    (found,) = check_rooms.problems(root)
+    assert found.startswith(f'src/base/error.c:4: "{header}" is no header of src/')
 
 
 def test_an_include_inside_a_comment_is_none(root):
-    write(root, "src/error.c", '/*\n * error\n#include "pool.h"\n */\n// #include "pool.h"\n')
-    assert check_floors.problems(root) == []
+    text = '/*\n * error\n#include "pool/pool.h"\n */\n// #include "pool/pool.h"\n'
+    write(root, "src/base/error.c", text)
+    assert check_rooms.problems(root) == []
 
 
-def test_a_module_without_a_floor_is_found(root):
-    write(root, "src/stray.c", "/*\n * stray\n */\n")
-    (found,) = check_floors.problems(root)
-    assert found.startswith("src/stray.c: the module stray is not in the table")
+@pytest.mark.parametrize("place", ["src/stray.c", "src/cellar/stray.c"])
+def test_a_file_outside_the_folders_is_found(root, place):
+    write(root, place, "/*\n * stray\n */\n")
+    (found,) = check_rooms.problems(root)
+    folder = place.rpartition("/")[0]
+    assert found.startswith(f"{place}: the folder {folder} is not in the table")
 
 
-def test_a_floor_without_its_module_is_found_unless_planned(root):
-    (root / "src/clock.h").unlink()
-    found = check_floors.problems(root)
-    assert "docs/design.md:4: there is no src/clock.c or .h" in found
-    assert not any("move" in problem for problem in found)
+def test_a_row_without_its_folder_is_found_unless_planned(root):
+    shutil.rmtree(root / "src/pool")
+    assert check_rooms.problems(root) == ["docs/design.md:4: there are no files in src/pool"]
 
 
-@pytest.mark.parametrize("header", ["pool.h", "../src/pool.h", "nowhere.h"])
+@pytest.mark.parametrize("header", ["pool.h", "pool/pool.h", "../src/pool/pool.h", "nowhere.h"])
 @pytest.mark.parametrize("folder", ["cli", "examples", "python/src", "tests/system"])
 def test_a_program_that_reaches_into_the_library_is_found(root, folder, header):
     write(root, f"{folder}/x.c", f'/*\n * x\n */\n#include "{header}"\n')
-    (found,) = check_floors.problems(root)
+    (found,) = check_rooms.problems(root)
     assert found.startswith(f'{folder}/x.c:4: includes "{header}"')
 
 
 def test_a_query_that_does_not_go_through_the_session_is_found(root):
-    write(root, "src/pool.c", "/*\n * pool: not PQexec()\n */\nint x = PQexecParams (0);\n")
-    assert check_floors.problems(root) == ["src/pool.c:4: calls PQexecParams; only session.c and exchange.c may"]
+    write(root, "src/pool/pool.c", "/*\n * pool: not PQexec()\n */\nint x = PQexecParams (0);\n")
+    assert check_rooms.problems(root) == [
+        "src/pool/pool.c:4: calls PQexecParams; only session.c and exchange.c may"
+    ]
 
 
 def test_a_design_without_the_table_is_found(root):
     write(root, "docs/design.md", "# Design\n")
-    assert "docs/design.md: no table with the columns floor and module" in (
-        check_floors.problems(root)
-    )
+    assert "docs/design.md: no table with the column folder" in check_rooms.problems(root)
 
 
 # ---- symbols ----
@@ -296,7 +314,6 @@ def test_an_example_that_is_no_cpp_is_found(root):
 @pytest.mark.parametrize(
     "text, problem",
     [
-        ("/*\n * x\n */\n" + "int x;\n" * 600, "src/x.c: has 603 lines; split files above 600"),
         ("int x;\n", "src/x.c: does not open with a comment that says its purpose"),
         ("/*\n * x\n */\n/* TO" "DO: later */\n", "src/x.c:4: TO" "DO does not belong here"),
         ("/*\n * x\n */\n/* /wo" "rk/x */\n", "src/x.c:4: /wo" "rk/x does not belong here"),
@@ -308,6 +325,13 @@ def test_an_example_that_is_no_cpp_is_found(root):
 def test_text_that_is_not_in_order_is_found(root, text, problem):
     write(root, "src/x.c", text)
     assert check_text.problems(root) == [problem]
+
+
+def test_a_long_file_is_warned_of(root):
+    assert check_text.warnings(root) == []
+    write(root, "src/x.c", "/*\n * x\n */\n" + "int x;\n" * 600)
+    assert check_text.problems(root) == []
+    assert check_text.warnings(root) == ["src/x.c: has 603 lines: is it one concept?"]
 
 
 def test_bytes_that_are_not_utf8_are_found(root):
@@ -333,9 +357,9 @@ def test_an_unformatted_file_is_found(root):
 
 
 def test_a_header_that_needs_another_before_it_is_found(root):
-    write(root, "src/clock.h", "/*\n * clock\n */\nint64_t now(void);\n")
+    write(root, "src/base/clock.h", "/*\n * clock\n */\nint64_t now(void);\n")
     (found,) = check_headers.problems(root, [])
-    assert found.startswith("src/clock.h: does not compile alone with gcc")
+    assert found.startswith("src/base/clock.h: does not compile alone with gcc")
 
 
 def test_a_public_header_that_is_not_cxx_is_found(root):

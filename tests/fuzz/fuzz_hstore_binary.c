@@ -4,9 +4,9 @@
  */
 #include <string.h>
 
+#include "value/hstore.h"
+#include "value/hstore_text.h"
 #include "fuzz.h"
-#include "hstore.h"
-#include "hstore_text.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     hv_dict *dict = NULL;

@@ -4,8 +4,8 @@
  */
 #include <string.h>
 
+#include "value/shard_map.h"
 #include "fuzz.h"
-#include "shard_map.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static const char *const names[] = {"left", "right"};

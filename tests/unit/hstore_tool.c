@@ -12,8 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "hstore.h"
-#include "utf8.h"
+#include "value/hstore.h"
+#include "base/utf8.h"
 
 _Noreturn static void die(const char *message) {
     fprintf(stderr, "hstore_tool: %s\n", message);

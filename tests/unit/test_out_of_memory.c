@@ -2,12 +2,12 @@
  * Tests of what happens when memory runs out: each allocation that an operation makes fails once;
  * the operation says so, nothing has changed, and nothing is lost.
  */
-#include "dict.h"
+#include "value/dict.h"
 #include "failing_memory.h"
 #include "generator.h"
-#include "hstore.h"
-#include "hstore_text.h"
-#include "shard_map.h"
+#include "value/hstore.h"
+#include "value/hstore_text.h"
+#include "value/shard_map.h"
 #include "unit.h"
 
 #include <stdio.h>

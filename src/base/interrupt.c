@@ -1,0 +1,71 @@
+/*
+ * interrupt: end the waits of an operation when the user's hook says so.
+ */
+#include "base/interrupt.h"
+
+#include <time.h>
+
+#include "base/clock.h"
+
+/* The thread's present operation that can be interrupted. */
+static _Thread_local hvi_interruptible *present;
+
+void hvi_interrupt_push(hvi_interruptible *operation, const hvi_interrupt *hook) {
+    *operation = (hvi_interruptible){.hook = hook, .outer = present};
+    present = operation;
+}
+
+void hvi_interrupt_pop(const hvi_interruptible *operation) {
+    present = operation->outer;
+}
+
+bool hvi_is_interruptible(void) {
+    return present != NULL;
+}
+
+bool hvi_interrupted(void) {
+    return present != NULL && present->interrupted;
+}
+
+bool hvi_is_late(int64_t deadline) {
+    return hvi_interrupted() || hvi_clock_us() >= deadline;
+}
+
+static bool ask(hvi_interruptible *operation) {
+    if (!operation->interrupted)
+        operation->interrupted = operation->hook->fn(operation->hook->context);
+    operation->ask_at = hvi_deadline_after(HVI_INTERRUPT_MS);
+    return operation->interrupted;
+}
+
+int64_t hvi_interrupt_before(int64_t moment) {
+    hvi_interruptible *operation = present;
+    if (operation == NULL)
+        return moment;
+    if (operation->ask_at == 0)
+        operation->ask_at = hvi_deadline_after(HVI_INTERRUPT_MS);
+    else if (hvi_clock_us() >= operation->ask_at)
+        ask(operation);
+    if (operation->interrupted)
+        return 0;
+    return operation->ask_at < moment ? operation->ask_at : moment;
+}
+
+void hvi_interrupt_signalled(void) {
+    if (present != NULL)
+        ask(present);
+}
+
+bool hvi_interrupt_ask_outer(void) {
+    return present->outer != NULL && ask(present->outer);
+}
+
+bool hvi_pause(int64_t ms) {
+    int64_t end = hvi_deadline_after(ms);
+    while (!hvi_is_late(end)) {
+        struct timespec until = hvi_deadline_timespec(hvi_interrupt_before(end));
+        if (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) != 0)
+            hvi_interrupt_signalled();
+    }
+    return !hvi_interrupted();
+}

@@ -1,0 +1,55 @@
+/*
+ * option_table: the one table of options.
+ *
+ * The C interface, the configuration file, the command and the documentation all read it: a new
+ * option is a line here and a row in docs/config.md (a test compares the two). Every value is an
+ * int64_t: integers as they are, durations in milliseconds, booleans 0 or 1, choices the position
+ * of the word in the range.
+ */
+#ifndef HVI_OPTION_TABLE_H
+#define HVI_OPTION_TABLE_H
+
+#include "base/error.h"
+
+typedef enum hvi_option_id {
+    HVI_POOL_MAX,
+    HVI_LANES,
+    HVI_POOL_BLOCK_TIMEOUT,
+    HVI_OPERATION_TIMEOUT,
+    HVI_EXACTLY_ONCE,
+    HVI_MAX_LIFETIME,
+    HVI_IDLE_TIMEOUT,
+    HVI_PREPARE,
+    HVI_PREPARED_MAX,
+    HVI_CHECK_SERVERS,
+    HVI_LOG_PARAMETERS,
+    HVI_EPOCH,
+    HVI_KEYS,
+    HVI_OPTION_COUNT
+} hvi_option_id;
+
+typedef enum hvi_option_type { HVI_INTEGER, HVI_DURATION, HVI_BOOLEAN, HVI_CHOICE } hvi_option_type;
+
+/* The values of the option `keys`, in the order of its words. */
+typedef enum hvi_keys_choice { HVI_KEYS_AUTO, HVI_KEYS_STRICT, HVI_KEYS_PORTABLE } hvi_keys_choice;
+
+typedef struct hvi_option {
+    const char *name;
+    hvi_option_type type;
+    const char *default_text;
+    int64_t min; /* inclusive */
+    int64_t max;
+    const char *range; /* the same for people */
+    const char *help;
+} hvi_option;
+
+/* By hvi_option_id. */
+extern const hvi_option hvi_option_table[HVI_OPTION_COUNT];
+
+/* The option of this name. HV_BAD_CONFIG with the nearest name as a hint if there is none. */
+hv_status hvi_option_find(const char *name, hvi_option_id *id, hv_error **error);
+
+/* Read a value. HV_BAD_CONFIG, naming option, text and range, if it is none. */
+hv_status hvi_option_parse(hvi_option_id id, const char *text, int64_t *value, hv_error **error);
+
+#endif

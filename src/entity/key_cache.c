@@ -1,0 +1,85 @@
+/*
+ * key_cache: reserved keys that nobody has used yet, by shard.
+ *
+ * Each shard has a small stack. The key on top is the one that came last, and so most often the
+ * freshest.
+ */
+#include "entity/key_cache.h"
+
+#include <stdlib.h>
+
+/* As many as threads that may put into one shard at the same time, with a round trip each saved. */
+#define KEYS_KEPT 64
+
+typedef struct hvi_cached_keys {
+    int count;
+    struct {
+        int64_t key;
+        int64_t asked_at;
+    } keys[KEYS_KEPT];
+} hvi_cached_keys;
+
+static hvi_key_cache *cache_of(hvi_fork_member *member) {
+    return hvi_list_entry(member, hvi_key_cache, fork);
+}
+
+static void fork_prepare(hvi_fork_member *member) {
+    pthread_mutex_lock(&cache_of(member)->lock);
+}
+
+static void fork_parent(hvi_fork_member *member) {
+    pthread_mutex_unlock(&cache_of(member)->lock);
+}
+
+static void fork_child(hvi_fork_member *member) {
+    hvi_key_cache *cache = cache_of(member);
+    pthread_mutex_init(&cache->lock, NULL);
+    for (int shard = 0; shard < HV_SHARDS; shard++)
+        if (cache->shards[shard] != NULL)
+            cache->shards[shard]->count = 0;
+}
+
+hv_status hvi_key_cache_init(hvi_key_cache *cache, hv_error **error) {
+    *cache = (hvi_key_cache){0};
+    if (pthread_mutex_init(&cache->lock, NULL) != 0)
+        return hvi_no_memory(error);
+    cache->fork.prepare = fork_prepare;
+    cache->fork.parent = fork_parent;
+    cache->fork.child = fork_child;
+    hvi_fork_join(&cache->fork);
+    return HV_OK;
+}
+
+void hvi_key_cache_fini(hvi_key_cache *cache) {
+    hvi_fork_leave(&cache->fork);
+    for (int shard = 0; shard < HV_SHARDS; shard++)
+        free(cache->shards[shard]);
+    pthread_mutex_destroy(&cache->lock);
+}
+
+bool hvi_key_cache_take(hvi_key_cache *cache, int shard, int64_t now, int64_t *key) {
+    bool taken = false;
+    pthread_mutex_lock(&cache->lock);
+    hvi_cached_keys *kept = cache->shards[shard];
+    while (kept != NULL && kept->count > 0 && !taken) {
+        kept->count--;
+        taken = now - kept->keys[kept->count].asked_at < HVI_KEY_FRESH_US;
+        *key = kept->keys[kept->count].key;
+    }
+    pthread_mutex_unlock(&cache->lock);
+    return taken;
+}
+
+void hvi_key_cache_give(hvi_key_cache *cache, int shard, int64_t key, int64_t asked_at) {
+    pthread_mutex_lock(&cache->lock);
+    hvi_cached_keys **place = &cache->shards[shard];
+    if (*place == NULL)
+        *place = calloc(1, sizeof **place);
+    hvi_cached_keys *kept = *place;
+    if (kept != NULL && kept->count < KEYS_KEPT) {
+        kept->keys[kept->count].key = key;
+        kept->keys[kept->count].asked_at = asked_at;
+        kept->count++;
+    }
+    pthread_mutex_unlock(&cache->lock);
+}

@@ -1,0 +1,38 @@
+/*
+ * load_keys: rows that bring their keys along: what lies under them already, and that the shard
+ * never makes them again.
+ */
+#ifndef HVI_LOAD_KEYS_H
+#define HVI_LOAD_KEYS_H
+
+#include "entity/load_batch.h"
+#include "entity/operation.h"
+
+/* The transaction in which rows are stored. */
+typedef struct hvi_load_keys {
+    hvi_session *session;
+    hvi_load_batch *batch;
+    const hvi_operation *operation; /* of the shard */
+    int64_t epoch;
+    int64_t timeout;
+} hvi_load_keys;
+
+/*
+ * Of the rows order[from .. *end), which are of one shard, find those whose key has an entity: they
+ * become known if it is equal, and else are refused (HV_CONFLICT). They leave the range.
+ */
+hv_status hvi_load_keys_sift(const hvi_load_keys *keys, size_t from, size_t *end, hv_error **error);
+
+/*
+ * Before the rows order[from .. *end) are stored: see that what makes the shard's keys is past
+ * theirs, and stays as it is until the transaction's end. Strict keys are advanced. Portable and
+ * original ones follow the server's clock: a key that is ahead of it is waited for, up to two
+ * seconds. Rows whose key is further ahead are refused (HV_INVALID) and leave the range, and so are
+ * strict ones that are more than a day ahead, which would let a single wrong key use up the
+ * shard's. *has_triggers: the table, or a partition of it, has triggers that may change rows before
+ * they are stored, their keys too.
+ */
+hv_status hvi_load_keys_prepare(const hvi_load_keys *keys, size_t from, size_t *end,
+                                bool *has_triggers, hv_error **error);
+
+#endif

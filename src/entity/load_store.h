@@ -1,0 +1,32 @@
+/*
+ * load_store: store the rows of a batch by COPY within a transaction, and find those that the
+ * server refuses.
+ */
+#ifndef HVI_LOAD_STORE_H
+#define HVI_LOAD_STORE_H
+
+#include "wire/session_copy.h"
+#include "entity/load_batch.h"
+#include "entity/operation.h"
+
+typedef struct hvi_load_store {
+    hvi_session *session; /* in a transaction */
+    hvi_router *router;
+    hvi_load_batch *batch;
+    int64_t timeout;
+    size_t blocked;    /* see below */
+    bool in_savepoint; /* the rows that were stored last can still be undone */
+} hvi_load_store;
+
+/*
+ * Store the waiting ones of the first `count` rows: each is then stored, known or refused. Without
+ * an error the transaction goes on.
+ *
+ * HV_REFUSED with an error that is retriable and `blocked` not HVI_LOAD_NOT_BLOCKED: that row (its
+ * number in the batch) met an error that may go by, and met it again at once. Anything else is an
+ * error that would hit every row. After both the transaction can only be rolled back.
+ */
+#define HVI_LOAD_NOT_BLOCKED SIZE_MAX
+hv_status hvi_load_store_rows(hvi_load_store *store, size_t count, hv_error **error);
+
+#endif

@@ -1,0 +1,540 @@
+/*
+ * pool: the bounded connections of one server.
+ *
+ * Whose turn it is decides slots, under the lock; here sessions are opened, looked at and closed,
+ * without it.
+ */
+#include "pool/pool.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/interrupt.h"
+
+/* How long the rollback of a returned session may take. A borrower's has its time; of a session
+ * that an operation has used, little, for it would be on top of the operation's own: then the
+ * connection is closed, and another opened when it is needed. */
+#define RESET_BORROWED_MS 5000
+#define RESET_MS          100
+
+/* A session that was looked at so little time ago, give or take a tick of the coarse clock, is lent
+ * to a borrower without another look, which would cost more than all the rest of borrowing. */
+#define SEEN_US 1000
+
+static hvi_session *session_of(hvi_list *node) {
+    return hvi_list_entry(node, hvi_session, link);
+}
+
+static hvi_pool *pool_of(hvi_fork_member *member) {
+    return hvi_list_entry(member, hvi_pool, fork);
+}
+
+/* ---- fork ---- */
+
+static void fork_prepare(hvi_fork_member *member) {
+    pthread_mutex_lock(&pool_of(member)->lock);
+}
+
+static void fork_parent(hvi_fork_member *member) {
+    pthread_mutex_unlock(&pool_of(member)->lock);
+}
+
+/* The child has one thread: whoever waited, opened or borrowed is not here any more. */
+static void fork_child(hvi_fork_member *member) {
+    hvi_pool *pool = pool_of(member);
+    pthread_mutex_init(&pool->lock, NULL);
+    hvi_list_splice_back(&pool->orphans, &pool->slots.idle);
+    hvi_list_splice_back(&pool->inherited, &pool->slots.lent);
+    hvi_slots_forget(&pool->slots);
+    pool->generation++;
+}
+
+/* ---- life ---- */
+
+hv_status hvi_pool_init(hvi_pool *pool, const hvi_pool_config *config, hv_error **error) {
+    *pool = (hvi_pool){.config = *config};
+    hvi_slots_init(&pool->slots, config->max);
+    hvi_list_init(&pool->orphans);
+    hvi_list_init(&pool->inherited);
+    if (pthread_mutex_init(&pool->lock, NULL) != 0)
+        return hvi_no_memory(error);
+    pool->fork.prepare = fork_prepare;
+    pool->fork.parent = fork_parent;
+    pool->fork.child = fork_child;
+    hvi_fork_join(&pool->fork);
+    return HV_OK;
+}
+
+/* Close a list of sessions that nobody else can see any more. Returns how many. */
+static int close_all(hvi_list *sessions) {
+    hvi_list *node;
+    int count = 0;
+    for (; (node = hvi_list_pop_front(sessions)) != NULL; count++)
+        hvi_session_close(session_of(node));
+    return count;
+}
+
+static void abandon_all(hvi_list *sessions) {
+    hvi_list *node;
+    while ((node = hvi_list_pop_front(sessions)) != NULL)
+        hvi_session_abandon(session_of(node));
+}
+
+static void disown_all(hvi_list *sessions) {
+    hvi_list *node;
+    while ((node = hvi_list_pop_front(sessions)) != NULL)
+        hvi_session_disown(session_of(node));
+}
+
+void hvi_pool_fini(hvi_pool *pool) {
+    hvi_fork_leave(&pool->fork);
+    close_all(&pool->slots.idle);
+    abandon_all(&pool->orphans);
+    disown_all(&pool->inherited);
+    hvi_slots_fini(&pool->slots);
+    pthread_mutex_destroy(&pool->lock);
+}
+
+/* ---- closing ---- */
+
+/* When a session that was just opened ends: after nine tenths of max_lifetime to all of it, so that
+ * those that were opened together are not renewed together. Drawn from the moment and the address,
+ * which no other session shares. */
+static int64_t draw_end(const hvi_pool *pool, const hvi_session *session) {
+    int64_t longest = pool->config.max_lifetime_us;
+    const int64_t drawn_from[] = {session->opened_at, (intptr_t) session, getpid()};
+    if (longest == 0)
+        return HVI_NEVER;
+    uint64_t earlier = hvi_hash(drawn_from, sizeof drawn_from) % ((uint64_t) longest / 10 + 1);
+    return session->opened_at + longest - (int64_t) earlier;
+}
+
+static bool over_lifetime(const hvi_session *session, int64_t now) {
+    return now > session->ends_at;
+}
+
+/* Under the lock: is there anything for tidy_up() to do? */
+static bool is_untidy(const hvi_pool *pool, int64_t now) {
+    const hvi_slots *slots = &pool->slots;
+    return !hvi_list_empty(&pool->orphans) ||
+           (pool->config.idle_timeout_us > 0 && !hvi_list_empty(&slots->idle) &&
+            session_of(slots->idle.prev)->idle_since < now - pool->config.idle_timeout_us);
+}
+
+/* Under the lock. */
+static void retire_expired(hvi_pool *pool, int64_t now, hvi_list *closing) {
+    if (pool->config.idle_timeout_us > 0)
+        hvi_slots_retire_unused(&pool->slots, now - pool->config.idle_timeout_us, closing);
+}
+
+/* Without the lock: close retired sessions. Only then are their slots free: at no moment are there
+ * more than `max` connections. */
+static void close_retired(hvi_pool *pool, hvi_list *closing) {
+    if (hvi_list_empty(closing))
+        return;
+    int count = close_all(closing);
+    pthread_mutex_lock(&pool->lock);
+    hvi_slots_closed(&pool->slots, count);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+/* Close what has expired and, in a forked child, let go of what is the parent's. */
+static void tidy_up(hvi_pool *pool) {
+    hvi_list expired, orphans;
+    hvi_list_init(&expired);
+    hvi_list_init(&orphans);
+    pthread_mutex_lock(&pool->lock);
+    retire_expired(pool, hvi_clock_us(), &expired);
+    hvi_list_splice_back(&orphans, &pool->orphans);
+    pthread_mutex_unlock(&pool->lock);
+    close_retired(pool, &expired);
+    abandon_all(&orphans);
+}
+
+/* ---- opening ---- */
+
+/* Did the server say that it has no connection left for us? */
+static bool is_server_full(const hv_error *cause) {
+    const char *sqlstate = hv_error_sqlstate(cause);
+    return sqlstate != NULL && strcmp(sqlstate, "53300") == 0;
+}
+
+void hvi_pool_start_opening(hvi_pool *pool, hvi_pool_opening *opening, int64_t deadline) {
+    const hvi_pool_config *config = &pool->config;
+    pthread_mutex_lock(&pool->lock);
+    opening->generation = pool->generation;
+    pthread_mutex_unlock(&pool->lock);
+    opening->started = hvi_clock_us();
+    hvi_opening_start(&opening->opening, &config->session, config->check, config->check_context,
+                      deadline);
+}
+
+hv_status hvi_pool_finish_opening(hvi_pool *pool, hvi_pool_opening *opening, hvi_session **session,
+                                  bool *again, hv_error **error) {
+    hvi_session *opened = NULL;
+    hv_error *cause = NULL;
+    hv_status status = hvi_opening_finish(&opening->opening, &opened, &cause);
+    if (status == HV_TIMEOUT && !hvi_interrupted())
+        hvi_error_hint(&cause, "The option \"pool_block_timeout\" says how long to wait.");
+
+    pthread_mutex_lock(&pool->lock);
+    hvi_slots_note_attempt(&pool->slots, opening->started, status, cause);
+    if (status == HV_OK) {
+        opened->generation = opening->generation;
+        opened->ends_at = draw_end(pool, opened);
+        hvi_slots_opened(&pool->slots, opened);
+        *session = opened;
+    } else {
+        *again = is_server_full(cause) && pool->slots.lent_count + pool->slots.idle_count > 0;
+        hvi_slots_not_opened(&pool->slots);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    if (status != HV_OK)
+        hvi_error_move(error, &cause);
+    return status;
+}
+
+void hvi_pool_cancel_opening(hvi_pool *pool, hvi_pool_opening *opening) {
+    bool again;
+    hvi_session *session = NULL;
+    opening->started = hvi_clock_us(); /* so that it says nothing about the server */
+    if (hvi_pool_finish_opening(pool, opening, &session, &again, NULL) == HV_OK)
+        hvi_pool_release(pool, session);
+}
+
+/* In the caller's own time. */
+static hv_status open_in_slot(hvi_pool *pool, int64_t deadline, hvi_session **session, bool *again,
+                              hv_error **error) {
+    hvi_pool_opening opening;
+    hvi_pool_start_opening(pool, &opening, deadline);
+    hvi_opening_await(&opening.opening, deadline);
+    return hvi_pool_finish_opening(pool, &opening, session, again, error);
+}
+
+/* ---- borrowing ---- */
+
+static hv_status fail_late(const hvi_pool *pool, int64_t waited_us, hv_error **error) {
+    const hvi_slots *slots = &pool->slots;
+    const char *server = pool->config.session.server;
+    long long waited_ms = (long long) (waited_us / 1000);
+    if (hvi_interrupted())
+        hvi_fail(error, HV_TIMEOUT, "interrupted while waiting for a connection to server \"%s\"",
+                 server);
+    else
+        hvi_fail(error, HV_TIMEOUT, "no connection to server \"%s\" came free in time", server);
+    if (hvi_slots_are_held_back(slots)) {
+        const char *why = hv_error_detail(slots->last_error);
+        hvi_error_detail(error,
+                         "%d connections were in use for %lld ms, and the last attempt to "
+                         "open another failed: %s",
+                         slots->lent_count, waited_ms,
+                         why != NULL ? why : hv_error_message(slots->last_error));
+        hvi_error_hint(error, "Return connections sooner, or see why the server takes no more.");
+    } else {
+        hvi_error_detail(error, "All %d connections were in use for %lld ms.", slots->max,
+                         waited_ms);
+        hvi_error_hint(error, "Return connections sooner, or raise \"pool_max\" or "
+                              "\"pool_block_timeout\".");
+    }
+    hvi_error_where(error, server, -1);
+    return HV_TIMEOUT;
+}
+
+/* Under the lock: the error of a turn that gave nothing. */
+static hv_status fail_turn(const hvi_pool *pool, hvi_turn turn, int64_t waited_us,
+                           hv_error **error) {
+    hv_error *copy;
+    switch (turn) {
+    case HVI_TURN_LATE:
+        return fail_late(pool, waited_us, error);
+    case HVI_TURN_REFUSED:
+        copy = hvi_error_copy(pool->slots.last_error);
+        return hvi_error_move(error, &copy);
+    case HVI_TURN_CLOSED:
+        return hvi_fail(error, HV_CLOSED, "the store is closed");
+    default:
+        return HV_OK;
+    }
+}
+
+/* A session that was to be lent is of no use. */
+static void discard(hvi_pool *pool, hvi_session *session) {
+    hvi_list unfit;
+    hvi_list_init(&unfit);
+    pthread_mutex_lock(&pool->lock);
+    hvi_slots_retire(&pool->slots, session, &unfit);
+    pool->slots.stats[HV_STAT_LOANS]--; /* nobody had it */
+    pthread_mutex_unlock(&pool->lock);
+    close_retired(pool, &unfit);
+}
+
+/* The last attempt before the deadline had no time left: what was in the way is what the server
+ * said before. */
+static void tell_refusal(hvi_pool *pool, int64_t waited_us, hv_error **error) {
+    pthread_mutex_lock(&pool->lock);
+    if (hvi_slots_are_held_back(&pool->slots))
+        fail_late(pool, waited_us, error);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+/* May it be lent, as far as can be told? If not, it is discarded. */
+static bool is_fit(hvi_pool *pool, hvi_session *session) {
+    session->seen_alive = hvi_clock_us();
+    bool fit = !over_lifetime(session, session->seen_alive) && hvi_session_is_fit(session);
+    if (!fit)
+        discard(pool, session);
+    return fit;
+}
+
+hv_status hvi_pool_acquire(hvi_pool *pool, int64_t deadline, hvi_session **session,
+                           hv_error **error) {
+    int64_t started = hvi_clock_us();
+    hv_error *cause = NULL;
+    hv_status status;
+    bool again = false;
+    for (;;) {
+        hvi_session *taken = NULL;
+        int64_t waited_us = 0;
+        pthread_mutex_lock(&pool->lock);
+        if (is_untidy(pool, started)) {
+            pthread_mutex_unlock(&pool->lock);
+            tidy_up(pool);
+            pthread_mutex_lock(&pool->lock);
+        }
+        hvi_turn turn =
+            hvi_slots_take(&pool->slots, &pool->lock, deadline, again, &taken, &waited_us);
+        status = fail_turn(pool, turn, waited_us, &cause);
+        pthread_mutex_unlock(&pool->lock);
+        if (status != HV_OK)
+            break;
+        if (turn == HVI_TURN_OPEN) {
+            bool was_refused = cause != NULL;
+            status = open_in_slot(pool, deadline, &taken, &again, &cause);
+            if (status != HV_OK && again)
+                continue; /* the server is full: wait for one of our own after all */
+            if (status == HV_TIMEOUT && was_refused)
+                tell_refusal(pool, hvi_clock_us() - started, &cause);
+        } else if (!is_fit(pool, taken)) {
+            again = true;
+            continue;
+        }
+        if (status == HV_OK)
+            *session = taken;
+        break;
+    }
+    if (status != HV_OK)
+        return hvi_error_move(error, &cause);
+    hv_error_free(cause); /* of an attempt before */
+    return HV_OK;
+}
+
+/* ---- borrowing without waiting ---- */
+
+hvi_turn hvi_pool_try(hvi_pool *pool, bool willing, hvi_session **session, hv_error **error) {
+    tidy_up(pool);
+    for (;;) {
+        hvi_session *taken = NULL;
+        pthread_mutex_lock(&pool->lock);
+        hvi_turn turn = hvi_slots_try(&pool->slots, willing, &taken);
+        fail_turn(pool, turn, 0, error);
+        pthread_mutex_unlock(&pool->lock);
+        if (turn == HVI_TURN_SESSION && !is_fit(pool, taken))
+            continue;
+        *session = taken;
+        return turn;
+    }
+}
+
+void hvi_pool_stand_in_line(hvi_pool *pool, hvi_place *place, int event, bool again) {
+    place->taken = true;
+    pthread_mutex_lock(&pool->lock);
+    hvi_slots_stand_in_line(&pool->slots, &place->waiter, event, again, &place->look_at);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+hvi_turn hvi_pool_look(hvi_pool *pool, hvi_place *place, hvi_session **session, hv_error **error) {
+    hvi_session *taken = NULL;
+    pthread_mutex_lock(&pool->lock);
+    hvi_turn turn = hvi_slots_look(&pool->slots, &place->waiter, &taken, &place->look_at);
+    fail_turn(pool, turn, 0, error);
+    pthread_mutex_unlock(&pool->lock);
+    place->taken = turn == HVI_TURN_WAIT;
+    if (turn == HVI_TURN_SESSION && !is_fit(pool, taken)) {
+        turn = hvi_pool_try(pool, true, session, error);
+        if (turn == HVI_TURN_WAIT)
+            hvi_pool_stand_in_line(pool, place, place->waiter.event, true);
+        return turn;
+    }
+    *session = taken;
+    return turn;
+}
+
+hv_status hvi_pool_step_out(hvi_pool *pool, hvi_place *place, hv_error **error) {
+    hvi_session *session = NULL;
+    int64_t next;
+    place->taken = false;
+    pthread_mutex_lock(&pool->lock);
+    hvi_turn turn = hvi_slots_look(&pool->slots, &place->waiter, &session, &next);
+    if (turn == HVI_TURN_WAIT)
+        hvi_slots_step_out(&pool->slots, &place->waiter);
+    if (turn == HVI_TURN_OPEN)
+        hvi_slots_decline(&pool->slots);
+    hv_status status = fail_late(pool, hvi_clock_us() - place->waiter.since, error);
+    pthread_mutex_unlock(&pool->lock);
+    if (turn == HVI_TURN_SESSION)
+        hvi_pool_release(pool, session);
+    return status;
+}
+
+/* ---- returning ---- */
+
+/* Under the lock. `keep`: it is as good as new. */
+static void put_back(hvi_pool *pool, hvi_session *session, bool keep, hvi_list *closing) {
+    int64_t now = hvi_clock_coarse_us();
+    if (session->age == HVI_SESSION_OUTDATED && session->generation == pool->generation) {
+        pool->generation++; /* the others know no better */
+        hvi_slots_retire_idle(&pool->slots, closing);
+    }
+    if (keep && !pool->slots.closed && session->generation == pool->generation &&
+        session->age == HVI_SESSION_CURRENT && !over_lifetime(session, now))
+        hvi_slots_return(&pool->slots, session, now);
+    else
+        hvi_slots_retire(&pool->slots, session, closing);
+    retire_expired(pool, now, closing);
+}
+
+static void release(hvi_pool *pool, hvi_session *session, int64_t patience_ms) {
+    hvi_list closing;
+    hvi_list_init(&closing);
+    bool keep = hvi_session_reset(session, patience_ms);
+    pthread_mutex_lock(&pool->lock);
+    put_back(pool, session, keep, &closing);
+    pthread_mutex_unlock(&pool->lock);
+    close_retired(pool, &closing);
+}
+
+void hvi_pool_release(hvi_pool *pool, hvi_session *session) {
+    release(pool, session, RESET_MS);
+}
+
+/* ---- borrowers of the connection itself ---- */
+
+/* Under the lock, which a look does not hold up: it is one system call that never waits. */
+static bool look_at(hvi_session *session) {
+    if (!hvi_session_is_fit(session))
+        return false; /* who acquires it discards it */
+    session->seen_alive = hvi_clock_us();
+    return true;
+}
+
+PGconn *hvi_pool_lend_idle(hvi_pool *pool, bool may_look) {
+    int64_t now = hvi_clock_coarse_us();
+    pthread_mutex_lock(&pool->lock);
+    int64_t lent_at = 0;
+    hvi_session *session = hvi_slots_at_hand(&pool->slots, &lent_at);
+    if (session != NULL && !over_lifetime(session, now) && !is_untidy(pool, now) &&
+        (now - session->seen_alive < SEEN_US || (may_look && look_at(session)))) {
+        hvi_slots_take_at_hand(&pool->slots, lent_at);
+        session->borrowed = true;
+    } else {
+        session = NULL;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    if (session == NULL)
+        return NULL;
+    hvi_session_prepare_lending(session);
+    return session->conn;
+}
+
+void hvi_pool_lend(hvi_pool *pool, hvi_session *session) {
+    hvi_session_prepare_lending(session);
+    pthread_mutex_lock(&pool->lock);
+    session->borrowed = true;
+    pthread_mutex_unlock(&pool->lock);
+}
+
+static hvi_session *find_borrowed(hvi_list *sessions, const PGconn *conn) {
+    hvi_list_foreach (node, sessions)
+        if (session_of(node)->conn == conn && session_of(node)->borrowed)
+            return session_of(node);
+    return NULL;
+}
+
+bool hvi_pool_handle(hvi_pool *pool, const PGconn *conn, void **handle) {
+    pthread_mutex_lock(&pool->lock);
+    hvi_session *session = find_borrowed(&pool->slots.lent, conn);
+    if (session != NULL)
+        *handle = session->handle;
+    pthread_mutex_unlock(&pool->lock);
+    return session != NULL;
+}
+
+bool hvi_pool_take_back(hvi_pool *pool, const PGconn *conn, bool keep) {
+    bool is_back = false;
+    hvi_list closing;
+    hvi_list_init(&closing);
+    pthread_mutex_lock(&pool->lock);
+    hvi_session *session = find_borrowed(&pool->slots.lent, conn);
+    if (session != NULL) {
+        session->borrowed = false; /* from now on, to return it again is an error */
+        session->broken = session->broken || !keep;
+        is_back = hvi_session_is_as_new(session);
+    }
+    if (is_back)
+        put_back(pool, session, true, &closing);
+    hvi_session *inherited = find_borrowed(&pool->inherited, conn);
+    if (inherited != NULL)
+        hvi_list_remove(&inherited->link);
+    pthread_mutex_unlock(&pool->lock);
+    if (is_back)
+        close_retired(pool, &closing);
+    else if (session != NULL)
+        release(pool, session, RESET_BORROWED_MS);
+    if (inherited != NULL)
+        hvi_session_abandon(inherited);
+    return session != NULL || inherited != NULL;
+}
+
+/* ---- the pool as a whole ---- */
+
+void hvi_pool_disconnect(hvi_pool *pool, bool anew) {
+    hvi_list closing;
+    hvi_list_init(&closing);
+    pthread_mutex_lock(&pool->lock);
+    pool->generation++;
+    hvi_slots_retire_idle(&pool->slots, &closing);
+    pthread_mutex_unlock(&pool->lock);
+    close_retired(pool, &closing);
+    if (!anew)
+        return;
+    pthread_mutex_lock(&pool->lock);
+    hvi_slots_start_anew(&pool->slots);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+void hvi_pool_close(hvi_pool *pool) {
+    hvi_list closing;
+    hvi_list_init(&closing);
+    pthread_mutex_lock(&pool->lock);
+    pool->generation++;
+    hvi_slots_close(&pool->slots);
+    hvi_slots_retire_idle(&pool->slots, &closing);
+    pthread_mutex_unlock(&pool->lock);
+    close_retired(pool, &closing);
+}
+
+int hvi_pool_users(hvi_pool *pool) {
+    pthread_mutex_lock(&pool->lock);
+    int users = pool->slots.lent_count + pool->slots.opening + pool->slots.waiting;
+    pthread_mutex_unlock(&pool->lock);
+    return users;
+}
+
+int64_t hvi_pool_stat(hvi_pool *pool, hv_stat stat) {
+    pthread_mutex_lock(&pool->lock);
+    int64_t value = hvi_slots_stat(&pool->slots, stat);
+    pthread_mutex_unlock(&pool->lock);
+    return value;
+}

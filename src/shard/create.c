@@ -1,0 +1,527 @@
+/*
+ * create: make what is missing on a server: extension, record of the layout, shards.
+ *
+ * Every step is one script, and a script without BEGIN is one transaction: it happens whole or not
+ * at all. Each begins by taking the same advisory lock, so that two runs at once take turns, and
+ * creates only what is not there.
+ */
+#include "shard/create.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buffer.h"
+#include "base/clock.h"
+#include "base/interrupt.h"
+#include "shard/extension.h"
+#include "shard/layout.h"
+#include "shard/load_record.h"
+#include "shard/owners.h"
+
+/* A change of a shard in use waits for a lock only so long, for writers wait behind it; and the
+ * pause until it tries again is longer. */
+#define LOCK_TIMEOUT "100ms"
+#define RETRY_MS     400
+
+/* Autovacuum gives way after deadlock_timeout, by default a second. If it is at the shard, one try
+ * in so many waits for that. */
+#define LOCK_TIMEOUT_VACUUM "1500ms"
+#define VACUUM_TRY          5
+
+/* lock_not_available */
+#define SQLSTATE_LOCKED "55P03"
+
+typedef struct hvi_creation {
+    hvi_router *router;
+    hvi_server *server;
+    hvi_session *session;
+    char *hstore; /* the type's name with its schema, quoted; owned */
+    int64_t epoch;
+    hvi_keys_choice choice;
+    hvi_generator generator; /* of new shards, and of those to be changed */
+    hvi_without without;
+} hvi_creation;
+
+/* Has the role no right to do that? Then somebody else has. */
+static void hint_at_rights(hv_error **error) {
+    const char *sqlstate = error != NULL ? hv_error_sqlstate(*error) : NULL;
+    if (sqlstate != NULL && strcmp(sqlstate, "42501") == 0)
+        hvi_error_hint(error, "Run `hv init` as the database's owner, or GRANT the role CREATE on "
+                              "the database.");
+}
+
+static hv_status run(hvi_creation *creation, const char *sql, int shard, PGresult **result,
+                     hv_error **error) {
+    /* Not marked as a write: to run it again is right whatever became of it. */
+    hv_status status =
+        hvi_session_script(creation->session, sql, shard, false,
+                           hvi_router_operation_deadline(creation->router), result, error);
+    if (status == HV_REFUSED)
+        hint_at_rights(error);
+    return status;
+}
+
+/* Is the record ours, and is it there? One that has no name that means anything is to be written
+ * again, if there is one to be had. */
+static hv_status check_record(hvi_creation *creation, bool *recorded, hv_error **error) {
+    hvi_layout layout;
+    const char *server = creation->server->name;
+    hv_status status = hvi_layout_read(
+        creation->session, hvi_router_operation_deadline(creation->router), &layout, error);
+    if (status == HV_OK)
+        status = hvi_layout_accept(&layout, creation->epoch, server, error);
+    *recorded = status == HV_OK && layout.version > 0 &&
+                (hvi_layout_is_numbered(server) || !hvi_layout_is_numbered(layout.server));
+    hvi_layout_fini(&layout);
+    return status;
+}
+
+static hv_status write_record(hvi_creation *creation, hv_error **error) {
+    char *name = PQescapeLiteral(creation->session->conn, creation->server->name,
+                                 strlen(creation->server->name));
+    if (name == NULL)
+        return hvi_no_memory(error);
+    hvi_buffer sql = HVI_BUFFER_EMPTY;
+    hvi_buffer_append_text(&sql, HVI_CREATION_LOCK "DO $do$ BEGIN\n");
+    hvi_generator_require_epoch(&sql, creation->epoch);
+    hvi_buffer_append_format(
+        &sql,
+        "END $do$;"
+        "CREATE SCHEMA IF NOT EXISTS hypervault;"
+        "CREATE TABLE IF NOT EXISTS hypervault.layout ("
+        " single boolean PRIMARY KEY DEFAULT true CHECK (single),"
+        " version integer NOT NULL,"
+        " epoch bigint NOT NULL,"
+        " server pg_catalog.text NOT NULL,"
+        " created pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.now());"
+        "COMMENT ON TABLE hypervault.layout IS"
+        " 'One row: the layout of this database, the epoch of its keys, its server''s name.';"
+        "INSERT INTO hypervault.layout (version, epoch, server) VALUES (%d, %" PRId64 ", %s)"
+        " ON CONFLICT (single) DO UPDATE SET server = EXCLUDED.server"
+        " WHERE layout.server OPERATOR(pg_catalog.~) '^server [0-9]+$'::pg_catalog.text",
+        HVI_LAYOUT_VERSION, creation->epoch, name);
+    PQfreemem(name);
+    hv_status status =
+        hvi_buffer_ok(&sql) ? run(creation, sql.data, -1, NULL, error) : hvi_no_memory(error);
+    hvi_buffer_fini(&sql);
+    return status;
+}
+
+/* Columns may be NULL. To change that reads the whole table under a lock that nobody gets past, so
+ * when to do it is the operator's choice. */
+static void fail_nullable(const hvi_shard_row *row, const char *schema, hv_error **error) {
+    const char *first = row->type_not_null ? "body" : "type";
+    bool both = !row->type_not_null && !row->body_not_null;
+    hvi_fail(error, HV_MISMATCH, "%s%s of the table %s.entities may be NULL", first,
+             both ? " and body" : "", schema);
+    hvi_error_detail(error, "An entity has a type and a body; a row without them cannot be read.");
+    hvi_error_hint(error,
+                   "ALTER TABLE %s.entities ALTER COLUMN %s SET NOT NULL%s; it fails if there are "
+                   "such rows, which SELECT id FROM %s.entities WHERE type IS NULL OR body IS NULL "
+                   "finds.",
+                   schema, first, both ? ", ALTER COLUMN body SET NOT NULL" : "", schema);
+}
+
+/* Shards that are there but cannot be ours are an error before anything is made. */
+static hv_status check_shard(const hvi_creation *creation, const hvi_shard_row *row,
+                             hv_error **error) {
+    char schema[HVI_SCHEMA_NAME_LEN];
+    hvi_schema_name(row->shard, schema);
+    if (row->has_table && !row->table_fits) {
+        hvi_fail(error, HV_MISMATCH, "the table %s.entities is not a shard's", schema);
+        hvi_error_detail(error, "It must be a table with id bigint PRIMARY KEY, type smallint, "
+                                "body hstore, and no other column that has to be given a value.");
+        hvi_error_hint(error, "Alter the table, or rename it.");
+    } else if (row->has_table && !(row->type_not_null && row->body_not_null)) {
+        fail_nullable(row, schema, error);
+    } else if (row->has_sequence && !row->sequence_fits) {
+        hvi_fail(error, HV_MISMATCH, "%s.table_id_seq is not a sequence", schema);
+        hvi_error_hint(error, "Rename what has this name.");
+    } else if (row->generator != HVI_GENERATOR_NONE && !row->function_fits) {
+        hvi_fail(error, HV_MISMATCH, "%s.next_id() does not return a bigint", schema);
+        hvi_error_hint(error, "Rename the function.");
+    } else if (row->function_epoch >= 0 && row->function_epoch != creation->epoch) {
+        hvi_fail(error, HV_MISMATCH, "%s.next_id() counts from another epoch", schema);
+        hvi_error_detail(error, "Its epoch is %" PRId64 ", the store's is %" PRId64 ".",
+                         row->function_epoch, creation->epoch);
+        hvi_error_hint(error, "Set the option \"epoch\" to %" PRId64 ".", row->function_epoch);
+    } else {
+        return HV_OK;
+    }
+    hvi_error_where(error, creation->server->name, row->shard);
+    return HV_MISMATCH;
+}
+
+/* Schema, sequence, table; the functions only if the table is new. */
+static hv_status create_shard(hvi_creation *creation, int shard, bool has_table, hv_error **error) {
+    char schema[HVI_SCHEMA_NAME_LEN];
+    hvi_schema_name(shard, schema);
+    hvi_buffer sql = HVI_BUFFER_EMPTY;
+    hvi_buffer_append_format(&sql,
+                             HVI_CREATION_LOCK "CREATE SCHEMA IF NOT EXISTS %s;"
+                                               "CREATE SEQUENCE IF NOT EXISTS %s.table_id_seq;",
+                             schema, schema);
+    if (!has_table) {
+        hvi_buffer_append_format(
+            &sql, "DO $do$ BEGIN IF pg_catalog.to_regprocedure('%s.next_id()') IS NULL THEN ",
+            schema);
+        hvi_generator_create(&sql, creation->generator, shard, creation->epoch);
+        hvi_buffer_append_format(&sql,
+                                 "END IF; END $do$;"
+                                 "CREATE TABLE IF NOT EXISTS %s.entities ("
+                                 " id bigint PRIMARY KEY DEFAULT %s.next_id(),"
+                                 " type smallint NOT NULL,"
+                                 " body %s NOT NULL)",
+                                 schema, schema, creation->hstore);
+    }
+    hv_status status =
+        hvi_buffer_ok(&sql) ? run(creation, sql.data, shard, NULL, error) : hvi_no_memory(error);
+    hvi_buffer_fini(&sql);
+    return status;
+}
+
+/* ---- what makes the keys ---- */
+
+/* Has one of the shards strict keys, which it is to keep? */
+static bool needs_extension(const hvi_creation *creation, const hvi_shard_row *rows, size_t count) {
+    const hvi_shard_map *map = &creation->router->options->map;
+    if (creation->choice == HVI_KEYS_PORTABLE)
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if (rows[i].generator == HVI_GENERATOR_STRICT &&
+            hvi_shard_map_server(map, rows[i].shard) == creation->server->number)
+            return true;
+    return false;
+}
+
+/* Shards have strict keys, and the extension cannot be had. */
+static void hint_at_ways_out(hv_error **cause) {
+    hvi_buffer hint = HVI_BUFFER_EMPTY;
+    const char *first = hv_error_hint(*cause);
+    hvi_buffer_append_format(&hint,
+                             "%s%sShards on this server have strict keys, which it makes; or run "
+                             "`hv init --keys portable`, which does without.",
+                             first != NULL ? first : "", first != NULL ? " " : "");
+    if (hvi_buffer_ok(&hint))
+        hvi_error_hint(cause, "%s", hint.data);
+    hvi_buffer_fini(&hint);
+}
+
+/* Which generator do new shards get, and those that are to be changed? `is_needed`: there are
+ * shards that cannot make keys without the extension. */
+static hv_status choose_generator(hvi_creation *creation, bool is_needed, hv_error **error) {
+    creation->generator = HVI_GENERATOR_PORTABLE;
+    if (creation->choice == HVI_KEYS_PORTABLE)
+        return HV_OK;
+    hv_error *cause = NULL;
+    hv_status status = hvi_extension_hypervault(
+        creation->session, hvi_router_operation_deadline(creation->router), &cause);
+    if (status == HV_OK)
+        creation->generator = HVI_GENERATOR_STRICT;
+    else if (status == HV_NOT_FOUND || status == HV_MISMATCH) {
+        if (creation->choice == HVI_KEYS_AUTO && !is_needed)
+            status = HV_OK;
+        else if (is_needed)
+            hint_at_ways_out(&cause);
+    }
+    if (status != HV_OK)
+        return hvi_error_move(error, &cause);
+    hv_error_free(cause);
+    return HV_OK;
+}
+
+static bool has_sqlstate(const hv_error *cause, const char *sqlstate) {
+    return hv_error_sqlstate(cause) != NULL && strcmp(hv_error_sqlstate(cause), sqlstate) == 0;
+}
+
+/* A change of a shard that is in use did not come about, and nothing is changed. */
+static hv_status fail_change(const hvi_creation *creation, int shard, hv_error **cause,
+                             hv_error **error) {
+    if (has_sqlstate(*cause, SQLSTATE_LOCKED)) {
+        const char *server = creation->server->name;
+        hvi_fail(error, HV_REFUSED, "could not change shard %d on server \"%s\": it is in use",
+                 shard, server);
+        hvi_error_detail(error, "%s", hv_error_message(*cause));
+        hvi_error_hint(error, "Run `hv init` again when no long transaction has written to it.");
+        hvi_error_sqlstate(error, SQLSTATE_LOCKED);
+        hvi_error_where(error, server, shard);
+        hv_error_free(*cause);
+        return HV_REFUSED;
+    }
+    if (has_sqlstate(*cause, HVI_GENERATOR_LATER))
+        hvi_error_hint(cause, "Run `hv init` again when the clock has passed them: strict keys may "
+                              "be ahead of it, portable ones may not.");
+    if (has_sqlstate(*cause, HVI_GENERATOR_HOPELESS))
+        hvi_error_hint(cause, "See that the server's clock is right, and which entities have such "
+                              "keys.");
+    return hvi_error_move(error, cause);
+}
+
+/* The beginning of a script that changes a shard in use. */
+static void append_lock_timeout(hvi_buffer *sql, int shard, bool for_vacuum) {
+    char schema[HVI_SCHEMA_NAME_LEN];
+    hvi_schema_name(shard, schema);
+    if (for_vacuum)
+        hvi_buffer_append_format(
+            sql,
+            "SELECT pg_catalog.set_config('lock_timeout', CASE WHEN EXISTS"
+            " (SELECT FROM pg_catalog.pg_locks"
+            " WHERE relation OPERATOR(pg_catalog.=) '%s.entities'::pg_catalog.regclass"
+            " AND mode OPERATOR(pg_catalog.=) 'ShareUpdateExclusiveLock' AND granted)"
+            " THEN '" LOCK_TIMEOUT_VACUUM "' ELSE '" LOCK_TIMEOUT "' END, true);",
+            schema);
+    else
+        hvi_buffer_append_text(sql, "SET LOCAL lock_timeout TO '" LOCK_TIMEOUT "';");
+}
+
+/* Run what changes a shard, as often as it takes to get at it. */
+static hv_status run_patiently(hvi_creation *creation, const char *change, int shard,
+                               hv_error **error) {
+    int64_t deadline = hvi_router_operation_deadline(creation->router);
+    hvi_buffer sql = HVI_BUFFER_EMPTY;
+    hv_error *cause = NULL;
+    hv_status status;
+    for (int try = 1;; try++) {
+        hvi_buffer_reset(&sql);
+        hvi_buffer_append_text(&sql, HVI_CREATION_LOCK);
+        append_lock_timeout(&sql, shard, try % VACUUM_TRY == 0);
+        hvi_buffer_append_text(&sql, change);
+        status = hvi_buffer_ok(&sql) ? run(creation, sql.data, shard, NULL, &cause)
+                                     : hvi_no_memory(&cause);
+        bool may_pass = status != HV_OK && (has_sqlstate(cause, SQLSTATE_LOCKED) ||
+                                            has_sqlstate(cause, HVI_GENERATOR_LATER));
+        if (!may_pass || hvi_is_late(deadline - RETRY_MS * 1000))
+            break;
+        hvi_pause(RETRY_MS);
+    }
+    hvi_buffer_fini(&sql);
+    if (status != HV_OK)
+        return fail_change(creation, shard, &cause, error);
+    hv_error_free(cause);
+    return HV_OK;
+}
+
+/* Give a shard with a table the functions of a generator (HVI_GENERATOR_NONE: they are right), and
+ * the table its default. */
+static hv_status change_shard(hvi_creation *creation, const hvi_shard_row *row,
+                              hvi_generator generator, hv_error **error) {
+    char schema[HVI_SCHEMA_NAME_LEN];
+    hvi_schema_name(row->shard, schema);
+    hvi_buffer sql = HVI_BUFFER_EMPTY;
+    if (generator != HVI_GENERATOR_NONE)
+        hvi_generator_change(&sql, generator, row->shard, creation->epoch);
+    if (!row->has_default)
+        hvi_buffer_append_format(
+            &sql, "ALTER TABLE %s.entities ALTER COLUMN id SET DEFAULT %s.next_id();", schema,
+            schema);
+    hv_status status = hvi_buffer_ok(&sql) ? run_patiently(creation, sql.data, row->shard, error)
+                                           : hvi_no_memory(error);
+    hvi_buffer_fini(&sql);
+    return status;
+}
+
+/* ---- all shards of a server ---- */
+
+/* Look at every shard that is there, before anything is made. */
+static hv_status check_shards(const hvi_creation *creation, const hvi_shard_row *rows, size_t count,
+                              hv_error **error) {
+    hv_status status = HV_OK;
+    for (size_t i = 0; status == HV_OK && i < count; i++)
+        if (hvi_shard_map_server(&creation->router->options->map, rows[i].shard) ==
+            creation->server->number)
+            status = check_shard(creation, &rows[i], error);
+    return status;
+}
+
+/* Does all that is there belong to roles that may be trusted? What another has put there is not
+ * built upon, lest it is run by everybody. */
+static hv_status check_owners(const hvi_creation *creation, hv_error **error) {
+    hvi_foreign *foreign = NULL;
+    size_t count = 0;
+    hv_status status =
+        hvi_owners_read(creation->session, hvi_router_operation_deadline(creation->router),
+                        &foreign, &count, error);
+    for (size_t i = 0; status == HV_OK && i < count; i++)
+        if (foreign[i].shard < 0 ||
+            hvi_shard_map_server(&creation->router->options->map, foreign[i].shard) ==
+                creation->server->number)
+            status = hvi_owners_refuse(&foreign[i], creation->server->name, error);
+    hvi_owners_free(foreign, count);
+    return status;
+}
+
+/* Which functions does a shard that has a table or functions need? HVI_GENERATOR_NONE: those it
+ * has. */
+static hvi_generator needed_generator(const hvi_creation *creation, const hvi_shard_row *row) {
+    if (row->generator == HVI_GENERATOR_NONE)
+        return creation->generator;
+    if (creation->choice != HVI_KEYS_AUTO && row->generator != creation->generator)
+        return creation->generator;
+    return hvi_shard_row_makes_keys(row) && !row->is_old ? HVI_GENERATOR_NONE : row->generator;
+}
+
+/* Make one shard, or what is missing of it, or change it; *touched says whether that was needed. */
+static hv_status bring_up(hvi_creation *creation, int shard, const hvi_shard_row *row,
+                          bool *touched, hv_error **error) {
+    bool has_table = row != NULL && row->has_table;
+    bool has_some = has_table || (row != NULL && row->generator != HVI_GENERATOR_NONE);
+    bool is_complete = row != NULL && hvi_shard_row_faults(row) == 0;
+    hvi_generator needed = has_some ? needed_generator(creation, row) : HVI_GENERATOR_NONE;
+    hv_status status = HV_OK;
+    *touched = !is_complete || needed != HVI_GENERATOR_NONE;
+    if (!is_complete)
+        status = create_shard(creation, shard, has_table, error);
+    if (status == HV_OK && (needed != HVI_GENERATOR_NONE || (has_table && !row->has_default)))
+        status = change_shard(creation, row, needed, error);
+    return status;
+}
+
+/* Will functions be made? Only then does it matter which. */
+static bool makes_functions(const hvi_creation *creation, const hvi_shard_row *rows, size_t count) {
+    const hvi_shard_map *map = &creation->router->options->map;
+    int number = creation->server->number;
+    if (creation->choice != HVI_KEYS_AUTO)
+        return true;
+    for (int shard = -1; (shard = hvi_shard_map_next(map, number, shard)) >= 0;) {
+        const hvi_shard_row *row = hvi_shard_row_find(rows, count, shard);
+        if (row == NULL || !row->has_table || row->generator == HVI_GENERATOR_NONE)
+            return true;
+    }
+    return false;
+}
+
+/* For imports. It is only created if it is not there, which takes fewer rights. */
+static hv_status create_imports(hvi_creation *creation, hv_error **error) {
+    hvi_buffer sql = HVI_BUFFER_EMPTY;
+    hvi_buffer_append_format(&sql,
+                             HVI_CREATION_LOCK
+                             "DO $do$ BEGIN"
+                             " IF pg_catalog.to_regclass('hypervault.imports') IS NULL THEN %s;"
+                             " END IF; END $do$",
+                             hvi_load_record_table);
+    hv_status status =
+        hvi_buffer_ok(&sql) ? run(creation, sql.data, -1, NULL, error) : hvi_no_memory(error);
+    hvi_buffer_fini(&sql);
+    return status;
+}
+
+/* The record and hstore. */
+static hv_status prepare_database(hvi_creation *creation, hv_error **error) {
+    bool recorded = false;
+    hv_status status =
+        hvi_extension_hstore(creation->session, hvi_router_operation_deadline(creation->router),
+                             &creation->hstore, error);
+    if (status == HV_OK)
+        status = check_record(creation, &recorded, error);
+    if (status == HV_OK && !recorded)
+        status = write_record(creation, error);
+    if (status == HV_OK) /* two runs at once: the other's record may be another */
+        status = check_record(creation, &recorded, error);
+    if (status == HV_OK)
+        status = create_imports(creation, error);
+    return status;
+}
+
+/* The shards without a table, which is what holds the entities. True if there are any. */
+static bool find_wanted(const hvi_creation *creation, const hvi_shard_row *rows, size_t count,
+                        bool wanted[HV_SHARDS]) {
+    const hvi_shard_map *map = &creation->router->options->map;
+    bool any = false;
+    memset(wanted, 0, HV_SHARDS * sizeof *wanted);
+    for (int shard = -1; (shard = hvi_shard_map_next(map, creation->server->number, shard)) >= 0;) {
+        const hvi_shard_row *row = hvi_shard_row_find(rows, count, shard);
+        wanted[shard] = row == NULL || !row->has_table;
+        any = any || wanted[shard];
+    }
+    return any;
+}
+
+static hv_status check_placement(hvi_creation *creation, const bool wanted[HV_SHARDS],
+                                 hv_error **error) {
+    return hvi_placement_check(creation->router, creation->server, creation->session, wanted,
+                               creation->without, error);
+}
+
+/*
+ * All is made. Has somebody with another configuration made the same shards elsewhere, after we had
+ * asked? Both look again when they have committed, so one of two sees it at least. A server that
+ * cannot be asked any more is no failure: what was to be done is done.
+ */
+static hv_status check_placement_again(hvi_creation *creation, const bool wanted[HV_SHARDS],
+                                       hv_error **error) {
+    hv_error *cause = NULL;
+    hv_status status = check_placement(creation, wanted, &cause);
+    const char *where = status == HV_MISMATCH ? hv_error_server(cause) : NULL;
+    if (where != NULL && strcmp(where, creation->server->name) == 0)
+        return hvi_error_move(error, &cause);
+    hv_error_free(cause);
+    return HV_OK;
+}
+
+static hv_status create_all(hvi_creation *creation, hv_progress_fn progress, void *context,
+                            int *created, hv_error **error) {
+    const hvi_shard_map *map = &creation->router->options->map;
+    int number = creation->server->number;
+    int total = hvi_shard_map_count(map, number), done = 0;
+    hvi_shard_row *rows = NULL;
+    size_t count = 0;
+    bool recorded, wanted[HV_SHARDS], wants = false, needs = false;
+    hv_status status = check_owners(creation, error); /* first: before anything is read of it */
+    if (status == HV_OK)
+        status = check_record(creation, &recorded, error);
+    if (status == HV_OK)
+        status =
+            hvi_layout_shards(creation->session, hvi_router_operation_deadline(creation->router),
+                              &rows, &count, error);
+    if (status == HV_OK)
+        status = check_shards(creation, rows, count, error);
+    if (status == HV_OK)
+        wants = find_wanted(creation, rows, count, wanted);
+    if (wants)
+        status = check_placement(creation, wanted, error);
+    if (status == HV_OK)
+        status = prepare_database(creation, error);
+    if (status == HV_OK)
+        needs = needs_extension(creation, rows, count);
+    if (status == HV_OK && (needs || makes_functions(creation, rows, count)))
+        status = choose_generator(creation, needs, error);
+    for (int shard = -1;
+         status == HV_OK && (shard = hvi_shard_map_next(map, number, shard)) >= 0;) {
+        bool touched;
+        status = bring_up(creation, shard, hvi_shard_row_find(rows, count, shard), &touched, error);
+        if (status != HV_OK)
+            break;
+        *created += touched;
+        if (progress != NULL)
+            progress(context, number, ++done, total);
+    }
+    if (status == HV_OK && wants)
+        status = check_placement_again(creation, wanted, error);
+    if (status == HV_OK) /* what somebody has put there meanwhile */
+        status = check_owners(creation, error);
+    free(rows);
+    return status;
+}
+
+hv_status hvi_create_shards(hvi_router *router, hvi_server *server, hvi_without without,
+                            hv_progress_fn progress, void *context, int *created,
+                            hv_error **error) {
+    hvi_creation creation = {
+        .without = without,
+        .router = router,
+        .server = server,
+        .epoch = router->options->values[HVI_EPOCH],
+        .choice = (hvi_keys_choice) router->options->values[HVI_KEYS],
+    };
+    int made = 0;
+    hv_status status = hvi_session_open(&server->pool.config.session,
+                                        hvi_router_pool_deadline(router), &creation.session, error);
+    if (status == HV_OK)
+        status = create_all(&creation, progress, context, &made, error);
+    hvi_session_close(creation.session);
+    free(creation.hstore);
+    if (created != NULL)
+        *created = made;
+    return status;
+}

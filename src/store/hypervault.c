@@ -1,0 +1,391 @@
+/*
+ * hypervault: the public functions on a store: check arguments, call down.
+ */
+#include "hypervault.h"
+
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "wire/connect.h"
+#include "shard/create.h"
+#include "shard/inspect.h"
+#include "shard/layout.h"
+#include "entity/get.h"
+#include "entity/lane.h"
+#include "entity/put.h"
+#include "entity/reserve.h"
+#include "store/store.h"
+
+/* How often hv_close() looks whether the last user has left. */
+#define CLOSE_POLL_MS 1
+
+const char *hv_version(void) {
+    return HV_VERSION;
+}
+
+/* ---- fork ---- */
+
+static void fork_ignore(hvi_fork_member *member) {
+    (void) member;
+}
+
+/* The threads that were in the store are not in the child. */
+static void fork_child(hvi_fork_member *member) {
+    atomic_store(&hvi_list_entry(member, hv_store, fork)->users, 0);
+}
+
+/* ---- open and close ---- */
+
+/* The option check_servers: all share one deadline, so that several dead servers cost no more time
+ * than one. */
+static hv_status check_servers(hv_store *store, hv_error **error) {
+    hv_status status = HV_OK;
+    int64_t deadline = hvi_router_pool_deadline(&store->router);
+    hvi_interruptible operation;
+    hvi_interrupt_begin(&operation, hvi_router_interrupt(&store->router));
+    for (int i = 0; status == HV_OK && i < store->router.server_count; i++)
+        status =
+            hvi_inspect_shards_ready(&store->router, &store->router.servers[i], deadline, error);
+    hvi_interrupt_end(&operation);
+    return status;
+}
+
+static void free_store(hv_store *store) {
+    hvi_fork_leave(&store->fork);
+    hvi_key_cache_fini(&store->reserved);
+    hvi_lanes_free_all(&store->router);
+    hvi_router_fini(&store->router);
+    free(store);
+}
+
+static hv_status open_store(const hv_options *options, hv_store **store, hv_error **error) {
+    hv_store *made = calloc(1, sizeof *made);
+    if (made == NULL)
+        return hvi_no_memory(error);
+    made->epoch = options->values[HVI_EPOCH];
+    hv_status status = hvi_key_cache_init(&made->reserved, error);
+    if (status == HV_OK) {
+        status = hvi_router_init(&made->router, options, hvi_layout_check, &made->epoch, error);
+        if (status == HV_OK && (status = hvi_lanes_make_all(&made->router, error)) != HV_OK)
+            hvi_router_fini(&made->router);
+        if (status != HV_OK)
+            hvi_key_cache_fini(&made->reserved);
+    }
+    if (status != HV_OK) {
+        free(made);
+        return status;
+    }
+    made->fork.prepare = made->fork.parent = fork_ignore;
+    made->fork.child = fork_child;
+    hvi_fork_join(&made->fork);
+    if (options->values[HVI_CHECK_SERVERS] != 0)
+        status = check_servers(made, error);
+    if (status != HV_OK) {
+        free_store(made);
+        return status;
+    }
+    *store = made;
+    return HV_OK;
+}
+
+hv_status hv_open(const hv_options *options, hv_store **store, hv_error **error) {
+    if (options != NULL)
+        return open_store(options, store, error);
+    hv_options *found = hv_options_new();
+    if (found == NULL)
+        return hvi_no_memory(error);
+    hv_status status = hv_options_load(found, NULL, NULL, error);
+    if (status == HV_OK)
+        status = open_store(found, store, error);
+    hv_options_free(found);
+    return status;
+}
+
+/*
+ * How much of the closed store is still in use: operations under way and lent connections. In this
+ * order: a closed pool gets no new users, and who returns the last connection is counted in `users`
+ * before it is not in the pool any more.
+ */
+static int in_use(hv_store *store) {
+    int users = 0;
+    for (int i = 0; i < store->router.server_count; i++)
+        users += hvi_pool_users(&store->router.servers[i].pool);
+    return users + atomic_load(&store->users);
+}
+
+void hv_stop(hv_store *store) {
+    if (store == NULL)
+        return;
+    atomic_store(&store->closed, true);
+    for (int i = 0; i < store->router.server_count; i++) {
+        hvi_pool_close(&store->router.servers[i].pool);
+        hvi_lanes_close(store->router.servers[i].lanes);
+    }
+}
+
+/* Wait until the last user has left; returns how many have not. */
+static int await_last_user(hv_store *store, int64_t deadline) {
+    int users;
+    hvi_interruptible operation;
+    hvi_interrupt_begin(&operation, hvi_router_interrupt(&store->router));
+    while ((users = in_use(store)) > 0 && !hvi_is_late(deadline))
+        hvi_pause(CLOSE_POLL_MS);
+    hvi_interrupt_end(&operation);
+    return users;
+}
+
+hv_status hv_close(hv_store *store, int64_t timeout, hv_error **error) {
+    if (store == NULL)
+        return HV_OK;
+    int64_t deadline = hvi_deadline_after(timeout);
+    hv_stop(store);
+    int users = await_last_user(store, deadline);
+    if (users > 0) {
+        hvi_fail(error, HV_BUSY, "the store is still in use");
+        hvi_error_detail(error, "%d connections or operations are out.", users);
+        hvi_error_hint(error, "Return every connection, then close again.");
+        return HV_BUSY;
+    }
+    free_store(store);
+    return HV_OK;
+}
+
+void hv_disconnect(hv_store *store) {
+    hvi_visit visit;
+    if (hvi_store_enter(&visit, store, NULL) != HV_OK)
+        return;
+    for (int i = 0; i < store->router.server_count; i++)
+        hvi_pool_disconnect(&store->router.servers[i].pool, false);
+    hvi_store_leave(&visit, HV_OK);
+}
+
+void hv_reinstantiate(hv_store *store) {
+    hvi_visit visit;
+    if (hvi_store_enter(&visit, store, NULL) != HV_OK)
+        return;
+    for (int i = 0; i < store->router.server_count; i++)
+        hvi_pool_disconnect(&store->router.servers[i].pool, true);
+    hvi_store_leave(&visit, HV_OK);
+}
+
+hv_status hv_connect(const char *const *keywords, const char *const *values, int64_t timeout,
+                     PGconn **conn, char *message, size_t message_size, char sqlstate[6]) {
+    int64_t deadline = hvi_deadline_after(timeout);
+    hvi_attempt attempt;
+    sqlstate[0] = '\0';
+    hvi_connect_start(&attempt, keywords, values, deadline);
+    hvi_connect_await(&attempt, deadline);
+    return hvi_connect_finish(&attempt, timeout, conn, message, message_size, sqlstate);
+}
+
+/* ---- entities ---- */
+
+hv_status hv_put(hv_store *store, int shard, int kind, const hv_dict *dict, int64_t *key,
+                 hv_error **error) {
+    hvi_visit visit;
+    hv_status status = hvi_store_enter(&visit, store, error);
+    if (status != HV_OK)
+        return status;
+    int64_t deadline = hvi_router_operation_deadline(&store->router);
+    if (store->router.options->values[HVI_EXACTLY_ONCE] != 0)
+        status =
+            hvi_put_once(&store->router, &store->reserved, shard, kind, dict, deadline, key, error);
+    else
+        status = hvi_put(&store->router, shard, kind, dict, deadline, key, error);
+    return hvi_store_leave(&visit, status);
+}
+
+hv_status hv_get(hv_store *store, int64_t key, hv_entity **entity, hv_error **error) {
+    hvi_visit visit;
+    hv_status status = hvi_store_enter(&visit, store, error);
+    if (status != HV_OK)
+        return status;
+    int64_t deadline = hvi_router_operation_deadline(&store->router);
+    return hvi_store_leave(&visit, hvi_get(&store->router, key, deadline, entity, error));
+}
+
+hv_status hv_put_key(hv_store *store, int64_t key, int kind, const hv_dict *dict,
+                     hv_error **error) {
+    hvi_visit visit;
+    hv_status status = hvi_store_enter(&visit, store, error);
+    if (status != HV_OK)
+        return status;
+    int64_t deadline = hvi_router_operation_deadline(&store->router);
+    return hvi_store_leave(&visit, hvi_put_key(&store->router, key, kind, dict, deadline, error));
+}
+
+hv_status hv_reserve(hv_store *store, int shard, int count, int64_t *keys, hv_error **error) {
+    hvi_visit visit;
+    hv_status status = hvi_store_enter(&visit, store, error);
+    if (status != HV_OK)
+        return status;
+    hvi_operation operation;
+    int64_t deadline = hvi_router_operation_deadline(&store->router);
+    if (count < 1 || count > HVI_RESERVE_MAX)
+        status = hvi_fail(error, HV_INVALID, "%d keys cannot be reserved at once: 1 to %d", count,
+                          HVI_RESERVE_MAX);
+    if (status == HV_OK)
+        status = hvi_operation_init(&operation, &store->router, shard, error);
+    if (status == HV_OK)
+        status = hvi_reserve(&operation, count, deadline, keys, error);
+    return hvi_store_leave(&visit, status);
+}
+
+/* ---- lending ---- */
+
+static hv_status lend(hv_store *store, hvi_server *server, PGconn **conn, hv_error **error) {
+    hvi_session *session = NULL;
+    PGconn *idle = hvi_pool_lend_idle(&server->pool, false);
+    if (idle != NULL) {
+        *conn = idle;
+        return HV_OK;
+    }
+    hv_status status =
+        hvi_pool_acquire(&server->pool, hvi_router_pool_deadline(&store->router), &session, error);
+    if (status != HV_OK)
+        return status;
+    hvi_pool_lend(&server->pool, session);
+    *conn = session->conn;
+    return HV_OK;
+}
+
+hv_status hv_acquire(hv_store *store, int shard, PGconn **conn, hv_error **error) {
+    hvi_server *server = NULL;
+    hvi_visit visit;
+    hv_status status = hvi_store_enter(&visit, store, error);
+    if (status != HV_OK)
+        return status;
+    status = hvi_router_find(&store->router, shard, &server, error);
+    if (status == HV_OK)
+        status = lend(store, server, conn, error);
+    if (status != HV_OK)
+        hvi_error_where(error, NULL, shard);
+    return hvi_store_leave(&visit, status);
+}
+
+hv_status hv_acquire_server(hv_store *store, int server, PGconn **conn, hv_error **error) {
+    hvi_server *found = NULL;
+    hvi_visit visit;
+    hv_status status = hvi_store_enter_server(&visit, store, server, &found, error);
+    if (status != HV_OK)
+        return status;
+    status = lend(store, found, conn, error);
+    return hvi_store_leave(&visit, status);
+}
+
+hv_status hv_try_acquire(hv_store *store, int shard, PGconn **conn, hv_error **error) {
+    hvi_server *server = NULL;
+    PGconn *idle = NULL;
+    hvi_visit visit;
+    hv_status status = hvi_store_enter(&visit, store, error);
+    if (status != HV_OK)
+        return status;
+    status = hvi_router_find(&store->router, shard, &server, error);
+    if (status == HV_OK && (idle = hvi_pool_lend_idle(&server->pool, true)) == NULL)
+        status = HV_TIMEOUT;
+    if (status == HV_OK)
+        *conn = idle;
+    return hvi_store_leave(&visit, status);
+}
+
+static hv_status take_back(hv_store *store, const PGconn *conn, bool keep, hv_error **error) {
+    /* Not hvi_store_enter(): a closed store takes its connections back. */
+    atomic_fetch_add(&store->users, 1);
+    bool is_ours = false;
+    for (int i = 0; i < store->router.server_count && !is_ours; i++)
+        is_ours = hvi_pool_take_back(&store->router.servers[i].pool, conn, keep);
+    atomic_fetch_sub(&store->users, 1);
+    if (is_ours)
+        return HV_OK;
+    hvi_fail(error, HV_INVALID, "this connection is not lent by this store");
+    hvi_error_hint(error, "Return each connection once, to the store that lent it.");
+    return HV_INVALID;
+}
+
+hv_status hv_release(hv_store *store, PGconn *conn, hv_error **error) {
+    return take_back(store, conn, true, error);
+}
+
+hv_status hv_discard(hv_store *store, PGconn *conn, hv_error **error) {
+    return take_back(store, conn, false, error);
+}
+
+void *hv_connection_handle(hv_store *store, PGconn *conn) {
+    void *handle = NULL;
+    for (int i = 0; i < store->router.server_count; i++)
+        if (hvi_pool_handle(&store->router.servers[i].pool, conn, &handle))
+            break;
+    return handle;
+}
+
+/* ---- servers and shards ---- */
+
+int64_t hv_epoch(const hv_store *store) {
+    return store->epoch;
+}
+
+int hv_server_count(const hv_store *store) {
+    return store->router.server_count;
+}
+
+const char *hv_server_name(const hv_store *store, int server) {
+    if (server < 0 || server >= store->router.server_count)
+        return NULL;
+    return store->router.servers[server].name;
+}
+
+int hv_shard_server(const hv_store *store, int shard) {
+    return hvi_shard_map_server(&store->router.options->map, shard);
+}
+
+int hv_next_shard(const hv_store *store, int server, int after) {
+    return hvi_shard_map_next(&store->router.options->map, server, after);
+}
+
+int64_t hv_pool_stat(hv_store *store, int server, hv_stat stat) {
+    if (server < 0 || server >= store->router.server_count)
+        return -1;
+    return hvi_pool_stat(&store->router.servers[server].pool, stat);
+}
+
+const char *hv_stat_name(hv_stat stat) {
+    static const char *const names[HVI_SLOTS_STATS] = {
+        [HV_STAT_OPEN] = "open",       [HV_STAT_IDLE] = "idle",         [HV_STAT_LENT] = "lent",
+        [HV_STAT_WAITING] = "waiting", [HV_STAT_OPENED] = "opened",     [HV_STAT_CLOSED] = "closed",
+        [HV_STAT_FAILED] = "failed",   [HV_STAT_LOANS] = "loans",       [HV_STAT_WAITS] = "waits",
+        [HV_STAT_WAIT_US] = "wait_us", [HV_STAT_TIMEOUTS] = "timeouts",
+    };
+    return (int) stat >= 0 && stat < HVI_SLOTS_STATS ? names[stat] : NULL;
+}
+
+/* ---- making and seeing shards ---- */
+
+hv_status hv_create_shards(hv_store *store, int server, hv_progress_fn progress, void *context,
+                           int *created, hv_error **error) {
+    return hv_create_shards_without(store, server, NULL, 0, progress, context, created, error);
+}
+
+hv_status hv_create_shards_without(hv_store *store, int server, const int *without,
+                                   size_t without_count, hv_progress_fn progress, void *context,
+                                   int *created, hv_error **error) {
+    hvi_server *found = NULL;
+    if (created != NULL)
+        *created = 0;
+    hvi_visit visit;
+    hv_status status = hvi_store_enter_server(&visit, store, server, &found, error);
+    if (status != HV_OK)
+        return status;
+    status = hvi_create_shards(&store->router, found, (hvi_without){without, without_count},
+                               progress, context, created, error);
+    return hvi_store_leave(&visit, status);
+}
+
+hv_status hv_inspect(hv_store *store, int server, hv_report **report, hv_error **error) {
+    hvi_server *found = NULL;
+    hvi_visit visit;
+    hv_status status = hvi_store_enter_server(&visit, store, server, &found, error);
+    if (status != HV_OK)
+        return status;
+    status = hvi_inspect(&store->router, found, report, error);
+    return hvi_store_leave(&visit, status);
+}

@@ -1,0 +1,369 @@
+/*
+ * queue: any number of operations from one thread.
+ *
+ * A queue counts itself among the store's users as long as it lives.
+ *
+ * What the queue waits for is in one epoll(7) instance: the sockets of its flights, a timerfd(2)
+ * for the next deadline, and an eventfd(2) by which pools tell of news. An epoll instance can be
+ * waited for like any descriptor, so that is all its user needs.
+ *
+ * Holds always, when nobody is in the queue: the timer is set to the moment when something must be
+ * done; if that is now, because there are new tasks, to now.
+ */
+#include "store/queue.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "store/port.h"
+#include "store/store.h"
+
+#define MAX_EVENTS 64
+
+/* What is kept of the memory that bodies are made in. */
+#define MAX_SCRATCH (1 << 20)
+
+/* How often a queue looks at all its sockets if the system cannot watch one. */
+#define BLIND_US 1000
+
+struct hv_queue {
+    hv_store *store;
+    hv_done_fn done;
+    void *context; /* the user's */
+    hvi_fork_member fork;
+    bool foreign; /* this is a child, and the queue its parent's */
+    int epoll;
+    int timer;
+    int event;
+    hvi_port_owner owner;
+    hvi_port *ports; /* one a server; owned */
+    int port_count;
+    hvi_buffer scratch;
+    size_t pending;
+    size_t bytes;     /* of bodies */
+    size_t finished;  /* counts operations that are done */
+    bool in_use;      /* somebody is in hv_queue_advance() */
+    bool has_news;    /* tasks that were not pumped yet */
+    bool blind;       /* a socket could not be watched */
+    int64_t timer_at; /* what the timer is set to */
+};
+
+/* ---- the timer ---- */
+
+static void set_timer(hv_queue *queue, int64_t moment) {
+    if (moment == queue->timer_at)
+        return;
+    struct itimerspec when = {0}; /* all zero: never */
+    queue->timer_at = moment;
+    if (moment != HVI_NEVER) {
+        when.it_value = hvi_deadline_timespec(moment);
+        if (when.it_value.tv_sec == 0 && when.it_value.tv_nsec == 0)
+            when.it_value.tv_nsec = 1;
+    }
+    timerfd_settime(queue->timer, TFD_TIMER_ABSTIME, &when, NULL);
+}
+
+/* The moment when the queue must be advanced, whatever else happens. */
+static int64_t next_moment(const hv_queue *queue) {
+    if (queue->has_news)
+        return 0;
+    int64_t moment = queue->blind ? hvi_clock_us() + BLIND_US : HVI_NEVER;
+    for (int i = 0; i < queue->port_count; i++) {
+        int64_t next = hvi_port_next(&queue->ports[i]);
+        if (next < moment)
+            moment = next;
+    }
+    return moment;
+}
+
+/* ---- what ports ask for ---- */
+
+static void watch(void *context, hvi_flight *flight, int fd, hvi_wants wants) {
+    hv_queue *queue = context;
+    if (fd < 0) {
+        if (!queue->foreign)
+            epoll_ctl(queue->epoll, EPOLL_CTL_DEL, flight->watched, NULL);
+        flight->watched = -1;
+        return;
+    }
+    /* While a connection is being opened, the descriptor may be another one with the same number.
+     */
+    bool is_same = flight->watched == fd && flight->state == HVI_FLIGHT_RUNNING;
+    if (is_same && flight->wants == wants)
+        return;
+    struct epoll_event event = {
+        .events = wants == HVI_WANTS_WRITE ? EPOLLIN | EPOLLOUT : EPOLLIN,
+        .data.ptr = flight,
+    };
+    flight->watched = fd;
+    flight->wants = wants;
+    if (epoll_ctl(queue->epoll, EPOLL_CTL_MOD, fd, &event) != 0 &&
+        epoll_ctl(queue->epoll, EPOLL_CTL_ADD, fd, &event) != 0)
+        queue->blind = true;
+}
+
+static void finished(void *context, hvi_task *task) {
+    hv_queue *queue = context;
+    hv_entity *entity = task->entity;
+    hv_error *error = task->error;
+    hv_status status = task->status;
+    void *tag = task->tag;
+    int64_t key = status == HV_OK || task->asked != HVI_PUT ? task->item.key : 0;
+    task->entity = NULL;
+    task->error = NULL;
+    queue->pending--;
+    queue->bytes -= task->item.body_len;
+    queue->finished++;
+    if (task->aloft)
+        task->gone = true;
+    else
+        hvi_task_free(task);
+    queue->done(queue->context, tag, status, key, entity, error);
+}
+
+/* ---- life ---- */
+
+static void fork_ignore(hvi_fork_member *member) {
+    (void) member;
+}
+
+static void fork_child(hvi_fork_member *member) {
+    hvi_list_entry(member, hv_queue, fork)->foreign = true;
+}
+
+/* The timer and the event have themselves as data; flights have their own address. */
+static bool open_descriptors(hv_queue *queue) {
+    struct epoll_event timer = {.events = EPOLLIN, .data.ptr = &queue->timer};
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = &queue->event};
+    queue->epoll = epoll_create1(EPOLL_CLOEXEC);
+    queue->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    queue->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    return queue->epoll >= 0 && queue->timer >= 0 && queue->event >= 0 &&
+           epoll_ctl(queue->epoll, EPOLL_CTL_ADD, queue->timer, &timer) == 0 &&
+           epoll_ctl(queue->epoll, EPOLL_CTL_ADD, queue->event, &event) == 0;
+}
+
+static void close_descriptors(hv_queue *queue) {
+    if (queue->epoll >= 0)
+        close(queue->epoll);
+    if (queue->timer >= 0)
+        close(queue->timer);
+    if (queue->event >= 0)
+        close(queue->event);
+}
+
+static hv_status fail_descriptors(hv_error **error) {
+    hvi_fail(error, HV_NO_MEMORY, "no file descriptors for a queue");
+    hvi_error_detail(error, "%s", strerror(errno));
+    hvi_error_hint(error, "Close files, or raise the limit on open ones (ulimit -n).");
+    return HV_NO_MEMORY;
+}
+
+static void free_queue(hv_queue *queue) {
+    close_descriptors(queue);
+    hvi_buffer_fini(&queue->scratch);
+    free(queue->ports);
+    free(queue);
+}
+
+static hv_status make_queue(hv_store *store, hv_queue **queue, hv_error **error) {
+    hvi_router *router = &store->router;
+    hv_queue *made = calloc(1, sizeof *made);
+    if (made == NULL)
+        return hvi_no_memory(error);
+    *made = (hv_queue){.store = store, .epoll = -1, .timer = -1, .event = -1};
+    made->timer_at = HVI_NEVER;
+    made->owner = (hvi_port_owner){.context = made, .watch = watch, .finished = finished};
+    made->ports = calloc((size_t) router->server_count, sizeof *made->ports);
+    bool has_descriptors = open_descriptors(made);
+    if (made->ports == NULL || !has_descriptors) {
+        hv_status status = made->ports == NULL ? hvi_no_memory(error) : fail_descriptors(error);
+        free_queue(made);
+        return status;
+    }
+    made->port_count = router->server_count;
+    for (int i = 0; i < made->port_count; i++)
+        hvi_port_init(&made->ports[i], &made->owner, &router->servers[i],
+                      router->options->values[HVI_POOL_BLOCK_TIMEOUT], made->event);
+    made->fork.prepare = made->fork.parent = fork_ignore;
+    made->fork.child = fork_child;
+    hvi_fork_join(&made->fork);
+    *queue = made;
+    return HV_OK;
+}
+
+hv_status hv_queue_new(hv_store *store, hv_done_fn done, void *context, hv_queue **queue,
+                       hv_error **error) {
+    hvi_visit visit;
+    hv_queue *made = NULL;
+    hv_status status = hvi_store_enter(&visit, store, error);
+    if (status != HV_OK)
+        return status;
+    status = make_queue(store, &made, error);
+    if (status == HV_OK) {
+        made->done = done;
+        made->context = context;
+        *queue = made;
+    }
+    return hvi_store_leave_behind(&visit, status);
+}
+
+void hv_queue_free(hv_queue *queue) {
+    if (queue == NULL)
+        return;
+    hv_store *store = queue->store;
+    bool foreign = queue->foreign;
+    hvi_fork_leave(&queue->fork);
+    for (int i = 0; i < queue->port_count; i++) {
+        if (foreign)
+            hvi_port_forget(&queue->ports[i]);
+        else
+            hvi_port_fini(&queue->ports[i]);
+    }
+    free_queue(queue);
+    if (!foreign) /* the store counts the users of this process */
+        atomic_fetch_sub(&store->users, 1);
+}
+
+/* ---- adding ---- */
+
+/* May operations be added? */
+static hv_status check_open(const hv_queue *queue, hv_error **error) {
+    if (queue->foreign) {
+        hvi_fail(error, HV_INVALID, "the queue is another process's");
+        hvi_error_hint(error, "Make a queue of its own in each process.");
+        return HV_INVALID;
+    }
+    if (atomic_load(&queue->store->closed))
+        return hvi_fail(error, HV_CLOSED, "the store is closed");
+    return HV_OK;
+}
+
+static void add(hv_queue *queue, hvi_task *task, void *tag) {
+    task->tag = tag;
+    task->deadline = hvi_router_operation_deadline(&queue->store->router);
+    queue->pending++;
+    queue->bytes += task->item.body_len;
+    hvi_port_add(&queue->ports[task->operation.server->number], task);
+    queue->has_news = true;
+    if (!queue->in_use)
+        set_timer(queue, 0);
+}
+
+hv_status hv_queue_get(hv_queue *queue, int64_t key, void *tag, hv_error **error) {
+    hvi_task *task = NULL;
+    hv_status status = check_open(queue, error);
+    if (status == HV_OK)
+        status = hvi_task_new_get(&queue->store->router, key, &task, error);
+    if (status == HV_OK)
+        add(queue, task, tag);
+    return status;
+}
+
+hv_status hv_queue_put(hv_queue *queue, const hv_new_entity *entity, void *tag, hv_error **error) {
+    hvi_task *task = NULL;
+    hvi_router *router = &queue->store->router;
+    bool once = router->options->values[HVI_EXACTLY_ONCE] != 0;
+    hv_status status = check_open(queue, error);
+    if (status == HV_OK)
+        status = hvi_task_new_put(router, entity, once, &queue->scratch, &task, error);
+    if (queue->scratch.cap > MAX_SCRATCH)
+        hvi_buffer_fini(&queue->scratch);
+    if (status == HV_OK)
+        add(queue, task, tag);
+    return status;
+}
+
+int hv_queue_fd(const hv_queue *queue) {
+    return queue->epoll;
+}
+
+size_t hv_queue_pending(const hv_queue *queue) {
+    return queue->foreign ? 0 : queue->pending;
+}
+
+size_t hvi_queue_bytes(const hv_queue *queue) {
+    return queue->bytes;
+}
+
+int hvi_queue_servers(const hv_queue *queue) {
+    return queue->port_count;
+}
+
+/* ---- advancing ---- */
+
+static hvi_port *port_of(hv_queue *queue, const hvi_flight *flight) {
+    int i = 0;
+    while (flight < queue->ports[i].flights || flight >= queue->ports[i].flights + HVI_PORT_FLIGHTS)
+        i++;
+    return &queue->ports[i];
+}
+
+static void handle(hv_queue *queue, void *what) {
+    if (what == &queue->timer) {
+        set_timer(queue, HVI_NEVER); /* it is set anew in the end */
+    } else if (what == &queue->event) {
+        eventfd_t count;
+        eventfd_read(queue->event, &count);
+        for (int i = 0; i < queue->port_count; i++)
+            hvi_port_look(&queue->ports[i]);
+    } else {
+        hvi_port_step(port_of(queue, what), what);
+    }
+}
+
+static void pump(hv_queue *queue) {
+    queue->has_news = false;
+    for (int i = 0; i < queue->port_count; i++) {
+        hvi_port *port = &queue->ports[i];
+        for (int j = 0; queue->blind && j < HVI_PORT_FLIGHTS; j++)
+            hvi_port_step(port, &port->flights[j]);
+        hvi_port_pump(port);
+    }
+}
+
+/* Wait until something can be done, or not at all; true if the wait was interrupted by a signal. */
+static bool wait_and_handle(hv_queue *queue, int64_t until) {
+    struct epoll_event events[MAX_EVENTS];
+    int64_t moment = next_moment(queue);
+    int64_t wake_up = hvi_interrupt_before(moment < until ? moment : until);
+    int count = epoll_wait(queue->epoll, events, MAX_EVENTS, hvi_deadline_poll_ms(wake_up));
+    if (count < 0)
+        hvi_interrupt_signalled();
+    for (int i = 0; i < count; i++)
+        handle(queue, events[i].data.ptr);
+    return count < 0;
+}
+
+size_t hv_queue_advance(hv_queue *queue, int64_t timeout) {
+    if (queue->foreign || queue->in_use)
+        return 0;
+    size_t before = queue->finished;
+    int64_t until = hvi_deadline_after(timeout);
+    bool interrupted = false;
+    queue->in_use = true;
+    pump(queue);
+    do {
+        bool may_wait = queue->finished == before && queue->pending > 0;
+        interrupted = wait_and_handle(queue, may_wait ? until : 0);
+        pump(queue);
+    } while (queue->finished == before && queue->pending > 0 && !interrupted &&
+             !hvi_is_late(until));
+    queue->in_use = false;
+    set_timer(queue, next_moment(queue));
+    return queue->finished - before;
+}
+
+void hvi_queue_expire(hv_queue *queue) {
+    queue->in_use = true;
+    for (int i = 0; i < queue->port_count; i++)
+        hvi_port_expire(&queue->ports[i]);
+    queue->in_use = false;
+    set_timer(queue, next_moment(queue));
+}

@@ -1,0 +1,246 @@
+/*
+ * generator: the SQL of the functions that make a shard's keys.
+ *
+ * The key's layout is described in hypervault.h. Of the 1,024 values of added_id, portable keys
+ * have 896 for next_id() and the other 128 for reserve_ids(), whose sequence counts milliseconds ×
+ * 128: at most 128 keys bear one millisecond, and more are borrowed from the next.
+ *
+ * Holds always, so that no change of functions lets a reserved key be made again:
+ *
+ *  1. Whoever makes keys holds a lock on the shard's table meanwhile, ROW EXCLUSIVE at least: a
+ *     writer's INSERT has one anyway, and reserve_ids() takes one. A change takes one that
+ *     conflicts with it. So it begins when nobody makes keys, and who comes later waits for its
+ *     end.
+ *  2. Who has waited must not go on in the old function. For an INSERT, PostgreSQL looks
+ *     functions up after it waited for the table. reserve_ids() sees for itself whether it is
+ *     still the shard's: the sequence for reserved keys is named reserved_id_seq while keys are
+ *     portable, and retired_id_seq while they are strict.
+ */
+#include "value/generator.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "value/key.h"
+#include "value/shard_map.h"
+
+/* Milliseconds since 1970. date_part() and not extract(): numeric arithmetic would cost more than
+ * all the rest. */
+#define NOW_MS                                                                     \
+    "pg_catalog.floor(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())" \
+    " OPERATOR(pg_catalog.*) 1000)::bigint"
+
+/* How far keys may be ahead of the clock at a change. Portable keys follow the clock, so the change
+ * waits for it, and writers wait too: rather try again. What is hours ahead will not come right. */
+#define PATIENCE_MS 100
+#define HOPELESS_MS 60000
+
+/* The last value of the sequence for reserved keys of which a key can be made. */
+#define RESERVED_MAX (HVI_KEY_MAX_TIME * 128 + 127)
+
+/* ---- the extension ---- */
+
+const char hvi_generator_extension_hint[] =
+    "Install hypervault's extension on the server's machine and run `hv init`, which creates it "
+    "here, or run `hv init --keys portable`, which does without.";
+
+bool hvi_generator_lacks_extension(const char *sqlstate, const char *message) {
+    /* A function, of the extension or in its library, or the library itself is not there. The names
+     * are the same in every language of the server's. */
+    return sqlstate != NULL && message != NULL && strstr(message, "hypervault") != NULL &&
+           (strcmp(sqlstate, "42883") == 0 || strcmp(sqlstate, "58P01") == 0);
+}
+
+/* ---- the functions ---- */
+
+/* How reserve_ids() begins. `others` is the name that the sequence for reserved keys has when the
+ * shard's keys are made in the other way. */
+static void append_reserve_head(hvi_buffer *sql, const char *schema, const char *others,
+                                const char *declaration, const char *comment) {
+    hvi_buffer_append_format(
+        sql,
+        "CREATE OR REPLACE FUNCTION %s.reserve_ids(how_many integer) RETURNS SETOF bigint"
+        " LANGUAGE plpgsql SET search_path TO pg_catalog, pg_temp AS $body$\n"
+        "%s"
+        "BEGIN\n"
+        "%s"
+        "    IF how_many IS NULL OR how_many OPERATOR(pg_catalog.<) 1\n"
+        "        OR how_many OPERATOR(pg_catalog.>) %d THEN\n"
+        "        RAISE EXCEPTION '%% keys cannot be reserved at once', how_many\n"
+        "            USING DETAIL = 'It must be 1 to %d.', ERRCODE = '22023';\n"
+        "    END IF;\n"
+        "    LOCK TABLE %s.entities IN ROW EXCLUSIVE MODE;\n"
+        "    IF pg_catalog.to_regclass('%s.%s') IS NOT NULL THEN"
+        " /* changed while we waited */\n"
+        "        RETURN QUERY EXECUTE 'SELECT %s.reserve_ids($1)' USING how_many;\n"
+        "        RETURN;\n"
+        "    END IF;\n",
+        schema, declaration, comment, HVI_RESERVE_MAX, HVI_RESERVE_MAX, schema, schema, others,
+        schema);
+}
+
+static void create_strict(hvi_buffer *sql, const char *schema, int shard, int64_t epoch) {
+    hvi_buffer_append_format(
+        sql,
+        "ALTER SEQUENCE IF EXISTS %s.reserved_id_seq RENAME TO retired_id_seq;"
+        "CREATE OR REPLACE FUNCTION %s.next_id(OUT result bigint) LANGUAGE sql AS $body$\n"
+        "    SELECT hypervault.next_id('%s.table_id_seq'::pg_catalog.regclass, %d, '%" PRId64
+        "'::bigint)\n"
+        "$body$;",
+        schema, schema, schema, shard, epoch);
+    append_reserve_head(sql, schema, "reserved_id_seq", "", "");
+    hvi_buffer_append_format(
+        sql,
+        "    RETURN QUERY\n"
+        "        SELECT hypervault.next_ids('%s.table_id_seq'::pg_catalog.regclass, %d, how_many,\n"
+        "            '%" PRId64 "'::bigint);\n"
+        "END $body$;",
+        schema, shard, epoch);
+}
+
+/*
+ * next_id() must stay one expression, which PostgreSQL puts in place of the call. So what is to be
+ * `time << 23` is calculated in a way that overflows, and fails with that, where no key can bear
+ * the time: 0 to 2^40 - 1 less 2^39, times 2^24, is exactly what a bigint holds.
+ *
+ * The lock on the sequence for reserved keys must be gone before the transaction ends, or the puts
+ * of a shard would take turns; and it must not outlive an error, or the shard could reserve nothing
+ * until the session ends. So it is a subtransaction's that is always rolled back: what setval() did
+ * stays.
+ */
+static void create_portable(hvi_buffer *sql, const char *schema, int shard, int64_t epoch) {
+    hvi_buffer_append_format(
+        sql,
+        "ALTER SEQUENCE IF EXISTS %s.retired_id_seq RENAME TO reserved_id_seq;"
+        "CREATE SEQUENCE IF NOT EXISTS %s.reserved_id_seq;"
+        "CREATE OR REPLACE FUNCTION %s.next_id(OUT result bigint) LANGUAGE sql AS $body$\n"
+        "    /* hypervault: portable */\n"
+        "    SELECT ((((" NOW_MS "\n"
+        "                    OPERATOR(pg_catalog.-) '%" PRId64 "'::bigint\n"
+        "                    OPERATOR(pg_catalog.-) '549755813888'::bigint)\n"
+        "                OPERATOR(pg_catalog.*) '16777216'::bigint)\n"
+        "            OPERATOR(pg_catalog./) '2'::bigint)\n"
+        "            OPERATOR(pg_catalog.+) '4611686018427387904'::bigint)\n"
+        "        OPERATOR(pg_catalog.|) '%d'::bigint\n"
+        "        OPERATOR(pg_catalog.|)\n"
+        "            pg_catalog.abs(pg_catalog.nextval("
+        "'%s.table_id_seq'::pg_catalog.regclass)\n"
+        "                OPERATOR(pg_catalog.%%) '896'::bigint)\n"
+        "$body$;",
+        schema, schema, schema, epoch, shard << 10, schema);
+    append_reserve_head(sql, schema, "retired_id_seq", "DECLARE\n    last_value bigint;\n",
+                        "    /* hypervault: portable */\n");
+    hvi_buffer_append_format(
+        sql,
+        "    BEGIN\n"
+        "        PERFORM pg_catalog.pg_advisory_xact_lock(26743, %d);\n"
+        "        last_value := greatest(0,\n"
+        "            pg_catalog.pg_sequence_last_value('%s.reserved_id_seq'),\n"
+        "            (" NOW_MS "\n"
+        "                OPERATOR(pg_catalog.-) %" PRId64 ") OPERATOR(pg_catalog.*) 128\n"
+        "                OPERATOR(pg_catalog.-) 1);\n"
+        "        IF last_value OPERATOR(pg_catalog.>)\n"
+        "                ('%" PRId64 "'::bigint OPERATOR(pg_catalog.-) how_many) THEN\n"
+        "            RAISE EXCEPTION 'shard %d has no keys left to be reserved'\n"
+        "                USING ERRCODE = '2200H',\n"
+        "                DETAIL = 'Keys bear up to %" PRId64 " milliseconds since the epoch.',\n"
+        "                HINT = 'Check the server''s clock, the epoch, and to what '\n"
+        "                    '%s.reserved_id_seq was set.';\n"
+        "        END IF;\n"
+        "        PERFORM pg_catalog.setval('%s.reserved_id_seq',\n"
+        "            last_value OPERATOR(pg_catalog.+) how_many);\n"
+        "        RAISE SQLSTATE 'UNDO1'; /* unlock */\n"
+        "    EXCEPTION WHEN SQLSTATE 'UNDO1' THEN\n"
+        "    END;\n"
+        "    RETURN QUERY SELECT ((v OPERATOR(pg_catalog./) 128) OPERATOR(pg_catalog.<<) 23)\n"
+        "            OPERATOR(pg_catalog.|) %d\n"
+        "            OPERATOR(pg_catalog.|) (896 OPERATOR(pg_catalog.+)\n"
+        "                (v OPERATOR(pg_catalog.%%) 128))\n"
+        "        FROM pg_catalog.generate_series(last_value OPERATOR(pg_catalog.+) 1,\n"
+        "            last_value OPERATOR(pg_catalog.+) how_many) v;\n"
+        "END $body$;",
+        shard, schema, epoch, RESERVED_MAX, shard, HVI_KEY_MAX_TIME, schema, schema, shard << 10);
+}
+
+void hvi_generator_create(hvi_buffer *sql, hvi_generator generator, int shard, int64_t epoch) {
+    char schema[HVI_SCHEMA_NAME_LEN];
+    hvi_schema_name(shard, schema);
+    if (generator == HVI_GENERATOR_STRICT)
+        create_strict(sql, schema, shard, epoch);
+    else
+        create_portable(sql, schema, shard, epoch);
+}
+
+void hvi_generator_require_epoch(hvi_buffer *sql, int64_t epoch) {
+    hvi_buffer_append_format(
+        sql,
+        "    IF " NOW_MS " OPERATOR(pg_catalog.<) '%" PRId64 "'::bigint\n"
+        "        OR " NOW_MS " OPERATOR(pg_catalog.-) '%" PRId64 "'::bigint\n"
+        "            OPERATOR(pg_catalog.>) '%" PRId64 "'::bigint THEN\n"
+        "        RAISE EXCEPTION 'keys of epoch %" PRId64 " cannot bear the present time'\n"
+        "            USING ERRCODE = '2200H',\n"
+        "            DETAIL = 'They bear 0 to %" PRId64 " milliseconds since the epoch.',\n"
+        "            HINT = 'Check the option \"epoch\", which is in milliseconds since 1970, and "
+        "'\n"
+        "                'the server''s clock.';\n"
+        "    END IF;\n",
+        epoch, epoch, HVI_KEY_MAX_TIME, epoch, HVI_KEY_MAX_TIME);
+}
+
+/* ---- changing them ---- */
+
+/*
+ * A block of PL/pgSQL up to where `latest` is the last millisecond since the epoch that any key
+ * made so far may bear, and `present` that of the clock. Of a table_id_seq that only counts, the
+ * number is too small to matter here.
+ */
+static void append_latest(hvi_buffer *sql, const char *schema, int64_t epoch) {
+    hvi_buffer_append_format(
+        sql,
+        "DO $do$ DECLARE\n"
+        "    present bigint := " NOW_MS " OPERATOR(pg_catalog.-) %" PRId64 ";\n"
+        "    latest bigint := greatest(\n"
+        "        (SELECT pg_catalog.max(id) OPERATOR(pg_catalog.>>) 23 FROM %s.entities),\n"
+        "        (SELECT last_value OPERATOR(pg_catalog.>>) 10 FROM %s.table_id_seq));\n"
+        "BEGIN\n"
+        "    IF pg_catalog.to_regclass('%s.reserved_id_seq') IS NOT NULL THEN\n"
+        "        latest := greatest(latest,\n"
+        "            (SELECT last_value OPERATOR(pg_catalog./) 128 FROM %s.reserved_id_seq));\n"
+        "    END IF;\n",
+        epoch, schema, schema, schema, schema);
+    hvi_generator_require_epoch(sql, epoch);
+    hvi_buffer_append_format(
+        sql,
+        "    IF latest OPERATOR(pg_catalog.-) present OPERATOR(pg_catalog.>) %d THEN\n"
+        "        RAISE EXCEPTION 'the keys of %s are %% ms ahead of the clock',\n"
+        "            latest OPERATOR(pg_catalog.-) present USING ERRCODE = '%s';\n"
+        "    END IF;\n",
+        HOPELESS_MS, schema, HVI_GENERATOR_HOPELESS);
+}
+
+void hvi_generator_change(hvi_buffer *sql, hvi_generator to, int shard, int64_t epoch) {
+    char schema[HVI_SCHEMA_NAME_LEN];
+    hvi_schema_name(shard, schema);
+    hvi_buffer_append_format(sql, "LOCK TABLE %s.entities IN SHARE ROW EXCLUSIVE MODE;", schema);
+    append_latest(sql, schema, epoch);
+    if (to == HVI_GENERATOR_STRICT)
+        hvi_buffer_append_format(sql,
+                                 "    PERFORM hypervault.advance("
+                                 "'%s.table_id_seq'::pg_catalog.regclass,\n"
+                                 "        ((1 OPERATOR(pg_catalog.+) greatest(present, latest))\n"
+                                 "            OPERATOR(pg_catalog.<<) 23)"
+                                 " OPERATOR(pg_catalog.-) 1);\n",
+                                 schema);
+    else
+        hvi_buffer_append_format(
+            sql,
+            "    IF latest OPERATOR(pg_catalog.-) present OPERATOR(pg_catalog.>) %d THEN\n"
+            "        RAISE EXCEPTION 'the keys of %s are %% ms ahead of the clock',\n"
+            "            latest OPERATOR(pg_catalog.-) present USING ERRCODE = '%s';\n"
+            "    END IF;\n"
+            "    PERFORM pg_catalog.pg_sleep(greatest((latest OPERATOR(pg_catalog.-) present)\n"
+            "        OPERATOR(pg_catalog.+) 2, 2) OPERATOR(pg_catalog./) 1000.0);\n",
+            PATIENCE_MS, schema, HVI_GENERATOR_LATER);
+    hvi_buffer_append_text(sql, "END $do$;");
+    hvi_generator_create(sql, to, shard, epoch);
+}
