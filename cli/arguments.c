@@ -5,7 +5,7 @@
  * gets a hint, and the same table makes help and completion. Words that are no options are moved
  * to the front of argv as they are met; `count` of them stand there.
  */
-#include "command.h"
+#include "arguments.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -15,25 +15,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/suggest.h"
+#include "commands.h"
 #include "help.h"
-#include "memory.h"
-#include "ui.h"
-
-#define MAX_WORD 64 /* longer ones are not mistyped, but something else */
-
-global_values globals;
-
-enum { GLOBAL_CONFIG = 1, GLOBAL_JSON, GLOBAL_NO_COLOR, GLOBAL_HELP, GLOBAL_VERSION };
-
-const command_option global_options[] = {
-    {"config", 'c', "FILE", GLOBAL_CONFIG,
-     "the configuration file; default: $HYPERVAULT_CONFIG, ./hypervault.conf and so on"},
-    {"json", 0, NULL, GLOBAL_JSON, "print results and errors as JSON, one value a line"},
-    {"no-color", 0, NULL, GLOBAL_NO_COLOR, "no colours on the terminal"},
-    {"help", 'h', NULL, GLOBAL_HELP, "explain the command"},
-    {"version", 'V', NULL, GLOBAL_VERSION, "print the version"},
-    {NULL, 0, NULL, 0, NULL},
-};
+#include "servers/store.h"
+#include "ui/exit.h"
+#include "ui/memory.h"
+#include "ui/output.h"
+#include "ui/ui.h"
 
 void arguments_init(arguments *args, const command *of, int argc, char **argv) {
     *args = (arguments){.command = of, .argc = argc, .argv = argv, .items = argv};
@@ -62,58 +51,14 @@ void usage_error(const arguments *args, const char *hint, const char *format, ..
     exit(EXIT_USAGE);
 }
 
-/* How many letters have to be added, left out, replaced or swapped with their neighbour to get from
- * one word to the other (the "optimal string alignment" distance). Both are shorter than MAX_WORD.
- */
-static size_t word_distance(const char *from, const char *to) {
-    size_t rows[3][MAX_WORD]; /* of the last two prefixes of `from`, and the present one */
-    size_t to_len = strlen(to);
-    size_t *before = rows[0], *last = rows[1], *row = rows[2];
-    for (size_t j = 0; j <= to_len; j++)
-        last[j] = j;
-    for (size_t i = 1; from[i - 1] != '\0'; i++) {
-        row[0] = i;
-        for (size_t j = 1; j <= to_len; j++) {
-            size_t best = last[j - 1] + (from[i - 1] != to[j - 1]);
-            if (last[j] + 1 < best)
-                best = last[j] + 1;
-            if (row[j - 1] + 1 < best)
-                best = row[j - 1] + 1;
-            bool swapped = i > 1 && j > 1 && from[i - 1] == to[j - 2] && from[i - 2] == to[j - 1];
-            if (swapped && before[j - 2] + 1 < best)
-                best = before[j - 2] + 1;
-            row[j] = best;
-        }
-        size_t *oldest = before;
-        before = last;
-        last = row;
-        row = oldest;
-    }
-    return last[to_len];
-}
-
-void nearest_offer(nearest *search, const char *candidate) {
-    size_t word_len = strlen(search->word);
-    size_t len = strlen(candidate);
-    size_t longer = word_len > len ? word_len : len;
-    size_t allowed = longer / 3 > 1 ? longer / 3 : 1;
-    if (longer >= MAX_WORD)
-        return;
-    size_t distance = word_distance(search->word, candidate);
-    if (distance <= allowed && (search->best == NULL || distance < search->distance)) {
-        search->best = candidate;
-        search->distance = distance;
-    }
-}
-
-static void offer_options(nearest *search, const command_option *options) {
+static void offer_options(hvi_suggestion *search, const command_option *options) {
     for (; options != NULL && options->name != NULL; options++)
-        nearest_offer(search, options->name);
+        hvi_suggestion_offer(search, options->name);
 }
 
 _Noreturn static void unknown_option(const arguments *args, const char *name, size_t len) {
     char *typed = format_text("%.*s", (int) len, name);
-    nearest search = {.word = typed};
+    hvi_suggestion search = {.word = typed};
     offer_options(&search, args->command != NULL ? args->command->options : NULL);
     offer_options(&search, global_options);
     char *hint = search.best != NULL ? format_text("Did you mean --%s?", search.best) : NULL;
@@ -137,16 +82,11 @@ static const command_option *find_letter(const command_option *options, char let
     return NULL;
 }
 
-static void print_as_json(void) {
-    globals.json = true;
-    ui_json();
-}
-
 /* These end the process at once, whatever else is wrong; so --json may come behind them. */
 static void look_for_json(const arguments *args) {
     for (int i = args->next; i < args->argc && strcmp(args->argv[i], "--") != 0; i++)
         if (strcmp(args->argv[i], "--json") == 0)
-            print_as_json();
+            ui_json();
 }
 
 static void apply_global(const arguments *args, const command_option *option) {
@@ -154,10 +94,10 @@ static void apply_global(const arguments *args, const command_option *option) {
         look_for_json(args);
     switch (option->id) {
     case GLOBAL_CONFIG:
-        globals.config = args->value;
+        use_config(args->value);
         break;
     case GLOBAL_JSON:
-        print_as_json();
+        ui_json();
         break;
     case GLOBAL_NO_COLOR:
         ui_no_color();

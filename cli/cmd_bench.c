@@ -13,15 +13,18 @@
 #include <string.h>
 #include <sys/random.h>
 
-#include "bench_load.h"
-#include "bench_report.h"
-#include "bench_servers.h"
-#include "bench_settings.h"
-#include "bench_usage.h"
-#include "command.h"
+#include "arguments.h"
+#include "bench/load.h"
+#include "bench/report.h"
+#include "bench/servers.h"
+#include "bench/settings.h"
+#include "bench/usage.h"
 #include "commands.h"
-#include "memory.h"
-#include "ui.h"
+#include "servers/store.h"
+#include "ui/exit.h"
+#include "ui/interrupt.h"
+#include "ui/memory.h"
+#include "ui/ui.h"
 
 #define MAX_VALUE_SIZE (INT64_C(64) << 20)
 #define MAX_MEMORY     (INT64_C(1) << 30) /* for all callers' values */
@@ -261,13 +264,13 @@ static int run_all(bench_run *run) {
     bool measured = measure(run);
     report.result = run->result;
     report.complete = measured && !interrupted();
-    if (!globals.json) {
+    if (!ui_is_json()) {
         bench_report_print(&report);
         fflush(stdout);
     }
     bool is_clean = clean(run, &report);
     signal(SIGPIPE, SIG_DFL);
-    if (globals.json)
+    if (ui_is_json())
         bench_report_print_json(&report);
     else
         bench_report_print_end(&report);

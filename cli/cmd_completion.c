@@ -7,10 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "command.h"
+#include "arguments.h"
 #include "commands.h"
-#include "memory.h"
-#include "ui.h"
+#include "servers/store.h"
+#include "ui/exit.h"
+#include "ui/memory.h"
+#include "ui/ui.h"
 
 static void print_option_words(const command_option *options) {
     for (; options != NULL && options->name != NULL; options++) {

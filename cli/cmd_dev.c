@@ -10,12 +10,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "command.h"
+#include "arguments.h"
+#include "base/suggest.h"
 #include "commands.h"
-#include "dev.h"
+#include "dev/dev.h"
 #include "dev_view.h"
-#include "memory.h"
-#include "ui.h"
+#include "ui/exit.h"
+#include "ui/memory.h"
+#include "ui/output.h"
+#include "ui/ui.h"
 
 enum { OPTION_DIR = 1, OPTION_YES };
 
@@ -46,7 +49,7 @@ static int run_down(arguments *args) {
     int code = EXIT_FAILED;
     if (open_folder(args, &dir, &folder, true) && dev_stop(&folder, SIGINT, &stopped)) {
         code = EXIT_DONE;
-        if (globals.json)
+        if (ui_is_json())
             print_json(json_pack("{s:i}", "stopped", stopped));
         else if (stopped == 0)
             printf("nothing was running in %s\n", dir);
@@ -79,7 +82,7 @@ static int run_status(arguments *args) {
         for (int i = 0; i < folder.count; i++)
             if (dev_server_pid(&folder.servers[i]) == 0)
                 code = EXIT_FAILED;
-        if (globals.json)
+        if (ui_is_json())
             print_json(dev_as_json(&folder));
         else
             dev_print(&folder);
@@ -103,11 +106,11 @@ const command command_dev_status = {
 /* ---- psql ------------------------------------------------------------------------------------ */
 
 static int find_server(const arguments *args, const dev_folder *folder, const char *name) {
-    nearest search = {.word = name};
+    hvi_suggestion search = {.word = name};
     for (int i = 0; i < folder->count; i++) {
         if (strcmp(folder->servers[i].name, name) == 0)
             return i;
-        nearest_offer(&search, folder->servers[i].name);
+        hvi_suggestion_offer(&search, folder->servers[i].name);
     }
     char *hint = search.best != NULL ? format_text("Did you mean \"%s\"?", search.best)
                                      : copy_text("`hv dev status` shows the servers there are.");
@@ -254,7 +257,7 @@ static int run_destroy(arguments *args) {
         else
             ui_note("%s stays, empty: %s", dir, strerror(errno));
     }
-    if (code == EXIT_DONE && globals.json)
+    if (code == EXIT_DONE && ui_is_json())
         print_json(json_pack("{s:s}", "destroyed", dir));
     else if (code == EXIT_DONE)
         printf("destroyed the servers in %s\n", dir);

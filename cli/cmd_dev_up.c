@@ -10,13 +10,15 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "command.h"
+#include "arguments.h"
 #include "commands.h"
-#include "dev.h"
+#include "dev/dev.h"
 #include "dev_view.h"
 #include "init.h"
-#include "memory.h"
-#include "ui.h"
+#include "ui/exit.h"
+#include "ui/memory.h"
+#include "ui/output.h"
+#include "ui/ui.h"
 
 enum { OPTION_DIR = 1, OPTION_SERVERS, OPTION_SHARDS, OPTION_PORT, OPTION_USER, OPTION_NO_INIT };
 
@@ -176,7 +178,7 @@ static int bring_up(request *asked, dev_folder *folder, const dev_extension *ext
     if (started == 0)
         ui_note("All servers were running.");
     code = asked->no_init ? EXIT_DONE : make_shards(folder, &shards);
-    if (globals.json) {
+    if (ui_is_json()) {
         json_t *view = dev_as_json(folder);
         if (shards != NULL)
             json_object_set_new(view, "init", shards);

@@ -12,19 +12,23 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
-#include "command.h"
+#include "arguments.h"
+#include "base/clock.h"
 #include "commands.h"
-#include "export_estimate.h"
-#include "export_file.h"
-#include "export_format.h"
-#include "import_resume.h"
-#include "memory.h"
+#include "export/estimate.h"
+#include "export/file.h"
+#include "export/format.h"
+#include "import/resume.h"
 #include "moment.h"
-#include "servers.h"
-#include "shard_choice.h"
-#include "ui.h"
+#include "servers/servers.h"
+#include "servers/shard_choice.h"
+#include "servers/store.h"
+#include "ui/exit.h"
+#include "ui/interrupt.h"
+#include "ui/memory.h"
+#include "ui/output.h"
+#include "ui/ui.h"
 
 enum {
     OPTION_DIR = 1,
@@ -439,12 +443,6 @@ static bool export_all(export_task *task) {
 
 /* ---- Telling what came of it ----------------------------------------------------------------- */
 
-static int64_t now_us(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t) now.tv_sec * 1000000 + now.tv_nsec / 1000;
-}
-
 /* On standard error if standard output has the entities. */
 static void print_summary(export_task *task, bool complete, int64_t duration) {
     bool standard = task->asked.path != NULL && strcmp(task->asked.path, "-") == 0;
@@ -452,14 +450,14 @@ static void print_summary(export_task *task, bool complete, int64_t duration) {
     json_t *keys = json_array();
     for (int i = 0; i < UNREADABLE_KEYS && i < task->unreadable; i++)
         json_array_append_new(keys, json_sprintf("%" PRId64, task->unreadable_keys[i]));
-    if (globals.json && !standard)
+    if (ui_is_json() && !standard)
         print_json(json_pack("{s:b, s:I, s:I, s:O, s:i, s:I, s:f}", "complete", complete,
                              "entities", (json_int_t) entities, "unreadable",
                              (json_int_t) task->unreadable, "unreadable_keys", keys, "shards",
                              task->shard_count, "bytes", (json_int_t) bytes, "seconds",
                              (double) duration / 1e6));
     json_decref(keys);
-    if (globals.json)
+    if (ui_is_json())
         return;
     char number[UI_NUMBER_SIZE], size[UI_NUMBER_SIZE], time[UI_NUMBER_SIZE];
     fprintf(standard ? stderr : stdout, "%s entities written, %s; %s\n",
@@ -476,10 +474,10 @@ static int run(arguments *args) {
     int code = EXIT_FAILED;
     if (prepare(&task)) {
         interrupt_catch();
-        int64_t started = now_us();
+        int64_t started = hvi_clock_us();
         bool complete = export_all(&task);
         if (complete || !atomic_load(&task.refused) || atomic_load(&task.entities) > 0)
-            print_summary(&task, complete, now_us() - started);
+            print_summary(&task, complete, hvi_clock_us() - started);
         code = complete && task.unreadable == 0 ? EXIT_DONE : EXIT_FAILED;
     }
     free(task.choice.text);

@@ -4,17 +4,20 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "command.h"
+#include "arguments.h"
 #include "commands.h"
 #include "entity_view.h"
-#include "ui.h"
+#include "servers/store.h"
+#include "ui/exit.h"
+#include "ui/output.h"
+#include "ui/ui.h"
 
 /* One of several keys: whatever comes of it, the others are shown. */
 static hv_status show(hv_store *store, int64_t key, bool first) {
     hv_error *error = NULL;
     hv_entity *entity = NULL;
     hv_status status = hv_get(store, key, &entity, &error);
-    if (status == HV_OK && globals.json) {
+    if (status == HV_OK && ui_is_json()) {
         entity_print_json(entity, hv_epoch(store));
     } else if (status == HV_OK) {
         int shard = 0;

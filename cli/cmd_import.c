@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "command.h"
+#include "arguments.h"
 #include "commands.h"
-#include "import_run.h"
+#include "import/run.h"
 
 #define MAX_JOBS 64
 #define DAY_MS   INT64_C(86400000)

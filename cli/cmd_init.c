@@ -6,13 +6,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "command.h"
+#include "arguments.h"
 #include "commands.h"
 #include "init.h"
 #include "keys_view.h"
-#include "memory.h"
-#include "servers.h"
-#include "ui.h"
+#include "servers/servers.h"
+#include "servers/store.h"
+#include "ui/exit.h"
+#include "ui/memory.h"
+#include "ui/output.h"
+#include "ui/ui.h"
 
 enum { OPTION_KEYS = 1, OPTION_WITHOUT };
 
@@ -119,7 +122,7 @@ static void create(hv_store *store, int server, void *item) {
     if (part->status == HV_OK)
         part->status = look(store, server, part);
     ui_progress_end(part->progress, server, part->status == HV_OK ? UI_DONE : UI_FAILED);
-    if (part->status != HV_OK && !globals.json)
+    if (part->status != HV_OK && !ui_is_json())
         ui_error(part->error);
 }
 
@@ -196,13 +199,13 @@ int init_servers(hv_store *store, const init_without *without, json_t **result) 
         parts[i].without = without;
     if (check_before(store, parts))
         make(store, parts);
-    else if (!globals.json)
+    else if (!ui_is_json())
         say_why_not(store, parts);
     int code = EXIT_DONE;
     for (int i = 0; i < count; i++)
         if (!is_ready(&parts[i]) && !parts[i].left_out)
             code = EXIT_FAILED;
-    if (globals.json)
+    if (ui_is_json())
         *result = as_json(store, parts);
     else
         print_table(store, parts);

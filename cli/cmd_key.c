@@ -11,12 +11,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "command.h"
+#include "arguments.h"
 #include "commands.h"
-#include "key_json.h"
-#include "memory.h"
 #include "moment.h"
-#include "ui.h"
+#include "rows/key_json.h"
+#include "servers/store.h"
+#include "ui/exit.h"
+#include "ui/memory.h"
+#include "ui/output.h"
+#include "ui/ui.h"
 
 enum { OPTION_AT = 1, OPTION_SHARD, OPTION_ADDED_ID, OPTION_EPOCH };
 
@@ -83,7 +86,7 @@ static int learn(const request *asked, knowledge *known) {
     hv_options *loaded = hv_options_new();
     if (loaded == NULL)
         out_of_memory();
-    hv_status status = hv_options_load(loaded, globals.config, &found, &error);
+    hv_status status = hv_options_load(loaded, config_path(), &found, &error);
     if (status == HV_OK)
         status = hv_options_set(loaded, "check_servers", "off", &error);
     if (status == HV_OK)
@@ -124,7 +127,7 @@ static void show_key(const knowledge *known, int64_t key, ui_table *table) {
     hv_key_unpack(key, known->epoch, &created, &shard, &added_id, NULL); /* it is positive */
     ui_time(time, created);
     const char *server = server_of(known, shard);
-    if (globals.json) {
+    if (ui_is_json()) {
         print_json(json_pack("{s:o, s:s, s:i, s:i, s:s*}", "id", key_json(key), "created", time,
                              "shard_id", shard, "added_id", added_id, "server", server));
         return;
@@ -143,7 +146,7 @@ static void show_keys(const arguments *args, const knowledge *known) {
     ui_table *table = ui_table_new(key_columns, columns);
     for (int i = 0; i < args->count && output_ok(); i++)
         show_key(known, argument_key(args, args->items[i]), table);
-    if (!globals.json)
+    if (!ui_is_json())
         ui_table_print(table);
     ui_table_free(table);
 }
@@ -169,7 +172,7 @@ static int make_key(const arguments *args, const request *asked, const knowledge
     char time[UI_NUMBER_SIZE];
     ui_time(time, created);
     const char *server = asked->shard >= 0 ? server_of(known, asked->shard) : NULL;
-    if (globals.json) {
+    if (ui_is_json()) {
         json_t *made = json_pack("{s:s, s:o}", "created", time, "bound", key_json(bound));
         if (asked->shard >= 0)
             json_object_update_new(made, json_pack("{s:o, s:i, s:i, s:s*}", "id", key_json(key),

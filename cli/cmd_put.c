@@ -7,11 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "command.h"
+#include "arguments.h"
 #include "commands.h"
-#include "key_json.h"
-#include "memory.h"
-#include "ui.h"
+#include "rows/key_json.h"
+#include "servers/store.h"
+#include "ui/exit.h"
+#include "ui/memory.h"
+#include "ui/output.h"
+#include "ui/ui.h"
 
 enum { OPTION_KEY = 1, OPTION_NULL, OPTION_STDIN };
 
@@ -91,7 +94,7 @@ static bool is_number(const char *word) {
 }
 
 static void print_key(int64_t key, int64_t epoch, int kind) {
-    if (!globals.json) {
+    if (!ui_is_json()) {
         printf("%" PRId64 "\n", key);
         return;
     }

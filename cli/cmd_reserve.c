@@ -6,16 +6,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "command.h"
+#include "arguments.h"
 #include "commands.h"
-#include "key_json.h"
-#include "memory.h"
-#include "ui.h"
+#include "rows/key_json.h"
+#include "servers/store.h"
+#include "ui/exit.h"
+#include "ui/memory.h"
+#include "ui/output.h"
+#include "ui/ui.h"
 
 #define MOST_KEYS 100000 /* hv_reserve() gives so many at once */
 
 static void print_keys(int shard, const int64_t *keys, int count) {
-    if (!globals.json) {
+    if (!ui_is_json()) {
         for (int i = 0; i < count; i++)
             printf("%" PRId64 "\n", keys[i]);
         return;

@@ -10,12 +10,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "command.h"
+#include "arguments.h"
 #include "commands.h"
 #include "keys_view.h"
-#include "memory.h"
-#include "servers.h"
-#include "ui.h"
+#include "servers/servers.h"
+#include "servers/store.h"
+#include "ui/exit.h"
+#include "ui/memory.h"
+#include "ui/output.h"
+#include "ui/ui.h"
 
 enum { OPTION_SHARDS = 1 };
 
@@ -339,7 +342,7 @@ static int show_status(hv_store *store, bool each_shard) {
     for (int i = 0; i < count; i++)
         if (!in_order(&all[i]))
             code = EXIT_FAILED;
-    if (globals.json) {
+    if (ui_is_json()) {
         print_all_json(store, all);
     } else {
         print_servers(store, all);

@@ -1,11 +1,27 @@
 /*
- * commands: every command there is, each defined in its cmd_*.c.
+ * commands: the table of commands, and the options that all of them take.
+ *
+ * A new command is a cmd_x.c with its `const command`, a line below and a line in the table.
  */
 #ifndef COMMANDS_H
 #define COMMANDS_H
 
+#include <stddef.h>
+
 #include "command.h"
 
+/* All commands, in the order in which `hv help` shows them; NULL past the last. `group` (may be
+ * NULL) receives the heading that it stands under. */
+const command *command_at(size_t index, const char **group);
+
+/* The command of this name, or NULL. */
+const command *command_find(const char *name);
+
+/* Options that every command takes, before and after its name. */
+enum { GLOBAL_CONFIG = 1, GLOBAL_JSON, GLOBAL_NO_COLOR, GLOBAL_HELP, GLOBAL_VERSION };
+extern const command_option global_options[];
+
+/* Each is defined in its cmd_*.c. */
 extern const command command_bench;
 extern const command command_completion;
 extern const command command_dev_destroy;

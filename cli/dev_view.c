@@ -10,8 +10,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "memory.h"
-#include "ui.h"
+#include "arguments.h"
+#include "ui/memory.h"
+#include "ui/ui.h"
 
 char *dev_dir_argument(const arguments *args, const char *named) {
     forget_pg_environment();

@@ -5,7 +5,7 @@
 #define DEV_VIEW_H
 
 #include "command.h"
-#include "dev.h"
+#include "dev/dev.h"
 
 /* The folder that was named, or the default one: free() it. */
 char *dev_dir_argument(const arguments *args, const char *named);

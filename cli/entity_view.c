@@ -11,10 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "command.h"
-#include "key_json.h"
-#include "memory.h"
-#include "ui.h"
+#include "rows/key_json.h"
+#include "ui/memory.h"
+#include "ui/output.h"
+#include "ui/ui.h"
 
 typedef struct attribute {
     const char *name; /* in the dict; ends with a NUL byte */

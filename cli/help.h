@@ -6,10 +6,12 @@
 
 #include "command.h"
 
-/* Each prints to stdout and returns an exit code. */
+/* Each prints to standard output and returns an exit code. */
 int help_overview(void);
 int help_command(const command *of);
 int help_version(void);
+/* The options of the configuration file. */
+int help_options(void);
 /* The commands that begin with this word: "dev". EXIT_USAGE if there are none. */
 int help_group(const char *word);
 

@@ -9,10 +9,15 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "command.h"
+#include "arguments.h"
+#include "base/suggest.h"
+#include "commands.h"
 #include "help.h"
-#include "memory.h"
-#include "ui.h"
+#include "ui/exit.h"
+#include "ui/interrupt.h"
+#include "ui/memory.h"
+#include "ui/output.h"
+#include "ui/ui.h"
 
 /*
  * Make sure that descriptors 0 to 2 are open: otherwise a connection to a server could become
@@ -40,11 +45,11 @@ static bool is_group(const char *word) {
 }
 
 _Noreturn static void unknown_command(const arguments *args, const char *name) {
-    nearest search = {.word = name};
+    hvi_suggestion search = {.word = name};
     const command *of;
     for (size_t i = 0; (of = command_at(i, NULL)) != NULL; i++)
-        nearest_offer(&search, of->name);
-    nearest_offer(&search, "dev");
+        hvi_suggestion_offer(&search, of->name);
+    hvi_suggestion_offer(&search, "dev");
     int group_len = strchr(name, ' ') != NULL ? (int) strcspn(name, " ") : 0;
     char *hint = search.best != NULL
                      ? format_text("Did you mean `hv %s`?", search.best)

@@ -6,7 +6,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 
-#include "memory.h"
+#include "ui/memory.h"
 
 const char *keys_name(hv_keys keys) {
     switch (keys) {

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/clock.h"
+
 /* Exactly `digits` digits at *text, which moves on behind them. */
 static bool take_digits(const char **text, int digits, int *value) {
     *value = 0;
@@ -97,9 +99,7 @@ static bool parse_iso(const char *text, int64_t *unix_ms) {
 
 bool moment_parse(const char *text, int64_t *unix_ms) {
     if (strcmp(text, "now") == 0) {
-        struct timespec now;
-        clock_gettime(CLOCK_REALTIME, &now);
-        *unix_ms = (int64_t) now.tv_sec * 1000 + now.tv_nsec / 1000000;
+        *unix_ms = hvi_clock_unix_us() / 1000;
         return true;
     }
     if (text[0] == '@') {

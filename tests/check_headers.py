@@ -39,7 +39,7 @@ def problems(root, flags):
 
     def compile(source, path, compilers):
         for compiler in compilers:
-            folders = [f"-I{root / 'include'}", f"-I{root / 'src'}"]
+            folders = [f"-I{root / name}" for name in ("include", "src", "cli")]
             command = [*compiler, *WARN, *folders, *flags, str(source)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode != 0:

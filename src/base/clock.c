@@ -19,6 +19,10 @@ int64_t hvi_clock_coarse_us(void) {
     return read_clock(CLOCK_MONOTONIC_COARSE);
 }
 
+int64_t hvi_clock_unix_us(void) {
+    return read_clock(CLOCK_REALTIME);
+}
+
 int64_t hvi_deadline_after(int64_t ms) {
     if (ms < 0 || ms > HVI_NEVER / 2000)
         return HVI_NEVER;

@@ -16,6 +16,9 @@ int64_t hvi_clock_us(void);
 /* The same, quicker, and up to some milliseconds late. */
 int64_t hvi_clock_coarse_us(void);
 
+/* The time of day: microseconds since 1970. */
+int64_t hvi_clock_unix_us(void);
+
 /* The moment `ms` milliseconds from now; HVI_NEVER for a negative number. */
 int64_t hvi_deadline_after(int64_t ms);
 

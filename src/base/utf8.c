@@ -1,14 +1,10 @@
 /*
- * utf8: is this text that PostgreSQL takes, and how to show it if not?
+ * utf8: text that PostgreSQL takes, and how any bytes are shown on a terminal.
  */
 #include "base/utf8.h"
 
-#include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-
-#define EXCERPT_MAX 60
 
 static bool is_continuation(unsigned char byte) {
     return (byte & 0xC0) == 0x80;
@@ -16,7 +12,7 @@ static bool is_continuation(unsigned char byte) {
 
 /* The length of the character at the start of `left` bytes, or 0 if there is no valid one. */
 static size_t character_len(const unsigned char *p, size_t left) {
-    if (left == 0 || p[0] == 0)
+    if (left == 0)
         return 0;
     if (p[0] < 0x80)
         return 1;
@@ -69,7 +65,7 @@ static uint64_t load_short(const char *p, size_t len) {
     return word;
 }
 
-/* Most texts are ASCII: where does this one stop to be, rounded down to eight bytes? */
+/* Most texts are ASCII: how far is this one, rounded down to eight bytes? */
 static size_t plain_prefix(const char *text, size_t len) {
     if (len < 8)
         return len == 0 || is_plain(load_short(text, len)) ? len : 0;
@@ -86,7 +82,7 @@ size_t hvi_utf8_prefix(const char *text, size_t len) {
         /* Through eight bytes character by character, then at full speed again. */
         for (size_t stop = at + 8; at < stop && at < len;) {
             size_t character = character_len((const unsigned char *) text + at, len - at);
-            if (character == 0)
+            if (character == 0 || text[at] == '\0')
                 return at;
             at += character;
         }
@@ -95,39 +91,49 @@ size_t hvi_utf8_prefix(const char *text, size_t len) {
     return at;
 }
 
-/* Does a character do nothing to a terminal, nor to the order of the characters around it? Not
- * printable are the control characters of ASCII and of ISO 6429 (U+0080 to U+009F), the separators
- * U+2028 and U+2029, and what changes the direction of writing. */
-static bool is_printable(const unsigned char *p, size_t len) {
-    if (len == 1)
-        return p[0] >= 0x20 && p[0] != 0x7F;
-    if (len == 2)
-        return !(p[0] == 0xC2 && p[1] < 0xA0) && !(p[0] == 0xD8 && p[1] == 0x9C);
-    if (len == 3 && p[0] == 0xE2 && p[1] == 0x80)
-        return p[2] != 0x8E && p[2] != 0x8F && !(p[2] >= 0xA8 && p[2] <= 0xAE);
-    return !(len == 3 && p[0] == 0xE2 && p[1] == 0x81 && p[2] >= 0xA6 && p[2] <= 0xA9);
+size_t hvi_utf8_decode(const char *text, size_t left, uint32_t *code) {
+    const unsigned char *p = (const unsigned char *) text;
+    size_t len = character_len(p, left);
+    if (len == 0)
+        return 0;
+    *code = len == 1 ? p[0] : p[0] & (0x7Fu >> len);
+    for (size_t i = 1; i < len; i++)
+        *code = *code << 6 | (p[i] & 0x3F);
+    return len;
+}
+
+bool hvi_acts_on_terminal(uint32_t code) {
+    return code < 0x20 || (code >= 0x7F && code < 0xA0) || code == 0x061C || code == 0x200E ||
+           code == 0x200F || (code >= 0x2028 && code <= 0x202E) ||
+           (code >= 0x2066 && code <= 0x2069);
+}
+
+const char *hvi_utf8_show(char *shown, size_t size, const char *text, size_t len) {
+    const size_t most = size - sizeof "...";
+    size_t used = 0;
+    size_t at = 0;
+    while (at < len) {
+        uint32_t code = 0;
+        size_t character = hvi_utf8_decode(text + at, len - at, &code);
+        bool printable = character > 0 && !hvi_acts_on_terminal(code);
+        size_t takes = printable ? character : 4;
+        if (used + takes > most)
+            break;
+        if (printable) {
+            memcpy(shown + used, text + at, character);
+            at += character;
+        } else {
+            snprintf(shown + used, 5, "\\x%02x", (unsigned char) text[at]);
+            at++;
+        }
+        used += takes;
+    }
+    strcpy(shown + used, at < len ? "..." : "");
+    return shown;
 }
 
 hvi_excerpt hvi_utf8_excerpt(const char *text, size_t len) {
     hvi_excerpt excerpt;
-    size_t used = 0;
-    size_t at = 0;
-    while (at < len) {
-        const unsigned char *p = (const unsigned char *) text + at;
-        size_t character = character_len(p, len - at);
-        bool printable = character > 0 && is_printable(p, character);
-        size_t size = printable ? character : 4;
-        if (used + size > EXCERPT_MAX)
-            break;
-        if (printable) {
-            memcpy(excerpt.text + used, p, character);
-            at += character;
-        } else {
-            snprintf(excerpt.text + used, 5, "\\x%02x", p[0]);
-            at++;
-        }
-        used += size;
-    }
-    strcpy(excerpt.text + used, at < len ? "..." : "");
+    hvi_utf8_show(excerpt.text, sizeof excerpt.text, text, len);
     return excerpt;
 }

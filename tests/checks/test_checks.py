@@ -28,6 +28,14 @@ DESIGN = """\
 | `src/base` | errors, time |
 | `src/pool` | connections |
 | `src/move` | moves shards (planned) |
+
+The command:
+
+| folder | one line |
+|---|---|
+| `cli/ui` | what people see |
+| `cli/rows` | rows |
+| `cli` | commands |
 """
 
 FILES = {
@@ -37,8 +45,10 @@ FILES = {
     "src/base/clock.h": "/*\n * clock\n */\n#include <time.h>\n",
     "src/pool/pool.h": '/*\n * pool\n */\n#include "base/error.h"\n',
     "src/pool/pool.c": '/*\n * pool\n */\n#include "pool/pool.h"\n\n#include "base/clock.h"\n',
-    "cli/hv.c": '/*\n * hv\n */\n#include "ui.h"\n',
-    "cli/ui.h": "/*\n * ui\n */\n#include <hypervault.h>\n",
+    "cli/hv.c": '/*\n * hv\n */\n#include "command.h"\n\n#include "base/error.h"\n#include "ui/ui.h"\n',
+    "cli/command.h": '/*\n * command\n */\n#include "rows/reader.h"\n',
+    "cli/rows/reader.h": '/*\n * reader\n */\n#include "ui/ui.h"\n',
+    "cli/ui/ui.h": "/*\n * ui\n */\n#include <hypervault.h>\n",
     "dev/build": "#!/bin/bash\nset -euo pipefail\n\necho build\n",
 }
 
@@ -117,11 +127,34 @@ def test_a_row_without_its_folder_is_found_unless_planned(root):
 
 
 @pytest.mark.parametrize("header", ["pool.h", "pool/pool.h", "../src/pool/pool.h", "nowhere.h"])
-@pytest.mark.parametrize("folder", ["cli", "examples", "python/src", "tests/system"])
+@pytest.mark.parametrize("folder", ["examples", "python/src", "tests/system"])
 def test_a_program_that_reaches_into_the_library_is_found(root, folder, header):
     write(root, f"{folder}/x.c", f'/*\n * x\n */\n#include "{header}"\n')
     (found,) = check_rooms.problems(root)
     assert found.startswith(f'{folder}/x.c:4: includes "{header}"')
+
+
+@pytest.mark.parametrize("header", ["pool.h", "pool/pool.h", "base/../pool/pool.h", "base/no.h"])
+def test_the_command_shares_the_librarys_lowest_folder_only(root, header):
+    write(root, "cli/rows/csv.c", f'/*\n * csv\n */\n#include "{header}"\n')
+    (found,) = check_rooms.problems(root)
+    assert found.startswith(f'cli/rows/csv.c:4: "{header}" is no header of cli/')
+
+
+@pytest.mark.parametrize("header, folder", [("command.h", "cli"), ("rows/reader.h", "cli/rows")])
+def test_a_part_of_the_command_that_includes_from_above_is_found(root, header, folder):
+    write(root, "cli/ui/table.c", f'/*\n * table\n */\n#include "{header}"\n')
+    assert check_rooms.problems(root) == [
+        f'cli/ui/table.c:4: "{header}" is in {folder}, which is not below cli/ui'
+    ]
+
+
+def test_modules_of_the_command_that_include_each_other_are_found(root):
+    write(root, "cli/rows/format.h", '/*\n * format\n */\n#include "rows/reader.h"\n')
+    write(root, "cli/rows/reader.c", '/*\n * reader\n */\n#include "rows/format.h"\n')
+    assert check_rooms.problems(root) == [
+        "cli/rows: modules include each other: format → reader → format"
+    ]
 
 
 def test_a_query_that_does_not_go_through_the_session_is_found(root):

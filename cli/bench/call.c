@@ -1,0 +1,143 @@
+/*
+ * bench_call: one call, of one operation or many.
+ */
+#include "bench/call.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench/borrow.h"
+#include "ui/memory.h"
+
+static void set(hv_dict *dict, const char *name, const char *value) {
+    if (hv_dict_set(dict, name, value, NULL) != HV_OK)
+        out_of_memory();
+}
+
+/* Letters in no order, so that the server cannot compress them; the same in every run. */
+static char *make_value(size_t size) {
+    static const char letters[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    char *value = new_memory(size + 1);
+    uint64_t state = 1;
+    for (size_t i = 0; i < size; i++) {
+        state = state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+        value[i] = letters[state >> 58];
+    }
+    return value;
+}
+
+void bench_call_init(bench_call *call, const bench_settings *settings, hv_store *store) {
+    *call = (bench_call){.settings = settings, .store = store, .dict = hv_dict_new()};
+    if (call->dict == NULL)
+        out_of_memory();
+    set(call->dict, BENCH_MARK, settings->mark);
+    if (settings->value_size >= 0) {
+        char *value = make_value((size_t) settings->value_size);
+        set(call->dict, "value", value);
+        free(value);
+    } else {
+        set(call->dict, "name", "Ada Lovelace");
+        set(call->dict, "email", "ada@analytical.example");
+    }
+    if (settings->batch > 1) {
+        size_t count = (size_t) settings->batch;
+        call->puts = new_memory(count * sizeof *call->puts);
+        call->gets = new_memory(count * sizeof *call->gets);
+        call->statuses = new_memory(count * sizeof *call->statuses);
+        call->errors = new_memory(count * sizeof *call->errors);
+    }
+}
+
+void bench_call_fini(bench_call *call) {
+    hv_dict_free(call->dict);
+    free(call->puts);
+    free(call->gets);
+    free(call->statuses);
+    free(call->errors);
+}
+
+/* ---- One operation --------------------------------------------------------------------------- */
+
+static void put_one(bench_call *call, int shard, int64_t *key, sql_failure *failure) {
+    const bench_settings *settings = call->settings;
+    if (settings->way == BENCH_VIA_POOL)
+        bench_borrow_put(call->store, settings, shard, call->dict, key, failure);
+    else
+        failure->status =
+            hv_put(call->store, shard, settings->kind, call->dict, key, &failure->error);
+}
+
+static bool is_same(const bench_call *call, int kind, const hv_dict *dict) {
+    return kind == call->settings->kind && hv_dict_equal(dict, call->dict);
+}
+
+/* What a get without an error brought: the right thing? */
+static void check(int64_t key, bool same, sql_failure *failure) {
+    if (failure->status == HV_NOT_FOUND)
+        sql_fail(failure, HV_NOT_FOUND, "no entity has the key %" PRId64, key);
+    else if (failure->status == HV_OK && !same)
+        sql_fail(failure, HV_CORRUPT, "the entity with the key %" PRId64 " is not as it was put",
+                 key);
+}
+
+static bool is_entity(const bench_call *call, const hv_entity *entity, int64_t key) {
+    return entity != NULL && hv_entity_key(entity) == key &&
+           is_same(call, hv_entity_kind(entity), hv_entity_dict(entity));
+}
+
+static void get_one(bench_call *call, int64_t key, sql_failure *failure) {
+    bool same;
+    if (call->settings->way == BENCH_VIA_POOL) {
+        hv_dict *dict = NULL;
+        int kind = 0;
+        bench_borrow_get(call->store, call->settings, key, &kind, &dict, failure);
+        same = failure->status == HV_OK && is_same(call, kind, dict);
+        hv_dict_free(dict);
+    } else {
+        hv_entity *entity = NULL;
+        failure->status = hv_get(call->store, key, &entity, &failure->error);
+        same = is_entity(call, entity, key);
+        hv_entity_free(entity);
+    }
+    check(key, same, failure);
+}
+
+/* ---- Many ------------------------------------------------------------------------------------ */
+
+static void put_many(bench_call *call, const int *shards, int64_t *keys, int count,
+                     sql_failure *failures) {
+    for (int i = 0; i < count; i++)
+        call->puts[i] =
+            (hv_new_entity){.shard = shards[i], .kind = call->settings->kind, .dict = call->dict};
+    hv_put_many(call->store, call->puts, (size_t) count, keys, call->statuses, call->errors, NULL);
+    for (int i = 0; i < count; i++)
+        failures[i] = (sql_failure){.status = call->statuses[i], .error = call->errors[i]};
+}
+
+static void get_many(bench_call *call, const int64_t *keys, int count, sql_failure *failures) {
+    hv_get_many(call->store, keys, (size_t) count, call->gets, call->statuses, call->errors, NULL);
+    for (int i = 0; i < count; i++) {
+        failures[i] = (sql_failure){.status = call->statuses[i], .error = call->errors[i]};
+        check(keys[i], is_entity(call, call->gets[i], keys[i]), &failures[i]);
+        hv_entity_free(call->gets[i]);
+    }
+}
+
+/* ---- Public ---------------------------------------------------------------------------------- */
+
+void bench_call_put(bench_call *call, const int *shards, int64_t *keys, int count,
+                    sql_failure *failures) {
+    if (call->settings->batch == 1)
+        put_one(call, shards[0], &keys[0], &failures[0]);
+    else
+        put_many(call, shards, keys, count, failures);
+}
+
+void bench_call_get(bench_call *call, const int64_t *keys, int count, sql_failure *failures) {
+    if (call->settings->batch == 1)
+        get_one(call, keys[0], &failures[0]);
+    else
+        get_many(call, keys, count, failures);
+}

@@ -1,0 +1,36 @@
+/*
+ * export_format: entities as `hv export` writes them, and `hv import --exported` reads them.
+ *
+ *     {"id":"307821103844175873","shard_id":12,"kind":1,"body":{"beep":"boop","n":null}}
+ *
+ * or, in CSV with the header id,shard_id,kind,body, the body as hstore's text form:
+ *
+ *     307821103844175873,12,1,"""beep""=>""boop"", ""n""=>NULL"
+ *
+ * Attributes come in the server's order, and the same entity is always the same bytes.
+ */
+#ifndef EXPORT_FORMAT_H
+#define EXPORT_FORMAT_H
+
+#include "rows/reader.h"
+
+/* What a file begins with; "" for nothing. */
+const char *export_header(const row_format *format);
+
+/* Append the entity that a scan is at, with its line end. Check text->failed afterwards. */
+void export_entity(row_text *text, const row_format *format, int shard, const hv_scan *scan);
+
+/* Where do the whole records of a file's beginning end? Fed in pieces. */
+typedef struct export_end {
+    bool quoted;   /* within quotes, in CSV */
+    int64_t at;    /* bytes that were fed */
+    int64_t start; /* of the last whole record; -1: there is none */
+    int64_t end;   /* behind it */
+} export_end;
+
+void export_end_feed(export_end *end, const row_format *format, const char *bytes, size_t len);
+
+/* Which entity is this record? False if it is none of ours. */
+bool export_parse(const char *record, const row_format *format, int64_t *key, int *shard);
+
+#endif

@@ -1,0 +1,24 @@
+/*
+ * import_exported: rows that `hv export` wrote: entities with their keys and kinds.
+ */
+#ifndef IMPORT_EXPORTED_H
+#define IMPORT_EXPORTED_H
+
+#include "import/import.h"
+
+/* What a row's key shows of the programs that it went through. */
+typedef enum exported_key {
+    EXPORTED_KEY_SILENT,   /* nothing: it is a string, or small, or none */
+    EXPORTED_KEY_WHOLE,    /* a number that no double is printed as */
+    EXPORTED_KEY_DOUBLE,   /* a number that a double is printed as */
+    EXPORTED_KEY_FRACTION, /* a number with an exponent or a fraction */
+} exported_key;
+
+/* The attribute that a reader must watch for it. */
+#define EXPORTED_KEY "id"
+
+/* The row has the attributes id, shard_id, kind and body: take the first three into the item, and
+ * leave the attributes of the body as the row's. A row that is not so becomes malformed. */
+exported_key import_exported_row(import_item *item, const row_format *format);
+
+#endif

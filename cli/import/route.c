@@ -1,0 +1,88 @@
+/*
+ * import_route: which shard a row goes to.
+ */
+#include "import/route.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/utf8.h"
+#include "ui/memory.h"
+
+uint64_t import_hash(const char *bytes, size_t len) {
+    uint64_t hash = UINT64_C(14695981039346656037);
+    for (size_t i = 0; i < len; i++) {
+        hash ^= (unsigned char) bytes[i];
+        hash *= UINT64_C(1099511628211);
+    }
+    return hash;
+}
+
+static void add_ascending(import_route *route, const hv_store *store) {
+    int shard = -1;
+    while ((shard = hv_next_shard(store, -1, shard)) >= 0)
+        route->shards[route->count++] = shard;
+}
+
+/* The first shard of each server, then the second of each, … */
+static void add_alternating(import_route *route, const hv_store *store) {
+    int servers = hv_server_count(store);
+    int *last = new_memory((size_t) servers * sizeof *last);
+    for (int i = 0; i < servers; i++)
+        last[i] = -1;
+    for (bool more = true; more;) {
+        more = false;
+        for (int i = 0; i < servers; i++) {
+            int shard = hv_next_shard(store, i, last[i]);
+            if (shard < 0)
+                continue; /* asking again with the same `after` gives the same answer */
+            route->shards[route->count++] = last[i] = shard;
+            more = true;
+        }
+    }
+    free(last);
+}
+
+void import_route_init(import_route *route, const hv_store *store, int shard, const char *by,
+                       const char *seed) {
+    *route = (import_route){.fixed = shard, .by = by};
+    if (shard >= 0)
+        return;
+    route->shards = new_memory(HV_SHARDS * sizeof *route->shards);
+    if (by != NULL) {
+        add_ascending(route, store);
+        return;
+    }
+    add_alternating(route, store);
+    if (route->count > 0)
+        route->first = import_hash(seed, strlen(seed)) % route->count;
+}
+
+void import_route_fini(import_route *route) {
+    free(route->shards);
+    *route = (import_route){.fixed = -1};
+}
+
+/* Make a row malformed. */
+static int refuse(const import_route *route, row *refused, const char *format) {
+    refused->fault = new_memory(sizeof *refused->fault);
+    row_fault_line(refused->fault, refused->line, format,
+                   hvi_utf8_excerpt(route->by, strlen(route->by)).text);
+    return -1;
+}
+
+int import_route_row(import_route *route, row *routed) {
+    if (routed->fault != NULL)
+        return -1;
+    if (route->fixed >= 0)
+        return route->fixed;
+    if (route->by == NULL)
+        return route->shards[(route->first + (uint64_t) routed->number) % route->count];
+    const char *value;
+    size_t len;
+    if (!hv_dict_get(routed->dict, route->by, strlen(route->by), &value, &len))
+        return refuse(route, routed, "no attribute \"%s\", which decides the shard");
+    if (value == NULL)
+        return refuse(route, routed, "attribute \"%s\", which decides the shard, is NULL");
+    return route->shards[import_hash(value, len) % route->count];
+}

@@ -1,0 +1,35 @@
+/*
+ * import_route: which shard a row goes to.
+ */
+#ifndef IMPORT_ROUTE_H
+#define IMPORT_ROUTE_H
+
+#include "hypervault.h"
+#include "rows/reader.h"
+
+typedef struct import_route {
+    int fixed;      /* every row's shard, or -1 */
+    const char *by; /* the attribute that decides, or NULL; the caller's */
+    int *shards;    /* owned; with neither of the two, in the order of turns */
+    size_t count;
+    size_t first; /* whose turn begins */
+} import_route;
+
+/*
+ * `shard` -1: none; `by` NULL: none; not both given. With `by` the shard is number
+ * import_hash(value) modulo their count among all shards of the store in ascending order. With
+ * neither, all take turns by the row's number, shards of different servers alternating, and `seed`
+ * decides which begins, so that many small imports do not all meet in the first one.
+ */
+void import_route_init(import_route *route, const hv_store *store, int shard, const char *by,
+                       const char *seed);
+void import_route_fini(import_route *route);
+
+/* The row's shard. A row that has none (no such attribute, or NULL) becomes malformed, and -1 is
+ * returned, as for one that was malformed before. */
+int import_route_row(import_route *route, row *routed);
+
+/* FNV-1a with 64 bits. */
+uint64_t import_hash(const char *bytes, size_t len);
+
+#endif

@@ -1,0 +1,408 @@
+/*
+ * import_run: one import, from its input to what came of it.
+ *
+ * The main thread reads rows and chooses their shards; lanes store them (import_lanes.h says what
+ * is promised about a run that ends early). Nothing is begun before everything that can be checked
+ * beforehand is: the input, the place for rejected rows, the servers.
+ */
+#include "import/run.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/utf8.h"
+#include "import/exported.h"
+#include "import/input.h"
+#include "import/lanes.h"
+#include "import/rejects.h"
+#include "import/report.h"
+#include "import/resume.h"
+#include "import/route.h"
+#include "import/trial.h"
+#include "servers/store.h"
+#include "ui/exit.h"
+#include "ui/interrupt.h"
+#include "ui/memory.h"
+#include "ui/ui.h"
+
+/* So much of the input's name is recorded, and compared: no other program may record more. */
+#define LABEL_BYTES 48
+
+/* All that one import needs. */
+typedef struct import_task {
+    import_request asked;
+    import_input input;
+    hv_store *store;
+    import_route route;
+    import_rejects *rejects;
+    row_reader *reader;
+    char id[IMPORT_ID_SIZE];
+    char label[LABEL_BYTES + 16]; /* kind and name, as text of any database */
+    import_history history;
+    import_begun begun;
+    import_lanes *lanes;
+    import_trial trial; /* of an export's keys */
+    ui_progress *progress;
+    import_totals totals;
+    uint64_t digest; /* of all rows read so far */
+    int64_t started;
+} import_task;
+
+/* ---- Preparing ------------------------------------------------------------------------------- */
+
+static bool is_canceled(void *context) {
+    const import_task *task = context;
+    return task->lanes != NULL ? import_lanes_stopped(task->lanes) : interrupted();
+}
+
+/* The hash of all that decides what becomes of a row. */
+static uint64_t settings_digest(const import_task *task) {
+    const import_request *asked = &task->asked;
+    const char *format = asked->format != NULL ? row_format_name(asked->format) : "";
+    const int64_t numbers[] = {asked->kind,     asked->shard, asked->jobs,
+                               asked->exported, asked->skip,  asked->limit};
+    uint64_t digest = import_digest(0, (const char *) numbers, sizeof numbers);
+    if (asked->by != NULL)
+        digest = import_digest(digest, asked->by, strlen(asked->by));
+    digest = import_digest(digest, format, strlen(format));
+    return import_digest_shards(digest, task->store);
+}
+
+/* Find out whether it was begun before, and name it. */
+static bool name_import(import_task *task) {
+    uint64_t source;
+    if (!import_input_identity(&task->input, &source)) {
+        ui_fail(NULL, NULL, "could not read %s: %s", task->input.name, strerror(errno));
+        return false;
+    }
+    const char *base = task->input.base;
+    char shown[LABEL_BYTES];
+    hvi_utf8_show(shown, sizeof shown, base, strlen(base));
+    if (task->asked.exported)
+        snprintf(task->label, sizeof task->label, "exported %s", shown);
+    else
+        snprintf(task->label, sizeof task->label, "kind=%d %s", task->asked.kind, shown);
+    task->history.label = task->label;
+    int server = task->asked.shard >= 0 ? hv_shard_server(task->store, task->asked.shard) : -1;
+    return import_resume_find(task->store, server, task->asked.resume, source,
+                              settings_digest(task), task->id, &task->begun, &task->history);
+}
+
+/* Reads the input's file without moving what the import reads. */
+typedef struct second_look {
+    int fd;
+    off_t at;
+} second_look;
+
+static ssize_t look_again(void *context, char *data, size_t size) {
+    second_look *look = context;
+    ssize_t got = pread(look->fd, data, size, look->at);
+    look->at += got > 0 ? got : 0;
+    return got;
+}
+
+/* The import that has decided the most rows of this very file, by their digests; NULL: none. */
+static const import_past *find_past(const import_task *task) {
+    const import_request *asked = &task->asked;
+    const import_history *history = &task->history;
+    const import_past *found = NULL;
+    second_look look = {.fd = task->input.fd, .at = task->input.start};
+    int64_t skipped, number = 0, last = 0;
+    uint64_t digest = 0;
+    row_fault fault;
+    row *next;
+    for (size_t i = 0; i < history->count; i++)
+        last = history->of[i].rows > last ? history->of[i].rows : last;
+    row_reader *reader = row_reader_new(asked->format, ROW_MAX_BYTES, look_again, &look);
+    if (reader == NULL)
+        out_of_memory();
+    row_reader_skip(reader, asked->skip, &skipped, &fault);
+    for (int64_t rows = 0; rows < asked->limit && number < last; rows++) {
+        if (row_reader_next(reader, &next, &fault) != ROW_READ)
+            break; /* the import will say why */
+        number = next->number;
+        digest = import_digest(digest, next->text, next->text_len);
+        row_free(next);
+        for (size_t i = 0; i < history->count; i++)
+            if (history->of[i].rows == number && history->of[i].digest == digest)
+                found = &history->of[i];
+    }
+    row_reader_free(reader);
+    return found;
+}
+
+static bool says_yes(const char *question) {
+    char answer[16] = "";
+    fprintf(stderr, "%s [y/N] ", question);
+    fflush(stderr);
+    return fgets(answer, sizeof answer, stdin) != NULL && (answer[0] == 'y' || answer[0] == 'Y');
+}
+
+/* To store the same rows twice must be meant. An export's rows have keys, and are not stored twice;
+ * of a stream it is not known what follows. */
+static bool check_past(const import_task *task) {
+    const import_request *asked = &task->asked;
+    if (asked->resume || asked->again || asked->exported || task->input.size < 0 ||
+        task->history.count == 0)
+        return true;
+    const import_past *past = find_past(task);
+    if (past == NULL)
+        return true;
+    char time[UI_NUMBER_SIZE], number[UI_NUMBER_SIZE];
+    char *detail = format_text("An import that was begun at %s has stored or rejected its rows up "
+                               "to number %s%s. Another would store them a second time.",
+                               ui_time(time, past->begun), ui_number(number, past->rows),
+                               past->complete ? "" : ", and more remain");
+    bool go_on = false;
+    if (ui_is_terminal(stdin) && ui_is_terminal(stderr) && !ui_is_json()) {
+        fputs("The file ", stderr);
+        ui_text(stderr, task->input.name, strlen(task->input.name));
+        fprintf(stderr, " was imported before. %s\n", detail);
+        go_on = says_yes("Import it again?");
+    } else {
+        ui_fail(detail,
+                past->complete ? "If that is meant: --again."
+                               : "To go on with it: --resume. To store them again: --again.",
+                "%s was imported before", task->input.name);
+    }
+    free(detail);
+    return go_on;
+}
+
+static void rows_decided(void *context, int64_t rows) {
+    ui_progress_add(((import_task *) context)->progress, 0, rows);
+}
+
+static bool open_lanes(import_task *task) {
+    import_settings settings = {
+        .store = task->store,
+        .rejects = task->rejects,
+        .id = task->id,
+        .file = task->label,
+        .shard = task->asked.shard,
+        .jobs = (int) task->asked.jobs,
+        .retry_for = task->asked.retry_for,
+        .first_row = task->asked.skip,
+        .interrupted = interrupted,
+        .decided = rows_decided,
+        .context = task,
+    };
+    task->lanes = import_lanes_open(&settings);
+    return task->lanes != NULL;
+}
+
+/* Is a row in the rejects file decided? */
+static bool keep_reject(void *context, int64_t number, int shard) {
+    const import_task *task = context;
+    return number <= import_lanes_position(task->lanes, shard);
+}
+
+static bool check_shard(const import_task *task) {
+    if (task->asked.shard >= 0 && hv_shard_server(task->store, task->asked.shard) < 0) {
+        ui_fail_status(HV_NO_SERVER, NULL, "Add it to a server's \"shards\" in the configuration.",
+                       "no server holds shard %d", task->asked.shard);
+        return false;
+    }
+    if (hv_next_shard(task->store, -1, -1) < 0) {
+        ui_fail(NULL, "Give the servers shards in the configuration.", "there are no shards");
+        return false;
+    }
+    return true;
+}
+
+static bool prepare(import_task *task) {
+    if (!import_input_open(&task->input, task->asked.path) ||
+        open_store(&task->store) != EXIT_DONE || !check_shard(task) || !name_import(task) ||
+        !check_past(task))
+        return false;
+    bool begun = task->begun != IMPORT_NEW;
+    import_route_init(&task->route, task->store, task->asked.shard, task->asked.by, task->id);
+    task->rejects = import_rejects_new(task->asked.rejects, task->input.base, task->input.mode);
+    if (!begun && !import_rejects_name(task->rejects, task->id, false, NULL, NULL))
+        return false;
+    if (!open_lanes(task))
+        return false;
+    if (begun && !import_rejects_name(task->rejects, task->id, true, keep_reject, task))
+        return false;
+    task->input.canceled = is_canceled;
+    task->input.context = task;
+    task->reader =
+        row_reader_new(task->asked.format, ROW_MAX_BYTES, import_input_read, &task->input);
+    if (task->reader == NULL)
+        out_of_memory();
+    if (task->asked.exported)
+        row_reader_watch(task->reader, EXPORTED_KEY);
+    return true;
+}
+
+/* ---- Importing ------------------------------------------------------------------------------- */
+
+/* Say why the input cannot be read any further. */
+static void say_fault(import_task *task, const row_fault *fault) {
+    char text[ROW_FAULT_SIZE];
+    const char *hint = fault->hint[0] != '\0' ? fault->hint : NULL;
+    import_lanes_abandon(task->lanes, true);
+    if (fault->line == 0)
+        ui_fail(NULL, hint, "could not read %s: %s", task->input.name, fault->message);
+    else
+        ui_fail(NULL, hint, "%s, %s", task->input.name, row_fault_text(text, fault));
+}
+
+/*
+ * Tell the progress bar about how many rows there will be, from how much of the file so many took
+ * up. `bytes` and `rows` do not count the first row, whose bytes include all that was skipped.
+ */
+static void estimate(const import_task *task, int64_t first, int64_t bytes, int64_t rows) {
+    if (task->input.size < 0 || rows == 0)
+        return;
+    double left = (double) (task->input.size - first - bytes);
+    int64_t more = left > 0 ? (int64_t) (left / ((double) bytes / (double) rows)) : 0;
+    int64_t total = 1 + rows + more;
+    if (total < task->asked.limit)
+        ui_progress_estimate(task->progress, 0, total);
+    else
+        ui_progress_total(task->progress, 0, task->asked.limit);
+}
+
+/* What earlier runs have recorded does not agree with the input. */
+static void say_other_input(import_task *task, const char *how, int64_t number) {
+    import_lanes_abandon(task->lanes, false);
+    ui_fail(NULL, "Import what is new in it by itself, without --resume.",
+            "%s is not what this import was begun with: it %s %" PRId64, task->input.name, how,
+            number);
+}
+
+/* Give the rows that were held back. */
+static bool give_held(import_task *task) {
+    import_trial *trial = &task->trial;
+    bool go_on = true;
+    for (size_t i = 0; go_on && i < trial->count; i++)
+        go_on = import_lanes_give(task->lanes, &trial->held[i]);
+    for (size_t i = 0; i < trial->count; i++)
+        import_item_free(&trial->held[i]);
+    trial->count = trial->bytes = 0;
+    return go_on;
+}
+
+/* Do what the trial of an export's keys has come to. */
+static bool follow(import_task *task, import_verdict verdict) {
+    if (verdict == IMPORT_HOLD)
+        return true;
+    if (verdict == IMPORT_GIVE)
+        return give_held(task);
+    import_lanes_abandon(task->lanes, true);
+    import_trial_explain(&task->trial, task->input.name);
+    return false;
+}
+
+/* Which lane is to have it, under which key, and is it still the same input? */
+static bool give_row(import_task *task, row *next, int64_t before) {
+    import_item item = {.row = next, .shard = -1, .kind = task->asked.kind, .before = before};
+    task->digest = import_digest(task->digest, next->text, next->text_len);
+    item.digest = task->digest;
+    if (!import_lanes_agree(task->lanes, next->number, task->digest)) {
+        say_other_input(task, "differs before line", next->line + 1);
+        row_free(next);
+        return false;
+    }
+    if (task->asked.exported) {
+        exported_key shows = import_exported_row(&item, row_reader_format(task->reader));
+        return follow(task, import_trial_add(&task->trial, &item, shows));
+    }
+    item.shard = import_route_row(&task->route, next);
+    return import_lanes_give(task->lanes, &item);
+}
+
+static void read_rows(import_task *task) {
+    row_fault fault;
+    row *next = NULL;
+    int64_t skipped;
+    int64_t first = 0, bytes = 0, rows = 0, line = 0, number = 0;
+    row_result result = row_reader_skip(task->reader, task->asked.skip, &skipped, &fault);
+    while (rows < task->asked.limit && result == ROW_READ) {
+        result = row_reader_next(task->reader, &next, &fault);
+        if (result != ROW_READ)
+            break;
+        if (rows++ == 0)
+            first = next->bytes;
+        else
+            bytes += next->bytes;
+        if (rows % 64 == 0)
+            estimate(task, first, bytes, rows - 1);
+        int64_t before = line;
+        line = next->line;
+        number = next->number;
+        if (!give_row(task, next, before))
+            break;
+    }
+    bool all = result == ROW_END || rows == task->asked.limit;
+    if (all && !import_lanes_stopped(task->lanes))
+        follow(task, import_trial_end(&task->trial));
+    if (all) {
+        ui_progress_total(task->progress, 0, rows);
+        if (import_lanes_farthest(task->lanes) > number && !import_lanes_stopped(task->lanes))
+            say_other_input(task, "ends before row", import_lanes_farthest(task->lanes));
+    }
+    if (result == ROW_FAILED)
+        say_fault(task, &fault);
+    if (interrupted())
+        ui_note("finishing what is under way; interrupt again to end at once");
+}
+
+static bool run_lanes(import_task *task) {
+    signal(SIGPIPE, SIG_IGN); /* the rejects file may be a pipe: then writing to it is an error */
+    interrupt_catch();
+    task->started = hvi_clock_us();
+    task->progress = ui_progress_new(1, (const char *const[]){task->input.base}, "rows");
+    bool started = import_lanes_start(task->lanes);
+    if (!started)
+        ui_fail(NULL, NULL, "could not start a thread: %s", strerror(errno));
+    else
+        read_rows(task);
+    import_lanes_finish(task->lanes, task->digest, &task->totals);
+    task->lanes = NULL;
+    ui_progress_free(task->progress, false);
+    signal(SIGPIPE, SIG_DFL);
+    return started;
+}
+
+static int import(import_task *task) {
+    if (!prepare(task))
+        return EXIT_FAILED;
+    import_outcome outcome = {.id = task->id, .totals = &task->totals, .rejects = task->rejects};
+    if (task->begun == IMPORT_ENDED && import_lanes_complete(task->lanes)) {
+        import_report_done_before(&outcome);
+        return EXIT_DONE;
+    }
+    if (!run_lanes(task))
+        return EXIT_FAILED;
+    outcome.duration = hvi_clock_us() - task->started;
+    import_report_stop(&outcome);
+    import_report(&outcome);
+    return import_is_complete(&task->totals) && task->totals.rejected == 0 ? EXIT_DONE
+                                                                           : EXIT_FAILED;
+}
+
+int import_run(const import_request *request) {
+    import_task task = {.asked = *request, .input = {.fd = -1}, .route = {.fixed = -1}};
+    int code = import(&task);
+    import_lanes_free(task.lanes);
+    if (!import_rejects_free(task.rejects)) {
+        ui_fail(NULL, NULL, "could not write rejected rows: %s", strerror(errno));
+        code = EXIT_FAILED;
+    }
+    import_trial_fini(&task.trial);
+    free(task.history.of);
+    hv_error_free(task.totals.error);
+    free(task.totals.reason);
+    row_reader_free(task.reader);
+    import_route_fini(&task.route);
+    hv_close(task.store, 0, NULL);
+    import_input_close(&task.input);
+    return code;
+}

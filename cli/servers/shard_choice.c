@@ -1,0 +1,53 @@
+/*
+ * shard_choice: the shards that --shards names.
+ */
+#include "servers/shard_choice.h"
+
+#include <stdlib.h>
+
+#include "ui/memory.h"
+#include "ui/ui.h"
+
+/* Read the list as the configuration is read: by a store of one server named "--shards", which is
+ * never connected to. */
+static hv_store *open_choice(const char *text) {
+    hv_error *error = NULL;
+    hv_store *choice = NULL;
+    hv_options *wanted = hv_options_new();
+    if (wanted == NULL)
+        out_of_memory();
+    hv_status status = hv_options_set_server(wanted, "--shards", "shards", text, &error);
+    if (status == HV_OK)
+        status = hv_open(wanted, &choice, &error);
+    hv_options_free(wanted);
+    if (status != HV_OK)
+        ui_error(error);
+    hv_error_free(error);
+    return choice;
+}
+
+int *choose_shards(const hv_store *store, const char *text, int *count) {
+    hv_store *choice = text != NULL ? open_choice(text) : NULL;
+    if (text != NULL && choice == NULL)
+        return NULL;
+    int *shards = new_memory(HV_SHARDS * sizeof *shards);
+    bool good = true;
+    *count = 0;
+    for (int shard = -1;
+         good && (shard = hv_next_shard(choice != NULL ? choice : store, -1, shard)) >= 0;) {
+        good = hv_shard_server(store, shard) >= 0;
+        if (!good)
+            ui_fail_status(HV_NO_SERVER, NULL, "See `hv status --shards`.",
+                           "shard %d of --shards is on no server", shard);
+        shards[(*count)++] = shard;
+    }
+    if (good && *count == 0) {
+        ui_fail(NULL, "Give the servers shards in the configuration.", "there are no shards");
+        good = false;
+    }
+    hv_close(choice, 0, NULL);
+    if (good)
+        return shards;
+    free(shards);
+    return NULL;
+}
