@@ -24,7 +24,7 @@
 #include "base/fork.h"
 #include "base/utf8.h"
 #include "value/hstore.h"
-#include "value/key.h"
+#include "value/limits.h"
 #include "wire/refusal.h"
 #include "entity/load_store.h"
 
@@ -154,12 +154,10 @@ const char *hv_load_note(const hv_load *load) {
 /* ---- rows ---- */
 
 static hv_status check_content(int kind, size_t body_len, hv_error **error) {
-    if (kind < INT16_MIN || kind > INT16_MAX)
-        return hvi_fail(error, HV_INVALID, "kind %d is out of range: %d to %d", kind, INT16_MIN,
-                        INT16_MAX);
-    if (body_len > HVI_DICT_MAX_LEN)
+    hv_status status = hvi_check_kind(kind, error);
+    if (status == HV_OK && body_len > HVI_DICT_MAX_LEN)
         return hvi_fail(error, HV_INVALID, "the attributes are too large");
-    return HV_OK;
+    return status;
 }
 
 /* Can it be stored here, under this key? *shard may be -1 if there is one, which says the shard. */
@@ -167,13 +165,10 @@ static hv_status check_place(const hv_load *load, int64_t key, int *shard, hv_er
     hvi_key_fields fields;
     hvi_server *server = NULL;
     hv_status status = check_process(load, error);
+    if (status == HV_OK && key != 0)
+        status = hvi_check_key(key, &fields, error);
     if (status != HV_OK)
         return status;
-    if (key != 0 && !hvi_key_unpack(key, &fields)) {
-        hvi_fail(error, HV_INVALID, "%lld is not a key", (long long) key);
-        hvi_error_detail(error, "Keys are positive.");
-        return HV_INVALID;
-    }
     if (key != 0 && *shard >= 0 && fields.shard != *shard)
         return hvi_fail(error, HV_INVALID, "the key %lld is of shard %d, not %d", (long long) key,
                         fields.shard, *shard);

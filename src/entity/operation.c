@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/interrupt.h"
-#include "value/key.h"
+#include "value/limits.h"
 #include "wire/refusal.h"
 #include "wire/result.h"
 #include "shard/shard_row.h"
@@ -28,12 +28,8 @@ hv_status hvi_operation_init(hvi_operation *operation, hvi_router *router, int s
 hv_status hvi_operation_init_key(hvi_operation *operation, hvi_router *router, int64_t key,
                                  hv_error **error) {
     hvi_key_fields fields;
-    if (!hvi_key_unpack(key, &fields)) {
-        hvi_fail(error, HV_INVALID, "%" PRId64 " is not a key", key);
-        hvi_error_detail(error, "Keys are positive.");
-        return HV_INVALID;
-    }
-    return hvi_operation_init(operation, router, fields.shard, error);
+    hv_status status = hvi_check_key(key, &fields, error);
+    return status == HV_OK ? hvi_operation_init(operation, router, fields.shard, error) : status;
 }
 
 /* The server does not know the shard's schema or table, or one of its functions. */

@@ -18,6 +18,7 @@
 #include "value/hstore.h"
 #include "value/hstore_text.h"
 #include "value/key.h"
+#include "value/limits.h"
 #include "entity/get.h"
 #include "entity/reserve.h"
 
@@ -36,13 +37,6 @@ typedef struct hvi_put_call {
     hvi_buffer body;      /* hstore, binary */
     hvi_buffer body_text; /* for the log; empty if it does not want it */
 } hvi_put_call;
-
-hv_status hvi_put_check_kind(int kind, hv_error **error) {
-    if (kind < INT16_MIN || kind > INT16_MAX)
-        return hvi_fail(error, HV_INVALID, "kind %d is out of range: %d to %d", kind, INT16_MIN,
-                        INT16_MAX);
-    return HV_OK;
-}
 
 hv_status hvi_put_encode(const hv_dict *dict, hvi_buffer *body, hv_error **error) {
     size_t size = hvi_hstore_size(dict);
@@ -222,7 +216,7 @@ hv_status hvi_put(hvi_router *router, int shard, int kind, const hv_dict *dict, 
                   int64_t *key, hv_error **error) {
     hvi_put_call call = {.body = HVI_BUFFER_EMPTY, .body_text = HVI_BUFFER_EMPTY};
     int64_t made = 0;
-    hv_status status = hvi_put_check_kind(kind, error);
+    hv_status status = hvi_check_kind(kind, error);
     if (status == HV_OK)
         status = hvi_operation_init(&call.operation, router, shard, error);
     if (status == HV_OK)
@@ -335,7 +329,7 @@ hv_status hvi_put_key(hvi_router *router, int64_t key, int kind, const hv_dict *
                       int64_t deadline, hv_error **error) {
     hvi_put_call call = {.key = key, .body = HVI_BUFFER_EMPTY, .body_text = HVI_BUFFER_EMPTY};
     bool was_there;
-    hv_status status = hvi_put_check_kind(kind, error);
+    hv_status status = hvi_check_kind(kind, error);
     if (status == HV_OK)
         status = hvi_operation_init_key(&call.operation, router, key, error);
     if (status == HV_OK)
@@ -421,7 +415,7 @@ hv_status hvi_put_once(hvi_router *router, hvi_key_cache *cache, int shard, int 
                        const hv_dict *dict, int64_t deadline, int64_t *key, hv_error **error) {
     hvi_put_call call = {.body = HVI_BUFFER_EMPTY, .body_text = HVI_BUFFER_EMPTY};
     hv_error *cause = NULL;
-    hv_status status = hvi_put_check_kind(kind, error);
+    hv_status status = hvi_check_kind(kind, error);
     if (status == HV_OK)
         status = hvi_operation_init(&call.operation, router, shard, error);
     if (status == HV_OK)

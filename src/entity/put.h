@@ -37,9 +37,6 @@ hv_status hvi_put_once(hvi_router *router, hvi_key_cache *cache, int shard, int 
 
 /* ---- what those who put in batches need too ---- */
 
-/* Errors: HV_INVALID. */
-hv_status hvi_put_check_kind(int kind, hv_error **error);
-
 /* Append a body in the form that the statements take. Errors: HV_INVALID for one that is too large,
  * HV_NO_MEMORY. */
 hv_status hvi_put_encode(const hv_dict *dict, hvi_buffer *body, hv_error **error);

@@ -13,6 +13,7 @@
 #include "base/fork.h"
 #include "value/hstore.h"
 #include "value/hstore_text.h"
+#include "value/limits.h"
 #include "wire/session_copy.h"
 #include "entity/entity_sql.h"
 
@@ -110,10 +111,11 @@ static void free_scan(hv_scan *scan) {
 hv_status hvi_scan_open(hvi_router *router, int shard, int64_t from, int64_t until,
                         const int *kinds, size_t kind_count, atomic_int *users, hv_scan **scan,
                         hv_error **error) {
-    for (size_t i = 0; i < kind_count; i++)
-        if (kinds[i] < INT16_MIN || kinds[i] > INT16_MAX)
-            return hvi_fail(error, HV_INVALID, "kind %d is out of range: %d to %d", kinds[i],
-                            INT16_MIN, INT16_MAX);
+    for (size_t i = 0; i < kind_count; i++) {
+        hv_status status = hvi_check_kind(kinds[i], error);
+        if (status != HV_OK)
+            return status;
+    }
     hv_scan *made = calloc(1, sizeof *made);
     if (made == NULL)
         return hvi_no_memory(error);

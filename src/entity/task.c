@@ -28,6 +28,7 @@
 #include "base/clock.h"
 #include "base/interrupt.h"
 #include "value/hstore.h"
+#include "value/limits.h"
 #include "wire/refusal.h"
 #include "entity/get.h"
 #include "entity/put.h"
@@ -66,7 +67,7 @@ hv_status hvi_task_new_put(hvi_router *router, const hv_new_entity *entity, bool
                            hvi_buffer *scratch, hvi_task **task, hv_error **error) {
     hvi_operation operation;
     hvi_buffer_reset(scratch);
-    hv_status status = hvi_put_check_kind(entity->kind, error);
+    hv_status status = hvi_check_kind(entity->kind, error);
     if (status == HV_OK)
         status = entity->key != 0 ? hvi_operation_init_key(&operation, router, entity->key, error)
                                   : hvi_operation_init(&operation, router, entity->shard, error);

@@ -8,7 +8,7 @@
 #include <time.h>
 
 #include "base/error.h"
-#include "value/key.h"
+#include "value/limits.h"
 
 /* A moment as people read it. */
 typedef struct moment_text {
@@ -47,11 +47,9 @@ static hv_status fail_moment(int64_t created, int64_t epoch, hv_error **error) {
 hv_status hv_key_unpack(int64_t key, int64_t epoch, int64_t *created, int *shard, int *added_id,
                         hv_error **error) {
     hvi_key_fields fields;
-    if (!hvi_key_unpack(key, &fields)) {
-        hvi_fail(error, HV_INVALID, "%" PRId64 " is not a key", key);
-        hvi_error_detail(error, "Keys are positive.");
-        return HV_INVALID;
-    }
+    hv_status status = hvi_check_key(key, &fields, error);
+    if (status != HV_OK)
+        return status;
     int64_t moment;
     if (__builtin_add_overflow(epoch, fields.time, &moment)) {
         hvi_fail(error, HV_INVALID, "no key can be made with the epoch %" PRId64, epoch);
