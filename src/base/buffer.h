@@ -27,17 +27,17 @@ typedef struct hvi_buffer {
 void hvi_buffer_init(hvi_buffer *buffer);
 void hvi_buffer_fini(hvi_buffer *buffer);
 
-/* Empty it, keeping the memory; mends a broken one. */
+/* Empty it, keeping the memory; also makes a broken one usable again. */
 void hvi_buffer_reset(hvi_buffer *buffer);
 
 static inline bool hvi_buffer_ok(const hvi_buffer *buffer) {
     return !buffer->broken;
 }
 
-/* Break it, when memory ran out elsewhere while filling it. */
+/* Mark it as broken, when memory ran out elsewhere while filling it. */
 void hvi_buffer_break(hvi_buffer *buffer);
 
-/* Make room for `more` bytes behind the present ones. Returns ok. */
+/* Make room for `more` bytes after those it has. Returns ok. */
 bool hvi_buffer_reserve(hvi_buffer *buffer, size_t more);
 
 void hvi_buffer_append(hvi_buffer *buffer, const void *bytes, size_t len);
@@ -46,8 +46,8 @@ void hvi_buffer_append_byte(hvi_buffer *buffer, char byte);
 void hvi_buffer_append_be32(hvi_buffer *buffer, uint32_t value); /* network byte order */
 void hvi_buffer_append_format(hvi_buffer *buffer, const char *format, ...) HVI_PRINTF(2, 3);
 
-/* Take the bytes, NUL-terminated, out of the buffer, which is then empty: free() them. NULL if it
- * is broken or memory is short. */
+/* Take the bytes, NUL-terminated, out of the buffer, which is empty afterwards; free() them. NULL
+ * if it is broken or memory is short. */
 char *hvi_buffer_take(hvi_buffer *buffer);
 
 #endif

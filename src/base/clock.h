@@ -22,8 +22,8 @@ int64_t hvi_clock_unix_us(void);
 /* The moment `ms` milliseconds from now; HVI_NEVER for a negative number. */
 int64_t hvi_deadline_after(int64_t ms);
 
-/* Milliseconds until a deadline, rounded up, 0 if it has passed, -1 for HVI_NEVER: what poll(2)
- * takes. */
+/* Milliseconds until a deadline as poll(2) takes them: rounded up, 0 if it has passed, -1 for
+ * HVI_NEVER. */
 int hvi_deadline_poll_ms(int64_t deadline);
 
 /* A deadline for pthread_cond_timedwait() on a condition that uses CLOCK_MONOTONIC. */

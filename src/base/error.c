@@ -2,8 +2,8 @@
  * error: build, copy and free an hv_error.
  *
  * Holds always: an error on the heap owns its texts. The errors in `bare` are static and never
- * changed: they stand in when there is no memory for one, with the right status, because "the write
- * may have happened" must not turn into "out of memory".
+ * changed. They are used when there is no memory for an error, and have the right status, because
+ * "the write may have happened" must not turn into "out of memory".
  */
 #include "base/error.h"
 
@@ -127,7 +127,7 @@ hv_status hvi_no_memory(hv_error **error) {
     return fail_bare(error, HV_NO_MEMORY);
 }
 
-/* What the status alone says about retrying. */
+/* Is an error retriable, as far as its status decides that? */
 static bool status_retriable(hv_status status) {
     return status == HV_TIMEOUT || status == HV_UNAVAILABLE;
 }
@@ -154,8 +154,8 @@ hv_status hvi_fail(hv_error **error, hv_status status, const char *format, ...) 
     return status;
 }
 
-/* Replace one text of an error (the old one may be among the arguments); an error without a text
- * for want of memory is still an error. */
+/* Replace one text of an error (the old one may be among the arguments). If memory is short the
+ * error just lacks that text. */
 static void set_text(char **field, const char *format, va_list args) {
     char *text = format_text(format, args);
     free(*field);

@@ -1,5 +1,5 @@
 /*
- * fork: keep objects with locks right across fork().
+ * fork: keep objects with locks consistent across fork().
  *
  * Lock order: registry_lock before any member's lock.
  */

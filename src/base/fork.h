@@ -1,9 +1,9 @@
 /*
- * fork: keep objects with locks right across fork().
+ * fork: keep objects with locks consistent across fork().
  *
  * A member's locks are taken before the fork, so that the child finds its memory consistent, and
- * released after it in the parent. In the child, where only the forking thread goes on, `child`
- * makes the locks anew and forgets what belongs to the parent. Uses pthread_atfork(3).
+ * released after it in the parent. In the child, which has only the forking thread, `child`
+ * initializes the locks again and forgets what belongs to the parent. Uses pthread_atfork(3).
  */
 #ifndef HVI_FORK_H
 #define HVI_FORK_H
@@ -17,12 +17,12 @@ typedef struct hvi_fork_member {
     void (*child)(struct hvi_fork_member *);
 } hvi_fork_member;
 
-/* The functions are set by the caller. Thread-safe. Do not hold a member's lock. */
+/* The caller has set the functions, and holds no member's lock. Thread-safe. */
 void hvi_fork_join(hvi_fork_member *member);
 void hvi_fork_leave(hvi_fork_member *member);
 
-/* A number that a child does not share with its parent, once there was a member: what was made
- * under another one is an ancestor's. */
+/* A number that differs between a child and its parent, once there was a member: an object that was
+ * made under another number belongs to an ancestor. */
 unsigned hvi_fork_generation(void);
 
 #endif

@@ -1,8 +1,8 @@
 /*
- * futex: sleep until a word changes, and wake who sleeps on it (Linux, futex(2)).
+ * futex: sleep until a word changes, and wake threads that sleep on it (Linux, futex(2)).
  *
- * For waits in which many threads are woken at once and need no lock afterwards: a condition
- * variable would have them take its mutex one by one.
+ * For waits in which many threads are woken at once and need no lock afterwards: with a condition
+ * variable, each would have to take its mutex in turn.
  */
 #ifndef HVI_FUTEX_H
 #define HVI_FUTEX_H
@@ -19,8 +19,8 @@
 #include "base/clock.h"
 #include "base/interrupt.h"
 
-/* Sleep while *word is `value`, until woken or until the deadline. May return early for no reason.
- * False if the deadline has passed or the operation is interrupted. */
+/* Sleep while *word is `value`, until woken or until the deadline. May wake up spuriously. False if
+ * the deadline has passed or the operation is interrupted. */
 static inline bool hvi_futex_wait(_Atomic uint32_t *word, uint32_t value, int64_t deadline) {
     /* FUTEX_WAIT_BITSET takes an absolute time of CLOCK_MONOTONIC. */
     int64_t moment = hvi_interrupt_before(deadline);

@@ -1,5 +1,5 @@
 /*
- * hash: a keyed hash of bytes, so that chosen words cannot make a hash table slow.
+ * hash: a keyed hash of bytes, so that an attacker cannot choose words that collide.
  *
  * Holds always: the key is drawn before the first use and never changes after, so that threads
  * need no lock.
@@ -18,7 +18,7 @@ static uint64_t process_key[2];
 static void draw_key(void) {
     if (getrandom(process_key, sizeof process_key, GRND_NONBLOCK) == (ssize_t) sizeof process_key)
         return;
-    /* Early in boot, or forbidden: the time and where the loader put us are better than nothing. */
+    /* Early in boot, or forbidden: the time and our load address are better than nothing. */
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     process_key[0] = (uint64_t) now.tv_sec ^ (uint64_t) now.tv_nsec << 32;
@@ -42,7 +42,7 @@ static inline void mix(uint64_t v[4]) {
     v[2] = rotate(v[2], 32);
 }
 
-/* One round a word, three at the end: the "1-3". */
+/* One round for each word, and three at the end: hence "1-3". */
 static inline void absorb(uint64_t v[4], uint64_t word) {
     v[3] ^= word;
     mix(v);

@@ -1,8 +1,8 @@
 /*
- * hash: a keyed hash of bytes, so that chosen words cannot make a hash table slow.
+ * hash: a keyed hash of bytes, so that an attacker cannot choose words that collide.
  *
  * SipHash-1-3 (Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012) with a key drawn
- * once per process: the same bytes hash alike in one process and differently in another.
+ * once per process: the same bytes have the same hash within a process, and another in the next.
  */
 #ifndef HVI_HASH_H
 #define HVI_HASH_H
@@ -12,7 +12,7 @@
 
 uint64_t hvi_hash(const void *bytes, size_t len);
 
-/* The same with a key of the caller's. */
+/* The same with the caller's key. */
 uint64_t hvi_hash_keyed(const uint64_t key[2], const void *bytes, size_t len);
 
 #endif

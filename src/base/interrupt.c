@@ -1,5 +1,5 @@
 /*
- * interrupt: end the waits of an operation when the user's hook says so.
+ * interrupt: end an operation's waits when the user's hook returns true.
  */
 #include "base/interrupt.h"
 
@@ -7,24 +7,24 @@
 
 #include "base/clock.h"
 
-/* The thread's present operation that can be interrupted. */
-static _Thread_local hvi_interruptible *present;
+/* The thread's current operation, if it can be interrupted. */
+static _Thread_local hvi_interruptible *current;
 
 void hvi_interrupt_push(hvi_interruptible *operation, const hvi_interrupt *hook) {
-    *operation = (hvi_interruptible){.hook = hook, .outer = present};
-    present = operation;
+    *operation = (hvi_interruptible){.hook = hook, .outer = current};
+    current = operation;
 }
 
 void hvi_interrupt_pop(const hvi_interruptible *operation) {
-    present = operation->outer;
+    current = operation->outer;
 }
 
 bool hvi_is_interruptible(void) {
-    return present != NULL;
+    return current != NULL;
 }
 
 bool hvi_interrupted(void) {
-    return present != NULL && present->interrupted;
+    return current != NULL && current->interrupted;
 }
 
 bool hvi_is_late(int64_t deadline) {
@@ -39,7 +39,7 @@ static bool ask(hvi_interruptible *operation) {
 }
 
 int64_t hvi_interrupt_before(int64_t moment) {
-    hvi_interruptible *operation = present;
+    hvi_interruptible *operation = current;
     if (operation == NULL)
         return moment;
     if (operation->ask_at == 0)
@@ -52,12 +52,12 @@ int64_t hvi_interrupt_before(int64_t moment) {
 }
 
 void hvi_interrupt_signalled(void) {
-    if (present != NULL)
-        ask(present);
+    if (current != NULL)
+        ask(current);
 }
 
 bool hvi_interrupt_ask_outer(void) {
-    return present->outer != NULL && ask(present->outer);
+    return current->outer != NULL && ask(current->outer);
 }
 
 bool hvi_pause(int64_t ms) {

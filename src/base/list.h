@@ -2,7 +2,7 @@
  * list: an intrusive, doubly linked, circular list.
  *
  * The list's head is a node of its own; an empty list's head points at itself. A node is in at most
- * one list. hvi_list_entry() gets from a node to the struct that embeds it.
+ * one list. hvi_list_entry() returns the struct that embeds a node.
  */
 #ifndef HVI_LIST_H
 #define HVI_LIST_H
@@ -17,7 +17,7 @@ typedef struct hvi_list {
 
 #define hvi_list_entry(node, type, member) ((type *) ((char *) (node) -offsetof(type, member)))
 
-/* `node` may be removed inside the loop: the next one is read ahead. */
+/* `node` may be removed inside the loop: the next one is read beforehand. */
 #define hvi_list_foreach(node, head)                                               \
     for (hvi_list *node = (head)->next, *node##_next = node->next; node != (head); \
          node = node##_next, node##_next = node->next)

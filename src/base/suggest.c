@@ -1,15 +1,15 @@
 /*
- * suggest: the nearest known word to one that was mistyped.
+ * suggest: the known word that is nearest to a mistyped one.
  *
- * Nearness is the number of letters inserted, left out, replaced or swapped with their neighbour
- * ("optimal string alignment" distance); upper and lower case are the same.
+ * The distance is the number of letters inserted, left out, replaced or swapped with their
+ * neighbour ("optimal string alignment"); upper and lower case are the same.
  */
 #include "base/suggest.h"
 
 #include <stdbool.h>
 #include <string.h>
 
-/* Longer words are no option's name: nothing is suggested for them, and none of them is. */
+/* No option's name is longer: nothing is suggested for a longer word, and none is suggested. */
 #define MAX_WORD 63
 
 static size_t min(size_t a, size_t b) {
@@ -60,7 +60,7 @@ void hvi_suggestion_offer(hvi_suggestion *suggestion, const char *candidate) {
     size_t longer = word_len > candidate_len ? word_len : candidate_len;
     size_t limit = longer / 3 > 1 ? longer / 3 : 1;
     size_t distance = word_distance(suggestion->word, word_len, candidate, candidate_len);
-    /* Words that have no letter in common are not near, however short. */
+    /* Words without a letter in common are not near, however short. */
     if (distance > limit || distance >= longer)
         return;
     if (suggestion->best == NULL || distance < suggestion->distance) {

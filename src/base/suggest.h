@@ -1,5 +1,5 @@
 /*
- * suggest: the nearest known word to one that was mistyped.
+ * suggest: the known word that is nearest to a mistyped one.
  */
 #ifndef HVI_SUGGEST_H
 #define HVI_SUGGEST_H
@@ -14,8 +14,8 @@ typedef struct hvi_suggestion {
 
 void hvi_suggestion_init(hvi_suggestion *suggestion, const char *word);
 
-/* Offer a candidate. It is kept if it is nearer than all before and near enough to be a typing
- * error: at most a third of the longer word's length, and at least 1. No memory is allocated. */
+/* Offer a candidate. It is kept if it is nearer than all before and near enough for a typing error:
+ * at a distance of at most a third of the longer word's length, or 1. Allocates no memory. */
 void hvi_suggestion_offer(hvi_suggestion *suggestion, const char *candidate);
 
 #endif

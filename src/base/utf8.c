@@ -1,5 +1,5 @@
 /*
- * utf8: text that PostgreSQL takes, and how any bytes are shown on a terminal.
+ * utf8: check that text is valid for PostgreSQL, and make any bytes safe to show on a terminal.
  */
 #include "base/utf8.h"
 
@@ -65,7 +65,7 @@ static uint64_t load_short(const char *p, size_t len) {
     return word;
 }
 
-/* Most texts are ASCII: how far is this one, rounded down to eight bytes? */
+/* The length of the prefix that is ASCII, as most texts are, rounded down to eight bytes. */
 static size_t plain_prefix(const char *text, size_t len) {
     if (len < 8)
         return len == 0 || is_plain(load_short(text, len)) ? len : 0;
@@ -79,7 +79,7 @@ static size_t plain_prefix(const char *text, size_t len) {
 size_t hvi_utf8_prefix(const char *text, size_t len) {
     size_t at = plain_prefix(text, len);
     while (at < len) {
-        /* Through eight bytes character by character, then at full speed again. */
+        /* Eight bytes character by character, then at full speed again. */
         for (size_t stop = at + 8; at < stop && at < len;) {
             size_t character = character_len((const unsigned char *) text + at, len - at);
             if (character == 0 || text[at] == '\0')

@@ -1,5 +1,5 @@
 /*
- * Tests of errors: what is put in comes out, for every status and with NULL for the error.
+ * Tests of errors: for every status, and with NULL for the error.
  */
 #include "base/error.h"
 #include "unit.h"

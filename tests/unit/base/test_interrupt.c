@@ -1,5 +1,5 @@
 /*
- * Tests of interrupting: when the hook is asked, and what its answer ends.
+ * Tests of interrupting: when the hook is called, and what its answer ends.
  */
 #include "base/interrupt.h"
 #include "unit.h"
@@ -11,7 +11,7 @@
 #include "base/clock.h"
 #include "base/futex.h"
 
-/* A wait that nobody ends is a test that does not end. */
+/* If the wait is not ended, neither is the test. */
 #define LONG_MS 600000
 
 typedef struct asked {
@@ -152,7 +152,7 @@ static void assert_interrupted(sleeper *self) {
     assert_true(self->hook.times > 0);
 }
 
-static void who_sleeps_asks_without_a_signal_too(void **state) {
+static void a_sleeper_calls_the_hook_without_a_signal_too(void **state) {
     (void) state;
     sleeper on_futex, pausing;
     begin(&on_futex, sleep_on_futex);
@@ -163,13 +163,13 @@ static void who_sleeps_asks_without_a_signal_too(void **state) {
     assert_interrupted(&pausing);
 }
 
-/* The time between two questions is far longer than a signal takes; but the machine may be busy. */
+/* The time between two calls is far longer than a signal takes, but the machine may be busy. */
 static void assert_signal_is_quick(bool (*sleep)(void)) {
     int64_t quickest = HVI_NEVER;
     for (int try = 0; try < 50 && quickest >= HVI_INTERRUPT_MS * 1000 / 2; try++) {
         sleeper self;
         begin(&self, sleep);
-        hvi_pause(5); /* so that it most likely sleeps */
+        hvi_pause(5); /* so that the other thread most likely sleeps */
         int64_t sent = hvi_clock_us();
         atomic_store(&self.hook.answer, true);
         pthread_kill(self.thread, SIGUSR1);
@@ -180,7 +180,7 @@ static void assert_signal_is_quick(bool (*sleep)(void)) {
     assert_true(quickest < HVI_INTERRUPT_MS * 1000 / 2);
 }
 
-static void a_signal_makes_who_sleeps_ask_at_once(void **state) {
+static void a_signal_makes_a_sleeper_call_the_hook_at_once(void **state) {
     (void) state;
     sigaction(SIGUSR1, &(struct sigaction){.sa_handler = ignore}, NULL);
     assert_signal_is_quick(sleep_on_futex);
@@ -193,8 +193,8 @@ int main(void) {
         cmocka_unit_test(the_hook_is_asked_now_and_then),
         cmocka_unit_test(an_operation_that_is_interrupted_stays_so_until_its_end),
         cmocka_unit_test(an_operation_within_another_has_its_own_hook),
-        cmocka_unit_test(who_sleeps_asks_without_a_signal_too),
-        cmocka_unit_test(a_signal_makes_who_sleeps_ask_at_once),
+        cmocka_unit_test(a_sleeper_calls_the_hook_without_a_signal_too),
+        cmocka_unit_test(a_signal_makes_a_sleeper_call_the_hook_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
 /*
- * Tests of suggest: which known word is offered for a mistyped one.
+ * Tests of suggest: the known word that is offered for a mistyped one.
  */
 #include "base/suggest.h"
 #include "unit.h"

@@ -1,5 +1,5 @@
 /*
- * Tests of utf8: what is text, where it stops being text, and how it is shown in a message.
+ * Tests of utf8: which bytes are valid text, and how text is shown in a message.
  */
 #include "base/utf8.h"
 #include "generator.h"
@@ -83,7 +83,7 @@ static void test_a_bad_byte_is_found_wherever_it_is(void **state) {
     for (int i = 0; i < 20000; i++) {
         unsigned char text[80];
         size_t len = generate_text(&g, (char *) text, sizeof text - 1) + 1;
-        /* Not in the middle of memory: a read behind the end shall be seen. */
+        /* At the end of a block, so that a read past the end is seen. */
         unsigned char *copy = malloc(len);
         assert_non_null(copy);
         memcpy(copy, text, len - 1);
