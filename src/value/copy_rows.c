@@ -15,7 +15,7 @@ const char hvi_copy_header[] = "PGCOPY\n\377\r\n\0\0\0\0\0\0\0\0\0";
 const char hvi_copy_trailer[] = "\377\377";
 
 #define SIGNATURE_LEN 11
-/* A flag of the upper half of which we know nothing changes what the rows look like. */
+/* Unknown flags in the upper half change the format of the rows. */
 #define CRITICAL_FLAGS UINT32_C(0xFFFF0000)
 
 /* ---- writing ---- */
@@ -25,7 +25,7 @@ static void append_be16(hvi_buffer *out, int value) {
     hvi_buffer_append(out, &wire, sizeof wire);
 }
 
-/* What stands before the body. */
+/* The part of a row before the body. */
 static void append_head(hvi_buffer *out, int64_t key, int kind, size_t body_len) {
     append_be16(out, key != 0 ? 3 : 2);
     if (key != 0) {
@@ -70,7 +70,7 @@ bool hvi_copy_feed(hvi_copy_reader *reader, const char *piece, size_t len) {
     return hvi_buffer_ok(pending);
 }
 
-/* A walk over the pending bytes: `at` moves only when a whole row was read. */
+/* A position in the pending bytes; the reader takes it over only when a whole row was read. */
 typedef struct cursor {
     const char *data;
     size_t len;
@@ -114,7 +114,7 @@ static hv_status fail_stream(hv_error **error, const char *what) {
     return HV_CORRUPT;
 }
 
-/* HV_NOT_FOUND: it is not whole yet. */
+/* HV_NOT_FOUND: it is not complete yet. */
 static hv_status read_header(cursor *c, hv_error **error) {
     const char *signature, *extension;
     uint32_t flags, len;
@@ -127,7 +127,7 @@ static hv_status read_header(cursor *c, hv_error **error) {
     return read_bytes(c, len, &extension) ? HV_OK : HV_NOT_FOUND;
 }
 
-/* A column of this length, or NULL; `len` 0: of any, which *found says. */
+/* A column of this length (0: of any), or NULL. *found is its length. */
 static hv_status read_column(cursor *c, size_t len, const char **bytes, size_t *found,
                              hv_error **error) {
     uint32_t sent;

@@ -4,9 +4,9 @@
  * Holds always: keys are distinct; every key and value is valid UTF-8 without NUL bytes, of a
  * length that hstore allows; a change that fails leaves the dict as it was.
  *
- * The bytes of a replaced value stay where they are, as waste, until the bytes need more room: they
- * are packed when they move. Pointers that the caller got from the dict may be passed back to
- * hv_dict_set(): memory is released only after they were read.
+ * The bytes of a replaced value remain as waste until the bytes need more room: they are compacted
+ * when they move. Pointers that the caller got from the dict may be passed back to hv_dict_set():
+ * memory is released only after they were read.
  */
 #include "value/dict.h"
 
@@ -84,7 +84,7 @@ static size_t find_slot(const hv_dict *dict, const char *key, size_t key_len) {
     return slot;
 }
 
-static hvi_attribute *find_by_halving(const hv_dict *dict, const char *key, size_t key_len) {
+static hvi_attribute *search_ordered(const hv_dict *dict, const char *key, size_t key_len) {
     size_t low = 0, high = dict->count;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
@@ -102,7 +102,7 @@ static hvi_attribute *find_by_halving(const hv_dict *dict, const char *key, size
 
 static hvi_attribute *find(const hv_dict *dict, const char *key, size_t key_len) {
     if (dict->ordered)
-        return find_by_halving(dict, key, key_len);
+        return search_ordered(dict, key, key_len);
     if (dict->slots != NULL) {
         uint32_t number = dict->slots[find_slot(dict, key, key_len)];
         return number != 0 ? &dict->items[number - 1] : NULL;
@@ -113,7 +113,7 @@ static hvi_attribute *find(const hv_dict *dict, const char *key, size_t key_len)
     return NULL;
 }
 
-/* Are the items in order, and will they be with this key behind them? */
+/* Are the items in order, and will they still be with this key at the end? */
 static bool stays_ordered(const hv_dict *dict, const char *key, size_t key_len) {
     if (!dict->ordered || dict->count == 0)
         return dict->ordered;
@@ -123,7 +123,7 @@ static bool stays_ordered(const hv_dict *dict, const char *key, size_t key_len) 
 
 /* ---- Room ------------------------------------------------------------------------------------ */
 
-/* Have slots for the items there are and one more, if there are many. */
+/* Make sure that there are slots for one more item, if there are many items. */
 static bool grow_slots(hv_dict *dict) {
     if (dict->count + 1 < HVI_DICT_INDEXED || 2 * (dict->count + 1) <= dict->slot_count)
         return true;
@@ -170,8 +170,8 @@ static size_t move_text(const hv_dict *dict, size_t offset, uint32_t text_len, c
     return moved;
 }
 
-/* Make room for `more` bytes, leaving the waste behind. The bytes as they were before are handed
- * out in *old (NULL if they did not move), to be freed when nobody reads them any more. */
+/* Make room for `more` bytes, dropping the waste. *old is set to the bytes as they were before, or
+ * to NULL if they did not move; the caller frees them when they are no longer read. */
 static bool grow_bytes(hv_dict *dict, size_t more, char **old) {
     *old = NULL;
     if (more <= dict->byte_room - dict->len)
@@ -231,7 +231,7 @@ static bool append(hv_dict *dict, const char *key, size_t key_len, const char *v
             return false;
         dict->ordered = false;
     }
-    /* The slot first: it is found by a key that is not yet there. */
+    /* The slot first: find_slot() must not find the new item. */
     if (dict->slots != NULL)
         dict->slots[find_slot(dict, key, key_len)] = (uint32_t) dict->count + 1;
     hvi_attribute *item = &dict->items[dict->count++];
@@ -302,7 +302,7 @@ static hv_status check_text(const char *what, const char *text, size_t len, cons
     return HV_INVALID;
 }
 
-/* Find out what text an argument means. False for NULL, but for NULL with the length 0. */
+/* Resolve HV_STRLEN and NULL, which is allowed with the length 0. False for any other NULL. */
 static bool read_argument(const char **text, size_t *len) {
     if (*text == NULL) {
         *text = "";

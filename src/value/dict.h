@@ -1,13 +1,15 @@
 /*
- * dict: a dict of attributes in memory; the public hv_dict_* functions but for the text form.
+ * dict: a dict of attributes in memory; the public hv_dict_* functions except those for the text
+ * and binary forms.
  *
- * All text lies in one run of bytes, keys and values each followed by a NUL byte; an item says
- * where. As long as items come in hstore's order, as the server sends them, they are found by
- * halving. Otherwise, from HVI_DICT_INDEXED items on, by a hash table; below, by walking.
+ * All text lies in one array of bytes, keys and values each followed by a NUL byte; items hold
+ * offsets into it. As long as items are added in hstore's order, as the server sends them, they are
+ * found by binary search. Otherwise, from HVI_DICT_INDEXED items on, by a hash table; below that,
+ * by linear search.
  *
- * A dict is made in one block of memory with room for what its maker foresees (so a small one, or
- * one that was decoded, is a single allocation). An array that outgrows its room moves to memory of
- * its own.
+ * A dict is allocated as one block with room for an expected number of items and bytes, so a small
+ * one, or one that was decoded, is a single allocation. An array that outgrows its room moves to
+ * memory of its own.
  */
 #ifndef HVI_DICT_H
 #define HVI_DICT_H
@@ -38,11 +40,11 @@ struct hv_dict {
     bool ordered; /* items are in hstore's order; then there are no slots */
     char *bytes;
     size_t len;   /* bytes used */
-    size_t waste; /* of these, what no item refers to: replaced values */
+    size_t waste; /* those of them that no item refers to: replaced values */
     size_t byte_room;
     uint32_t *slots;   /* item number + 1, 0 is free; or NULL */
     size_t slot_count; /* a power of two, at least twice the items; 0 without slots */
-    size_t block_size; /* of the dict's own block: arrays inside it are not freed by themselves */
+    size_t block_size; /* of the dict's own block; arrays inside it are not freed separately */
 };
 
 /* Hstore's order: short keys first, keys of one length by their bytes. */
@@ -56,8 +58,8 @@ static inline int hvi_dict_compare(const char *a, size_t a_len, const char *b, s
  * NULL if memory is short. */
 hv_dict *hvi_dict_new(size_t items, size_t bytes);
 
-/* Append an attribute whose bytes are known to be valid text of allowed length, and for which the
- * dict was made with room. `value` NULL is NULL. HV_NO_MEMORY, or HV_INVALID if the key is there
+/* Append an attribute whose bytes are known to be valid text of an allowed length, and for which
+ * hvi_dict_new() made room. `value` NULL sets NULL. HV_NO_MEMORY, or HV_INVALID if the key is there
  * already; neither makes an error object. */
 hv_status hvi_dict_append(hv_dict *dict, const char *key, size_t key_len, const char *value,
                           size_t value_len);

@@ -3,16 +3,16 @@
  *
  * The key's layout is described in hypervault.h. Of the 1,024 values of added_id, portable keys
  * have 896 for next_id() and the other 128 for reserve_ids(), whose sequence counts milliseconds ×
- * 128: at most 128 keys bear one millisecond, and more are borrowed from the next.
+ * 128: at most 128 keys have the same millisecond, and more are borrowed from the next.
  *
  * Holds always, so that no change of functions lets a reserved key be made again:
  *
- *  1. Whoever makes keys holds a lock on the shard's table meanwhile, ROW EXCLUSIVE at least: a
- *     writer's INSERT has one anyway, and reserve_ids() takes one. A change takes one that
- *     conflicts with it. So it begins when nobody makes keys, and who comes later waits for its
- *     end.
- *  2. Who has waited must not go on in the old function. For an INSERT, PostgreSQL looks
- *     functions up after it waited for the table. reserve_ids() sees for itself whether it is
+ *  1. A transaction that makes keys holds a lock on the shard's table meanwhile, ROW EXCLUSIVE at
+ *     least: an INSERT has one anyway, and reserve_ids() takes one. A change of functions takes a
+ *     lock that conflicts with it. So the change begins when no keys are being made, and later
+ *     transactions wait for its end.
+ *  2. A transaction that has waited must not go on in the old function. For an INSERT, PostgreSQL
+ *     looks functions up after it waited for the table. reserve_ids() itself checks whether it is
  *     still the shard's: the sequence for reserved keys is named reserved_id_seq while keys are
  *     portable, and retired_id_seq while they are strict.
  */
@@ -24,18 +24,19 @@
 #include "value/key.h"
 #include "value/shard_map.h"
 
-/* Milliseconds since 1970. date_part() and not extract(): numeric arithmetic would cost more than
- * all the rest. */
+/* Milliseconds since 1970. date_part() rather than extract(), whose numeric arithmetic would cost
+ * more than all the rest. */
 #define NOW_MS                                                                     \
     "pg_catalog.floor(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())" \
     " OPERATOR(pg_catalog.*) 1000)::bigint"
 
 /* How far keys may be ahead of the clock at a change. Portable keys follow the clock, so the change
- * waits for it, and writers wait too: rather try again. What is hours ahead will not come right. */
+ * waits for it, and writers wait too: above PATIENCE_MS it is tried again later, above HOPELESS_MS
+ * never, as the clock would not catch up in reasonable time. */
 #define PATIENCE_MS 100
 #define HOPELESS_MS 60000
 
-/* The last value of the sequence for reserved keys of which a key can be made. */
+/* The last value of the sequence for reserved keys from which a key can be made. */
 #define RESERVED_MAX (HVI_KEY_MAX_TIME * 128 + 127)
 
 /* ---- the extension ---- */
@@ -45,16 +46,16 @@ const char hvi_generator_extension_hint[] =
     "here, or run `hv init --keys portable`, which does without.";
 
 bool hvi_generator_lacks_extension(const char *sqlstate, const char *message) {
-    /* A function, of the extension or in its library, or the library itself is not there. The names
-     * are the same in every language of the server's. */
+    /* The library, or a function of the extension or in its library, is missing. The names are the
+     * same in every language of the server's messages. */
     return sqlstate != NULL && message != NULL && strstr(message, "hypervault") != NULL &&
            (strcmp(sqlstate, "42883") == 0 || strcmp(sqlstate, "58P01") == 0);
 }
 
 /* ---- the functions ---- */
 
-/* How reserve_ids() begins. `others` is the name that the sequence for reserved keys has when the
- * shard's keys are made in the other way. */
+/* The beginning of reserve_ids(). `others` is the name that the sequence for reserved keys has
+ * while the other generator makes the shard's keys. */
 static void append_reserve_head(hvi_buffer *sql, const char *schema, const char *others,
                                 const char *declaration, const char *comment) {
     hvi_buffer_append_format(
@@ -99,14 +100,14 @@ static void create_strict(hvi_buffer *sql, const char *schema, int shard, int64_
 }
 
 /*
- * next_id() must stay one expression, which PostgreSQL puts in place of the call. So what is to be
- * `time << 23` is calculated in a way that overflows, and fails with that, where no key can bear
- * the time: 0 to 2^40 - 1 less 2^39, times 2^24, is exactly what a bigint holds.
+ * next_id() must stay one expression, so that PostgreSQL can inline it. So `time << 23` is computed
+ * in a way that overflows, and fails, if no key can hold the time: 0 to 2^40 - 1, less 2^39, times
+ * 2^24, is exactly the range of a bigint.
  *
- * The lock on the sequence for reserved keys must be gone before the transaction ends, or the puts
- * of a shard would take turns; and it must not outlive an error, or the shard could reserve nothing
- * until the session ends. So it is a subtransaction's that is always rolled back: what setval() did
- * stays.
+ * The lock on the sequence for reserved keys must be released before the transaction ends, or the
+ * puts of a shard would take turns; and it must not outlive an error, or the shard could reserve
+ * nothing until the session ends. So a subtransaction takes it that is always rolled back; setval()
+ * is not undone by that.
  */
 static void create_portable(hvi_buffer *sql, const char *schema, int shard, int64_t epoch) {
     hvi_buffer_append_format(
@@ -143,7 +144,7 @@ static void create_portable(hvi_buffer *sql, const char *schema, int shard, int6
         "                ('%" PRId64 "'::bigint OPERATOR(pg_catalog.-) how_many) THEN\n"
         "            RAISE EXCEPTION 'shard %d has no keys left to be reserved'\n"
         "                USING ERRCODE = '2200H',\n"
-        "                DETAIL = 'Keys bear up to %" PRId64 " milliseconds since the epoch.',\n"
+        "                DETAIL = 'Keys hold up to %" PRId64 " milliseconds since the epoch.',\n"
         "                HINT = 'Check the server''s clock, the epoch, and to what '\n"
         "                    '%s.reserved_id_seq was set.';\n"
         "        END IF;\n"
@@ -177,9 +178,9 @@ void hvi_generator_require_epoch(hvi_buffer *sql, int64_t epoch) {
         "    IF " NOW_MS " OPERATOR(pg_catalog.<) '%" PRId64 "'::bigint\n"
         "        OR " NOW_MS " OPERATOR(pg_catalog.-) '%" PRId64 "'::bigint\n"
         "            OPERATOR(pg_catalog.>) '%" PRId64 "'::bigint THEN\n"
-        "        RAISE EXCEPTION 'keys of epoch %" PRId64 " cannot bear the present time'\n"
+        "        RAISE EXCEPTION 'keys of epoch %" PRId64 " cannot hold the present time'\n"
         "            USING ERRCODE = '2200H',\n"
-        "            DETAIL = 'They bear 0 to %" PRId64 " milliseconds since the epoch.',\n"
+        "            DETAIL = 'They hold 0 to %" PRId64 " milliseconds since the epoch.',\n"
         "            HINT = 'Check the option \"epoch\", which is in milliseconds since 1970, and "
         "'\n"
         "                'the server''s clock.';\n"
@@ -190,9 +191,9 @@ void hvi_generator_require_epoch(hvi_buffer *sql, int64_t epoch) {
 /* ---- changing them ---- */
 
 /*
- * A block of PL/pgSQL up to where `latest` is the last millisecond since the epoch that any key
- * made so far may bear, and `present` that of the clock. Of a table_id_seq that only counts, the
- * number is too small to matter here.
+ * The beginning of a block of PL/pgSQL, up to the point where `latest` is the last millisecond
+ * since the epoch that any key made so far may hold, and `present` that of the clock. The value of
+ * a table_id_seq that only counts is too small to matter here.
  */
 static void append_latest(hvi_buffer *sql, const char *schema, int64_t epoch) {
     hvi_buffer_append_format(

@@ -2,16 +2,16 @@
  * generator: the functions in a shard that make its keys.
  *
  * A shard has next_id(), which is the default of entities.id, and reserve_ids(n). There are three
- * kinds of them:
+ * generators:
  *
  *  - strict: the extension `hypervault` keeps the last key in the shard's sequence table_id_seq.
  *    Keys are unique and increase, whatever the clock and the load do.
- *  - portable: plain SQL, for servers where nobody may install an extension. next_id() puts the
- *    clock beside nextval() modulo 896. It may make a key twice when the clock steps back or a
- *    shard makes more than 896 keys in a millisecond; the primary key then refuses the second
- *    entity, and hv_put() takes another key. reserve_ids() has the other 128 values of added_id
- *    for itself and a sequence of its own, which it moves under a lock: it never gives a key
- *    twice, nor one that next_id() makes.
+ *  - portable: plain SQL, for servers where no extension can be installed. next_id() combines the
+ *    clock with nextval() modulo 896. It may make a key twice when the clock steps back or a shard
+ *    makes more than 896 keys in a millisecond; the primary key then refuses the second entity, and
+ *    hv_put() takes another key. reserve_ids() has the other 128 values of added_id for itself and
+ *    a sequence of its own, which it advances under a lock: it never returns a key twice, nor one
+ *    that next_id() makes.
  *  - original: any other next_id(), such as the one in "Sharding & IDs at Instagram" (2012); no
  *    reserve_ids().
  */
@@ -30,18 +30,17 @@ typedef enum hvi_generator {
 /* The oldest version of the extension that will do. */
 #define HVI_EXTENSION_VERSION "1.0"
 
-/* What to do where strict keys cannot be made because the extension is not there, or does not
- * work. */
+/* The hint where strict keys cannot be made because the extension is missing or does not work. */
 extern const char hvi_generator_extension_hint[];
 
-/* Does a server's error say that? */
+/* Is that what a server's error is about? */
 bool hvi_generator_lacks_extension(const char *sqlstate, const char *message);
 
-/* As many keys as one call of reserve_ids() gives. */
+/* The most keys that one call of reserve_ids() returns. */
 #define HVI_RESERVE_MAX 100000
 
-/* An SQL expression that gives the hvi_generator as an integer for a row `f` of pg_proc, which may
- * be all NULL. */
+/* An SQL expression for the hvi_generator, as an integer, of a row `f` of pg_proc, which may be all
+ * NULL. */
 #define HVI_GENERATOR_OF_FUNCTION                                                               \
     "CASE WHEN f.oid IS NULL THEN 0"                                                            \
     " WHEN pg_catalog.strpos(f.prosrc, 'hypervault.next_id(') OPERATOR(pg_catalog.>) 0 THEN 3"  \
@@ -49,15 +48,15 @@ bool hvi_generator_lacks_extension(const char *sqlstate, const char *message);
     " ELSE 1 END"
 
 /*
- * Append a statement of PL/pgSQL that fails (SQLSTATE 2200H) unless keys of this epoch can bear the
- * server's present moment.
+ * Append a statement of PL/pgSQL that fails (SQLSTATE 2200H) unless keys of this epoch can hold the
+ * server's current time.
  */
 void hvi_generator_require_epoch(hvi_buffer *sql, int64_t epoch);
 
 /*
- * Is the next_id() of that row one that an earlier version of ours made, whose operators or types
- * are looked up by the caller's search_path? As false or true; NULL without a function. What
- * somebody else wrote is not: it is taken as it is.
+ * An SQL expression: was the next_id() of that row made by an earlier version of hypervault, whose
+ * operators or types are looked up by the caller's search_path? A boolean; NULL without a function.
+ * False for a function that hypervault did not make: it is taken as it is.
  */
 #define HVI_GENERATOR_IS_OLD                                                              \
     "(pg_catalog.strpos(f.prosrc, 'hypervault: portable') OPERATOR(pg_catalog.>) 0"       \
@@ -65,19 +64,18 @@ void hvi_generator_require_epoch(hvi_buffer *sql, int64_t epoch);
     " OR f.prosrc OPERATOR(pg_catalog.~) '^[[:space:]]*SELECT hypervault[.]next_id[(]"    \
     "''shard[0-9]{4}[.]table_id_seq''::regclass, [0-9]+, -?[0-9]+[)][[:space:]]*$')"
 
-/* Append the statements that give a new shard these functions. Its schema and the sequence
- * table_id_seq are there. They are also good inside a block of PL/pgSQL. */
+/* Append the statements that create these functions in a new shard, whose schema and sequence
+ * table_id_seq are there. The statements may also stand inside a block of PL/pgSQL. */
 void hvi_generator_create(hvi_buffer *sql, hvi_generator generator, int shard, int64_t epoch);
 
 /*
- * Append the statements that give a shard that is in use other functions, or the ones it should
- * have, as one transaction: writers of the shard wait, and every later key is greater than every
- * earlier one. The exception are keys that were reserved before, or that somebody took with
- * next_id() without an INSERT.
+ * Append the statements that replace the functions of a shard in use, as one transaction: writers
+ * of the shard wait, and every later key is greater than every earlier one, except keys that were
+ * reserved before, or taken with next_id() without an INSERT.
  *
- * Fails with HVI_GENERATOR_LATER, to be repeated, if the shard's keys are a little ahead of the
- * clock, and with HVI_GENERATOR_HOPELESS if they are far ahead. PostgreSQL and the extension have
- * no errors with these codes.
+ * The transaction fails with HVI_GENERATOR_LATER, and can be repeated, if the shard's keys are a
+ * little ahead of the clock, and with HVI_GENERATOR_HOPELESS if they are far ahead. PostgreSQL and
+ * the extension have no errors with these codes.
  */
 #define HVI_GENERATOR_LATER    "KEY01"
 #define HVI_GENERATOR_HOPELESS "KEY02"

@@ -1,8 +1,8 @@
 /*
  * hstore: PostgreSQL's hstore type in binary form, both ways.
  *
- * Holds always: nothing that the server sent is believed before it was checked against the bytes
- * that are there; what was decoded is as valid as if it had been set by hv_dict_set().
+ * Holds always: every length and count that the server sent is checked against the bytes that are
+ * there before it is used; what was decoded is as valid as if it had been set by hv_dict_set().
  */
 #include "value/hstore.h"
 
@@ -68,7 +68,7 @@ hv_status hv_dict_binary(const hv_dict *dict, char **bytes, size_t *len, hv_erro
     return HV_OK;
 }
 
-/* Reads a binary form from left to right. */
+/* A position in a binary form, which is read from left to right. */
 typedef struct reader {
     const char *data;
     size_t len;
@@ -76,7 +76,7 @@ typedef struct reader {
     hv_error **error;
 } reader;
 
-/* Says what is wrong at the reader's position. */
+/* Make the error for a fault at the reader's position. */
 #define fail_decode(r, format, ...)                                                            \
     (hvi_fail((r)->error, HV_CORRUPT, "server sent a malformed hstore"),                       \
      hvi_error_detail((r)->error, "At byte offset %zu of %zu: " format ".", (r)->at, (r)->len, \
@@ -138,14 +138,14 @@ hv_status hvi_hstore_decode(const void *data, size_t len, hv_dict **dict, hv_err
     hv_status status = read_length(&r, "number of attributes", &count);
     if (status != HV_OK)
         return status;
-    /* A pair takes eight bytes at least, so a count that is too high is found before any memory is
-     * asked for. */
+    /* A pair takes at least eight bytes, so a count that is too high is found before memory is
+     * allocated for it. */
     if (count > (len - r.at) / 8 || count > HVI_DICT_MAX_COUNT)
         return fail_decode(&r, "%u attributes cannot be in the %zu bytes left", (unsigned) count,
                            len - r.at);
 
-    /* Of each pair, the dict leaves out eight bytes of lengths and adds two NUL bytes: so it never
-     * has more text than was read. */
+    /* For each pair, the dict omits eight bytes of lengths and adds two NUL bytes, so it never has
+     * more text than was read. */
     hv_dict *made = hvi_dict_new(count, len - r.at);
     if (made == NULL)
         return hvi_no_memory(error);

@@ -2,10 +2,10 @@
  * hstore_text: PostgreSQL's hstore type in text form, both ways.
  *
  * The grammar is that of the server's hstore_in (contrib/hstore/hstore_io.c): a key, "=>", a value,
- * with commas between pairs, and one allowed behind the last. A word in quotes ends at the next
- * quote. One without ends at white space; a key also at "=", a value also at "," unless it begins
- * with it. In both a backslash takes the next byte as it is. The value NULL, in any case and not in
- * quotes, is NULL.
+ * with commas between pairs, and one allowed after the last. A word in quotes ends at the next
+ * quote. One without quotes ends at white space; a key also at "=", and a value also at "," unless
+ * it begins with it. In both, a backslash takes the next byte as it is. The word NULL as a value,
+ * in upper or lower case and without quotes, is NULL.
  */
 #include "value/hstore_text.h"
 
@@ -85,7 +85,7 @@ hv_status hv_dict_text(const hv_dict *dict, char **text, hv_error **error) {
 
 /* ---- In -------------------------------------------------------------------------------------- */
 
-/* Reads a text from left to right. */
+/* A position in a text, which is read from left to right. */
 typedef struct reader {
     const char *begin;
     const char *at;
@@ -100,7 +100,7 @@ typedef struct word {
     bool quoted;
 } word;
 
-/* Says what was expected at the reader's position. */
+/* Make the error for a text that lacks `expected` at the reader's position. */
 static hv_status fail_parse(const reader *r, const char *expected) {
     hvi_fail(r->error, HV_INVALID, "malformed hstore text at byte offset %zu",
              (size_t) (r->at - r->begin));
@@ -114,7 +114,7 @@ static hv_status fail_parse(const reader *r, const char *expected) {
     return HV_INVALID;
 }
 
-/* A vertical tab is none: PostgreSQL up to 15 takes it as part of a word, later ones skip it. */
+/* Not the vertical tab: PostgreSQL up to 15 takes it as part of a word, later versions skip it. */
 static bool is_space(char c) {
     return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\f';
 }
@@ -124,7 +124,7 @@ static void skip_spaces(reader *r) {
         r->at++;
 }
 
-/* Copy the next byte to the word, or the one behind it if it is a backslash. */
+/* Copy the next byte to the word, or the one after it if it is a backslash. */
 static hv_status take_byte(reader *r, word *w) {
     if (*r->at == '\\' && ++r->at == r->end)
         return fail_parse(r, "a character after the backslash");
@@ -132,8 +132,8 @@ static hv_status take_byte(reader *r, word *w) {
     return HV_OK;
 }
 
-/* Read a word to `text`, which has room for all that is left. Without quotes, it ends before `stop`
- * unless that is its first byte. */
+/* Read a word into `text`, which has room for all that is left. Without quotes, the word ends
+ * before `stop` unless that is its first byte. */
 static hv_status read_word(reader *r, char stop, char *text, word *w) {
     hv_status status = HV_OK;
     *w = (word){.text = text, .len = 0, .quoted = *r->at == '"'};
@@ -153,7 +153,7 @@ static hv_status read_word(reader *r, char stop, char *text, word *w) {
     return status;
 }
 
-/* Read a pair, up to behind its value. */
+/* Read a pair, up to the end of its value. */
 static hv_status parse_pair(reader *r, char *scratch, hv_dict *dict) {
     word key, value;
     if (*r->at == '=')

@@ -1,8 +1,8 @@
 /*
  * key: pack and unpack the 64-bit key.
  *
- * Holds always: a key that hvi_key_pack() made is positive, and hvi_key_unpack() gives its fields
- * back.
+ * Holds always: a key that hvi_key_pack() made is positive, and hvi_key_unpack() returns the fields
+ * that it was made from.
  */
 #include "value/key.h"
 

@@ -32,7 +32,8 @@ bool hvi_key_unpack(int64_t key, hvi_key_fields *fields);
 /* False if a field is out of range or the key would be 0. */
 bool hvi_key_pack(const hvi_key_fields *fields, int64_t *key);
 
-/* The smallest key of a moment; 0 for a moment at or before the epoch. False past the last one. */
+/* The least value that a key of this time can have, 0 at or before the epoch. False after the last
+ * time that a key can hold. */
 bool hvi_key_bound(int64_t time, int64_t *bound);
 
 #endif

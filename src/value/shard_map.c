@@ -1,7 +1,8 @@
 /*
  * shard_map: which server holds a shard, from ranges as the configuration writes them.
  *
- * Holds always: a text is read to its end before the map changes, so a bad one changes nothing.
+ * Holds always: a text is read to its end before the map changes, so an invalid one changes
+ * nothing.
  */
 #include "value/shard_map.h"
 
@@ -20,7 +21,7 @@ char *hvi_shard_digits(int shard, char *to) {
     return to + 4;
 }
 
-/* Reads one server's text from left to right. */
+/* A position in one server's text, which is read from left to right. */
 typedef struct reader {
     const char *text; /* all of it, for messages */
     const char *at;
@@ -52,7 +53,7 @@ static void skip_spaces(reader *r) {
         r->at++;
 }
 
-/* Does the text look like shards, though wrong ones? Anything else may be a password that lost its
+/* Does the text look like shards, though invalid ones? Anything else may be a password on the wrong
  * line, and is not shown. */
 static bool looks_like_shards(const char *begin, const char *end) {
     int digits = 0;
@@ -77,7 +78,7 @@ static hv_status fail_at(reader *r, const char *begin, const char *end, const ch
     } else {
         hvi_fail(r->error, HV_BAD_CONFIG, "%s, at character %td of the shards of server \"%s\"",
                  message, begin - r->text + 1, r->server);
-        hvi_error_detail(r->error, "They are not shown, for they do not look like shards.");
+        hvi_error_detail(r->error, "The text is not shown because it does not look like shards.");
     }
     hvi_error_hint(r->error, "%s", hint);
     hvi_error_where(r->error, r->server, -1);
@@ -89,7 +90,7 @@ static const char syntax_hint[] =
 static const char limit_hint[] = "Shards are 0 to 8191; the end of a range is not part of it, so "
                                  "the last range can end in 8192.";
 
-/* Read a number. Any that is too large comes out as HV_SHARDS + 1. */
+/* Read a number. One that is too large is read as HV_SHARDS + 1. */
 static bool read_number(reader *r, int *number) {
     if (!is_digit(*r->at))
         return false;
@@ -103,7 +104,7 @@ static bool read_number(reader *r, int *number) {
     return true;
 }
 
-/* Read "5" or "1-9", up to the comma or the end behind it. */
+/* Read "5" or "1-9", up to the comma or the end of the text. */
 static hv_status read_item(reader *r, range *item) {
     skip_spaces(r);
     const char *begin = r->at;

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.plain
 def test_an_epoch_whose_keys_cannot_bear_the_present_is_refused(init, bare, epoch, keys):
     result = init(bare, keys=keys, epoch=epoch)
     assert result.code == 1
-    assert f"keys of epoch {epoch} cannot bear the present time" in result.err
+    assert f"keys of epoch {epoch} cannot hold the present time" in result.err
     assert 'Check the option "epoch"' in result.err
     init(bare, keys=keys).ok()  # nothing was recorded
 

@@ -1,6 +1,5 @@
 /*
- * The binary form of COPY, both ways: rows that come in pieces of any size, and streams that are
- * none.
+ * Tests of the binary form of COPY, both ways: rows in pieces of any size, and malformed streams.
  */
 #include "value/copy_rows.h"
 
@@ -17,8 +16,7 @@ static hv_dict *make_dict(const char *text) {
     return dict;
 }
 
-/* A whole stream of entities with the keys 1 to `count`, the kind -key and the attribute n = key.
- */
+/* A whole stream of entities with the keys 1 to `count`, kind -key and the attribute n = key. */
 static hvi_buffer make_stream(int count) {
     hvi_buffer stream = HVI_BUFFER_EMPTY;
     hvi_buffer_append(&stream, hvi_copy_header, HVI_COPY_HEADER_LEN);

@@ -1,5 +1,5 @@
 /*
- * Tests of hstore's binary form: what is written, what is read, and that lies are found.
+ * Tests of hstore's binary form: writing, reading, and rejecting malformed bytes.
  */
 #include "value/hstore.h"
 #include "generator.h"
@@ -15,7 +15,7 @@ static const char sample[] = "\0\0\0\3"
                              "\0\0\0\0\0\0\0\0";
 #define SAMPLE_LEN (sizeof sample - 1)
 
-/* Decode a copy of its own size, so that a read behind its end is seen. */
+/* Decode a copy of its own size, so that a read past its end is seen. */
 static hv_status decode(const void *bytes, size_t len, hv_dict **dict, hv_error **error) {
     char *copy = malloc(len > 0 ? len : 1);
     assert_non_null(copy);
@@ -108,7 +108,7 @@ static void test_the_empty_hstore_is_read(void **state) {
     hv_dict *dict = NULL;
     assert_int_equal(decode("\0\0\0\0", 4, &dict, NULL), HV_OK);
     assert_int_equal(hv_dict_count(dict), 0);
-    /* It has no room, and takes attributes all the same. */
+    /* It has no room, but still takes attributes. */
     assert_int_equal(hv_dict_set(dict, "a", "1", NULL), HV_OK);
     assert_int_equal(hv_dict_count(dict), 1);
     hv_dict_free(dict);

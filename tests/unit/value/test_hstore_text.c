@@ -219,7 +219,7 @@ static void test_any_text_is_read_to_its_end_and_not_further(void **state) {
     for (int i = 0; i < 100000; i++) {
         char text[30];
         size_t len = generate_text(&g, text, sizeof text);
-        char *copy = malloc(len > 0 ? len : 1); /* so that a read behind its end is seen */
+        char *copy = malloc(len > 0 ? len : 1); /* so that a read past its end is seen */
         memcpy(copy, text, len);
         hv_dict *dict = NULL;
         hv_error *error = NULL;

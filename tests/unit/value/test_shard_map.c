@@ -1,5 +1,5 @@
 /*
- * Tests of the shard map: what ranges mean, and what is said about those that mean nothing.
+ * Tests of the shard map: what ranges mean, and the errors for invalid ones.
  */
 #include "value/shard_map.h"
 #include "unit.h"
