@@ -1,9 +1,9 @@
 /*
  * config_file: find and read the INI file.
  *
- * Holds always: the first error wins, and it names the file and the line. inih reports less than we
- * want (it cuts long lines, sections and names without a word), so the lines are looked at before
- * it gets them. It knows no quotes: a value in quotes is read here, and inih gets the line without.
+ * Holds always: the first error wins, and it names the file and the line. inih silently cuts long
+ * lines, sections and names, so each line is checked before inih gets it. It does not know quotes
+ * either: a value in quotes is read here, and inih gets the line without it.
  */
 #include "config/config_file.h"
 
@@ -23,7 +23,7 @@
  * ini.c are 50, with the NUL). */
 #define INIH_MAX_WORD 49
 
-/* More of a line is not kept; it is longer than any value that a server takes. */
+/* The rest of a longer line is not kept: no server takes so long a value. */
 #define MAX_LINE 70000
 
 #define BYTE_ORDER_MARK "\xEF\xBB\xBF"
@@ -35,20 +35,20 @@ typedef struct hvi_reading {
     hv_options *options;
     const char *path;
     FILE *file;
-    int line;           /* of the line that inih has now */
-    bool unsettled;     /* … which must be a setting, but inih has not said so yet */
+    int line;           /* the number of the line that inih has now */
+    bool unsettled;     /* … which must be a setting, but inih has not reported it yet */
     bool has_setting;   /* in this section: an indented line continues it */
     hvi_buffer text;    /* the line as the file has it, without its end */
-    hvi_buffer value;   /* what the line has in quotes */
-    bool is_quoted;     /* … if it has */
+    hvi_buffer value;   /* the line's value, if it is in quotes … */
+    bool is_quoted;     /* … which it is */
     hvi_buffer servers; /* "\nname\tline\n" of the servers' sections */
-    hvi_buffer given;   /* "\nsection\tname\n" of all that was set, to find doubles */
+    hvi_buffer given;   /* "\nsection\tname\n" of all settings, to find duplicates */
     bool secret;        /* a password was given */
     hv_status status;   /* of the first error */
     hv_error *error;
 } hvi_reading;
 
-/* Keep the first error, with the place put before its message. */
+/* Keep the first error, with file and line put before its message. */
 static void fail_at_line(hvi_reading *reading, hv_status status, hv_error **cause) {
     if (reading->status == HV_OK) {
         hv_error *e = *cause;
@@ -65,7 +65,7 @@ static void fail_at_line(hvi_reading *reading, hv_status status, hv_error **caus
     *cause = NULL;
 }
 
-/* How much of a line is the name of a section or a setting, without white space behind it. */
+/* The length of the name of a section or a setting, without trailing white space. */
 static size_t word_len(const char *start) {
     size_t len = strcspn(start, *start == '[' ? "]" : "=:");
     while (len > 0 && isspace((unsigned char) start[len - 1]))
@@ -82,7 +82,7 @@ static bool is_secret_setting(const char *start) {
     return hvi_is_secret(name);
 }
 
-/* What inih would get wrong without telling. `start` is the line without white space before it. */
+/* Refuse what inih would silently get wrong. `start` is the line without leading white space. */
 static hv_status check_line(const char *start, hv_error **error) {
     if (word_len(start) > INIH_MAX_WORD)
         return hvi_fail(error, HV_BAD_CONFIG, "a name is longer than %d characters", INIH_MAX_WORD);
@@ -106,9 +106,9 @@ static hv_status fail_too_long(const char *start, hv_error **error) {
 }
 
 /*
- * The value of a line `name = "value"`, if it is in quotes: into reading->value. In quotes stand
- * all characters as they are, but for \" and \\. What is wrong is not repeated: it may be a
- * password.
+ * Read the value of a line `name = "value"`, if it is in quotes, into reading->value. Inside the
+ * quotes every character stands for itself, except in \" and \\. Errors do not show the value: it
+ * may be a password.
  */
 static hv_status take_quoted(hvi_reading *reading, const char *start, hv_error **error) {
     const char *at = start + strcspn(start, "=:");
@@ -125,7 +125,7 @@ static hv_status take_quoted(hvi_reading *reading, const char *start, hv_error *
         if (*at == '\0')
             return hvi_fail(error, HV_BAD_CONFIG, "a closing quote is missing");
         if (is_escape && *at != '"' && *at != '\\') {
-            hvi_fail(error, HV_BAD_CONFIG, "a backslash in quotes stands before another character");
+            hvi_fail(error, HV_BAD_CONFIG, "invalid backslash escape in quotes");
             hvi_error_hint(error, "In quotes write \\\\ for a backslash and \\\" for a quote.");
             return HV_BAD_CONFIG;
         }
@@ -135,7 +135,7 @@ static hv_status take_quoted(hvi_reading *reading, const char *start, hv_error *
     while (isspace((unsigned char) *at))
         at++;
     if (*at != '\0' && !(has_space && *at == ';')) {
-        hvi_fail(error, HV_BAD_CONFIG, "something follows the closing quote");
+        hvi_fail(error, HV_BAD_CONFIG, "unexpected text after the closing quote");
         hvi_error_hint(error, "In quotes write \\\\ for a backslash and \\\" for a quote.");
         return HV_BAD_CONFIG;
     }
@@ -146,17 +146,19 @@ static hv_status take_quoted(hvi_reading *reading, const char *start, hv_error *
 
 /* Read a line, without its end, into reading->text. False at the end of the file. */
 static bool get_line(hvi_reading *reading, bool *nul, bool *cut) {
-    int c, count = 0;
+    int c;
+    bool any = false; /* no counter, which a line of 2 GB would overflow */
     *nul = *cut = false;
     hvi_buffer_reset(&reading->text);
-    for (; (c = getc(reading->file)) != EOF && c != '\n'; count++) {
+    while ((c = getc(reading->file)) != EOF && c != '\n') {
+        any = true;
         *nul = *nul || c == '\0';
         *cut = reading->text.len == MAX_LINE;
         if (!*cut)
             hvi_buffer_append_byte(&reading->text, (char) c);
     }
     hvi_buffer_append(&reading->text, "", 0);
-    return c != EOF || count > 0;
+    return c != EOF || any;
 }
 
 static hv_status fail_unsettled(hv_error **error) {
@@ -165,8 +167,8 @@ static hv_status fail_unsettled(hv_error **error) {
     return HV_BAD_CONFIG;
 }
 
-/* The server's name in a section's title, without the white space around it; false if the section
- * is not a server's. */
+/* The server's name in a section's title, without surrounding white space; false if the section is
+ * not a server's. */
 static bool server_of_section(const char *section, char name[INIH_MAX_WORD + 1]) {
     size_t word = strlen(SERVER_SECTION);
     if (strncmp(section, SERVER_SECTION, word) != 0 || !isspace((unsigned char) section[word]))
@@ -181,7 +183,7 @@ static bool server_of_section(const char *section, char name[INIH_MAX_WORD + 1])
     return len > 0;
 }
 
-/* Where the section of this server began before; 0: it did not. */
+/* The line of an earlier section of this server; 0: there is none. */
 static int line_of_server(const hvi_reading *reading, const char *name) {
     hvi_buffer entry = HVI_BUFFER_EMPTY;
     hvi_buffer_append_format(&entry, "\n%s\t", name);
@@ -193,7 +195,7 @@ static int line_of_server(const hvi_reading *reading, const char *name) {
     return line;
 }
 
-/* A section begins. A server has one. */
+/* A section begins. Each server may have one. */
 static void begin_section(hvi_reading *reading, const char *start, hv_error **error) {
     char section[INIH_MAX_WORD + 1], name[INIH_MAX_WORD + 1];
     reading->has_setting = false;
@@ -208,7 +210,7 @@ static void begin_section(hvi_reading *reading, const char *start, hv_error **er
         hv_options_add_server(reading->options, name, error);
 }
 
-/* Look at a line, and give inih what it is to see of it. */
+/* Check a line, and copy the part that inih is to see into `line`. */
 static hv_status pass_on(hvi_reading *reading, bool nul, bool cut, char *line, int size,
                          hv_error **error) {
     const char *text = reading->text.data;
@@ -240,8 +242,8 @@ static hv_status pass_on(hvi_reading *reading, bool nul, bool cut, char *line, i
     return status;
 }
 
-/* inih's fgets(). It comes back for the next line after it has told handle_setting() of this one,
- * or else found it wrong. */
+/* inih's fgets(). Before inih asks for the next line, it has passed this one to handle_setting() or
+ * found it wrong. */
 static char *read_line(char *line, int size, void *context) {
     hvi_reading *reading = context;
     hv_error *error = NULL;
@@ -264,7 +266,7 @@ static char *read_line(char *line, int size, void *context) {
     return NULL;
 }
 
-/* Was this name set before in this section of this file? Remembers it. */
+/* Remember that this name is set in this section. True if it was before. */
 static bool given_twice(hvi_reading *reading, const char *section, const char *name) {
     hvi_buffer entry = HVI_BUFFER_EMPTY;
     hvi_buffer_append_format(&entry, "\n%s\t%s\n", section, name);
@@ -302,8 +304,8 @@ static hv_status fail_twice(const char *section, const char *name, hv_error **er
     return HV_BAD_CONFIG;
 }
 
-/* Could this be the name of a setting? What is not may be a password that lost its line, and is not
- * repeated. */
+/* Could this be the name of a setting? Anything else may be a password on the wrong line, and is
+ * not shown. */
 static bool is_name(const char *name) {
     return *name != '\0' &&
            name[strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_")] == '\0';
@@ -313,7 +315,7 @@ static hv_status take_setting(hvi_reading *reading, const char *section, const c
                               const char *value, hv_error **error) {
     char server[INIH_MAX_WORD + 1];
     if (!is_name(name)) {
-        hvi_fail(error, HV_BAD_CONFIG, "what stands before \"=\" or \":\" is not a name");
+        hvi_fail(error, HV_BAD_CONFIG, "the text before \"=\" or \":\" is not a name");
         hvi_error_hint(error, "Write \"name = value\", each on a line of its own.");
         return HV_BAD_CONFIG;
     }
@@ -333,7 +335,7 @@ static hv_status take_setting(hvi_reading *reading, const char *section, const c
     return hv_options_set_server(reading->options, server, name, value, error);
 }
 
-/* inih's handler; 0 tells it of an error, but it reads on: read_line() stops it. */
+/* inih's handler. It returns 0 for an error, after which inih reads on: read_line() stops it. */
 static int handle_setting(void *context, const char *section, const char *name, const char *value) {
     hvi_reading *reading = context;
     reading->unsettled = false;
@@ -413,7 +415,7 @@ hv_status hvi_config_file_find(char **path, bool *by_name, hv_error **error) {
     bool found = false;
     const char *named = getenv("HYPERVAULT_CONFIG");
     if (named != NULL && named[0] != '\0') {
-        /* Named and missing is an error when it is read, not a reason to take another one. */
+        /* If it is missing, reading it is an error: no other file is used instead. */
         hvi_buffer_append_text(&buffer, named);
         found = true;
     }

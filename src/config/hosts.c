@@ -1,12 +1,12 @@
 /*
  * hosts: the hosts that libpq tries for one connection, one address after the other.
  *
- * libpq goes on by itself from a host that refuses, cannot be found or is of the wrong kind
- * (target_session_attrs), but never from one that is silent: PQconnectdb() has a clock for that,
- * and a way inside libpq to go on. A user of PQconnectPoll() has neither. So an attempt that has
- * come to a silent address is given up, and another one is made for what is left. Each is libpq's
- * own, with the same parameters but for the three lists of hosts, addresses and ports: passwords,
- * certificates and kinds of servers are libpq's affair in all of them.
+ * libpq itself goes on to the next host if one refuses, cannot be found or is of the wrong kind
+ * (target_session_attrs), but not if one is silent: only PQconnectdb() has a timeout for that, and
+ * a way inside libpq to go on. A user of PQconnectPoll() has neither. So an attempt that has come
+ * to a silent address is given up, and another one is made for the hosts that are left. Each
+ * attempt has the same parameters except for the three lists of hosts, addresses and ports:
+ * passwords, certificates and kinds of servers are left to libpq.
  */
 #include "config/hosts.h"
 
@@ -34,7 +34,7 @@ bool hvi_hosts_number(const char *text, int *number) {
     return *end == '\0';
 }
 
-/* ---- what libpq says ---- */
+/* ---- what libpq reports ---- */
 
 static const char *or_empty(const char *text) {
     return text != NULL ? text : "";
@@ -120,7 +120,7 @@ static lists lists_of(const PQconninfoOption *options) {
     return of;
 }
 
-/* An empty list has an empty item for each entry, and one port is that of all. */
+/* An empty list counts as an empty item for each entry; a single port is used for all. */
 static entry entry_of(const lists *from, size_t number) {
     return (entry){
         .host = *from->host != '\0' ? item_of(from->host, number) : whole(""),
@@ -133,7 +133,7 @@ static bool is_path(const char *host) {
     return *host == '/' || *host == '@';
 }
 
-/* Is it this entry that the attempt is at? What is empty stands for libpq's own choice. */
+/* Is the attempt at this entry? An empty item stands for libpq's default. */
 static bool is_current(const entry *candidate, const PGconn *conn) {
     const char *host = or_empty(PQhost(conn));
     piece shown = candidate->host.len > 0 ? candidate->host : candidate->hostaddr;
@@ -141,8 +141,9 @@ static bool is_current(const entry *candidate, const PGconn *conn) {
     return same_host && (candidate->port.len == 0 || equals(candidate->port, PQport(conn)));
 }
 
-/* `count` if there is none, which cannot be. Of those with the same host and port it is the one
- * with the address that libpq is at; the first, if each spells its address differently. */
+/* The entry that the attempt is at; `count` if none is, which should not happen. Among entries with
+ * the same host and port it is the one with libpq's current address, or else the first: an address
+ * may be spelt in several ways. */
 static size_t find_current(const lists *from, const PGconn *conn) {
     size_t found = from->count;
     for (size_t number = 0; number < from->count; number++) {
@@ -179,7 +180,7 @@ static void append_entry(rest *to, const entry *which) {
     to->count++;
 }
 
-/* Is this the numeric address, as libpq shows it? Compared as numbers: texts may be spelt in
+/* Is this the numeric address that libpq reports? Compared as numbers: texts may be spelt in
  * several ways. */
 static bool is_address(const struct sockaddr *address, const char *text) {
     struct in6_addr number;
@@ -191,8 +192,8 @@ static bool is_address(const struct sockaddr *address, const char *text) {
     return memcmp(&number, &((const struct sockaddr_in6 *) address)->sin6_addr, sizeof number) == 0;
 }
 
-/* The other addresses that the host's name has. Which of them libpq has tried before is not known,
- * and to ask one again that has refused takes no time. */
+/* The other addresses of the host's name. It is not known which of them libpq has tried before, but
+ * trying one again that has refused takes no time. */
 static void append_other_addresses(rest *to, const entry *current, const PGconn *conn) {
     const char *host = or_empty(PQhost(conn));
     if (current->hostaddr.len > 0 || is_path(host))
@@ -228,7 +229,7 @@ static void repeat_item(hvi_buffer *list) {
     hvi_buffer_append(list, list->data, len);
 }
 
-/* libpq takes an empty value for one that was not given, and looks for it elsewhere. So a list of
+/* libpq treats an empty value as one that was not given, and looks for it elsewhere. So a list of
  * one empty item is written as two. */
 static void repeat_if_empty(rest *to, const lists *from) {
     if (to->count != 1)
@@ -243,7 +244,7 @@ static void repeat_if_empty(rest *to, const lists *from) {
     }
 }
 
-/* NULL for a list in which nothing is said, if nothing was. */
+/* NULL for a list of empty items, if it was empty before. */
 static char *take_list(hvi_buffer *list, const char *was) {
     if (*was == '\0' && strspn(list->data, ",") == list->len)
         return NULL;
@@ -290,10 +291,10 @@ void hvi_hosts_fini(hvi_hosts *hosts) {
     *hosts = (hvi_hosts){NULL, NULL, NULL};
 }
 
-/* ---- for others ---- */
+/* ---- for other connectors ---- */
 
-/* The parameters in force: libpq reads the environment and service files for none but a connection.
- * So one is begun that it refuses before it connects to anything. */
+/* The effective parameters. libpq reads the environment and service files only for a connection, so
+ * begin one that it refuses before it connects to anything. */
 static PQconninfoOption *look_up(const char *const *keywords, const char *const *values) {
     size_t count = 0;
     while (keywords[count] != NULL)

@@ -1,5 +1,5 @@
 /*
- * log: what a log callback may ask of an event.
+ * log: the accessors of a log event.
  */
 #include "config/log.h"
 

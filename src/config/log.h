@@ -1,5 +1,5 @@
 /*
- * log: tell the log callback about a statement.
+ * log: call the log callback for a statement.
  */
 #ifndef HVI_LOG_H
 #define HVI_LOG_H
@@ -8,9 +8,9 @@
 
 /* Where events go. Copied into every session; immutable. */
 typedef struct hvi_log {
-    hv_log_fn fn; /* NULL: nobody listens */
+    hv_log_fn fn; /* NULL: none */
     void *context;
-    bool parameters; /* are parameters asked for? */
+    bool parameters; /* log the parameters too */
 } hvi_log;
 
 struct hv_log_event {
@@ -20,7 +20,7 @@ struct hv_log_event {
     int64_t duration_us;
     hv_status status;
     const char *sqlstate;          /* NULL: none */
-    const char *const *parameters; /* text for people; NULL entries are NULL */
+    const char *const *parameters; /* readable text; NULL for NULL */
     size_t parameter_count;
 };
 

@@ -95,7 +95,7 @@ hv_status hvi_option_find(const char *name, hvi_option_id *id, hv_error **error)
     return HV_BAD_CONFIG;
 }
 
-/* These read a value of `len` bytes without white space around it. */
+/* These read a value of `len` bytes, without white space around it. */
 
 static bool is_word(const char *text, size_t len, const char *word) {
     return strlen(word) == len && strncasecmp(text, word, len) == 0;
@@ -115,8 +115,9 @@ static bool is_digit(char c) {
     return c >= '0' && c <= '9';
 }
 
-/* A number, which may have a fraction, and a unit; seconds without one. Not strtod(), which takes
- * exponents, "inf" and hexadecimal numbers too, and in some locales a comma but no point. */
+/* A number, which may have a fraction, and a unit; without one it is seconds. Not strtod(), which
+ * also takes exponents, "inf" and hexadecimal numbers, and in some locales a comma instead of a
+ * point. */
 static bool parse_duration(const char *text, size_t len, int64_t *value) {
     static const struct {
         const char *unit;
@@ -139,7 +140,7 @@ static bool parse_duration(const char *text, size_t len, int64_t *value) {
         if (!has_digit || !is_word(at, len - (size_t) (at - text), units[i].unit))
             continue;
         double ms = digits / divisor * (double) units[i].ms + 0.5;
-        /* 0 may mean "no limit": what is only rounded to it does not. */
+        /* 0 may mean "no limit", so a small value must not be rounded to it. */
         if (!(ms < (double) (1000 * 365 * DAY)) || (ms < 1 && digits > 0))
             return false;
         *value = (int64_t) ms;
@@ -205,7 +206,7 @@ hv_status hvi_option_parse(hvi_option_id id, const char *text, int64_t *value, h
         *value = parsed;
         return HV_OK;
     }
-    /* The value is not shown: it may be a password that lost its line. */
+    /* The value is not shown: it may be a password on the wrong line. */
     hvi_fail(error, HV_BAD_CONFIG, "invalid value for option \"%s\"", option->name);
     hvi_error_detail(error, "It takes a value of type %s: %s.", type_names[option->type],
                      option->range);

@@ -1,10 +1,10 @@
 /*
  * option_table: the one table of options.
  *
- * The C interface, the configuration file, the command and the documentation all read it: a new
- * option is a line here and a row in docs/config.md (a test compares the two). Every value is an
- * int64_t: integers as they are, durations in milliseconds, booleans 0 or 1, choices the position
- * of the word in the range.
+ * The C interface, the configuration file, the command and Python all use it: a new option is a
+ * line here and a row in docs/config.md (a test compares the two). Every value is an int64_t:
+ * integers as they are, durations in milliseconds, booleans 0 or 1, choices the position of the
+ * word in the range.
  */
 #ifndef HVI_OPTION_TABLE_H
 #define HVI_OPTION_TABLE_H
@@ -39,17 +39,17 @@ typedef struct hvi_option {
     const char *default_text;
     int64_t min; /* inclusive */
     int64_t max;
-    const char *range; /* the same for people */
+    const char *range; /* the same as readable text */
     const char *help;
 } hvi_option;
 
 /* By hvi_option_id. */
 extern const hvi_option hvi_option_table[HVI_OPTION_COUNT];
 
-/* The option of this name. HV_BAD_CONFIG with the nearest name as a hint if there is none. */
+/* The option of this name. Errors: HV_BAD_CONFIG, with the nearest name as a hint. */
 hv_status hvi_option_find(const char *name, hvi_option_id *id, hv_error **error);
 
-/* Read a value. HV_BAD_CONFIG, naming option, text and range, if it is none. */
+/* Read a value. Errors: HV_BAD_CONFIG, naming the option and its range, but not the text. */
 hv_status hvi_option_parse(hvi_option_id id, const char *text, int64_t *value, hv_error **error);
 
 #endif

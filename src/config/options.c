@@ -2,8 +2,8 @@
  * options: the hv_options object.
  *
  * Holds always: a server has a name and parameters that libpq knows, each at most once; no shard
- * belongs to two servers. Values that are refused never appear in an error: one may be a password
- * that lost its line. Shards do, as far as they look like shards.
+ * belongs to two servers. Refused values never appear in an error, as one may be a password on the
+ * wrong line; except shards that look like shards.
  */
 #include "config/options.h"
 
@@ -19,7 +19,7 @@ hv_options *hv_options_new(void) {
     if (options == NULL)
         return NULL;
     for (int i = 0; i < HVI_OPTION_COUNT; i++) {
-        /* A default that does not parse would be found by the first unit test. */
+        /* Any unit test would find a default that does not parse. */
         hvi_option_parse((hvi_option_id) i, hvi_option_table[i].default_text, &options->values[i],
                          NULL);
     }
@@ -62,9 +62,9 @@ bool hvi_holds_settings(const char *text) {
 }
 
 static hv_status fail_holds_settings(const char *name, hv_error **error) {
-    hvi_fail(error, HV_BAD_CONFIG, "the value of \"%s\" holds other settings", name);
-    hvi_error_detail(error, "It is not shown, for it may hold a password.");
-    hvi_error_hint(error, "Give each setting by itself: host, port, user, password, dbname, …");
+    hvi_fail(error, HV_BAD_CONFIG, "the value of \"%s\" contains other settings", name);
+    hvi_error_detail(error, "It is not shown because it may contain a password.");
+    hvi_error_hint(error, "Give each setting separately: host, port, user, password, dbname, …");
     return HV_BAD_CONFIG;
 }
 
@@ -127,7 +127,7 @@ const char *hvi_server_parameter(const hvi_server_options *server, const char *k
     return NULL;
 }
 
-/* The server of this name, made if it is new. NULL: out of memory. */
+/* The server of this name, added if it is new. NULL: out of memory. */
 static hvi_server_options *find_or_add_server(hv_options *options, const char *name) {
     int at = hvi_options_server(options, name);
     if (at >= 0)
@@ -197,7 +197,7 @@ static hv_status add_shards(hv_options *options, int server, const char *text, h
 
 /* Is this a parameter that the linked libpq takes? */
 static hv_status check_keyword(const char *server, const char *keyword, hv_error **error) {
-    /* Not PQconndefaults(), which also reads the environment, files and the user database. */
+    /* Rather than PQconndefaults(), which also reads the environment, files and user database. */
     PQconninfoOption *known = PQconninfoParse("", NULL);
     if (known == NULL)
         return hvi_no_memory(error);
@@ -224,8 +224,7 @@ static hv_status check_keyword(const char *server, const char *keyword, hv_error
     return status;
 }
 
-/* A port, or a list of them as libpq takes it for several hosts: found early, not at the first
- * connection. */
+/* Check a port, or a list of ports for several hosts, now rather than at the first connection. */
 static hv_status check_port(const char *server, const char *value, hv_error **error) {
     const char *at = value;
     for (;;) {
@@ -246,8 +245,8 @@ static hv_status check_port(const char *server, const char *value, hv_error **er
     return HV_BAD_CONFIG;
 }
 
-/* Parameters that libpq reads as numbers, of which it finds out only when it connects; and of the
- * first one never, when it does not wait. */
+/* Parameters that libpq reads as numbers: it checks them only when it connects, and the first one
+ * never if it does not block. */
 static const char *const numbers[] = {
     "connect_timeout",     "keepalives",       "keepalives_idle",
     "keepalives_interval", "keepalives_count", "tcp_user_timeout",
@@ -276,7 +275,7 @@ static hv_status check_name(const char *server, hv_error **error) {
     if (server[0] == '\0')
         return hvi_fail(error, HV_BAD_CONFIG, "a server's name must not be empty");
     if (hvi_holds_settings(server))
-        return hvi_fail(error, HV_BAD_CONFIG, "a server's name must not hold settings");
+        return hvi_fail(error, HV_BAD_CONFIG, "a server's name must not contain settings");
     return HV_OK;
 }
 
@@ -289,15 +288,14 @@ hv_status hv_options_add_server(hv_options *options, const char *server, hv_erro
         hvi_fail(error, HV_BAD_CONFIG, "servers %d and %d are both named \"%s\"", other + 1,
                  options->server_count + 1, server);
         hvi_error_where(error, server, -1);
-        hvi_error_hint(error, "Give each server a name of its own, and all that belongs to one "
+        hvi_error_hint(error, "Give each server a name of its own, and put all settings of one "
                               "server in one place.");
         return HV_BAD_CONFIG;
     }
     return find_or_add_server(options, server) == NULL ? hvi_no_memory(error) : HV_OK;
 }
 
-/* "database" is another name of "dbname". Both with different values: nobody knows which is meant.
- */
+/* "database" is another name of "dbname": with different values it is unclear which is meant. */
 static hv_status check_dbname(const hvi_server_options *server, const char *parameter,
                               const char *value, hv_error **error) {
     if (server->dbname_given_as == NULL || strcmp(server->dbname_given_as, parameter) == 0 ||
@@ -318,8 +316,8 @@ hv_status hv_options_set_server(hv_options *options, const char *server, const c
     hv_status status = check_name(server, error);
     if (status == HV_OK && !is_shards)
         status = check_keyword(server, keyword, error);
-    /* A password may be any text. A dbname that is a connection string is caught here too: libpq is
-     * not asked to expand it. */
+    /* A password may be any text. This also catches a dbname that is a connection string, which
+     * libpq is not asked to expand. */
     if (status == HV_OK && !hvi_is_secret(keyword) && hvi_holds_settings(value)) {
         status = fail_holds_settings(parameter, error);
         hvi_error_where(error, server, -1);
@@ -389,7 +387,7 @@ hv_status hvi_options_validate(const hv_options *options, hv_error **error) {
         const char *name = options->servers[0].name;
         hvi_fail(error, HV_BAD_CONFIG,
                  options->server_count == 1 ? "server \"%s\" has no shards"
-                                            : "neither server \"%s\" nor another has shards",
+                                            : "neither server \"%s\" nor any other has shards",
                  name);
         hvi_error_where(error, name, -1);
         hvi_error_hint(error, "Add a line like \"shards = 0-8\" (0 to 7) to [server %s].", name);

@@ -32,23 +32,22 @@ struct hv_options {
     hvi_interrupt interrupt;
 };
 
-/* A copy of one's own; NULL if memory is short. */
+/* A copy, owned by the caller; NULL if memory is short. */
 hv_options *hvi_options_copy(const hv_options *options);
 
-/* Is everything there that a store needs? Errors: HV_BAD_CONFIG for no server, or none with
- * shards. */
+/* Check that there is at least one server, and one with shards. Errors: HV_BAD_CONFIG. */
 hv_status hvi_options_validate(const hv_options *options, hv_error **error);
 
 /*
- * Does a text that is no password hold a connection string, or a setting `password` that slipped
- * onto its line? Then it must get into no message, neither ours nor libpq's.
+ * Does a text that should not be a password contain a connection string, or a setting `password`
+ * that slipped onto its line? Then it must not appear in any message, neither ours nor libpq's.
  */
 bool hvi_holds_settings(const char *text);
 
 /* Is this parameter of a server a password? */
 bool hvi_is_secret(const char *keyword);
 
-/* The server's number, or -1. */
+/* The number of the server with this name, or -1. */
 int hvi_options_server(const hv_options *options, const char *name);
 
 /* The value of a server's parameter ("dbname"), or NULL. */

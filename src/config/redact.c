@@ -1,5 +1,5 @@
 /*
- * redact: take out of libpq's messages the values that may be a password in the wrong place.
+ * redact: remove values from libpq's messages that may be a password in the wrong place.
  */
 #include "config/redact.h"
 
@@ -27,7 +27,7 @@ static bool is_shown(const char *keyword, const char *value) {
     return !hvi_is_secret(keyword) && strchr(value, '/') != NULL;
 }
 
-/* Replace `len` bytes at `at`, the quotes around the value included, as far as there is room. */
+/* Replace `len` bytes at `at`, a value with its quotes, as far as there is room. */
 static char *replace(char *message, size_t size, char *at, size_t len) {
     size_t rest = strlen(at + len);
     size_t room = size - (size_t) (at - message) - 1;
@@ -39,13 +39,15 @@ static char *replace(char *message, size_t size, char *at, size_t len) {
     return at + put;
 }
 
-/* In the languages that libpq's messages are translated into; « with and without a space. */
+/* The quotes of all languages that libpq's messages are translated into; « with and without a
+ * space. */
 static const char *const opening_quotes[] = {"\"", "« ", "«\u00a0", "«", "»"};
 static const char *const closing_quotes[] = {"\"", " »", "\u00a0»", "»", "«"};
 
 #define QUOTES (sizeof opening_quotes / sizeof opening_quotes[0])
 
-/* Does the text begin with a closing quote, or with as much of one as a cut has left? */
+/* The length of the closing quote at the beginning of the text, or of as much of it as is left
+ * where the message was cut off; 0: there is none. */
 static size_t closing_quote(const char *text) {
     size_t left = strlen(text);
     for (size_t i = 0; i < QUOTES; i++) {
@@ -56,8 +58,8 @@ static size_t closing_quote(const char *text) {
     return 0;
 }
 
-/* How long the value is that stands here in quotes, with these, also where the end of the message
- * cuts it off; 0: it does not stand here. */
+/* The length of the value in quotes, including these, at this point, also where the message was cut
+ * off; 0: it is not here. */
 static size_t quoted_len(const char *at, const char *value, size_t len) {
     for (size_t i = 0; i < QUOTES; i++) {
         size_t quote = strlen(opening_quotes[i]);
@@ -76,7 +78,7 @@ static size_t quoted_len(const char *at, const char *value, size_t len) {
     return 0;
 }
 
-/* Replace a value wherever it stands in quotes. */
+/* Replace a value wherever it is in quotes. */
 static void hide(char *message, size_t size, const char *value, size_t len) {
     for (char *at = message; len > 0 && *at != '\0';) {
         size_t quoted = quoted_len(at, value, len);
@@ -84,7 +86,7 @@ static void hide(char *message, size_t size, const char *value, size_t len) {
     }
 }
 
-/* A parameter for several hosts is a list, of whose elements libpq may name one. */
+/* A parameter for several hosts is a list, and libpq may name one of its elements. */
 static void hide_list(char *message, size_t size, const char *value) {
     hide(message, size, value, strlen(value));
     while (*value != '\0') {

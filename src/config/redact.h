@@ -1,18 +1,17 @@
 /*
- * redact: take out of libpq's messages the values that may be a password in the wrong place.
+ * redact: remove values from libpq's messages that may be a password in the wrong place.
  *
- * libpq repeats what it refuses: invalid sslmode value: "…". Host, user, database and service are
- * shown, since without them such a message helps nobody; of other parameters only what looks like a
- * port or a path.
+ * libpq repeats a value that it refuses: invalid sslmode value: "…". Host, user, database and
+ * service are shown, because a message without them is of no use; other parameters only if they
+ * look like a port or a path.
  */
 #ifndef HVI_REDACT_H
 #define HVI_REDACT_H
 
 #include <stddef.h>
 
-/* In `message`, which has room for `size` bytes, replace the values in quotes, of whichever
- * language, of these parameters (two NULL-terminated arrays) and of the environment's PGSSLMODE and
- * its like. */
+/* In `message`, which has room for `size` bytes, replace the quoted values, in any language, of
+ * these parameters (two NULL-terminated arrays) and of environment variables such as PGSSLMODE. */
 void hvi_redact(char *message, size_t size, const char *const *keywords, const char *const *values);
 
 #endif

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import shutil
+import subprocess
 import tempfile
 
 import pytest
@@ -80,6 +81,15 @@ def test_a_password_that_others_can_read_is_refused(written, text, mode):
     message = read(path)
     assert "holds a password, and others can read it" in message
     assert f"HINT chmod 600 {path}" in message
+
+
+def test_the_hint_is_a_command_for_a_shell(folder):
+    path = folder / "it's a configuration; true.conf"
+    path.write_text(SECRET)
+    path.chmod(0o644)
+    command = read(path).split(" HINT ")[1].split(", or ")[0]
+    subprocess.run(["sh", "-c", command], check=True)
+    assert read(path) is None
 
 
 @pytest.mark.parametrize(

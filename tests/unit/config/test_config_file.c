@@ -1,5 +1,5 @@
 /*
- * Tests of the configuration file: what is read, and what is said about what cannot be.
+ * Tests of the configuration file: reading it, and the errors for invalid ones.
  */
 #include "config/config_file.h"
 #include "config/options.h"
@@ -36,7 +36,7 @@ static void write_file(const char *name, const char *text, size_t len) {
     assert_int_equal(fclose(file), 0);
 }
 
-/* The options that this text gives; fails if it gives none. */
+/* The options in this text, which must be valid. */
 static hv_options *read_bytes(const char *text, size_t len) {
     hv_options *options = hv_options_new();
     hv_error *error = NULL;
@@ -57,8 +57,8 @@ static const char *parameter(const hv_options *options, const char *server, cons
     return hvi_server_parameter(&options->servers[number], name);
 }
 
-/* The text is refused with this message, said of this line. The hint contains `hint`, or there is
- * none if it is NULL. */
+/* The text is refused with this message for this line. The hint contains `hint`, or there is none
+ * if that is NULL. */
 static void assert_bad_bytes(const char *text, size_t len, int line, const char *message,
                              const char *hint) {
     hv_options *options = hv_options_new();
@@ -224,7 +224,7 @@ static void test_the_same_setting_twice_is_refused(void **state) {
 
 static void test_two_servers_of_one_name_are_refused(void **state) {
     (void) state;
-    const char *hint = "Give each server a name of its own, and all that belongs to one server in "
+    const char *hint = "Give each server a name of its own, and put all settings of one server in "
                        "one place.";
     assert_bad("[server one]\nhost = a\n[server two]\nhost = a\n[server one]\nshards = 1\n", 5,
                "servers 1 and 3 are both named \"one\"", hint);
@@ -273,7 +273,7 @@ static void test_what_would_be_cut_off_is_refused(void **state) {
     assert_bad(text, 2, "a name is longer than 49 characters", NULL);
     snprintf(text, sizeof text, "[server %.60s]\nhost = y\n", padding);
     assert_bad(text, 1, "a name is longer than 49 characters", NULL);
-    /* What nobody reads may be long. */
+    /* Comments may be long. */
     snprintf(text, sizeof text, "# %.900s\n ; %.900s\n[server one]\nhost = y\n", padding, padding);
     hv_options_free(read_text(text));
 }
@@ -385,14 +385,17 @@ static void test_quotes_that_are_wrong_are_refused(void **state) {
     assert_bad("[server one]\npassword = \"\n", 2, "a closing quote is missing", NULL);
     assert_bad("[server one]\npassword = \"tops3cret\\\"\n", 2, "a closing quote is missing", NULL);
     assert_bad("[server one]\npassword = \"tops3cret\\", 2, "a closing quote is missing", NULL);
-    assert_bad("[server one]\nhost = \"a\"b\"\n", 2, "something follows the closing quote", hint);
-    assert_bad("[server one]\nhost = \"a\";b\n", 2, "something follows the closing quote", hint);
-    assert_bad("[server one]\nhost = \"a\" # b\n", 2, "something follows the closing quote", hint);
+    assert_bad("[server one]\nhost = \"a\"b\"\n", 2, "unexpected text after the closing quote",
+               hint);
+    assert_bad("[server one]\nhost = \"a\";b\n", 2, "unexpected text after the closing quote",
+               hint);
+    assert_bad("[server one]\nhost = \"a\" # b\n", 2, "unexpected text after the closing quote",
+               hint);
     assert_bad("[server one]\npassword = \"tops\\3cret\"\n", 2,
-               "a backslash in quotes stands before another character", hint);
+               "invalid backslash escape in quotes", hint);
     assert_bad("[server one]\nhots = \"x\"\n", 2, "server \"one\": unknown parameter \"hots\"",
                "Did you mean \"host\"?");
-    assert_bad("[server one]\n= \"x\"\n", 2, "what stands before \"=\" or \":\" is not a name",
+    assert_bad("[server one]\n= \"x\"\n", 2, "the text before \"=\" or \":\" is not a name",
                "name = value");
     assert_bad("[server one]\nhost = \"x\"\nhost = \"x\"\n", 3,
                "\"host\" is given twice in [server one]", NULL);
@@ -420,12 +423,12 @@ static void test_no_error_tells_a_password(void **state) {
         "[server one]\npassword \"tops3cret\"\n",
         "[server one]\nhost = \"x password=tops3cret\"\n",
         "[server one]\nport = \"tops3cret\"\n",
-        /* Without its equals sign, but with one of its own. */
+        /* Without the equals sign after the name, but with one in the password. */
         "[server one]\npassword tops3cret==\n",
         "[server one]\npassword\ttops3cret:x\n",
         "[server one]\ntops3cret==\n",
         "[server one]\npassword tops3cret-and-so-on-until-it-is-too-long-for-a-name=\n",
-        /* On the line of another setting, or as one that goes on. */
+        /* On the line of another setting, or of one that is continued. */
         "[server one]\nport = 5432 password=tops3cret\n",
         "[server one]\nshards = 1-9 password=tops3cret\n",
         "[server one]\nshards = 1-9\n  password = tops3cret\n",
@@ -454,7 +457,7 @@ static void test_no_error_tells_a_password(void **state) {
                                     hv_error_hint(error)};
         for (size_t j = 0; j < LENGTH(said); j++)
             if (said[j] != NULL && strstr(said[j], "tops3cret") != NULL)
-                fail_msg("told: %s", said[j]);
+                fail_msg("shown: %s", said[j]);
         hv_error_free(error);
         hv_options_free(options);
     }
@@ -485,7 +488,7 @@ static void test_what_is_no_file_is_told(void **state) {
     hv_options_free(options);
 }
 
-/* ---- where it is looked for ---- */
+/* ---- finding the file ---- */
 
 static void load_and_expect(const char *expected) {
     hv_options *options = hv_options_new();
@@ -542,7 +545,7 @@ static void test_the_first_place_that_has_a_file_counts(void **state) {
     setenv("HYPERVAULT_CONFIG", "", 1);
     load_and_expect("./hypervault.conf");
 
-    /* Named and missing is an error, whatever else is there; the path is told. */
+    /* A named file that is missing is an error, whatever else is there; the path is returned. */
     setenv("HYPERVAULT_CONFIG", "/nonexistent/file", 1);
     assert_int_equal(hv_options_load(options, NULL, &found, &error), HV_BAD_CONFIG);
     assert_string_equal(found, "/nonexistent/file");

@@ -1,6 +1,6 @@
 /*
- * Tests of hosts: what is left of libpq's lists when an address is given up. The hosts here take
- * connections and never answer.
+ * Tests of hosts: the part of libpq's lists that is left when an address is given up. The hosts
+ * here accept connections and never answer.
  */
 #include "base/clock.h"
 #include "config/hosts.h"
@@ -17,7 +17,7 @@
 
 static int listener = -1, second = -1; /* on 127.0.0.1 and 127.0.0.2, the same port */
 static char port[8];
-static char closed_port[8]; /* nobody listens there */
+static char closed_port[8]; /* no server listens there */
 
 /* ---- a name with two addresses ---- */
 
@@ -33,7 +33,7 @@ static struct addrinfo *made(struct sockaddr_in *address, const char *text, cons
     return info;
 }
 
-/* In place of the system's, for libpq too: "two" has two addresses, other texts are addresses. */
+/* Replaces the system's, for libpq too: "two" has two addresses, other texts are addresses. */
 int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
                 struct addrinfo **found) {
     static struct sockaddr_in one_address, two_address;
@@ -180,7 +180,7 @@ static void a_standby_that_is_preferred_leaves_those_before_it_too(void **state)
                 "(none)", wanted);
 }
 
-/* libpq would take the environment's list, or the one that was given before, for an empty one. */
+/* For an empty list, libpq would use the environment's list, or the one that was given before. */
 static void an_item_that_is_empty_is_written_twice(void **state) {
     (void) state;
     char ports[40], wanted[40];
@@ -222,8 +222,7 @@ static void an_attempt_goes_on_to_the_other_address_of_a_name(void **state) {
 
 /* ---- a server that sends without end ---- */
 
-/* "The login is granted", and notices until no more go in: a message of another kind never comes.
- */
+/* "The login is granted", and then notices until the socket is full: no other message follows. */
 static void flood(int server) {
     static const char granted[] = "R\0\0\0\x08\0\0\0\0", fields[] = "SNOTICE\0C00000\0Mit is wet\0";
     char notice[1 + 4 + sizeof fields] = {'N', 0, 0, 0, (char) (4 + sizeof fields)};
@@ -299,7 +298,7 @@ static void several_hosts_share_the_time_of_a_driver(void **state) {
     assert_int_equal(share("a,b", "40", 60000), 30);
     assert_int_equal(share("a,b", "20", 60000), 0);
     assert_int_equal(share("a,b", NULL, 1000), HVI_LEAST_CONNECT_TIMEOUT);
-    assert_int_equal(share("a,b", "nonsense", 60000), 0); /* libpq will say so */
+    assert_int_equal(share("a,b", "nonsense", 60000), 0); /* libpq reports it */
     setenv("PGHOST", "a,b", 1);
     assert_int_equal(share(NULL, NULL, 60000), 30);
     unsetenv("PGHOST");

@@ -14,7 +14,7 @@ static hvi_option_id id_of(const char *name) {
     return id;
 }
 
-/* The option, set to this text, has this value. */
+/* When the option is set to this text, it has this value. */
 static void assert_value(const char *name, const char *text, int64_t value) {
     hv_options *options = hv_options_new();
     hv_error *error = NULL;
@@ -29,7 +29,7 @@ static void assert_value(const char *name, const char *text, int64_t value) {
     hv_options_free(options);
 }
 
-/* The option is not set by this text, and keeps the value it has. */
+/* The option refuses this text, and keeps its value. */
 static void assert_bad_value(const char *name, const char *text) {
     hv_options *options = hv_options_new();
     hv_option_info info;
@@ -355,14 +355,14 @@ static void test_parameters_that_libpq_does_not_know_are_refused(void **state) {
 
 static void test_values_that_hold_settings_are_refused(void **state) {
     (void) state;
-    const char *hint = "Give each setting by itself: host, port, user, password, dbname, …";
+    const char *hint = "Give each setting separately: host, port, user, password, dbname, …";
     assert_bad_server("s", "dbname", "postgresql://user:secret@host/name",
-                      "the value of \"dbname\" holds other settings", hint);
+                      "the value of \"dbname\" contains other settings", hint);
     assert_bad_server("s", "database", "host=x PASSWORD = secret",
-                      "the value of \"database\" holds other settings", hint);
+                      "the value of \"database\" contains other settings", hint);
     assert_bad_server("s", "shards", "1-9, password: secret",
-                      "the value of \"shards\" holds other settings", hint);
-    assert_bad_server("s password=secret", "host", "x", "a server's name must not hold settings",
+                      "the value of \"shards\" contains other settings", hint);
+    assert_bad_server("s password=secret", "host", "x", "a server's name must not contain settings",
                       NULL);
     /* A password may be any text. */
     hv_options *options = hv_options_new();

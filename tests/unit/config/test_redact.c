@@ -1,5 +1,5 @@
 /*
- * Tests of redact: the values in libpq's messages that may be a password in the wrong place.
+ * Tests of redact: values in libpq's messages that may be a password in the wrong place.
  */
 #include "config/redact.h"
 #include "unit.h"
@@ -35,7 +35,7 @@ static void a_value_is_hidden_in_the_quotes_of_every_language(void **state) {
     }
 }
 
-/* What is cut off, anywhere in the value or the quote behind it, is hidden as well. */
+/* A value that is cut off anywhere, or in the quote after it, is hidden as well. */
 static void a_value_is_hidden_where_the_message_is_cut(void **state) {
     (void) state;
     static const char message[] = "bad « s3cret »";
