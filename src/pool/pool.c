@@ -1,7 +1,7 @@
 /*
  * pool: the bounded connections of one server.
  *
- * Whose turn it is decides slots, under the lock; here sessions are opened, looked at and closed,
+ * slots decides whose turn it is, under the lock; here sessions are opened, checked and closed,
  * without it.
  */
 #include "pool/pool.h"
@@ -13,14 +13,14 @@
 #include "base/hash.h"
 #include "base/interrupt.h"
 
-/* How long the rollback of a returned session may take. A borrower's has its time; of a session
- * that an operation has used, little, for it would be on top of the operation's own: then the
- * connection is closed, and another opened when it is needed. */
+/* How long the rollback of a returned session may take: some time for a borrower's, little for one
+ * that an operation has used, as that comes on top of the operation's own time. After that the
+ * connection is closed, and another is opened when needed. */
 #define RESET_BORROWED_MS 5000
 #define RESET_MS          100
 
-/* A session that was looked at so little time ago, give or take a tick of the coarse clock, is lent
- * to a borrower without another look, which would cost more than all the rest of borrowing. */
+/* A session that was checked so little time ago, give or take a tick of the coarse clock, is lent
+ * to a borrower without another check, which would cost more than all the rest of borrowing. */
 #define SEEN_US 1000
 
 static hvi_session *session_of(hvi_list *node) {
@@ -41,7 +41,7 @@ static void fork_parent(hvi_fork_member *member) {
     pthread_mutex_unlock(&pool_of(member)->lock);
 }
 
-/* The child has one thread: whoever waited, opened or borrowed is not here any more. */
+/* The child has one thread: the threads that waited, opened or borrowed are gone. */
 static void fork_child(hvi_fork_member *member) {
     hvi_pool *pool = pool_of(member);
     pthread_mutex_init(&pool->lock, NULL);
@@ -67,7 +67,7 @@ hv_status hvi_pool_init(hvi_pool *pool, const hvi_pool_config *config, hv_error 
     return HV_OK;
 }
 
-/* Close a list of sessions that nobody else can see any more. Returns how many. */
+/* Close a list of sessions that no other thread can reach any more. Returns their number. */
 static int close_all(hvi_list *sessions) {
     hvi_list *node;
     int count = 0;
@@ -99,9 +99,9 @@ void hvi_pool_fini(hvi_pool *pool) {
 
 /* ---- closing ---- */
 
-/* When a session that was just opened ends: after nine tenths of max_lifetime to all of it, so that
- * those that were opened together are not renewed together. Drawn from the moment and the address,
- * which no other session shares. */
+/* The end of a new session's life, between nine tenths of max_lifetime and all of it, so that
+ * sessions that were opened together are not renewed together. Derived from the moment and the
+ * address, which no other session has in common with it. */
 static int64_t draw_end(const hvi_pool *pool, const hvi_session *session) {
     int64_t longest = pool->config.max_lifetime_us;
     const int64_t drawn_from[] = {session->opened_at, (intptr_t) session, getpid()};
@@ -129,8 +129,8 @@ static void retire_expired(hvi_pool *pool, int64_t now, hvi_list *closing) {
         hvi_slots_retire_unused(&pool->slots, now - pool->config.idle_timeout_us, closing);
 }
 
-/* Without the lock: close retired sessions. Only then are their slots free: at no moment are there
- * more than `max` connections. */
+/* Without the lock: close retired sessions. Their slots become free only afterwards, so that there
+ * are never more than `max` connections. */
 static void close_retired(hvi_pool *pool, hvi_list *closing) {
     if (hvi_list_empty(closing))
         return;
@@ -140,7 +140,7 @@ static void close_retired(hvi_pool *pool, hvi_list *closing) {
     pthread_mutex_unlock(&pool->lock);
 }
 
-/* Close what has expired and, in a forked child, let go of what is the parent's. */
+/* Close expired sessions and, in a forked child, abandon the parent's. */
 static void tidy_up(hvi_pool *pool) {
     hvi_list expired, orphans;
     hvi_list_init(&expired);
@@ -155,7 +155,7 @@ static void tidy_up(hvi_pool *pool) {
 
 /* ---- opening ---- */
 
-/* Did the server say that it has no connection left for us? */
+/* Did the server refuse because it has too many connections? */
 static bool is_server_full(const hv_error *cause) {
     const char *sqlstate = hv_error_sqlstate(cause);
     return sqlstate != NULL && strcmp(sqlstate, "53300") == 0;
@@ -199,12 +199,12 @@ hv_status hvi_pool_finish_opening(hvi_pool *pool, hvi_pool_opening *opening, hvi
 void hvi_pool_cancel_opening(hvi_pool *pool, hvi_pool_opening *opening) {
     bool again;
     hvi_session *session = NULL;
-    opening->started = hvi_clock_us(); /* so that it says nothing about the server */
+    opening->started = hvi_clock_us(); /* so that a time-out does not count against the server */
     if (hvi_pool_finish_opening(pool, opening, &session, &again, NULL) == HV_OK)
         hvi_pool_release(pool, session);
 }
 
-/* In the caller's own time. */
+/* Open a session, waiting for it. */
 static hv_status open_in_slot(hvi_pool *pool, int64_t deadline, hvi_session **session, bool *again,
                               hv_error **error) {
     hvi_pool_opening opening;
@@ -231,7 +231,8 @@ static hv_status fail_late(const hvi_pool *pool, int64_t waited_us, hv_error **e
                          "open another failed: %s",
                          slots->lent_count, waited_ms,
                          why != NULL ? why : hv_error_message(slots->last_error));
-        hvi_error_hint(error, "Return connections sooner, or see why the server takes no more.");
+        hvi_error_hint(error, "Return connections sooner, or find out why the server accepts no "
+                              "more.");
     } else {
         hvi_error_detail(error, "All %d connections were in use for %lld ms.", slots->max,
                          waited_ms);
@@ -242,7 +243,7 @@ static hv_status fail_late(const hvi_pool *pool, int64_t waited_us, hv_error **e
     return HV_TIMEOUT;
 }
 
-/* Under the lock: the error of a turn that gave nothing. */
+/* Under the lock: the error of a turn without a session or slot. */
 static hv_status fail_turn(const hvi_pool *pool, hvi_turn turn, int64_t waited_us,
                            hv_error **error) {
     hv_error *copy;
@@ -259,27 +260,27 @@ static hv_status fail_turn(const hvi_pool *pool, hvi_turn turn, int64_t waited_u
     }
 }
 
-/* A session that was to be lent is of no use. */
+/* Close a session that was to be lent but cannot be used. */
 static void discard(hvi_pool *pool, hvi_session *session) {
     hvi_list unfit;
     hvi_list_init(&unfit);
     pthread_mutex_lock(&pool->lock);
     hvi_slots_retire(&pool->slots, session, &unfit);
-    pool->slots.stats[HV_STAT_LOANS]--; /* nobody had it */
+    pool->slots.stats[HV_STAT_LOANS]--; /* it was not lent after all */
     pthread_mutex_unlock(&pool->lock);
     close_retired(pool, &unfit);
 }
 
-/* The last attempt before the deadline had no time left: what was in the way is what the server
- * said before. */
-static void tell_refusal(hvi_pool *pool, int64_t waited_us, hv_error **error) {
+/* The last attempt before the deadline had too little time: report the server's earlier refusal
+ * instead. */
+static void report_refusal(hvi_pool *pool, int64_t waited_us, hv_error **error) {
     pthread_mutex_lock(&pool->lock);
     if (hvi_slots_are_held_back(&pool->slots))
         fail_late(pool, waited_us, error);
     pthread_mutex_unlock(&pool->lock);
 }
 
-/* May it be lent, as far as can be told? If not, it is discarded. */
+/* May it be lent, as far as a check shows? If not, it is discarded. */
 static bool is_fit(hvi_pool *pool, hvi_session *session) {
     session->seen_alive = hvi_clock_us();
     bool fit = !over_lifetime(session, session->seen_alive) && hvi_session_is_fit(session);
@@ -313,9 +314,9 @@ hv_status hvi_pool_acquire(hvi_pool *pool, int64_t deadline, hvi_session **sessi
             bool was_refused = cause != NULL;
             status = open_in_slot(pool, deadline, &taken, &again, &cause);
             if (status != HV_OK && again)
-                continue; /* the server is full: wait for one of our own after all */
+                continue; /* the server is full: wait for a session to be returned */
             if (status == HV_TIMEOUT && was_refused)
-                tell_refusal(pool, hvi_clock_us() - started, &cause);
+                report_refusal(pool, hvi_clock_us() - started, &cause);
         } else if (!is_fit(pool, taken)) {
             again = true;
             continue;
@@ -326,18 +327,18 @@ hv_status hvi_pool_acquire(hvi_pool *pool, int64_t deadline, hvi_session **sessi
     }
     if (status != HV_OK)
         return hvi_error_move(error, &cause);
-    hv_error_free(cause); /* of an attempt before */
+    hv_error_free(cause); /* of an earlier attempt */
     return HV_OK;
 }
 
 /* ---- borrowing without waiting ---- */
 
-hvi_turn hvi_pool_try(hvi_pool *pool, bool willing, hvi_session **session, hv_error **error) {
+hvi_turn hvi_pool_try(hvi_pool *pool, bool may_open, hvi_session **session, hv_error **error) {
     tidy_up(pool);
     for (;;) {
         hvi_session *taken = NULL;
         pthread_mutex_lock(&pool->lock);
-        hvi_turn turn = hvi_slots_try(&pool->slots, willing, &taken);
+        hvi_turn turn = hvi_slots_try(&pool->slots, may_open, &taken);
         fail_turn(pool, turn, 0, error);
         pthread_mutex_unlock(&pool->lock);
         if (turn == HVI_TURN_SESSION && !is_fit(pool, taken))
@@ -350,14 +351,14 @@ hvi_turn hvi_pool_try(hvi_pool *pool, bool willing, hvi_session **session, hv_er
 void hvi_pool_stand_in_line(hvi_pool *pool, hvi_place *place, int event, bool again) {
     place->taken = true;
     pthread_mutex_lock(&pool->lock);
-    hvi_slots_stand_in_line(&pool->slots, &place->waiter, event, again, &place->look_at);
+    hvi_slots_enqueue(&pool->slots, &place->waiter, event, again, &place->look_at);
     pthread_mutex_unlock(&pool->lock);
 }
 
 hvi_turn hvi_pool_look(hvi_pool *pool, hvi_place *place, hvi_session **session, hv_error **error) {
     hvi_session *taken = NULL;
     pthread_mutex_lock(&pool->lock);
-    hvi_turn turn = hvi_slots_look(&pool->slots, &place->waiter, &taken, &place->look_at);
+    hvi_turn turn = hvi_slots_poll(&pool->slots, &place->waiter, &taken, &place->look_at);
     fail_turn(pool, turn, 0, error);
     pthread_mutex_unlock(&pool->lock);
     place->taken = turn == HVI_TURN_WAIT;
@@ -376,9 +377,9 @@ hv_status hvi_pool_step_out(hvi_pool *pool, hvi_place *place, hv_error **error) 
     int64_t next;
     place->taken = false;
     pthread_mutex_lock(&pool->lock);
-    hvi_turn turn = hvi_slots_look(&pool->slots, &place->waiter, &session, &next);
+    hvi_turn turn = hvi_slots_poll(&pool->slots, &place->waiter, &session, &next);
     if (turn == HVI_TURN_WAIT)
-        hvi_slots_step_out(&pool->slots, &place->waiter);
+        hvi_slots_dequeue(&pool->slots, &place->waiter);
     if (turn == HVI_TURN_OPEN)
         hvi_slots_decline(&pool->slots);
     hv_status status = fail_late(pool, hvi_clock_us() - place->waiter.since, error);
@@ -394,7 +395,7 @@ hv_status hvi_pool_step_out(hvi_pool *pool, hvi_place *place, hv_error **error) 
 static void put_back(hvi_pool *pool, hvi_session *session, bool keep, hvi_list *closing) {
     int64_t now = hvi_clock_coarse_us();
     if (session->age == HVI_SESSION_OUTDATED && session->generation == pool->generation) {
-        pool->generation++; /* the others know no better */
+        pool->generation++; /* the other sessions are outdated too */
         hvi_slots_retire_idle(&pool->slots, closing);
     }
     if (keep && !pool->slots.closed && session->generation == pool->generation &&
@@ -421,10 +422,10 @@ void hvi_pool_release(hvi_pool *pool, hvi_session *session) {
 
 /* ---- borrowers of the connection itself ---- */
 
-/* Under the lock, which a look does not hold up: it is one system call that never waits. */
+/* Under the lock: this is one system call that does not block. */
 static bool look_at(hvi_session *session) {
     if (!hvi_session_is_fit(session))
-        return false; /* who acquires it discards it */
+        return false; /* the next caller that acquires it discards it */
     session->seen_alive = hvi_clock_us();
     return true;
 }
@@ -433,10 +434,10 @@ PGconn *hvi_pool_lend_idle(hvi_pool *pool, bool may_look) {
     int64_t now = hvi_clock_coarse_us();
     pthread_mutex_lock(&pool->lock);
     int64_t lent_at = 0;
-    hvi_session *session = hvi_slots_at_hand(&pool->slots, &lent_at);
+    hvi_session *session = hvi_slots_peek_idle(&pool->slots, &lent_at);
     if (session != NULL && !over_lifetime(session, now) && !is_untidy(pool, now) &&
         (now - session->seen_alive < SEEN_US || (may_look && look_at(session)))) {
-        hvi_slots_take_at_hand(&pool->slots, lent_at);
+        hvi_slots_take_idle(&pool->slots, lent_at);
         session->borrowed = true;
     } else {
         session = NULL;
@@ -478,7 +479,7 @@ bool hvi_pool_take_back(hvi_pool *pool, const PGconn *conn, bool keep) {
     pthread_mutex_lock(&pool->lock);
     hvi_session *session = find_borrowed(&pool->slots.lent, conn);
     if (session != NULL) {
-        session->borrowed = false; /* from now on, to return it again is an error */
+        session->borrowed = false; /* from now on, returning it again is an error */
         session->broken = session->broken || !keep;
         is_back = hvi_session_is_as_new(session);
     }
@@ -510,7 +511,7 @@ void hvi_pool_disconnect(hvi_pool *pool, bool anew) {
     if (!anew)
         return;
     pthread_mutex_lock(&pool->lock);
-    hvi_slots_start_anew(&pool->slots);
+    hvi_slots_reset(&pool->slots);
     pthread_mutex_unlock(&pool->lock);
 }
 

@@ -1,16 +1,16 @@
 /*
  * pool: the bounded connections of one server: borrow, return, wait in order, retire.
  *
- * At most `max` sessions exist at once, those being opened and closed included. They are opened
+ * At most `max` sessions exist at once, including those being opened and closed. They are opened
  * when needed, and opened and closed without the lock. The session that was returned last is lent
- * first: it is the warmest, and the others can grow old and go. Callers that find none wait in
- * line, each until its own deadline; a returned session goes to the one that waits longest, unless
- * sessions are lent for microseconds and somebody is quicker (see slots). So does the right to open
- * a new one in place of one that was closed, in any case.
+ * first: it is the warmest, and the others can expire. Callers that find none wait in a queue, each
+ * until its own deadline; a returned session goes to the oldest waiter, unless sessions are lent
+ * for microseconds and another thread is quicker (see slots). The right to open a new session in
+ * place of a closed one always goes to the oldest waiter.
  *
- * A server that could not be reached, or is full, is not stormed: until an attempt succeeds, one
+ * A server that could not be reached, or is full, is not flooded: until an attempt succeeds, one
  * caller at a time tries, HVI_SLOTS_RETRY_MS after the last failure. The others meanwhile wait for
- * a session to be returned, or, if none is lent, are told the last error at once.
+ * a session to be returned or, if none is lent, get the last error at once.
  *
  * Expired sessions are closed when the pool is used: the library has no thread that could do it.
  *
@@ -40,42 +40,44 @@ typedef struct hvi_pool {
     hvi_slots slots;
     unsigned generation; /* sessions of an older one are closed when they come back */
     hvi_list orphans;    /* in a forked child: the parent's idle sessions, to be abandoned */
-    hvi_list inherited;  /* … and its lent ones, which somebody may still return here */
+    hvi_list inherited;  /* … and its lent ones, which may still be returned here */
 } hvi_pool;
 
-/* What `config` points at must outlive the pool. */
+/* Everything that `config` points to must outlive the pool. */
 hv_status hvi_pool_init(hvi_pool *pool, const hvi_pool_config *config, hv_error **error);
 
-/* Nothing may be lent, nobody may wait. */
+/* Nothing may be lent, and no caller may wait. */
 void hvi_pool_fini(hvi_pool *pool);
 
-/* Borrow a session. Errors: HV_TIMEOUT, HV_UNAVAILABLE, HV_CLOSED, HV_NO_MEMORY and what the check
- * gives. */
+/* Borrow a session. Errors: HV_TIMEOUT, HV_UNAVAILABLE, HV_CLOSED, HV_NO_MEMORY, and those of the
+ * check. */
 hv_status hvi_pool_acquire(hvi_pool *pool, int64_t deadline, hvi_session **session,
                            hv_error **error);
 
 /*
- * The same for one who does not wait. HVI_TURN_SESSION: *session is lent to him. HVI_TURN_OPEN: he
- * shall open one, see hvi_pool_start_opening(), for which he must be `willing`. HVI_TURN_WAIT:
- * there is none now. The others come with an error.
+ * The same without waiting. HVI_TURN_SESSION: *session is lent. HVI_TURN_OPEN, only if `may_open`:
+ * the caller opens a session with hvi_pool_start_opening(). HVI_TURN_WAIT: there is none now. The
+ * others come with an error.
  */
-hvi_turn hvi_pool_try(hvi_pool *pool, bool willing, hvi_session **session, hv_error **error);
+hvi_turn hvi_pool_try(hvi_pool *pool, bool may_open, hvi_session **session, hv_error **error);
 
-/* Somebody's place in a pool's line, without sleeping: `waiter.event` is told of news. */
+/* A place in a pool's queue, for a caller that does not sleep. */
 typedef struct hvi_place {
     hvi_waiter waiter;
     bool taken;
-    int64_t look_at; /* look at this moment, if not told before */
+    int64_t look_at; /* call hvi_pool_look() at this moment, unless notified before */
 } hvi_place;
 
-/* After HVI_TURN_WAIT. `again`: his turn had come already. */
+/* Join the queue, after HVI_TURN_WAIT. `event`, an eventfd(2), is written to when the caller should
+ * look. `again`: its turn had come already, so it is first. */
 void hvi_pool_stand_in_line(hvi_pool *pool, hvi_place *place, int event, bool again);
 
-/* Is there news? As hvi_pool_try(); if it is not HVI_TURN_WAIT, the place is given up. */
+/* See whether the caller's turn has come: as hvi_pool_try() with `may_open`. Unless it returns
+ * HVI_TURN_WAIT, the caller has left the queue. */
 hvi_turn hvi_pool_look(hvi_pool *pool, hvi_place *place, hvi_session **session, hv_error **error);
 
-/* Give the place up, and what has come meanwhile back. The error is that of a deadline that passed
- * while waiting. */
+/* Leave the queue, and return what it has granted meanwhile. Sets the error of a wait whose
+ * deadline has passed, and returns its status. */
 hv_status hvi_pool_step_out(hvi_pool *pool, hvi_place *place, hv_error **error);
 
 /* Opening without waiting, after HVI_TURN_OPEN. */
@@ -89,47 +91,48 @@ typedef struct hvi_pool_opening {
 void hvi_pool_start_opening(hvi_pool *pool, hvi_pool_opening *opening, int64_t deadline);
 
 /*
- * It is over, or given up for being late. On HV_OK *session is lent. Otherwise the slot is free
- * again; *again says that the server is full, but that sessions of ours may come free: try again,
- * first in line.
+ * Finish an attempt that is over, or give it up because it takes too long. On HV_OK *session is
+ * lent. Otherwise the slot is free again, and *again is set if the server is full but sessions of
+ * this pool may come free: try again, first in the queue.
  */
 hv_status hvi_pool_finish_opening(hvi_pool *pool, hvi_pool_opening *opening, hvi_session **session,
                                   bool *again, hv_error **error);
 
-/* It is given up for no fault of the server. */
+/* Give an attempt up without counting it against the server. */
 void hvi_pool_cancel_opening(hvi_pool *pool, hvi_pool_opening *opening);
 
-/* Return it, whatever state it is in. */
+/* Return a session, in any state. */
 void hvi_pool_release(hvi_pool *pool, hvi_session *session);
 
 /*
- * The quick way to acquire and lend: the connection of an idle session that was seen alive a moment
- * ago or, if the caller `may_look`, now. NULL if there is none, or if there is something to open,
- * to close or to wait for.
+ * The quick way to acquire and lend: the connection of an idle session that was checked a moment
+ * ago or, with `may_look`, is checked now. NULL if there is none, or if something must be opened,
+ * closed or waited for.
  */
 PGconn *hvi_pool_lend_idle(hvi_pool *pool, bool may_look);
 
-/* Hand the connection of an acquired session to a borrower, who gives it back by its pointer. */
+/* Lend the connection of an acquired session to a borrower, which returns it by its pointer. */
 void hvi_pool_lend(hvi_pool *pool, hvi_session *session);
 
 /*
- * The borrower returns it: release its session, or close it if he says not to `keep` it. False if
- * this pool has not lent this connection, or has it back already. In a forked child, one that the
- * parent had lent is forgotten. The pointer is only compared: any value is safe.
+ * Take a connection back from its borrower: release its session, or close it unless `keep`. False
+ * if this pool has not lent this connection, or has it back already. In a forked child, a
+ * connection that the parent had lent is forgotten. The pointer is only compared: any value is
+ * safe.
  */
 bool hvi_pool_take_back(hvi_pool *pool, const PGconn *conn, bool keep);
 
-/* What the connector gave for this lent connection; false if this pool has not lent it. */
+/* The connector's handle for this lent connection; false if this pool has not lent it. */
 bool hvi_pool_handle(hvi_pool *pool, const PGconn *conn, void **handle);
 
-/* Close idle sessions now and lent ones when they come back; with `anew` also start statistics and
- * what is known about the server again. */
+/* Close idle sessions now and lent ones when they are returned; with `anew` also reset the
+ * statistics and forget that the server could not be reached. */
 void hvi_pool_disconnect(hvi_pool *pool, bool anew);
 
-/* Refuse new borrowers and send the waiting ones away with HV_CLOSED; close idle sessions. */
+/* Fail new and waiting borrowers with HV_CLOSED; close idle sessions. */
 void hvi_pool_close(hvi_pool *pool);
 
-/* Sessions that are lent or being opened, and callers that wait. */
+/* The number of sessions that are lent or being opened, and of callers that wait. */
 int hvi_pool_users(hvi_pool *pool);
 
 int64_t hvi_pool_stat(hvi_pool *pool, hv_stat stat);

@@ -90,7 +90,7 @@ hv_status hvi_router_find(hvi_router *router, int shard, hvi_server **server, hv
 
 hv_status hvi_router_server(hvi_router *router, int number, hvi_server **server, hv_error **error) {
     if (number < 0 || number >= router->server_count)
-        return hvi_fail(error, HV_INVALID, "there is no server number %d: they are 0 to %d", number,
+        return hvi_fail(error, HV_INVALID, "server %d is out of range: 0 to %d", number,
                         router->server_count - 1);
     *server = &router->servers[number];
     return HV_OK;

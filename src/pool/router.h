@@ -11,7 +11,7 @@ typedef struct hvi_server {
     const char *name; /* owned by the router's options */
     int number;
     hvi_pool pool;
-    struct hvi_lanes *lanes; /* on the pool; the owner of the router makes and frees them */
+    struct hvi_lanes *lanes; /* on the pool; made and freed by the router's owner */
 } hvi_server;
 
 typedef struct hvi_router {
@@ -28,13 +28,13 @@ hv_status hvi_router_init(hvi_router *router, const hv_options *options, hvi_ses
 /* Nothing may be lent. */
 void hvi_router_fini(hvi_router *router);
 
-/* The server that holds a shard. Errors: HV_INVALID for a number that is no shard, HV_NO_SERVER. */
+/* The server that holds a shard. Errors: HV_INVALID for a number out of range, HV_NO_SERVER. */
 hv_status hvi_router_find(hvi_router *router, int shard, hvi_server **server, hv_error **error);
 
 /* A server by its number. Errors: HV_INVALID. */
 hv_status hvi_router_server(hvi_router *router, int number, hvi_server **server, hv_error **error);
 
-/* What interrupts operations. */
+/* The hook that interrupts operations. */
 static inline const hvi_interrupt *hvi_router_interrupt(const hvi_router *router) {
     return &router->options->interrupt;
 }

@@ -1,11 +1,11 @@
 /*
- * slots: who has which of a pool's connections, and whose turn is next.
+ * slots: which caller has which of a pool's connections, and whose turn is next.
  *
- * Those who wait are served in the order they came. But to wake a thread takes some microseconds,
- * in which nobody would use the session. Where sessions are lent for less than that, one that comes
- * free is idle at first, as in many a mutex: the oldest waiter is called, and whoever runs already
- * may be quicker and take it. That goes on for HVI_SLOTS_OVERTAKE_US; then the waiter is firm, and
- * what comes free goes to him directly.
+ * Waiters are served in the order in which they came. But waking a thread takes some microseconds,
+ * in which no thread would use the session. Where sessions are lent for less than that, a returned
+ * one is idle at first, as with many a mutex: the oldest waiter is woken, and a thread that is
+ * running already may take the session before it. After HVI_SLOTS_OVERTAKE_US the waiter has
+ * priority, and a returned session is handed to it directly.
  *
  * The states of a slot, and what changes them:
  *
@@ -13,37 +13,37 @@
  *      free ────────────────► opening ────────► lent ◄────────────────── idle
  *       ▲                        │               │ └───────────────────►  │
  *       │◄───────────────────────┘               │        return          │
- *       │       not_opened                       │                        │
+ *       │       not_opened, decline              │                        │
  *       └──────────────────────── closing ◄──────┴────────────────────────┘
  *                 closed                 retire    retire_idle, retire_unused
  *
- * A waiter's states. `called` and `firm` do not show in hvi_waiter.state; the others are once and
- * for good, and only serve() makes them. A waiter whose deadline passes takes himself out of the
- * line.
+ * The states of a waiter. hvi_waiter.state is WAITING while the waiter is in the queue, also if it
+ * is woken or has priority; serve() sets one of the others, once. A waiter whose deadline passes
+ * leaves the queue itself.
  *
- *                   call_oldest()
- *             ┌───────────────────────► called ──────────────────┐ hvi_slots_look(): one is idle
+ *                    wake_oldest()
+ *             ┌───────────────────────► woken ───────────────────┐ hvi_slots_poll(): one is idle
  *             │                          │  │                    ▼
- *          WAITING ◄─────────────────────┘  │           SERVED: he has a session, in `lent`
- *             │        another was quicker  │                    ▲
- *             ├─────────────► firm ◄────────┤                    │
+ *          WAITING ◄─────────────────────┘  │           SERVED: it has a session, in `lent`
+ *             │     another took it first   │                    ▲
+ *             ├──────────► with priority ◄──┤                    │
  *             │ OVERTAKE_US     └───────────┼────────────────────┤ one is returned, or idle
  *             └─────────────────────────────┴────────────────────┘ one is returned after long use
  *
- *          any of them ──► GRANTED: he has a slot in state opening
- *                          SENT_BACK: no session can be had
- *                          SENT_AWAY: the pool is closed
+ *          any of them ──► MAY_OPEN: it has a slot in state opening
+ *                          REFUSED: no session can be had
+ *                          CLOSED: the pool is closed
  *
  * Holds always, when the lock is free:
  *  1. idle_count + lent_count + opening + closing <= max.
- *  2. While somebody waits and a session is idle, somebody has been called and has not looked yet:
- *     one at a time, and only one who sleeps. When he looks, he calls the next one.
- *  3. While somebody waits and none is idle, there is a free slot only if the server takes no more
- *     connections for now, but sessions are lent or being opened; or if somebody has been called.
- *  4. Nobody takes a session while the oldest waiter is firm.
+ *  2. While there are waiters and a session is idle, one waiter has been woken and has not polled
+ *     yet: only one at a time, and only a sleeping one. When it polls, it wakes the next one.
+ *  3. While there are waiters and no session is idle, a slot is free only if the server accepts no
+ *     more connections for now, but sessions are lent or being opened; or if a waiter was woken.
+ *  4. No other caller takes a session while the oldest waiter has priority.
  *
- * Who makes a session idle or a slot free, learns that the server takes connections again, or has
- * been called, calls settle().
+ * A function that makes a session idle or a slot free, learns that the server accepts connections
+ * again, or runs for a waiter that was woken, calls settle().
  */
 #include "pool/slots.h"
 
@@ -52,7 +52,7 @@
 
 #include "base/clock.h"
 
-/* How long an attempt to open must have lasted for its time-out to be the server's fault. */
+/* An attempt to open that times out counts against the server if it lasted at least so long. */
 #define FAIR_MS 1000
 
 static hvi_session *session_of(hvi_list *node) {
@@ -72,10 +72,10 @@ void hvi_slots_fini(hvi_slots *slots) {
 
 void hvi_slots_forget(hvi_slots *slots) {
     hvi_list_init(&slots->waiters);
-    slots->called = NULL;
+    slots->woken = NULL;
     slots->idle_count = slots->lent_count = slots->opening = slots->closing = slots->waiting = 0;
     slots->probing = false;
-    hvi_slots_start_anew(slots);
+    hvi_slots_reset(slots);
 }
 
 /* ---- whose turn it is ---- */
@@ -97,34 +97,34 @@ static hvi_waiter *oldest(const hvi_slots *slots) {
                                            : hvi_list_entry(slots->waiters.next, hvi_waiter, link);
 }
 
-/* Must what comes free go to the oldest waiter? Where nobody waits, the clock is not asked. */
-static bool oldest_is_firm(const hvi_slots *slots, int64_t *now) {
+/* Must a free session go to the oldest waiter? Without waiters, the clock is not read. */
+static bool oldest_has_priority(const hvi_slots *slots, int64_t *now) {
     const hvi_waiter *waiter = oldest(slots);
     *now = waiter != NULL ? hvi_clock_us() : 0;
-    return waiter != NULL && *now >= waiter->firm_at;
+    return waiter != NULL && *now >= waiter->priority_at;
 }
 
-hvi_session *hvi_slots_at_hand(const hvi_slots *slots, int64_t *now) {
-    if (hvi_list_empty(&slots->idle) || oldest_is_firm(slots, now))
+hvi_session *hvi_slots_peek_idle(const hvi_slots *slots, int64_t *now) {
+    if (hvi_list_empty(&slots->idle) || oldest_has_priority(slots, now))
         return NULL;
     return session_of(slots->idle.next);
 }
 
-/* Out of the idle ones. */
+/* Remove the session that was used last from the idle ones. */
 static hvi_session *pop_warmest(hvi_slots *slots) {
     slots->idle_count--;
     return session_of(hvi_list_pop_front(&slots->idle));
 }
 
-hvi_session *hvi_slots_take_at_hand(hvi_slots *slots, int64_t now) {
+hvi_session *hvi_slots_take_idle(hvi_slots *slots, int64_t now) {
     hvi_session *session = pop_warmest(slots);
     mark_lent(slots, session);
     session->lent_at = now;
     return session;
 }
 
-/* May a session be opened now, or did the server just show that it takes none? */
-static bool may_open(const hvi_slots *slots) {
+/* May a session be opened now, or has an attempt failed a moment ago? */
+static bool can_open(const hvi_slots *slots) {
     return !slots->held_back || (!slots->probing && hvi_clock_us() >= slots->retry_at);
 }
 
@@ -138,30 +138,30 @@ static void notify(hvi_waiter *waiter) {
     if (waiter->event >= 0) {
         eventfd_write(waiter->event, 1);
     } else {
-        atomic_fetch_add(&waiter->news, 1);
-        hvi_futex_wake(&waiter->news, 1);
+        atomic_fetch_add(&waiter->notifications, 1);
+        hvi_futex_wake(&waiter->notifications, 1);
     }
 }
 
-static void leave_line(hvi_slots *slots, hvi_waiter *waiter) {
+static void leave_queue(hvi_slots *slots, hvi_waiter *waiter) {
     hvi_list_remove(&waiter->link);
     slots->waiting--;
-    if (slots->called == waiter)
-        slots->called = NULL;
+    if (slots->woken == waiter)
+        slots->woken = NULL;
 }
 
-/* The oldest waiter's turn has come: he has what he waits for. */
+/* End a waiter's wait with this state, and a session or slot if the state says so. */
 static void serve(hvi_slots *slots, hvi_waiter *waiter, int state, hvi_session *session) {
-    leave_line(slots, waiter);
-    if (state == HVI_SERVED)
+    leave_queue(slots, waiter);
+    if (state == HVI_WAITER_SERVED)
         mark_lent(slots, session);
-    if (state == HVI_GRANTED)
+    if (state == HVI_WAITER_MAY_OPEN)
         take_free_slot(slots);
     waiter->state = state;
     waiter->session = session;
 }
 
-/* The same, and wake him; false if nobody waits. */
+/* The same for the oldest waiter, and wake it; false if there is none. */
 static bool serve_oldest(hvi_slots *slots, int state, hvi_session *session) {
     hvi_waiter *waiter = oldest(slots);
     if (waiter == NULL)
@@ -172,18 +172,18 @@ static bool serve_oldest(hvi_slots *slots, int state, hvi_session *session) {
 }
 
 /*
- * Let those who have waited longest open sessions in the free slots. If the server takes no more
- * for now, they go on waiting for a session that is returned or for the next attempt; if there is
- * none that could be returned, they are told why.
+ * Let the oldest waiters open sessions in the free slots. If the server accepts no more for now,
+ * they go on waiting for a session to be returned or for the next attempt; if no session can be
+ * returned, they fail with the last error.
  */
 static void use_free_slots(hvi_slots *slots) {
     while (!hvi_list_empty(&slots->waiters) && has_free_slot(slots)) {
-        if (may_open(slots)) {
-            serve_oldest(slots, HVI_GRANTED, NULL);
+        if (can_open(slots)) {
+            serve_oldest(slots, HVI_WAITER_MAY_OPEN, NULL);
         } else if (slots->lent_count + slots->opening == 0) {
-            serve_oldest(slots, HVI_SENT_BACK, NULL);
+            serve_oldest(slots, HVI_WAITER_REFUSED, NULL);
         } else {
-            /* So that they look again when to wake up: see next_attempt(). */
+            /* They must compute again when to wake up: see next_attempt(). */
             hvi_list_foreach (node, &slots->waiters)
                 notify(hvi_list_entry(node, hvi_waiter, link));
             return;
@@ -192,28 +192,29 @@ static void use_free_slots(hvi_slots *slots) {
 }
 
 /*
- * Sessions are idle. Those who are firm get theirs; who comes next is called. Who does not sleep
- * may be long in coming, and others would wait for him: he gets a session at once.
+ * Serve waiters while sessions are idle. Waiters with priority get theirs; the next one is woken. A
+ * waiter that does not sleep may poll late, and others would wait for it: it gets a session at
+ * once.
  */
-static void call_oldest(hvi_slots *slots) {
+static void wake_oldest(hvi_slots *slots) {
     hvi_waiter *waiter;
     int64_t now;
     while (!hvi_list_empty(&slots->idle) && (waiter = oldest(slots)) != NULL) {
-        if (waiter->event >= 0 || oldest_is_firm(slots, &now)) {
-            serve_oldest(slots, HVI_SERVED, pop_warmest(slots));
+        if (waiter->event >= 0 || oldest_has_priority(slots, &now)) {
+            serve_oldest(slots, HVI_WAITER_SERVED, pop_warmest(slots));
             continue;
         }
-        if (slots->called == NULL) {
-            slots->called = waiter;
+        if (slots->woken == NULL) {
+            slots->woken = waiter;
             notify(waiter);
         }
         return;
     }
 }
 
-/* Do for those who wait what can be done. */
+/* Serve and wake waiters as far as possible. */
 static void settle(hvi_slots *slots) {
-    call_oldest(slots);
+    wake_oldest(slots);
     if (hvi_list_empty(&slots->idle))
         use_free_slots(slots);
 }
@@ -223,21 +224,20 @@ static int64_t next_attempt(const hvi_slots *slots) {
     return hvi_slots_are_held_back(slots) && !slots->probing ? slots->retry_at : HVI_NEVER;
 }
 
-/* Sleep until there is news, or until that moment, without the lock. */
-static void await_news(hvi_waiter *waiter, pthread_mutex_t *lock, int64_t moment) {
-    uint32_t known = atomic_load(&waiter->news);
+/* Sleep until notified, or until that moment, without the lock. */
+static void await_notification(hvi_waiter *waiter, pthread_mutex_t *lock, int64_t moment) {
+    uint32_t known = atomic_load(&waiter->notifications);
     pthread_mutex_unlock(lock);
-    hvi_futex_wait(&waiter->news, known, moment);
+    hvi_futex_wait(&waiter->notifications, known, moment);
     pthread_mutex_lock(lock);
 }
 
-/* ---- standing in line ---- */
+/* ---- waiting ---- */
 
-void hvi_slots_stand_in_line(hvi_slots *slots, hvi_waiter *waiter, int event, bool again,
-                             int64_t *next) {
+void hvi_slots_enqueue(hvi_slots *slots, hvi_waiter *waiter, int event, bool again, int64_t *next) {
     int64_t now = hvi_clock_us();
-    *waiter = (hvi_waiter){.state = HVI_WAITING, .since = now, .event = event};
-    waiter->firm_at = again ? now : now + HVI_SLOTS_OVERTAKE_US;
+    *waiter = (hvi_waiter){.state = HVI_WAITER_WAITING, .since = now, .event = event};
+    waiter->priority_at = again ? now : now + HVI_SLOTS_OVERTAKE_US;
     if (again)
         hvi_list_push_front(&slots->waiters, &waiter->link);
     else
@@ -247,69 +247,69 @@ void hvi_slots_stand_in_line(hvi_slots *slots, hvi_waiter *waiter, int event, bo
     if (now >= next_attempt(slots))
         settle(slots);
     else
-        call_oldest(slots);
+        wake_oldest(slots);
     *next = next_attempt(slots);
 }
 
 static hvi_turn turn_of(const hvi_waiter *waiter, hvi_session **session) {
     switch (waiter->state) {
-    case HVI_SERVED:
+    case HVI_WAITER_SERVED:
         *session = waiter->session;
         return HVI_TURN_SESSION;
-    case HVI_GRANTED:
+    case HVI_WAITER_MAY_OPEN:
         return HVI_TURN_OPEN;
-    case HVI_SENT_BACK:
+    case HVI_WAITER_REFUSED:
         return HVI_TURN_REFUSED;
-    case HVI_SENT_AWAY:
+    case HVI_WAITER_CLOSED:
         return HVI_TURN_CLOSED;
     default:
         return HVI_TURN_WAIT;
     }
 }
 
-hvi_turn hvi_slots_look(hvi_slots *slots, hvi_waiter *waiter, hvi_session **session,
+hvi_turn hvi_slots_poll(hvi_slots *slots, hvi_waiter *waiter, hvi_session **session,
                         int64_t *next) {
     int64_t now = hvi_clock_us();
-    bool was_called = slots->called == waiter;
-    if (was_called)
-        slots->called = NULL;
+    bool was_woken = slots->woken == waiter;
+    if (was_woken)
+        slots->woken = NULL;
     if (waiter == oldest(slots) && !hvi_list_empty(&slots->idle))
-        serve(slots, waiter, HVI_SERVED, pop_warmest(slots));
-    if (now >= next_attempt(slots) || was_called)
+        serve(slots, waiter, HVI_WAITER_SERVED, pop_warmest(slots));
+    if (now >= next_attempt(slots) || was_woken)
         settle(slots);
     else
-        call_oldest(slots);
+        wake_oldest(slots);
     *next = next_attempt(slots);
-    if (waiter->state != HVI_WAITING)
+    if (waiter->state != HVI_WAITER_WAITING)
         slots->stats[HV_STAT_WAIT_US] += now - waiter->since;
-    if (waiter->state == HVI_SERVED) /* he can use it only from now on */
+    if (waiter->state == HVI_WAITER_SERVED) /* its use begins only now */
         waiter->session->lent_at = now;
     return turn_of(waiter, session);
 }
 
-void hvi_slots_step_out(hvi_slots *slots, hvi_waiter *waiter) {
-    leave_line(slots, waiter);
+void hvi_slots_dequeue(hvi_slots *slots, hvi_waiter *waiter) {
+    leave_queue(slots, waiter);
     slots->stats[HV_STAT_TIMEOUTS]++;
     slots->stats[HV_STAT_WAIT_US] += hvi_clock_us() - waiter->since;
-    call_oldest(slots);
+    wake_oldest(slots);
 }
 
-hvi_turn hvi_slots_try(hvi_slots *slots, bool willing, hvi_session **session) {
+hvi_turn hvi_slots_try(hvi_slots *slots, bool may_open, hvi_session **session) {
     if (slots->closed)
         return HVI_TURN_CLOSED;
     settle(slots);
-    if (!hvi_list_empty(&slots->idle)) { /* the oldest waiter is not firm */
+    if (!hvi_list_empty(&slots->idle)) { /* after settle(): no waiter has priority */
         int64_t now = hvi_list_empty(&slots->waiters) ? 0 : hvi_clock_us();
-        *session = hvi_slots_take_at_hand(slots, now);
+        *session = hvi_slots_take_idle(slots, now);
         return HVI_TURN_SESSION;
     }
     if (has_free_slot(slots)) {
-        bool can_open = may_open(slots);
-        if (can_open && willing) {
+        bool allowed = can_open(slots);
+        if (allowed && may_open) {
             take_free_slot(slots);
             return HVI_TURN_OPEN;
         }
-        if (!can_open && slots->lent_count == 0)
+        if (!allowed && slots->lent_count == 0)
             return HVI_TURN_REFUSED;
     }
     return HVI_TURN_WAIT;
@@ -322,16 +322,16 @@ hvi_turn hvi_slots_take(hvi_slots *slots, pthread_mutex_t *lock, int64_t deadlin
         return turn;
     hvi_waiter waiter;
     int64_t next;
-    hvi_slots_stand_in_line(slots, &waiter, -1, again, &next);
+    hvi_slots_enqueue(slots, &waiter, -1, again, &next);
     turn = turn_of(&waiter, session);
     while (turn == HVI_TURN_WAIT && !hvi_is_late(deadline)) {
-        await_news(&waiter, lock, next < deadline ? next : deadline);
-        turn = hvi_slots_look(slots, &waiter, session, &next);
+        await_notification(&waiter, lock, next < deadline ? next : deadline);
+        turn = hvi_slots_poll(slots, &waiter, session, &next);
     }
-    if (turn != HVI_TURN_WAIT) /* something may come together with the deadline */
+    if (turn != HVI_TURN_WAIT) /* even if the deadline has passed too */
         return turn;
     *waited_us = hvi_clock_us() - waiter.since;
-    hvi_slots_step_out(slots, &waiter);
+    hvi_slots_dequeue(slots, &waiter);
     return HVI_TURN_LATE;
 }
 
@@ -342,7 +342,7 @@ void hvi_slots_note_attempt(hvi_slots *slots, int64_t started, hv_status status,
     int64_t now = hvi_clock_us();
     slots->probing = false;
     if (status == HV_TIMEOUT && (hvi_interrupted() || now - started < FAIR_MS * 1000))
-        return; /* the caller had no time left: that says nothing about the server */
+        return; /* the caller had too little time: that is not the server's fault */
     slots->held_back = status == HV_UNAVAILABLE || status == HV_TIMEOUT;
     if (!slots->held_back)
         return;
@@ -381,8 +381,9 @@ static void unmark_lent(hvi_slots *slots, hvi_session *session) {
     slots->lent_count--;
 }
 
-/* Was it in use for so long that to wake somebody for it takes no time in comparison? Of one that
- * was lent when nobody waited it is not known. Where nobody waits it does not matter. */
+/* Was it in use for so long that waking a waiter takes little time in comparison? Unknown, and
+ * taken as yes, for a session that was lent when there were no waiters. Without waiters it does not
+ * matter. */
 static bool was_kept_long(const hvi_slots *slots, const hvi_session *session) {
     return !hvi_list_empty(&slots->waiters) &&
            (session->lent_at == 0 || hvi_clock_us() - session->lent_at > HVI_SLOTS_SHORT_US);
@@ -390,15 +391,15 @@ static bool was_kept_long(const hvi_slots *slots, const hvi_session *session) {
 
 void hvi_slots_return(hvi_slots *slots, hvi_session *session, int64_t now) {
     unmark_lent(slots, session);
-    if (was_kept_long(slots, session) && serve_oldest(slots, HVI_SERVED, session)) {
-        call_oldest(slots); /* another may be idle, for which he had been called */
+    if (was_kept_long(slots, session) && serve_oldest(slots, HVI_WAITER_SERVED, session)) {
+        wake_oldest(slots); /* another may be idle, for which that waiter had been woken */
         return;
     }
     session->idle_since = now;
     hvi_list_push_front(&slots->idle, &session->link);
     slots->idle_count++;
     if (!hvi_list_empty(&slots->waiters))
-        call_oldest(slots);
+        wake_oldest(slots);
 }
 
 void hvi_slots_retire(hvi_slots *slots, hvi_session *session, hvi_list *closing) {
@@ -431,11 +432,11 @@ void hvi_slots_closed(hvi_slots *slots, int count) {
 
 void hvi_slots_close(hvi_slots *slots) {
     slots->closed = true;
-    while (serve_oldest(slots, HVI_SENT_AWAY, NULL))
+    while (serve_oldest(slots, HVI_WAITER_CLOSED, NULL))
         ;
 }
 
-void hvi_slots_start_anew(hvi_slots *slots) {
+void hvi_slots_reset(hvi_slots *slots) {
     memset(slots->stats, 0, sizeof slots->stats);
     slots->held_back = false;
     settle(slots);

@@ -1,9 +1,9 @@
 /*
- * slots: who has which of a pool's connections, and whose turn is next.
+ * slots: which caller has which of a pool's connections, and whose turn is next.
  *
  * A slot is one of the `max` connections that may exist. This module counts them, keeps the lists
- * of sessions and the line of those who wait, and decides; to open and close sessions is the pool's
- * part. Every function is called under the pool's lock.
+ * of sessions and the queue of waiters, and decides; the pool opens and closes sessions. Every
+ * function is called under the pool's lock.
  */
 #ifndef HVI_SLOTS_H
 #define HVI_SLOTS_H
@@ -13,33 +13,33 @@
 #include "base/futex.h"
 #include "wire/session.h"
 
-/* Who has waited for so long is not overtaken any more. */
+/* A waiter that has waited for so long is not overtaken any more. */
 #define HVI_SLOTS_OVERTAKE_US 1000
 
-/* A session that was lent for longer than that goes to who waits in any case: to wake him takes
- * about as long. Hardly a server answers sooner. */
+/* A session that was lent for longer is handed to the oldest waiter in any case: waking it takes
+ * about as long. Hardly any server answers sooner. */
 #define HVI_SLOTS_SHORT_US 5
 
-/* How long a server that could not be reached, or was full, is left alone. */
+/* The pause before the next attempt, after a server could not be reached or was full. */
 #define HVI_SLOTS_RETRY_MS 200
 
 #define HVI_SLOTS_STATS (HV_STAT_TIMEOUTS + 1)
 
 typedef struct hvi_slots {
-    int max;                   /* immutable */
-    hvi_list idle;             /* sessions, warmest first */
-    hvi_list lent;             /* sessions */
-    hvi_list waiters;          /* hvi_waiter, oldest first */
-    struct hvi_waiter *called; /* has been told that a session is idle, and has not looked yet */
+    int max;                  /* immutable */
+    hvi_list idle;            /* sessions, warmest first */
+    hvi_list lent;            /* sessions */
+    hvi_list waiters;         /* hvi_waiter, oldest first */
+    struct hvi_waiter *woken; /* was woken for an idle session, and has not polled yet */
     int idle_count;
     int lent_count;
-    int opening; /* slots whose session is being opened by somebody … */
+    int opening; /* slots whose session is being opened … */
     int closing; /* … or closed */
     int waiting;
-    bool closed;                    /* nobody gets anything any more */
+    bool closed;                    /* no sessions are lent any more */
     bool held_back;                 /* the last attempt to open failed … */
-    bool probing;                   /* … and somebody is trying again */
-    int64_t retry_at;               /* … and nobody else tries before this moment */
+    bool probing;                   /* … and one caller is trying again */
+    int64_t retry_at;               /* … and no other tries before this moment */
     hv_error *last_error;           /* … for this reason; owned */
     int64_t stats[HVI_SLOTS_STATS]; /* the growing ones, by hv_stat */
 } hvi_slots;
@@ -47,62 +47,69 @@ typedef struct hvi_slots {
 void hvi_slots_init(hvi_slots *slots, int max);
 void hvi_slots_fini(hvi_slots *slots);
 
-/* In a forked child: all slots are free, nobody waits, nothing is known of the server. The sessions
- * are the parent's: hand them over first. */
+/* In a forked child: all slots are free, there are no waiters, nothing is known about the server.
+ * The sessions are the parent's: take them out of the lists first. */
 void hvi_slots_forget(hvi_slots *slots);
 
-/* Somebody in line, who can be overtaken before the moment firm_at. One in state HVI_SERVED has a
- * session, already in `lent`; in HVI_GRANTED a slot in state opening. */
+/* A caller in the queue, which may be overtaken until `priority_at`. In state HVI_WAITER_SERVED it
+ * has a session, already in `lent`; in HVI_WAITER_MAY_OPEN a slot in state opening. */
 typedef struct hvi_waiter {
     hvi_list link;
-    enum { HVI_WAITING, HVI_SERVED, HVI_GRANTED, HVI_SENT_BACK, HVI_SENT_AWAY } state;
+    enum {
+        HVI_WAITER_WAITING,
+        HVI_WAITER_SERVED,
+        HVI_WAITER_MAY_OPEN,
+        HVI_WAITER_REFUSED,
+        HVI_WAITER_CLOSED
+    } state;
     hvi_session *session;
     int64_t since;
-    int64_t firm_at;
-    int event; /* an eventfd(2) that is written to when there is news; or -1, and he sleeps on … */
-    _Atomic uint32_t news; /* … this futex, which counts them */
+    int64_t priority_at;
+    int event; /* an eventfd(2) that is written to as a notification; -1: the waiter sleeps on … */
+    _Atomic uint32_t notifications; /* … this futex, which counts them */
 } hvi_waiter;
 
-/* What became of a caller who asked for a session. */
+/* The outcome of asking for a session. */
 typedef enum hvi_turn {
     HVI_TURN_WAIT,    /* there is none now */
-    HVI_TURN_SESSION, /* has one: *session */
-    HVI_TURN_OPEN,    /* has a slot in state opening */
+    HVI_TURN_SESSION, /* *session is lent to the caller */
+    HVI_TURN_OPEN,    /* the caller has a slot in state opening */
     HVI_TURN_LATE,    /* the deadline passed */
-    HVI_TURN_REFUSED, /* the server takes no connections: see last_error */
+    HVI_TURN_REFUSED, /* the server accepts no connections: see last_error */
     HVI_TURN_CLOSED,
 } hvi_turn;
 
 /*
- * Get a session or a slot to open one in, waiting in line for it if need be; `lock` is released
- * meanwhile. `again`: the caller's turn had come already. *waited_us is set if it is late.
+ * Get a session or a slot to open one in, waiting in the queue if need be; `lock` is released
+ * meanwhile. `again`: the caller's turn had come already, so it is first. *waited_us is set with
+ * HVI_TURN_LATE.
  */
 hvi_turn hvi_slots_take(hvi_slots *slots, pthread_mutex_t *lock, int64_t deadline, bool again,
                         hvi_session **session, int64_t *waited_us);
 
-/* Without waiting: HVI_TURN_WAIT if it cannot be now, others come first, or a session would have to
- * be opened and the caller is not `willing`. */
-hvi_turn hvi_slots_try(hvi_slots *slots, bool willing, hvi_session **session);
+/* Without waiting: HVI_TURN_WAIT if there is none now, waiters come first, or a session would have
+ * to be opened and the caller does not allow that (`may_open`). */
+hvi_turn hvi_slots_try(hvi_slots *slots, bool may_open, hvi_session **session);
 
-/* Stand in line without sleeping: `event` is told of news; *next as below. `again` as above. */
-void hvi_slots_stand_in_line(hvi_slots *slots, hvi_waiter *waiter, int event, bool again,
-                             int64_t *next);
+/* Join the queue without sleeping: `event` is written to when the waiter should poll; -1: the
+ * caller sleeps on the futex. *next as below, `again` as above. */
+void hvi_slots_enqueue(hvi_slots *slots, hvi_waiter *waiter, int event, bool again, int64_t *next);
 
-/* What is it that the waiter was told? HVI_TURN_WAIT: he is still in line, and should look again at
- * the moment *next, if not told before. Otherwise he is not. */
-hvi_turn hvi_slots_look(hvi_slots *slots, hvi_waiter *waiter, hvi_session **session, int64_t *next);
+/* The waiter's turn, if it has come; it has then left the queue. HVI_TURN_WAIT: it is still in the
+ * queue, and should poll again at the moment *next, unless notified before. */
+hvi_turn hvi_slots_poll(hvi_slots *slots, hvi_waiter *waiter, hvi_session **session, int64_t *next);
 
-/* Give up waiting. Only while he is in line. */
-void hvi_slots_step_out(hvi_slots *slots, hvi_waiter *waiter);
+/* Give up waiting. Only for a waiter in the queue. */
+void hvi_slots_dequeue(hvi_slots *slots, hvi_waiter *waiter);
 
-/* The idle session that a caller who comes now may have, or NULL. *now is for the next function. */
-hvi_session *hvi_slots_at_hand(const hvi_slots *slots, int64_t *now);
+/* The idle session that a new caller may take, or NULL. *now is for the next function. */
+hvi_session *hvi_slots_peek_idle(const hvi_slots *slots, int64_t *now);
 
-/* idle → lent, that one */
-hvi_session *hvi_slots_take_at_hand(hvi_slots *slots, int64_t now);
+/* idle → lent, for that session */
+hvi_session *hvi_slots_take_idle(hvi_slots *slots, int64_t now);
 
-/* How an attempt to open that began at `started` ended; `cause` is NULL if well. Then one of the
- * next two. */
+/* Record how an attempt to open that began at `started` ended; `cause` is NULL on success. Call one
+ * of the next two afterwards. */
 void hvi_slots_note_attempt(hvi_slots *slots, int64_t started, hv_status status,
                             const hv_error *cause);
 
@@ -115,26 +122,26 @@ void hvi_slots_not_opened(hvi_slots *slots);
 /* opening → free, without an attempt */
 void hvi_slots_decline(hvi_slots *slots);
 
-/* lent → lent to the one who waits longest, or idle */
+/* lent → lent to the oldest waiter, or idle */
 void hvi_slots_return(hvi_slots *slots, hvi_session *session, int64_t now);
 
-/* lent → closing: it is moved to `closing` */
+/* lent → closing; the session is moved to the list `closing` */
 void hvi_slots_retire(hvi_slots *slots, hvi_session *session, hvi_list *closing);
 
-/* idle → closing: all of them, or those that have been idle since before `moment`. */
+/* idle → closing: all of them, or those that have been idle since before `moment` */
 void hvi_slots_retire_idle(hvi_slots *slots, hvi_list *closing);
 void hvi_slots_retire_unused(hvi_slots *slots, int64_t moment, hvi_list *closing);
 
-/* closing → free: so many of them */
+/* closing → free, for `count` slots */
 void hvi_slots_closed(hvi_slots *slots, int count);
 
-/* Nobody gets anything from now on; those who wait are told so. */
+/* No sessions are lent from now on; waiters get HVI_TURN_CLOSED. */
 void hvi_slots_close(hvi_slots *slots);
 
-/* Statistics and what is known about the server start again. */
-void hvi_slots_start_anew(hvi_slots *slots);
+/* Reset the statistics, and forget that the server could not be reached. */
+void hvi_slots_reset(hvi_slots *slots);
 
-/* Is there a slot that stays free because the server takes no more connections? */
+/* Is there a slot that stays free because the server accepts no more connections? */
 bool hvi_slots_are_held_back(const hvi_slots *slots);
 
 /* -1 for one that does not exist. */

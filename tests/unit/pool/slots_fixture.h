@@ -62,7 +62,7 @@ static inline void assert_stats(fixture *f, int open, int idle, int lent, int wa
     assert_int_equal(stat(f, HV_STAT_WAITING), waiting);
 }
 
-static inline bool is_told(int event) {
+static inline bool is_notified(int event) {
     eventfd_t count;
     return eventfd_read(event, &count) == 0;
 }

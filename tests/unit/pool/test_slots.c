@@ -1,6 +1,6 @@
 /*
- * Tests of the slots: what each step does to the numbers, and whose turn comes when. Those who wait
- * are threads; when they stand in line is seen by its length, which the lock guards.
+ * Tests of the slots: how each step changes the numbers, and whose turn comes when. Waiters are
+ * threads; a test sees from the queue's length, which the lock guards, that they wait.
  */
 #include "slots_fixture.h"
 
@@ -122,8 +122,7 @@ static void test_a_server_that_failed_is_left_alone_for_a_while_and_tried_by_one
     discard(f);
 }
 
-static void
-test_what_the_callers_haste_or_the_databases_state_is_to_blame_for_holds_nobody_back(void **state) {
+static void test_failures_that_are_not_the_servers_fault_hold_no_caller_back(void **state) {
     (void) state;
     fixture *f = make(1);
     note_failure(f, HV_TIMEOUT, JUST_NOW);
@@ -132,20 +131,20 @@ test_what_the_callers_haste_or_the_databases_state_is_to_blame_for_holds_nobody_
     assert_false(f->slots.held_back);
     note_failure(f, HV_TIMEOUT, hvi_clock_us() - 2000000);
     assert_true(f->slots.held_back);
-    note_failure(f, HV_TIMEOUT, JUST_NOW); /* nothing new is learnt from it */
+    note_failure(f, HV_TIMEOUT, JUST_NOW); /* it changes nothing */
     assert_true(f->slots.held_back);
     note_failure(f, HV_REFUSED, 0); /* but the server answered this */
     assert_false(f->slots.held_back);
     discard(f);
 }
 
-static void test_to_start_anew_forgets_numbers_and_failures(void **state) {
+static void test_reset_forgets_numbers_and_failures(void **state) {
     (void) state;
     fixture *f = make(1);
     hvi_session *session = NULL;
     go_down(f);
     assert_int_equal(take(f, &session), HVI_TURN_REFUSED);
-    hvi_slots_start_anew(&f->slots);
+    hvi_slots_reset(&f->slots);
     assert_int_equal(take(f, &session), HVI_TURN_OPEN);
     discard(f);
 }
@@ -197,12 +196,12 @@ static void *call(void *context) {
     return NULL;
 }
 
-/* Start a caller, and come back with the lock when it stands in line. */
-static void stand_in_line(fixture *f, caller *who, bool again) {
-    *who = (caller){.f = f, .again = again};
+/* Start a caller, and return when it waits in the queue. */
+static void start_waiter(fixture *f, caller *waiter, bool again) {
+    *waiter = (caller){.f = f, .again = again};
     pthread_mutex_lock(&f->lock);
     int before = f->slots.waiting;
-    pthread_create(&who->thread, NULL, call, who);
+    pthread_create(&waiter->thread, NULL, call, waiter);
     while (f->slots.waiting == before) {
         pthread_mutex_unlock(&f->lock);
         sched_yield();
@@ -211,20 +210,20 @@ static void stand_in_line(fixture *f, caller *who, bool again) {
     pthread_mutex_unlock(&f->lock);
 }
 
-static void assert_turn(caller *who, hvi_turn turn) {
-    pthread_join(who->thread, NULL);
-    assert_int_equal(who->turn, turn);
+static void assert_turn(caller *waiter, hvi_turn turn) {
+    pthread_join(waiter->thread, NULL);
+    assert_int_equal(waiter->turn, turn);
 }
 
-static void test_what_comes_free_goes_to_who_waits_longest(void **state) {
+static void test_what_comes_free_goes_to_the_oldest_waiter(void **state) {
     (void) state;
     fixture *f = make(2);
     caller first, second, third;
     lend_new(f, 0);
     lend_new(f, 1);
-    stand_in_line(f, &first, false);
-    stand_in_line(f, &second, false);
-    stand_in_line(f, &third, true); /* its turn had come before */
+    start_waiter(f, &first, false);
+    start_waiter(f, &second, false);
+    start_waiter(f, &third, true); /* its turn had come before */
     pthread_mutex_lock(&f->lock);
     hvi_slots_return(&f->slots, &f->sessions[0], 1);
     pthread_mutex_unlock(&f->lock);
@@ -243,14 +242,14 @@ static void test_what_comes_free_goes_to_who_waits_longest(void **state) {
     discard(f);
 }
 
-static void test_those_who_wait_are_told_when_nothing_can_come_free(void **state) {
+static void test_waiters_fail_when_nothing_can_come_free(void **state) {
     (void) state;
     fixture *f = make(2);
     caller first, second;
     lend_new(f, 0);
     lend_new(f, 1);
-    stand_in_line(f, &first, false);
-    stand_in_line(f, &second, false);
+    start_waiter(f, &first, false);
+    start_waiter(f, &second, false);
     pthread_mutex_lock(&f->lock);
     go_down(f);
     hvi_slots_retire(&f->slots, &f->sessions[0], &f->closing);
@@ -264,19 +263,19 @@ static void test_those_who_wait_are_told_when_nothing_can_come_free(void **state
     discard(f);
 }
 
-static void test_those_who_wait_try_a_server_again_after_the_pause(void **state) {
+static void test_waiters_try_a_server_again_after_the_pause(void **state) {
     (void) state;
     fixture *f = make(3);
     caller first, second;
     lend_new(f, 0);
     go_down(f);
-    stand_in_line(f, &first, false);
-    stand_in_line(f, &second, false);
+    start_waiter(f, &first, false);
+    start_waiter(f, &second, false);
     pthread_mutex_lock(&f->lock);
     int64_t pause_ends = f->slots.retry_at = hvi_deadline_after(HVI_SLOTS_RETRY_MS);
-    hvi_slots_closed(&f->slots, 0); /* they look again when the pause ends */
+    hvi_slots_closed(&f->slots, 0); /* waiters poll again when the pause ends */
     pthread_mutex_unlock(&f->lock);
-    assert_turn(&first, HVI_TURN_OPEN); /* nobody did anything: it woke by itself */
+    assert_turn(&first, HVI_TURN_OPEN); /* it woke up by itself */
     assert_true(hvi_clock_us() >= pause_ends);
     pthread_mutex_lock(&f->lock);
     assert_int_equal(f->slots.waiting, 1);
@@ -293,7 +292,7 @@ static void test_a_slot_that_comes_free_in_the_pause_is_used_after_it(void **sta
     caller first;
     lend_new(f, 0);
     lend_new(f, 1);
-    stand_in_line(f, &first, false); /* before anything was known of the server */
+    start_waiter(f, &first, false); /* before anything was known about the server */
     pthread_mutex_lock(&f->lock);
     note_failure(f, HV_UNAVAILABLE, hvi_clock_us());
     hvi_slots_retire(&f->slots, &f->sessions[0], &f->closing);
@@ -303,13 +302,13 @@ static void test_a_slot_that_comes_free_in_the_pause_is_used_after_it(void **sta
     discard(f);
 }
 
-static void test_those_who_wait_are_sent_away_when_the_pool_is_closed(void **state) {
+static void test_waiters_fail_when_the_pool_is_closed(void **state) {
     (void) state;
     fixture *f = make(1);
     caller first, second;
     lend_new(f, 0);
-    stand_in_line(f, &first, false);
-    stand_in_line(f, &second, false);
+    start_waiter(f, &first, false);
+    start_waiter(f, &second, false);
     pthread_mutex_lock(&f->lock);
     hvi_slots_close(&f->slots);
     pthread_mutex_unlock(&f->lock);
@@ -319,18 +318,18 @@ static void test_those_who_wait_are_sent_away_when_the_pool_is_closed(void **sta
     discard(f);
 }
 
-/* ---- those who wait without sleeping ---- */
+/* ---- waiters that do not sleep ---- */
 
-static hvi_turn attempt(fixture *f, bool willing, hvi_session **session) {
+static hvi_turn attempt(fixture *f, bool may_open, hvi_session **session) {
     *session = NULL;
-    return hvi_slots_try(&f->slots, willing, session);
+    return hvi_slots_try(&f->slots, may_open, session);
 }
 
-static void test_who_does_not_wait_gets_what_there_is_or_nothing(void **state) {
+static void test_a_caller_that_does_not_wait_gets_what_there_is_or_nothing(void **state) {
     (void) state;
     fixture *f = make(1);
     hvi_session *session;
-    assert_int_equal(attempt(f, false, &session), HVI_TURN_WAIT); /* not willing to open one */
+    assert_int_equal(attempt(f, false, &session), HVI_TURN_WAIT); /* it may not open one */
     assert_int_equal(attempt(f, true, &session), HVI_TURN_OPEN);
     hvi_slots_opened(&f->slots, &f->sessions[0]);
     assert_int_equal(attempt(f, true, &session), HVI_TURN_WAIT);
@@ -341,7 +340,7 @@ static void test_who_does_not_wait_gets_what_there_is_or_nothing(void **state) {
 }
 
 static void
-test_who_does_not_wait_is_refused_while_another_tries_a_server_that_is_gone(void **state) {
+test_a_caller_that_does_not_wait_is_refused_while_another_tries_a_lost_server(void **state) {
     (void) state;
     fixture *f = make(2);
     hvi_session *session;
@@ -356,31 +355,31 @@ test_who_does_not_wait_is_refused_while_another_tries_a_server_that_is_gone(void
     discard(f);
 }
 
-static void test_who_stands_in_line_without_sleeping_is_told_in_his_turn(void **state) {
+static void test_a_waiter_that_does_not_sleep_is_notified_in_its_turn(void **state) {
     (void) state;
     fixture *f = make(1);
     hvi_session *session = lend_new(f, 0);
     hvi_waiter first, second;
     int64_t next;
     int event = eventfd(0, EFD_NONBLOCK), other = eventfd(0, EFD_NONBLOCK);
-    hvi_slots_stand_in_line(&f->slots, &second, other, false, &next);
-    hvi_slots_stand_in_line(&f->slots, &first, event, true, &next); /* his turn had come before */
-    assert_int_equal(hvi_slots_look(&f->slots, &first, &session, &next), HVI_TURN_WAIT);
+    hvi_slots_enqueue(&f->slots, &second, other, false, &next);
+    hvi_slots_enqueue(&f->slots, &first, event, true, &next); /* its turn had come before */
+    assert_int_equal(hvi_slots_poll(&f->slots, &first, &session, &next), HVI_TURN_WAIT);
     assert_int_equal(next, HVI_NEVER);
     assert_stats(f, 1, 0, 1, 2);
-    assert_false(is_told(event));
+    assert_false(is_notified(event));
 
     hvi_slots_return(&f->slots, &f->sessions[0], 1);
-    assert_true(is_told(event));
-    assert_false(is_told(other));
-    assert_int_equal(hvi_slots_look(&f->slots, &first, &session, &next), HVI_TURN_SESSION);
+    assert_true(is_notified(event));
+    assert_false(is_notified(other));
+    assert_int_equal(hvi_slots_poll(&f->slots, &first, &session, &next), HVI_TURN_SESSION);
     assert_ptr_equal(session, &f->sessions[0]);
     assert_stats(f, 1, 0, 1, 1);
 
     hvi_slots_retire(&f->slots, session, &f->closing);
     hvi_slots_closed(&f->slots, 1);
-    assert_true(is_told(other));
-    assert_int_equal(hvi_slots_look(&f->slots, &second, &session, &next), HVI_TURN_OPEN);
+    assert_true(is_notified(other));
+    assert_int_equal(hvi_slots_poll(&f->slots, &second, &session, &next), HVI_TURN_OPEN);
     hvi_slots_decline(&f->slots);
     assert_stats(f, 0, 0, 0, 0);
     assert_int_equal(stat(f, HV_STAT_FAILED), 0);
@@ -389,7 +388,7 @@ static void test_who_stands_in_line_without_sleeping_is_told_in_his_turn(void **
     discard(f);
 }
 
-static void test_who_stands_in_line_learns_when_a_server_is_tried_again(void **state) {
+static void test_a_waiter_knows_when_a_server_is_tried_again(void **state) {
     (void) state;
     fixture *f = make(2);
     lend_new(f, 0);
@@ -397,40 +396,40 @@ static void test_who_stands_in_line_learns_when_a_server_is_tried_again(void **s
     f->slots.retry_at = HVI_NEVER - 1;
     hvi_waiter waiter;
     int64_t next = 0;
-    hvi_slots_stand_in_line(&f->slots, &waiter, -1, false, &next);
+    hvi_slots_enqueue(&f->slots, &waiter, -1, false, &next);
     assert_int_equal(next, HVI_NEVER - 1);
-    hvi_slots_step_out(&f->slots, &waiter);
+    hvi_slots_dequeue(&f->slots, &waiter);
     discard(f);
 }
 
-static void test_who_stepped_out_of_the_line_gets_nothing(void **state) {
+static void test_a_waiter_that_left_the_queue_gets_nothing(void **state) {
     (void) state;
     fixture *f = make(1);
     hvi_session *session = lend_new(f, 0);
     hvi_waiter waiter;
     int64_t next;
     int event = eventfd(0, EFD_NONBLOCK);
-    hvi_slots_stand_in_line(&f->slots, &waiter, event, false, &next);
-    hvi_slots_step_out(&f->slots, &waiter);
+    hvi_slots_enqueue(&f->slots, &waiter, event, false, &next);
+    hvi_slots_dequeue(&f->slots, &waiter);
     hvi_slots_return(&f->slots, session, 1);
-    assert_false(is_told(event));
+    assert_false(is_notified(event));
     assert_stats(f, 1, 1, 0, 0);
     assert_int_equal(stat(f, HV_STAT_TIMEOUTS), 1);
     close(event);
     discard(f);
 }
 
-static void test_closing_tells_who_does_not_sleep_too(void **state) {
+static void test_closing_notifies_waiters_that_do_not_sleep_too(void **state) {
     (void) state;
     fixture *f = make(1);
     hvi_session *session = lend_new(f, 0);
     hvi_waiter waiter;
     int64_t next;
     int event = eventfd(0, EFD_NONBLOCK);
-    hvi_slots_stand_in_line(&f->slots, &waiter, event, false, &next);
+    hvi_slots_enqueue(&f->slots, &waiter, event, false, &next);
     hvi_slots_close(&f->slots);
-    assert_true(is_told(event));
-    assert_int_equal(hvi_slots_look(&f->slots, &waiter, &session, &next), HVI_TURN_CLOSED);
+    assert_true(is_notified(event));
+    assert_int_equal(hvi_slots_poll(&f->slots, &waiter, &session, &next), HVI_TURN_CLOSED);
     assert_int_equal(attempt(f, true, &session), HVI_TURN_CLOSED);
     close(event);
     discard(f);
@@ -438,28 +437,27 @@ static void test_closing_tells_who_does_not_sleep_too(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_who_does_not_wait_gets_what_there_is_or_nothing),
+        cmocka_unit_test(test_a_caller_that_does_not_wait_gets_what_there_is_or_nothing),
         cmocka_unit_test(
-            test_who_does_not_wait_is_refused_while_another_tries_a_server_that_is_gone),
-        cmocka_unit_test(test_who_stands_in_line_without_sleeping_is_told_in_his_turn),
-        cmocka_unit_test(test_who_stands_in_line_learns_when_a_server_is_tried_again),
-        cmocka_unit_test(test_who_stepped_out_of_the_line_gets_nothing),
-        cmocka_unit_test(test_closing_tells_who_does_not_sleep_too),
+            test_a_caller_that_does_not_wait_is_refused_while_another_tries_a_lost_server),
+        cmocka_unit_test(test_a_waiter_that_does_not_sleep_is_notified_in_its_turn),
+        cmocka_unit_test(test_a_waiter_knows_when_a_server_is_tried_again),
+        cmocka_unit_test(test_a_waiter_that_left_the_queue_gets_nothing),
+        cmocka_unit_test(test_closing_notifies_waiters_that_do_not_sleep_too),
         cmocka_unit_test(test_there_are_as_many_slots_as_allowed),
         cmocka_unit_test(test_the_session_returned_last_is_lent_first),
         cmocka_unit_test(test_unused_sessions_are_retired_coldest_first),
         cmocka_unit_test(test_a_slot_is_free_when_its_session_is_closed_and_not_before),
         cmocka_unit_test(test_a_server_that_failed_is_left_alone_for_a_while_and_tried_by_one),
-        cmocka_unit_test(
-            test_what_the_callers_haste_or_the_databases_state_is_to_blame_for_holds_nobody_back),
-        cmocka_unit_test(test_to_start_anew_forgets_numbers_and_failures),
+        cmocka_unit_test(test_failures_that_are_not_the_servers_fault_hold_no_caller_back),
+        cmocka_unit_test(test_reset_forgets_numbers_and_failures),
         cmocka_unit_test(test_a_forked_child_starts_with_all_slots_free),
         cmocka_unit_test(test_a_closed_pool_gives_nothing),
-        cmocka_unit_test(test_what_comes_free_goes_to_who_waits_longest),
-        cmocka_unit_test(test_those_who_wait_are_told_when_nothing_can_come_free),
-        cmocka_unit_test(test_those_who_wait_try_a_server_again_after_the_pause),
+        cmocka_unit_test(test_what_comes_free_goes_to_the_oldest_waiter),
+        cmocka_unit_test(test_waiters_fail_when_nothing_can_come_free),
+        cmocka_unit_test(test_waiters_try_a_server_again_after_the_pause),
         cmocka_unit_test(test_a_slot_that_comes_free_in_the_pause_is_used_after_it),
-        cmocka_unit_test(test_those_who_wait_are_sent_away_when_the_pool_is_closed),
+        cmocka_unit_test(test_waiters_fail_when_the_pool_is_closed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
