@@ -3,7 +3,6 @@
  */
 #include <errno.h>
 #include <jansson.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,7 +46,7 @@ static int run_down(arguments *args) {
     dev_folder folder = {.lock = -1};
     int stopped = 0;
     int code = EXIT_FAILED;
-    if (open_folder(args, &dir, &folder, true) && dev_stop(&folder, SIGINT, &stopped)) {
+    if (open_folder(args, &dir, &folder, true) && dev_stop(&folder, "fast", &stopped)) {
         code = EXIT_DONE;
         if (ui_is_json())
             print_json(json_pack("{s:i}", "stopped", stopped));
@@ -213,7 +212,7 @@ static int empty_folder(const arguments *args, char **dir, bool yes) {
     int code = EXIT_FAILED;
     if (dev_enter(dir, NULL, false) && dev_lock(&folder, *dir, false) &&
         dev_folder_read(&folder, *dir, NULL) && (yes || confirmed(args, &folder)) &&
-        dev_stop(&folder, SIGQUIT, &stopped) && dev_folder_clear(&folder))
+        dev_stop(&folder, "immediate", &stopped) && dev_folder_clear(&folder))
         code = EXIT_DONE;
     dev_folder_free(&folder);
     return code;

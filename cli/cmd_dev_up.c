@@ -127,30 +127,15 @@ static int make_shards(const dev_folder *folder, json_t **result) {
     return code;
 }
 
-/* A word as a shell reads it back. */
-static void print_for_shell(const char *word) {
-    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-                                "/._-+=:,@%";
-    if (word[strspn(word, plain)] == '\0') {
-        fputs(word, stdout);
-        return;
-    }
-    putchar('\'');
-    for (const char *at = word; *at != '\0'; at++) {
-        if (*at == '\'')
-            fputs("'\\'", stdout);
-        putchar(*at);
-    }
-    putchar('\'');
-}
-
 static void print_way_on(const dev_folder *folder, bool has_shards) {
-    printf("\n%sGo on with%s\n  export HYPERVAULT_CONFIG=", ui_on(stdout, UI_BOLD), ui_off(stdout));
-    print_for_shell(folder->config);
+    char *config = quote_for_shell(folder->config);
+    printf("\n%sGo on with%s\n  export HYPERVAULT_CONFIG=%s\n", ui_on(stdout, UI_BOLD),
+           ui_off(stdout), config);
+    free(config);
     if (!has_shards)
-        puts("\n  hv init");
+        puts("  hv init");
     else
-        printf("\n  hv put %d 1 beep=boop\n  hv status\n", folder->servers[0].first_shard);
+        printf("  hv put %d 1 beep=boop\n  hv status\n", folder->servers[0].first_shard);
 }
 
 static int bring_up(request *asked, dev_folder *folder, const dev_extension *extension) {

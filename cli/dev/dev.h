@@ -27,7 +27,8 @@
 #define DEV_MAX_SERVERS     16
 #define DEV_DEFAULT_SERVERS 2
 #define DEV_DEFAULT_SHARDS  16
-#define DEV_SUPERUSER       "hypervault" /* the role; also the database's name */
+#define DEV_SUPERUSER       "hypervault"   /* the role; also the database's name */
+#define DEV_INSTALLATION    "installation" /* in the folder */
 
 /* One server. Everything follows from the folder's settings. */
 typedef struct dev_server {
@@ -141,6 +142,10 @@ char *dev_password_file(const dev_folder *folder);
 /* Write a file of mode 0600 that is there as a whole or not at all, even after a crash. */
 bool write_file(const char *path, const char *text);
 
+/* The bytes of a regular file, with a NUL byte behind them: free() them. NULL with errno set if it
+ * cannot be read. */
+char *read_file(const char *path, size_t *len);
+
 /* Remove a file or a folder with all it holds; symbolic links are not followed. It is no error if
  * there is none. */
 bool remove_tree(const char *path);
@@ -151,16 +156,16 @@ int64_t tree_bytes(const char *path);
 /* ---- dev_paths.c: where PostgreSQL's programs are -------------------------------------------- */
 
 /*
- * The folder with initdb and postgres: as $PG_CONFIG or pg_config say, else on PATH, else in the
- * usual places, newest first. `major` is the version it must have, 0: any. NULL after an error
- * message. free() it.
+ * The folder with initdb, pg_ctl and postgres: as $PG_CONFIG or pg_config say, else on PATH, else
+ * in the usual places, newest first. `major` is the version it must have, 0: any. NULL after an
+ * error message. free() it.
  */
 char *find_postgres(int major);
 
 /* The version of the PostgreSQL in a folder, 15, or 0 if it cannot be told. */
 int program_version(const char *bindir);
 
-/* Does a folder hold initdb and postgres? */
+/* Does a folder hold them? */
 bool has_postgres(const char *bindir);
 
 /* The version in a data directory, 15, or 0 if it has none. */
@@ -173,7 +178,7 @@ typedef struct process_plan {
     const char *dir;         /* its working directory; NULL: ours */
     int output;              /* descriptor for stdout and stderr; -1: ours */
     int keep;                /* a descriptor that it inherits; -1: none */
-    bool detached;           /* a session of its own: no Ctrl-C, no hang-up; else it dies with us */
+    int last_signal;         /* what it receives if this process ends before it */
 } process_plan;
 
 /* Unset PGHOST, PGOPTIONS and all the others that PostgreSQL's programs and libpq take settings
@@ -185,6 +190,9 @@ pid_t process_start(const process_plan *plan);
 
 /* Wait for its end: its exit code, or 128 + the signal that ended it. */
 int process_wait(pid_t pid);
+
+/* A word as a shell reads it back: free() it. */
+char *quote_for_shell(const char *word);
 
 /* Run it and read what it prints, at most 4 kB, without the newline at the end. NULL if it cannot
  * be run or fails. free() it. */
@@ -218,8 +226,8 @@ bool dev_make_data(const dev_folder *folder);
  * receives how many were not running. */
 bool dev_start(const dev_folder *folder, int *started);
 
-/* Stop what is running, with SIGINT (fast) or SIGQUIT (immediate). `stopped` receives how many. */
-bool dev_stop(const dev_folder *folder, int signal, int *stopped);
+/* Stop what is running, in pg_ctl's mode "fast" or "immediate". `stopped` receives how many. */
+bool dev_stop(const dev_folder *folder, const char *mode, int *stopped);
 
 /* The version of a running server, or of its data: free() it. */
 char *dev_server_version(const dev_folder *folder, const dev_server *server);

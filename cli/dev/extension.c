@@ -56,26 +56,6 @@ static char *program_folder(void) {
     return copy_text(path);
 }
 
-/* A file's bytes: free() them. NULL if it cannot be read. */
-static char *read_bytes(const char *path, size_t *len) {
-    FILE *file = fopen(path, "re");
-    struct stat status;
-    char *bytes = NULL;
-    if (file == NULL)
-        return NULL;
-    if (fstat(fileno(file), &status) == 0 && S_ISREG(status.st_mode)) {
-        *len = (size_t) status.st_size;
-        bytes = new_memory(*len + 1);
-        if (fread(bytes, 1, *len, file) != *len) {
-            free(bytes);
-            bytes = NULL;
-            errno = EIO;
-        }
-    }
-    fclose(file);
-    return bytes;
-}
-
 /* Read the extension's files in a folder. NULL if they are not there. */
 static dev_extension *read_extension(const char *folder) {
     dev_extension *extension = new_memory(sizeof *extension);
@@ -90,7 +70,7 @@ static dev_extension *read_extension(const char *folder) {
             if (!is_needed && (end == NULL || strcmp(end, ".sql") != 0))
                 continue;
             size_t len = 0;
-            char *bytes = read_bytes(found.gl_pathv[i], &len);
+            char *bytes = read_file(found.gl_pathv[i], &len);
             if (bytes == NULL)
                 continue;
             extension->files[extension->count].name = copy_text(name);
@@ -201,7 +181,7 @@ static bool place_file(const char *root, const char *folder, const char *name, c
 static bool place_program(const char *root, const char *bindir) {
     char *path = format_text("%s/postgres", bindir);
     size_t len = 0;
-    char *bytes = read_bytes(path, &len);
+    char *bytes = read_file(path, &len);
     bool ok = bytes != NULL && place_file(root, bindir, "postgres", bytes, len, 0700);
     if (bytes == NULL)
         ui_fail(strerror(errno), NULL, "could not read \"%s\"", path);
@@ -276,8 +256,7 @@ bool dev_extension_install(dev_folder *folder, const dev_extension *extension) {
 
 char *dev_postgres(const dev_folder *folder) {
     char *own = format_text("%s%s/postgres", folder->installation, folder->bindir);
-    if (access(own, X_OK) == 0)
-        return own;
+    bool exists = access(own, X_OK) == 0;
     free(own);
-    return format_text("%s/postgres", folder->bindir);
+    return format_text("%s%s/postgres", exists ? "../" DEV_INSTALLATION : "", folder->bindir);
 }

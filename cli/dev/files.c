@@ -36,6 +36,26 @@ bool write_file(const char *path, const char *text) {
     return ok;
 }
 
+char *read_file(const char *path, size_t *len) {
+    FILE *file = fopen(path, "re");
+    struct stat status;
+    char *bytes = NULL;
+    if (file == NULL)
+        return NULL;
+    errno = EINVAL;
+    if (fstat(fileno(file), &status) == 0 && S_ISREG(status.st_mode)) {
+        *len = (size_t) status.st_size;
+        bytes = new_memory(*len + 1);
+        if (fread(bytes, 1, *len, file) != *len) {
+            free(bytes);
+            bytes = NULL;
+            errno = EIO;
+        }
+    }
+    fclose(file);
+    return bytes;
+}
+
 static int remove_one(const char *path, const struct stat *status, int type, struct FTW *where) {
     (void) status;
     (void) type;

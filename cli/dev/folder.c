@@ -62,7 +62,7 @@ static int smaller(int left, int right) {
 static void derive(dev_folder *folder, int first) {
     if (folder->config == NULL) {
         folder->config = format_text("%s/hypervault.conf", folder->dir);
-        folder->installation = format_text("%s/installation", folder->dir);
+        folder->installation = format_text("%s/" DEV_INSTALLATION, folder->dir);
     }
     for (int i = first; i < folder->count; i++) {
         dev_server *server = &folder->servers[i];
@@ -382,20 +382,20 @@ static bool has_server(const char *text, const char *name) {
 
 /* The configuration as it is, *text NULL if there is none. free() it. */
 static bool read_config(const dev_folder *folder, char **text) {
-    FILE *file = fopen(folder->config, "re");
-    size_t size = 0;
-    *text = NULL;
-    bool ok = file != NULL || errno == ENOENT;
-    if (file != NULL && getdelim(text, &size, '\0', file) < 0) {
-        ok = !ferror(file);
-        free(*text);
-        *text = ok ? copy_text("") : NULL;
-    }
-    if (!ok)
+    size_t len = 0;
+    *text = read_file(folder->config, &len);
+    if (*text == NULL && errno != ENOENT) {
         ui_fail(strerror(errno), NULL, "could not read \"%s\"", folder->config);
-    if (file != NULL)
-        fclose(file);
-    return ok;
+        return false;
+    }
+    if (*text != NULL && strlen(*text) < len) {
+        ui_fail(NULL, "Mend the file, or remove it: `hv dev up` makes it anew.",
+                "\"%s\" holds a NUL byte", folder->config);
+        explicit_bzero(*text, len);
+        free(*text);
+        return false;
+    }
+    return true;
 }
 
 /* Write the configuration; one that is there may have been changed, and gets only what servers were
@@ -461,7 +461,7 @@ bool dev_folder_clear(const dev_folder *folder) {
         ok = remove_tree(folder->servers[i].place) && ok;
     if (ok && is_private_folder(folder->sockets))
         ok = remove_tree(folder->sockets);
-    return ok && remove_file(folder, "installation") && remove_file(folder, "password") &&
+    return ok && remove_file(folder, DEV_INSTALLATION) && remove_file(folder, "password") &&
            remove_file(folder, "hypervault.conf") && remove_file(folder, MARKER) &&
            remove_file(folder, "lock");
 }

@@ -2,7 +2,7 @@
  * dev_paths: where PostgreSQL's programs are.
  *
  * pg_config is asked but not believed: on Debian without the server's development files it may name
- * a folder that holds neither initdb nor postgres.
+ * a folder that holds none of the server's programs.
  */
 #include "dev/dev.h"
 
@@ -23,7 +23,7 @@ static bool can_run(const char *bindir, const char *program) {
 }
 
 bool has_postgres(const char *bindir) {
-    return can_run(bindir, "initdb") && can_run(bindir, "postgres");
+    return can_run(bindir, "initdb") && can_run(bindir, "pg_ctl") && can_run(bindir, "postgres");
 }
 
 /* "postgres (PostgreSQL) 15.18 (Debian …)": 15. 0 if it cannot be told. */
@@ -104,7 +104,8 @@ char *find_postgres(int major) {
     if (named != NULL && named[0] != '\0') {
         char *bindir = ask_pg_config(named);
         if (bindir == NULL || !has_postgres(bindir)) {
-            ui_fail(bindir != NULL ? "It names a folder without initdb and postgres." : NULL,
+            ui_fail(bindir != NULL ? "It names a folder without initdb, pg_ctl and postgres."
+                                   : NULL,
                     "Unset PG_CONFIG, or set it to the pg_config of an installed server.",
                     "$PG_CONFIG, \"%s\", finds no PostgreSQL server", named);
             free(bindir);
@@ -129,7 +130,7 @@ char *find_postgres(int major) {
     for (size_t i = 0; i < sizeof patterns / sizeof patterns[0] && found == NULL; i++)
         found = newest_of(patterns[i], major);
     if (found == NULL && major == 0)
-        ui_fail("initdb and postgres are neither where pg_config says, nor on PATH, nor in "
+        ui_fail("initdb, pg_ctl and postgres are neither where pg_config says, nor on PATH, nor in "
                 "/usr/lib/postgresql/*/bin.",
                 "Install it, on Debian or Ubuntu with `apt install postgresql`, or set PG_CONFIG.",
                 "no PostgreSQL server is installed");

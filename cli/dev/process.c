@@ -42,9 +42,7 @@ _Noreturn static void become(const process_plan *plan, pid_t parent) {
         ok = ok && fcntl(plan->keep, F_SETFD, 0) == 0;
     if (plan->dir != NULL)
         ok = ok && chdir(plan->dir) == 0;
-    if (plan->detached)
-        setsid();
-    else if (prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() != parent)
+    if (prctl(PR_SET_PDEATHSIG, plan->last_signal) == 0 && getppid() != parent)
         _exit(127); /* the parent died before prctl() */
     if (ok)
         execv(plan->argv[0], (char *const *) (uintptr_t) plan->argv);
@@ -71,11 +69,29 @@ int process_wait(pid_t pid) {
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+char *quote_for_shell(const char *word) {
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                                "/._-+=:,@%";
+    if (word[strspn(word, plain)] == '\0')
+        return copy_text(word);
+    char *quoted = new_memory(4 * strlen(word) + 3);
+    char *to = quoted;
+    *to++ = '\'';
+    for (; *word != '\0'; word++) {
+        if (*word == '\'')
+            to = stpcpy(to, "'\\'");
+        *to++ = *word;
+    }
+    *to = '\'';
+    return quoted;
+}
+
 char *process_output(const char *const *argv) {
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) != 0)
         return NULL;
-    pid_t pid = process_start(&(process_plan){.argv = argv, .output = ends[1], .keep = -1});
+    pid_t pid = process_start(
+        &(process_plan){.argv = argv, .output = ends[1], .keep = -1, .last_signal = SIGKILL});
     close(ends[1]);
     char *text = new_memory(OUTPUT_MAX);
     size_t len = 0;

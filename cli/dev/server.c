@@ -1,8 +1,10 @@
 /*
- * dev_server: a private server's life: made, started, watched, stopped.
+ * server: a private server's life: made, started, watched, stopped.
  *
- * A server runs if its postmaster.pid names a process whose working directory is the data
- * directory; a process id that was given to another program since is not taken for it.
+ * pg_ctl starts and stops servers and waits for that. Before it is asked, the process that
+ * postmaster.pid names is looked at: if its working directory is not the data directory, the server
+ * has crashed and the process id is another program's by now. pg_ctl would take that program for
+ * the server, and stop it.
  */
 #include "dev/dev.h"
 
@@ -18,21 +20,16 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "ui/memory.h"
 #include "ui/ui.h"
 
-#define START_SECONDS 60 /* without a sign of life; crash recovery may take longer */
-#define STOP_SECONDS  60
-#define POLL_MS       20
+#define START_SECONDS "600" /* recovery from a crash may take minutes */
+#define STOP_SECONDS  "60"
+#define END_MS        1000 /* from the end of postmaster.pid to that of the process */
 #define LOG_TAIL      2000 /* bytes of a log that an error shows */
-
-static void sleep_ms(int ms) {
-    nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L}, NULL);
-}
 
 /* What a file holds from an offset on, the last LOG_TAIL bytes of it, whole lines: free() it. */
 static char *tail_of(const char *path, off_t start) {
@@ -63,23 +60,57 @@ static bool works_in(pid_t pid, const char *data) {
            there.st_ino == here.st_ino;
 }
 
-/* The process that postmaster.pid names, or 0: not necessarily the server, if it has crashed. */
-static pid_t recorded_pid(const dev_server *server) {
-    char *path = format_text("%s/postmaster.pid", server->data);
-    long pid = 0;
+/* What postmaster.pid says, or the lock file of a socket. */
+typedef struct record {
+    pid_t pid;  /* 0: there is none; not necessarily the server, if that has crashed */
+    bool ready; /* it accepts connections */
+} record;
+
+#define PID_LINE    1
+#define STATUS_LINE 8
+
+static record read_record(const char *path) {
+    record found = {0};
     FILE *file = fopen(path, "re");
-    if (file != NULL) {
-        if (fscanf(file, "%ld", &pid) != 1)
-            pid = 0;
-        fclose(file);
+    char line[2048];
+    for (int number = 1; file != NULL && fgets(line, sizeof line, file) != NULL; number++) {
+        if (number == PID_LINE)
+            found.pid = (pid_t) atol(line);
+        if (number == STATUS_LINE)
+            found.ready = strncmp(line, "ready", 5) == 0;
     }
+    if (file != NULL)
+        fclose(file);
+    return found.pid > 1 ? found : (record){0};
+}
+
+/* The record of a server that runs, or zeros. */
+static record running(const dev_server *server) {
+    char *path = format_text("%s/postmaster.pid", server->data);
+    record found = read_record(path);
     free(path);
-    return pid > 1 ? (pid_t) pid : 0;
+    return works_in(found.pid, server->data) ? found : (record){0};
 }
 
 pid_t dev_server_pid(const dev_server *server) {
-    pid_t pid = recorded_pid(server);
-    return pid != 0 && works_in(pid, server->data) ? pid : 0;
+    return running(server).pid;
+}
+
+static void remove_if_stale(const char *path, const dev_server *server) {
+    pid_t pid = read_record(path).pid;
+    if (pid != 0 && !works_in(pid, server->data) && kill(pid, 0) == 0)
+        unlink(path);
+}
+
+/* PostgreSQL does not start as long as these files name a live process of this user, whichever that
+ * is. Without them it still notices processes of its own that are left: by their shared memory. */
+static void remove_stale_records(const dev_folder *folder, const dev_server *server) {
+    char *record = format_text("%s/postmaster.pid", server->data);
+    char *lock = format_text("%s/.s.PGSQL.%d.lock", folder->sockets, server->port);
+    remove_if_stale(record, server);
+    remove_if_stale(lock, server);
+    free(record);
+    free(lock);
 }
 
 /* ---- Connecting ------------------------------------------------------------------------------ */
@@ -94,14 +125,6 @@ static PGconn *connect_to(const dev_folder *folder, const dev_server *server, co
     if (conn == NULL)
         out_of_memory();
     return conn;
-}
-
-static PGPing ping(const dev_folder *folder, const dev_server *server) {
-    char port[16];
-    snprintf(port, sizeof port, "%d", server->port);
-    const char *const keywords[] = {"host", "port", "user", "dbname", "connect_timeout", NULL};
-    const char *const values[] = {folder->sockets, port, DEV_SUPERUSER, "postgres", "10", NULL};
-    return PQpingParams(keywords, values, 0);
 }
 
 char *dev_server_version(const dev_folder *folder, const dev_server *server) {
@@ -200,8 +223,11 @@ static pid_t start_initdb(const dev_folder *folder, const dev_server *server, co
         folder->port != 0 ? password : NULL,
         NULL,
     };
-    pid_t pid = process_start(&(process_plan){
-        .argv = argv, .dir = server->place, .output = output, .keep = folder->lock});
+    pid_t pid = process_start(&(process_plan){.argv = argv,
+                                              .dir = server->place,
+                                              .output = output,
+                                              .keep = folder->lock,
+                                              .last_signal = SIGKILL});
     close(output);
     free(program);
     free(locale);
@@ -278,12 +304,6 @@ static bool port_is_free(int port) {
     return is_free;
 }
 
-/* One that is being started. */
-typedef struct start {
-    pid_t pid;       /* 0: it was running; -1: it could not be started */
-    off_t log_start; /* where this run's part of the log begins */
-} start;
-
 /* The value of a list setting with one element: "…", in which " is doubled. free() it. */
 static char *quote_element(const char *text) {
     char *quoted = new_memory(2 * strlen(text) + 3);
@@ -298,73 +318,89 @@ static char *quote_element(const char *text) {
     return quoted;
 }
 
-/*
- * A server that crashed has left its process id, which may be another program's by now: PostgreSQL
- * would take that for a running server and refuse to start. We know better, and tell it so in the
- * way that pg_ctl does about its own process.
- */
-static void dismiss_recorded_pid(const dev_server *server) {
-    char number[32];
-    snprintf(number, sizeof number, "%ld", (long) recorded_pid(server));
-    setenv("PG_GRANDPARENT_PID", number, 1);
+/* Start pg_ctl in the server's folder, where all names that it hands to a shell are short. Returns
+ * its process, or -1. If this command ends first, pg_ctl cancels a start. */
+static pid_t start_pg_ctl(const dev_server *server, const char *const *argv) {
+    int output = open("/dev/null", O_WRONLY | O_CLOEXEC); /* the server's log says more */
+    pid_t pid = process_start(&(process_plan){
+        .argv = argv, .dir = server->place, .output = output, .keep = -1, .last_signal = SIGINT});
+    if (output >= 0)
+        close(output);
+    return pid;
 }
 
-static start start_server(const dev_folder *folder, const dev_server *server) {
-    start begun = {.pid = -1};
-    if (folder->port != 0 && !port_is_free(server->port))
-        return begun;
+/* One that is being started. */
+typedef struct start {
+    pid_t pid;       /* pg_ctl's; 0: the server was running; -1: it could not be started */
+    off_t log_start; /* where this run's part of the log begins */
+} start;
+
+/* Where the server's log ends; it is made if there is none. -1 after an error message. */
+static off_t end_of_log(const dev_server *server) {
     int log = open(server->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-    if (log < 0) {
+    off_t end = log >= 0 ? lseek(log, 0, SEEK_END) : -1;
+    if (end < 0)
         ui_fail(strerror(errno), NULL, "could not write \"%s\"", server->log);
+    if (log >= 0)
+        close(log);
+    return end;
+}
+
+/* One that does not accept connections yet, or not any more, was left so by a command that was
+ * killed: it is started anew. */
+static start start_server(const dev_folder *folder, const dev_server *server) {
+    bool runs = dev_server_pid(server) != 0;
+    start begun = {.pid = -1};
+    if (!runs && folder->port != 0 && !port_is_free(server->port))
         return begun;
-    }
-    begun.log_start = lseek(log, 0, SEEK_END);
+    begun.log_start = end_of_log(server);
+    if (begun.log_start < 0)
+        return begun;
+    if (!runs)
+        remove_stale_records(folder, server);
+    char *control = format_text("%s/pg_ctl", folder->bindir);
     char *program = dev_postgres(folder);
-    char *port = format_text("port=%d", server->port);
-    char *quoted = quote_element(folder->sockets);
-    char *sockets = format_text("unix_socket_directories=%s", quoted);
-    const char *addresses = folder->port != 0 ? "listen_addresses=127.0.0.1" : "listen_addresses=";
-    const char *argv[] = {program, "-D",    server->data, "-c",      port,
-                          "-c",    sockets, "-c",         addresses, NULL};
-    dismiss_recorded_pid(server);
-    begun.pid = process_start(&(process_plan){
-        .argv = argv, .dir = server->place, .output = log, .keep = -1, .detached = true});
-    close(log);
-    free(program);
-    free(port);
-    free(quoted);
+    char *element = quote_element(folder->sockets);
+    char *sockets = quote_for_shell(element);
+    char *options = format_text("-c port=%d -c unix_socket_directories=%s -c listen_addresses=%s",
+                                server->port, sockets, folder->port != 0 ? "127.0.0.1" : "");
+    const char *const argv[] = {control,
+                                runs ? "restart" : "start",
+                                "--wait",
+                                "--timeout=" START_SECONDS,
+                                "--pgdata=data",
+                                "--log=log",
+                                "-p",
+                                program,
+                                "-o",
+                                options,
+                                NULL};
+    begun.pid = start_pg_ctl(server, argv);
+    free(options);
     free(sockets);
+    free(element);
+    free(program);
+    free(control);
     return begun;
 }
 
-/* Wait until a server accepts connections. */
-static bool wait_ready(const dev_folder *folder, const dev_server *server, start begun) {
-    pid_t pid = begun.pid;
-    PGPing answer = PQPING_NO_RESPONSE;
-    for (int waited = 0; waited < START_SECONDS * 1000; waited += POLL_MS) {
-        bool ended = pid > 0 ? waitpid(pid, NULL, WNOHANG) == pid : dev_server_pid(server) == 0;
-        answer = ping(folder, server);
-        if (answer == PQPING_OK)
-            return true;
-        if (ended && dev_server_pid(server) == 0) {
-            char *log = tail_of(server->log, begun.log_start);
-            char *hint = format_text("Its log is \"%s\".", server->log);
-            ui_fail(log, hint, "server \"%s\" did not start", server->name);
-            free(hint);
-            free(log);
-            return false;
-        }
-        if (ended) /* somebody else has started it */
-            pid = 0;
-        if (answer == PQPING_REJECT)
-            waited = 0; /* it is there, and recovering from a crash */
-        sleep_ms(POLL_MS);
+/* Wait for pg_ctl, and report what has become of the server. */
+static bool finish_start(const dev_server *server, start begun) {
+    if (process_wait(begun.pid) == 0)
+        return true;
+    if (dev_server_pid(server) != 0) {
+        char *hint =
+            format_text("See its log, \"%s\"; or try `hv dev down` and `hv dev up`.", server->log);
+        ui_fail(NULL, hint, "server \"%s\" does not accept connections after " START_SECONDS " s",
+                server->name);
+        free(hint);
+        return false;
     }
-    char *hint =
-        format_text("See its log, \"%s\"; or try `hv dev down` and `hv dev up`.", server->log);
-    ui_fail(NULL, hint, "server \"%s\" does not accept connections after %d s", server->name,
-            START_SECONDS);
+    char *log = tail_of(server->log, begun.log_start);
+    char *hint = format_text("Its log is \"%s\".", server->log);
+    ui_fail(log, hint, "server \"%s\" did not start", server->name);
     free(hint);
+    free(log);
     return false;
 }
 
@@ -373,15 +409,15 @@ bool dev_start(const dev_folder *folder, int *started) {
     bool ok = true;
     *started = 0;
     for (int i = 0; i < folder->count; i++) {
-        if (dev_server_pid(&folder->servers[i]) != 0)
+        if (running(&folder->servers[i]).ready)
             continue;
         begun[i] = start_server(folder, &folder->servers[i]);
         ok = ok && begun[i].pid > 0;
         *started += begun[i].pid > 0;
     }
     for (int i = 0; i < folder->count; i++)
-        if (begun[i].pid >= 0)
-            ok = wait_ready(folder, &folder->servers[i], begun[i]) && ok;
+        if (begun[i].pid > 0)
+            ok = finish_start(&folder->servers[i], begun[i]) && ok;
     for (int i = 0; ok && i < folder->count; i++)
         ok = make_database(folder, &folder->servers[i]);
     return ok;
@@ -389,31 +425,40 @@ bool dev_start(const dev_folder *folder, int *started) {
 
 /* ---- Stopping -------------------------------------------------------------------------------- */
 
-bool dev_stop(const dev_folder *folder, int signal, int *stopped) {
-    pid_t pids[DEV_MAX_SERVERS] = {0};
+/* pg_ctl waits until postmaster.pid is gone; the process ends a moment later. */
+static bool has_ended(const dev_server *server, pid_t pid) {
+    for (int ms = 0; works_in(pid, server->data) && ms < END_MS; ms++)
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    return !works_in(pid, server->data);
+}
+
+bool dev_stop(const dev_folder *folder, const char *mode, int *stopped) {
+    pid_t pids[DEV_MAX_SERVERS] = {0}, controls[DEV_MAX_SERVERS] = {0};
+    char *program = format_text("%s/pg_ctl", folder->bindir);
+    const char *const argv[] = {program,         "stop",   "--wait", "--timeout=" STOP_SECONDS,
+                                "--pgdata=data", "--mode", mode,     NULL};
     bool ok = true;
     *stopped = 0;
     for (int i = 0; i < folder->count; i++) {
         pids[i] = dev_server_pid(&folder->servers[i]);
         if (pids[i] != 0)
-            kill(pids[i], signal);
+            controls[i] = start_pg_ctl(&folder->servers[i], argv);
     }
     for (int i = 0; i < folder->count; i++) {
         const dev_server *server = &folder->servers[i];
+        if (controls[i] > 0)
+            process_wait(controls[i]);
         if (pids[i] == 0)
             continue;
-        for (int waited = 0; waited < STOP_SECONDS * 1000 && works_in(pids[i], server->data);
-             waited += POLL_MS)
-            sleep_ms(POLL_MS);
-        if (works_in(pids[i], server->data)) {
-            char *hint = format_text("See its log, \"%s\".", server->log);
-            ui_fail(NULL, hint, "server \"%s\" (pid %ld) does not stop", server->name,
-                    (long) pids[i]);
-            free(hint);
-            ok = false;
-        } else {
+        if (has_ended(server, pids[i])) {
             ++*stopped;
+            continue;
         }
+        char *hint = format_text("See its log, \"%s\".", server->log);
+        ui_fail(NULL, hint, "server \"%s\" (pid %ld) does not stop", server->name, (long) pids[i]);
+        free(hint);
+        ok = false;
     }
+    free(program);
     return ok;
 }

@@ -70,10 +70,13 @@ static void go_to(walk *w, int folder) {
 }
 
 static bool go_to_root(walk *w) {
-    go_to(w, open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
+    int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (root < 0)
+        ui_fail(strerror(errno), NULL, "could not look at the folder \"/\"");
+    go_to(w, root);
     free(w->path);
     w->path = copy_text("");
-    return w->way->folder >= 0;
+    return root >= 0;
 }
 
 /* Put what the link says before what is left. */

@@ -74,7 +74,7 @@ def fake_postgres(place, initdb):
     """A pg_config of a PostgreSQL whose initdb is this shell script."""
     bindir = pathlib.Path(place, "bin")
     bindir.mkdir()
-    for program in ("postgres", "psql"):
+    for program in ("pg_ctl", "postgres", "psql"):
         bindir.joinpath(program).symlink_to(os.path.join(binaries(), program))
     for name, script in (("initdb", initdb), ("pg_config", f"echo '{bindir}'")):
         path = bindir / name

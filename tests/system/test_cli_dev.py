@@ -448,7 +448,10 @@ def test_a_process_id_of_somebody_else_is_not_taken_for_a_server(folder):
         try:
             record = pathlib.Path(folder, "one/data/postmaster.pid")
             record.write_text(f"{bystander.pid}\n{folder}/one/data\n")
-            record.chmod(0o644)  # whatever our umask is, for the server's user
+            lock = pathlib.Path(folder, "sockets/.s.PGSQL.5432.lock")
+            lock.write_text(f"{bystander.pid}\n")
+            for path in (record, lock):
+                path.chmod(0o644)  # whatever our umask is, for the server's user
             assert servers_of(folder)[0]["running"] is False
             assert "nothing was running" in dev("down", folder).ok().out
             dev("up", folder, "--no-init").ok()

@@ -98,6 +98,7 @@ def test_a_server_that_does_not_start_shows_its_log(folder):
     assert (result.code, result.out) == (1, "")
     assert 'hv: server "one" did not start\n' in result.err
     assert "ready to accept connections" not in result.err  # that was the run before
+    assert "pg_ctl" not in result.err and "log output" not in result.err
     assert 'unrecognized configuration parameter "no_such_setting"' in result.err
     assert f'"{folder}/one/log"' in result.err
     settings.write_text(whole)
@@ -122,7 +123,7 @@ def test_no_postgresql_says_what_to_install(place, folder):
     lying = pathlib.Path(place, "pg_config")
     lying.write_text("#!/bin/sh\necho /usr/share\n")
     lying.chmod(0o755)
-    assert "without initdb and postgres" in dev("up", folder, env={"PG_CONFIG": str(lying)}).err
+    assert "without initdb, pg_ctl and postgres" in dev("up", folder, env={"PG_CONFIG": str(lying)}).err
     assert not os.path.exists(folder)
 
 
@@ -155,6 +156,15 @@ def test_a_configuration_that_cannot_be_read_is_not_written_anew(folder):
     assert "# a note of one's own\n" in open(config, encoding="utf-8").read()
 
 
+def test_nothing_behind_a_nul_byte_in_the_configuration_is_lost(folder):
+    dev("up", folder, *LITTLE).ok()
+    config = pathlib.Path(config_of(folder))
+    text = config.read_bytes() + b"# a\0 note\n# of one's own\n"
+    config.write_bytes(text)
+    result = dev("up", folder, "--servers", 2)
+    assert (result.code, result.out) == (1, "")
+    assert f'"{config}" holds a NUL byte' in result.err
+    assert config.read_bytes() == text
 
 @needs_root
 def test_a_full_disk_is_told_and_can_be_cleared_up(folder):
@@ -180,6 +190,41 @@ def test_up_that_is_interrupted_leaves_running_servers_alone(folder):
     os.killpg(child.pid, signal.SIGINT)
     child.communicate()
     assert servers_of(folder)[0]["pid"] == pid
+
+
+@pytest.mark.parametrize("whom", ["everybody on the terminal", "hv alone"])
+def test_up_that_ends_while_it_waits_for_a_server_cancels_the_start(place, folder, whom):
+    """A PostgreSQL that starts only when it may."""
+    pg_config = fake_postgres(place, f"exec '{binaries()}/initdb' \"$@\"")
+    postgres = pathlib.Path(place, "bin/postgres")
+    postgres.unlink()
+    real = f"exec '{binaries()}/postgres' \"$@\""
+    postgres.write_text(
+        f"#!/bin/sh\n[ \"$1\" = --version ] && {real}\n"
+        f"until [ -e '{place}/may' ]; do sleep 0.01; done\n{real}\n"
+    )
+    postgres.chmod(0o755)
+    env = {"PG_CONFIG": pg_config}
+    child = spawn("hv", "dev", "up", "--dir", folder, *LITTLE, env=env, start_new_session=True)
+
+    def waiting():
+        with contextlib.suppress(OSError):
+            return {
+                os.readlink(f"/proc/{pid}/exe") for pid in postmasters(folder)
+            } >= {os.path.realpath("/bin/sh"), os.path.realpath(f"{binaries()}/pg_ctl")}
+
+    eventually(waiting, what="pg_ctl and what it has started are at work")
+    if whom == "hv alone":
+        child.kill()
+    else:
+        os.killpg(child.pid, signal.SIGINT)
+    output = child.communicate()
+    assert child.returncode == (-signal.SIGKILL if whom == "hv alone" else -signal.SIGINT), output
+    eventually(lambda: not postmasters(folder), what="nothing is left at work")
+    assert servers_of(folder)[0]["running"] is False
+    pathlib.Path(place, "may").touch()
+    dev("up", folder, env=env).ok()
+    assert servers_of(folder)[0]["running"] is True
 
 
 def test_servers_outlive_the_terminal_they_were_started_from(folder):
