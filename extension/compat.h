@@ -1,7 +1,7 @@
 /*
  * compat: names that differ among the versions of PostgreSQL that we build with, 13 and later.
  *
- * Those of the newest version are used; here the older ones get them.
+ * The code uses the newest version's names; here the older ones get them.
  */
 #ifndef HVI_COMPAT_H
 #define HVI_COMPAT_H
@@ -32,7 +32,7 @@
 #include "commands/sequence_xlog.h"
 #endif
 
-/* Which of this session's transactions is this? */
+/* The number of the current transaction among this session's. */
 static inline LocalTransactionId hvi_transaction(void) {
 #if PG_VERSION_NUM < 170000
     return MyProc->lxid;

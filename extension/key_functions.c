@@ -1,8 +1,8 @@
 /*
- * key_functions: the SQL functions that take keys apart and put them together.
+ * key_functions: the SQL functions that take keys apart and compose them.
  *
- * They depend on their arguments alone, so the planner may work them out beforehand and an index on
- * keys serves a condition on moments.
+ * They depend on their arguments alone, so the planner may evaluate them beforehand, and an index
+ * on keys serves a condition on moments.
  */
 #include "postgres.h"
 
@@ -35,7 +35,8 @@ Datum hypervault_key_added_id(PG_FUNCTION_ARGS) {
     PG_RETURN_INT32(fields_of(PG_GETARG_INT64(0)).added_id);
 }
 
-/* The moment that many milliseconds after the epoch; false if PostgreSQL has no such timestamp. */
+/* Get the moment that many milliseconds after the epoch; false if PostgreSQL has no such
+ * timestamp. */
 static bool moment_after(int64 epoch, int64 time, TimestampTz *moment) {
     int64 milliseconds;
     return !pg_add_s64_overflow(epoch, time, &milliseconds) &&

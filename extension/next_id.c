@@ -24,7 +24,7 @@ PG_FUNCTION_INFO_V1(hypervault_next_id);
 PG_FUNCTION_INFO_V1(hypervault_next_ids);
 PG_FUNCTION_INFO_V1(hypervault_advance);
 
-/* next_ids() takes that many at a time: a millisecond's worth. */
+/* next_ids() takes this many at a time: a millisecond's worth. */
 #define CHUNK (1 << HVI_KEY_ADDED_BITS)
 
 static void check_shard(int shard) {
@@ -34,7 +34,8 @@ static void check_shard(int shard) {
                 errdetail("Shards are numbered 0 to %d.", HVI_KEY_MAX_SHARD));
 }
 
-/* Open a sequence to change it, unless nothing may be changed here. `function` is for messages. */
+/* Open a sequence to change it, and fail where nothing may be changed. `function` is for
+ * messages. */
 static hvi_sequence *open_to_change(Oid relid, AclMode any_of, const char *function) {
     hvi_sequence *sequence = hvi_sequence_open(relid, any_of);
     if (XactReadOnly && !sequence->temporary) {
@@ -82,7 +83,7 @@ Datum hypervault_next_id(PG_FUNCTION_ARGS) {
     PG_RETURN_INT64(key_of(hvi_sequence_take(sequence, value_of_now(epoch), 1), shard));
 }
 
-/* What next_ids() has taken and not yet returned: `next` up to but not including `end`. */
+/* The keys that next_ids() has taken and not yet returned: `next` up to but not including `end`. */
 typedef struct taken_values {
     int64 next;
     int64 end;
@@ -117,7 +118,7 @@ Datum hypervault_next_ids(PG_FUNCTION_ARGS) {
     SRF_RETURN_NEXT(call, Int64GetDatum(key_of(taken->next++, shard)));
 }
 
-/* Past all keys of the key's millisecond, since those of higher shards are greater than it. */
+/* Past all keys of that millisecond, since those of higher shards are greater than the key. */
 Datum hypervault_advance(PG_FUNCTION_ARGS) {
     Oid relid = PG_GETARG_OID(0);
     int64 key = PG_GETARG_INT64(1);

@@ -1,10 +1,10 @@
 /*
- * sequence_cache: what a session knows of the sequences that it makes keys with.
+ * sequence_cache: what a session has checked about the sequences that it makes keys with.
  *
- * Holds always: a sequence that is `known` was locked in `transaction`, and PostgreSQL has not
- * announced a change of it since; neither has it since a sequence is `recorded`, so `file` is still
- * the one of which this session has written a record. No reference to PostgreSQL's relation cache
- * is kept from one call to the next, and no pin.
+ * Invariants: a sequence that is `known` was locked in `transaction`, and PostgreSQL has not
+ * announced a change of it since; nor has it since a sequence is `recorded`, so `file` is still the
+ * one for which this session has written a record. No reference to PostgreSQL's relation cache, and
+ * no pin, is kept from one call to the next.
  */
 #include "postgres.h"
 
@@ -45,7 +45,7 @@ static void forget_all(void) {
         forget(sequence);
 }
 
-/* A relation was altered or dropped, or rights on it were; all of them for InvalidOid. */
+/* A relation, or the rights on it, changed; InvalidOid means all relations. */
 static void relation_changed(Datum argument, Oid relid) {
     invalidations++;
     if (!OidIsValid(relid)) {
@@ -57,7 +57,7 @@ static void relation_changed(Datum argument, Oid relid) {
         forget(sequence);
 }
 
-/* Who is a superuser, or a member of which role. */
+/* Superusers or the membership of roles changed. */
 static void roles_changed(Datum argument, int cache, uint32 hash) {
     invalidations++;
     forget_all();
@@ -71,7 +71,7 @@ static void create_table(void) {
     CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, roles_changed, (Datum) 0);
 }
 
-/* ---- learning ---- */
+/* ---- looking up ---- */
 
 static _Noreturn void fail_no_sequence(Oid relid) {
     ereport(ERROR, errcode(ERRCODE_UNDEFINED_TABLE),
@@ -83,7 +83,7 @@ static _Noreturn void fail_not_sequence(const char *name) {
     ereport(ERROR, errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("\"%s\" is not a sequence", name));
 }
 
-/* Before we lock something: is it a sequence at all, and may this user have keys from it? */
+/* Before locking anything: is it a sequence at all, and may this user have keys from it? */
 static void require_sequence(Oid relid, AclMode any_of) {
     char kind = get_rel_relkind(relid);
     if (kind == '\0')
@@ -119,9 +119,9 @@ static void require_definition(Relation relation) {
 }
 
 /*
- * Keys come from a file that stays: one that this transaction has made would go with a rollback,
- * and the former file would give its keys once more. If the sequence is new and has got the file no
- * deeper in subtransactions, they go together, and there is no former one.
+ * Keys come from a file that stays: a rollback would remove a file that this transaction has made,
+ * and the former file would give its keys once more. If the sequence itself is new, and did not get
+ * the file deeper in subtransactions, both vanish together and there is no former file.
  */
 static void require_lasting_file(Relation relation) {
     if (relation->rd_firstRelfilelocatorSubid == InvalidSubTransactionId ||
@@ -136,8 +136,8 @@ static void require_lasting_file(Relation relation) {
         errhint("Commit before you make keys, and do not restart a sequence that makes keys."));
 }
 
-/* As nextval() locks: in the name of the whole transaction, so that a rolled back savepoint leaves
- * the lock in place. */
+/* Lock as nextval() does: in the name of the whole transaction, so that a rolled back savepoint
+ * leaves the lock in place. */
 static void lock_for_transaction(Oid relid) {
     ResourceOwner owner = CurrentResourceOwner;
     CurrentResourceOwner = TopTransactionResourceOwner;
@@ -165,7 +165,7 @@ static void learn(hvi_sequence *sequence) {
     sequence->needs_wal = RelationNeedsWAL(relation);
     sequence->file = relation->rd_locator;
     relation_close(relation, NoLock);
-    /* If something changed while we looked, we have the lock and what we saw will do for now. */
+    /* If something changed while we looked, we have the lock, and what we saw will do for now. */
     sequence->known = before == invalidations;
 }
 

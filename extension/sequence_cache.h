@@ -1,8 +1,8 @@
 /*
- * sequence_cache: what a session knows of the sequences that it makes keys with.
+ * sequence_cache: what a session has checked about the sequences that it makes keys with.
  *
- * To look a sequence up in the catalogue, lock it and check rights takes longer than to make a key.
- * So this happens once a transaction, and again when PostgreSQL says that something has changed.
+ * Looking a sequence up in the catalogue, locking it and checking rights takes longer than making a
+ * key. So this is done once in a transaction, and again when PostgreSQL announces a change.
  */
 #ifndef HVI_SEQUENCE_CACHE_H
 #define HVI_SEQUENCE_CACHE_H
@@ -17,23 +17,23 @@
 #include "compat.h"
 
 typedef struct hvi_sequence {
-    Oid relid;                      /* of the table of them all, in which this is the key */
-    bool known;                     /* the fields below hold, unless the transaction is another */
-    LocalTransactionId transaction; /* in which we locked it */
-    Oid user;                       /* who has one of the rights `any_of` */
+    Oid relid;                      /* the key in the table of all sequences */
+    bool known;                     /* the fields below are valid, except in another transaction */
+    LocalTransactionId transaction; /* the one that holds our lock */
+    Oid user;                       /* the user who has one of the rights `any_of` */
     AclMode any_of;
     bool temporary;
     bool needs_wal;
     RelFileLocator file;
     bool recorded;         /* this session has written a record of `file` in the log */
-    Buffer buffer;         /* in which its page was last; it may have gone elsewhere since */
+    Buffer buffer;         /* where its page was last; it may have moved since */
     XLogRecPtr own_record; /* the last that `transaction` has written for it */
 } hvi_sequence;
 
 /*
- * The sequence with this OID, locked until the end of the transaction against being dropped or
- * altered by others. The present user has one of the rights `any_of` on it. Valid until the next
- * call. Throws if there is none, it is no sequence or cannot make keys.
+ * Get the sequence with this OID, locked until the end of the transaction against being dropped or
+ * altered by others. The current user has one of the rights `any_of` on it. Valid until the next
+ * call. Throws an error if there is no such sequence or it cannot make keys.
  */
 hvi_sequence *hvi_sequence_open(Oid relid, AclMode any_of);
 

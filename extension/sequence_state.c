@@ -1,22 +1,22 @@
 /*
  * sequence_state: the state of a shard's key generator, kept in a sequence.
  *
- * Holds always, so that neither a crash nor a standby's promotion gives a value twice:
+ * These invariants keep a crash or a standby's promotion from giving out a value twice:
  *
  *  1. The state changes under an exclusive lock on the sequence's page, and only upwards.
  *  2. The write-ahead log has a record of this page, later than the last checkpoint's redo point,
  *     whose value is not less than any taken since: recovery sets the state to at least that.
  *     As nextval() does, we log ahead of what we take (LOOK_AHEAD), and `log_cnt` says how much
  *     of that is left, so nextval() and setval() on the same sequence keep to the rule too.
- *  3. A session believes `log_cnt` only after it has written a record of this file itself. Before
- *     that the page may say more than the log holds: it was copied with a database (CREATE
+ *  3. A session trusts `log_cnt` only after it has written a record of this file itself. Before
+ *     that the page may promise more than the log holds: it was copied with a database (CREATE
  *     DATABASE … STRATEGY wal_log gives the copy a new LSN and keeps `log_cnt`), or nextval() went
- *     on in it while nothing was logged. What follows on a record of this file, in whatever
- *     session, is true.
+ *     on in it while nothing was logged. After a record of this file by any session, the page is
+ *     right.
  *  4. A value is given out only when that record is on disk. The transaction that wrote it may
  *     leave that to its commit, so that a single INSERT need not wait for the disk twice, but not
- *     for values ahead of the clock: until the commit, the clock alone leads to greater values
- *     after a crash.
+ *     for values ahead of the clock: until the commit, only the clock ensures greater values after
+ *     a crash.
  */
 #include "postgres.h"
 
@@ -31,11 +31,11 @@
 
 #include "sequence_state.h"
 
-/* 128 ms: a record of 99 bytes eight times a second, and after a crash the keys are ahead of the
- * clock for less time than it takes to start again. */
+/* 128 ms: a record of 99 bytes eight times a second; and after a crash the keys are ahead of the
+ * clock for less time than a restart takes. */
 #define LOOK_AHEAD (128 << HVI_KEY_ADDED_BITS)
 
-/* What PostgreSQL writes into the special area of a sequence's page. */
+/* The value that PostgreSQL writes into the special area of a sequence's page. */
 #define SEQUENCE_MAGIC 0x1717
 
 /* A tuple of a sequence: header, last_value, log_cnt, is_called. */
@@ -44,7 +44,7 @@ typedef union sequence_tuple {
     char bytes[64];
 } sequence_tuple;
 
-/* The sequence's page, pinned and locked, and what is in it. */
+/* The sequence's page, pinned and locked, and its contents. */
 typedef struct sequence_page {
     Buffer buffer;
     Page page;
@@ -84,11 +84,11 @@ static sequence_page lock_page(hvi_sequence *sequence) {
 /* The last value taken. */
 static int64 last_value(const sequence_page *locked) {
     int64 value = locked->data->last_value;
-    /* A sequence that was not called yet names the first value to be taken. */
+    /* A sequence that was not called yet holds the first value to be taken. */
     return locked->data->is_called || value == PG_INT64_MIN ? value : value - 1;
 }
 
-/* Up to which value may be taken by rules 2 and 3 without a record? */
+/* Up to which value do rules 2 and 3 allow taking without a record? */
 static int64 logged_value(const hvi_sequence *sequence, const sequence_page *locked) {
     const FormData_pg_sequence_data *data = locked->data;
     if (!sequence->recorded || !data->is_called || PageGetLSN(locked->page) <= GetRedoRecPtr())
@@ -96,7 +96,7 @@ static int64 logged_value(const hvi_sequence *sequence, const sequence_page *loc
     return data->last_value + Min(data->log_cnt, LOOK_AHEAD);
 }
 
-/* Write the record that says: values up to `value` are taken. */
+/* Write a record that values up to `value` are taken. */
 static void log_value(hvi_sequence *sequence, const sequence_page *locked, int64 value) {
     sequence_tuple tuple;
     memcpy(&tuple, locked->tuple, locked->tuple_len);
@@ -116,7 +116,7 @@ static void log_value(hvi_sequence *sequence, const sequence_page *locked, int64
     sequence->recorded = true;
 }
 
-/* Set the state; with `log`, say in the write-ahead log that values up to `logged` are taken. */
+/* Set the state; with `log`, record in the write-ahead log that values up to `logged` are taken. */
 static void set_state(hvi_sequence *sequence, const sequence_page *locked, int64 value,
                       int64 logged, bool log) {
     if (log)
@@ -148,7 +148,7 @@ int64 hvi_sequence_take(hvi_sequence *sequence, int64 now, int64 count) {
         UnlockReleaseBuffer(locked.buffer);
         fail_exhausted(sequence, last);
     }
-    int64 first = Max(Max(last + 1, now), 1); /* 0 would make the key 0, which is none */
+    int64 first = Max(Max(last + 1, now), 1); /* 0 would make the key 0, which is not a key */
     int64 end = first + count - 1;
     if (unlikely(end > HVI_SEQUENCE_MAX)) {
         UnlockReleaseBuffer(locked.buffer);
@@ -165,14 +165,14 @@ int64 hvi_sequence_take(hvi_sequence *sequence, int64 now, int64 count) {
 
     bool ahead_of_clock = end >> HVI_KEY_ADDED_BITS > now >> HVI_KEY_ADDED_BITS;
     if (sequence->needs_wal && (ahead_of_clock || record != sequence->own_record))
-        XLogFlush(record); /* at once if it is on disk, as it nearly always is */
+        XLogFlush(record); /* returns at once if it is on disk, as it nearly always is */
     return first;
 }
 
 void hvi_sequence_advance(hvi_sequence *sequence, int64 value) {
     sequence_page locked = lock_page(sequence);
     int64 last = last_value(&locked);
-    /* By rule 3, what the page says may not be in the log though nothing is to be changed. */
+    /* By rule 3 the log may lack what the page says, even if nothing is to be changed. */
     bool unsure = sequence->needs_wal && !sequence->recorded && locked.data->is_called;
     if (last < value || unsure) {
         value = Max(last, value);

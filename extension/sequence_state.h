@@ -14,17 +14,17 @@
 #include "value/key.h"
 #include "sequence_cache.h"
 
-/* The last value of which a key can be made. */
+/* The last value that can become a key. */
 #define HVI_SEQUENCE_MAX ((HVI_KEY_MAX_TIME << HVI_KEY_ADDED_BITS) | HVI_KEY_MAX_ADDED)
 
 /*
- * Take `count` values in a row that nobody had before and nobody will have again: they are greater
- * than all that were taken before, by whatever session, and at least `now`, the first value of the
+ * Take `count` consecutive values that were never taken before and never will be again: they are
+ * greater than all that any session has taken before, and at least `now`, the first value of the
  * present millisecond. Returns the first.
  */
 int64 hvi_sequence_take(hvi_sequence *sequence, int64 now, int64 count);
 
-/* Let every value taken from now on be greater than `value`. */
+/* Make every value taken from now on greater than `value`. */
 void hvi_sequence_advance(hvi_sequence *sequence, int64 value);
 
 #endif

@@ -1,6 +1,6 @@
 CREATE SEQUENCE seq;
 
--- Past a key of another generator that runs ahead, of whatever shard.
+-- Past the key of another generator that runs ahead, whatever its shard.
 SELECT hypervault.make_key(clock_timestamp() + interval '1 hour', 8191, 1023) AS ahead \gset
 SELECT hypervault.advance('seq', :ahead);
 SELECT hypervault.next_id('seq', 0) AS next \gset
@@ -14,7 +14,7 @@ SELECT hypervault.advance('seq', 307821103844175873);
 SELECT hypervault.advance('seq', :ahead);
 SELECT last_value - :before AS moved FROM seq;
 
--- Before the first key was made; its moment as a whole is left out.
+-- Before the first key is made; the whole millisecond of the key is skipped.
 CREATE SEQUENCE fresh;
 SELECT hypervault.advance('fresh', 1);
 SELECT last_value, is_called FROM fresh;
@@ -29,7 +29,7 @@ SELECT nextval('seq') - :before AS one;
 -- NULL does nothing.
 SELECT hypervault.advance('seq', NULL) IS NULL AS nothing;
 
--- What cannot be.
+-- Errors.
 \pset format unaligned
 \pset tuples_only
 SELECT failure($$SELECT hypervault.advance('seq', 0)$$);

@@ -1,10 +1,10 @@
--- The extension brings its schema, and says which version it is.
+-- The extension creates its schema and reports its version.
 CREATE EXTENSION hypervault;
 SELECT extversion = hypervault.version() AS same_version, nspname
 FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace
 WHERE extname = 'hypervault';
 
--- What the planner and parallel queries may do with each function.
+-- The volatility and parallel safety of each function.
 SELECT p.oid::regprocedure AS function, provolatile AS volatile, proparallel AS parallel,
        proisstrict AS strict
 FROM pg_proc p JOIN pg_depend d ON d.objid = p.oid AND d.classid = 'pg_proc'::regclass
@@ -16,7 +16,7 @@ ORDER BY 1;
 SELECT p.oid::regprocedure FROM pg_proc p
 WHERE pronamespace = 'hypervault'::regnamespace AND obj_description(p.oid, 'pg_proc') IS NULL;
 
--- It cannot go elsewhere, and it goes into a schema that is there already.
+-- It cannot be created in another schema, and uses its schema if that exists already.
 ALTER EXTENSION hypervault SET SCHEMA public;
 DROP EXTENSION hypervault;
 CREATE EXTENSION hypervault WITH SCHEMA public;
@@ -25,7 +25,7 @@ CREATE EXTENSION hypervault;
 SELECT hypervault.version() IS NOT NULL AS installed;
 DROP TABLE hypervault.layout;
 
--- For the other tests: what a statement fails with.
+-- For the other tests: the error with which a statement fails.
 CREATE FUNCTION failure(statement text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     state text;

@@ -1,18 +1,18 @@
 SET timezone TO 'UTC';
 
--- The golden key, apart and together.
+-- The golden key, taken apart and composed.
 SELECT hypervault.key_created(307821103844175873) AS created,
        hypervault.key_shard(307821103844175873) AS shard,
        hypervault.key_added_id(307821103844175873) AS added_id,
        hypervault.make_key('2014-11-15T14:11:06.450Z', 12, 1) AS key;
 
--- The first and the last of all keys.
+-- The first and the last possible key.
 SELECT k, hypervault.key_created(k), hypervault.key_shard(k), hypervault.key_added_id(k)
 FROM unnest(ARRAY[1, 1024, 8388608, 9223372036854775807]) k;
 SELECT hypervault.make_key('2013-09-16T21:05:31.352Z', 0, 1) AS first,
        hypervault.make_key('2048-07-20T16:59:19.127Z', 8191, 1023) AS last;
 
--- Together and apart again, for many, in another epoch too.
+-- Many keys composed and taken apart again, in another epoch too.
 SELECT count(*) FROM generate_series(0, 1000) n,
     LATERAL (SELECT (n::bigint * 9223372036854775 + 1) AS k) x
 WHERE k <> hypervault.make_key(hypervault.key_created(k), hypervault.key_shard(k),
@@ -59,7 +59,7 @@ SET plan_cache_mode TO force_generic_plan;
 EXPLAIN (costs off) EXECUTE since ('2026-02-01Z');
 EXECUTE since ('2026-02-01Z');
 RESET plan_cache_mode;
--- … and one on shards can have an index of its own.
+-- An index on the shard is possible too.
 CREATE INDEX ON entities (hypervault.key_shard(id));
 DROP TABLE entities;
 
@@ -68,7 +68,7 @@ SELECT hypervault.key_created(NULL) AS a, hypervault.key_shard(NULL) AS b,
        hypervault.key_added_id(NULL) AS c, hypervault.make_key(NULL, 1) AS d,
        hypervault.make_key(now(), NULL) AS e, hypervault.first_key(NULL) AS f;
 
--- What is no key, and what makes none.
+-- Numbers that are not keys, and parts that make none.
 \pset format unaligned
 \pset tuples_only
 SELECT failure($$SELECT hypervault.key_created(0)$$);

@@ -1,6 +1,6 @@
 CREATE SEQUENCE seq;
 
--- A key is positive, leads to our shard, and bears the present moment.
+-- A key is positive, and has our shard and the present moment.
 SELECT k > 0 AS positive, hypervault.key_shard(k) AS shard,
        hypervault.key_created(k) BETWEEN clock_timestamp() - interval '10 s' AND clock_timestamp()
          AS now
@@ -47,7 +47,7 @@ CREATE SEQUENCE zero MINVALUE -5;
 SELECT hypervault.next_id('zero', 0, 9000000000000000);
 DROP SEQUENCE early, zero;
 
--- A plain nextval() on the same sequence does no harm: it counts on, and so do we.
+-- A plain nextval() on the same sequence does no harm: it counts on, and so does next_id().
 SELECT hypervault.next_id('seq', 12) AS before \gset
 SELECT nextval('seq') > 1000000 AS counted_on FROM generate_series(1, 3);
 SELECT last_value AS between FROM seq \gset
@@ -70,7 +70,7 @@ SELECT failure($$SELECT hypervault.next_id(0::regclass, 12)$$);
 SELECT failure($$SELECT hypervault.next_id('seq', 12, -9223372036854775808)$$);
 SELECT failure($$SELECT hypervault.next_id('seq', 12, 0)$$);
 
--- In a transaction that may not write.
+-- In a read-only transaction.
 BEGIN READ ONLY;
 SELECT failure($$SELECT hypervault.next_id('seq', 12)$$);
 ROLLBACK;

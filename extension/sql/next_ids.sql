@@ -21,7 +21,7 @@ SELECT count(*), count(DISTINCT k)
 FROM (SELECT hypervault.next_ids('seq', 7, 3000) UNION ALL
       SELECT hypervault.next_ids('seq', 8, 3000)) AS x (k);
 
--- Those that nobody fetched are lost, and no more than a millisecond's worth is.
+-- Keys that are not fetched are lost, at most a millisecond's worth of them.
 BEGIN;
 DECLARE keys CURSOR FOR SELECT hypervault.next_ids('seq', 7, 1000000000);
 FETCH 1 FROM keys \gset first_
@@ -34,7 +34,7 @@ FETCH 1 FROM keys \gset third_
 SELECT :third_next_ids - :second_next_ids AS difference;
 COMMIT;
 
--- Their epoch.
+-- Another epoch.
 CREATE SEQUENCE early;
 SELECT * FROM hypervault.next_ids('early', 3, 3, 9000000000000000);
 DROP SEQUENCE early;

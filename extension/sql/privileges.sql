@@ -1,4 +1,4 @@
--- As nextval() and setval(): keys take USAGE or UPDATE on the sequence, advance() takes UPDATE.
+-- As for nextval() and setval(): keys need USAGE or UPDATE on the sequence, advance() needs UPDATE.
 \pset format unaligned
 \pset tuples_only
 CREATE ROLE regress_hypervault_user;

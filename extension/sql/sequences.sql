@@ -1,8 +1,8 @@
--- What sequences can make keys, and what becomes of them under DDL.
+-- The sequences that can make keys, and the effects of DDL on them.
 \pset format unaligned
 \pset tuples_only
 
--- Those that cannot, and the statement that mends them.
+-- Sequences that cannot make keys, and the statement that fixes them.
 CREATE SCHEMA "odd schema";
 CREATE SEQUENCE "odd schema".twos INCREMENT 2;
 SELECT failure($$SELECT hypervault.next_id('"odd schema".twos', 1)$$);
@@ -38,7 +38,7 @@ SELECT failure($$SELECT hypervault.next_id('seq', 1)$$);
 ROLLBACK;
 SELECT hypervault.next_id('seq', 1) > :k2;
 
--- With a file that a rollback would take away: none until the commit.
+-- With a file that a rollback would remove, no keys are made until the commit.
 BEGIN;
 ALTER SEQUENCE seq CACHE 50;
 SELECT failure($$SELECT hypervault.next_id('seq', 1)$$);
@@ -64,7 +64,7 @@ COMMIT;
 SELECT hypervault.next_id('seq', 1) AS k5 \gset
 SELECT :k1 < :k2 AND :k2 < :k3 AND :k3 < :k4 AND :k4 < :k5;
 
--- Dropped and made again: a new sequence, which the clock moves on.
+-- Dropped and created again: a new sequence, which the clock moves on.
 SELECT 'seq'::regclass::oid AS old \gset
 SELECT pg_sleep(0.002);
 DROP SEQUENCE seq;
@@ -100,7 +100,7 @@ SELECT setval('seq', 9223372036854775807);
 SELECT failure($$SELECT hypervault.next_id('seq', 1)$$);
 DROP SEQUENCE seq;
 
--- A temporary one works, in a transaction that may not write too.
+-- A temporary one works, in a read-only transaction too.
 CREATE TEMPORARY SEQUENCE temporary_seq;
 SELECT hypervault.next_id('temporary_seq', 1) AS k1 \gset
 BEGIN READ ONLY;
