@@ -1,4 +1,4 @@
-"""How a store opens psycopg2's connections, and makes them as good as new.
+"""Opens and resets psycopg2's connections for a store.
 
 The C library decides when; put and get then run on libpq's side of the same connections.
 """
@@ -23,20 +23,20 @@ from ._cursor import DictCursor, LoggingCursor, register_types
 if TYPE_CHECKING:
     from ._hv import _Log
 
-# What libpq makes of a shorter time-out.
+# libpq raises shorter time-outs to this.
 _LEAST_CONNECT_TIMEOUT = 2
 
-# How long to wait for the reason why a connection was refused, seconds.
+# How long to wait for the reason why a connection was refused, in seconds.
 _LONGEST_REFUSAL = 1
 
 
-# Until 3.12 Python crashes if it ends before a thread that was just started has come to life, and
-# OpenSSL does if the process ends while a thread uses it.
+# Until 3.12 Python crashes if it ends before a thread that was just started has begun to run, and
+# OpenSSL crashes if the process ends while a thread uses it.
 atexit.register(_hv.end)
 
 
 def check_libpq() -> None:
-    """psycopg2 and this package share connections, so they must use one and the same libpq."""
+    """psycopg2 and this package share connections, so they must use the same libpq."""
     driver = psycopg2._psycopg.__file__
     theirs, ours = _hv.libpq_file_of(driver), _hv.libpq_file()
     if theirs != ours:
@@ -49,18 +49,18 @@ def check_libpq() -> None:
 
 
 class _Lent(_hv.Lent, extensions.connection):
-    """Closing a connection that the store has lent gives it back to the store, which closes it. So
-    does dropping it."""
+    """Closing or dropping a connection that the store has lent returns it to the store, which
+    closes it."""
 
     _hv_store: weakref.ref[_hv.Store] | None = None
     _hv_pid = 0
     _hv_lent = False  # its borrower has it
-    _hv_disconnected = False  # disconnect() closes it, whoever has it
-    _hv_types: frozenset[int] = frozenset()  # numbers of types that were looked up
+    _hv_disconnected = False  # disconnect() closes it, lent or not
+    _hv_types: frozenset[int] = frozenset()  # OIDs of types that were looked up
 
     def close(self) -> None:
         if self._hv_pid not in (0, os.getpid()):
-            return  # a forked child must not say goodbye on its parent's connection
+            return  # a forked child must not end its parent's session
         store = self._hv_store() if self._hv_store is not None else None
         if store is None or not store._discard(self):
             super().close()
@@ -74,8 +74,7 @@ class Connection(_Lent, DictConnection):
 
 
 class LoggedConnection(_Lent, LoggingConnection):
-    """Logs the statements of its borrowers, with the values in them only if parameters are asked
-    for."""
+    """Logs the statements of its borrowers, with their values only if `log_parameters` is set."""
 
     _hv_log_parameters = False
 
@@ -97,22 +96,22 @@ class _Refused(Exception):
 
 
 class PsycopgConnector:
-    """Opens and closes connections for one store. Its methods are called by any thread."""
+    """Opens and closes connections for one store. Any thread may call its methods."""
 
     def __init__(self, store: weakref.ref[_hv.Store], logger: Any) -> None:
-        self._store = store  # which has this connector, and must not be kept by it
+        self._store = store  # weak, since the store refers to this connector
         self._logger = logger
-        self._opened: dict[int, weakref.ref[_Lent]] = {}  # no step on it lets other threads in
+        self._opened: dict[int, weakref.ref[_Lent]] = {}  # each step on it is atomic
 
     def opened(self) -> list[_Lent]:
-        """The connections that this process has opened and that are still there."""
+        """The connections that this process has opened and that still exist."""
         found = [reference() for reference in self._opened.copy().values()]
         return [conn for conn in found if conn is not None and conn._hv_pid == os.getpid()]
 
     def open(self, parameters: dict[str, Any], timeout: float) -> extensions.connection:
-        """Open a connection. Called in threads of the C module's own, where no signal is handled.
+        """Open a connection. Called in the C module's own threads, which handle no signals.
 
-        Errors: psycopg2's; _Refused."""
+        Raises psycopg2's exceptions, and _Refused."""
         longest = max(_LEAST_CONNECT_TIMEOUT, math.ceil(timeout))
         given = parameters.get("connect_timeout", "")
         if not given.isdigit() or not 0 < int(given) < longest:
@@ -121,12 +120,14 @@ class PsycopgConnector:
         try:
             conn: Any = psycopg2.connect(connection_factory=factory, **parameters)
         except psycopg2.OperationalError as error:
-            # psycopg2 does not tell the SQLSTATE of a connection that was refused, and without it
-            # nobody knows whether it is any use to try again. So the server is asked once more.
-            told = None if error.pgcode else _hv.refusal(parameters, min(timeout, _LONGEST_REFUSAL))
-            if told is None:
+            # psycopg2 does not report the SQLSTATE of a refused connection, which decides whether
+            # trying again can help. So the server is asked once more.
+            reason = (
+                None if error.pgcode else _hv.refusal(parameters, min(timeout, _LONGEST_REFUSAL))
+            )
+            if reason is None:
                 raise
-            raise _Refused(*told) from error
+            raise _Refused(*reason) from error
         try:
             conn.autocommit = True
             if self._logger is not None:
@@ -143,12 +144,12 @@ class PsycopgConnector:
 
     def _remember(self, conn: _Lent) -> None:
         opened, number = self._opened, id(conn)
-        # Without a byte code of ours: what a signal's handler raises there would be lost. The
-        # reference that is passed becomes the default of pop().
+        # The callback runs no Python code, in which the exception of a signal's handler would be
+        # lost. The reference that it is passed becomes the default of pop().
         opened[number] = weakref.ref(conn, functools.partial(opened.pop, number))
 
     def put_right(self, conn: extensions.connection) -> bool:
-        """Undo what a borrower has set on psycopg2's side; False if the connection must go."""
+        """Undo a borrower's settings on psycopg2's side; False if the connection must be closed."""
         at_rest = (
             extensions.TRANSACTION_STATUS_IDLE,
             extensions.TRANSACTION_STATUS_INTRANS,
@@ -166,8 +167,8 @@ class PsycopgConnector:
 
 
 def statement_logger(logger: Any) -> _Log:
-    """Logs the library's statements beside those that LoggingConnection logs of its cursors: a line
-    each, and to a logging.Logger also as the record's attributes hv_server, hv_shard,
+    """A log callback for the library's statements, beside those that LoggingConnection logs: a line
+    for each, and with a logging.Logger also the record's attributes hv_server, hv_shard,
     hv_duration, hv_status and hv_sqlstate."""
     has_records = isinstance(logger, (logging.Logger, logging.LoggerAdapter))
 
@@ -184,11 +185,11 @@ def statement_logger(logger: Any) -> _Log:
             f"${number} = " + ("NULL" if value is None else "'" + value.replace("'", "''") + "'")
             for number, value in enumerate(parameters, 1)
         )
-        told = [values] if values else []
-        told.append(server + (f", shard {shard}" if shard >= 0 else ""))
-        told.append(f"{duration_us / 1000:.3f} ms")
-        told.append(status if sqlstate is None else f"{status} {sqlstate}")
-        text = f"{statement} -- {'; '.join(told)}"
+        notes = [values] if values else []
+        notes.append(server + (f", shard {shard}" if shard >= 0 else ""))
+        notes.append(f"{duration_us / 1000:.3f} ms")
+        notes.append(status if sqlstate is None else f"{status} {sqlstate}")
+        text = f"{statement} -- {'; '.join(notes)}"
         if not has_records:
             logger.write(text + os.linesep)
             return

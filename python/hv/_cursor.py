@@ -1,7 +1,7 @@
-"""Cursors that know hstore, whatever number it has.
+"""Cursors that recognise hstore, whatever OID it has.
 
-psycopg2 knows a type by the number that it had when the connection was opened. A type that is made
-anew (`pg_restore --clean`) has another one, and its values would come as text.
+psycopg2 knows a type by the OID that it had when the connection was opened. A recreated type
+(`pg_restore --clean`) has another one, and its values would be returned as text.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ _HSTORE_TYPES = """
     WHERE e.extname OPERATOR(pg_catalog.=) 'hstore' AND t.typname OPERATOR(pg_catalog.=) 'hstore'
 """
 
-# Numbers from here on are not PostgreSQL's own types (FirstNormalObjectId).
+# PostgreSQL's own types have smaller OIDs (FirstNormalObjectId).
 _FIRST_OID = 16384
 
 _END = object()
 
 
 def register_types(conn: Any) -> None:
-    """Let the connection's cursors give dicts for hstore, if that is there."""
-    with conn.cursor(cursor_factory=extensions.cursor) as cursor:  # which is not logged
+    """Make the connection's cursors return dicts for hstore, if the database has it."""
+    with conn.cursor(cursor_factory=extensions.cursor) as cursor:  # whose statements are not logged
         cursor.execute(_HSTORE_TYPES)
         oids = cursor.fetchone()
-    if oids is not None:  # otherwise put and get will say that it is missing
+    if oids is not None:  # otherwise put and get will report that it is missing
         extras.register_hstore(conn, oid=oids[0], array_oid=oids[1])
         conn._hv_types = conn._hv_types.union(oids)
 
 
 class _Casting(extensions.cursor):
-    """Looks at the types of each result when its first rows are fetched."""
+    """Checks the types of each result when its first rows are fetched."""
 
-    _hv_seen: Any = None  # the description of the result that was looked at
+    _hv_seen: Any = None  # the description of the result that was checked
     _hv_casts: tuple[tuple[int, Any], ...] = ()  # columns that psycopg2 has left as text
 
     def _hv_look(self) -> bool:
@@ -57,7 +57,7 @@ class _Casting(extensions.cursor):
 
     def _hv_learn(self, unknown: set[int]) -> None:
         conn: Any = self.connection
-        conn._hv_types = conn._hv_types.union(unknown)  # to be looked up once
+        conn._hv_types = conn._hv_types.union(unknown)  # so that they are looked up only once
         register_types(conn)
         self._hv_casts = tuple(
             (place, conn.string_types[column.type_code])
@@ -85,7 +85,7 @@ class _Casting(extensions.cursor):
         return [self._hv_cast(row) for row in rows] if rows and self._hv_look() else rows
 
     def __iter__(self) -> Any:
-        # What super() gives may be the cursor itself, which iter() would bring here again.
+        # super()'s iterator may be the cursor itself, on which iter() would call this again.
         rows = iter(super().__iter__().__next__, _END)
         for row in rows:
             if not self._hv_look():
@@ -100,7 +100,7 @@ class DictCursor(_Casting, extras.DictCursor):
 
 
 class LoggingCursor(_Casting, extras.LoggingCursor):
-    """Keeps the statement as the borrower has written it, without the values."""
+    """Keeps the statement as the borrower wrote it, without the values."""
 
     _hv_statement = ""
 
@@ -114,7 +114,7 @@ class LoggingCursor(_Casting, extras.LoggingCursor):
 
 
 def _written(query: Any, cursor: Any) -> str:
-    """A statement's text, in which `%s` stands for the literals that were put together with it."""
+    """A statement's text, with `%s` in place of the literals that were composed into it."""
     if isinstance(query, sql.Composed):
         return "".join(_written(part, cursor) for part in query.seq)
     if isinstance(query, sql.Literal):

@@ -1,4 +1,4 @@
-"""The C part of hv: what hv.datastore and hv.entity are made of."""
+"""The C part of hv, which hv.datastore and hv.entity are built on."""
 
 from __future__ import annotations
 

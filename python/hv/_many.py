@@ -1,4 +1,4 @@
-"""Many operations of one thread at once: a queue that is filled and emptied in turn."""
+"""Many operations at once from one thread: a queue that is filled and emptied in turn."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ._hv import DatastoreError, Key, Queue
 if TYPE_CHECKING:
     from .datastore import Datastore
 
-# For each server: how many operations are under way at most, and how many bytes of attributes.
+# For each server: the most operations in flight, and the most bytes of their attributes.
 MOST = 2048
 MOST_BYTES = 4 << 20
 
@@ -41,13 +41,13 @@ def _stream(store: Datastore, items: Iterable[Any], add: Any) -> Iterator[tuple[
 
 
 def collect(stream: Iterator[tuple[int, Any]], return_errors: bool) -> list[Any]:
-    """What came of all of them, in order."""
-    told = dict(stream)
-    return settle([told[position] for position in range(len(told))], return_errors)
+    """The results of all operations, in order."""
+    found = dict(stream)
+    return settle([found[position] for position in range(len(found))], return_errors)
 
 
 def settle(results: list[Any], return_errors: bool) -> list[Any]:
-    """The results, unless one of them is an error that is to be raised."""
+    """Return the results, or raise the first error among them unless errors are to be returned."""
     if not return_errors:
         for result in results:
             if isinstance(result, DatastoreError):

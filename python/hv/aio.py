@@ -25,14 +25,14 @@ __all__ = ["Session"]
 
 
 class Session:
-    """The puts and gets of one event loop on a Datastore. Made and used within that loop.
+    """The puts and gets of one event loop on a Datastore. Make and use it within that loop.
 
-    What tasks ask for at the same time goes to each server together, in batches of up to a thousand
-    operations. A session uses up to two connections of each server's pool, and has none while there
-    is nothing to do.
+    Operations that tasks start at the same time go to each server together, in batches of up to a
+    thousand. A session uses up to two connections of each server's pool, and none while it has
+    nothing to do.
 
-    To cancel an operation (task.cancel(), asyncio.wait_for()) is to stop waiting for it: it goes on,
-    and a put may be stored.
+    Cancelling an operation (task.cancel(), asyncio.wait_for()) only stops waiting for it: the
+    operation goes on, and a put may be stored.
     """
 
     def __init__(self, store: Datastore) -> None:
@@ -43,7 +43,7 @@ class Session:
         self._drained: asyncio.Future[None] | None = None
         self._closing = False
         self._closed = False
-        # Weakly: a session that is lost before anybody has it must not live as long as the loop.
+        # Weak: a session that is lost before its caller gets it must not live as long as the loop.
         self._loop.add_reader(self._queue.fileno(), _advance, weakref.ref(self))
 
     # ---- operations ----
@@ -56,7 +56,7 @@ class Session:
         /,
         **kwargs: Value,
     ) -> Key:
-        """As Datastore.put()."""
+        """Like Datastore.put()."""
         key: Key = await self._put(shard_id, kind, _both(attributes, kwargs))
         return key
 
@@ -68,7 +68,7 @@ class Session:
         /,
         **kwargs: Value,
     ) -> None:
-        """As Datastore.put_key()."""
+        """Like Datastore.put_key()."""
         if not isinstance(key, Key):
             error = KeyTypeError(f"key must be of type Key, not {type(key).__name__}")
             error.status, error.message = "HV_INVALID", str(error)
@@ -76,7 +76,7 @@ class Session:
         await self._put(key, kind, _both(attributes, kwargs))
 
     async def get(self, key: Key) -> DictRow | None:
-        """As Datastore.get()."""
+        """Like Datastore.get()."""
         row: DictRow | None = await self._get(key)
         return row
 
@@ -85,11 +85,11 @@ class Session:
         entities: Iterable[tuple[int | Key, int, Mapping[str, Value] | None]],
         return_errors: bool = False,
     ) -> list[Any]:
-        """As Datastore.put_many(). What is cancelled meanwhile is stored in part."""
+        """Like Datastore.put_many(). If it is cancelled, some of the entities are stored."""
         return await self._many(self._put, entities, return_errors)
 
     async def get_many(self, keys: Iterable[Key], return_errors: bool = False) -> list[Any]:
-        """As Datastore.get_many()."""
+        """Like Datastore.get_many()."""
         return await self._many(self._get, ((key,) for key in keys), return_errors)
 
     def _put(
@@ -156,13 +156,13 @@ class Session:
             self._queue.deliver(self._settle)
             if self._drained is not None and not self._queue.pending and not self._drained.done():
                 self._drained.set_result(None)
-        except BaseException:  # a signal's handler has raised it: the rest is for another time
+        except BaseException:  # raised by a signal's handler: go on with the rest later
             self._loop.call_soon(_advance, weakref.ref(self))
             raise
 
     def _settle(self, future: asyncio.Future[Any], result: Any) -> None:
-        """What came of an operation. It may be called again if it was interrupted."""
-        if not future.done():  # or it was cancelled
+        """Take the result of an operation. This may be called again if it was interrupted."""
+        if not future.done():  # otherwise it was cancelled
             if isinstance(result, DatastoreError):
                 future.set_exception(result)
             else:
@@ -172,7 +172,7 @@ class Session:
     # ---- the end ----
 
     async def close(self) -> None:
-        """Wait for what is under way, then end the session. If that is cancelled: terminate()."""
+        """Wait for running operations, then end the session. If cancelled, end it at once."""
         try:
             self._closing = True
             if not self._closed and self._queue.pending:
@@ -183,11 +183,11 @@ class Session:
             self.terminate()
 
     def terminate(self) -> None:
-        """End the session now: who waits for an operation is cancelled. Puts under way may be
-        stored or not."""
+        """End the session now: tasks that wait for an operation are cancelled. Puts in flight may
+        or may not be stored."""
         if self._closed:
             return
-        # Each step may come twice: a signal's handler may end this between any two of them.
+        # Each step may be repeated: a signal's handler may end this between any two of them.
         self._closing = True
         if not self._loop.is_closed():
             self._loop.remove_reader(self._queue.fileno())
@@ -196,7 +196,7 @@ class Session:
         self._waiting.clear()
         if self._drained is not None and not self._drained.done():
             self._drained.cancel()
-        self._closed = True  # before the descriptor may become somebody else's
+        self._closed = True  # before the descriptor's number may be reused
         self._queue.close()
 
     @property
@@ -205,7 +205,7 @@ class Session:
 
     @property
     def pending(self) -> int:
-        """The operations under way, those included that nobody waits for any more."""
+        """The number of running operations, including those that no task waits for any more."""
         return 0 if self._closed else self._queue.pending
 
     async def __aenter__(self) -> Session:
@@ -234,6 +234,6 @@ def _both(
 
 
 def _forget(future: asyncio.Future[Any]) -> None:
-    """Nobody will ask what came of it."""
+    """Drop a future whose result is not wanted any more."""
     if not future.cancel() and not future.cancelled():
-        future.exception()  # or asyncio would complain that nobody did
+        future.exception()  # or asyncio would complain that it was never retrieved

@@ -29,12 +29,11 @@ class Datastore(_hv.Store):
 
     ``connections`` is a sequence with a dict for each server: libpq's parameters or a ``dsn``, as
     psycopg2.connect() takes them, but no factories, and ``shards``, the logical shards that it holds
-    (``'1-9'`` is 1 to 8; lists and single shards too).
-    A server's ``name`` is told in errors and statistics; without one they are ``server 1`` and so on.
-    No two may have the same name.
+    (``'1-9'`` is 1 to 8; lists and single shards too). Errors and statistics use a server's
+    ``name``, which is ``server 1`` and so on by default. No two servers may have the same name.
 
-    ``pool_max`` is how many connections each server gets at most, ``pool_block_timeout`` how many
-    seconds to wait for one. With a ``logger`` (a logging.Logger or a file) connections are
+    ``pool_max`` is the most connections for each server, ``pool_block_timeout`` how many seconds to
+    wait for one. With a ``logger`` (a logging.Logger or a file) connections are
     LoggingConnections, and the store's own statements are logged as well, each with its server,
     shard, duration and outcome. No values are logged unless ``log_parameters=True`` asks for them.
 
@@ -57,7 +56,8 @@ class Datastore(_hv.Store):
 
     @classmethod
     def from_config(cls, path: str | None = None, logger: Any = None, **options: Any) -> Datastore:
-        """Open what a configuration file describes; without ``path`` the one that `hv` finds."""
+        """Open the store that a configuration file describes; without ``path``, the file that `hv`
+        finds."""
         self = cls.__new__(cls)
         self._open(options, logger, None, path)
         return self
@@ -75,11 +75,11 @@ class Datastore(_hv.Store):
         super().__init__(options, servers, path, connector, log)
 
     def disconnect(self) -> None:
-        """Close every connection, those that are lent too: who has one gets an InterfaceError when
-        using it next, and may still give it to put_connection(). A statement that is running on one
-        in another thread fails.
+        """Close every connection, lent ones too: the borrower's next use of one raises
+        InterfaceError, but put_connection() still takes it. A statement that another thread is
+        running on one fails.
 
-        The next operation opens new ones.
+        The next operation opens a new connection.
         """
         opened = self._connector.opened()
         super().disconnect()
@@ -87,7 +87,7 @@ class Datastore(_hv.Store):
             self._close_lent(connection)
 
     def cursor(self, shard_id: int) -> LentCursor:
-        """A context manager: a cursor on a connection to the shard's server, for as long as it lasts.
+        """Return a context manager: a cursor on a borrowed connection to the shard's server.
 
         Name tables with their schema: ``shard0005.entities``.
         """
@@ -101,31 +101,32 @@ class Datastore(_hv.Store):
         """Store entities ``(shard_id, kind, attributes)``, or ``(key, kind, attributes)`` under keys
         from reserve(); return their keys in the same order.
 
-        Each has its own fate. What failed has its DatastoreError in its place with
-        ``return_errors``; otherwise, when all the others are done, the first of them is raised,
-        and has the list as its ``results``.
+        Each succeeds or fails by itself. With ``return_errors`` the list has a DatastoreError in
+        the place of each one that failed; otherwise the first of these is raised when all are done,
+        with the list as its ``results``.
         """
         return _many.collect(_many.put_stream(self, entities), return_errors)
 
     def get_many(self, keys: Iterable[Key], return_errors: bool = False) -> list[Any]:
-        """Fetch entities; return their rows, or None, in the order of ``keys``. Errors: as
+        """Fetch entities; return their rows, or None, in the order of ``keys``. Errors are as for
         put_many()."""
         return _many.collect(_many.get_stream(self, keys), return_errors)
 
     def put_stream(
         self, entities: Iterable[tuple[int | Key, int, Mapping[str, Value] | None]]
     ) -> Iterator[tuple[int, Key | DatastoreError]]:
-        """As put_many(), for more than fits in memory: an iterator of ``(position, key)``, or
-        ``(position, error)``, as it comes, in no particular order.
+        """Like put_many(), for more than fits in memory: return an iterator of ``(position, key)``,
+        or ``(position, error)``, in no particular order.
 
-        Iterate to the end: of what was not told, nobody knows whether it was stored.
+        Iterate to the end: an entity whose position did not come up may or may not be stored.
         """
         return _many.put_stream(self, entities)
 
     def get_stream(
         self, keys: Iterable[Key]
     ) -> Iterator[tuple[int, DictRow | None | DatastoreError]]:
-        """As get_many(), for more than fits in memory: an iterator of ``(position, row)``."""
+        """Like get_many(), for more than fits in memory: return an iterator of ``(position, row)``,
+        or ``(position, error)``."""
         return _many.get_stream(self, keys)
 
     def __enter__(self) -> Datastore:
@@ -135,11 +136,11 @@ class Datastore(_hv.Store):
         if exc[0] is None:
             self.close()
             return
-        with contextlib.suppress(PoolError):  # what went wrong first is to be told
+        with contextlib.suppress(PoolError):  # the first exception is to be raised
             self.close(timeout=0)
 
 
-# What psycopg2.connect() takes beside libpq's parameters and a dsn, and a store cannot.
+# Arguments of psycopg2.connect() that a store does not take.
 _NOT_TAKEN = {
     "connection_factory": "The store's connections are of a class of its own, a DictConnection. "
     "Set up each when it is borrowed.",
@@ -157,14 +158,14 @@ def _bad_config(message: str, hint: str | None = None) -> DatastoreError:
 
 
 def _with_dsn(number: int, given: Mapping[str, Any]) -> dict[str, Any]:
-    """A server's parameters, those of its dsn included, over which the others win."""
+    """A server's parameters, including those of its dsn, which the others override."""
     own = {name: value for name, value in given.items() if name != "dsn" and value is not None}
     if given.get("dsn") is None:
         return own
     parsed: dict[str, Any]
     try:
         parsed = dict(parse_dsn(given["dsn"]))
-    except (TypeError, psycopg2.Error):  # what they say may have a password in it
+    except (TypeError, psycopg2.Error):  # their messages may contain a password
         message = f"the dsn of connection {number} is not a connection string"
         raise _bad_config(message) from None
     if "database" in own:
@@ -175,7 +176,7 @@ def _with_dsn(number: int, given: Mapping[str, Any]) -> dict[str, Any]:
 def _server(number: int, given: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
     """A server's name and parameters, as the library takes them."""
     if not isinstance(given, Mapping):
-        # What it is instead may have a password in it.
+        # Only its type, since its value may contain a password.
         raise _bad_config(f"connection {number} is of type {type(given).__name__}, not a dict")
     parameters = {str(name): str(value) for name, value in _with_dsn(number, given).items()}
     for name, hint in _NOT_TAKEN.items():

@@ -10,7 +10,7 @@ from ._hv import DEFAULT_EPOCH, Key
 
 __all__ = ["DEFAULT_EPOCH", "Key", "Value", "key_bound"]
 
-# What an attribute can be set to; it comes back as str or None.
+# An attribute's value; str or None when it is fetched again.
 Value = Union[str, int, float, bool, None]
 
 _UNIX = datetime(1970, 1, 1, tzinfo=timezone.utc)

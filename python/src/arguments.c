@@ -1,5 +1,5 @@
 /*
- * arguments: take a method's arguments apart, where any other keyword is an attribute.
+ * arguments: parsing of a method's arguments, where any other keyword is an attribute.
  */
 #include "arguments.h"
 
@@ -20,7 +20,7 @@ int hvpy_int_from(PyObject *argument) {
     return (int) number;
 }
 
-/* Which of the method's own arguments has this name? -1: none. */
+/* The index of the method's own argument with this name, or -1. */
 static int find(const hvpy_arguments *expected, PyObject *name) {
     for (int i = 0; i < expected->count; i++)
         if (PyUnicode_CompareWithASCIIString(name, expected->names[i]) == 0)
@@ -44,7 +44,8 @@ static int take_keyword(const hvpy_arguments *expected, PyObject *name, PyObject
     return -1;
 }
 
-/* The arguments by position; those over are a mapping of attributes, if that is allowed. */
+/* Take the arguments by position; one after the method's own is a mapping of attributes, if
+ * allowed. */
 static int take_positions(const hvpy_arguments *expected, PyObject *const *args, Py_ssize_t count,
                           PyObject **found, hv_dict **attributes) {
     int most = expected->count + (attributes != NULL);

@@ -1,5 +1,5 @@
 /*
- * arguments: take a method's arguments apart, where any other keyword is an attribute.
+ * arguments: parsing of a method's arguments, where any other keyword is an attribute.
  */
 #ifndef HVPY_ARGUMENTS_H
 #define HVPY_ARGUMENTS_H
@@ -21,13 +21,13 @@ typedef struct hvpy_arguments {
  * For a method that is METH_FASTCALL | METH_KEYWORDS. found[i] becomes a borrowed reference to the
  * argument i, or NULL. If `attributes` is not NULL, one more argument may come by position, a
  * mapping of attributes, and every other name is an attribute: *attributes belongs to the caller.
- * -1 with an exception, and there is nothing to free.
+ * Returns -1 with an exception, and then there is nothing to free.
  */
 int hvpy_arguments_parse(const hvpy_arguments *expected, PyObject *const *args, Py_ssize_t count,
                          PyObject *keywords, PyObject **found, hv_dict **attributes);
 
-/* An argument that is an int, of a shard or a kind or a count; -1 with an exception if it is none.
- * Narrower ranges are the library's to check. */
+/* Get an integer argument: a shard, a kind or a count. Returns -1 with an exception if it is not
+ * an int; narrower ranges are left to the library to check. */
 int hvpy_int_from(PyObject *argument);
 
 #endif

@@ -25,7 +25,7 @@ static int set_text(hv_dict *dict, PyObject *name, PyObject *text) {
     return -1;
 }
 
-/* A new reference to the value's text; subclasses too, whatever they make of str(). */
+/* Return a new reference to the value's text, for subclasses too, whatever their str() does. */
 static PyObject *text_of(PyObject *name, PyObject *value) {
     if (PyUnicode_Check(value)) {
         Py_INCREF(value);

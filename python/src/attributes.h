@@ -10,18 +10,19 @@
 #include <hypervault.h>
 
 /*
- * Set an attribute: str, int, float and bool become text, None is NULL. Raises TypeError, which
- * names the attribute, for anything else, DatastoreError for text that PostgreSQL cannot hold.
+ * Set an attribute: str, int, float and bool become text, None becomes NULL. Raises TypeError,
+ * which names the attribute, for anything else, and DatastoreError for text that PostgreSQL cannot
+ * hold.
  */
 int hvpy_attributes_set(hv_dict *dict, PyObject *name, PyObject *value);
 
-/* A dict of all that a mapping has, or of nothing for None; NULL with an exception. */
+/* Make a dict of a mapping, or an empty one of None. Returns NULL with an exception. */
 hv_dict *hvpy_attributes_from(PyObject *mapping);
 
-/* A Python dict of str to str or None. */
+/* Make a Python dict of str to str or None. */
 PyObject *hvpy_attributes_to_python(const hv_dict *dict);
 
-/* The bytes of all names and values. */
+/* The number of bytes of all names and values. */
 size_t hvpy_attributes_size(const hv_dict *dict);
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * connector: what the library calls back into Python for: psycopg2's connections, the log, Ctrl-C.
+ * connector: the library's callbacks into Python, for psycopg2's connections, the log and Ctrl-C.
  */
 #include "connector.h"
 
@@ -25,9 +25,9 @@ struct pg_conn *hvpy_pgconn(PyObject *connection) {
     return conn;
 }
 
-/* ---- what is raised meanwhile ---- */
+/* ---- exceptions that are raised already ---- */
 
-/* Something may be raised already, in a thread that is on its way to its caller with it. */
+/* A thread that is on its way back to its caller may already have an exception set. */
 typedef struct raised {
     PyObject *type, *value, *traceback;
 } raised;
@@ -119,8 +119,8 @@ static void on_disconnect(void *context, struct pg_conn *conn, void *handle) {
     HVPY_LEAVE_GIL;
 }
 
-/* libpq's arrays from a dict: what is pointed to lives as long as the dict. NULL with an exception.
- */
+/* Fill libpq's arrays from a dict. The pointers are valid as long as the dict lives. Returns
+ * NULL with an exception. */
 static const char **arrays_from(PyObject *parameters, const char ***values) {
     size_t room = (size_t) PyDict_Size(parameters) + 1, count = 0;
     const char **keywords = PyMem_Calloc(2 * room, sizeof *keywords);
@@ -213,7 +213,7 @@ static void on_log(void *context, const hv_log_event *event) {
 
 /* ---- Ctrl-C ---- */
 
-/* What a signal's handler raises stays raised, as does what another callback has left. */
+/* What a signal's handler raises stays raised, and so does what another callback raised before. */
 static bool on_interrupt(void *context) {
     (void) context;
     if (!Py_IsInitialized())

@@ -1,9 +1,9 @@
 /*
- * connector: what the library calls back into Python for: psycopg2's connections, the log, Ctrl-C.
+ * connector: the library's callbacks into Python, for psycopg2's connections, the log and Ctrl-C.
  *
- * These are called by threads that have given up the GIL, or that still have it, and take it for as
- * long as they need. An exception that is no mere error (KeyboardInterrupt) stays raised in the
- * thread: who called the library looks for it afterwards.
+ * The callbacks are called by threads that have released the GIL or still hold it, and take it for
+ * as long as they need it. An exception that is not derived from Exception (KeyboardInterrupt)
+ * stays raised in the thread; the caller of the library checks for it afterwards.
  */
 #ifndef HVPY_CONNECTOR_H
 #define HVPY_CONNECTOR_H
@@ -13,17 +13,17 @@
 
 #include <hypervault.h>
 
-/* What the callbacks of one store need. Outlives it. */
+/* What the callbacks of one store need. It outlives the store. */
 typedef struct hvpy_callbacks {
     PyObject *connector; /* see Connector in _hv.pyi */
     PyObject *log;       /* see _Log in _hv.pyi; NULL: none */
 } hvpy_callbacks;
 
-/* Have the options' store call these. */
+/* Set these as the callbacks of the options' store. */
 void hvpy_callbacks_set(hvpy_callbacks *callbacks, hv_options *options);
 
-/* libpq's part of a psycopg2 connection: NULL with an exception if there is none, or it is closed.
- */
+/* Return libpq's part of a psycopg2 connection; NULL with an exception if there is none, or the
+ * connection is closed. */
 struct pg_conn *hvpy_pgconn(PyObject *connection);
 
 /* A function of the module: see _hv.pyi. */

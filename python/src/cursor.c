@@ -1,8 +1,8 @@
 /*
  * cursor: the class LentCursor, a cursor on a borrowed connection for as long as a `with` lasts.
  *
- * It is in C because no signal's handler comes between its steps here: what was borrowed is either
- * returned or still in the object.
+ * It is written in C so that no signal handler runs between its steps: a borrowed connection is
+ * either returned or still in the object.
  */
 #include "cursor.h"
 
@@ -31,7 +31,7 @@ static int cursor_init(PyObject *object, PyObject *args, PyObject *kwargs) {
                                      &store, &shard_id))
         return -1;
     if (self->store != NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "the cursor was made already");
+        PyErr_SetString(PyExc_RuntimeError, "the cursor is initialized already");
         return -1;
     }
     Py_INCREF(store);
@@ -50,7 +50,8 @@ static void cursor_dealloc(PyObject *object) {
     Py_TYPE(object)->tp_free(object);
 }
 
-/* Return the connection. What was raised before stays raised, in place of what is raised now. */
+/* Return the connection. An exception that was raised before stays raised, and replaces one
+ * raised here. */
 static void return_connection(cursor_object *self) {
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
@@ -67,7 +68,7 @@ static PyObject *cursor_enter(PyObject *object, PyObject *args) {
     (void) args;
     cursor_object *self = cursor_of(object);
     if (self->store == NULL || self->connection != NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "the cursor is in use already");
+        PyErr_SetString(PyExc_RuntimeError, "the cursor is already in use");
         return NULL;
     }
     PyObject *connection = hvpy_lend_borrow(self->store, self->shard_id);
@@ -109,7 +110,7 @@ static PyTypeObject cursor_type = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "hv._hv.LentCursor",
     .tp_basicsize = sizeof(cursor_object),
     .tp_flags = Py_TPFLAGS_DEFAULT,
-    .tp_doc = "What Datastore.cursor() gives.",
+    .tp_doc = "The result of Datastore.cursor().",
     .tp_new = PyType_GenericNew,
     .tp_init = cursor_init,
     .tp_dealloc = cursor_dealloc,

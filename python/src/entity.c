@@ -1,7 +1,8 @@
 /*
  * entity: the store's methods for single entities: put, put_key, get, reserve.
  *
- * Arguments are made into the library's before the GIL is let go, results into Python's after.
+ * Arguments are converted for the library before the GIL is released, results for Python after it
+ * is taken again.
  */
 #include "entity.h"
 
@@ -17,7 +18,7 @@ static hvpy_store *store_of(PyObject *object) {
     return (hvpy_store *) object;
 }
 
-/* After a call of the library: what came of it as an exception, if it failed or was interrupted. */
+/* After a call of the library: raise its error, or the exception that interrupted it. */
 static bool failed(hv_status status, hv_error *error) {
     if (status == HV_OK || status == HV_NOT_FOUND)
         return PyErr_Occurred() != NULL;
@@ -40,8 +41,8 @@ static bool key_from(PyObject *argument, int64_t *key) {
 const char hvpy_entity_put_doc[] =
     "put($self, shard_id, kind, attributes=None, /, **kwargs)\n--\n\n"
     "Store an entity in a shard and return its new Key.\n\n"
-    "``kind`` is an integer that tells sorts of entities apart, -32768 to 32767. Attributes come "
-    "as\nkeywords, as a mapping, or both; values may be str, int, float, bool or None.";
+    "``kind`` is an integer, -32768 to 32767, that distinguishes types of entities. Attributes\n"
+    "are given as keywords, as a mapping, or both; values may be str, int, float, bool or None.";
 
 PyObject *hvpy_entity_put(PyObject *object, PyObject *const *args, Py_ssize_t count,
                           PyObject *keywords) {
@@ -74,9 +75,8 @@ out:
 
 const char hvpy_entity_put_key_doc[] =
     "put_key($self, key, kind, attributes=None, /, **kwargs)\n--\n\n"
-    "Store an entity under a key from reserve(). To repeat the call is safe: if the same entity "
-    "is\n"
-    "there already, nothing is done; if another is, that is a DatastoreError (HV_CONFLICT).";
+    "Store an entity under a key from reserve(). Repeating the call is safe: if the same entity\n"
+    "is there already, nothing is done; if another one is, DatastoreError (HV_CONFLICT) is raised.";
 
 PyObject *hvpy_entity_put_key(PyObject *object, PyObject *const *args, Py_ssize_t count,
                               PyObject *keywords) {
@@ -114,8 +114,8 @@ out:
 
 const char hvpy_entity_get_doc[] =
     "get($self, key)\n--\n\n"
-    "Fetch an entity: a row with row['id'], row['type'] and row['body'], which is a dict, or None "
-    "if\nthere is none.";
+    "Fetch an entity: return a row with row['id'], row['type'] and row['body'], which is a dict,\n"
+    "or None if there is no such entity.";
 
 PyObject *hvpy_entity_get(PyObject *object, PyObject *const *args, Py_ssize_t count,
                           PyObject *keywords) {
@@ -151,8 +151,8 @@ PyObject *hvpy_entity_get(PyObject *object, PyObject *const *args, Py_ssize_t co
 
 const char hvpy_entity_reserve_doc[] =
     "reserve($self, shard_id, count=1)\n--\n\n"
-    "Reserve keys of a shard for put_key(): a list of Keys, in ascending order, that nobody else "
-    "is\ngiven. ``count`` is 1 to 100,000.";
+    "Reserve keys of a shard for put_key(): return a list of Keys, in ascending order, that no\n"
+    "other caller gets. ``count`` is 1 to 100,000.";
 
 static PyObject *list_of_keys(const int64_t *keys, int count, int64_t epoch) {
     PyObject *list = PyList_New(count);
@@ -181,7 +181,7 @@ PyObject *hvpy_entity_reserve(PyObject *object, PyObject *const *args, Py_ssize_
     int wanted = found[1] == NULL ? 1 : hvpy_int_from(found[1]);
     if (wanted == -1 && PyErr_Occurred())
         return NULL;
-    /* The library refuses what is out of range before it writes anything. */
+    /* The library refuses values out of range before it writes anything. */
     int64_t *keys = PyMem_New(int64_t, wanted > 0 && wanted <= 100000 ? wanted : 1);
     if (keys == NULL)
         return PyErr_NoMemory();

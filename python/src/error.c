@@ -1,8 +1,8 @@
 /*
- * error: the exceptions of the package, with all that the library says of an error.
+ * error: the package's exceptions, with everything that the library says about an error.
  *
- * The three classes are the old package's. Their attributes have their defaults in the class, so
- * that an instance has only what there is to say.
+ * The three classes are the old package's. Attributes have defaults in the class, so that an
+ * instance holds only those that apply.
  */
 #include "error.h"
 
@@ -11,18 +11,17 @@
 static PyObject *datastore_error, *pool_error, *connection_error, *key_type_error;
 
 PyDoc_STRVAR(datastore_error_doc,
-             "Whatever goes wrong in a Datastore.\n\n"
-             "status: the library's name for it, as 'HV_REFUSED'; see docs/errors.md.\n"
-             "message, detail, hint: its text. sqlstate, constraint: what the server told.\n"
+             "Any error of a Datastore.\n\n"
+             "status: the library's name for it, such as 'HV_REFUSED'; see docs/errors.md.\n"
+             "message, detail, hint: its text. sqlstate, constraint: as the server reported them.\n"
              "server, shard: where it happened.\n"
              "retriable: nothing was written, and the same call may succeed later.\n"
              "outcome_unknown: a write may or may not have happened.");
-PyDoc_STRVAR(pool_error_doc, "The pool of a server cannot do it: it is closed, or in use.");
-PyDoc_STRVAR(connection_error_doc, "There was no connection to be had, or no answer in time.");
+PyDoc_STRVAR(pool_error_doc, "The pool of a server is closed, or in use.");
+PyDoc_STRVAR(connection_error_doc, "There was no connection, or no answer, in time.");
 
-PyDoc_STRVAR(key_type_error_doc,
-             "What is no Key was given for one: a TypeError that is caught with "
-             "all others of the store too.");
+PyDoc_STRVAR(key_type_error_doc, "Something other than a Key was passed as a key: a TypeError that "
+                                 "`except DatastoreError` catches too.");
 
 PyObject *hvpy_text(const char *text) {
     if (text == NULL)
@@ -77,7 +76,7 @@ int hvpy_errors_init(PyObject *module) {
     return key_type_error == NULL ? -1 : 0;
 }
 
-/* Who catches a ConnectionError may try again: so an unknown outcome is none. */
+/* Callers that catch ConnectionError may try again, so an unknown outcome is not one. */
 static PyObject *class_of(hv_status status) {
     switch (status) {
     case HV_TIMEOUT:
@@ -91,7 +90,7 @@ static PyObject *class_of(hv_status status) {
     }
 }
 
-/* Set an attribute unless the value, which is taken, is None. */
+/* Set an attribute unless the value, whose reference is stolen, is None. */
 static int tell(PyObject *exception, const char *name, PyObject *value) {
     if (value == NULL)
         return -1;
@@ -160,7 +159,7 @@ PyObject *hvpy_error_new(hv_status status, hv_error *error) {
     return exception;
 }
 
-/* Raise an exception, which is taken. */
+/* Raise an exception, whose reference is stolen. */
 static PyObject *raise(PyObject *exception) {
     if (exception != NULL)
         PyErr_SetObject((PyObject *) Py_TYPE(exception), exception);
@@ -218,7 +217,7 @@ PyObject *hvpy_raise_no_key(PyObject *argument) {
 }
 
 PyObject *hvpy_raise_foreign(PyObject *connection) {
-    /* Not its repr(), which has the parameters that it was opened with. */
+    /* Not its repr(), which contains the parameters that it was opened with. */
     return raise_invalid(pool_error,
                          "the store has not lent this connection: a %.200s object at %p",
                          Py_TYPE(connection)->tp_name, (void *) connection);

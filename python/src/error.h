@@ -1,5 +1,5 @@
 /*
- * error: the exceptions of the package, with all that the library says of an error.
+ * error: the package's exceptions, with everything that the library says about an error.
  */
 #ifndef HVPY_ERROR_H
 #define HVPY_ERROR_H
@@ -9,34 +9,35 @@
 
 #include <hypervault.h>
 
-/* Add the classes to the module. As all functions here: 0, or -1 with an exception. */
+/* Add the classes to the module. Like all functions here it returns 0, or -1 with an exception. */
 int hvpy_errors_init(PyObject *module);
 
-/* An exception that is not raised, or NULL with one that is. The error may be NULL. */
+/* Make an exception without raising it; NULL with one raised. The error may be NULL. */
 PyObject *hvpy_error_from(hv_status status, const hv_error *error);
 
-/* The same, and the error is freed. */
+/* The same; the error is freed. */
 PyObject *hvpy_error_new(hv_status status, hv_error *error);
 
 /*
- * Raise it, and return NULL. If something was raised already while the library was at work
- * (Ctrl-C), that stays, with this as its context.
+ * Raise the error and return NULL. If an exception was raised already while the library was at work
+ * (Ctrl-C), that one stays, with this one as its context.
  */
 PyObject *hvpy_raise(hv_status status, hv_error *error);
 
-/* Raise an error of the package's own, and return NULL. Format as PyUnicode_FromFormat(). */
+/* Raise an error of the package's own and return NULL. The format is that of
+ * PyUnicode_FromFormat(). */
 PyObject *hvpy_raise_new(hv_status status, const char *format, ...);
 
-/* The same, with what is raised already as its cause. */
+/* The same, with the exception that is already raised as its cause. */
 PyObject *hvpy_raise_from(hv_status status, const char *format, ...);
 
-/* Raise a PoolError for what is not a connection that the store has lent. */
+/* Raise a PoolError for an object that is not a connection lent by the store. */
 PyObject *hvpy_raise_foreign(PyObject *connection);
 
-/* Raise a KeyTypeError for what is given as a key and is none, and return NULL. */
+/* Raise a KeyTypeError for an object that was passed as a key and is not one, and return NULL. */
 PyObject *hvpy_raise_no_key(PyObject *argument);
 
-/* Text from the library, whatever it is; None for NULL. */
+/* Convert text from the library, whatever bytes it has; None for NULL. */
 PyObject *hvpy_text(const char *text);
 
 #endif

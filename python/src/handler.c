@@ -1,9 +1,9 @@
 /*
- * handler: what a signal's handler raises, told apart from what the code that it interrupted
- * raises.
+ * handler: tells exceptions that a signal's handler raises from those of the code that it
+ * interrupted.
  *
  * Python runs a handler between any two byte codes of the main thread, so its exception comes out
- * of whatever ran there. Only the traceback shows where it is from.
+ * of whatever ran there. Only the traceback shows where it came from.
  */
 #include "handler.h"
 
@@ -19,7 +19,7 @@ int hvpy_handler_init(void) {
     return getsignal == NULL ? -1 : 0;
 }
 
-/* An attribute, or NULL without an exception. The object is taken. */
+/* Get an attribute, or NULL without an exception. Steals the reference to the object. */
 static PyObject *step(PyObject *object, const char *name) {
     PyObject *attribute = object == NULL ? NULL : PyObject_GetAttrString(object, name);
     Py_XDECREF(object);
@@ -27,8 +27,8 @@ static PyObject *step(PyObject *object, const char *name) {
     return attribute;
 }
 
-/* The code of a function, or of the function that a method, a functools.partial or another callable
- * object calls; NULL if none is known. */
+/* The code object of a function, or of the function that a method, a functools.partial or
+ * another callable object calls; NULL if none is known. */
 static PyObject *code_of(PyObject *callable) {
     Py_INCREF(callable);
     for (int depth = 0; callable != NULL && depth < 10; depth++) {
@@ -47,7 +47,7 @@ static PyObject *code_of(PyObject *callable) {
     return NULL;
 }
 
-/* The codes of all handlers: a list, or NULL without an exception. */
+/* The code objects of all handlers: a list, or NULL without an exception. */
 static PyObject *handlers(void) {
     PyObject *codes = PyList_New(0);
     for (int number = 1; codes != NULL && number < NSIG; number++) {
@@ -57,7 +57,7 @@ static PyObject *handlers(void) {
             Py_CLEAR(codes);
         Py_XDECREF(code);
         Py_XDECREF(handler);
-        PyErr_Clear(); /* libc keeps some numbers for itself */
+        PyErr_Clear(); /* libc reserves some numbers */
     }
     PyErr_Clear();
     return codes;

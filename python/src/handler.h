@@ -1,6 +1,6 @@
 /*
- * handler: what a signal's handler raises, told apart from what the code that it interrupted
- * raises.
+ * handler: tells exceptions that a signal's handler raises from those of the code that it
+ * interrupted.
  */
 #ifndef HVPY_HANDLER_H
 #define HVPY_HANDLER_H
@@ -13,9 +13,9 @@
 int hvpy_handler_init(void);
 
 /*
- * Is what is raised meant for the caller, rather than a failure of a callback that was running? It
- * is if it is no mere Exception (KeyboardInterrupt), or if a function that is the handler of a
- * signal raised it or let it pass.
+ * Is the raised exception meant for the caller, rather than a failure of a callback that was
+ * running? It is if it is not derived from Exception (KeyboardInterrupt), or if a function that is
+ * the handler of a signal raised it or let it pass.
  */
 bool hvpy_comes_from_handler(void);
 

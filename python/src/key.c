@@ -1,8 +1,8 @@
 /*
  * key: hv.entity.Key, the key of an entity.
  *
- * It is its number; the epoch only says what that means as a time. So keys are equal, ordered and
- * hashed by their numbers alone.
+ * A key is its number; the epoch only determines which time that means. So keys are compared,
+ * ordered and hashed by their numbers alone.
  */
 #include "key.h"
 
@@ -71,11 +71,11 @@ static PyObject *key_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     return make(type, id, epoch);
 }
 
-/* ---- what it says ---- */
+/* ---- parts of a key ---- */
 
 static void unpack(PyObject *self, int64_t *created, int *shard, int *added_id) {
     const key_object *key = key_of(self);
-    hv_key_unpack(key->id, key->epoch, created, shard, added_id, NULL); /* fails for no key */
+    hv_key_unpack(key->id, key->epoch, created, shard, added_id, NULL); /* cannot fail for a key */
 }
 
 static PyObject *key_created(PyObject *self, void *closure) {
@@ -160,10 +160,10 @@ static PyObject *key_reduce(PyObject *self, PyObject *args) {
 
 static PyGetSetDef key_fields[] = {
     {"id", key_number_of, NULL, "The key as a number.", NULL},
-    {"created", key_created, NULL, "When it was made: a datetime in UTC without a time zone.",
+    {"created", key_created, NULL, "When the key was made: a datetime in UTC without a time zone.",
      NULL},
-    {"shard_id", key_shard_id, NULL, "The logical shard that it lives in.", NULL},
-    {"added_id", key_added_id, NULL, "Tells keys of one shard and millisecond apart.", NULL},
+    {"shard_id", key_shard_id, NULL, "The logical shard of the entity.", NULL},
+    {"added_id", key_added_id, NULL, "Distinguishes the keys of one shard and millisecond.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -176,9 +176,8 @@ static PyNumberMethods key_number = {.nb_int = key_int, .nb_index = key_int};
 
 PyDoc_STRVAR(key_doc,
              "Key(id, epoch=DEFAULT_EPOCH)\n--\n\n"
-             "The key of an entity: 64 bits, which say in which shard it lives and when it "
-             "was made.\n\nKeys sort by time. ``epoch`` is that of the store, where it is "
-             "not the default.");
+             "The key of an entity: 64 bits that say which shard it is in and when it was made.\n\n"
+             "Keys sort by time. Give the store's ``epoch`` if it is not the default.");
 
 static PyTypeObject key_type = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "hv.entity.Key",

@@ -10,15 +10,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Add the class, and the functions that make bounds of points in time, to the module. */
+/* Add to the module the class, and the functions that turn points in time into bounds of keys. */
 int hvpy_key_init(PyObject *module);
 
-/* A Key. `epoch` is that of its store. */
+/* Make a Key. `epoch` is that of its store. */
 PyObject *hvpy_key_new(int64_t id, int64_t epoch);
 
 bool hvpy_key_check(PyObject *object);
 
-/* Of an object that is a Key. */
+/* The number of an object that is a Key. */
 int64_t hvpy_key_id(PyObject *key);
 
 #endif

@@ -1,11 +1,11 @@
 /*
  * lend: the store's methods that lend psycopg2's connections and take them back.
  *
- * The pool's reference to a connection goes to the borrower together with it, and comes back with
- * it. So a connection that nobody refers to is one that its borrower has lost.
+ * The pool's reference to a connection goes to the borrower together with the connection, and comes
+ * back with it. So if nothing refers to a lent connection, its borrower has lost it.
  *
- * The GIL is kept where nothing has to be waited for: to let it go and take it again costs more
- * than to borrow a connection, and lets all other threads run in between.
+ * The GIL is kept where nothing has to be waited for: releasing it and taking it again costs more
+ * than borrowing a connection, and lets all other threads run in between.
  */
 #include "lend.h"
 
@@ -22,7 +22,7 @@ static hvpy_store *store_of(PyObject *object) {
     return (hvpy_store *) object;
 }
 
-/* The names of psycopg2's attributes, and their values in a connection that is as good as new. */
+/* The names of psycopg2's attributes, and their values in a connection that is reset. */
 static struct expected {
     const char *name;
     PyObject *interned;
@@ -35,8 +35,9 @@ static struct expected {
 
 static PyTypeObject lent_type;
 
-/* An attribute of a connection: its borrower has it. One that was lent by the library, and whose
- * borrower still waits for the GIL, must not be closed: what would the borrower find there? */
+/* An attribute of a connection: its borrower has it. A connection that the library has lent but
+ * whose borrower still waits for the GIL must not be closed, or the borrower would receive a
+ * closed one. */
 static PyObject *lent_name;
 
 static int set_lent(PyObject *connection, bool lent) {
@@ -75,9 +76,10 @@ int hvpy_lend_init(PyObject *module) {
 
 const char hvpy_lend_get_doc[] =
     "get_connection($self, shard_id)\n--\n\n"
-    "Borrow a psycopg2 connection to the server that holds a shard: return it with "
-    "put_connection().\n\nIt is in autocommit, UTC and UTF8, and yours alone until then. Name "
-    "tables with their schema:\nshard0005.entities.";
+    "Borrow a psycopg2 connection to the server that holds a shard. Return it with\n"
+    "put_connection().\n\n"
+    "It is in autocommit, UTC and UTF8, and yours alone until then. Name tables with their\n"
+    "schema: shard0005.entities.";
 
 PyObject *hvpy_lend_borrow(hvpy_store *self, PyObject *shard_id) {
     int shard = hvpy_int_from(shard_id);
@@ -122,12 +124,12 @@ PyObject *hvpy_lend_get(PyObject *object, PyObject *const *args, Py_ssize_t coun
 
 const char hvpy_lend_put_doc[] =
     "put_connection($self, connection)\n--\n\n"
-    "Return a borrowed connection. An open transaction is rolled back; autocommit, time zone, "
-    "encoding\nand set_session()'s settings are put right.";
+    "Return a borrowed connection. An open transaction is rolled back; autocommit, time zone,\n"
+    "encoding and set_session()'s settings are reset.";
 
-const char hvpy_lend_discard_doc[] = "Have the store close a connection that it has lent.";
+const char hvpy_lend_discard_doc[] = "Make the store close a connection that it has lent.";
 
-/* Has the borrower left psycopg2's side as it was? -1 with an exception. */
+/* Has the borrower left psycopg2's side as it was? Returns -1 with an exception. */
 static int is_as_new(PyObject *connection) {
     for (size_t i = 0; i < AS_NEW_COUNT; i++) {
         PyObject *value = PyObject_GetAttr(connection, as_new[i].interned);
@@ -149,7 +151,7 @@ static bool is_quiet(PGconn *conn) {
            encoding != NULL && strcmp(encoding, "UTF8") == 0;
 }
 
-/* Has disconnect() closed it, or is about to? */
+/* Has disconnect() closed it, or is it about to? */
 static bool is_disconnected(PyObject *connection) {
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
@@ -160,14 +162,15 @@ static bool is_disconnected(PyObject *connection) {
     return is;
 }
 
-/* It is not lent: an error, unless disconnect() has taken it from its borrower. */
+/* Raise an error, since the connection is not lent, unless disconnect() has taken it from its
+ * borrower. */
 static PyObject *not_lent(PyObject *connection) {
     if (!is_disconnected(connection))
         return hvpy_raise_foreign(connection);
     Py_RETURN_NONE;
 }
 
-/* With it goes the reference that the pool gave away. */
+/* Return the connection, with the reference that the pool gave to its borrower. */
 static PyObject *give_back(hvpy_store *self, PyObject *connection, PGconn *conn, bool good) {
     hv_error *error = NULL;
     hv_status status;
@@ -193,7 +196,7 @@ static PyObject *give_back(hvpy_store *self, PyObject *connection, PGconn *conn,
     Py_RETURN_NONE;
 }
 
-/* Make it as good as new; 0 if it is not to be had, -1 with an exception. */
+/* Reset the connection; returns 0 if that is impossible, -1 with an exception. */
 static int put_right(hvpy_store *self, PyObject *connection) {
     int good = is_as_new(connection);
     if (good == 1)
@@ -215,16 +218,16 @@ static PyObject *put_back(hvpy_store *self, PyObject *connection, bool broken) {
     if (conn == NULL)
         return NULL;
     PyObject *lent = hv_connection_handle(self->store, conn);
-    if (lent == NULL) /* of a forked child's parent, or nobody's: the library knows */
+    if (lent == NULL) /* a forked child's parent has it, or nobody: the library knows */
         return give_back(self, connection, conn, true);
     if (lent != connection)
         return not_lent(connection);
     int good = broken ? 0 : put_right(self, connection);
     PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback); /* Ctrl-C, say: it goes back in any case */
+    PyErr_Fetch(&type, &value, &traceback); /* Ctrl-C, say: the connection goes back in any case */
     PyObject *result = hv_connection_handle(self->store, conn) == connection
                            ? give_back(self, connection, conn, good == 1)
-                           : not_lent(connection); /* it was while it was put right */
+                           : not_lent(connection); /* no longer: it was lent until the reset */
     if (type != NULL) {
         Py_CLEAR(result);
         PyErr_Restore(type, value, traceback);
@@ -240,7 +243,7 @@ PyObject *hvpy_lend_return(hvpy_store *self, PyObject *connection) {
         PyErr_Clear();
         return hvpy_raise_foreign(connection);
     }
-    long how = PyLong_AsLong(closed); /* 1: by close(), which has given it back; 2: it is broken */
+    long how = PyLong_AsLong(closed); /* 1: close() has returned it; 2: it is broken */
     Py_DECREF(closed);
     if (how == -1 && PyErr_Occurred())
         return NULL;
@@ -285,9 +288,9 @@ PyObject *hvpy_lend_discard(PyObject *object, PyObject *connection) {
 }
 
 /*
- * For disconnect(). A connection in the middle of a statement or a COPY is in another thread's
- * hands, and psycopg2 must not free it there: then the line is cut, so that the statement fails,
- * and who has it finds it broken. Any other is closed.
+ * For disconnect(). A connection in the middle of a statement or a COPY is in use by another
+ * thread, and psycopg2 must not free it there: its socket is shut down, so that the statement fails
+ * and the borrower finds it broken. Any other connection is closed.
  */
 PyObject *hvpy_lend_close(PyObject *object, PyObject *connection) {
     hvpy_store *self = store_of(object);
@@ -314,9 +317,10 @@ PyObject *hvpy_lend_close(PyObject *object, PyObject *connection) {
     Py_RETURN_NONE;
 }
 
-/* ---- a connection that nobody has any more ---- */
+/* ---- connections that nothing refers to any more ---- */
 
-/* The store of a connection, if it is there; NULL without an exception. A new reference. */
+/* The store of a connection, if it still exists; NULL without an exception. Returns a new
+ * reference. */
 static PyObject *store_of_connection(PyObject *connection) {
     PyObject *reference = PyObject_GetAttrString(connection, "_hv_store");
     PyObject *store =
@@ -330,9 +334,9 @@ static PyObject *store_of_connection(PyObject *connection) {
 }
 
 /*
- * The last reference is gone. If the connection is lent, the borrower has lost it without returning
- * it, as when a signal's handler raised something before it could take it: it is closed then, as
- * psycopg2 closes its own.
+ * The last reference is gone. If the connection is lent, its borrower has lost it without returning
+ * it, for example because a signal's handler raised an exception before the borrower could store
+ * it: it is closed then, as psycopg2 closes its own.
  */
 static void lent_finalize(PyObject *connection) {
     PyObject *type, *value, *traceback;
@@ -354,7 +358,7 @@ static PyTypeObject lent_type = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "hv._hv.Lent",
     .tp_basicsize = sizeof(PyObject),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
-    .tp_doc = "What a class of connections derives from, for the store to have them back when "
-              "nobody refers to them.",
+    .tp_doc = "The base of classes of connections that return to the store when nothing refers to "
+              "them any more.",
     .tp_finalize = lent_finalize,
 };

@@ -16,14 +16,14 @@ PyObject *hvpy_lend_get(PyObject *self, PyObject *const *args, Py_ssize_t count,
 PyObject *hvpy_lend_put(PyObject *self, PyObject *const *args, Py_ssize_t count,
                         PyObject *keywords);
 
-/* The same for the module's own use. NULL with an exception. */
+/* The same for the module's own use. Returns NULL with an exception. */
 PyObject *hvpy_lend_borrow(hvpy_store *self, PyObject *shard_id);
 PyObject *hvpy_lend_return(hvpy_store *self, PyObject *connection);
 
-/* Have the store close a connection that it has lent; False if it has not. */
+/* Make the store close a connection that it has lent; False if it has not lent it. */
 PyObject *hvpy_lend_discard(PyObject *self, PyObject *connection);
 
-/* Close a connection, at once, if a borrower has it. */
+/* Close a connection at once if a borrower has it. */
 PyObject *hvpy_lend_close(PyObject *self, PyObject *connection);
 
 int hvpy_lend_init(PyObject *module);

@@ -1,5 +1,5 @@
 /*
- * load: the class Load, many entities into one server, transaction by transaction.
+ * load: the class Load, which stores many entities on one server, transaction by transaction.
  */
 #include "load.h"
 
@@ -18,7 +18,7 @@ typedef struct load_object {
     PyObject_HEAD
     hvpy_store *store;
     hv_load *load; /* NULL: closed */
-    bool busy;     /* a thread is in it */
+    bool busy;     /* a thread is using it */
 } load_object;
 
 static PyTypeObject load_type;
@@ -72,7 +72,7 @@ static bool enter(load_object *self) {
     if (self->load == NULL)
         hvpy_raise_new(HV_CLOSED, "the load is closed");
     else if (self->busy)
-        PyErr_SetString(PyExc_RuntimeError, "the load is used by another thread");
+        PyErr_SetString(PyExc_RuntimeError, "the load is in use by another thread");
     else
         self->busy = true;
     return !PyErr_Occurred();
@@ -146,7 +146,7 @@ static PyObject *load_add(PyObject *object, PyObject *args, PyObject *kwargs) {
     return result;
 }
 
-/* The row that is blocked goes into the exception's attribute of that name. */
+/* Set the exception's attribute `blocked` to the number of the row that is blocked. */
 static void tell_blocked(size_t blocked) {
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
@@ -193,7 +193,7 @@ static PyObject *load_row(PyObject *object, PyObject *args) {
     hv_status status =
         hv_load_row(self->load, index < 0 ? SIZE_MAX : (size_t) index, &known, &error);
     PyObject *result = status == HV_OK ? PyBool_FromLong(known) : refusal(status, error);
-    self->busy = false; /* only now: the error is the load's */
+    self->busy = false; /* only now: the error belongs to the load */
     return result;
 }
 
@@ -223,13 +223,13 @@ static PyObject *load_commit(PyObject *object, PyObject *args, PyObject *kwargs)
     return leave(self, status, error);
 }
 
-/* ---- loads that there are ---- */
+/* ---- the list of loads ---- */
 
 const char hvpy_load_list_doc[] =
     "loads($self, server, prefix='')\n--\n\n"
     "The loads of a server whose names begin with ``prefix``: a list of (name, position, note).";
 
-/* Called without the GIL. Once something is raised, nothing is added any more. */
+/* Called without the GIL. After an exception nothing more is added. */
 static void on_load(void *context, const char *name, int64_t position, const char *note) {
     HVPY_TAKE_GIL;
     if (!PyErr_Occurred()) {
@@ -303,9 +303,9 @@ static PyObject *load_exit(PyObject *object, PyObject *args) {
 }
 
 static PyGetSetDef load_fields[] = {
-    {"position", load_position, NULL, "The position that was committed last.", NULL},
-    {"note", load_note, NULL, "The note that was committed last, or None.", NULL},
-    {"count", load_count, NULL, "The rows that were added and not yet committed.", NULL},
+    {"position", load_position, NULL, "The last committed position.", NULL},
+    {"note", load_note, NULL, "The last committed note, or None.", NULL},
+    {"count", load_count, NULL, "The number of rows that were added and not yet committed.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -339,7 +339,7 @@ static PyTypeObject load_type = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "hv._hv.Load",
     .tp_basicsize = sizeof(load_object),
     .tp_flags = Py_TPFLAGS_DEFAULT,
-    .tp_doc = "What Datastore.load() gives.",
+    .tp_doc = "The result of Datastore.load().",
     .tp_dealloc = load_dealloc,
     .tp_getset = load_fields,
     .tp_methods = load_methods,

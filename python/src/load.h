@@ -1,5 +1,5 @@
 /*
- * load: the class Load, many entities into one server, transaction by transaction.
+ * load: the class Load, which stores many entities on one server, transaction by transaction.
  */
 #ifndef HVPY_LOAD_H
 #define HVPY_LOAD_H

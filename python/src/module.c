@@ -49,7 +49,7 @@ static PyObject *key_bound(PyObject *module, PyObject *args) {
     return status == HV_OK ? PyLong_FromLongLong(bound) : hvpy_raise(status, error);
 }
 
-/* ---- which libpq? ---- */
+/* ---- libpq ---- */
 
 static PyObject *libpq_version(PyObject *module, PyObject *args) {
     (void) module;
@@ -57,7 +57,7 @@ static PyObject *libpq_version(PyObject *module, PyObject *args) {
     return PyLong_FromLong(PQlibVersion());
 }
 
-/* The file that a function of libpq lies in, or None. */
+/* The path of the file that contains a function of libpq, or None. */
 static PyObject *file_of(void *function) {
     Dl_info info;
     if (function == NULL || dladdr(function, &info) == 0 || info.dli_fname == NULL)
@@ -71,7 +71,8 @@ static PyObject *libpq_file(PyObject *module, PyObject *args) {
     return file_of((void *) PQlibVersion);
 }
 
-/* The libpq that a loaded object uses: the one it finds among those it was linked with. */
+/* The libpq that a loaded object uses: the one that it finds among the libraries it was linked
+ * with. */
 static PyObject *libpq_file_of(PyObject *module, PyObject *args) {
     (void) module;
     PyObject *path;
@@ -92,9 +93,8 @@ static PyMethodDef functions[] = {
     {"options", options, METH_NOARGS,
      "options($module)\n--\n\nThe options of a store: a list of dicts."},
     {"key_bound", key_bound, METH_VARARGS,
-     "key_bound($module, ms, epoch=1379365531352, /)\n--\n\nThe least key of a moment, given in ms "
-     "since "
-     "1970-01-01 UTC."},
+     "key_bound($module, ms, epoch=1379365531352, /)\n--\n\n"
+     "The least key of a moment, which is given in ms since 1970-01-01 UTC."},
     {"libpq_version", libpq_version, METH_NOARGS,
      "libpq_version($module)\n--\n\nThe version of libpq, as psycopg2.extensions.libpq_version()."},
     {"libpq_file", libpq_file, METH_NOARGS,
@@ -102,19 +102,19 @@ static PyMethodDef functions[] = {
     {"libpq_file_of", libpq_file_of, METH_VARARGS,
      "libpq_file_of($module, path, /)\n--\n\nThe libpq that another loaded module uses, or None."},
     {"refusal", hvpy_refusal, METH_VARARGS,
-     "refusal($module, parameters, timeout, /)\n--\n\nConnect once, to learn why the server "
-     "refuses "
-     "it: (message, SQLSTATE), or None if it does not."},
+     "refusal($module, parameters, timeout, /)\n--\n\n"
+     "Connect once to learn why the server refuses: return (message, SQLSTATE), or None if it\n"
+     "does not refuse."},
     {"end", hvpy_threads_end, METH_NOARGS,
-     "end($module)\n--\n\nWait, for a second at most, for the threads that open connections. No "
-     "others are started any\nmore."},
+     "end($module)\n--\n\n"
+     "Wait, for a second at most, for the threads that open connections. No more are started."},
     {NULL, NULL, 0, NULL},
 };
 
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "hv._hv",
-    .m_doc = "The C part of hv: what hv.datastore and hv.entity are made of.",
+    .m_doc = "The C part of hv, which hv.datastore and hv.entity are built on.",
     .m_size = -1,
     .m_methods = functions,
 };

@@ -16,11 +16,10 @@
  *
  * An opening is freed when the caller has ended it and the thread was joined. All of it is guarded
  * by the GIL, which makes each transition one step for all threads, for signals and for fork(). The
- * descriptor is the caller's: it alone closes it, by finish() or give_up(), and the thread writes
- * to it only in OPENING, when it is certainly open.
+ * descriptor belongs to the caller, which alone closes it, by finish() or give_up(); the thread
+ * writes to it only in OPENING, when it is certainly open.
  *
- * What the thread raises it makes into a message itself, since only there can no signal's handler
- * come between.
+ * The thread itself turns its exception into a message, since no signal handler can run there.
  */
 #include "opening.h"
 
@@ -36,13 +35,13 @@ typedef enum opening_state { OPENING, OVER, FINISHED, GIVEN_UP } opening_state;
 
 typedef struct opening {
     opening_state state;
-    bool joined;          /* the thread is no more */
+    bool joined;          /* the thread has ended */
     int fd;               /* in OPENING and OVER */
     PyObject *connector;  /* the thread's until it is over */
     PyObject *parameters; /* the same */
     double timeout;       /* seconds */
-    PyObject *connection; /* in OVER: NULL: it failed */
-    hv_status status;     /* from here on: what came of it */
+    PyObject *connection; /* in OVER; NULL: it failed */
+    hv_status status;     /* from here on: its result */
     char message[1024];
     char sqlstate[6];
 } opening;
@@ -62,7 +61,7 @@ PyObject *hvpy_close_connection(PyObject *connection) {
     return PyObject_CallFunctionObjArgs(close_method, connection, NULL);
 }
 
-/* A text with its lines joined, as far as there is room for it. */
+/* Copy a text as one line, as far as there is room for it. */
 static void put_message(char *message, size_t size, const char *text) {
     size_t len = 0;
     for (; *text != '\0' && len + 3 < size; text++) {
@@ -78,7 +77,7 @@ static void put_message(char *message, size_t size, const char *text) {
 
 /* ---- the thread's part ---- */
 
-/* What was raised, for the library. */
+/* Turn what was raised into a message for the library. */
 static void take_failure(opening *self) {
     self->status = HV_UNAVAILABLE;
     if (PyErr_ExceptionMatches(PyExc_TimeoutError))
@@ -103,7 +102,7 @@ static void take_failure(opening *self) {
     PyErr_Clear();
 }
 
-/* Close what nobody wants. */
+/* Close a connection that was given up. */
 static void close_unwanted(PyObject *connection) {
     if (connection == NULL)
         return;
@@ -124,7 +123,7 @@ static void is_over(opening *self, PyObject *connection) {
     }
     static const uint64_t one = 1;
     ssize_t written = write(self->fd, &one, sizeof one);
-    (void) written; /* which an eventfd that holds 0 does not refuse */
+    (void) written; /* an eventfd whose count is 0 accepts this */
     self->connection = connection;
     self->state = OVER;
 }
@@ -166,13 +165,13 @@ static void end(opening *self, opening_state state) {
 
 /* ---- the caller's part ---- */
 
-/* libpq's parameters; of two with the same name the later one counts. */
+/* libpq's parameters; if a name occurs twice, the later value counts. */
 static PyObject *parameters_from(const char *const *keywords, const char *const *values) {
     PyObject *parameters = PyDict_New();
     for (size_t i = 0; parameters != NULL && keywords[i] != NULL; i++) {
         if (values[i] == NULL)
             continue;
-        /* UTF-8 in any locale: psycopg2 hands it on as that. */
+        /* UTF-8 in any locale, as psycopg2 expects */
         PyObject *value =
             PyUnicode_DecodeUTF8(values[i], (Py_ssize_t) strlen(values[i]), "surrogateescape");
         if (value == NULL || PyDict_SetItemString(parameters, keywords[i], value) < 0)
@@ -205,7 +204,7 @@ hv_status hvpy_opening_start(PyObject *connector, const char *const *keywords,
         return HV_OK;
     }
     snprintf(message, message_size, "could not start a thread that connects: %s", reason);
-    self->joined = true; /* it never was */
+    self->joined = true; /* the thread never ran */
     end(self, GIVEN_UP);
     return HV_UNAVAILABLE;
 }

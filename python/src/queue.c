@@ -1,9 +1,8 @@
 /*
- * queue: the class Queue, many operations under way at once from one thread.
+ * queue: the class Queue, many operations in flight at once from one thread.
  *
- * The library tells what is done while the GIL is let go. So that goes into a list of the queue's
- * own
- * (`done`), which advance() makes into Python's objects afterwards.
+ * The library reports finished operations while the GIL is released. So they go into a list of the
+ * queue's own (`done`), from which advance() makes Python's objects afterwards.
  */
 #include "queue.h"
 
@@ -21,7 +20,7 @@
 /* How often advance() looks for Ctrl-C. */
 #define SLICE_MS 250
 
-/* An operation, from put() or get() to advance()'s telling of it. */
+/* An operation, from put() or get() until advance() has reported it. */
 typedef struct operation {
     struct operation *next, **link; /* in `pending` or in `done` */
     PyObject *tag;
@@ -31,7 +30,7 @@ typedef struct operation {
     int64_t key;
     hv_entity *entity;
     hv_error *error;
-    PyObject *result; /* made of these; NULL: not yet */
+    PyObject *result; /* made of the above; NULL: not yet */
 } operation;
 
 typedef struct queue_object {
@@ -41,7 +40,7 @@ typedef struct queue_object {
     operation *pending, *done;
     operation **done_end;
     size_t pending_bytes;
-    bool busy; /* a thread is in it */
+    bool busy; /* a thread is using it */
 } queue_object;
 
 static queue_object *queue_of(PyObject *object) {
@@ -56,7 +55,7 @@ static void unlink_operation(operation *one) {
         one->next->link = one->link;
 }
 
-/* Of a queue that was entered; NULL with an exception, and it is left. */
+/* Make an operation for a queue that was entered; NULL with an exception, and the queue is left. */
 static operation *add_operation(queue_object *self, PyObject *tag, bool is_put) {
     operation *one = PyMem_Calloc(1, sizeof *one);
     if (one == NULL) {
@@ -108,7 +107,7 @@ static int queue_init(PyObject *object, PyObject *args, PyObject *kwargs) {
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!:Queue", names, &hvpy_store_type, &store))
         return -1;
     if (self->store != NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "the queue was made already");
+        PyErr_SetString(PyExc_RuntimeError, "the queue is initialized already");
         return -1;
     }
     if (!hvpy_store_enter((hvpy_store *) store))
@@ -127,7 +126,7 @@ static int queue_init(PyObject *object, PyObject *args, PyObject *kwargs) {
     return 0;
 }
 
-/* What is pending is abandoned. */
+/* Pending operations are abandoned. */
 static void close_queue(queue_object *self) {
     hv_queue *queue = self->queue;
     self->queue = NULL;
@@ -146,12 +145,12 @@ static void close_queue(queue_object *self) {
     self->pending_bytes = 0;
 }
 
-/* A method that uses the queue begins with this. */
+/* Every method that uses the queue begins with this. */
 static bool enter(queue_object *self) {
     if (self->queue == NULL)
         hvpy_raise_new(HV_CLOSED, "the queue is closed");
     else if (self->busy)
-        PyErr_SetString(PyExc_RuntimeError, "the queue is used by another thread");
+        PyErr_SetString(PyExc_RuntimeError, "the queue is in use by another thread");
     else
         self->busy = true;
     return !PyErr_Occurred();
@@ -182,7 +181,7 @@ static void queue_dealloc(PyObject *object) {
 
 /* ---- adding ---- */
 
-/* The library has taken it, or has not. */
+/* After the library has accepted or refused the operation. */
 static PyObject *added(queue_object *self, operation *one, hv_status status, hv_error *error) {
     self->busy = false;
     if (status == HV_OK) {
@@ -248,7 +247,7 @@ static PyObject *queue_get(PyObject *object, PyObject *const *args, Py_ssize_t c
     return added(self, one, status, error);
 }
 
-/* ---- what is done ---- */
+/* ---- results ---- */
 
 static PyObject *result_of(const queue_object *self, operation *one) {
     if (one->status == HV_NOT_FOUND)
@@ -264,7 +263,7 @@ static PyObject *result_of(const queue_object *self, operation *one) {
                         hv_entity_dict(one->entity));
 }
 
-/* Forget the first of what is done. */
+/* Forget the first finished operation. */
 static void drop_first(queue_object *self) {
     operation *one = self->done;
     self->done = one->next;
@@ -273,7 +272,7 @@ static void drop_first(queue_object *self) {
     free_operation(one);
 }
 
-/* [(tag, result), …] of what is done. */
+/* Make the list [(tag, result), …] of the finished operations. */
 static PyObject *take_done(queue_object *self) {
     PyObject *list = PyList_New(0);
     while (list != NULL && self->done != NULL) {
@@ -290,8 +289,8 @@ static PyObject *take_done(queue_object *self) {
 }
 
 /*
- * Call take(tag, result) for what is done. An operation is done with when that has returned: if it
- * raises something, or a signal's handler does, the next call begins with the same operation.
+ * Call take(tag, result) for finished operations. An operation is forgotten when that has returned:
+ * if it raises something, or a signal's handler does, the next call begins with the same operation.
  */
 static PyObject *deliver_done(queue_object *self, PyObject *take) {
     while (self->done != NULL) {
@@ -307,12 +306,12 @@ static PyObject *deliver_done(queue_object *self, PyObject *take) {
     Py_RETURN_NONE;
 }
 
-/* Wait for `ms` (-1: without end) until something is done. False with an exception. */
+/* Wait for `ms` (-1: forever) until something is done. Returns false with an exception. */
 static bool advance(queue_object *self, int64_t ms) {
     bool done;
     do {
         int64_t slice = ms < 0 || ms > SLICE_MS ? SLICE_MS : ms;
-        if (self->done != NULL) /* since before, when a signal's handler raised something */
+        if (self->done != NULL) /* from before, when a signal's handler raised an exception */
             slice = ms = 0;
         HVPY_BEGIN_LIBRARY
         done = hv_queue_advance(self->queue, slice) > 0 || hv_queue_pending(self->queue) == 0;
@@ -394,8 +393,9 @@ static PyObject *queue_pending_bytes(PyObject *object, void *closure) {
 }
 
 static PyGetSetDef queue_fields[] = {
-    {"pending", queue_pending, NULL, "Operations that were added and are not done.", NULL},
-    {"pending_bytes", queue_pending_bytes, NULL, "The bytes of their attributes.", NULL},
+    {"pending", queue_pending, NULL, "The number of operations that were added and are not done.",
+     NULL},
+    {"pending_bytes", queue_pending_bytes, NULL, "The number of bytes of their attributes.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -430,7 +430,7 @@ static PyTypeObject queue_type = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "hv._hv.Queue",
     .tp_basicsize = sizeof(queue_object),
     .tp_flags = Py_TPFLAGS_DEFAULT,
-    .tp_doc = "Queue(store)\n--\n\nMany operations under way at once from one thread.",
+    .tp_doc = "Queue(store)\n--\n\nMany operations in flight at once from one thread.",
     .tp_new = PyType_GenericNew,
     .tp_init = queue_init,
     .tp_dealloc = queue_dealloc,

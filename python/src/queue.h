@@ -1,5 +1,5 @@
 /*
- * queue: the class Queue, many operations under way at once from one thread.
+ * queue: the class Queue, many operations in flight at once from one thread.
  */
 #ifndef HVPY_QUEUE_H
 #define HVPY_QUEUE_H

@@ -1,5 +1,5 @@
 /*
- * report: the store's methods that tell of servers, shards and pools, and that make shards.
+ * report: the store's methods that report on servers, shards and pools, and that make shards.
  */
 #include "report.h"
 
@@ -121,7 +121,7 @@ typedef struct told {
     PyObject *progress;
 } told;
 
-/* Called without the GIL. What the function raises is told when the server is done. */
+/* Called without the GIL. What the function raises comes out when the server is done. */
 static void on_progress(void *context, int server, int done, int total) {
     const told *to = context;
     HVPY_TAKE_GIL;
@@ -133,7 +133,8 @@ static void on_progress(void *context, int server, int done, int total) {
     HVPY_LEAVE_GIL;
 }
 
-/* The numbers of servers from an iterable of their names, or None: PyMem_Free(). */
+/* Get the numbers of servers from an iterable of their names, or from None. Free with
+ * PyMem_Free(). */
 static bool numbers_from(hvpy_store *self, PyObject *names, int **numbers, size_t *count) {
     if (names == Py_None)
         return true;
@@ -171,10 +172,10 @@ static bool is_among(int number, const int *numbers, size_t count) {
     return false;
 }
 
-/* What all servers look like. */
+/* The reports of all servers. */
 typedef struct looked {
     int count;
-    hv_report **reports; /* NULL where errors[i] says why */
+    hv_report **reports; /* NULL if errors[i] says why */
     hv_error **errors;
     hv_status *statuses;
 } looked;
@@ -189,7 +190,7 @@ static void looked_free(looked *all) {
     PyMem_Free(all->statuses);
 }
 
-/* Look at all servers. Whatever it returns, looked_free(). */
+/* Inspect all servers. Call looked_free() whatever it returns. */
 static bool look_at_all(hvpy_store *self, looked *all) {
     size_t count = (size_t) hv_server_count(self->store);
     *all = (looked){
@@ -207,7 +208,7 @@ static bool look_at_all(hvpy_store *self, looked *all) {
     return !PyErr_Occurred();
 }
 
-/* Before shards are made on several servers: may they be on each? As `hv init` does. */
+/* Before shards are made on several servers: may each server have them? As `hv init` checks. */
 static bool check_all(hvpy_store *self, const int *without, size_t without_count) {
     looked all;
     bool ok = look_at_all(self, &all);
@@ -269,7 +270,7 @@ PyObject *hvpy_report_create_shards(PyObject *object, PyObject *args, PyObject *
     return failed ? NULL : PyLong_FromLong(sum);
 }
 
-/* ---- looking at servers ---- */
+/* ---- inspecting servers ---- */
 
 static PyObject *shard_at(const hv_report *report, size_t index) {
     static const char *const states[] = {"ready",    "missing",   "incomplete",

@@ -1,5 +1,5 @@
 /*
- * report: the store's methods that tell of servers, shards and pools, and that make shards.
+ * report: the store's methods that report on servers, shards and pools, and that make shards.
  */
 #ifndef HVPY_REPORT_H
 #define HVPY_REPORT_H
@@ -10,8 +10,9 @@
 #include "store.h"
 
 /*
- * Of a method whose argument is a server's name, or None or NULL for all: the servers' numbers,
- * from *first to before *end. The store is entered then. False with an exception.
+ * For a method whose argument is a server's name, or None or NULL for all servers: sets *first and
+ * *end to the range of the servers' numbers (*end is not in it), and enters the store. Returns
+ * false with an exception.
  */
 bool hvpy_report_servers_from(hvpy_store *self, PyObject *name, int *first, int *end);
 

@@ -2,8 +2,9 @@
  * row: an entity as psycopg2's DictRow: row[0] is row['id'], row[1] row['type'], row[2]
  * row['body'].
  *
- * A DictRow is a list that knows which column is where. Its cursor tells it when it is made; here
- * one row is made of something that looks like a cursor, and the others share what that one knows.
+ * A DictRow is a list with a map from the columns' names to their places, which it takes from its
+ * cursor when it is made. Here one row is made with an object that looks like a cursor, and the
+ * others share that row's map.
  */
 #include "row.h"
 
@@ -14,7 +15,7 @@ static PyObject *no_arguments;  /* () */
 static PyObject *columns;       /* its _index: {'id': 0, 'type': 1, 'body': 2} */
 static PyObject *columns_field; /* "_index" */
 
-/* What psycopg2's own way of making a row leaves in its field `_index`. */
+/* What psycopg2's own way of making a row leaves in the field `_index`. */
 static PyObject *columns_of(PyObject *index) {
     PyObject *types = PyImport_ImportModule("types");
     PyObject *namespace = types == NULL ? NULL : PyObject_GetAttrString(types, "SimpleNamespace");
@@ -53,7 +54,7 @@ int hvpy_row_init(void) {
     return columns == NULL ? -1 : 0;
 }
 
-/* Append what is taken. */
+/* Append a value, whose reference is stolen. */
 static int append(PyObject *row, PyObject *value) {
     int result = value == NULL ? -1 : PyList_Append(row, value);
     Py_XDECREF(value);

@@ -16,7 +16,7 @@ typedef struct scan_object {
     PyObject_HEAD
     hvpy_store *store; /* NULL: not opened by scan() */
     hv_scan *scan;     /* NULL: closed, or at its end */
-    bool busy;         /* a thread is in it */
+    bool busy;         /* a thread is using it */
 } scan_object;
 
 static PyTypeObject scan_type;
@@ -47,13 +47,13 @@ static bool bound_from(PyObject *argument, int64_t *bound) {
     return !PyErr_Occurred();
 }
 
-/* An array to be freed; `count` of 0 for none. False with an exception. */
+/* Make an array, to be freed; `count` is 0 for no kinds. Returns false with an exception. */
 static bool kinds_from(PyObject *argument, int **kinds, size_t *count) {
     *kinds = NULL;
     *count = 0;
     if (argument == NULL)
         return true;
-    PyObject *tuple = PySequence_Tuple(argument); /* which nobody changes meanwhile */
+    PyObject *tuple = PySequence_Tuple(argument); /* nobody can change it meanwhile */
     if (tuple == NULL)
         return false;
     Py_ssize_t size = PyTuple_GET_SIZE(tuple);
@@ -124,7 +124,7 @@ static void end(scan_object *self) {
 
 static bool enter(scan_object *self) {
     if (self->busy)
-        PyErr_SetString(PyExc_RuntimeError, "the scan is used by another thread");
+        PyErr_SetString(PyExc_RuntimeError, "the scan is in use by another thread");
     return !self->busy;
 }
 
@@ -145,7 +145,7 @@ static void scan_dealloc(PyObject *object) {
     PyObject_Free(object);
 }
 
-/* ---- going over it ---- */
+/* ---- iterating ---- */
 
 static PyObject *scan_next(PyObject *object) {
     scan_object *self = scan_of(object);
@@ -167,7 +167,8 @@ static PyObject *scan_next(PyObject *object) {
         return row;
     if (status != HV_OK && status != HV_NOT_FOUND)
         hvpy_raise(status, error);
-    if (status != HV_CORRUPT || !hv_scan_goes_on(self->scan)) /* else next() goes on behind it */
+    if (status != HV_CORRUPT ||
+        !hv_scan_goes_on(self->scan)) /* otherwise next() goes on behind it */
         end(self);
     return NULL; /* without an exception: the end */
 }
@@ -188,7 +189,8 @@ static PyObject *scan_exit(PyObject *object, PyObject *args) {
 }
 
 static PyMethodDef scan_methods[] = {
-    {"close", scan_close, METH_NOARGS, "close($self)\n--\n\nEnd it, and give its connection back."},
+    {"close", scan_close, METH_NOARGS,
+     "close($self)\n--\n\nEnd the scan and return its connection."},
     {"__enter__", scan_enter, METH_NOARGS, NULL},
     {"__exit__", scan_exit, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
@@ -198,7 +200,7 @@ static PyTypeObject scan_type = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "hv._hv.Scan",
     .tp_basicsize = sizeof(scan_object),
     .tp_flags = Py_TPFLAGS_DEFAULT,
-    .tp_doc = "What Datastore.scan() gives: an iterator over rows.",
+    .tp_doc = "The result of Datastore.scan(): an iterator over rows.",
     .tp_dealloc = scan_dealloc,
     .tp_iter = scan_self,
     .tp_iternext = scan_next,

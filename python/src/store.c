@@ -1,5 +1,5 @@
 /*
- * store: the class Store, an open hv_store: opening, closing, and what there is in it.
+ * store: the class Store, an open hv_store: opening, closing, and its properties.
  */
 #include "store.h"
 
@@ -16,22 +16,22 @@
 #include "scan.h"
 #include "threads.h"
 
-/* How often close() looks whether the last user has left. */
+/* How often close() checks whether the last user has left. */
 #define CLOSE_POLL_NS 1000000
 
 static hvpy_store *store_of(PyObject *object) {
     return (hvpy_store *) object;
 }
 
-/* ---- who is in it ---- */
+/* ---- users of the store ---- */
 
-static unsigned long forks; /* how many there were from the process that began to this one */
+static unsigned long forks; /* how many forks lie between the first process and this one */
 
 static void count_fork(void) {
     forks++;
 }
 
-/* The threads that were in it are not in a forked child. */
+/* A forked child does not have the threads that were using the store. */
 static void forget_parents_users(hvpy_store *self) {
     if (self->forks != forks)
         self->users = 0;
@@ -63,7 +63,8 @@ void hvpy_store_leave(hvpy_store *self) {
 
 /* ---- opening ---- */
 
-/* C's text of a name or value, of which only the name may be told: the value may be a password. */
+/* Convert a name or a value to C's text. An error contains only the name: the value may be a
+ * password. */
 static const char *text_of(PyObject *text, PyObject *name) {
     Py_ssize_t len = 0;
     const char *bytes = PyUnicode_AsUTF8AndSize(text, &len);
@@ -123,7 +124,7 @@ static int set_server(hv_options *options, PyObject *server) {
     return 0;
 }
 
-/* The servers are those given, or those of a configuration file. */
+/* Open the store on the given servers, or on those of a configuration file. */
 static int set_servers(hv_options *options, PyObject *servers, const char *path) {
     if (servers == Py_None) {
         hv_error *error = NULL;
@@ -153,7 +154,7 @@ static int open_store(hvpy_store *self, const hv_options *options) {
         hvpy_raise(status, error);
         return -1;
     }
-    if (PyErr_Occurred() != NULL) { /* a signal's handler raised it too late to stop it */
+    if (PyErr_Occurred() != NULL) { /* a signal's handler raised it too late to stop the opening */
         hv_close(store, 0, NULL);
         return -1;
     }
@@ -217,8 +218,8 @@ out:
 /* ---- closing ---- */
 
 /*
- * Free the store if nobody uses it. It was stopped before, so all that hv_close() still has to do
- * is to look, and free: nothing that would let the GIL go.
+ * Free the store if nothing uses it. It was stopped before, so hv_close() only has to check and
+ * free, and does nothing that would release the GIL.
  */
 static hv_status close_if_unused(hvpy_store *self, hv_error **error) {
     if (self->users > 0)
@@ -261,7 +262,7 @@ static PyObject *store_close(PyObject *object, PyObject *args, PyObject *kwargs)
     while (self->store != NULL && close_if_unused(self, &error) != HV_OK) {
         if (now() >= deadline) {
             if (error == NULL)
-                return hvpy_raise_new(HV_BUSY, "operations on the store are still under way");
+                return hvpy_raise_new(HV_BUSY, "operations on the store are still running");
             return hvpy_raise(HV_BUSY, error);
         }
         hv_error_free(error);
@@ -275,7 +276,7 @@ static PyObject *store_close(PyObject *object, PyObject *args, PyObject *kwargs)
     Py_RETURN_NONE;
 }
 
-/* What is lent then stays as it is, and with it what it needs. */
+/* Connections that are still lent stay as they are, and keep what they need alive. */
 static void store_dealloc(PyObject *object) {
     hvpy_store *self = store_of(object);
     PyObject *type, *value, *traceback;
@@ -284,7 +285,7 @@ static void store_dealloc(PyObject *object) {
         PyObject_ClearWeakRefs(object);
     stop(self);
     if (self->store != NULL && close_if_unused(self, NULL) != HV_OK &&
-        PyErr_WarnEx(PyExc_ResourceWarning, "a Datastore is gone, and connections of it are lent",
+        PyErr_WarnEx(PyExc_ResourceWarning, "a Datastore was dropped while connections are lent",
                      1) < 0)
         PyErr_WriteUnraisable((PyObject *) Py_TYPE(object));
     PyErr_Restore(type, value, traceback);
@@ -336,8 +337,9 @@ static PyObject *store_epoch(PyObject *object, void *closure) {
 
 static PyGetSetDef store_fields[] = {
     {"closed", store_closed, NULL, "Was it closed?", NULL},
-    {"epoch", store_epoch, NULL, "What its keys count from, in ms since 1970-01-01 UTC.", NULL},
-    {"_log_parameters", store_log_parameters, NULL, "May the log have parameters?", NULL},
+    {"epoch", store_epoch, NULL, "The moment that its keys count from, in ms since 1970-01-01 UTC.",
+     NULL},
+    {"_log_parameters", store_log_parameters, NULL, "May the log contain parameters?", NULL},
     {"servers", hvpy_report_servers, NULL, "The servers' names.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
@@ -356,38 +358,36 @@ static PyMethodDef store_methods[] = {
     {"_discard", hvpy_lend_discard, METH_O, hvpy_lend_discard_doc},
     {"_close_lent", hvpy_lend_close, METH_O, "Close a connection if a borrower has it."},
     {"disconnect", store_disconnect, METH_NOARGS,
-     "disconnect($self)\n--\n\nClose every connection: idle ones now, lent ones when they come "
-     "back."},
+     "disconnect($self)\n--\n\n"
+     "Close every connection: idle ones now, lent ones when they are returned."},
     {"reinstantiate", store_reinstantiate, METH_NOARGS,
-     "reinstantiate($self)\n--\n\nMake every pool anew: close idle connections now and lent ones "
-     "when "
-     "they come back, and forget\nstatistics and what is known about servers that could not be "
-     "reached."},
+     "reinstantiate($self)\n--\n\n"
+     "Make every pool anew: close idle connections now and lent ones when they are returned, and\n"
+     "forget statistics and what is known about servers that could not be reached."},
     {"close", WITH_NAMES(store_close),
-     "close($self, timeout=5.0)\n--\n\nClose the store. Operations that come or wait end with "
-     "PoolError; "
-     "those under way and\nlent connections are waited for, for as many seconds: if they are not "
-     "back then, that is\na PoolError too, and close() can be called again."},
+     "close($self, timeout=5.0)\n--\n\n"
+     "Close the store. New and waiting operations fail with PoolError; running ones and lent\n"
+     "connections are waited for, for ``timeout`` seconds. If some are left then, PoolError is\n"
+     "raised, and close() can be called again."},
     {"server_of", hvpy_report_server_of, METH_O,
      "server_of($self, shard_id, /)\n--\n\nThe name of the server that holds a shard, or None."},
     {"shards", WITH_NAMES(hvpy_report_shards),
      "shards($self, server=None)\n--\n\nThe shards of a server, or of all, in ascending order."},
     {"pool_stats", WITH_NAMES(hvpy_report_pool_stats),
-     "pool_stats($self, server=None)\n--\n\nWhat the pool of a server counts, or the sums over "
-     "all: see "
-     "docs/operations.md."},
+     "pool_stats($self, server=None)\n--\n\n"
+     "The statistics of a server's pool, or the sums over all: see docs/operations.md."},
     {"create_shards", WITH_NAMES(hvpy_report_create_shards),
-     "create_shards($self, server=None, progress=None, without=None)\n--\n\nMake what is missing "
-     "on "
-     "a server, or on all, as `hv init` does; return how many shards\nwere made or changed. "
-     "``progress(server, done, total)`` is called after each shard. All other\nservers are asked "
-     "first whether they hold one of them; those that ``without`` names may be\nunreachable."},
+     "create_shards($self, server=None, progress=None, without=None)\n--\n\n"
+     "Make what is missing on a server, or on all, as `hv init` does; return how many shards were\n"
+     "made or changed. ``progress(server, done, total)`` is called after each shard. All other\n"
+     "servers are asked first whether they hold one of them; those that ``without`` names may be\n"
+     "unreachable."},
     {"inspect", WITH_NAMES(hvpy_report_inspect),
-     "inspect($self, server)\n--\n\nWhat a server looks like: what `hv status` shows, as a dict."},
+     "inspect($self, server)\n--\n\nInspect a server: return what `hv status` shows, as a dict."},
     {"inspect_all", hvpy_report_inspect_all, METH_NOARGS,
-     "inspect_all($self)\n--\n\nWhat each server looks like, in a list: as inspect(), or the "
-     "DatastoreError that says why it\ncannot be seen. Only here a shard is seen that lies on "
-     "another server, or on two."},
+     "inspect_all($self)\n--\n\n"
+     "Inspect all servers: return a list of what inspect() returns, with a DatastoreError for a\n"
+     "server that cannot be inspected. Only this finds shards on another server, or on two."},
     {"scan", WITH_NAMES(hvpy_scan_open), hvpy_scan_open_doc},
     {"load", WITH_NAMES(hvpy_load_open), hvpy_load_open_doc},
     {"loads", WITH_NAMES(hvpy_load_list), hvpy_load_list_doc},
@@ -398,7 +398,7 @@ PyTypeObject hvpy_store_type = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "hv._hv.Store",
     .tp_basicsize = sizeof(hvpy_store),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
-    .tp_doc = "What hv.datastore.Datastore is made of.",
+    .tp_doc = "The base of hv.datastore.Datastore.",
     .tp_new = PyType_GenericNew,
     .tp_init = store_init,
     .tp_dealloc = store_dealloc,

@@ -4,13 +4,13 @@
  *
  * When the interpreter ends, this happens in order:
  *
- *   hvpy_threads_end()   by Python's atexit: no thread is started any more; those that there are
- *                        are waited for, PATIENCE_MS at most
+ *   hvpy_threads_end()   by Python's atexit: no more threads are started; existing ones are waited
+ *                        for, PATIENCE_MS at most
  *   (Python ends)        a thread that wants the GIL from now on rests: hvpy_rest()
  *   at_exit()            by Py_AtExit(), before exit(3)
  *   leave()              by exit(3), before the handlers that were registered earlier, OpenSSL's
  *                        among them. If a thread is still inside the library or libpq, the process
- *                        ends here, for OpenSSL's clean-up would pull the ground from under it.
+ *                        ends here, since OpenSSL's clean-up would free what that thread uses.
  */
 #include "threads.h"
 
@@ -24,7 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* How long the end of the interpreter waits for threads that open a connection. */
+/* How long the end of the interpreter waits for threads that are opening a connection. */
 #define PATIENCE_MS 1000
 #define POLL_NS     1000000
 
@@ -38,11 +38,11 @@ typedef struct native_thread {
 } native_thread;
 
 static native_thread *threads;           /* started and not joined; guarded by the GIL */
-static native_thread *parents;           /* in a forked child: those that are not in it */
-static atomic_bool ending;               /* no thread is started any more */
+static native_thread *parents;           /* in a forked child: those that did not come along */
+static atomic_bool ending;               /* no more threads are started */
 static atomic_int inside;                /* Python's threads that are in the library */
-static _Thread_local int depth;          /* how often this one is */
-static _Thread_local native_thread *own; /* this one, if it is ours */
+static _Thread_local int depth;          /* how often the current thread is */
+static _Thread_local native_thread *own; /* the current thread, if we started it */
 
 /* ---- rest ---- */
 
@@ -83,7 +83,7 @@ static void *run_thread(void *argument) {
     return NULL;
 }
 
-/* All signals are left to Python's own threads: one of them waits for them. */
+/* All signals are left to Python's own threads. */
 static int create_thread(native_thread *thread) {
     static const int of_the_thread[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP};
     sigset_t none, before;
@@ -131,7 +131,7 @@ void hvpy_threads_join(void) {
             link = &thread->next;
         }
     }
-    while (ended != NULL) { /* only now: what is freed may run any code */
+    while (ended != NULL) { /* only now: freeing it may run any code */
         native_thread *thread = ended;
         ended = thread->next;
         thread->joined(thread->context);
@@ -162,7 +162,8 @@ PyObject *hvpy_threads_end(PyObject *module, PyObject *args) {
     Py_RETURN_NONE;
 }
 
-/* Is a thread where OpenSSL may be in use? Python has ended: no other thread changes the list. */
+/* Is a thread in code that may use OpenSSL? Python has ended, so no other thread changes the
+ * list. */
 static bool is_any_inside(void) {
     for (native_thread *thread = threads; thread != NULL; thread = thread->next) {
         if (!atomic_load(&thread->resting) && pthread_tryjoin_np(thread->id, NULL) != 0)
@@ -176,7 +177,7 @@ static void leave(int status, void *unused) {
     (void) unused;
     if (!is_any_inside())
         return;
-    fflush_unlocked(NULL); /* a thread may have a stream's lock for ever, waiting for input */
+    fflush_unlocked(NULL); /* a thread may hold a stream's lock forever, waiting for input */
     _exit(status);
 }
 
@@ -185,7 +186,7 @@ static void at_exit(void) {
         on_exit(leave, NULL);
 }
 
-/* A forked child has one thread: the one that has forked, perhaps from within a callback. */
+/* A forked child has one thread: the one that forked, perhaps from within a callback. */
 static void forget_parents_threads(void) {
     native_thread **link = &parents;
     while (*link != NULL)

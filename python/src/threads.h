@@ -2,7 +2,7 @@
  * threads: native threads that run Python's code, the GIL around calls of the library, and how both
  * end with the interpreter.
  *
- * Holds always: once Python ends, a thread that wants the GIL rests until the process is gone, so
+ * Invariants: once Python ends, a thread that wants the GIL rests until the process is gone, so
  * that whatever others use of its stack stays in place. And no thread is inside libpq, or inside
  * OpenSSL on libpq's behalf, while OpenSSL's own clean-up runs in exit(3).
  */
@@ -16,8 +16,9 @@
 #include <stdbool.h>
 
 /*
- * A callback takes the GIL and leaves it with these, in one block. Python ends a thread that wants
- * the GIL when the interpreter ends; it rests instead. (From 3.14 on Python does that by itself.)
+ * A callback takes the GIL and releases it with these, in one block. When the interpreter ends,
+ * Python would end a thread that wants the GIL; with these it rests instead. (From 3.14 on Python
+ * does that by itself.)
  */
 #define HVPY_TAKE_GIL                      \
     pthread_cleanup_push(hvpy_rest, NULL); \
@@ -28,7 +29,7 @@
 
 void hvpy_rest(void *unused);
 
-/* Around calls of the library, in one block: the GIL is let go. */
+/* Around calls of the library, in one block: the GIL is released. */
 #define HVPY_BEGIN_LIBRARY \
     {                      \
         PyThreadState *hvpy_thread_state = hvpy_library_enter();
@@ -43,13 +44,14 @@ int hvpy_threads_init(void);
 
 /*
  * Start a thread that calls run(context) with the GIL. No signal is delivered to it. Later, after
- * the thread is gone, `joined` is called with the GIL held by some other thread; the context must
- * live until then. False: there is no thread, and `*reason` says why. With the GIL.
+ * the thread has ended, `joined` is called with the GIL held by some other thread; the context must
+ * live until then. Returns false if there is no thread, and `*reason` says why. Called with the
+ * GIL.
  */
 bool hvpy_thread_start(void (*run)(void *context), void (*joined)(void *context), void *context,
                        const char **reason);
 
-/* Join the threads that have come to their end. With the GIL. */
+/* Join the threads that have ended. Called with the GIL. */
 void hvpy_threads_join(void);
 
 /* A function of the module: see _hv.pyi. */

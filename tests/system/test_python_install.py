@@ -83,8 +83,8 @@ def check_contents(names):
     package = {name for name in names if not name.startswith(info)}
     (module,) = {name for name in package if re.fullmatch(r"hv/_hv\..*\.so", name)}
     sources = {path.name for path in (source_dir() / "python" / "hv").iterdir()}
-    faces = sources - {"meson.build", "__pycache__"}
-    assert package - {module} == {f"hv/{face}" for face in faces}
+    modules = sources - {"meson.build", "__pycache__"}
+    assert package - {module} == {f"hv/{name}" for name in modules}
     assert {f"{info}METADATA", f"{info}LICENSE"} <= set(names)
     return module
 
