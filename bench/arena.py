@@ -1,10 +1,10 @@
 """Where all contenders of bench/compare meet: one server with one set of data, near and far.
 
-Shards 1 to 8 are put to, and emptied before each run that puts; shards 9 to 16 hold entities to be
-got, whose keys can be computed, so that every program finds them without a list. The server commits
-in earnest (fsync, synchronous_commit) on the machine's disk. Nothing that could come at any moment,
-checkpoints and autovacuum, comes during a run. "Far" is the same server through a relay that
-delivers everything half a millisecond later, each way.
+Puts go to shards 1 to 8, which are emptied before each run that puts; shards 9 to 16 hold the
+entities for gets, whose keys can be computed, so that every program finds them without a list. The
+server's commits wait for the machine's disk (fsync, synchronous_commit). Checkpoints and
+autovacuum, which could come at any moment, are kept out of the runs. "Far" is the same server
+through a relay that delivers everything half a millisecond later, each way.
 """
 
 import csv
@@ -20,7 +20,7 @@ KIND = 7
 ATTRIBUTES = {"name": "Ada Lovelace", "email": "ada@analytical.example", "beep": "boop"}
 PUT_SHARDS = range(1, 9)
 GET_SHARDS = range(9, 17)
-ENTITIES = 10_000  # in each shard that is got from
+ENTITIES = 10_000  # in each shard that is read
 FIRST_MOMENT = 1000
 CONNECTIONS = 10
 LANES = 2
@@ -29,7 +29,7 @@ FAR_LANES = 4
 _SETTINGS = {
     "shared_buffers": "256MB",
     "max_wal_size": "8GB",
-    "min_wal_size": "1GB",  # used files of the log are used again
+    "min_wal_size": "1GB",  # recycled files of the log
     "checkpoint_timeout": "1d",
     "autovacuum": "off",
     "max_connections": "200",
@@ -41,7 +41,7 @@ def shards_text(shards):
 
 
 class Arena:
-    """The server, its data, and what contenders need to find them. A context manager."""
+    """The server, its data, and the settings with which contenders find them. A context manager."""
 
     def __init__(self, rows_to_import):
         bindir = None if why_not() else bindir_with_extension()
@@ -66,10 +66,10 @@ class Arena:
             self.relay.close()
         self.server.destroy()
 
-    # ---- where things are ----
+    # ---- paths and addresses ----
 
     def params(self, far):
-        """libpq's parameters; near by the server's socket."""
+        """libpq's parameters; near means by the server's socket."""
         if far:
             return self.relay.params("bench")
         return {**self.server.socket_params(), "user": "postgres", "dbname": "bench"}
@@ -94,7 +94,7 @@ class Arena:
     def copy_file(self, shard):
         return f"{self.place}/rows_{shard}.copy"
 
-    # ---- making it ----
+    # ---- setting it up ----
 
     def _make(self):
         self.database = self.server.create_database("bench")
@@ -124,7 +124,8 @@ class Arena:
         self._write_rows()
 
     def _write_rows(self):
-        """The same rows as CSV for `hv import`, and as binary files, one a shard, for \\copy."""
+        """Write the same rows as CSV for `hv import`, and as binary files, one for each shard, for
+        \\copy."""
         with open(self.rows_file(), "w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(ATTRIBUTES)
@@ -144,13 +145,13 @@ class Arena:
     # ---- around a run ----
 
     def empty(self):
-        """Before a run that puts: every one finds empty tables, and no checkpoint due."""
+        """Before a run that puts: give it empty tables and make sure that no checkpoint is due."""
         tables = ", ".join(f"shard{shard:04d}.entities" for shard in PUT_SHARDS)
         self.database.sql(f"TRUNCATE {tables}")
         self.database.sql("CHECKPOINT")
 
     def stored(self):
-        """How many entities were put since then; fails if one is not the one that was to be."""
+        """Count the entities put since then; fail if one of them is not as it should be."""
         total = 0
         for shard in PUT_SHARDS:
             count, good = self.database.query(

@@ -3,8 +3,8 @@
  *
  *     callers CONTENDER put|get|borrow [NAME=VALUE]...
  *
- * Prints what was done as a JSON object. An operation counts if it began before the time was over;
- * the time counts up to the end of the last one.
+ * Prints the result as a JSON object. An operation counts if it began before the time was over; the
+ * time counts up to the end of the last one.
  */
 #include <inttypes.h>
 #include <pthread.h>
@@ -43,7 +43,7 @@ typedef struct caller {
     bench_run *run;
     pthread_t thread;
     uint64_t random;
-    int64_t all; /* operations, those of the warm-up too */
+    int64_t all; /* operations, including those of the warm-up */
     int64_t measured;
 } caller;
 
@@ -119,7 +119,7 @@ static void *work(void *argument) {
     return NULL;
 }
 
-/* ---- all of them ---- */
+/* ---- all callers ---- */
 
 static double now(clockid_t clock) {
     struct timespec time;

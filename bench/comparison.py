@@ -13,11 +13,11 @@ import report
 
 from runs import mean
 
-TURNS = 8  # runs of each in a round, where several take turns
+TURNS = 8  # runs of each contender in a round where several take turns
 
 
 def parser(name, text):
-    """For the arguments that all have in common."""
+    """The arguments that all benchmarks have."""
     made = argparse.ArgumentParser(
         prog=f"bench/{name}",
         description=text,
@@ -44,12 +44,12 @@ class Comparison:
     ours: str  # names of runs
     theirs: list  # the best of them counts in each round
     against: str
-    goal: float = None  # None: it is only good to know
-    takes_turns: bool = False  # in each round, in short runs: where little is to be told apart
+    goal: float = None  # None: there is no goal
+    takes_turns: bool = False  # in each round, in short runs: for small differences
 
     def ratios(self, found):
         pairs = zip(found[self.ours], self.best(found))
-        # In a run that was too short nothing may have been counted.
+        # A run that was too short may have counted nothing.
         return [max(ours, 1) / max(theirs, 1) for ours, theirs in pairs]
 
     def best(self, found):
@@ -58,7 +58,7 @@ class Comparison:
 
 
 class Plan:
-    """The runs to be made by their names, each a function, and what is to be compared of them."""
+    """The runs to be made, by name, each a function, and the comparisons to be made of them."""
 
     def __init__(self):
         self.work = {}
@@ -72,13 +72,15 @@ class Plan:
         self.comparisons.append(Comparison(*what, **how))
 
     def only(self, text):
-        """Leave out the comparisons without `text` in their titles, and runs that none wants."""
+        """Drop the comparisons without `text` in their titles, and runs that are not needed then.
+        """
         self.comparisons = [each for each in self.comparisons if text in each.work]
         wanted = {name for each in self.comparisons for name in [each.ours, *each.theirs]}
         self.work = {name: run for name, run in self.work.items() if name in wanted}
 
     def _groups(self):
-        """The names of the runs in lists: those that take turns together, each other alone."""
+        """The names of the runs in lists: a list for those that take turns, and one for each of the
+        others."""
         together = {
             each.ours: [each.ours, *each.theirs] for each in self.comparisons if each.takes_turns
         }
@@ -95,7 +97,8 @@ class Plan:
         return {name: mean(each) for name, each in results.items()}
 
     def measure(self, rounds, log):
-        """Run them all, one after the other in each round, the next round in the opposite order."""
+        """Make all runs, one after the other in each round, the next round in the opposite order.
+        """
         results = {name: [] for name in self.work}
         groups = self._groups()
         for number in range(rounds):
@@ -107,7 +110,7 @@ class Plan:
 
 
 class Measured:
-    """What came of a plan."""
+    """The results of a plan."""
 
     def __init__(self, comparisons, results):
         self.comparisons = comparisons

@@ -1,8 +1,8 @@
 /*
- * contender: what the program `callers` can measure: one way of talking to PostgreSQL each.
+ * contender: what the program `callers` can measure, each a way of using PostgreSQL.
  *
- * A contender is opened once; each caller, a thread, then starts its own part of it. Whatever goes
- * wrong ends the program with a message: a benchmark that goes on after an error measures nothing.
+ * A contender is opened once; each caller, a thread, then starts its own part of it. Any error ends
+ * the program with a message: a benchmark that goes on after an error measures nothing.
  */
 #ifndef BENCH_CONTENDER_H
 #define BENCH_CONTENDER_H
@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The entity that is put, and that every get must bring back: three small attributes. */
+/* The entity that is put, and that every get must return: three small attributes. */
 #define BENCH_KIND       7
 #define BENCH_ATTRIBUTES 3
 extern const char *const bench_attributes[BENCH_ATTRIBUTES][2];
@@ -20,30 +20,29 @@ typedef enum bench_verb { BENCH_PUT, BENCH_GET, BENCH_BORROW, BENCH_VERBS } benc
 typedef struct bench_settings {
     bench_verb verb;
     int callers;
-    int connections;    /* of a pool; a contender without one has one connection a caller */
-    int batch;          /* operations in one call; 1: the calls for single ones */
-    double seconds;     /* to measure, after a fifth of that to warm up */
+    int connections;    /* for a pool; a contender without one has a connection for each caller */
+    int batch;          /* operations in one call; 1: the calls for single operations */
+    double seconds;     /* to measure, after a fifth of it to warm up */
     const char *config; /* the store's configuration file */
     const char *server; /* the same server as a connection string of libpq */
-    int first_shard;    /* of those that are put to, or got from; they lie on one server */
+    int first_shard;    /* the shards that are put to, or got from; they are on one server */
     int shard_count;
-    int64_t first_moment; /* an entity that can be got has the key … */
-    int64_t
-        entities_of_shard; /* … (first_moment + 0 … entities_of_shard - 1) << 23 | shard << 10 */
+    int64_t first_moment;      /* the keys for gets are (first_moment + n) << 23 | shard << 10, */
+    int64_t entities_of_shard; /* n being 0 to entities_of_shard - 1 */
 } bench_settings;
 
 /* One call. `shards` and `keys` have `count` elements. */
 typedef struct bench_request {
     int count;
-    int *shards;   /* where to put, borrow, or get from */
-    int64_t *keys; /* get: which ones; put: filled in, in the order of `shards` */
+    int *shards;   /* the shards to put to, borrow from, or get from */
+    int64_t *keys; /* get: the keys to fetch; put: filled in, in the order of `shards` */
 } bench_request;
 
 typedef struct bench_contender {
     const char *name;
     void *(*open)(const bench_settings *settings);
     void (*close)(void *shared);
-    /* A caller's own part; `start` may return `shared` itself. Either may be NULL. */
+    /* Functions for a caller's own part; `start` may return `shared` itself. Either may be NULL. */
     void *(*start)(void *shared, const bench_settings *settings);
     void (*stop)(void *mine);
     void (*call[BENCH_VERBS])(void *mine, bench_request *request);

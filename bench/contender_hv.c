@@ -8,8 +8,8 @@
 
 typedef struct hv_caller {
     hv_store *store;
-    hv_dict *dict;           /* what is put */
-    hv_new_entity *entities; /* room for one call's, as the next */
+    hv_dict *dict;           /* the entity that is put */
+    hv_new_entity *entities; /* room for one call's; the next call reuses it */
     hv_entity **found;
 } hv_caller;
 

@@ -1,6 +1,6 @@
 /*
- * contender_libpq: single operations with libpq alone: a connection for each caller, or a pool that
- * is a queue of connections, as many a program has it.
+ * contender_libpq: single operations with libpq alone, on a connection for each caller, or from a
+ * pool that is a queue of connections, as in many programs.
  */
 #include <pthread.h>
 #include <stdlib.h>
@@ -56,12 +56,12 @@ const bench_contender bench_raw = {
     .call = {[BENCH_PUT] = raw_put, [BENCH_GET] = raw_get},
 };
 
-/* ---- queue: who wants to call takes the first connection of a queue, and puts it back ---- */
+/* ---- queue: a caller takes the first connection of a queue, and puts it back ---- */
 
 typedef struct queue {
     pthread_mutex_t lock;
     pthread_cond_t not_empty;
-    PGconn **free; /* a ring */
+    PGconn **free; /* a ring buffer */
     int size;
     int first;
     int count;

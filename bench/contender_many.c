@@ -29,7 +29,7 @@ typedef struct many_caller {
     array *kinds;    /* by shard */
     array *bodies;
     array *keys;
-    int **places; /* by shard: which operations of the request its elements are */
+    int **places; /* by shard: the operations of the request that its elements belong to */
 } many_caller;
 
 static const int binary[] = {1, 1};
@@ -141,7 +141,7 @@ static void send(many_caller *mine, const char *verb, int shard, int count,
         bench_die("%s", PQerrorMessage(mine->conn));
 }
 
-/* The next statement's result; what follows it is read too. */
+/* Read the next statement's result, and what ends it. */
 static PGresult *receive(many_caller *mine) {
     PGresult *result = PQgetResult(mine->conn);
     bench_expect(mine->conn, result, PGRES_TUPLES_OK);
@@ -222,7 +222,8 @@ static void array_get(void *own, bench_request *request) {
         if (mine->keys[i].count == 0)
             continue;
         PGresult *result = receive(mine);
-        if (PQntuples(result) < 1 || PQntuples(result) > mine->keys[i].count) /* some twice */
+        if (PQntuples(result) < 1 ||
+            PQntuples(result) > mine->keys[i].count) /* some keys occur twice */
             bench_die("%d rows for %d keys", PQntuples(result), mine->keys[i].count);
         for (int row = 0; row < PQntuples(result); row++)
             bench_expect_entity(result, row, &mine->body);

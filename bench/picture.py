@@ -1,4 +1,4 @@
-"""A picture of ratios: a bar for each comparison, on a logarithmic scale, as SVG."""
+"""Draws a picture of ratios as SVG: a bar for each comparison, on a logarithmic scale."""
 
 import math
 from xml.sax.saxutils import escape
@@ -18,8 +18,8 @@ def _text(x, y, text, **attributes):
 
 
 def draw(title, note, bars):
-    """`bars` are (label, sublabel, low, median, high, goal); the scale is "times as fast". The goal
-    may be None."""
+    """Draw `bars`, which are (label, sublabel, low, median, high, goal), on the scale "times as
+    fast". The goal may be None."""
     most = max([bar[4] for bar in bars] + [bar[5] or 0 for bar in bars])
     ticks = [tick for tick in TICKS if tick <= most * 1.5]
     scale = (WIDTH - LEFT - RIGHT) / math.log2(ticks[-1] * 1.3 / ticks[0])

@@ -2,8 +2,8 @@
 
 usage: python_callers.py CONTENDER VERB NAME=VALUE...
 
-As bench/callers.c, with the same settings (see contender.h) and the same answer. Whatever goes wrong
-in a thread ends the program: a benchmark that goes on after an error measures nothing.
+Like bench/callers.c, with the same settings (see contender.h) and the same output. Any error in a
+thread ends the program: a benchmark that goes on after an error measures nothing.
 """
 
 import itertools
@@ -21,7 +21,7 @@ import psycopg2.extras
 
 from arena import ATTRIBUTES, KIND
 
-REQUESTS = 4096  # chosen beforehand, of each thread
+REQUESTS = 4096  # chosen beforehand, for each thread
 
 
 class Hv:
@@ -54,7 +54,7 @@ class Hv:
 
 
 class Queue:
-    """psycopg2 connections in a queue, a server's last returned one first, opened when needed."""
+    """psycopg2 connections in a queue, the last returned one first, opened when needed."""
 
     key = int
 
@@ -117,7 +117,7 @@ class Queue:
         self.put_connection(shard, self.get_connection(shard))
 
     def put_many(self, shards):
-        """The quickest that psycopg2 brings along: a statement with many rows for each shard."""
+        """The fastest way that psycopg2 offers: a statement with many rows for each shard."""
         counts = {}
         for shard in shards:
             counts[shard] = counts.get(shard, 0) + 1
@@ -198,7 +198,7 @@ class Settings:
 
 
 def requests(verb, settings, number, key):
-    """What the thread `number` asks for, one after the other, without end."""
+    """The requests of thread `number`, one after the other, without end."""
     chosen = random.Random(number)
 
     def one():
@@ -214,7 +214,7 @@ class Run:
     def __init__(self, contender, verb, settings):
         self.settings = settings
         self.ended = False
-        self.counts = [0] * settings.callers  # of calls that are done, by thread
+        self.counts = [0] * settings.callers  # the times of finished calls, by thread
         self.prepared = threading.Barrier(settings.callers + 1)
         self.threads = []
         call = getattr(contender, verb if settings.batch == 1 else f"{verb}_many")

@@ -24,8 +24,8 @@ GO_PACKAGES = "/usr/share/gocode"  # where Debian installs Go's
 
 @dataclasses.dataclass
 class Result:
-    """What came of a run. The CPU time is that of the whole program, its start included, and of all
-    processes of the server meanwhile."""
+    """The result of a run. The CPU times are that of the whole program, including its start, and
+    that of all processes of the server meanwhile."""
 
     operations: int
     per_second: float
@@ -34,7 +34,7 @@ class Result:
 
 
 def mean(results):
-    """Several runs of the same length as one Result."""
+    """Combine several runs of the same length into one Result."""
     return Result(
         sum(each.operations for each in results),
         statistics.mean(each.per_second for each in results),
@@ -44,13 +44,13 @@ def mean(results):
 
 
 def _client_cpu():
-    """Of all programs that we have started and that have ended."""
+    """The CPU time of all programs that we have started and that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def _server_cpu(server):
-    """Of the server's processes, those that have ended included."""
+    """The CPU time of the server's processes, including those that have ended."""
     ticks = 0
     for pid in server.processes():
         with contextlib.suppress(OSError):
@@ -60,7 +60,7 @@ def _server_cpu(server):
 
 
 class Runs:
-    """Runs on one arena, of `seconds` each where the time is given."""
+    """Runs on one arena, of `seconds` each unless another time is given."""
 
     def __init__(self, arena, seconds):
         self.arena = arena
@@ -69,8 +69,8 @@ class Runs:
         self._pgxpool = None
 
     def _measure(self, work, puts):
-        """Run `work`, which returns (operations in all, per second). If it puts, on empty shards,
-        and the rows must be there afterwards."""
+        """Run `work`, which returns (operations in all, per second). If it puts, it gets empty
+        shards, and the rows must be there afterwards."""
         if puts:
             self.arena.empty()
         client, server = _client_cpu(), _server_cpu(self.arena.server)
@@ -84,8 +84,8 @@ class Runs:
     # ---- programs that call from many threads ----
 
     def callers(self, contender, verb, callers, batch=1, far=False, length=1):
-        """libhypervault and libpq: a run of `callers` threads, of `length` times the usual length;
-        see bench/callers.c."""
+        """libhypervault and libpq: a run of `callers` threads, `length` times as long as usual; see
+        bench/callers.c."""
         command = [build_dir() / "bench" / "callers"]
         return self._callers(command, contender, verb, callers, batch, far, length)
 
@@ -186,7 +186,7 @@ class Runs:
     # ---- pgxpool ----
 
     def why_no_pgxpool(self):
-        """Build the program; returns why that cannot be, or None."""
+        """Build the program; return why that is impossible, or None."""
         if shutil.which("go") is None:
             return "there is no Go here (Debian's package golang-go)"
         if not os.path.isdir(f"{GO_PACKAGES}/src/github.com/jackc/pgx/v4/pgxpool"):

@@ -1,5 +1,5 @@
 /*
- * statements: the statements on entities, with libpq alone and nothing spared: prepared, in binary.
+ * statements: the statements on entities, with libpq alone and every saving: prepared, in binary.
  */
 #include "statements.h"
 

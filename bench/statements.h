@@ -1,5 +1,5 @@
 /*
- * statements: the statements on entities, with libpq alone and nothing spared: prepared, in binary.
+ * statements: the statements on entities, with libpq alone and every saving: prepared, in binary.
  */
 #ifndef BENCH_STATEMENTS_H
 #define BENCH_STATEMENTS_H
@@ -15,16 +15,16 @@ typedef struct bench_body {
 } bench_body;
 void bench_body_init(bench_body *body);
 
-/* A connection on which the statements of every shard are prepared; NAME_0012 is that of shard 12.
- */
+/* Open a connection on which the statements of every shard are prepared; NAME_0012 is shard
+ * 12's. */
 PGconn *bench_connect(const bench_settings *settings);
 /* Prepare NAME_0012 … from `sql`, which has one %04d for the shard. */
 void bench_prepare(PGconn *conn, const bench_settings *settings, const char *name, const char *sql);
 void bench_statement_name(char name[32], const char *verb, int shard);
 
-/* End the program unless the result is of this kind. */
+/* End the program unless the result has this status. */
 void bench_expect(PGconn *conn, const PGresult *result, ExecStatusType expected);
-/* The same for one row of a get: is it the entity that was put? */
+/* The same for one row of a get, which must be the entity that was put. */
 void bench_expect_entity(const PGresult *result, int row, const bench_body *body);
 
 int64_t bench_read_int8(const PGresult *result, int row, int column);

@@ -1,6 +1,6 @@
-# What the scripts of dev/ share: where things are, and how they talk. Sourced, not run.
+# Shared by the scripts of dev/: the places of things, and output. Sourced, not run.
 # shellcheck shell=bash
-# shellcheck disable=SC2034 # what is set here is used by those who source it
+# shellcheck disable=SC2034 # the scripts that source this use what it sets
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 build=${HV_BUILD:-$root/build}
@@ -8,7 +8,7 @@ build=${HV_BUILD:-$root/build}
 python=/usr/bin/python3
 meson=/usr/bin/meson
 
-# Set the colours as they fit what a file descriptor is.
+# Set the colours if the file descriptor is a terminal, or none.
 colours_for() {
     bold='' dim='' red='' green='' plain=''
     if [[ -t $1 && -z ${NO_COLOR:-} && ${TERM:-dumb} != dumb ]]; then
@@ -16,7 +16,7 @@ colours_for() {
     fi
 }
 
-# Messages go to stderr, so that what a script prints as its result can be piped.
+# Messages go to stderr, so that a script's result can be piped.
 colours_for 2
 
 say() {
@@ -35,7 +35,7 @@ usage() {
     sed -n '2,/^[^#]/{s/^# \{0,1\}//p}' "$0"
 }
 
-# Run a command and keep its output to ourselves, unless it fails.
+# Run a command and show its output only if it fails.
 quietly() {
     local output status=0
     output=$("$@" 2>&1 </dev/null) || status=$?

@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """Print the packages that are installed on this Debian machine as NDJSON, an object a package.
 
-For dev/demo: real records of text, with quotes, several lines and every alphabet that maintainers'
-names are written in. A field that a package does not have is null.
+For dev/demo: real text, with quotes, several lines, and every alphabet in which maintainers' names
+are written. A field that a package does not have is null.
 """
 
 import json
@@ -27,7 +27,7 @@ RECORD = "\x1e"
 
 
 def main():
-    # The status tells packages that are installed from those whose settings alone are left.
+    # The status distinguishes installed packages from those whose settings alone are left.
     form = UNIT.join(f"${{{field}}}" for field in ("db:Status-Status", *FIELDS.values()))
     form += RECORD
     told = subprocess.run(
@@ -38,7 +38,7 @@ def main():
         if status != "installed":
             continue
         package = dict(zip(FIELDS, values, strict=True))
-        # The description's first line is the summary once more.
+        # The description's first line repeats the summary.
         package["description"] = (package["description"] or "").partition("\n")[2] or None
         json.dump(package, sys.stdout, ensure_ascii=False)
         print()

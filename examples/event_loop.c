@@ -1,12 +1,12 @@
 /*
- * event_loop: one thread, no waiting: many chains of operations at once, driven by epoll(7). Each
- * chain stores an entity, fetches it when it is stored, and then begins again.
+ * event_loop: many chains of operations at once in one thread that never blocks, driven by
+ * epoll(7). Each chain stores an entity, fetches it when it is stored, and then begins again.
  *
  *     cc event_loop.c $(pkg-config --cflags --libs hypervault) -o event_loop && ./event_loop 2000 5
  *
- * A program with an event loop of its own adds hv_queue_fd() to what it waits for (with libuv a
- * uv_poll_t, UV_READABLE) and calls hv_queue_advance(queue, 0) when it is readable. The timer here
- * stands for whatever else such a program does: it is never kept waiting.
+ * A program with an event loop of its own adds hv_queue_fd() to the descriptors that it watches
+ * (with libuv a uv_poll_t, UV_READABLE) and calls hv_queue_advance(queue, 0) when it is readable.
+ * The timer here stands for whatever else such a program does: it is never kept waiting.
  */
 #include <hypervault.h>
 #include <inttypes.h>
@@ -17,7 +17,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-/* One chain: what it does next follows from what is done. */
+/* One chain: the result of each operation decides what it does next. */
 typedef struct chain {
     int shard;
     int rounds_left;
@@ -72,7 +72,7 @@ static void watch(int epoll, int fd) {
         abort();
 }
 
-/* Until nothing is pending. Returns how often the timer ticked meanwhile. */
+/* Run until nothing is pending. Returns how often the timer ticked meanwhile. */
 static uint64_t loop(void) {
     uint64_t ticks = 0;
     int epoll = epoll_create1(EPOLL_CLOEXEC);

@@ -1,6 +1,6 @@
 /*
- * lend: borrow the connection to a shard's server and do with it what libpq can do: here, a table
- * beside `entities`, in one transaction.
+ * lend: borrow a connection to a shard's server for statements with libpq: here, on a table of its
+ * own beside `entities`, in one transaction.
  *
  *     cc lend.c $(pkg-config --cflags --libs hypervault libpq) -o lend && ./lend 3
  */
@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Run one statement; print its rows. Returns false, having said why, if it fails. */
+/* Run one statement and print its rows. If it fails, print why and return false. */
 static bool run(PGconn *conn, const char *sql) {
     PGresult *result = PQexec(conn, sql);
     ExecStatusType status = PQresultStatus(result);

@@ -3,14 +3,14 @@
  *
  *     cc put_get.c $(pkg-config --cflags --libs hypervault) -o put_get && ./put_get 3
  *
- * The servers come from a configuration file: see hv_options_load() for where it is looked for.
+ * The servers come from a configuration file: hv_options_load() says where it is looked for.
  */
 #include <hypervault.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Say what went wrong, and what to do about it. */
+/* Print an error and what to do about it. */
 static int fail(hv_error *error) {
     const char *hint = hv_error_hint(error);
     fprintf(stderr, "put_get: %s\n", hv_error_message(error));
@@ -22,7 +22,7 @@ static int fail(hv_error *error) {
 
 int main(int argc, char **argv) {
     int shard = argc > 1 ? atoi(argv[1]) : 0;
-    int kind = 1; /* what kind of thing this is: a number of your own */
+    int kind = 1; /* the kind of the entity: a number of your own */
     hv_store *store = NULL;
     hv_dict *dict = NULL;
     hv_entity *entity = NULL;

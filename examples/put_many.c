@@ -1,10 +1,10 @@
 /*
- * put_many: store a line of text each as an entity, spread over all shards, and fetch them back.
+ * put_many: store each line of text as an entity, spread over all shards, and fetch them back.
  *
  *     cc put_many.c $(pkg-config --cflags --libs hypervault) -o put_many && ./put_many <LINES
  *
- * All lines are stored in one call, which keeps every server busy at once; one that cannot be
- * stored does not keep the others from it.
+ * All lines are stored in one call, which keeps all servers busy at once; a line that cannot be
+ * stored does not affect the others.
  */
 #include <hypervault.h>
 #include <inttypes.h>
@@ -16,13 +16,13 @@
 #define KIND      7
 
 static hv_new_entity entities[MAX_LINES];
-static hv_dict *dicts[MAX_LINES]; /* the entities' */
+static hv_dict *dicts[MAX_LINES]; /* the kind of the entities */
 static int64_t keys[MAX_LINES];
 static hv_status statuses[MAX_LINES];
 static hv_error *errors[MAX_LINES];
 static hv_entity *found[MAX_LINES];
 
-/* A line becomes an entity with one attribute, in the next shard. */
+/* Turn a line into an entity with one attribute, in the next shard. */
 static void make_entity(const hv_store *store, size_t number, const char *line) {
     static int shard = -1;
     shard = hv_next_shard(store, -1, shard);

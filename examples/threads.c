@@ -15,13 +15,13 @@
 static hv_store *store; /* set before the threads start */
 static int rounds;
 
-/* What one thread does. It has numbers of its own, so that none needs a lock. */
+/* One thread's work. Each has numbers of its own, so that none needs a lock. */
 typedef struct worker {
     char name[16];
     int stored, failed;
 } worker;
 
-/* Put one entity that names its writer, and see whether it comes back. */
+/* Put one entity that names its writer, and check that it comes back. */
 static hv_status put_and_get(int shard, const char *writer, hv_error **error) {
     int64_t key;
     hv_entity *entity = NULL;

@@ -2,7 +2,7 @@
 //
 //	pgxpool GOROUTINES CONNECTIONS SECONDS CONNECTION-STRING
 //
-// Prints what was done as a JSON object, as the program `callers` does.
+// Prints the result as a JSON object, as the program `callers` does.
 package main
 
 import (

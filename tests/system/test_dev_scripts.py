@@ -43,7 +43,7 @@ def test_the_demo_refuses_a_folder_that_is_a_link(demo_folder, tmp_path):
     done = run(DEV / "demo", env={**HERE, "HV_DEMO": demo_folder})
     os.unlink(demo_folder)
     assert done.code == 1
-    assert f"{demo_folder} is no folder" in done.out
+    assert f"{demo_folder} is not a folder" in done.out
     assert os.listdir(tmp_path) == []
 
 
