@@ -321,6 +321,17 @@ static hv_status change_shard(hvi_creation *creation, const hvi_shard_row *row,
     return status;
 }
 
+/* Give a shard the reserve_ids() of this version. */
+static hv_status renew_shard(hvi_creation *creation, int shard, hv_error **error) {
+    hvi_buffer sql = HVI_BUFFER_EMPTY;
+    hvi_buffer_append_text(&sql, HVI_CREATION_LOCK);
+    hvi_generator_renew(&sql, shard, creation->epoch);
+    hv_status status =
+        hvi_buffer_ok(&sql) ? run(creation, sql.data, shard, NULL, error) : hvi_no_memory(error);
+    hvi_buffer_fini(&sql);
+    return status;
+}
+
 /* ---- all shards of a server ---- */
 
 /* Look at every shard that is there, before anything is made. */
@@ -369,11 +380,14 @@ static hv_status bring_up(hvi_creation *creation, int shard, const hvi_shard_row
     bool is_complete = row != NULL && hvi_shard_row_faults(row) == 0;
     hvi_generator needed = has_some ? needed_generator(creation, row) : HVI_GENERATOR_NONE;
     hv_status status = HV_OK;
-    *touched = !is_complete || needed != HVI_GENERATOR_NONE;
+    bool is_slow = row != NULL && row->is_slow && needed == HVI_GENERATOR_NONE;
+    *touched = !is_complete || is_slow || needed != HVI_GENERATOR_NONE;
     if (!is_complete)
         status = create_shard(creation, shard, has_table, error);
     if (status == HV_OK && (needed != HVI_GENERATOR_NONE || (has_table && !row->has_default)))
         status = change_shard(creation, row, needed, error);
+    if (status == HV_OK && is_slow)
+        status = renew_shard(creation, row->shard, error);
     return status;
 }
 

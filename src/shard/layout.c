@@ -260,10 +260,7 @@ static const char shards_sql[] =
     " " HVI_GENERATOR_OF_FUNCTION ","
     " f.prokind OPERATOR(pg_catalog.=) 'f' AND NOT f.proretset"
     "   AND f.prorettype OPERATOR(pg_catalog.=) 'pg_catalog.int8'::pg_catalog.regtype,"
-    " EXISTS (SELECT FROM pg_catalog.pg_proc r"
-    "   WHERE r.pronamespace OPERATOR(pg_catalog.=) n.oid"
-    "   AND r.proname OPERATOR(pg_catalog.=) 'reserve_ids'"
-    "   AND r.proargtypes OPERATOR(pg_catalog.=) '23'),"
+    " r.oid IS NOT NULL,"
     " EXISTS (SELECT FROM pg_catalog.pg_class c"
     "   WHERE c.relnamespace OPERATOR(pg_catalog.=) n.oid"
     "   AND c.relname OPERATOR(pg_catalog.=) 'reserved_id_seq'"
@@ -274,13 +271,16 @@ static const char shards_sql[] =
     " coalesce(pg_catalog.pg_total_relation_size(t.oid), 0),"
     " coalesce(pg_catalog.pg_relation_size(t.oid), 0),"
     " " TYPE_NOT_NULL "," BODY_NOT_NULL "," STRICT_FUNCTIONS "," HVI_GENERATOR_IS_OLD
-    " FROM pg_catalog.pg_namespace n"
+    "," HVI_GENERATOR_IS_SLOW " FROM pg_catalog.pg_namespace n"
     " LEFT JOIN pg_catalog.pg_class t ON t.relnamespace OPERATOR(pg_catalog.=) n.oid"
     "   AND t.relname OPERATOR(pg_catalog.=) 'entities'"
     " LEFT JOIN pg_catalog.pg_class s ON s.relnamespace OPERATOR(pg_catalog.=) n.oid"
     "   AND s.relname OPERATOR(pg_catalog.=) 'table_id_seq'"
     " LEFT JOIN pg_catalog.pg_proc f ON f.pronamespace OPERATOR(pg_catalog.=) n.oid"
     "   AND f.proname OPERATOR(pg_catalog.=) 'next_id' AND f.pronargs OPERATOR(pg_catalog.=) 0"
+    " LEFT JOIN pg_catalog.pg_proc r ON r.pronamespace OPERATOR(pg_catalog.=) n.oid"
+    "   AND r.proname OPERATOR(pg_catalog.=) 'reserve_ids'"
+    "   AND r.proargtypes OPERATOR(pg_catalog.=) '23'"
     " WHERE n.nspname::pg_catalog.text OPERATOR(pg_catalog.~) '^shard[0-9]{4}$'"
     "   AND pg_catalog.substr(n.nspname::pg_catalog.text, 6)::integer"
     "     OPERATOR(pg_catalog.<) 8192"
@@ -309,6 +309,7 @@ static const hvi_form shards_form = {
             HVI_IS_BOOL,               /* body_not_null */
             HVI_IS_BOOL,               /* has_extension */
             HVI_IS_BOOL | HVI_OR_NULL, /* is_old */
+            HVI_IS_BOOL | HVI_OR_NULL, /* is_slow */
         },
 };
 
@@ -357,6 +358,7 @@ hv_status hvi_layout_shards(hvi_session *session, int64_t deadline, hvi_shard_ro
             .body_not_null = hvi_bool_at(result, row, 15),
             .has_extension = hvi_bool_at(result, row, 16),
             .is_old = hvi_bool_at(result, row, 17),
+            .is_slow = hvi_bool_at(result, row, 18),
         };
     }
     PQclear(result);

@@ -31,6 +31,7 @@ typedef struct hvi_shard_row {
     bool has_reserved_sequence;
     bool has_extension;     /* the functions that strict keys need are in the schema hypervault */
     bool is_old;            /* an earlier version made its functions: HVI_GENERATOR_IS_OLD */
+    bool is_slow;           /* it made reserve_ids(), which works: HVI_GENERATOR_IS_SLOW */
     int64_t function_epoch; /* what looks like an epoch in next_id()'s source; -1: nothing does */
     int64_t tuples;         /* the server's estimate; -1: none yet */
     int64_t bytes;          /* the table with its indexes */

@@ -100,14 +100,56 @@ static void create_strict(hvi_buffer *sql, const char *schema, int shard, int64_
 }
 
 /*
- * next_id() must stay one expression, so that PostgreSQL can inline it. So `time << 23` is computed
- * in a way that overflows, and fails, if no key can hold the time: 0 to 2^40 - 1, less 2^39, times
- * 2^24, is exactly the range of a bigint.
- *
  * The lock on the sequence for reserved keys must be released before the transaction ends, or the
  * puts of a shard would take turns; and it must not outlive an error, or the shard could reserve
  * nothing until the session ends. So a subtransaction takes it that is always rolled back; setval()
  * is not undone by that.
+ *
+ * The keys come from a loop: a query over generate_series() would be planned at every call, because
+ * the planner sees how few rows it returns. An assignment is cheaper than PERFORM, which is a
+ * query.
+ */
+static void create_portable_reserving(hvi_buffer *sql, const char *schema, int shard,
+                                      int64_t epoch) {
+    append_reserve_head(sql, schema, "retired_id_seq", "DECLARE\n    last_value bigint;\n",
+                        "    /* hypervault: portable */\n");
+    hvi_buffer_append_format(
+        sql,
+        "    BEGIN\n"
+        "        PERFORM pg_catalog.pg_advisory_xact_lock(26743, %d);\n"
+        "        last_value := greatest(0,\n"
+        "            pg_catalog.pg_sequence_last_value('%s.reserved_id_seq'),\n"
+        "            (" NOW_MS "\n"
+        "                OPERATOR(pg_catalog.-) %" PRId64 ") OPERATOR(pg_catalog.*) 128\n"
+        "                OPERATOR(pg_catalog.-) 1);\n"
+        "        IF last_value OPERATOR(pg_catalog.>)\n"
+        "                ('%" PRId64 "'::bigint OPERATOR(pg_catalog.-) how_many) THEN\n"
+        "            RAISE EXCEPTION 'shard %d has no keys left to be reserved'\n"
+        "                USING ERRCODE = '2200H',\n"
+        "                DETAIL = 'Keys hold up to %" PRId64 " milliseconds since the epoch.',\n"
+        "                HINT = 'Check the server''s clock, the epoch, and to what '\n"
+        "                    '%s.reserved_id_seq was set.';\n"
+        "        END IF;\n"
+        "        last_value := pg_catalog.setval('%s.reserved_id_seq',\n"
+        "            last_value OPERATOR(pg_catalog.+) how_many) OPERATOR(pg_catalog.-) how_many;\n"
+        "        RAISE SQLSTATE 'UNDO1'; /* unlock */\n"
+        "    EXCEPTION WHEN SQLSTATE 'UNDO1' THEN\n"
+        "    END;\n"
+        "    FOR place IN 1 .. how_many LOOP\n"
+        "        RETURN NEXT %d OPERATOR(pg_catalog.|)\n"
+        "            (((last_value OPERATOR(pg_catalog.+) place) OPERATOR(pg_catalog./) 128)\n"
+        "                OPERATOR(pg_catalog.<<) 23) OPERATOR(pg_catalog.|)\n"
+        "            ((last_value OPERATOR(pg_catalog.+) place) OPERATOR(pg_catalog.%%) 128);\n"
+        "    END LOOP;\n"
+        "END $body$;",
+        shard, schema, epoch, RESERVED_MAX, shard, HVI_KEY_MAX_TIME, schema, schema,
+        shard << 10 | 896);
+}
+
+/*
+ * next_id() must stay one expression, so that PostgreSQL can inline it. So `time << 23` is computed
+ * in a way that overflows, and fails, if no key can hold the time: 0 to 2^40 - 1, less 2^39, times
+ * 2^24, is exactly the range of a bigint.
  */
 static void create_portable(hvi_buffer *sql, const char *schema, int shard, int64_t epoch) {
     hvi_buffer_append_format(
@@ -129,38 +171,7 @@ static void create_portable(hvi_buffer *sql, const char *schema, int shard, int6
         "                OPERATOR(pg_catalog.%%) '896'::bigint)\n"
         "$body$;",
         schema, schema, schema, epoch, shard << 10, schema);
-    append_reserve_head(sql, schema, "retired_id_seq", "DECLARE\n    last_value bigint;\n",
-                        "    /* hypervault: portable */\n");
-    hvi_buffer_append_format(
-        sql,
-        "    BEGIN\n"
-        "        PERFORM pg_catalog.pg_advisory_xact_lock(26743, %d);\n"
-        "        last_value := greatest(0,\n"
-        "            pg_catalog.pg_sequence_last_value('%s.reserved_id_seq'),\n"
-        "            (" NOW_MS "\n"
-        "                OPERATOR(pg_catalog.-) %" PRId64 ") OPERATOR(pg_catalog.*) 128\n"
-        "                OPERATOR(pg_catalog.-) 1);\n"
-        "        IF last_value OPERATOR(pg_catalog.>)\n"
-        "                ('%" PRId64 "'::bigint OPERATOR(pg_catalog.-) how_many) THEN\n"
-        "            RAISE EXCEPTION 'shard %d has no keys left to be reserved'\n"
-        "                USING ERRCODE = '2200H',\n"
-        "                DETAIL = 'Keys hold up to %" PRId64 " milliseconds since the epoch.',\n"
-        "                HINT = 'Check the server''s clock, the epoch, and to what '\n"
-        "                    '%s.reserved_id_seq was set.';\n"
-        "        END IF;\n"
-        "        PERFORM pg_catalog.setval('%s.reserved_id_seq',\n"
-        "            last_value OPERATOR(pg_catalog.+) how_many);\n"
-        "        RAISE SQLSTATE 'UNDO1'; /* unlock */\n"
-        "    EXCEPTION WHEN SQLSTATE 'UNDO1' THEN\n"
-        "    END;\n"
-        "    RETURN QUERY SELECT ((v OPERATOR(pg_catalog./) 128) OPERATOR(pg_catalog.<<) 23)\n"
-        "            OPERATOR(pg_catalog.|) %d\n"
-        "            OPERATOR(pg_catalog.|) (896 OPERATOR(pg_catalog.+)\n"
-        "                (v OPERATOR(pg_catalog.%%) 128))\n"
-        "        FROM pg_catalog.generate_series(last_value OPERATOR(pg_catalog.+) 1,\n"
-        "            last_value OPERATOR(pg_catalog.+) how_many) v;\n"
-        "END $body$;",
-        shard, schema, epoch, RESERVED_MAX, shard, HVI_KEY_MAX_TIME, schema, schema, shard << 10);
+    create_portable_reserving(sql, schema, shard, epoch);
 }
 
 void hvi_generator_create(hvi_buffer *sql, hvi_generator generator, int shard, int64_t epoch) {
@@ -170,6 +181,12 @@ void hvi_generator_create(hvi_buffer *sql, hvi_generator generator, int shard, i
         create_strict(sql, schema, shard, epoch);
     else
         create_portable(sql, schema, shard, epoch);
+}
+
+void hvi_generator_renew(hvi_buffer *sql, int shard, int64_t epoch) {
+    char schema[HVI_SCHEMA_NAME_LEN];
+    hvi_schema_name(shard, schema);
+    create_portable_reserving(sql, schema, shard, epoch);
 }
 
 void hvi_generator_require_epoch(hvi_buffer *sql, int64_t epoch) {

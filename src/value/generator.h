@@ -64,6 +64,20 @@ void hvi_generator_require_epoch(hvi_buffer *sql, int64_t epoch);
     " OR f.prosrc OPERATOR(pg_catalog.~) '^[[:space:]]*SELECT hypervault[.]next_id[(]"    \
     "''shard[0-9]{4}[.]table_id_seq''::regclass, [0-9]+, -?[0-9]+[)][[:space:]]*$')"
 
+/*
+ * Did an earlier version of hypervault make the reserve_ids() of a row `r` of pg_proc, and may the
+ * session's user replace it? NULL without a function. It returns the same keys more slowly, because
+ * it plans a query over generate_series() at each call; a shard that has it is ready.
+ */
+#define HVI_GENERATOR_IS_SLOW                                                         \
+    "(pg_catalog.strpos(r.prosrc, 'hypervault: portable') OPERATOR(pg_catalog.>) 0"   \
+    "   AND pg_catalog.strpos(r.prosrc, 'generate_series(') OPERATOR(pg_catalog.>) 0" \
+    "   AND pg_catalog.pg_has_role(r.proowner, 'USAGE'))"
+
+/* Append the statement that gives a shard with portable keys the reserve_ids() of this version.
+ * The shard may be in use: both versions take the same lock and count with the same sequence. */
+void hvi_generator_renew(hvi_buffer *sql, int shard, int64_t epoch);
+
 /* Append the statements that create these functions in a new shard, whose schema and sequence
  * table_id_seq are there. The statements may also stand inside a block of PL/pgSQL. */
 void hvi_generator_create(hvi_buffer *sql, hvi_generator generator, int shard, int64_t epoch);
