@@ -3,7 +3,6 @@
 import concurrent.futures
 import contextlib
 import re
-import threading
 import time
 
 import pytest
@@ -544,90 +543,3 @@ def test_original_shards_reserve_nothing_until_they_are_changed(make_tool, init,
     init(server, keys="portable").ok()
     assert ann.reserve(3, 1).ok().keys[0] > key
     ann.put_key(ann.reserve(3, 1).ok().keys[0], 1, {}).ok()
-
-
-# ---- reserve_ids() as an earlier version made it ----
-
-RESERVE_IDS = "shard0003.reserve_ids(integer)"
-
-
-def source_of_reserve_ids(database):
-    return database.value(
-        "SELECT prosrc FROM pg_proc WHERE oid = %s::pg_catalog.regprocedure", RESERVE_IDS
-    )
-
-
-def replace_reserve_ids(database, source):
-    database.sql(
-        "CREATE OR REPLACE FUNCTION shard0003.reserve_ids(how_many integer) RETURNS SETOF bigint"
-        " LANGUAGE plpgsql SET search_path TO pg_catalog, pg_temp"
-        f" AS $body${source}$body$"
-    )
-
-
-def slow_source(source):
-    """It gave the keys by a query."""
-    return (
-        source[: source.index("    FOR place IN")]
-        + """    RETURN QUERY SELECT ((v OPERATOR(pg_catalog./) 128) OPERATOR(pg_catalog.<<) 23)
-            OPERATOR(pg_catalog.|) 3072
-            OPERATOR(pg_catalog.|) (896 OPERATOR(pg_catalog.+)
-                (v OPERATOR(pg_catalog.%) 128))
-        FROM pg_catalog.generate_series(last_value OPERATOR(pg_catalog.+) 1,
-            last_value OPERATOR(pg_catalog.+) how_many) v;
-END """
-    )
-
-
-def test_init_makes_a_slower_reserve_ids_of_an_earlier_version_anew(init, server):
-    init(server, keys="portable").ok()
-    made = source_of_reserve_ids(server)
-    keys = reserve(server, 200)
-    replace_reserve_ids(server, slow_source(made))
-    assert hv("status", config=init.path).code == 0  # it does its work
-    keys += reserve(server, 200)
-    result = init(server).ok()
-    assert result.lines[1].split()[2] == "1"  # what was made, or changed
-    assert source_of_reserve_ids(server) == made
-    keys += reserve(server, 200)
-    assert keys == sorted(set(keys))
-    assert init(server).ok().lines[1].split()[2] == "0"
-
-
-def test_it_stays_where_it_belongs_to_another_role(init, server):
-    role = "generators_plain"
-    if not server.query("SELECT FROM pg_roles WHERE rolname = %s", role):
-        server.sql(f"CREATE ROLE {role} LOGIN")
-    init(server, keys="portable").ok()
-    slow = slow_source(source_of_reserve_ids(server))
-    replace_reserve_ids(server, slow)
-    server.sql(
-        f"GRANT USAGE ON SCHEMA hypervault, shard0001, shard0002, shard0003, shard0004 TO {role};"
-        f"GRANT SELECT ON ALL TABLES IN SCHEMA hypervault TO {role}"
-    )
-    store_config(init.path, {"one": ({**server.params(), "user": role}, "1-5")})
-    hv("init", config=init.path).ok()
-    assert source_of_reserve_ids(server) == slow
-
-
-def test_keys_stay_unique_while_it_is_made_anew(init, server):
-    init(server, keys="portable").ok()
-    made = source_of_reserve_ids(server)
-    ended = threading.Event()
-
-    def take():
-        taken = []
-        with server.connect() as connection, connection.cursor() as cursor:
-            while not ended.is_set():
-                cursor.execute("SELECT shard0003.reserve_ids(3)")
-                taken += [row[0] for row in cursor]
-        return taken
-
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        takers = [pool.submit(take) for _ in range(4)]
-        for _ in range(10):
-            replace_reserve_ids(server, slow_source(made))
-            init(server).ok()
-        ended.set()
-        keys = [key for taker in takers for key in taker.result()]
-    assert len(keys) > 100 and len(set(keys)) == len(keys)
