@@ -1,8 +1,8 @@
 /*
- * create: make what is missing on a server: extension, record of the layout, shards.
+ * create: make what is missing on a server: extensions, the layout's record, shards.
  *
- * Every step is one script, and a script without BEGIN is one transaction: it happens whole or not
- * at all. Each begins by taking the same advisory lock, so that two runs at once take turns, and
+ * Every step is one script, and a script without BEGIN is one transaction: all of it happens or
+ * none. Each begins by taking the same advisory lock, so that two runs at once take turns, and
  * creates only what is not there.
  */
 #include "shard/create.h"
@@ -19,13 +19,13 @@
 #include "shard/load_record.h"
 #include "shard/owners.h"
 
-/* A change of a shard in use waits for a lock only so long, for writers wait behind it; and the
+/* A change of a shard in use waits for a lock only so long, because writers wait behind it; the
  * pause until it tries again is longer. */
 #define LOCK_TIMEOUT "100ms"
 #define RETRY_MS     400
 
-/* Autovacuum gives way after deadlock_timeout, by default a second. If it is at the shard, one try
- * in so many waits for that. */
+/* Autovacuum gives way after deadlock_timeout, by default a second. If it is working on the shard,
+ * one try in VACUUM_TRY waits for that. */
 #define LOCK_TIMEOUT_VACUUM "1500ms"
 #define VACUUM_TRY          5
 
@@ -43,7 +43,7 @@ typedef struct hvi_creation {
     hvi_without without;
 } hvi_creation;
 
-/* Has the role no right to do that? Then somebody else has. */
+/* If the role lacks the right, hint at a role that has it. */
 static void hint_at_rights(hv_error **error) {
     const char *sqlstate = error != NULL ? hv_error_sqlstate(*error) : NULL;
     if (sqlstate != NULL && strcmp(sqlstate, "42501") == 0)
@@ -53,7 +53,7 @@ static void hint_at_rights(hv_error **error) {
 
 static hv_status run(hvi_creation *creation, const char *sql, int shard, PGresult **result,
                      hv_error **error) {
-    /* Not marked as a write: to run it again is right whatever became of it. */
+    /* Not marked as a write: running it again is right whatever its outcome. */
     hv_status status =
         hvi_session_script(creation->session, sql, shard, false,
                            hvi_router_operation_deadline(creation->router), result, error);
@@ -62,8 +62,8 @@ static hv_status run(hvi_creation *creation, const char *sql, int shard, PGresul
     return status;
 }
 
-/* Is the record ours, and is it there? One that has no name that means anything is to be written
- * again, if there is one to be had. */
+/* Check the record, if there is one. *recorded: it need not be written. A record under a numbered
+ * name, which identifies nothing, is written again if the server has a better name now. */
 static hv_status check_record(hvi_creation *creation, bool *recorded, hv_error **error) {
     hvi_layout layout;
     const char *server = creation->server->name;
@@ -108,8 +108,8 @@ static hv_status write_record(hvi_creation *creation, hv_error **error) {
     return status;
 }
 
-/* Columns may be NULL. To change that reads the whole table under a lock that nobody gets past, so
- * when to do it is the operator's choice. */
+/* Columns may be NULL. Changing that reads the whole table under a lock that blocks everything, so
+ * it is left to the operator. */
 static void fail_nullable(const hvi_shard_row *row, const char *schema, hv_error **error) {
     const char *first = row->type_not_null ? "body" : "type";
     bool both = !row->type_not_null && !row->body_not_null;
@@ -123,7 +123,7 @@ static void fail_nullable(const hvi_shard_row *row, const char *schema, hv_error
                    schema, first, both ? ", ALTER COLUMN body SET NOT NULL" : "", schema);
 }
 
-/* Shards that are there but cannot be ours are an error before anything is made. */
+/* A shard that is there but has another form is an error, before anything is made. */
 static hv_status check_shard(const hvi_creation *creation, const hvi_shard_row *row,
                              hv_error **error) {
     char schema[HVI_SCHEMA_NAME_LEN];
@@ -137,7 +137,7 @@ static hv_status check_shard(const hvi_creation *creation, const hvi_shard_row *
         fail_nullable(row, schema, error);
     } else if (row->has_sequence && !row->sequence_fits) {
         hvi_fail(error, HV_MISMATCH, "%s.table_id_seq is not a sequence", schema);
-        hvi_error_hint(error, "Rename what has this name.");
+        hvi_error_hint(error, "Rename the object that has this name.");
     } else if (row->generator != HVI_GENERATOR_NONE && !row->function_fits) {
         hvi_fail(error, HV_MISMATCH, "%s.next_id() does not return a bigint", schema);
         hvi_error_hint(error, "Rename the function.");
@@ -181,9 +181,9 @@ static hv_status create_shard(hvi_creation *creation, int shard, bool has_table,
     return status;
 }
 
-/* ---- what makes the keys ---- */
+/* ---- the generators of keys ---- */
 
-/* Has one of the shards strict keys, which it is to keep? */
+/* Does one of the shards have strict keys, and keep them? */
 static bool needs_extension(const hvi_creation *creation, const hvi_shard_row *rows, size_t count) {
     const hvi_shard_map *map = &creation->router->options->map;
     if (creation->choice == HVI_KEYS_PORTABLE)
@@ -195,21 +195,21 @@ static bool needs_extension(const hvi_creation *creation, const hvi_shard_row *r
     return false;
 }
 
-/* Shards have strict keys, and the extension cannot be had. */
+/* The hint for shards with strict keys if the extension cannot be created. */
 static void hint_at_ways_out(hv_error **cause) {
     hvi_buffer hint = HVI_BUFFER_EMPTY;
     const char *first = hv_error_hint(*cause);
     hvi_buffer_append_format(&hint,
-                             "%s%sShards on this server have strict keys, which it makes; or run "
-                             "`hv init --keys portable`, which does without.",
+                             "%s%sShards on this server have strict keys, which need it; or run "
+                             "`hv init --keys portable`, which does not.",
                              first != NULL ? first : "", first != NULL ? " " : "");
     if (hvi_buffer_ok(&hint))
         hvi_error_hint(cause, "%s", hint.data);
     hvi_buffer_fini(&hint);
 }
 
-/* Which generator do new shards get, and those that are to be changed? `is_needed`: there are
- * shards that cannot make keys without the extension. */
+/* Choose the generator of new shards, and of those to be changed. `is_needed`: there are shards
+ * that cannot make keys without the extension. */
 static hv_status choose_generator(hvi_creation *creation, bool is_needed, hv_error **error) {
     creation->generator = HVI_GENERATOR_PORTABLE;
     if (creation->choice == HVI_KEYS_PORTABLE)
@@ -235,7 +235,8 @@ static bool has_sqlstate(const hv_error *cause, const char *sqlstate) {
     return hv_error_sqlstate(cause) != NULL && strcmp(hv_error_sqlstate(cause), sqlstate) == 0;
 }
 
-/* A change of a shard that is in use did not come about, and nothing is changed. */
+/* The error for a change of a shard in use that has failed, so that nothing is changed. Takes
+ * *cause. */
 static hv_status fail_change(const hvi_creation *creation, int shard, hv_error **cause,
                              hv_error **error) {
     if (has_sqlstate(*cause, SQLSTATE_LOCKED)) {
@@ -243,7 +244,7 @@ static hv_status fail_change(const hvi_creation *creation, int shard, hv_error *
         hvi_fail(error, HV_REFUSED, "could not change shard %d on server \"%s\": it is in use",
                  shard, server);
         hvi_error_detail(error, "%s", hv_error_message(*cause));
-        hvi_error_hint(error, "Run `hv init` again when no long transaction has written to it.");
+        hvi_error_hint(error, "Run `hv init` again when no long transaction is writing to it.");
         hvi_error_sqlstate(error, SQLSTATE_LOCKED);
         hvi_error_where(error, server, shard);
         hv_error_free(*cause);
@@ -253,7 +254,7 @@ static hv_status fail_change(const hvi_creation *creation, int shard, hv_error *
         hvi_error_hint(cause, "Run `hv init` again when the clock has passed them: strict keys may "
                               "be ahead of it, portable ones may not.");
     if (has_sqlstate(*cause, HVI_GENERATOR_HOPELESS))
-        hvi_error_hint(cause, "See that the server's clock is right, and which entities have such "
+        hvi_error_hint(cause, "Check the server's clock, and find the entities that have such "
                               "keys.");
     return hvi_error_move(error, cause);
 }
@@ -275,7 +276,8 @@ static void append_lock_timeout(hvi_buffer *sql, int shard, bool for_vacuum) {
         hvi_buffer_append_text(sql, "SET LOCAL lock_timeout TO '" LOCK_TIMEOUT "';");
 }
 
-/* Run what changes a shard, as often as it takes to get at it. */
+/* Run a script that changes a shard, again while it is locked or its keys are ahead of the clock,
+ * until the operation's deadline. */
 static hv_status run_patiently(hvi_creation *creation, const char *change, int shard,
                                hv_error **error) {
     int64_t deadline = hvi_router_operation_deadline(creation->router);
@@ -302,8 +304,8 @@ static hv_status run_patiently(hvi_creation *creation, const char *change, int s
     return HV_OK;
 }
 
-/* Give a shard with a table the functions of a generator (HVI_GENERATOR_NONE: they are right), and
- * the table its default. */
+/* Give a shard with a table the functions of a generator (HVI_GENERATOR_NONE: keep those it has),
+ * and the table its default. */
 static hv_status change_shard(hvi_creation *creation, const hvi_shard_row *row,
                               hvi_generator generator, hv_error **error) {
     char schema[HVI_SCHEMA_NAME_LEN];
@@ -334,7 +336,7 @@ static hv_status renew_shard(hvi_creation *creation, int shard, hv_error **error
 
 /* ---- all shards of a server ---- */
 
-/* Look at every shard that is there, before anything is made. */
+/* Check every existing shard, before anything is made. */
 static hv_status check_shards(const hvi_creation *creation, const hvi_shard_row *rows, size_t count,
                               hv_error **error) {
     hv_status status = HV_OK;
@@ -345,8 +347,8 @@ static hv_status check_shards(const hvi_creation *creation, const hvi_shard_row 
     return status;
 }
 
-/* Does all that is there belong to roles that may be trusted? What another has put there is not
- * built upon, lest it is run by everybody. */
+/* Check that everything that is there belongs to trusted roles. Nothing is added to the objects of
+ * another role, which could then make every user run its code. */
 static hv_status check_owners(const hvi_creation *creation, hv_error **error) {
     hvi_foreign *foreign = NULL;
     size_t count = 0;
@@ -362,8 +364,8 @@ static hv_status check_owners(const hvi_creation *creation, hv_error **error) {
     return status;
 }
 
-/* Which functions does a shard that has a table or functions need? HVI_GENERATOR_NONE: those it
- * has. */
+/* The generator whose functions a shard that has a table or functions needs. HVI_GENERATOR_NONE:
+ * it keeps those it has. */
 static hvi_generator needed_generator(const hvi_creation *creation, const hvi_shard_row *row) {
     if (row->generator == HVI_GENERATOR_NONE)
         return creation->generator;
@@ -372,7 +374,7 @@ static hvi_generator needed_generator(const hvi_creation *creation, const hvi_sh
     return hvi_shard_row_makes_keys(row) && !row->is_old ? HVI_GENERATOR_NONE : row->generator;
 }
 
-/* Make one shard, or what is missing of it, or change it; *touched says whether that was needed. */
+/* Make one shard, or what is missing of it, or change it; *touched is whether that was needed. */
 static hv_status bring_up(hvi_creation *creation, int shard, const hvi_shard_row *row,
                           bool *touched, hv_error **error) {
     bool has_table = row != NULL && row->has_table;
@@ -391,7 +393,7 @@ static hv_status bring_up(hvi_creation *creation, int shard, const hvi_shard_row
     return status;
 }
 
-/* Will functions be made? Only then does it matter which. */
+/* Will functions be made, so that the generator matters? */
 static bool makes_functions(const hvi_creation *creation, const hvi_shard_row *rows, size_t count) {
     const hvi_shard_map *map = &creation->router->options->map;
     int number = creation->server->number;
@@ -405,7 +407,8 @@ static bool makes_functions(const hvi_creation *creation, const hvi_shard_row *r
     return false;
 }
 
-/* For imports. It is only created if it is not there, which takes fewer rights. */
+/* The table for imports. It is looked for first, which takes fewer rights than CREATE TABLE IF NOT
+ * EXISTS. */
 static hv_status create_imports(hvi_creation *creation, hv_error **error) {
     hvi_buffer sql = HVI_BUFFER_EMPTY;
     hvi_buffer_append_format(&sql,
@@ -430,14 +433,14 @@ static hv_status prepare_database(hvi_creation *creation, hv_error **error) {
         status = check_record(creation, &recorded, error);
     if (status == HV_OK && !recorded)
         status = write_record(creation, error);
-    if (status == HV_OK) /* two runs at once: the other's record may be another */
+    if (status == HV_OK) /* another run at the same time may have written a different record */
         status = check_record(creation, &recorded, error);
     if (status == HV_OK)
         status = create_imports(creation, error);
     return status;
 }
 
-/* The shards without a table, which is what holds the entities. True if there are any. */
+/* Find the shards without a table, in which their entities would be. True if there are any. */
 static bool find_wanted(const hvi_creation *creation, const hvi_shard_row *rows, size_t count,
                         bool wanted[HV_SHARDS]) {
     const hvi_shard_map *map = &creation->router->options->map;
@@ -458,9 +461,9 @@ static hv_status check_placement(hvi_creation *creation, const bool wanted[HV_SH
 }
 
 /*
- * All is made. Has somebody with another configuration made the same shards elsewhere, after we had
- * asked? Both look again when they have committed, so one of two sees it at least. A server that
- * cannot be asked any more is no failure: what was to be done is done.
+ * All is made. Check that no other run, with another configuration, has made the same shards
+ * elsewhere after the first check. Both runs check again after they have committed, so at least one
+ * of them sees it. A server that cannot be asked now is not a failure: the shards are made.
  */
 static hv_status check_placement_again(hvi_creation *creation, const bool wanted[HV_SHARDS],
                                        hv_error **error) {
@@ -481,7 +484,7 @@ static hv_status create_all(hvi_creation *creation, hv_progress_fn progress, voi
     hvi_shard_row *rows = NULL;
     size_t count = 0;
     bool recorded, wanted[HV_SHARDS], wants = false, needs = false;
-    hv_status status = check_owners(creation, error); /* first: before anything is read of it */
+    hv_status status = check_owners(creation, error); /* before anything is read from its objects */
     if (status == HV_OK)
         status = check_record(creation, &recorded, error);
     if (status == HV_OK)
@@ -512,7 +515,7 @@ static hv_status create_all(hvi_creation *creation, hv_progress_fn progress, voi
     }
     if (status == HV_OK && wants)
         status = check_placement_again(creation, wanted, error);
-    if (status == HV_OK) /* what somebody has put there meanwhile */
+    if (status == HV_OK) /* another role may have added objects meanwhile */
         status = check_owners(creation, error);
     free(rows);
     return status;

@@ -1,5 +1,5 @@
 /*
- * create: make what is missing on a server: extension, record of the layout, shards.
+ * create: make what is missing on a server: extensions, the layout's record, shards.
  */
 #ifndef HVI_CREATE_H
 #define HVI_CREATE_H

@@ -1,5 +1,5 @@
 /*
- * extension: see to it that the extensions hstore and hypervault are in a database.
+ * extension: make sure that the extensions hstore and hypervault are in a database.
  */
 #include "shard/extension.h"
 
@@ -31,7 +31,7 @@ static hv_status read_text(hvi_session *session, const char *sql, int64_t deadli
     return status;
 }
 
-/* The server would not create an extension: say why, and what would help. */
+/* The error for an extension that the server would not create. */
 static hv_status fail_create(const char *extension, const char *package, const char *server,
                              const hv_error *cause, hv_error **error) {
     const char *sqlstate = hv_error_sqlstate(cause);
@@ -84,7 +84,7 @@ hv_status hvi_extension_hstore(hvi_session *session, int64_t deadline, char **ty
     if (status == HV_OK)
         status = find_hstore(session, deadline, type, error);
     if (status == HV_OK && *type == NULL)
-        status = hvi_fail(error, HV_CORRUPT, "the extension hstore went away while it was created");
+        status = hvi_fail(error, HV_CORRUPT, "the extension hstore is missing after its creation");
     return status;
 }
 
@@ -110,8 +110,8 @@ static hv_status check_version(const char *have, const char *server, hv_error **
     return HV_MISMATCH;
 }
 
-/* Are its files on the server's machine? Asked first, for CREATE EXTENSION would leave an ERROR in
- * the server's log. */
+/* Are its files on the server's machine? Checked first, because CREATE EXTENSION would leave an
+ * ERROR in the server's log. HV_NOT_FOUND, with an error, if not. */
 static hv_status find_files(hvi_session *session, int64_t deadline, hv_error **error) {
     const char *server = session->config->server;
     char *version = NULL;
@@ -152,7 +152,7 @@ static hv_status create_hypervault(hvi_session *session, int64_t deadline, hv_er
 static const char version_sql[] = "SELECT extversion FROM pg_catalog.pg_extension"
                                   " WHERE extname OPERATOR(pg_catalog.=) 'hypervault'";
 
-/* Can its library be loaded? Any of its functions says so. */
+/* Can its library be loaded? A call of any of its functions shows that. */
 static hv_status check_library(hvi_session *session, int64_t deadline, hv_error **error) {
     const char *server = session->config->server;
     hv_error *cause = NULL;
@@ -161,7 +161,7 @@ static hv_status check_library(hvi_session *session, int64_t deadline, hv_error 
                            deadline, NULL, &cause);
     bool forbidden = status == HV_REFUSED && hv_error_sqlstate(cause) != NULL &&
                      strcmp(hv_error_sqlstate(cause), "42501") == 0;
-    if (forbidden) { /* a role that puts nothing */
+    if (forbidden) { /* a role that does not put */
         hv_error_free(cause);
         return HV_OK;
     }

@@ -1,8 +1,7 @@
 /*
- * inspect: look at a server: versions, connections, the state and size of its shards.
+ * inspect: report on a server: versions, connections, the state and size of its shards.
  *
- * Reads only, and never more than a small table whole: it must be safe to run at any time on a busy
- * server.
+ * It only reads, and scans small tables only: it must be safe to run at any time on a busy server.
  */
 #include "shard/inspect.h"
 
@@ -17,15 +16,15 @@
 #include "shard/placement.h"
 #include "shard/report.h"
 
-/* Tables up to this size are counted; for larger ones the server's estimate must do. */
+/* The rows of tables up to this size are counted; of larger ones the server's estimate is used. */
 #define COUNTED_BYTES (INT64_C(8) << 20)
 
-/* Tables counted in one statement. Each is locked until its end, and the server has room for few
- * thousand locks, which others need too. */
+/* Tables counted in one statement. Each is locked until its end, and the server has room for only a
+ * few thousand locks, which others need too. */
 #define COUNTED_TABLES 64
 
 static const hvi_form server_form = {
-    .asked = "what the server is",
+    .asked = "the server's version and connections",
     .rows = HVI_ONE_ROW,
     .columns = {HVI_IS_BYTES, HVI_IS_BYTES, HVI_IS_INT4, HVI_IS_INT4, HVI_IS_BYTES | HVI_OR_NULL},
 };
@@ -37,8 +36,7 @@ static hv_status read_server(hvi_session *session, int64_t deadline, hv_report *
     hv_status status = hvi_session_script(
         session,
         "SELECT pg_catalog.current_setting('server_version'), pg_catalog.current_database(),"
-        /* Of others' sessions a plain role does not see the type, but who has logged in and where.
-         */
+        /* Of other roles' sessions, an ordinary role sees only the role and the database. */
         " (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity"
         "   WHERE backend_type OPERATOR(pg_catalog.=) 'client backend'"
         "   OR (backend_type IS NULL AND usesysid IS NOT NULL AND datid IS NOT NULL)),"
@@ -85,7 +83,7 @@ static hvi_report_shard describe(const hvi_shard_row *row, bool is_mapped) {
     return shard;
 }
 
-/* Put the faults of all shards into words. */
+/* Set detail and hint of all shards with faults. */
 static hv_status word_faults(hv_report *report, hv_error **error) {
     for (size_t i = 0; i < report->shard_count; i++) {
         hvi_report_shard *shard = &report->shards[i];
@@ -101,7 +99,7 @@ static hv_status word_faults(hv_report *report, hv_error **error) {
     return HV_OK;
 }
 
-/* Add what of a shard that is there does not belong to whom it should. */
+/* Add to an existing shard's detail and hint that an untrusted role owns part of it. */
 static hv_status add_owner(hvi_report_shard *shard, const hvi_foreign *foreign, hv_error **error) {
     hvi_buffer detail = HVI_BUFFER_EMPTY, hint = HVI_BUFFER_EMPTY;
     if (shard->detail != NULL)
@@ -141,7 +139,8 @@ static bool is_foreign(const hvi_foreign *foreign, size_t count, int shard) {
     return false;
 }
 
-/* Put together what the configuration expects and what the server has: both are ascending. */
+/* Merge the shards that the configuration expects with those that the server has, both in ascending
+ * order. */
 static hv_status merge_shards(const hvi_shard_map *map, int number, const hvi_shard_row *rows,
                               size_t row_count, hv_report *report, hv_error **error) {
     size_t max = row_count + (size_t) hvi_shard_map_count(map, number);
@@ -164,12 +163,12 @@ static hv_status merge_shards(const hvi_shard_map *map, int number, const hvi_sh
 }
 
 static const hvi_form counts_form = {
-    .asked = "how many entities there are",
+    .asked = "the number of entities",
     .rows = HVI_ANY_ROWS,
     .columns = {HVI_IS_SHARD, HVI_IS_COUNT},
 };
 
-/* Put the numbers that a statement counted into the report. */
+/* Put a statement's counts into the report. */
 static void take_counts(const PGresult *result, hv_report *report) {
     for (int row = 0; row < PQntuples(result); row++) {
         int64_t shard = hvi_integer_at(result, row, 0);
@@ -182,8 +181,8 @@ static void take_counts(const PGresult *result, hv_report *report) {
     }
 }
 
-/* Run a statement that counts. If the server refuses it (a table vanished meanwhile, or may not be
- * read), the estimates stay. */
+/* Run a statement that counts. If the server refuses it (a table was dropped meanwhile, or may not
+ * be read), the estimates stay. */
 static hv_status count_some(hvi_session *session, int64_t deadline, const hvi_buffer *sql,
                             hv_report *report, hv_error **error) {
     PGresult *result = NULL;
@@ -200,7 +199,8 @@ static hv_status count_some(hvi_session *session, int64_t deadline, const hvi_bu
     return HV_OK;
 }
 
-/* Count the small tables, but for those that could have a policy of somebody else's. */
+/* Count the rows of the small tables, except those of untrusted roles, which may have a policy that
+ * runs their code. */
 static hv_status count_entities(hvi_session *session, int64_t deadline, const hvi_shard_row *rows,
                                 size_t row_count, const hvi_foreign *foreign, size_t foreign_count,
                                 hv_report *report, hv_error **error) {
@@ -227,8 +227,7 @@ static hv_status count_entities(hvi_session *session, int64_t deadline, const hv
     return status;
 }
 
-/* Strict keys are of no use without the extension, and that it is in the catalogue does not mean
- * that it works. */
+/* Strict keys need the extension, which may be in the catalogue and still not work. */
 static hv_status check_extension(hvi_session *session, int64_t deadline, hv_report *report,
                                  hv_error **error) {
     bool is_needed = false;

@@ -1,8 +1,8 @@
 /*
  * layout: what hypervault finds in a database.
  *
- * Reads with plain statements in text form: it runs once a connection, and a person can run the
- * same in psql.
+ * It uses plain statements with text results: they run once per connection, and can be run in psql
+ * as they are.
  */
 #include "shard/layout.h"
 
@@ -12,7 +12,7 @@
 
 #include "wire/result.h"
 
-/* The record could not be read: say what is in the way. Takes *cause. */
+/* The error for a record that could not be read. Takes *cause. */
 static hv_status fail_record(const char *server, hv_error **cause, hv_error **error) {
     const char *sqlstate = hv_error_sqlstate(*cause);
     bool forbidden = sqlstate != NULL && strcmp(sqlstate, "42501") == 0;
@@ -21,7 +21,7 @@ static hv_status fail_record(const char *server, hv_error **cause, hv_error **er
         return hvi_error_move(error, cause);
     hv_status status = forbidden ? HV_REFUSED : HV_MISMATCH;
     hvi_fail(error, status,
-             forbidden ? "may not read hypervault.layout on server \"%s\""
+             forbidden ? "no permission to read hypervault.layout on server \"%s\""
                        : "the table hypervault.layout on server \"%s\" is not the one of hv init",
              server);
     hvi_error_detail(error, "%s", hv_error_message(*cause));
@@ -48,7 +48,7 @@ static const char what_is_here[] =
     " AND t.typname OPERATOR(pg_catalog.=) 'hstore'";
 
 static const hvi_form here_form = {
-    .asked = "what hypervault has in the database",
+    .asked = "hypervault's objects in the database",
     .rows = HVI_ONE_ROW,
     .columns = {HVI_IS_BOOL, HVI_IS_OID, HVI_IS_OID, HVI_IS_BOOL},
 };
@@ -67,10 +67,10 @@ static hv_status take_here(hvi_session *session, const PGresult *result, const c
     if (status != HV_OK)
         return status;
     if (!hvi_bool_at(result, 0, 3)) {
-        /* To read a view, or a table with a policy, is to run what its owner has written there. */
+        /* Reading a view, or a table with a policy, runs code of its owner. */
         hvi_fail(error, HV_MISMATCH, "hypervault.layout on server \"%s\" is not a plain table",
                  session->config->server);
-        hvi_error_detail(error, "It is not read, for it could run somebody else's functions.");
+        hvi_error_detail(error, "Reading it could run functions of another role.");
         hvi_error_hint(error, "The schema hypervault belongs to hypervault: rename the other one.");
         hvi_error_where(error, session->config->server, -1);
         return HV_MISMATCH;
@@ -92,8 +92,8 @@ static hv_status take_record(const PGresult *result, const char *server, hvi_lay
     return layout->server != NULL ? HV_OK : hvi_no_memory(error);
 }
 
-/* One step of reading: *sql was run, or is NULL at the beginning; then what is to be asked next,
- * or NULL when all is read. */
+/* One step of reading. *sql is the statement that was run, or NULL at the beginning; it is set to
+ * the next one, or to NULL when everything is read. */
 static hv_status read_step(hvi_session *session, const char **sql, hv_status status,
                            const PGresult *answer, hv_error **cause, hvi_layout *layout,
                            hv_error **error) {
@@ -142,7 +142,8 @@ static bool is_anothers(const hvi_layout *layout, const char *server) {
            !hvi_layout_is_numbered(server) && strcmp(layout->server, server) != 0;
 }
 
-/* A database restored or cloned elsewhere, two servers that changed places, or a new name. */
+/* The error for a database that was restored or cloned elsewhere, two servers that changed places,
+ * or a renamed server. */
 static void fail_anothers(const hvi_layout *layout, const char *server, hv_error **error) {
     hvi_fail(error, HV_MISMATCH,
              "the database that the configuration calls \"%s\" is known as \"%s\"", server,
@@ -192,8 +193,8 @@ hv_status hvi_layout_check(void *context, hvi_session *session, const char **sql
     return status;
 }
 
-/* Does the relation t have a shard's columns, and none besides that an INSERT of ours would have to
- * give a value to? */
+/* Does the relation t have a shard's columns, and no other column for which our INSERT would have
+ * to give a value? */
 #define COLUMNS_FIT                                                                          \
     "(SELECT 3 OPERATOR(pg_catalog.=) pg_catalog.count(*) FILTER (WHERE"                     \
     "     (a.attname OPERATOR(pg_catalog.=) 'id'"                                            \
@@ -226,8 +227,8 @@ hv_status hvi_layout_check(void *context, hvi_session *session, const char **sql
 #define TYPE_NOT_NULL NOT_NULL("type")
 #define BODY_NOT_NULL NOT_NULL("body")
 
-/* Are the functions there that strict keys are made with? Both have to be the extension's, which
- * is what a `hypervault` in pg_extension and pg_depend says. */
+/* Are the functions that make strict keys there? Both must belong to the extension, according to
+ * pg_extension and pg_depend. */
 #define STRICT_FUNCTIONS                                                                    \
     "(SELECT pg_catalog.count(*) OPERATOR(pg_catalog.=) '2'::pg_catalog.int8"               \
     "   FROM pg_catalog.pg_extension e"                                                     \
@@ -245,8 +246,8 @@ hv_status hvi_layout_check(void *context, hvi_session *session, const char **sql
     "         AND p.proargtypes OPERATOR(pg_catalog.=) '2205 23 23 20'::pg_catalog.oidvector)))"
 
 /*
- * An epoch in the source of a function that we did not make is a number of thirteen digits, as
- * milliseconds of our century are.
+ * In the source of a function that hypervault did not make, a number of thirteen digits is taken
+ * for the epoch: milliseconds of our century have so many.
  */
 static const char shards_sql[] =
     "SELECT pg_catalog.substr(n.nspname::pg_catalog.text, 6)::integer,"
@@ -313,7 +314,7 @@ static const hvi_form shards_form = {
         },
 };
 
-/* Each shard once, in ascending order, as callers rely on it. */
+/* Check that each shard comes once, in ascending order: callers rely on that. */
 static hv_status check_order(const PGresult *result, const char *server, hv_error **error) {
     for (int row = 1; row < PQntuples(result); row++)
         if (hvi_integer_at(result, row, 0) <= hvi_integer_at(result, row - 1, 0))

@@ -21,8 +21,8 @@ const char hvi_load_record_table[] = "CREATE TABLE IF NOT EXISTS hypervault.impo
                                      " changed pg_catalog.timestamptz NOT NULL"
                                      " DEFAULT pg_catalog.now())";
 
-/* No limits of the server's on a transaction that may take long, and constraints checked where the
- * row that violates them can be told. */
+/* Without the server's time limits, as the transaction may take long; and with constraints checked
+ * at once, so that the row that violates one is known. */
 static const char begin_sql[] = "BEGIN ISOLATION LEVEL READ COMMITTED;"
                                 "SET LOCAL statement_timeout TO 0;"
                                 "SET LOCAL idle_in_transaction_session_timeout TO 0;"
@@ -44,7 +44,7 @@ static void append_literal(hvi_buffer *sql, hvi_session *session, const char *te
     PQfreemem(literal);
 }
 
-/* `form` of what is in *result; both NULL for what gives nothing. */
+/* Run a script and check that *result has this form; both are NULL if it returns nothing. */
 static hv_status run(hvi_session *session, hvi_buffer *sql, bool is_write, int64_t timeout,
                      const hvi_form *form, PGresult **result, hv_error **error) {
     hv_status status = hvi_buffer_ok(sql)
@@ -67,8 +67,8 @@ static const hvi_form look_form = {
     .columns = {HVI_IS_BOOL, HVI_IS_BOOL},
 };
 
-/* Is the table there, and is the database one of a store at all: has it any shard? The catalogue is
- * asked, for a role may have no rights on the shards that it does not load into. */
+/* Is the table there, and is the database one of a store, with any shard? It queries the catalogue,
+ * because a role may have no rights on the shards that it does not load into. */
 static hv_status look(hvi_session *session, int shard, int64_t timeout, bool *has_table,
                       hv_error **error) {
     hvi_buffer sql = HVI_BUFFER_EMPTY;
@@ -88,7 +88,7 @@ static hv_status look(hvi_session *session, int shard, int64_t timeout, bool *ha
     return status;
 }
 
-/* For a database that `hv init` made before there was the table, or never saw. */
+/* For a database that was initialised by a version without this table, or not by `hv init`. */
 static hv_status create_table(hvi_session *session, int64_t timeout, hv_error **error) {
     hvi_buffer sql = HVI_BUFFER_EMPTY;
     hvi_buffer_append_text(&sql, HVI_CREATION_LOCK "CREATE SCHEMA IF NOT EXISTS hypervault;");
@@ -134,7 +134,7 @@ hv_status hvi_load_record_open(hvi_session *session, int shard, int64_t timeout,
         &sql, ") ON CONFLICT (name) DO NOTHING;"
               "SELECT position, note FROM hypervault.imports WHERE name OPERATOR(pg_catalog.=) ");
     append_literal(&sql, session, record->name);
-    /* Not marked as a write: to do it again is right whatever became of it. */
+    /* Not marked as a write: running it again is right whatever its outcome. */
     status = run(session, &sql, false, timeout, &record_form, &result, error);
     if (status == HV_OK)
         status = take_record(result, record, error);
@@ -145,7 +145,7 @@ hv_status hvi_load_record_open(hvi_session *session, int shard, int64_t timeout,
 /* ---- transactions ---- */
 
 static const hvi_form position_form = {
-    .asked = "how far an import has come",
+    .asked = "the position of an import",
     .rows = HVI_AT_MOST_ONE_ROW,
     .columns = {HVI_IS_INT8},
 };
@@ -186,7 +186,7 @@ hv_status hvi_load_record_commit(hvi_session *session, const hvi_load_record *re
     }
     hvi_buffer_append_text(&sql, " WHERE name OPERATOR(pg_catalog.=) ");
     append_literal(&sql, session, record->name);
-    /* Rows must not be committed without the position behind them: a trigger may be in the way. */
+    /* Rows must not be committed without their position, which a trigger may have kept. */
     hvi_buffer_append_text(
         &sql, " RETURNING name) SELECT CASE WHEN pg_catalog.count(*) OPERATOR(pg_catalog.=) 1"
               " THEN 1 ELSE pg_catalog.concat('position of the import not stored: rows ',"
@@ -209,7 +209,7 @@ static const hvi_form list_form = {
 };
 
 hv_status hvi_load_record_list(hvi_session *session, const char *prefix, int64_t timeout,
-                               hv_load_fn tell, void *context, hv_error **error) {
+                               hv_load_fn each, void *context, hv_error **error) {
     hvi_buffer sql = HVI_BUFFER_EMPTY;
     PGresult *result = NULL;
     hvi_buffer_append_text(&sql, "SELECT pg_catalog.to_regclass('hypervault.imports') IS NOT NULL");
@@ -225,7 +225,7 @@ hv_status hvi_load_record_list(hvi_session *session, const char *prefix, int64_t
     hvi_buffer_append_text(&sql, ") ORDER BY name COLLATE pg_catalog.\"C\"");
     status = run(session, &sql, false, timeout, &list_form, &result, error);
     for (int i = 0; status == HV_OK && i < PQntuples(result); i++)
-        tell(context, hvi_text_at(result, i, 0), hvi_integer_at(result, i, 1),
+        each(context, hvi_text_at(result, i, 0), hvi_integer_at(result, i, 1),
              hvi_text_at(result, i, 2));
     PQclear(result);
     return status;

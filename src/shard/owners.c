@@ -1,5 +1,5 @@
 /*
- * owners: do the objects that a store uses belong to roles that may be trusted?
+ * owners: do the objects that a store uses belong to trusted roles?
  */
 #include "shard/owners.h"
 
@@ -8,7 +8,7 @@
 
 #include "wire/result.h"
 
-/* The roles that are not trusted here. Objects of pg_database_owner are the owner's. */
+/* The roles that are not trusted. Objects of pg_database_owner belong to the database's owner. */
 #define UNTRUSTED_ROLES                                                              \
     "SELECT r.oid, r.rolname FROM pg_catalog.pg_roles r"                             \
     " JOIN pg_catalog.pg_roles me ON me.rolname OPERATOR(pg_catalog.=) current_user" \
@@ -26,7 +26,7 @@
     " WHERE n.nspname OPERATOR(pg_catalog.=) 'hypervault'"          \
     "   OR n.nspname::pg_catalog.text OPERATOR(pg_catalog.~) '^shard[0-9]{4}$'"
 
-/* By name: what puts, gets and `hv` make use of. */
+/* By name: the relations that puts, gets and `hv` use. */
 #define RELATIONS                                                                           \
     "SELECT s.oid AS schema, c.tableoid, c.oid, c.relowner FROM schemas s"                  \
     " JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) s.oid"            \
@@ -40,8 +40,8 @@
     "   AND p.proname OPERATOR(pg_catalog.=)"                                   \
     "     ANY ('{next_id,next_ids,advance,reserve_ids}')"
 
-/* Functions wherever they are that the defaults, triggers, rules, policies, constraints and indexes
- * of those relations call: what a relation has depends on it, and on the function. */
+/* Functions, in any schema, that the defaults, triggers, rules, policies, constraints and indexes
+ * of those relations call: these depend on the relation, and on the function. */
 #define CALLED                                                                             \
     "SELECT r.schema, p.tableoid, p.oid, p.proowner FROM relations r"                      \
     " JOIN pg_catalog.pg_depend has ON has.refclassid OPERATOR(pg_catalog.=) r.tableoid"   \
@@ -74,7 +74,7 @@ static const char owners_sql[] =
     " GROUP BY 1, o.rolname ORDER BY 1, o.rolname";
 
 static const hvi_form owners_form = {
-    .asked = "who owns the shards",
+    .asked = "the owners of the shards",
     .rows = HVI_ANY_ROWS,
     .columns = {HVI_IS_INT4, HVI_IS_BYTES, HVI_IS_BYTES, HVI_IS_BYTES},
 };
@@ -129,13 +129,13 @@ void hvi_owners_explain(const hvi_foreign *foreign, hvi_buffer *detail, hvi_buff
 
 hv_status hvi_owners_refuse(const hvi_foreign *foreign, const char *server, hv_error **error) {
     if (foreign->shard >= 0)
-        hvi_fail(error, HV_MISMATCH, "the role \"%s\" has a hand in shard %d on server \"%s\"",
+        hvi_fail(error, HV_MISMATCH, "the role \"%s\" owns part of shard %d on server \"%s\"",
                  foreign->role, foreign->shard, server);
     else
         hvi_fail(error, HV_MISMATCH,
-                 "the role \"%s\" has a hand in the schema hypervault on server \"%s\"",
+                 "the role \"%s\" owns part of the schema hypervault on server \"%s\"",
                  foreign->role, server);
-    hvi_error_detail(error, "It owns %s, and could have others run what it likes.", foreign->what);
+    hvi_error_detail(error, "It owns %s, and could make other roles run its code.", foreign->what);
     hvi_error_hint(error,
                    HVI_OWNERS_TRUSTED " ALTER %s OWNER TO one of them if it is as it should be, "
                                       "or else DROP it.",

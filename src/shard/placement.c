@@ -9,11 +9,11 @@
 #include "wire/result.h"
 #include "shard/layout.h"
 
-/* So many ranges are named in a message. */
+/* A message names at most so many ranges. */
 #define RANGES_MAX 8
 
 static const hvi_form identity_form = {
-    .asked = "which database it is",
+    .asked = "the database's identity",
     .rows = HVI_ONE_ROW,
     .columns = {HVI_IS_BYTES},
 };
@@ -21,8 +21,8 @@ static const hvi_form identity_form = {
 hv_status hvi_placement_identity(hvi_session *session, int64_t deadline, char **identity,
                                  hv_error **error) {
     PGresult *result = NULL;
-    /* The moment of its start tells servers apart, to the microsecond, that are copies of each
-     * other in all else; and every role may ask for it. */
+    /* The moment of its start, to the microsecond, distinguishes a server from a copy of it, and
+     * every role may read it. */
     hv_status status =
         hvi_session_script(session,
                            "SELECT pg_catalog.encode(pg_catalog.timestamptz_send("
@@ -85,7 +85,7 @@ hv_status hvi_placement_fail(const char *server, const char *holder, const bool 
     return HV_MISMATCH;
 }
 
-/* It could not be asked. Takes *cause. */
+/* The error for a server that could not be asked. Takes *cause. */
 static hv_status fail_ask(const hvi_server *server, const hvi_server *other, hv_error **cause,
                           hv_error **error) {
     hv_status status = hv_error_status(*cause);
@@ -118,7 +118,7 @@ static bool may_be_left_out(const hvi_server *other, hvi_without without, const 
     return false;
 }
 
-/* Which of the wanted shards does a session's database hold? None, if it is this one. */
+/* Find the wanted shards that a session's database holds: none if it is the same database. */
 static hv_status read_held(hvi_session *session, int64_t deadline, const char *identity,
                            const bool wanted[HV_SHARDS], bool held[HV_SHARDS], bool *any,
                            hv_error **error) {

@@ -1,8 +1,8 @@
 /*
- * report: what a server looks like, and what several look like together.
+ * report: the state of a server, and the comparison of several.
  *
- * hvi_inspect() fills a report from one server. That another server holds the same shard can be
- * seen only beside the other's report: hv_compare_reports() writes it into both.
+ * hvi_inspect() fills a report from one server. Only a comparison with another's report shows that
+ * both hold the same shard: hv_compare_reports() writes it into both.
  */
 #include "shard/report.h"
 
@@ -101,7 +101,7 @@ static hvi_report_shard *find_shard(const hv_report *report, int shard) {
     return found ? &report->shards[low] : NULL;
 }
 
-/* Replace a text, keeping what it said. */
+/* Put words before those that are in a text. */
 static hv_status add_words(char **to, const char *format, const char *server, hv_error **error) {
     hvi_buffer text = HVI_BUFFER_EMPTY;
     hvi_buffer_append_format(&text, format, server);
@@ -124,7 +124,7 @@ static const char place_hint[] =
     "Correct \"shards\" in the configuration, or move the shard with all its entities; `hv init` "
     "would make an empty one.";
 
-/* The configuration gives the shard to this server, and another holds it, too or alone. */
+/* The configuration gives the shard to this server, and another holds it, as well or instead. */
 static hv_status note_held(const hv_report *report, hvi_report_shard *shard,
                            const hv_report *holder, hvi_report_shard *held, hv_error **error) {
     bool twice = shard->is_held;

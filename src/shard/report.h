@@ -1,5 +1,5 @@
 /*
- * report: what a server looks like, and what several look like together.
+ * report: the state of a server, and the comparison of several.
  */
 #ifndef HVI_REPORT_H
 #define HVI_REPORT_H

@@ -1,5 +1,5 @@
 /*
- * shard_row: what keeps a shard from being ready, and the words for it.
+ * shard_row: the faults that keep a shard from being ready, and the words for them.
  */
 #include "shard/shard_row.h"
 
@@ -19,7 +19,7 @@ hv_status hvi_fail_not_initialized(const char *server, int shard, hv_error **err
     return HV_NOT_INITIALIZED;
 }
 
-/* What is missing is made by `hv init`; what is in the way is the operator's to change. */
+/* `hv init` makes what is missing; the operator must change what is in the way. */
 typedef struct fault_words {
     unsigned fault;
     const char *detail;
@@ -40,25 +40,24 @@ static const fault_words words[] = {
      "ALTER TABLE entities ALTER COLUMN body SET NOT NULL, after rows without a body are gone."},
     {HVI_FAULT_NO_SEQUENCE, "there is no sequence table_id_seq", run_init},
     {HVI_FAULT_SEQUENCE_FORM, "table_id_seq is not a sequence",
-     "Rename what has this name, and run `hv init`."},
+     "Rename the object that has this name, and run `hv init`."},
     {HVI_FAULT_NO_FUNCTION, "there is no function next_id()", run_init},
     {HVI_FAULT_FUNCTION_FORM, "next_id() does not return a bigint",
      "Rename the function, and run `hv init`."},
     {HVI_FAULT_NO_EXTENSION,
-     "its keys are strict, but the extension hypervault that makes them is not there",
+     "its keys are strict, but the extension hypervault that makes them is not installed",
      hvi_generator_extension_hint},
     {HVI_FAULT_EXTENSION,
      "its keys are strict, but the extension hypervault that makes them is too old, or its library "
      "cannot be loaded",
      "Install hypervault's extension on the server's machine, run ALTER EXTENSION hypervault "
-     "UPDATE "
-     "and `hv init`, or run `hv init --keys portable`, which does without."},
-    {HVI_FAULT_NO_RESERVING, "what reserves keys is missing", run_init},
+     "UPDATE and `hv init`, or run `hv init --keys portable`, which does not need it."},
+    {HVI_FAULT_NO_RESERVING, "the function or sequence that reserves keys is missing", run_init},
     {HVI_FAULT_NO_DEFAULT, "the column id has no default", run_init},
     {HVI_FAULT_OLD_FUNCTIONS,
-     "an earlier version made its next_id(), which runs what others put into a schema on the "
-     "search_path",
-     "Run `hv init`, which makes it anew."},
+     "an earlier version made its next_id(), which runs functions that other roles put into a "
+     "schema on the search_path",
+     "Run `hv init`, which replaces it."},
 };
 
 #define WORDS (sizeof words / sizeof words[0])

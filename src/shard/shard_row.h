@@ -1,8 +1,8 @@
 /*
- * shard_row: a shard as it lies in a database, and what keeps it from being ready.
+ * shard_row: a shard as it lies in a database, and the faults that keep it from being ready.
  *
- * hvi_layout_shards() reads the rows. What is wrong with one is a set of faults; this module alone
- * decides which faults a row has and puts them into words.
+ * hvi_layout_shards() reads the rows. Only this module decides which faults a row has, and puts
+ * them into words.
  */
 #ifndef HVI_SHARD_ROW_H
 #define HVI_SHARD_ROW_H
@@ -13,16 +13,16 @@
 /* HV_NOT_INITIALIZED: the shard is not on the server that is to hold it. */
 hv_status hvi_fail_not_initialized(const char *server, int shard, hv_error **error);
 
-/* A schema that is named like a shard, and what is in it. What is there and does not fit is of
- * another kind or form than a shard's, and in the way. */
+/* A schema that is named like a shard, and its contents. An object that is there but does not fit
+ * is of another type or form than a shard's, and in the way. */
 typedef struct hvi_shard_row {
     int shard;
     bool has_table;
-    bool table_fits;    /* id bigint PRIMARY KEY, type smallint, body hstore; what other columns
-                           there are may be left out of an INSERT */
-    bool type_not_null; /* of the column; the two that follow likewise */
+    bool table_fits;    /* id bigint PRIMARY KEY, type smallint, body hstore; an INSERT can omit all
+                           other columns */
+    bool type_not_null; /* the columns are NOT NULL */
     bool body_not_null;
-    bool has_default; /* of id */
+    bool has_default; /* of the column id */
     bool has_sequence;
     bool sequence_fits;
     hvi_generator generator;
@@ -32,7 +32,7 @@ typedef struct hvi_shard_row {
     bool has_extension;     /* the functions that strict keys need are in the schema hypervault */
     bool is_old;            /* an earlier version made its functions: HVI_GENERATOR_IS_OLD */
     bool is_slow;           /* it made reserve_ids(), which works: HVI_GENERATOR_IS_SLOW */
-    int64_t function_epoch; /* what looks like an epoch in next_id()'s source; -1: nothing does */
+    int64_t function_epoch; /* the apparent epoch in next_id()'s source; -1: none */
     int64_t tuples;         /* the server's estimate; -1: none yet */
     int64_t bytes;          /* the table with its indexes */
     int64_t heap_bytes;     /* the table alone */
@@ -41,7 +41,7 @@ typedef struct hvi_shard_row {
 /* The row of a shard, or NULL. */
 const hvi_shard_row *hvi_shard_row_find(const hvi_shard_row *rows, size_t count, int shard);
 
-/* Is all there that makes its keys? Without next_id(), no. */
+/* Is everything there that makes and reserves its keys? */
 static inline bool hvi_shard_row_makes_keys(const hvi_shard_row *row) {
     switch (row->generator) {
     case HVI_GENERATOR_NONE:
@@ -54,7 +54,7 @@ static inline bool hvi_shard_row_makes_keys(const hvi_shard_row *row) {
     }
 }
 
-/* What may be wrong with a row: each a bit, in the order in which they are worded. */
+/* The faults that a row may have: bits, in the order of their words. */
 typedef enum hvi_shard_fault {
     HVI_FAULT_NO_TABLE = 1 << 0,
     HVI_FAULT_TABLE_FORM = 1 << 1,    /* the table is another one, or not one at all */
@@ -64,7 +64,7 @@ typedef enum hvi_shard_fault {
     HVI_FAULT_SEQUENCE_FORM = 1 << 5,
     HVI_FAULT_NO_FUNCTION = 1 << 6,
     HVI_FAULT_FUNCTION_FORM = 1 << 7,
-    HVI_FAULT_NO_EXTENSION = 1 << 8, /* keys are strict, and what makes them is not there */
+    HVI_FAULT_NO_EXTENSION = 1 << 8, /* keys are strict, and the extension is missing */
     HVI_FAULT_EXTENSION = 1 << 9,    /* it is there, but too old, or it does not work */
     HVI_FAULT_NO_RESERVING = 1 << 10,
     HVI_FAULT_NO_DEFAULT = 1 << 11,
@@ -75,9 +75,9 @@ typedef enum hvi_shard_fault {
 unsigned hvi_shard_row_faults(const hvi_shard_row *row);
 
 /*
- * Word the faults: what is wrong (a sentence without its full stop, "x; y" if there are several)
- * and what to do about it, appended to `detail` and `hint`; either may be NULL. The words are the
- * same for every shard with the same faults, so that shards can be grouped by them.
+ * Append the description of the faults (a sentence without its full stop, "x; y" for several) to
+ * `detail`, and what to do about them to `hint`; either may be NULL. The words are the same for
+ * every shard with the same faults, so that shards can be grouped by them.
  */
 void hvi_shard_faults_explain(unsigned faults, hvi_buffer *detail, hvi_buffer *hint);
 

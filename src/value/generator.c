@@ -43,7 +43,7 @@
 
 const char hvi_generator_extension_hint[] =
     "Install hypervault's extension on the server's machine and run `hv init`, which creates it "
-    "here, or run `hv init --keys portable`, which does without.";
+    "here, or run `hv init --keys portable`, which does not need it.";
 
 bool hvi_generator_lacks_extension(const char *sqlstate, const char *message) {
     /* The library, or a function of the extension or in its library, is missing. The names are the

@@ -112,7 +112,7 @@ def _require_not_ready(config, detail):
 def test_strict_shards_without_the_extension_are_not_ready_and_init_creates_it(strict):
     server, config = strict
     server.sql("DROP EXTENSION hypervault")
-    _require_not_ready(config, "the extension hypervault that makes them is not there")
+    _require_not_ready(config, "the extension hypervault that makes them is not installed")
     assert hv("init", "--json", config=config).ok().json()[0]["created"] == 4
     hv("status", config=config).ok()
     hv("put", 1, 1, "a=b", config=config).ok()
@@ -148,7 +148,7 @@ def test_strict_shards_where_the_extension_cannot_be_had_can_be_made_portable(
                 + source.value(f"SELECT pg_get_functiondef('{schema}.{function}'::regprocedure)")
             )
         server.sql(f"ALTER TABLE {schema}.entities ALTER id SET DEFAULT {schema}.next_id()")
-    _require_not_ready(there, "the extension hypervault that makes them is not there")
+    _require_not_ready(there, "the extension hypervault that makes them is not installed")
     result = hv("init", "--json", config=there)
     assert result.code == 1
     error = result.json()[0]["error"]
