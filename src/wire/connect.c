@@ -1,9 +1,9 @@
 /*
- * connect: open a connection, step by step, without waiting: libpq's own connector.
+ * connect: open a connection step by step, without waiting: the default connector, on libpq.
  *
- * libpq 15 gives no result for a failed connection, only a text. Asked for VERBOSE texts it puts
- * the SQLSTATE in ("FATAL:  28P01: password …"), which is the only part of the text that does not
- * depend on the server's language.
+ * libpq 15 returns only a text for a failed connection. With verbosity VERBOSE the text contains
+ * the SQLSTATE ("FATAL:  28P01: password …"), the only part that does not depend on the server's
+ * language.
  */
 #include "wire/connect.h"
 
@@ -53,7 +53,7 @@ bool hvi_is_readable(int fd) {
     return poll(&looked, 1, 0) != 0;
 }
 
-/* A text that is cut when the room is used up; always NUL-terminated. */
+/* A text of limited size, cut where it is full; always NUL-terminated. */
 typedef struct bounded_text {
     char *text;
     size_t size;
@@ -80,8 +80,9 @@ static const char *find_sqlstate(const char *line, size_t len) {
 }
 
 /*
- * libpq's text for a failed connection as one line: "… failed: Connection refused (Is the server
- * running …?)". The SQLSTATE goes where it belongs, the server's source position nowhere.
+ * Copy libpq's text for a failed connection as one line: "… failed: Connection refused (Is the
+ * server running …?)". The SQLSTATE is taken out into `sqlstate`, and the server's source position
+ * is dropped.
  */
 static void take_message(const char *text, char *message, size_t size, char sqlstate[6]) {
     bounded_text to = {.text = message, .size = size};
@@ -107,7 +108,8 @@ static void take_message(const char *text, char *message, size_t size, char sqls
 
 /* ---- one address after the other ---- */
 
-/* The time that an address has begins when libpq comes to it, and it has shown a sign of life. */
+/* libpq has made progress: start the limits anew for a new address, and that on silence in any
+ * case. */
 static void note_progress(hvi_attempt *attempt) {
     int64_t now = hvi_clock_us();
     uint64_t address = hvi_hosts_current(attempt->conn);
@@ -119,7 +121,7 @@ static void note_progress(hvi_attempt *attempt) {
     attempt->silent_at = has_end ? now + attempt->silence_us : HVI_NEVER;
 }
 
-/* Make a connection with all parameters, of which one that comes later overrides. */
+/* Begin a connection with all parameters; of two with the same name, the later one counts. */
 static void connect_to_hosts(hvi_attempt *attempt) {
     const hvi_hosts *hosts = &attempt->hosts;
     size_t count = attempt->count;
@@ -150,8 +152,8 @@ static bool is_under_way(const hvi_attempt *attempt) {
            attempt->polling != PGRES_POLLING_FAILED;
 }
 
-/* How long for each address. Nonsense ends the attempt: libpq has a look at connect_timeout in
- * PQconnectdb() only. */
+/* Read connect_timeout, the limit for each address. An invalid value ends the attempt: libpq checks
+ * it in PQconnectdb() only. */
 static void read_limit(hvi_attempt *attempt) {
     int seconds = 0;
     char *text = hvi_hosts_parameter(attempt->conn, "connect_timeout");
@@ -193,7 +195,7 @@ void hvi_connect_start(hvi_attempt *attempt, const char *const *keywords, const 
         note_progress(attempt);
 }
 
-/* libpq's text ends with the address that it is at: "connection to server at … failed: ". */
+/* libpq's text ends with its current address: "connection to server at … failed: ". */
 static void note_given_up(hvi_attempt *attempt, bool timed_out) {
     hvi_buffer_append_text(&attempt->given_up, PQerrorMessage(attempt->conn));
     if (timed_out)
@@ -203,7 +205,8 @@ static void note_given_up(hvi_attempt *attempt, bool timed_out) {
                                  (long long) (attempt->silence_us / 1000));
 }
 
-/* Its time is over: go on to what is left. If nothing is, it fails, or may be silent for longer. */
+/* Go on to the hosts that are left. If there are none, the attempt fails if the address has timed
+ * out, and otherwise goes on waiting for it. */
 static void give_up_address(hvi_attempt *attempt, bool timed_out) {
     hvi_hosts left;
     bool something = hvi_hosts_left(attempt->conn, &left);
@@ -225,7 +228,7 @@ static void give_up_address(hvi_attempt *attempt, bool timed_out) {
         note_progress(attempt);
 }
 
-/* libpq must not be called before the socket is ready for what it asked for. */
+/* Is the socket ready for what libpq asked for? PQconnectPoll() must not be called before. */
 static bool is_ready(const hvi_attempt *attempt) {
     struct pollfd fd = {
         .fd = PQsocket(attempt->conn),
@@ -234,8 +237,8 @@ static bool is_ready(const hvi_attempt *attempt) {
     return fd.fd < 0 || poll(&fd, 1, 0) != 0;
 }
 
-/* One step, and no more: a server that sends without end is ready at any time, and the caller's
- * deadline must have its turn. What has come is read, however late it is. */
+/* Only one step: the socket of a server that keeps sending is always ready, and the caller must get
+ * to check its deadline. Data that has arrived is read, however late it is. */
 hvi_wants hvi_connect_advance(hvi_attempt *attempt) {
     if (is_under_way(attempt) && is_ready(attempt)) {
         attempt->polling = PQconnectPoll(attempt->conn);

@@ -1,5 +1,5 @@
 /*
- * result: the one way in which what a server has answered is read.
+ * result: check a server's answer, and read its values.
  */
 #include "wire/result.h"
 
@@ -24,7 +24,7 @@
 #define TEXT_OID 25
 #define OID_OID  26
 
-/* The numbers of a column, and which type has its binary form. */
+/* The range of a numeric column, and the type of its binary form. */
 typedef struct hvi_range {
     const char *name;
     int64_t least;
@@ -53,8 +53,8 @@ hv_status hvi_fail_answer(const char *server, int shard, const char *asked, hv_e
     va_end(arguments);
     hvi_fail(error, HV_CORRUPT, "unexpected answer from server \"%s\"", server);
     hvi_error_detail(error, "Asked for %s, it %s.", asked, what);
-    hvi_error_hint(error, "See that the server is PostgreSQL, that its tables are as `hv init` "
-                          "makes them, and that nothing between mixes up answers.");
+    hvi_error_hint(error, "Check that the server is PostgreSQL, that its tables are as `hv init` "
+                          "makes them, and that no proxy in between mixes up answers.");
     hvi_error_where(error, server, shard);
     return HV_CORRUPT;
 }
@@ -80,7 +80,7 @@ static int64_t read_binary(const char *bytes, int len) {
     }
 }
 
-/* A whole number as the server writes it, and nothing besides. */
+/* Read a whole number as the server writes it. False if there is anything else. */
 static bool read_text(const char *text, int len, int64_t *value) {
     char *end;
     size_t digits = text[0] == '-' ? 1 : 0;
@@ -114,8 +114,7 @@ hv_status hvi_body_at(const PGresult *result, int row, int column, hv_dict **dic
                       hv_error **error) {
     const char *bytes = PQgetvalue(result, row, column);
     size_t len = (size_t) PQgetlength(result, row, column);
-    /* Asked for as text it is no table's column; a column of the type text is not the table's body.
-     */
+    /* If the query asked for the text form, the column belongs to no table. */
     bool as_text = PQftype(result, column) == TEXT_OID && PQftable(result, column) == InvalidOid;
     return as_text ? hvi_hstore_decode_text(bytes, len, dict, error)
                    : hvi_hstore_decode(bytes, len, dict, error);
@@ -127,7 +126,7 @@ const char *hvi_text_at(const PGresult *result, int row, int column) {
 
 /* ---- checking ---- */
 
-/* Is a value, which is not NULL, one of the column? */
+/* Does a value, which is not NULL, fit the column? */
 static bool fits(const PGresult *result, int row, int column, int as) {
     const char *bytes = PQgetvalue(result, row, column);
     int len = PQgetlength(result, row, column);
@@ -153,7 +152,7 @@ static const char *name_of(int as) {
     return as == HVI_IS_BYTES ? "a value" : as == HVI_IS_BOOL ? "a boolean" : ranges[as].name;
 }
 
-/* What is wrong with a value: *sent says so. */
+/* Check a value; if it does not fit, `sent` is set to a clause for the error. */
 static bool check_value(const PGresult *result, int row, int column, int as, char *sent,
                         size_t size) {
     int what = as & ~HVI_OR_NULL;
@@ -176,7 +175,7 @@ static bool check_value(const PGresult *result, int row, int column, int as, cha
     return false;
 }
 
-/* Are all columns of the right format, and those in binary form of the right type? */
+/* Has the column the right format and, in binary form, the right type? */
 static bool check_column(const PGresult *result, const hvi_form *form, int column, char *sent,
                          size_t size) {
     int what = form->columns[column] & ~HVI_OR_NULL;

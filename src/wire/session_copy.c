@@ -1,7 +1,7 @@
 /*
  * session_copy: COPY over a session, both ways.
  *
- * Holds always: a session that is left in the middle of a COPY is `broken`, so that it is closed.
+ * Holds always: a session that is left in the middle of a COPY is `broken`, so that it gets closed.
  */
 #include "wire/session_copy.h"
 
@@ -26,7 +26,8 @@ static hv_status begin(hvi_session *session, const char *sql, int shard, ExecSta
     return status;
 }
 
-/* Send a piece, NULL for the end, and see it off; after the end, wait for what comes of it. */
+/* Send a piece, or the end for NULL, and wait until it is sent; after the end, wait for the
+ * result. */
 static hv_status put(hvi_session *session, const char *sql, int shard, const char *piece,
                      size_t len, int64_t timeout, int64_t *stored, hv_error **error) {
     hvi_query query = {
@@ -73,7 +74,7 @@ hv_status hvi_session_copy_next(hvi_session *session, int shard, int64_t timeout
             session->broken = true;
             return hvi_fail_late(session->config->server, shard, false, error);
         }
-        is_late = hvi_is_late(deadline); /* of what is there at any time, one more piece */
+        is_late = hvi_is_late(deadline); /* then take one more piece, if it is there already */
         if (!PQconsumeInput(session->conn)) {
             got = -2;
             break;
@@ -83,7 +84,7 @@ hv_status hvi_session_copy_next(hvi_session *session, int shard, int64_t timeout
         *len = (size_t) got;
         return HV_OK;
     }
-    /* Its end, or an error of the server's; or the connection is lost. */
+    /* The end, an error from the server, or a lost connection. */
     hv_status status = hvi_session_exchange(session, &query, got == -1, deadline, &result, error);
     PQclear(result);
     return status == HV_OK ? HV_NOT_FOUND : status;

@@ -1,22 +1,21 @@
 /*
  * session_copy: COPY over a session, both ways.
  *
- * A COPY of any length has no deadline; each wait for the server has, `timeout` milliseconds.
- * Beside session the only module that calls libpq's query functions: COPY has its own.
+ * A COPY has no deadline as a whole, but each wait for the server has: `timeout` milliseconds. Only
+ * session and this module, for COPY, call libpq's query functions.
  */
 #ifndef HVI_SESSION_COPY_H
 #define HVI_SESSION_COPY_H
 
 #include "wire/session.h"
 
-/* Gives the next piece of what is to be copied, valid until the next call; false: there is no more.
- */
+/* Returns the next piece to be copied, valid until the next call, or false if there are no more. */
 typedef bool (*hvi_copy_source)(void *context, const char **piece, size_t *len);
 
 /*
- * Run a script that ends with a COPY … FROM STDIN, sending what the source gives, and wait for its
- * end. *stored is how many rows the server says that it has stored. To be run inside a transaction:
- * that a connection is lost means then that nothing was written. Errors: as hvi_session_run() for a
+ * Run a script that ends with a COPY … FROM STDIN, sending the source's pieces, and wait for its
+ * end. *stored is the number of stored rows that the server reports. Run it inside a transaction,
+ * so that a lost connection means that nothing was written. Errors: as hvi_session_run() for a
  * read.
  */
 hv_status hvi_session_copy_in(hvi_session *session, const char *sql, int shard,
@@ -27,7 +26,7 @@ hv_status hvi_session_copy_in(hvi_session *session, const char *sql, int shard,
 hv_status hvi_session_copy_out(hvi_session *session, const char *sql, int shard, int64_t timeout,
                                hv_error **error);
 
-/* The next piece of it: PQfreemem() it. HV_NOT_FOUND: that was all, and the session is at rest.
+/* The next piece; PQfreemem() it. HV_NOT_FOUND: there are no more, and the session is idle again.
  * Errors: as hvi_session_run() for a read. */
 hv_status hvi_session_copy_next(hvi_session *session, int shard, int64_t timeout, char **piece,
                                 size_t *len, hv_error **error);

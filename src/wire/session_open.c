@@ -16,17 +16,17 @@
 #include "config/redact.h"
 #include "wire/connect.h"
 
-/* The time that a user's connector is given where there is no deadline. */
+/* The time limit for a user's connector if there is no deadline. */
 #define LONG_MS INT64_C(3600000)
-/* Of a connector's message. */
+/* The size of a connector's message. */
 #define MESSAGE_SIZE 1024
 
 /* ---- opening and closing ---- */
 
-/* What to do about a server that refuses the login. */
+/* The hint for a server that refuses the login. */
 typedef struct hvi_login_hint {
     const char *sqlstate; /* or its beginning */
-    bool retriable;       /* does it go by without anybody doing anything? */
+    bool retriable;       /* may it succeed later by itself? */
     const char *text;
 } hvi_login_hint;
 
@@ -72,9 +72,9 @@ static hv_status fail_connect(const hvi_session_config *config, hv_status status
     return status;
 }
 
-/* The server's parameters with ours around them, and room for one more: of two with the same name
- * the later one counts. Two NULL-terminated arrays in one block, to be freed; NULL if memory is
- * short. */
+/* The server's parameters with ours before and after them, and room for one more; of two with the
+ * same name, the later one counts. Two NULL-terminated arrays in one block: free() it. NULL if
+ * memory is short. */
 static const char **parameters(const hvi_session_config *config, const char ***values) {
     size_t count = 0;
     while (config->keywords[count] != NULL)
@@ -99,15 +99,16 @@ static bool parameter_is(const PGconn *conn, const char *name, const char *value
 
 static const char set_up_sql[] = "SET client_encoding TO 'UTF8'; SET TimeZone TO 'UTC'";
 
-/* Are encoding and time zone not as promised? */
+/* Must encoding or time zone be set? */
 static bool needs_set_up(const hvi_session *session) {
     return PQclientEncoding(session->conn) != session->config->utf8 ||
            !parameter_is(session->conn, "TimeZone", "UTC");
 }
 
 /*
- * Is text converted on its way to us? hstore_send() counts the bytes of a key or a value before it
- * has them converted, so that its binary form cannot be read then; hstore_recv() counts afterwards.
+ * Does the server convert text from its own encoding? hstore_send() counts the bytes of a key or a
+ * value before they are converted, so its binary form cannot be read then; hstore_recv() counts
+ * afterwards.
  */
 static bool is_converted(const PGconn *conn) {
     const char *encoding = PQparameterStatus(conn, "server_encoding");
@@ -125,7 +126,7 @@ static void fail_opening(hvi_opening *opening) {
 static void connected(hvi_opening *opening, hv_status status, const char *message,
                       const char *sqlstate);
 
-/* A driver that waits in libpq cannot be made to go on to the next host but by connect_timeout. */
+/* For a driver that waits in libpq: only connect_timeout makes that go on to the next host. */
 static void share_among_hosts(const hvi_opening *opening, const char **keywords,
                               const char **values, char text[12]) {
     int share = hvi_hosts_share(keywords, values, opening->timeout);
@@ -209,7 +210,7 @@ static void check(hvi_opening *opening, hv_status status, const PGresult *answer
     }
 }
 
-/* What became of the connection itself. */
+/* Go on after the attempt to connect has ended with this status. */
 static void connected(hvi_opening *opening, hv_status status, const char *message,
                       const char *sqlstate) {
     hvi_session *session = opening->session;
@@ -247,7 +248,7 @@ static void finish_connecting(hvi_opening *opening) {
     connected(opening, status, message, sqlstate);
 }
 
-/* It is late. */
+/* The deadline has passed. */
 static void give_up_connecting(hvi_opening *opening) {
     const hv_connector *connector = &opening->session->config->connector;
     if (!opening->by_user) {
@@ -303,7 +304,7 @@ hvi_wants hvi_opening_advance(hvi_opening *opening) {
     }
 }
 
-/* Whose socket it waits for; NULL: none's. */
+/* The connection whose socket it waits for, or NULL. */
 static const PGconn *opening_conn(const hvi_opening *opening) {
     if (opening->state == HVI_CONNECTING)
         return opening->attempt.conn;
@@ -356,7 +357,7 @@ void hvi_session_close(hvi_session *session) {
         return;
     const hv_connector *connector = &session->config->connector;
     if (session->broken && PQsocket(session->conn) >= 0) {
-        /* PQfinish() would first send what is left of a statement that was given up. */
+        /* PQfinish() would first send the rest of a statement that was given up. */
         shutdown(PQsocket(session->conn), SHUT_RDWR);
     }
     if (session->conn != NULL)
@@ -365,7 +366,7 @@ void hvi_session_close(hvi_session *session) {
     free(session);
 }
 
-/* Point the connection's descriptor at nobody. False: no descriptor to be had. */
+/* Replace the connection's socket by /dev/null. False if that could not be opened. */
 static bool detach(const PGconn *conn) {
     int fd = PQsocket(conn);
     int nowhere = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -376,8 +377,8 @@ static bool detach(const PGconn *conn) {
 }
 
 void hvi_session_abandon(hvi_session *session) {
-    /* PQfinish() says goodbye, and must not do so on a socket that the parent uses. If that cannot
-     * be had: better to lose the memory than the parent's connection. */
+    /* PQfinish() sends a Terminate message, which must not reach a socket that the parent uses. If
+     * that cannot be prevented, better to leak memory than to end the parent's connection. */
     if (detach(session->conn)) {
         hvi_session_close(session);
     } else {
@@ -400,7 +401,8 @@ void hvi_opening_disown(hvi_opening *opening) {
 bool hvi_session_is_fit(const hvi_session *session) {
     if (session->broken || PQstatus(session->conn) != CONNECTION_OK)
         return false;
-    /* An idle server says nothing: whatever can be read means it closed, or is about to. */
+    /* An idle server sends nothing: if there is something to read, it has closed the connection, or
+     * is about to. */
     struct pollfd fd = {.fd = PQsocket(session->conn), .events = POLLIN};
     return fd.fd >= 0 && poll(&fd, 1, 0) == 0;
 }
@@ -409,8 +411,8 @@ void hvi_session_prepare_lending(hvi_session *session) {
     PQsetnonblocking(session->conn, 0);
 }
 
-/* What a borrower may have left on libpq's side: the trace's file and the notifications are the
- * borrower's. */
+/* Remove what a borrower may have left in libpq: its notice receiver, trace file and
+ * notifications. */
 static void forget_borrower(hvi_session *session) {
     PGconn *conn = session->conn;
     PGnotify *notification;
@@ -459,8 +461,8 @@ static bool put_right(hvi_session *session, int64_t patience_ms) {
 }
 
 bool hvi_session_reset(hvi_session *session, int64_t patience_ms) {
-    /* A broken connection is closed without a word. Else PQfinish() could wait for a server that
-     * does not read, to send it what the borrower has left in libpq's buffer. */
+    /* The socket of a broken connection is shut down before PQfinish(), which otherwise could block
+     * on sending what the borrower has left in libpq's buffer to a server that does not read. */
     if (!put_right(session, patience_ms))
         session->broken = true;
     return !session->broken;

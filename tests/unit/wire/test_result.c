@@ -1,5 +1,5 @@
 /*
- * Tests of reading results: an answer of another form than the one that was asked for is an error.
+ * Tests of reading results: an answer of another form than expected is an error.
  */
 #include "wire/result.h"
 #include "unit.h"
