@@ -1,18 +1,18 @@
 /*
  * alloc_failure: run one operation of the library with its first allocation failing, then with its
- * second, and so on until a run meets no failure; after each, compare what the operation said with
- * what the server has.
+ * second, and so on until a run meets no failure; after each run, compare the operation's outcome
+ * with what is on the server.
  *
  * usage: alloc_failure OPERATION once|forever KEYWORD=VALUE...
  *
  * The store is that of $HYPERVAULT_CONFIG: one server with the shards 1 and 2, and a pool of two
  * connections. The arguments are libpq's parameters for a connection of our own to the same server.
  *
- * What must hold for each run:
- *  - it ends with HV_OK and did all that it should, or with an error that is true: an entity is on
- *    the server if and only if the status says so, and HV_OUTCOME_UNKNOWN is the only status that
- *    leaves it open;
- *  - afterwards the same store works, with both connections of its pool;
+ * After each run:
+ *  - the operation has succeeded with HV_OK and done all that it should, or failed with the right
+ *    error: an entity is on the server if and only if the status says so, and only
+ *    HV_OUTCOME_UNKNOWN leaves that open;
+ *  - the same store still works, with both connections of its pool;
  *  - once it is closed, no block of memory is left that was not there before.
  */
 #include "alloc_failure.h"
@@ -50,7 +50,7 @@ static int logged;      /* events */
 #define FILLER_LEN 100000
 static char filler[FILLER_LEN + 1];
 
-/* ---- telling --------------------------------------------------------------------------------- */
+/* ---- messages -------------------------------------------------------------------------------- */
 
 void fail(const char *format, ...) {
     va_list values;
@@ -85,8 +85,8 @@ static int64_t store_connections(void) {
                    " AND backend_type = 'client backend' AND pid <> pg_backend_pid()");
 }
 
-/* Wait until the server has seen the end of every connection that the store gave up: what they sent
- * is done then, or never will be. */
+/* Wait until the server has ended the session of every connection that the store gave up: their
+ * statements are done then, or never will be. */
 static void settle(int64_t open) {
     for (int waited = 0; store_connections() != open; waited++) {
         if (waited == PATIENCE)
@@ -256,7 +256,7 @@ static hv_status many_statuses[MANY];
 static hv_error *many_errors[MANY];
 static hv_entity *many_entities[MANY];
 
-/* Each item's status has its error, as a single operation's would; they are freed. */
+/* Check that each item's error fits its status, as for a single operation; free the errors. */
 static void take_many_errors(void) {
     for (int i = 0; i < MANY; i++) {
         hv_status status = many_statuses[i];
@@ -297,7 +297,7 @@ static void after_put_many(hv_status status) {
              done, unknown, stored);
 }
 
-/* Every second key is of nothing. */
+/* Every second key has no entity. */
 static hv_status act_get_many(hv_error **error) {
     int64_t keys[MANY];
     for (int i = 0; i < MANY; i++)
@@ -355,7 +355,7 @@ static hv_status act_create(hv_error **error) {
     return hv_create_shards(store, 0, count_progress, NULL, &created, error);
 }
 
-/* The one that fell with its shard. */
+/* The function that was dropped with its shard. */
 static void restore_known_entity(void) {
     char sql[160];
     snprintf(sql, sizeof sql,
@@ -381,7 +381,7 @@ static void after_create(hv_status status) {
             fail("a shard is in state %d", (int) state);
         ready += state == HV_SHARD_READY;
     }
-    /* A shard may be made whose answer was lost, never the other way round. */
+    /* A shard may have been made although its answer was lost, but not the other way round. */
     if (created > ready || progress > ready || ready > created + 1 ||
         (status == HV_OK && created != SHARDS))
         fail("%s: %d shards created, %d told, %d there", hv_status_name(status), created, progress,
@@ -480,8 +480,8 @@ static void require_true_error(hv_status status, const hv_error *error) {
         fail("%s, but the error is unsure", hv_status_name(status));
 }
 
-/* One run. Returns whether an allocation failed in it; *leaked is the number of blocks that it left
- * behind. */
+/* One run. Returns whether an allocation failed in it; *leaked is the number of blocks that were
+ * not freed. */
 static bool run_once(const operation_of *of, int *leaked) {
     hv_error *error = NULL;
     int blocks = failing_memory_blocks();
@@ -503,7 +503,7 @@ static bool run_once(const operation_of *of, int *leaked) {
     error = NULL;
     settle(store != NULL ? hv_pool_stat(store, 0, HV_STAT_OPEN) : 0);
     if (status == HV_UNAVAILABLE)
-        hv_reinstantiate(store); /* or the pool would leave the server alone for a while */
+        hv_reinstantiate(store); /* or the pool would not try the server for a while */
     of->after(status);
     require_pool();
     require_entity(known_key, KNOWN_LABEL);
@@ -517,7 +517,7 @@ static void run_all(const operation_of *of) {
     int leaked;
     for (run = 1; run < MAX_RUNS; run++) {
         failed = run_once(of, &leaked);
-        /* What the C library keeps for the next time, it keeps once. */
+        /* The C library keeps some blocks for the next time, but only once. */
         if (leaked != 0)
             run_once(of, &leaked);
         if (leaked != 0)

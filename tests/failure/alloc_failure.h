@@ -1,5 +1,5 @@
 /*
- * alloc_failure: what its operations are made of, and what those share: see alloc_failure.c.
+ * alloc_failure: its operations, and the functions that they share: see alloc_failure.c.
  */
 #ifndef HV_TEST_ALLOC_FAILURE_H
 #define HV_TEST_ALLOC_FAILURE_H
@@ -11,8 +11,8 @@
 #define NAME        "label" /* of an attribute */
 #define KNOWN_LABEL 0       /* of an entity that is there before the runs */
 
-/* One operation: `before` and `after` with all the memory there is, `act` with what we let it have.
- * `before` opens the store, unless opening it is the operation. */
+/* One operation. Allocations fail in `act` only, not in `before` and `after`. `before` opens the
+ * store, unless opening it is the operation. */
 typedef struct operation {
     const char *name;
     void (*before)(void);
@@ -30,7 +30,7 @@ extern int64_t known_key;
 
 void fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 
-/* For the steps between the runs, where memory is plenty. */
+/* For the steps between the runs, in which no allocation fails. */
 void must(hv_status status, hv_error **error, const char *step);
 
 /* Run a statement on a connection of our own: the first value as a number, or 0. */
@@ -41,13 +41,13 @@ int64_t stored_in_this_run(void);
 
 void open_store(void);
 
-/* Open it, and have one connection in its pool that was used. */
+/* Open a store with one connection in its pool that was used. */
 void open_and_use(void);
 
-/* What is put with a label. *dict is to be freed whatever comes of it. */
+/* Make the dict that is put with a label. Free *dict, on failure too. */
 hv_status make_dict(int wanted, hv_dict **dict, hv_error **error);
 
-/* Is it that? */
+/* Is it the dict that is put with this label? */
 bool is_dict(const hv_dict *dict, int wanted);
 
 #endif

@@ -1,10 +1,10 @@
 /*
  * alloc_failure_bulk: the operations of alloc_failure that load and scan.
  *
- * What must hold for a load, whatever allocation fails: all of its transaction is on the server and
- * its position has moved, or nothing is and it has not; no row is refused that should not be; and
- * it can be gone on with, by who opens it again and by who has it open. A scan has brought the
- * first entities of the shard in their order, and another one brings the rest.
+ * Whatever allocation fails, either all of a load's transaction is on the server and its position
+ * has moved, or neither; no row is wrongly refused; and the load can be continued, whether it is
+ * still open or opened again. A scan has returned the shard's first entities in order, and another
+ * one returns the rest.
  */
 #include "alloc_failure.h"
 
@@ -21,7 +21,7 @@ static bool is_added; /* all rows are in the load */
 
 /* ---- a load ---- */
 
-/* A key of the shard that was not made and never will be: shortly before the known one. */
+/* A key of the shard that was never made and never will be: shortly before the known one. */
 static int64_t older_key(int number) {
     return known_key - ((int64_t) number << 23);
 }
@@ -39,8 +39,8 @@ static int64_t recorded_position(void) {
     return observe(sql);
 }
 
-/* Under a new key, with attributes that are none, there already, under a given key, and in conflict
- * with what is there: the first and the fourth are to be stored. */
+/* Rows under a new key, with malformed attributes, known already, under a given key, and in
+ * conflict with an entity that is there: the first and the fourth will be stored. */
 static hv_status add_rows(hv_error **error) {
     static const char nonsense[] = "nonsense";
     hv_dict *known = NULL, *own = NULL;
@@ -139,7 +139,7 @@ static void after_load(hv_status status) {
     require_all();
 }
 
-/* Who has the load still open goes on with the rows that are in it. */
+/* A load that is still open is continued with the rows that are in it. */
 static void after_load_kept(hv_status status) {
     hv_error *error = NULL;
     require_told(status);

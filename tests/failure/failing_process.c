@@ -1,8 +1,8 @@
 /*
- * failing_process: failing_memory for the whole process, the C library and libpq included: defines
- * malloc() and its kin. Not for a sanitizer's build, which does the same.
+ * failing_process: failing_memory for the whole process, including the C library and libpq: defines
+ * malloc() and the related functions. Not for builds with a sanitizer, which defines them too.
  *
- * Holds always: every block is the C library's own, so that it does not matter who frees it.
+ * Holds always: every block comes from the C library, so any code may free it.
  */
 #include <errno.h>
 #include <limits.h>
@@ -48,7 +48,7 @@ int failing_memory_blocks(void) {
     return __atomic_load_n(&blocks, __ATOMIC_RELAXED);
 }
 
-/* Is this the one? */
+/* Is this the allocation that fails? */
 static bool fails(void) {
     if (left == INT_MAX)
         return false;

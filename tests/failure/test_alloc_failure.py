@@ -30,13 +30,13 @@ OPERATIONS = [
 ]
 
 RUNS = [(operation, mode) for operation in OPERATIONS for mode in ("once", "forever")]
-# These have many answers to wait for in vain; how a load is gone on with does not depend on the mode.
+# These wait in vain for many answers; how a load is continued does not depend on the mode.
 RUNS += [("load", "once"), ("load_kept", "forever")]
 
 
 def _config(path, database, **options):
-    """A store for alloc_failure. A result that libpq has no memory for may never become one: then
-    the deadline ends the operation."""
+    """A store for alloc_failure. If libpq has no memory for a result, it may never come: then the
+    deadline ends the operation."""
     options = {"pool_max": 2, "operation_timeout": "3s", **options}
     return store_config(path, {"one": (database, "1-3")}, **options)
 
@@ -52,7 +52,7 @@ def _run(operation, mode, database, **how):
 def test_memory_may_run_out_at_any_allocation_of(tmp_path, server, operation, mode):
     config = _config(tmp_path / "hypervault.conf", server)
     allocations, statuses = _run(operation, mode, server, config=config)
-    if operation in ("close", "lend"):  # must not need any, but for libpq's results
+    if operation in ("close", "lend"):  # must not need any, except for libpq's results
         assert statuses == {"HV_OK"}
     else:
         assert allocations > 0 and statuses >= {"HV_OK", "HV_NO_MEMORY"}

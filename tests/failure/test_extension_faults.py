@@ -66,7 +66,7 @@ class Sessions:
         )
 
     def stop(self):
-        """End them, or see them ended; returns the greatest key."""
+        """End the sessions, or wait for their end; returns the greatest key."""
         self._stopping = True
         for thread in self._threads:
             thread.join(60)
@@ -84,7 +84,7 @@ class Sessions:
 @pytest.mark.parametrize("ahead", [False, True], ids=["with_the_clock", "ahead_of_the_clock"])
 @pytest.mark.parametrize("commit", [True, False], ids=["committed", "open_transaction"])
 def test_no_key_comes_again_after_kill_9(make_extension_server, ahead, commit):
-    """Whoever has seen a key may have told others, though the transaction was never committed."""
+    """A client may have passed a key on, though the transaction was never committed."""
     database = make_extension_server("crashing")
     database.sql("CREATE SEQUENCE seq")
     if ahead:
@@ -121,7 +121,7 @@ def test_no_key_comes_again_after_a_checkpoint_and_kill_9(make_extension_server)
 
 
 def test_no_key_of_an_open_transaction_comes_again(make_extension_server):
-    """Nothing but the key itself is a reason to write the log to disk."""
+    """Only the key itself makes the log be written to disk."""
     database = make_extension_server("crashing", settings={"wal_writer_delay": "10s"})
     database.sql("CREATE SEQUENCE seq")
     database.sql(AHEAD)
@@ -136,7 +136,7 @@ def test_no_key_of_an_open_transaction_comes_again(make_extension_server):
 
 
 def test_no_key_comes_again_when_another_sessions_record_is_lost(make_extension_server):
-    """Whose open transaction wrote the record that covers our key, so no commit has saved it."""
+    """Its open transaction wrote the record that covers our key, so no commit has saved it."""
     database = make_extension_server("crashing", settings={"wal_writer_delay": "10s"})
     database.sql("CREATE SEQUENCE seq")
     database.sql(AHEAD)
@@ -163,7 +163,7 @@ def test_advancing_survives_kill_9(make_extension_server):
 
 
 def test_a_sequence_made_in_the_transaction_survives_kill_9(make_extension_server):
-    """With wal_level minimal, what a transaction makes itself is not logged but written out."""
+    """With wal_level minimal, a file that a transaction creates is not logged but written out."""
     settings = {"wal_level": "minimal", "max_wal_senders": "0"}
     database = make_extension_server("minimal", settings=settings)
     with database.connect() as connection:
@@ -202,7 +202,7 @@ def test_a_damaged_sequence_is_reported_and_left_alone(make_extension_server):
     database.server.stop()
     with open(file, "r+b") as page:
         page.seek(-8, os.SEEK_END)
-        page.write(bytes(4))  # where a sequence says that it is one
+        page.write(bytes(4))  # the mark of a sequence
         damaged = page.seek(0) or page.read()
     database.server.start()
     with pytest.raises(psycopg2.errors.DataCorrupted, match='sequence "seq" is damaged'):
@@ -243,7 +243,7 @@ def test_a_promoted_standby_goes_on_after_the_primarys_keys(primary_and_standby)
     assert standby.value("SELECT pg_promote()")
     new = next_id(standby)
     assert new > seen
-    # The record says how far ahead we may have been: 128 ms, not more.
+    # The record allows for 128 ms ahead, not more.
     assert (new >> 23) - (seen >> 23) <= 129
 
 
@@ -273,7 +273,7 @@ def test_a_standby_makes_no_keys(primary_and_standby):
 
 
 class Clock:
-    """The clock of a server that a library loaded into it lies to."""
+    """The clock of a server, which a preloaded library shifts."""
 
     def __init__(self):
         self._path = pathlib.Path(scratch.folder("clock-"), "offset")
@@ -287,7 +287,7 @@ class Clock:
         }
 
     def set(self, seconds, database=None):
-        """Let the clock be so many seconds ahead of the true one, and see that the server's is."""
+        """Set the clock so many seconds ahead of the true one, and check that the server's is."""
         new = self._path.with_suffix(".new")
         new.write_text(f"{seconds:+d}s\n", encoding="ascii")
         new.replace(self._path)
@@ -317,7 +317,7 @@ def test_no_key_comes_again_when_the_clock_steps(make_extension_server, clock):
         assert after > before
     greatest = sessions.stop()
     assert next_id(database) > greatest
-    # A day ahead of the clock now: a crash is no help for it.
+    # A day ahead of the clock now: a crash does not change that.
     sessions = Sessions(database, [ONE, MANY, RESERVED])
     sessions.wait_for(50)
     clock.set(-3600, database)
@@ -332,7 +332,7 @@ def test_no_key_comes_again_when_the_clock_steps(make_extension_server, clock):
 def test_no_committed_key_comes_again_when_a_crash_sets_the_clock_back(
     make_extension_server, clock, rows
 ):
-    """As when a machine starts again without knowing the time."""
+    """As when a machine restarts without knowing the time."""
     database = make_extension_server(
         "crashing", env=clock.env, settings={"wal_writer_delay": "10s"}
     )
@@ -377,7 +377,7 @@ def test_keys_follow_the_clock_forward_and_count_on_when_it_goes_back(make_exten
     assert 86400_000 <= (second >> 23) - (first >> 23) < 86460_000
     clock.set(-86400, database)
     third, fourth = next_id(database), next_id(database)
-    # Each the next after the one before.
+    # Each is the previous one plus one.
     assert [key >> 23 for key in (third, fourth)] == [second >> 23] * 2
     assert [key & 1023 for key in (third, fourth)] == [(second & 1023) + 1, (second & 1023) + 2]
     clock.set(86460, database)

@@ -91,7 +91,7 @@ def test_no_key_of_a_copied_database_comes_again_after_kill_9(sequence, strategy
 
 
 def test_a_copied_database_advances_past_what_a_plain_nextval_took(sequence):
-    """nextval() relies on the page, too, and what it took is in no log. Yet advance() promises."""
+    """nextval() relies on the page too, and its values are in no log. advance() must still hold."""
     needs(sequence, 15, "STRATEGY")
     copy = copy_of(sequence, "STRATEGY wal_log")
     copy.sql("SELECT nextval('seq') FROM generate_series(1, 5000)")
@@ -129,7 +129,7 @@ def test_a_standby_goes_on_after_the_keys_of_a_copied_database(
 
 @pytest.mark.parametrize("kind", ["portable", "strict"])
 def test_no_reserved_key_of_a_copied_database_comes_again_after_kill_9(sequence, kind, tmp_path):
-    """Shards whose keys are portable, too, reserve each key once."""
+    """Shards with portable keys reserve each key only once too."""
     needs(sequence, 15, "STRATEGY")
     hv("init", config=store_config(tmp_path / "conf", {"one": (sequence, "12")}, keys=kind)).ok()
     reserve = "SELECT shard0012.reserve_ids(10000)"
@@ -241,7 +241,7 @@ def test_no_key_comes_again_when_a_new_file_is_rolled_back(sequence, statement, 
 
 
 def test_a_sequence_makes_keys_in_the_transaction_that_made_it(sequence):
-    """A restored dump does that; but what a savepoint can put back makes none."""
+    """A restored dump does that; but a sequence that a savepoint can roll back makes none."""
     keys = Keys()
     with sequence.connect() as connection:
         connection.autocommit = False
@@ -274,7 +274,7 @@ def test_a_sequence_makes_keys_in_the_transaction_that_made_it(sequence):
 
 @pytest.mark.parametrize("end", ["commit", "rollback"])
 def test_no_key_comes_again_whatever_else_is_done_in_the_transaction(sequence, end):
-    """… and it need not be repeated after that: the rights, the name and the value are no file."""
+    """… and that transaction can make keys too: rights, name and value do not change the file."""
     sequence.sql("CREATE ROLE somebody")
     sequence.sql("CREATE SCHEMA elsewhere")
     sequence.sql("CREATE SCHEMA another")

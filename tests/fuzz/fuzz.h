@@ -1,5 +1,5 @@
 /*
- * fuzz: what the fuzz targets share.
+ * fuzz: declarations for all fuzz targets.
  */
 #ifndef HV_TEST_FUZZ_H
 #define HV_TEST_FUZZ_H
@@ -12,7 +12,7 @@
 /* libFuzzer calls this with bytes of its choice; returns 0. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* End with a message, and so that libFuzzer keeps the input, unless this holds. */
+/* Unless this holds, print a message and abort, so that libFuzzer keeps the input. */
 #define expect(condition)                                                                  \
     do {                                                                                   \
         if (!(condition)) {                                                                \

@@ -1,11 +1,11 @@
 /*
- * fuzz_answers: whatever bytes a server answers with, each call of the library ends, in time, and
- * calls nothing done that the bytes do not say.
+ * fuzz_answers: whatever bytes a server answers with, each call of the library returns in time, and
+ * reports nothing as done that the bytes do not confirm.
  *
- * The server is a thread that lets a client in and then sends a piece of the input for each thing
- * that the client sends: pieces begin with their length in two bytes. When the input is used up the
- * connection is closed. The first byte of the input chooses what is called, and whether the first
- * answer, which is about the database, is the input's as well.
+ * The server is a thread that accepts a client's login and then sends a piece of the input for each
+ * message that the client sends: pieces begin with their length in two bytes. When the input is
+ * used up the connection is closed. The first byte of the input chooses the call, and whether the
+ * first answer, which describes the database, comes from the input too.
  */
 #include "fuzz.h"
 
@@ -31,7 +31,7 @@ static int listener;
 typedef struct script {
     const uint8_t *data;
     size_t size;
-    bool knows_database; /* the first answer is a true one */
+    bool knows_database; /* the first answer is a valid one */
 } script;
 
 /* Authenticated; the parameters that a session needs; a key to cancel with; ready for query. */
@@ -70,7 +70,7 @@ static bool send_all(int fd, const void *bytes, size_t size) {
     return true;
 }
 
-/* The next piece of the input; false: there is none. */
+/* The next piece of the input; false if there is none. */
 static bool send_piece(int fd, script *s) {
     if (s->knows_database) {
         s->knows_database = false;
@@ -89,7 +89,7 @@ static bool send_piece(int fd, script *s) {
     return sent;
 }
 
-/* Serve connections, each from where the one before has left the input, until a client says so. */
+/* Serve connections, each from where the previous one has left the input, until told to stop. */
 static void *serve(void *context) {
     script *s = context;
     char taken[65536];

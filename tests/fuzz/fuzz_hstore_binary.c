@@ -1,6 +1,5 @@
 /*
- * fuzz_hstore_binary: whatever bytes a server sends, they are refused, or are read as exactly what
- * they say.
+ * fuzz_hstore_binary: whatever bytes a server sends, they are refused, or read without loss.
  */
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /*
- * fuzz_hstore_text: whatever text a person writes, it is refused with its place, or read as a dict
- * that is printed and sent without loss.
+ * fuzz_hstore_text: any text is refused with a position, or read as a dict that is printed and sent
+ * without loss.
  */
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /*
- * fuzz_shard_map: whatever is written for shards, it is refused and changes nothing, or gives
- * shards that nobody had.
+ * fuzz_shard_map: any text for shards is refused and changes nothing, or adds shards that no server
+ * had.
  */
 #include <string.h>
 

@@ -1,5 +1,5 @@
 /*
- * failing_memory: make the Nth allocation fail, and count what is not freed.
+ * failing_memory: make the Nth allocation fail, and count blocks that are not freed.
  */
 #include "failing_memory.h"
 
@@ -46,7 +46,7 @@ int failing_memory_blocks(void) {
     return blocks;
 }
 
-/* Is this the one? */
+/* Is this the allocation that fails? */
 static bool fails(void) {
     if (left == INT_MAX)
         return false;

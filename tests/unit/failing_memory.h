@@ -1,25 +1,25 @@
 /*
- * failing_memory: make the Nth allocation fail, and count what is not freed.
+ * failing_memory: make the Nth allocation fail, and count blocks that are not freed.
  *
  * failing_memory.c is for programs linked with -Wl,--wrap for malloc, calloc, realloc, strdup and
  * free. It sees the calls of our own code, not those inside the C library.
- * tests/failure/failing_process.c stands in for malloc() and its kin in the whole process.
+ * tests/failure/failing_process.c replaces malloc() and the related functions in the whole process.
  */
 #ifndef HV_TEST_FAILING_MEMORY_H
 #define HV_TEST_FAILING_MEMORY_H
 
 #include <stdbool.h>
 
-/* From now on, the allocation after `successes` further ones fails, and all behind it. */
+/* From now on, `successes` allocations succeed and all later ones fail. */
 void failing_memory_after(int successes);
 
-/* The same, but the allocations behind it succeed again. */
+/* The same, but only one fails: later ones succeed again. */
 void failing_memory_once(int successes);
 
-/* From now on none fails. Returns true if one had. */
+/* From now on no allocation fails. Returns true if one had failed. */
 bool failing_memory_stop(void);
 
-/* How many blocks are allocated and not freed. */
+/* The number of blocks that are allocated and not freed. */
 int failing_memory_blocks(void);
 
 #endif

@@ -10,7 +10,7 @@
 
 #define MAX_TEXT 40
 
-/* Weyl's sequence, well stirred (Steele, Lea and Flood's SplitMix64, 2014). */
+/* SplitMix64 (Steele, Lea and Flood, 2014). */
 uint64_t generate(generator *g) {
     uint64_t z = g->state += UINT64_C(0x9e3779b97f4a7c15);
     z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);

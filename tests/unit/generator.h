@@ -9,14 +9,14 @@
 
 #include "hypervault.h"
 
-/* Start with any number: {1}. */
+/* The state; start with any number: {1}. */
 typedef struct generator {
     uint64_t state;
 } generator;
 
 uint64_t generate(generator *g);
 
-/* 0 .. limit-1. */
+/* A number from 0 to limit-1. */
 size_t generate_below(generator *g, size_t limit);
 
 /* Valid text of up to `max_len` bytes, rich in quotes, backslashes, blanks, commas, control

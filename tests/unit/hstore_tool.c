@@ -1,12 +1,12 @@
 /*
- * hstore_tool: the library's hidden conversions of hstore as a filter, for comparing them with the
+ * hstore_tool: the library's internal conversions of hstore as a filter, to compare them with the
  * server's.
  *
  * Each line of the input is a command and bytes in hexadecimal; each gets one line of output:
  *
  *     binary HEX    decode the binary form     "ok TEXT BINARY", both in hexadecimal
  *     text HEX      parse the text form        the same; or "refused MESSAGE"
- *     utf8 HEX      how much of it is text?    "ok LENGTH"
+ *     utf8 HEX      length of the valid prefix "ok LENGTH"
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /*
- * Tests of what happens when memory runs out: each allocation that an operation makes fails once;
- * the operation says so, nothing has changed, and nothing is lost.
+ * Tests of running out of memory: each allocation that an operation makes fails once; the operation
+ * reports that, nothing has changed, and nothing is leaked.
  */
 #include "value/dict.h"
 #include "failing_memory.h"
@@ -13,9 +13,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* For every allocation in turn: `prepare` something, let `operation` fail on it, see with `check`
- * that it is as before, do it again with memory, let go of it with `finish`. The operation returns
- * HV_NO_MEMORY when it fails, and says so in its error, which takes no memory. */
+/* For every allocation in turn: `prepare` a subject, let `operation` fail on it, `check` that it is
+ * as before, run `operation` again with memory, and `finish` the subject. The failed operation
+ * returns HV_NO_MEMORY with an error, which needs no memory. */
 typedef struct scene {
     void *(*prepare)(void);
     hv_status (*operation)(void *subject, hv_error **error);
@@ -258,7 +258,7 @@ static hv_status print(void *subject, hv_error **error) {
     return status;
 }
 
-static void test_reading_hstore_says_when_memory_runs_out(void **state) {
+static void test_reading_hstore_reports_when_memory_runs_out(void **state) {
     (void) state;
     for (sample_count = 0; sample_count < 60; sample_count++) {
         /* A dict of any size is read into one block. */
@@ -267,7 +267,7 @@ static void test_reading_hstore_says_when_memory_runs_out(void **state) {
     }
 }
 
-static void test_writing_hstore_says_when_memory_runs_out(void **state) {
+static void test_writing_hstore_reports_when_memory_runs_out(void **state) {
     (void) state;
     for (sample_count = 0; sample_count < 60; sample_count++) {
         assert_int_equal(play(&(scene){prepare_sample, encode, check_nothing, finish_dict}), 1);
@@ -277,7 +277,7 @@ static void test_writing_hstore_says_when_memory_runs_out(void **state) {
     }
 }
 
-static void test_a_count_that_cannot_be_asks_for_no_memory(void **state) {
+static void test_an_impossible_count_allocates_no_memory(void **state) {
     (void) state;
     hv_dict *dict;
     failing_memory_after(0);
@@ -364,9 +364,9 @@ int main(void) {
         cmocka_unit_test(test_changes_that_failed_leave_no_trace_in_later_ones),
         cmocka_unit_test(test_no_dict_is_made_when_memory_runs_out),
         cmocka_unit_test(test_a_dict_of_impossible_size_is_not_made),
-        cmocka_unit_test(test_reading_hstore_says_when_memory_runs_out),
-        cmocka_unit_test(test_writing_hstore_says_when_memory_runs_out),
-        cmocka_unit_test(test_a_count_that_cannot_be_asks_for_no_memory),
+        cmocka_unit_test(test_reading_hstore_reports_when_memory_runs_out),
+        cmocka_unit_test(test_writing_hstore_reports_when_memory_runs_out),
+        cmocka_unit_test(test_an_impossible_count_allocates_no_memory),
         cmocka_unit_test(test_an_error_without_memory_keeps_its_status),
         cmocka_unit_test(test_an_error_without_memory_for_its_details_is_still_an_error),
         cmocka_unit_test(test_a_copy_without_memory_keeps_the_status),

@@ -1,5 +1,5 @@
 /*
- * unit: what every unit test needs: cmocka, and assertions about errors.
+ * unit: for every unit test: cmocka, and assertions about errors.
  */
 #ifndef HV_TEST_UNIT_H
 #define HV_TEST_UNIT_H
@@ -17,7 +17,7 @@
 
 #define LENGTH(array) (sizeof(array) / sizeof *(array))
 
-/* *error has this status and message. It is freed, and *error is NULL again. */
+/* Assert that *error has this status and message; free it, and set *error to NULL. */
 static inline void assert_error(hv_error **error, hv_status status, const char *message) {
     assert_non_null(*error);
     assert_string_equal(hv_error_message(*error), message);
@@ -26,7 +26,7 @@ static inline void assert_error(hv_error **error, hv_status status, const char *
     *error = NULL;
 }
 
-/* The text contains these words. */
+/* Assert that the text contains these words. */
 static inline void assert_contains(const char *text, const char *words) {
     assert_non_null(text);
     if (strstr(text, words) == NULL)
