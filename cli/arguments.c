@@ -82,7 +82,7 @@ static const command_option *find_letter(const command_option *options, char let
     return NULL;
 }
 
-/* These end the process at once, whatever else is wrong; so --json may come behind them. */
+/* These end the process at once, whatever else is wrong, so --json may follow them. */
 static void look_for_json(const arguments *args) {
     for (int i = args->next; i < args->argc && strcmp(args->argv[i], "--") != 0; i++)
         if (strcmp(args->argv[i], "--json") == 0)

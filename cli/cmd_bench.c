@@ -1,7 +1,8 @@
 /*
  * hv bench: measure a store under load.
  *
- * A run goes through these steps, and whatever comes of one, what was put is removed in the end:
+ * A run goes through these steps. Whatever the outcome, the entities it has put are removed at the
+ * end:
  *
  *     check the servers --> put what is to be got --> warm up --> measure --> tell --> remove
  */
@@ -69,7 +70,7 @@ typedef struct bench_run {
     hv_store *store;
     bench_servers servers;
     bench_load *load;
-    const bench_result *result; /* NULL: it did not come to that */
+    const bench_result *result; /* NULL: the run ended before */
     bench_usage usage;          /* during the measurement */
 } bench_run;
 

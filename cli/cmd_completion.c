@@ -1,7 +1,8 @@
 /*
  * hv completion: a bash completion, made from the table of commands and their options alone.
  *
- * The script only knows words; what depends on the configuration it asks `hv completion servers`.
+ * The script knows words only; it asks `hv completion servers` for what depends on the
+ * configuration.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,7 +57,7 @@ static void for_each_group(void (*print)(const char *word, int len)) {
     }
 }
 
-/* What a group's word is followed by, alone and behind `hv help`. */
+/* The words that follow a group's, alone and after `hv help`. */
 static void print_group(const char *word, int len) {
     char *group = format_text("%.*s", len, word);
     printf("    %s | 'help %s') words='", group, group);
@@ -69,7 +70,7 @@ static void print_group_condition(const char *word, int len) {
     printf(" || $command == %.*s || $command == 'help %.*s'", len, word, len, word);
 }
 
-/* What the shell knows by itself, by the name of an option's argument. */
+/* Arguments that the shell completes by itself, by their names. */
 static const char *what_is(const command_option *option) {
     static const char *const known[][2] = {
         {"FILE", "file"}, {"DIR", "folder"}, {"USER", "user"}, {"SERVER", "server"}};
@@ -79,7 +80,7 @@ static const char *what_is(const command_option *option) {
     return "text";
 }
 
-/* For the word before: what follows an option that takes an argument. */
+/* By the word before: how the argument of an option is completed. */
 static void print_arguments(const command_option *options) {
     for (; options != NULL && options->name != NULL; options++) {
         if (options->argument == NULL)

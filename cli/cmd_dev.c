@@ -1,5 +1,5 @@
 /*
- * hv dev down, status, psql and destroy: what is done with private servers once they are there.
+ * hv dev down, status, psql and destroy: work with private servers that exist.
  */
 #include <errno.h>
 #include <jansson.h>
@@ -116,9 +116,9 @@ static int find_server(const arguments *args, const dev_folder *folder, const ch
     usage_error(args, hint, "there is no server \"%s\"", name);
 }
 
-/* As root we have become a user to whom our working folder may be closed. psql complains of that,
- * so it gets the servers' folder instead; where it is open it stays, for the files that \i names.
- */
+/* Root has become another user, who may not be allowed to enter the working folder. psql complains
+ * about that, so it gets the servers' folder instead. A folder that can be entered stays, for files
+ * that \i names. */
 static void leave_unreachable_folder(const dev_folder *folder) {
     char *here = getcwd(NULL, 0);
     if ((here == NULL || access(here, X_OK) != 0) && chdir(folder->dir) != 0)
@@ -205,7 +205,7 @@ static bool confirmed(const arguments *args, const dev_folder *folder) {
     return yes;
 }
 
-/* As the folder's user: everything but the folder itself. */
+/* As the folder's user: remove everything but the folder itself. */
 static int empty_folder(const arguments *args, char **dir, bool yes) {
     dev_folder folder = {.lock = -1};
     int stopped = 0;

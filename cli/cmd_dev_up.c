@@ -1,8 +1,8 @@
 /*
  * hv dev up: make and start private servers, and their shards.
  *
- * Every step looks first whether it has been done, so that the command can be run again, after an
- * error or a kill too.
+ * Every step first checks whether it is done already, so that the command can be run again, even
+ * after an error or a kill.
  */
 #include <jansson.h>
 #include <stdio.h>
@@ -79,7 +79,7 @@ static request read_request(arguments *args) {
     return asked;
 }
 
-/* The folder as it is, or made anew. `*made` tells which. */
+/* Read the folder, or make it; `*made` receives which. */
 static bool prepare(dev_folder *folder, const request *asked, const char *bindir, bool *made) {
     if (!dev_lock(folder, asked->dir, true) || !dev_folder_read(folder, asked->dir, made))
         return false;

@@ -1,8 +1,9 @@
 /*
  * hv export: write the entities of shards to a file, or to a file for each shard.
  *
- * In one file, shard follows shard; with --dir all servers are read at once. The order is that of
- * shards and keys, whatever servers hold them, so the same entities are always the same bytes.
+ * One file is written shard by shard; with --dir all servers are read at the same time. Entities
+ * are sorted by shard and key, whichever servers hold them, so the same entities are always the
+ * same bytes.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -67,7 +68,7 @@ typedef struct request {
     bool overwrite;
 } request;
 
-/* Of rows that cannot be read, the first so many are named. */
+/* How many of the rows that cannot be read are named. */
 #define UNREADABLE_KEYS 5
 
 typedef struct export_task {
@@ -81,11 +82,11 @@ typedef struct export_task {
     export_choice choice;
     ui_progress *progress;
     atomic_bool failed;
-    atomic_bool refused; /* a file could not be begun, or gone on with */
+    atomic_bool refused; /* a file could not be begun or continued */
     atomic_llong entities;
     atomic_llong bytes;
     pthread_mutex_t lock;
-    int64_t unreadable; /* rows that are no entities; these two under the lock */
+    int64_t unreadable; /* rows that are not entities; guarded by the lock, like the next one */
     int64_t unreadable_keys[UNREADABLE_KEYS];
 } export_task;
 
@@ -179,7 +180,7 @@ static bool find_bounds(export_task *task) {
     return status == HV_OK;
 }
 
-/* What is exported, in a number: an export of something else is not to be gone on with. */
+/* A number that stands for the selection: an export of something else must not be continued. */
 static uint64_t identity(const export_task *task) {
     const request *asked = &task->asked;
     const char *format = row_format_name(asked->format);
@@ -198,7 +199,7 @@ static char *append(char *text, const char *more) {
     return longer;
 }
 
-/* The same in words: "kinds 1, 2, shards 1-17, since 2026-01-01T00:00:00.000Z". */
+/* The selection in words: "kinds 1, 2, shards 1-17, since 2026-01-01T00:00:00.000Z". */
 static char *choice_text(const export_task *task) {
     const request *asked = &task->asked;
     char piece[64], time[UI_NUMBER_SIZE];
@@ -235,8 +236,8 @@ static char *path_of_shard(const export_task *task, int shard) {
                        row_format_name(task->asked.format));
 }
 
-/* Are there files in the folder that may not be replaced? All of them are looked for before
- * anything is written; an export that is gone on with may have finished some, but not all. */
+/* Are there files in the folder that must not be replaced? This is checked for all of them before
+ * anything is written. An export that is continued may have finished some of them, but not all. */
 static bool check_folder(const export_task *task) {
     const request *asked = &task->asked;
     struct stat info;
@@ -287,9 +288,9 @@ static bool fail(export_task *task, hv_error *error) {
     return false;
 }
 
-/* Tell a progress bar that somebody sees what is to be expected of the servers from `first` to
- * before `end`. Of a part of them, or of what an export that is gone on with has written already,
- * the servers know nothing. */
+/* Give a progress bar that is shown the number of entities to expect from servers `first` to `end`
+ * - 1. Servers cannot estimate a part of their entities, nor the rest of an export that is
+ * continued. */
 static void estimate(export_task *task, int line, int first, int end) {
     const request *asked = &task->asked;
     int64_t total = 0;
@@ -305,7 +306,7 @@ static bool is_over(export_task *task) {
     return interrupted() || atomic_load(&task->failed);
 }
 
-/* A row that is no entity is counted, and passed over. Takes *error. */
+/* Count and skip a row that is not an entity. Takes *error. */
 static void note_unreadable(export_task *task, const hv_scan *scan, hv_error **error) {
     pthread_mutex_lock(&task->lock);
     if (task->unreadable < UNREADABLE_KEYS) {
@@ -378,7 +379,7 @@ static bool export_to(export_task *task, const char *path, const int *shards, in
     return complete;
 }
 
-/* All chosen shards of a server, a file for each. */
+/* Write a file for each chosen shard of a server. */
 typedef struct server_part {
     export_task *task;
     bool complete;
@@ -400,8 +401,8 @@ static void export_server(hv_store *store, int server, void *item) {
     ui_progress_end(task->progress, server, part->complete ? UI_DONE : UI_FAILED);
 }
 
-/* All parts are complete: put them in place of the files. What is no regular file has been written
- * to already. */
+/* All parts are complete: put them in place of the files. Devices and pipes have been written to
+ * already. */
 static bool replace_all(export_task *task) {
     struct stat info;
     bool good = true;
@@ -443,7 +444,7 @@ static bool export_all(export_task *task) {
 
 /* ---- Telling what came of it ----------------------------------------------------------------- */
 
-/* On standard error if standard output has the entities. */
+/* Goes to standard error if the entities go to standard output. */
 static void print_summary(export_task *task, bool complete, int64_t duration) {
     bool standard = task->asked.path != NULL && strcmp(task->asked.path, "-") == 0;
     int64_t entities = atomic_load(&task->entities), bytes = atomic_load(&task->bytes);

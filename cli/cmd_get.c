@@ -12,7 +12,7 @@
 #include "ui/output.h"
 #include "ui/ui.h"
 
-/* One of several keys: whatever comes of it, the others are shown. */
+/* Show one of several keys; the others are shown whatever the outcome. */
 static hv_status show(hv_store *store, int64_t key, bool first) {
     hv_error *error = NULL;
     hv_entity *entity = NULL;

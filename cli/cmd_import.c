@@ -44,7 +44,7 @@ static const command_option options[] = {
     {NULL, 0, NULL, 0, NULL},
 };
 
-/* "30s", "500ms", "2min"; without a unit seconds. */
+/* "30s", "500ms", "2min"; a number without a unit is seconds. */
 static int64_t argument_duration(const arguments *args, const char *what, const char *text) {
     static const struct {
         const char *name;

@@ -27,13 +27,13 @@ static const command_option options[] = {
     {NULL, 0, NULL, 0, NULL},
 };
 
-/* One server's part; its thread's own until on_all_servers() returns. */
+/* One server's part. Only its thread uses it until on_all_servers() returns. */
 typedef struct server_init {
     ui_progress *progress;
     int shards; /* that the configuration gives it */
     int created;
-    keys_count keys;   /* what makes them, when all is done */
-    hv_report *report; /* how it was before; NULL: not known */
+    keys_count keys;   /* what makes them, at the end */
+    hv_report *report; /* the state before; NULL: not known */
     const init_without *without;
     bool left_out;
     bool begun;
@@ -53,7 +53,7 @@ static bool is_left_out(const init_without *without, int server) {
     return false;
 }
 
-/* Before anything is made anywhere, see what every server holds. */
+/* Find out what every server holds before anything is made anywhere. */
 static void look_before(hv_store *store, int server, void *item) {
     server_init *part = item;
     part->shards = count_shards(store, server);
@@ -66,7 +66,7 @@ static void look_before(hv_store *store, int server, void *item) {
     }
 }
 
-/* May all of it be made? */
+/* Can everything be made? */
 static bool check_before(hv_store *store, server_init *parts) {
     int count = hv_server_count(store);
     hv_report **reports = new_memory((size_t) count * sizeof(hv_report *));
@@ -98,7 +98,7 @@ static void say_why_not(const hv_store *store, const server_init *parts) {
                         : "");
 }
 
-/* See what makes the keys of the server's shards now. */
+/* Find out what makes the keys of the server's shards now. */
 static hv_status look(hv_store *store, int server, server_init *part) {
     hv_report *report = NULL;
     hv_status status = hv_inspect(store, server, &report, &part->error);
@@ -178,7 +178,7 @@ static json_t *as_json(const hv_store *store, const server_init *parts) {
     return list;
 }
 
-/* Make all of it. */
+/* Make everything that is missing. */
 static void make(hv_store *store, server_init *parts) {
     int count = hv_server_count(store);
     const char **names = new_memory((size_t) count * sizeof *names);
@@ -234,7 +234,7 @@ static int open_with_keys(const char *keys, hv_store **store) {
     return exit_code(status);
 }
 
-/* The numbers of the servers that are left out. */
+/* Read --without: the numbers of the servers that are left out. */
 static bool find_without(const hv_store *store, const char *const *names, size_t count,
                          int *servers) {
     for (size_t i = 0; i < count; i++) {

@@ -1,9 +1,9 @@
 /*
- * hv key: take keys apart, and make the keys and bounds of a moment.
+ * hv key: show the fields of keys, and make keys and bounds of a moment.
  *
- * It talks to no server and needs no configuration. If there is one, it says which epoch keys count
- * from and which server holds a shard; one that cannot be read is an error, because guessing the
- * epoch would give wrong answers.
+ * It contacts no server and needs no configuration. If there is one, it gives the epoch of the keys
+ * and the server of each shard; one that cannot be read is an error, because guessing the epoch
+ * would give wrong answers.
  */
 #include <inttypes.h>
 #include <jansson.h>
@@ -32,7 +32,7 @@ static const command_option options[] = {
     {NULL, 0, NULL, 0, NULL},
 };
 
-/* What was asked for; -1 is "not given". */
+/* What the user asked for; -1 is "not given". */
 typedef struct request {
     const char *at;
     int shard;
@@ -40,7 +40,7 @@ typedef struct request {
     int64_t epoch;
 } request;
 
-/* What the configuration knows, if there is one. */
+/* From the configuration, if there is one. */
 typedef struct knowledge {
     int64_t epoch;
     hv_store *store; /* NULL without a configuration */

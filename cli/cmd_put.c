@@ -25,7 +25,7 @@ static const command_option options[] = {
     {NULL, 0, NULL, 0, NULL},
 };
 
-/* Add an attribute that was typed; a wrong one is a usage error. */
+/* Add an attribute from the command line; a wrong one is a usage error. */
 static void add(const arguments *args, hv_dict *dict, const char *name, size_t name_len,
                 const char *value) {
     hv_error *error = NULL;

@@ -15,7 +15,7 @@
 #include "ui/output.h"
 #include "ui/ui.h"
 
-#define MOST_KEYS 100000 /* hv_reserve() gives so many at once */
+#define MOST_KEYS 100000 /* most that hv_reserve() gives at once */
 
 static void print_keys(int shard, const int64_t *keys, int count) {
     if (!ui_is_json()) {

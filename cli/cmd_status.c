@@ -1,8 +1,8 @@
 /*
- * hv status: what the servers look like, asked all at the same time.
+ * hv status: the state of all servers, which are asked at the same time.
  *
- * Each server's report or error is kept until all have answered; a server that cannot be reached
- * costs at most pool_block_timeout and hides nothing of the others.
+ * Each server's report or error is kept until all have answered. A server that cannot be reached
+ * delays the others by at most pool_block_timeout, and hides nothing about them.
  */
 #include <inttypes.h>
 #include <jansson.h>
@@ -27,7 +27,7 @@ static const command_option options[] = {
     {NULL, 0, NULL, 0, NULL},
 };
 
-/* One server's answer, and what its shards add up to. */
+/* One server's answer, and the sums over its shards. */
 typedef struct server_status {
     hv_status status;
     hv_error *error;
@@ -53,7 +53,7 @@ typedef struct shard_line {
     bool exact;
     int64_t bytes;
     hv_keys keys;
-    const char *detail; /* what is wrong with it, and what to do; NULL: nothing to say */
+    const char *detail; /* what is wrong with it and what to do; NULL: nothing */
     const char *hint;
 } shard_line;
 
@@ -72,7 +72,7 @@ static void look(hv_store *store, int server, void *item) {
     seen->exact = true;
 }
 
-/* Add up what its shards are, when all have answered and were compared. */
+/* Count the shards in each state, when all servers have answered and were compared. */
 static void add_up(server_status *seen) {
     if (seen->report != NULL)
         seen->keys = keys_count_report(seen->report);
@@ -85,14 +85,14 @@ static void add_up(server_status *seen) {
     }
 }
 
-/* Nothing for anybody to do? */
+/* Is there nothing to do? */
 static bool in_order(const server_status *seen) {
     return seen->status == HV_OK && seen->count[HV_SHARD_MISSING] == 0 &&
            seen->count[HV_SHARD_INCOMPLETE] == 0 && seen->count[HV_SHARD_ELSEWHERE] == 0 &&
            seen->count[HV_SHARD_TWICE] == 0;
 }
 
-/* Does a shard lie on another server than the configuration says, or on two? */
+/* Is a shard on another server than the configuration says, or on two? */
 static bool is_misplaced(const server_status *seen) {
     return seen->count[HV_SHARD_ELSEWHERE] > 0 || seen->count[HV_SHARD_TWICE] > 0;
 }
@@ -160,7 +160,7 @@ static bool is_alike(const shard_line *line, const shard_line *other) {
     return line->state == other->state && same_text(line->detail, other->detail);
 }
 
-/* The shards that are as this one, as ranges, "12, 14 to 16"; cut when there are many. */
+/* The shards in the same state as this one, as ranges, "12, 14 to 16"; cut when there are many. */
 static char *list_shards(const hv_report *report, const shard_line *like, int *count) {
     char *text = NULL;
     size_t size = 0;
@@ -204,7 +204,7 @@ static const char *what_to_do(const shard_line *line) {
     }
 }
 
-/* What is wrong with the shards that are as this one, and what to do. */
+/* What is wrong with the shards in the same state as this one, and what to do. */
 static void print_remark(const char *name, const hv_report *report, const shard_line *like) {
     int count;
     char *shards = list_shards(report, like, &count);
@@ -222,7 +222,7 @@ static void print_remark(const char *name, const hv_report *report, const shard_
     free(shards);
 }
 
-/* Is there a shard before this one that is as it is? */
+/* Is a shard before this one in the same state? */
 static bool has_one_alike(const hv_report *report, size_t index, const shard_line *line) {
     shard_line other;
     for (size_t i = 0; i < index && shard_at(report, i, &other); i++)
@@ -231,7 +231,7 @@ static bool has_one_alike(const hv_report *report, size_t index, const shard_lin
     return false;
 }
 
-/* One for each state and reason. */
+/* Print a hint for each state and reason. */
 static void print_remarks(const hv_store *store, const server_status *all) {
     for (int i = 0; i < hv_server_count(store); i++) {
         shard_line line;

@@ -22,7 +22,7 @@ typedef struct arguments arguments;
 
 typedef struct command {
     const char *name;     /* "put"; two words for "dev up" */
-    const char *synopsis; /* what follows the name; several forms stand on lines of their own */
+    const char *synopsis; /* what follows the name, one form a line */
     const char *summary;  /* one line without full stop: "store an entity and print its key" */
     const char *help;     /* paragraphs, lines of at most 80 characters; NULL: none */
     const command_option *options; /* NULL: only the global ones */

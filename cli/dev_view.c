@@ -1,5 +1,5 @@
 /*
- * dev_view: what the `hv dev` commands share in what they take and show.
+ * dev_view: the arguments and the output that the `hv dev` commands share.
  */
 #include "dev_view.h"
 

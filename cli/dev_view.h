@@ -1,5 +1,5 @@
 /*
- * dev_view: what the `hv dev` commands share in what they take and show.
+ * dev_view: the arguments and the output that the `hv dev` commands share.
  */
 #ifndef DEV_VIEW_H
 #define DEV_VIEW_H
@@ -10,10 +10,10 @@
 /* The folder that was named, or the default one: free() it. */
 char *dev_dir_argument(const arguments *args, const char *named);
 
-/* The name of the user that we are now: free() it. */
+/* The name of the present user: free() it. */
 char *dev_user_name(void);
 
-/* The folder and its servers. */
+/* The folder and its servers, as JSON and for people. */
 struct json_t *dev_as_json(const dev_folder *folder);
 void dev_print(const dev_folder *folder);
 

@@ -1,7 +1,7 @@
 /*
- * entity_view: an entity as people and as programs read it.
+ * entity_view: print an entity for people and for programs.
  *
- * Attributes are shown in the order of their names, because that is where one looks for them.
+ * Attributes are sorted by name, so that they are easy to find.
  */
 #include "entity_view.h"
 

@@ -1,5 +1,5 @@
 /*
- * entity_view: an entity as people and as programs read it.
+ * entity_view: print an entity for people and for programs.
  */
 #ifndef ENTITY_VIEW_H
 #define ENTITY_VIEW_H

@@ -1,5 +1,5 @@
 /*
- * help: everything that can be typed, made from the tables of commands and options.
+ * help: what `hv help` prints, made from the tables of commands and options.
  */
 #include "help.h"
 

@@ -1,5 +1,5 @@
 /*
- * help: what `hv help` prints, made from the table of commands.
+ * help: what `hv help` prints, made from the tables of commands and options.
  */
 #ifndef HELP_H
 #define HELP_H

@@ -1,5 +1,5 @@
 /*
- * hv: the command's main(): find the command, run it, make sure of its output.
+ * hv: main(): find the command, run it, and make sure that its output is written.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -21,8 +21,8 @@
 
 /*
  * Make sure that descriptors 0 to 2 are open: otherwise a connection to a server could become
- * descriptor 1, and results would be sent to it. The substitute is opened the wrong way round, so
- * that using it is still an error.
+ * descriptor 1, and results would be sent to it. The substitute is opened for the other direction,
+ * so that using it is still an error.
  */
 static void ensure_standard_streams(void) {
     for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
@@ -100,7 +100,7 @@ static int dispatch(int argc, char **argv) {
     return of->run(&own);
 }
 
-/* A copy of what was typed: while they are read, the arguments change their places. */
+/* A copy of the command line: reading the arguments rearranges them. */
 static char *const *typed_words(int argc, char **argv) {
     char **words = new_memory((size_t) argc * sizeof *words);
     memcpy(words, argv + 1, (size_t) (argc - 1) * sizeof *words);

@@ -1,5 +1,5 @@
 /*
- * keys_view: what makes the keys of a server's shards, in words and as JSON.
+ * keys_view: which generators make the keys of a server's shards, in words and as JSON.
  */
 #include "keys_view.h"
 

@@ -1,5 +1,5 @@
 /*
- * keys_view: what makes the keys of a server's shards, in words and as JSON.
+ * keys_view: which generators make the keys of a server's shards, in words and as JSON.
  */
 #ifndef KEYS_VIEW_H
 #define KEYS_VIEW_H
@@ -11,7 +11,7 @@ struct json_t;
 /* "strict", "portable", "original" or "none". */
 const char *keys_name(hv_keys keys);
 
-/* Of how many of a server's shards. Zeroes count nothing. */
+/* The number of a server's shards by generator. All zero: none. */
 typedef struct keys_count {
     int of[HV_KEYS_STRICT + 1]; /* by hv_keys */
 } keys_count;
@@ -19,8 +19,7 @@ typedef struct keys_count {
 /* Count those shards of a report that the configuration gives to the server. */
 keys_count keys_count_report(const hv_report *report);
 
-/* For a cell of a table: "strict", or "4 original, 12 strict"; "-" if there is no shard. free() it.
- */
+/* For a cell: "strict", or "4 original, 12 strict"; "-" if there is no shard. free() it. */
 char *keys_count_text(const keys_count *count);
 
 /* {"strict": 12, "portable": 0, "original": 4}; a new reference. */

@@ -10,7 +10,7 @@
 
 #include "base/clock.h"
 
-/* Exactly `digits` digits at *text, which moves on behind them. */
+/* Read exactly `digits` digits at *text, and move it past them. */
 static bool take_digits(const char **text, int digits, int *value) {
     *value = 0;
     for (int i = 0; i < digits; i++, (*text)++) {
@@ -57,7 +57,7 @@ static bool take_time(const char **text, struct tm *tm, int *ms) {
     return true;
 }
 
-/* Z, ±HH, ±HHMM or ±HH:MM; nothing is UTC. */
+/* Z, ±HH, ±HHMM or ±HH:MM; nothing means UTC. */
 static bool take_offset(const char **text, int *seconds) {
     if (take(text, 'Z') || take(text, 'z') || **text == '\0')
         return true;

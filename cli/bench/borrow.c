@@ -1,8 +1,9 @@
 /*
- * bench_borrow: put and get on borrowed connections, as an application by itself would.
+ * borrow: put and get on borrowed connections, as an application would without the store's
+ * functions.
  *
- * Which statements a connection has prepared is kept with the connection, by libpq's events: so it
- * is forgotten with the connection, whoever closes it.
+ * The list of statements that a connection has prepared is kept with the connection, by libpq's
+ * events: so it is freed with the connection, whoever closes it.
  */
 #include "bench/borrow.h"
 
@@ -15,7 +16,7 @@
 #include "servers/sql.h"
 #include "ui/memory.h"
 
-/* The statements that a connection has, oldest first from `oldest` on. */
+/* The statements that a connection has prepared, beginning with the oldest at `oldest`. */
 typedef struct prepared {
     int count;
     int oldest;
@@ -84,7 +85,7 @@ static hv_status run_simply(PGconn *conn, int sent, sql_failure *failure) {
     return status;
 }
 
-/* Prepare the statement unless it is; the oldest one goes if there is no room. */
+/* Prepare the statement unless it is prepared. If there is no room, the oldest one is removed. */
 static hv_status prepare(PGconn *conn, int max, const statement *wanted, sql_failure *failure) {
     prepared *known = prepared_of(conn, max);
     if (is_prepared(known, wanted->id))

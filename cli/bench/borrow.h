@@ -1,9 +1,10 @@
 /*
- * bench_borrow: put and get on borrowed connections, as an application by itself would.
+ * borrow: put and get on borrowed connections, as an application would without the store's
+ * functions.
  *
  * Each function borrows a connection, runs one statement and returns the connection. Statements are
  * prepared when a connection first needs them, at most settings.prepared_max on each connection.
- * They do the same as the store's own, with values in text form.
+ * They do the same as the store's own statements, with values in text form.
  */
 #ifndef BENCH_BORROW_H
 #define BENCH_BORROW_H

@@ -1,5 +1,5 @@
 /*
- * bench_call: one call, of one operation or many.
+ * call: one call, of one operation or many.
  */
 #include "bench/call.h"
 
@@ -15,7 +15,7 @@ static void set(hv_dict *dict, const char *name, const char *value) {
         out_of_memory();
 }
 
-/* Letters in no order, so that the server cannot compress them; the same in every run. */
+/* Random letters, so that the server cannot compress them; the same in every run. */
 static char *make_value(size_t size) {
     static const char letters[] =
         "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -73,7 +73,7 @@ static bool is_same(const bench_call *call, int kind, const hv_dict *dict) {
     return kind == call->settings->kind && hv_dict_equal(dict, call->dict);
 }
 
-/* What a get without an error brought: the right thing? */
+/* Check what a get without an error returned. */
 static void check(int64_t key, bool same, sql_failure *failure) {
     if (failure->status == HV_NOT_FOUND)
         sql_fail(failure, HV_NOT_FOUND, "no entity has the key %" PRId64, key);

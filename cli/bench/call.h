@@ -1,9 +1,8 @@
 /*
- * bench_call: one call, of one operation or many: by the store's functions, or as an application
- * without them would.
+ * call: one call, of one operation or many, by the store's functions or on borrowed connections.
  *
- * With BENCH_VIA_POOL a connection is borrowed for each operation, and the statement runs on it as
- * libpq's manual says: prepared when the connection first needs it, values as text.
+ * With BENCH_VIA_POOL a connection is borrowed for each operation. The statement is prepared when
+ * the connection first needs it, and values are text, as in libpq's manual.
  */
 #ifndef BENCH_CALL_H
 #define BENCH_CALL_H
@@ -12,11 +11,11 @@
 #include "bench/settings.h"
 #include "hypervault.h"
 
-/* What one caller works with; by one thread at a time. */
+/* The state of one caller; for one thread at a time. */
 typedef struct bench_call {
-    const bench_settings *settings; /* as the store, not owned */
+    const bench_settings *settings; /* like the store, not owned */
     hv_store *store;
-    hv_dict *dict; /* what is put, and must be got again; owned */
+    hv_dict *dict; /* the attributes to put, which gets must return; owned */
     /* As many as operations in a call, if these are many; owned. */
     hv_new_entity *puts;
     hv_entity **gets;
@@ -27,12 +26,12 @@ typedef struct bench_call {
 void bench_call_init(bench_call *call, const bench_settings *settings, hv_store *store);
 void bench_call_fini(bench_call *call);
 
-/* Put `count` entities, no more than settings.batch. The failures, all zero before, are the
- * caller's to clear. */
+/* Put `count` entities, no more than settings.batch. The failures must be all zero before; the
+ * caller clears them. */
 void bench_call_put(bench_call *call, const int *shards, int64_t *keys, int count,
                     sql_failure *failures);
 
-/* Get entities of this run. One that is not as it was put is HV_CORRUPT. */
+/* Get entities of this run. An entity that differs from what was put is HV_CORRUPT. */
 void bench_call_get(bench_call *call, const int64_t *keys, int count, sql_failure *failures);
 
 #endif

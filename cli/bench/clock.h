@@ -1,5 +1,5 @@
 /*
- * bench_clock: the monotonic clock, in nanoseconds.
+ * clock: the monotonic clock, in nanoseconds.
  */
 #ifndef BENCH_CLOCK_H
 #define BENCH_CLOCK_H

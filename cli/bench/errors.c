@@ -1,5 +1,5 @@
 /*
- * bench_errors: what failed, counted by status, with the first reason of each.
+ * errors: failures, counted by status, with the first reason of each.
  */
 #include "bench/errors.h"
 

@@ -1,5 +1,5 @@
 /*
- * bench_errors: what failed, counted by status, with the first reason of each.
+ * errors: failures, counted by status, with the first reason of each.
  */
 #ifndef BENCH_ERRORS_H
 #define BENCH_ERRORS_H

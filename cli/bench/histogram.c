@@ -1,8 +1,8 @@
 /*
- * bench_histogram: counts durations in buckets, and tells percentiles of them.
+ * histogram: count durations in buckets, and compute percentiles of them.
  *
- * Durations below 128 ns have a bucket each. Above, the bucket's number is made of the place of the
- * highest bit and the seven bits behind it:
+ * Durations below 128 ns have a bucket each. Above that, the bucket's number consists of the
+ * position of the highest bit and the next seven bits:
  *
  *     duration   1 0110101 ............   2^e <= duration < 2^(e+1)
  *     bucket    (e - 6)    0110101
@@ -57,7 +57,7 @@ void bench_histogram_merge(bench_histogram *histogram, const bench_histogram *fr
 int64_t bench_histogram_percentile(const bench_histogram *histogram, int share) {
     if (histogram->count == 0)
         return 0;
-    /* In whole numbers: 99.9 percent of 1,000 are 999, and not a rounding error more. */
+    /* In whole numbers, because 99.9 percent of 1,000 must be exactly 999. */
     uint64_t rank = (histogram->count * (uint64_t) share + 99999) / 100000;
     rank = rank == 0 ? 1 : rank;
     uint64_t seen = 0;

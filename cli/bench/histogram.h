@@ -1,7 +1,7 @@
 /*
- * bench_histogram: counts durations in buckets, and tells percentiles of them.
+ * histogram: count durations in buckets, and compute percentiles of them.
  *
- * Buckets are as wide as 1/128 of the durations they hold (log-linear, as in HdrHistogram), so a
+ * The width of a bucket is 1/128 of the durations it holds (log-linear, as in HdrHistogram), so a
  * percentile is never too small, and too large by less than 0.8 percent, from a nanosecond to over
  * an hour. Longer durations share the last bucket; the longest of all is known exactly.
  */
@@ -28,12 +28,12 @@ typedef struct bench_histogram {
 /* Count a duration in nanoseconds; a negative one as 0. */
 void bench_histogram_add(bench_histogram *histogram, int64_t duration);
 
-/* Add all that `from` has counted. */
+/* Add everything that `from` has counted. */
 void bench_histogram_merge(bench_histogram *histogram, const bench_histogram *from);
 
 /*
- * The smallest duration that a share of all durations, in thousandths of a percent, do not exceed:
- * with 99900 the one that 99.9 percent do not exceed. 0 if there are none.
+ * A percentile: the smallest duration that a share of all durations, in thousandths of a percent,
+ * does not exceed; 99900 is the one that 99.9 percent do not exceed. 0 if there are none.
  */
 int64_t bench_histogram_percentile(const bench_histogram *histogram, int share);
 

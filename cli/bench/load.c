@@ -1,5 +1,5 @@
 /*
- * bench_load: callers, each a thread, that put and get as fast as they can or at a given rate.
+ * load: callers, each a thread, that put and get as fast as they can or at a given rate.
  *
  * Callers share nothing but counters while they run: each has its own dict, histograms and random
  * numbers, which the main thread reads when all have ended.
@@ -24,23 +24,23 @@
 #define SECOND BENCH_SECOND
 #define TICK   (SECOND / 20)
 
-/* In a closed loop a caller whose operation failed pauses: failing is quick, and an application
- * that did nothing else would be of no use to anybody. */
+/* In a closed loop a caller pauses after an operation that failed: failures are quick, and no
+ * application would repeat them without a pause. */
 #define FAILURE_PAUSE (SECOND / 100)
 
-/* At the end of an open loop, what is late by more is not begun any more. */
+/* At the end of an open loop, operations that are later than this are not begun. */
 #define GRACE (SECOND / 10)
 
-/* Seconds after the end that are told apart. */
+/* Seconds after the end that are counted one by one. */
 #define MORE_SECONDS 60
 
 typedef struct caller {
     struct bench_load *load;
     pthread_t thread;
-    sem_t stop; /* posted when the load is stopped: wakes one that sleeps */
+    sem_t stop; /* posted when the load is stopped: wakes a sleeping caller */
     uint64_t random;
     bench_call call;
-    /* Of the operations of one call; owned. */
+    /* For the operations of one call; owned. */
     int *shards;
     int64_t *keys;
     sql_failure *failures;
@@ -56,17 +56,17 @@ struct bench_load {
     const bench_settings *settings; /* not owned */
     caller *callers;
     int started;          /* threads that are to be joined */
-    pthread_mutex_t gate; /* held until all threads are there */
+    pthread_mutex_t gate; /* held until all threads have started */
     int64_t *keys;        /* of the entities to be got */
     ui_progress *progress;
 
     _Atomic bool stopped;
     _Atomic int64_t next; /* the next operation's number, in an open loop and while filling */
-    /* Moments; set before the gate opens. */
+    /* Points in time; set before the gate opens. */
     int64_t start;
     int64_t begin; /* the end of the warm-up */
     int64_t end;
-    int64_t over; /* the end, or the interrupt before it: the main thread's own */
+    int64_t over; /* the end, or the interrupt before it; for the main thread alone */
     bench_result result;
 };
 
@@ -85,7 +85,7 @@ static int64_t pick(caller *self, int64_t bound) {
 
 /* ---- One call -------------------------------------------------------------------------------- */
 
-/* Put into the shards that are chosen. */
+/* Put into the shards in self->shards. */
 static void put(caller *self, int count) {
     bench_call_put(&self->call, self->shards, self->keys, count, self->failures);
     for (int i = 0; i < count; i++) {
@@ -105,7 +105,7 @@ static bench_second *second_of(bench_load *load, int64_t moment) {
     return &load->result.seconds[second < last ? second : last];
 }
 
-/* Count an operation that began, or was due, at `from`, unless that is before the measurement. */
+/* Count an operation that began, or was due, at `from`, unless that was before the measurement. */
 static void count(caller *self, bench_verb verb, const sql_failure *failure, int64_t from,
                   int64_t now) {
     bench_load *load = self->load;
@@ -129,8 +129,8 @@ static int64_t due(const bench_load *load, int64_t number) {
 }
 
 /*
- * Do `operations` in one call. In an open loop `number` is the first one's, and each counts from
- * when it was due; in a closed one all count from the call. False if one failed.
+ * Run `operations` in one call. In an open loop `number` is that of the first one, and each is
+ * timed from when it was due; in a closed loop all are timed from the call. False if one failed.
  */
 static bool operate(caller *self, int operations, int64_t number) {
     bench_load *load = self->load;
@@ -160,7 +160,7 @@ static bool operate(caller *self, int operations, int64_t number) {
 
 /* ---- What a caller does ---------------------------------------------------------------------- */
 
-/* Wait until all callers are there. */
+/* Wait until all callers have started. */
 static void pass_gate(bench_load *load) {
     pthread_mutex_lock(&load->gate);
     pthread_mutex_unlock(&load->gate);
@@ -187,7 +187,7 @@ static void *work_closed(void *argument) {
     return NULL;
 }
 
-/* How many are due before a moment. */
+/* The number of operations that are due before a moment. */
 static int64_t due_before(const bench_load *load, int64_t moment) {
     int64_t rate = load->settings->rate;
     int64_t after = moment - load->start;
@@ -218,7 +218,7 @@ static void *work_open(void *argument) {
     }
 }
 
-/* Entities are put in calls, as they will be got; the first failure ends it. */
+/* Entities are put in calls of the same size as they are got. The first failure ends it. */
 static void *work_filling(void *argument) {
     caller *self = argument;
     bench_load *load = self->load;
@@ -258,7 +258,7 @@ static void join(bench_load *load) {
     load->started = 0;
 }
 
-/* Start all callers; they begin when the gate is opened. Fewer than were asked for will not do. */
+/* Start all callers, or none; they begin when the gate is opened. */
 static bool start(bench_load *load, void *(*work)(void *) ) {
     int error = 0;
     pthread_mutex_lock(&load->gate);
@@ -277,7 +277,7 @@ static bool start(bench_load *load, void *(*work)(void *) ) {
     return error == 0;
 }
 
-/* Show how it goes until a moment; false if it was interrupted before. */
+/* Show the progress until a moment. False if it was interrupted before. */
 static bool watch_until(bench_load *load, int64_t moment) {
     while (!interrupted()) {
         int64_t now = bench_now();

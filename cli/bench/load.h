@@ -1,12 +1,12 @@
 /*
- * bench_load: callers, each a thread, that put and get as fast as they can or at a given rate.
+ * load: callers, each a thread, that put and get as fast as they can or at a given rate.
  *
- * How time is measured. In a closed loop a caller begins an operation when its last has ended, and
- * the time counts from there: a server that stalls is seen once by each caller, although many more
- * would have come meanwhile, so the percentiles understate. With a rate (an open loop) each
- * operation has a moment at which it is due, and the time counts from that one: waiting for a
- * caller counts. What counts is every operation that began (was due) between the warm-up and the
- * end, however long it took; latencies are those of operations that succeeded.
+ * How time is measured. In a closed loop a caller begins an operation when its last one has ended,
+ * and is timed from there: each caller sees a stall of the server once, although many more
+ * operations would have come meanwhile, so the percentiles are too low. With a rate (an open loop)
+ * each operation has a time at which it is due and is timed from that, so waiting for a caller
+ * counts. Every operation that began (or was due) between the warm-up and the end is counted,
+ * however long it took; latencies are those of operations that succeeded.
  */
 #ifndef BENCH_LOAD_H
 #define BENCH_LOAD_H
@@ -19,7 +19,7 @@
 #include "bench/settings.h"
 #include "hypervault.h"
 
-/* What was done in one second. */
+/* The operations of one second. */
 typedef struct bench_second {
     _Atomic int64_t succeeded;
     _Atomic int64_t failed;
@@ -32,7 +32,7 @@ typedef struct bench_result {
     int64_t missed;           /* open loop: due, but not begun before the end */
     bench_histogram *latency; /* by bench_verb; owned, as all here */
     bench_errors errors;
-    bench_second *seconds; /* by when operations ended; the last one holds all that came later */
+    bench_second *seconds; /* by the end of operations; the last one holds all later ones */
     int second_count;
 } bench_result;
 
@@ -41,16 +41,17 @@ typedef struct bench_load bench_load;
 bench_load *bench_load_new(const bench_settings *settings, hv_store *store);
 void bench_load_free(bench_load *load);
 
-/* Put the entities that are to be got. False: it was said why not, or interrupted() is true. */
+/* Put the entities that will be got. False after an error message, or if interrupted() is true. */
 bool bench_load_fill(bench_load *load);
 
-/* Start the callers; returns when the warm-up is over. False: it was said why not. */
+/* Start the callers; returns when the warm-up is over. False after an error message. */
 bool bench_load_start(bench_load *load);
 
 /* Wait for the end, or an interrupt. The result belongs to the load. */
 const bench_result *bench_load_finish(bench_load *load);
 
-/* Since the load was made: entities that are stored, puts that may be, and the least key (or 0). */
+/* Since the load was made: entities that are stored, puts that may be stored, and the least key (or
+ * 0). */
 int64_t bench_load_stored(const bench_load *load);
 int64_t bench_load_unknown(const bench_load *load);
 int64_t bench_load_least_key(const bench_load *load);

@@ -1,5 +1,5 @@
 /*
- * bench_report: what came of a run, for people.
+ * report: the results of a run, for people.
  */
 #include "bench/report.h"
 
@@ -28,7 +28,7 @@ static const char *latency(char text[UI_NUMBER_SIZE], double ns) {
     return text;
 }
 
-/* The share of each in a time, or "-". */
+/* The time for each operation, or "-". */
 static const char *each(char text[UI_NUMBER_SIZE], int64_t us, int64_t count) {
     if (us < 0 || count <= 0)
         snprintf(text, UI_NUMBER_SIZE, "-");

@@ -1,5 +1,5 @@
 /*
- * bench_report_json: what came of a run, for programs.
+ * report_json: the results of a run, for programs.
  *
  * Latencies are nanoseconds, CPU times microseconds. A bucket of a histogram is the pair of the
  * longest time it holds and how many it holds.

@@ -1,5 +1,5 @@
 /*
- * bench_servers: what a run needs of the servers before it begins, and removing what it has put.
+ * servers: check the servers before a run, and remove the entities that it has put.
  */
 #include "bench/servers.h"
 
@@ -16,12 +16,12 @@
 #include "ui/memory.h"
 #include "ui/ui.h"
 
-/* Entities are looked for from so long before the run on: clocks step back. */
+/* How long before the run its entities may seem to be made: clocks step back. */
 #define CLOCK_MARGIN_MS 60000
-/* One statement removes no more than this. */
+/* How many entities one statement removes at most. */
 #define CHUNK_ENTITIES 5000
 #define CHUNK_BYTES    (INT64_C(16) << 20)
-/* How long to try again to reach a server before its entities are left. */
+/* How long to try to reach a server before giving up on its entities. */
 #define RETRY_MS 3000
 #define PAUSE_MS 200
 
@@ -31,7 +31,7 @@ typedef struct bench_server {
     char *shards; /* the run's shards on this server, "{1,2}"; NULL: none */
     char *hstore; /* the schema of hstore's operators, quoted */
     bool ready;
-    int64_t clock; /* the server's, at the check: milliseconds since 1970 */
+    int64_t clock; /* the server's time at the check: milliseconds since 1970 */
     int64_t from;  /* no key of the run is less */
     int64_t removed;
     bool is_clean;
@@ -65,7 +65,7 @@ static char *list_shards(const bench_servers *servers, int server) {
     "pg_catalog.to_regclass(pg_catalog.format('shard%s.entities'," \
     " pg_catalog.lpad(n::pg_catalog.text, 4, '0')))"
 
-/* One row: what is to be known about the server. */
+/* One row: what the run needs to know about the server. */
 static const char check_sql[] =
     "SELECT pg_catalog.pg_backend_pid(),"
     " (SELECT (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()"
@@ -168,8 +168,8 @@ static int64_t now_ms(void) {
     return bench_now() / 1000000;
 }
 
-/* Remove a chunk of a shard's entities with keys from *from on. *from becomes the next chunk's, or
- * 0 when there is none. */
+/* Remove a chunk of a shard's entities with keys from *from on. *from becomes the first key of the
+ * next chunk, or 0 when there is none. */
 static hv_status clean_chunk(bench_server *server, PGconn *conn, int shard, int64_t *from,
                              sql_failure *failure) {
     const bench_settings *settings = server->all->settings;
@@ -204,7 +204,7 @@ static hv_status clean_chunk(bench_server *server, PGconn *conn, int shard, int6
     return failure->status;
 }
 
-/* Clean the server's shards above `*shard`, which becomes the last one that is clean. */
+/* Clean the server's shards after `*shard`, which becomes the last one that is clean. */
 static hv_status clean_shards(bench_server *server, int number, int *shard, sql_failure *failure) {
     const bench_settings *settings = server->all->settings;
     hv_store *store = server->all->store;
@@ -274,7 +274,7 @@ bool bench_servers_clean(bench_servers *servers, int64_t stored, int64_t least_k
         if (least_key != 0 && least_key < server->from)
             server->from = least_key;
         if (server->from < 1)
-            server->from = 1; /* 0 is no key, and ends clean_shards() */
+            server->from = 1; /* 0 is not a key, and ends clean_shards() */
     }
     on_all_servers(servers->store, clean, servers->each, sizeof *servers->each);
     ui_progress_free(progress, false);

@@ -1,5 +1,5 @@
 /*
- * bench_settings: what one run of `hv bench` is to do.
+ * settings: the settings of one run of `hv bench`.
  */
 #ifndef BENCH_SETTINGS_H
 #define BENCH_SETTINGS_H
@@ -16,7 +16,7 @@ typedef enum bench_verb {
     BENCH_VERBS,
 } bench_verb;
 
-/* How operations are done. */
+/* How operations reach the servers. */
 typedef enum bench_way {
     BENCH_VIA_STORE, /* hv_put() and hv_get(), or those of many at once */
     BENCH_VIA_LANE,  /* the same, with lanes whatever the configuration says */
@@ -47,7 +47,7 @@ typedef struct bench_settings {
     int lanes;        /* the store's options of these names … */
     bool prepare;     /* … for borrowed connections */
     int prepared_max; /* … for borrowed connections */
-    char mark[17];    /* random, tells this run's entities from all others */
+    char mark[17];    /* random, distinguishes this run's entities from all others */
 } bench_settings;
 
 #endif

@@ -1,8 +1,8 @@
 /*
- * bench_usage: what a run costs: connections, and CPU time of this process and of the servers.
+ * usage: the cost of a run: connections, and CPU time of this process and of the servers.
  *
- * A server's CPU time is that of its main process, of the children which that one has seen end, and
- * of the children it has now: so a connection that was closed on the way is not forgotten.
+ * A server's CPU time is that of its main process, of its children that have ended, and of its
+ * present children: so connections that were closed during the run are included.
  */
 #include "bench/usage.h"
 
@@ -18,7 +18,7 @@
 
 #include "ui/memory.h"
 
-/* A session is told to have begun a little after its process. */
+/* A session's start is recorded a little after its process's start. */
 #define AGE_TOLERANCE_MS 1000
 
 /* ---- Processes ------------------------------------------------------------------------------- */

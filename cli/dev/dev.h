@@ -3,19 +3,19 @@
  *
  * The folder, which belongs to the user that the servers run as:
  *
- *     hypervault-dev.json   the marker: says that the folder is ours, and how it was asked for
+ *     hypervault-dev.json   the marker of such a folder, with its settings
  *     lock                  held (flock) by the one `hv dev` command that changes the folder
  *     hypervault.conf       the configuration for hv and programs
  *     password              with --port only: the servers' password
  *     sockets/              the servers' sockets; elsewhere if this path would be too long
  *     one/data, one/log     a server's data directory and log, and so on
- *     installation/         a PostgreSQL with the extension hypervault: see dev_extension.c
+ *     installation/         a PostgreSQL with the extension hypervault: see extension.c
  *
  * Holds always: the marker is written before anything else, and removed last; a data directory has
  * its final name only when initdb has succeeded and its settings are written. So a command killed
  * at any moment leaves a folder that `hv dev up` completes and `hv dev destroy` removes.
  *
- * A function that returns bool has said why when it returns false.
+ * A function that returns bool has reported the reason when it returns false.
  */
 #ifndef DEV_H
 #define DEV_H
@@ -57,44 +57,44 @@ typedef struct dev_folder {
 
 void dev_folder_free(dev_folder *folder);
 
-/* ---- dev_way.c: the way to a folder, for root ------------------------------------------------ */
+/* ---- way.c: the way to a folder, for root ---------------------------------------------------- */
 
-/* A folder, or the nearest one to it that is there. */
+/* A folder, or the nearest one on the way to it that exists. */
 typedef struct dev_way {
-    int parent; /* descriptor (O_PATH) of the folder that it is in, or is to be in */
-    int folder; /* the same of the folder itself; -1: it is not there */
-    char *name; /* its name in the parent, or the path from there on that is missing; owned */
+    int parent; /* descriptor (O_PATH) of the folder that contains it, or will */
+    int folder; /* the same of the folder itself; -1: it does not exist */
+    char *name; /* its name in the parent, or the missing path from there; owned */
 } dev_way;
 
-/* Go it. With `check` each folder and link on it must belong to root or this user, and nobody else
- * may be able to replace what is in a folder. False after saying why. */
+/* Walk to a folder. With `check`, each folder and link on the way must belong to root or this user,
+ * and no other user may be able to replace what is in a folder. */
 bool dev_way_walk(dev_way *way, const char *dir, bool check, uid_t user);
 void dev_way_close(dev_way *way);
 
-/* Can nobody but root change what is in the folder where the missing part is to be? */
+/* Can only root change what is in the folder where the missing part will be? */
 bool dev_way_is_roots(const dev_way *way);
 
-/* Make what is missing, the folder itself for this owner. Only where dev_way_is_roots(). False with
+/* Make the missing folders, the last one for this owner. Only if dev_way_is_roots(). False with
  * errno set. */
 bool dev_way_make(const dev_way *way, uid_t owner, gid_t group);
 
-/* Is `dir`, which is no link, the folder? */
+/* Is `dir`, which is not a link, the folder? */
 bool dev_way_leads_to(const dev_way *way, const char *dir);
 
-/* Remove the folder if it is empty, and still there. False with errno set. */
+/* Remove the folder if it is empty and was not replaced. False with errno set. */
 bool dev_way_remove(const dev_way *way);
 
-/* ---- dev_user.c: whom the servers run as ----------------------------------------------------- */
+/* ---- user.c: whom the servers run as --------------------------------------------------------- */
 
 /*
- * Make sure of the folder `dir` (created with its parents if `create`) and become the user that it
- * belongs to, for good. Root goes only a way that nobody else can change, gives away no folder that
- * was there before, and steps down: to the folder's owner, or for a new one to `user`, or else
- * to postgres or nobody. Others stay what they are. `*dir` is replaced by its real path.
+ * Check the folder `dir` (created with its parents if `create`) and become the user that it belongs
+ * to, for good. Root follows only a path that nobody else can change, gives away no existing
+ * folder, and becomes the folder's owner, or for a new folder `user`, or else postgres or nobody.
+ * Other users stay what they are. `*dir` is replaced by its real path.
  */
 bool dev_enter(char **dir, const char *user, bool create);
 
-/* For root: the way to the folder of private servers, checked if it is there. `*dir` becomes
+/* For root: the way to the folder of private servers, checked if the folder exists. `*dir` becomes
  * absolute. */
 bool dev_way_of(dev_way *way, char **dir);
 
@@ -102,87 +102,87 @@ bool dev_way_of(dev_way *way, char **dir);
  * home directory. */
 char *dev_default_dir(void);
 
-/* ---- dev_folder.c: the folder and its marker ------------------------------------------------- */
+/* ---- folder.c: the folder and its marker ----------------------------------------------------- */
 
-/* What `up` was asked for; 0 is "not said". */
+/* The settings that `up` was given; 0 is "not given". */
 typedef struct dev_wish {
     int servers;
     int shards;
     int port;
 } dev_wish;
 
-/* Take the lock of a folder of ours, or with `new_too` of an empty one. Of any other it takes none:
- * dev_folder_read() says what is wrong with it. */
+/* Take the lock of a folder with a marker, or with `new_too` of an empty one. Any other folder is
+ * not locked: dev_folder_read() reports what is wrong with it. */
 bool dev_lock(dev_folder *folder, const char *dir, bool new_too);
 
-/* Read the marker of a folder. With `missing`, a folder that holds nothing but the lock makes it
- * true and is no error. */
+/* Read the marker of a folder. A folder with nothing but the lock is no error if `missing` is not
+ * NULL: it is set to true. */
 bool dev_folder_read(dev_folder *folder, const char *dir, bool *missing);
 
 /* Make the marker in an empty folder. */
 bool dev_folder_make(dev_folder *folder, const char *dir, const dev_wish *wish, const char *bindir);
 
-/* Is what is asked for what is there, or more servers? */
+/* Does the folder have the settings that are wanted, or fewer servers? */
 bool dev_folder_fits(const dev_folder *folder, const dev_wish *wish);
 
-/* Add servers, so that there are `count`: shards stay where they are. */
+/* Add servers, so that there are `count`. Shards stay where they are. */
 bool dev_folder_grow(dev_folder *folder, int count);
 
-/* The sockets' folder, the password and the configuration, as far as they are missing. */
+/* Make the sockets' folder, the password and the configuration, as far as they are missing. */
 bool dev_folder_complete(const dev_folder *folder);
 
-/* Remove everything of ours; the folder itself stays. */
+/* Remove everything that these functions make; the folder itself stays. */
 bool dev_folder_clear(const dev_folder *folder);
 
 /* The name of the file that holds the servers' password: free() it. */
 char *dev_password_file(const dev_folder *folder);
 
-/* ---- dev_files.c: small files, safely -------------------------------------------------------- */
+/* ---- files.c: small files, safely ------------------------------------------------------------ */
 
-/* Write a file of mode 0600 that is there as a whole or not at all, even after a crash. */
+/* Write a file of mode 0600 as a whole or not at all, even in a crash. */
 bool write_file(const char *path, const char *text);
 
-/* The bytes of a regular file, with a NUL byte behind them: free() them. NULL with errno set if it
+/* The bytes of a regular file, with a NUL byte after them: free() them. NULL with errno set if it
  * cannot be read. */
 char *read_file(const char *path, size_t *len);
 
-/* Remove a file or a folder with all it holds; symbolic links are not followed. It is no error if
- * there is none. */
+/* Remove a file or a folder with everything in it; symbolic links are not followed. It is no error
+ * if it does not exist. */
 bool remove_tree(const char *path);
 
 /* The disk space that a folder takes. */
 int64_t tree_bytes(const char *path);
 
-/* ---- dev_paths.c: where PostgreSQL's programs are -------------------------------------------- */
+/* ---- paths.c: where PostgreSQL's programs are ------------------------------------------------ */
 
 /*
- * The folder with initdb, pg_ctl and postgres: as $PG_CONFIG or pg_config say, else on PATH, else
- * in the usual places, newest first. `major` is the version it must have, 0: any. NULL after an
- * error message. free() it.
+ * The folder with initdb, pg_ctl and postgres: from $PG_CONFIG or pg_config, else on PATH, else in
+ * the usual places, newest first. `major` is the version it must have, 0: any. NULL after an error
+ * message. free() it.
  */
 char *find_postgres(int major);
 
-/* The version of the PostgreSQL in a folder, 15, or 0 if it cannot be told. */
+/* The version of the PostgreSQL in a folder, such as 15, or 0 if it is not known. */
 int program_version(const char *bindir);
 
-/* Does a folder hold them? */
+/* Are they in this folder? */
 bool has_postgres(const char *bindir);
 
-/* The version in a data directory, 15, or 0 if it has none. */
+/* The version of a data directory, such as 15, or 0 if it has none. */
 int data_version(const char *data);
 
-/* ---- dev_process.c: running programs --------------------------------------------------------- */
+/* ---- process.c: running programs ------------------------------------------------------------- */
 
 typedef struct process_plan {
     const char *const *argv; /* argv[0] is the program's path */
     const char *dir;         /* its working directory; NULL: ours */
     int output;              /* descriptor for stdout and stderr; -1: ours */
     int keep;                /* a descriptor that it inherits; -1: none */
-    int last_signal;         /* what it receives if this process ends before it */
+    int last_signal;         /* the signal that it receives if this process ends first */
 } process_plan;
 
-/* Unset PGHOST, PGOPTIONS and all the others that PostgreSQL's programs and libpq take settings
- * from: a private server has its own. */
+/* Unset PGHOST, PGOPTIONS and all other variables that PostgreSQL's programs and libpq read
+ * settings from: a private server has its own. */
 void forget_pg_environment(void);
 
 /* Start a program with /dev/null as its stdin. -1 after an error message. */
@@ -194,27 +194,29 @@ int process_wait(pid_t pid);
 /* A word as a shell reads it back: free() it. */
 char *quote_for_shell(const char *word);
 
-/* Run it and read what it prints, at most 4 kB, without the newline at the end. NULL if it cannot
- * be run or fails. free() it. */
+/* Run a program and return its output, at most 4 kB, without the newline at the end: free() it.
+ * NULL if it cannot be run or fails. */
 char *process_output(const char *const *argv);
 
-/* ---- dev_extension.c: a PostgreSQL that has the extension ------------------------------------ */
+/* ---- extension.c: a PostgreSQL that has the extension ---------------------------------------- */
 
 /* The files of the extension that this hv was built or installed with. */
 typedef struct dev_extension dev_extension;
 
-/* Read them; before dev_enter(), after which they may be out of reach. NULL if there are none. */
+/* Read them. Call it before dev_enter(), after which they may be out of reach. NULL if there are
+ * none. */
 dev_extension *dev_extension_read(void);
 void dev_extension_free(dev_extension *extension);
 
-/* Unless a server is running: make the folder's installation anew, of the PostgreSQL that is there
- * now and this extension. Without an extension for that version nothing is done. */
+/* Unless a server is running, make the folder's installation again from the present PostgreSQL and
+ * this extension. Without an extension for that version nothing is done. */
 bool dev_extension_install(dev_folder *folder, const dev_extension *extension);
 
-/* The program to run the servers with: the installation's, or the machine's own. free() it. */
+/* The postgres to run the servers with, the installation's or the machine's own; relative to a
+ * server's place if it is the installation's. free() it. */
 char *dev_postgres(const dev_folder *folder);
 
-/* ---- dev_server.c: one server's life --------------------------------------------------------- */
+/* ---- server.c: one server's life ------------------------------------------------------------- */
 
 /* The process of a running server, or 0. */
 pid_t dev_server_pid(const dev_server *server);
@@ -222,14 +224,15 @@ pid_t dev_server_pid(const dev_server *server);
 /* Make the data directories that are missing, all at the same time. */
 bool dev_make_data(const dev_folder *folder);
 
-/* Start what is not running, wait until all accept connections, and make the database. `started`
- * receives how many were not running. */
+/* Start the servers that are not running, wait until all accept connections, and make the database.
+ * `started` receives how many were not running. */
 bool dev_start(const dev_folder *folder, int *started);
 
-/* Stop what is running, in pg_ctl's mode "fast" or "immediate". `stopped` receives how many. */
+/* Stop the servers that are running, in pg_ctl's mode "fast" or "immediate". `stopped` receives how
+ * many. */
 bool dev_stop(const dev_folder *folder, const char *mode, int *stopped);
 
-/* The version of a running server, or of its data: free() it. */
+/* The version of a running server, or of its data; "" if it is not known. free() it. */
 char *dev_server_version(const dev_folder *folder, const dev_server *server);
 
 #endif

@@ -1,9 +1,9 @@
 /*
- * dev_extension: a PostgreSQL for private servers that has the extension hypervault.
+ * extension: a PostgreSQL for private servers that has the extension hypervault.
  *
  * PostgreSQL looks for an extension's files relative to its own program. So a copy of the program,
- * in folders that lie to each other as the originals do and link to the originals' files, is a
- * whole installation, into which the extension can be put without touching the machine's.
+ * in folders that are arranged like the original ones and link to their files, is a complete
+ * installation. The extension is added to that, and the machine's stays as it is.
  */
 #include "dev/dev.h"
 
@@ -113,7 +113,7 @@ static bool fail_making(const char *path) {
     return false;
 }
 
-/* Make a folder and its parents below `root`, which is there. */
+/* Make a folder and its parents below `root`, which exists. */
 static bool make_folders(const char *root, const char *below) {
     char *path = format_text("%s%s", root, below);
     bool ok = true;
@@ -130,8 +130,8 @@ static bool make_folders(const char *root, const char *below) {
     return ok;
 }
 
-/* Make root/folder with a link to each entry of `folder`, but those whose name begins with one of
- * ours. */
+/* Make root/folder with a link to each entry of `folder`, except those whose names begin with
+ * `but`. */
 static bool link_entries(const char *root, const char *folder, const char *but) {
     if (!make_folders(root, folder))
         return false;
@@ -176,8 +176,7 @@ static bool place_file(const char *root, const char *folder, const char *name, c
     return ok;
 }
 
-/* The program itself must be a copy: PostgreSQL asks for the real path of what it was started as.
- */
+/* The program must be a copy, because PostgreSQL resolves links in its own path. */
 static bool place_program(const char *root, const char *bindir) {
     char *path = format_text("%s/postgres", bindir);
     size_t len = 0;
@@ -203,7 +202,7 @@ static bool place_extension(const char *root, const char *library_folder, const 
     return ok;
 }
 
-/* What pg_config of a PostgreSQL says, if it is an absolute path: free() it. */
+/* A path from the pg_config of a PostgreSQL, or NULL if it is not absolute: free() it. */
 static char *ask(const char *bindir, const char *what) {
     char *program = format_text("%s/pg_config", bindir);
     char *path = process_output((const char *const[]){program, what, NULL});
@@ -214,7 +213,7 @@ static char *ask(const char *bindir, const char *what) {
     return NULL;
 }
 
-/* Make the installation in `root`, which is not there yet. */
+/* Make the installation in `root`, which does not exist yet. */
 static bool make_installation(const char *root, const char *bindir, const char *library_folder,
                               const char *share, const dev_extension *extension) {
     char *scripts = format_text("%s/extension", share);
@@ -232,13 +231,13 @@ bool dev_extension_install(dev_folder *folder, const dev_extension *extension) {
         return true;
     for (int i = 0; i < folder->count; i++)
         if (dev_server_pid(&folder->servers[i]) != 0)
-            return true; /* it runs from the installation that is there */
+            return true; /* it runs from the present installation */
     char *bindir = ask(folder->bindir, "--bindir");
     char *library_folder = ask(folder->bindir, "--pkglibdir");
     char *share = ask(folder->bindir, "--sharedir");
     char *fresh = format_text("%s.new", folder->installation);
     bool ok = true;
-    /* A PostgreSQL that was moved, or says nothing of itself, is used as it is. */
+    /* A PostgreSQL that was moved, or has no pg_config, is used as it is. */
     if (bindir != NULL && library_folder != NULL && share != NULL &&
         strcmp(bindir, folder->bindir) == 0 && strcmp(bindir, share) != 0) {
         ok = remove_tree(fresh) &&

@@ -1,5 +1,5 @@
 /*
- * dev_files: write a file so that it is whole or not there; remove and measure folders.
+ * files: write a file as a whole or not at all; read files; remove and measure folders.
  */
 #include "dev/dev.h"
 
@@ -76,7 +76,7 @@ bool remove_tree(const char *path) {
     return result == 0;
 }
 
-static int64_t bytes_seen; /* nftw() hands no context to its callback */
+static int64_t bytes_seen; /* nftw() passes no context to its callback */
 
 static int add_bytes(const char *path, const struct stat *status, int type, struct FTW *where) {
     (void) path;

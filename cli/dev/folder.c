@@ -1,5 +1,5 @@
 /*
- * dev_folder: the folder of private servers: its lock, its marker and its small files.
+ * folder: the folder of private servers: its lock, its marker and its small files.
  */
 #include "dev/dev.h"
 
@@ -26,8 +26,8 @@
 #define FIRST_PORT     5432               /* of the sockets, without --port */
 #define SHORT_SOCKETS  "/tmp/hypervault-" /* and a random word */
 
-/* How long to wait for the lock: while a command holds it that is alive, and while all that holds
- * it is what a killed command has left, an initdb that is about to end. */
+/* How long to wait for the lock: if the command that holds it is alive, and if that command was
+ * killed and only its initdb, which is about to end, holds it. */
 #define LOCK_ALIVE_MS  1000
 #define LOCK_ORPHAN_MS 30000
 #define LOCK_POLL_MS   20
@@ -57,8 +57,7 @@ static int smaller(int left, int right) {
     return left < right ? left : right;
 }
 
-/* Work out what follows from dir, count, shards, spread and port, for the servers from `first` on.
- */
+/* Derive the rest from dir, count, shards, spread and port, for servers from `first` on. */
 static void derive(dev_folder *folder, int first) {
     if (folder->config == NULL) {
         folder->config = format_text("%s/hypervault.conf", folder->dir);
@@ -78,7 +77,7 @@ static void derive(dev_folder *folder, int first) {
 
 /* ---- The lock -------------------------------------------------------------------------------- */
 
-/* Is there nothing in the folder but what a command leaves that was killed before the marker? */
+/* Is the folder empty but for what a command leaves that was killed before it wrote the marker? */
 static bool is_blank(const char *dir) {
     DIR *list = opendir(dir);
     if (list == NULL)
@@ -96,7 +95,7 @@ static bool is_blank(const char *dir) {
 static bool holder_lives(int lock) {
     char text[32] = "";
     if (pread(lock, text, sizeof text - 1, 0) <= 0)
-        return true; /* it has just taken the lock */
+        return true; /* the holder has just taken the lock */
     pid_t pid = (pid_t) atol(text);
     return pid > 0 && (kill(pid, 0) == 0 || errno == EPERM);
 }
@@ -123,7 +122,7 @@ bool dev_lock(dev_folder *folder, const char *dir, bool new_too) {
     bool ours = access(marker, F_OK) == 0 || (new_too && is_blank(dir));
     free(marker);
     if (!ours)
-        return true; /* leave no lock file in a folder of somebody else's */
+        return true; /* leave no lock file in a folder of another origin */
     char *path = format_text("%s/lock", dir);
     folder->lock = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
     bool ok = folder->lock >= 0 && wait_for_lock(folder->lock);
@@ -137,7 +136,7 @@ bool dev_lock(dev_folder *folder, const char *dir, bool new_too) {
 
 /* ---- The marker ------------------------------------------------------------------------------ */
 
-/* Is this where choose_sockets() puts them? destroy removes it, so it had better be. */
+/* Is this a path that choose_sockets() chooses? `hv dev destroy` removes it, so it must be. */
 static bool is_sockets_folder(const char *sockets, const char *dir) {
     size_t len = strlen(SHORT_SOCKETS);
     if (strncmp(sockets, SHORT_SOCKETS, len) == 0)
@@ -146,7 +145,7 @@ static bool is_sockets_folder(const char *sockets, const char *dir) {
     return strncmp(sockets, dir, len) == 0 && strcmp(sockets + len, "/sockets") == 0;
 }
 
-/* What is in the marker, into the folder. False if it does not make sense. */
+/* Take the settings from the marker. False if they make no sense. */
 static bool take_marker(dev_folder *folder, json_t *marker) {
     const char *purpose = NULL, *dir = NULL, *sockets = NULL, *bindir = NULL;
     if (json_unpack(marker, "{s:s, s:s, s:s, s:s, s:i, s:i, s:i, s?i}", "purpose", &purpose, "dir",
@@ -222,8 +221,8 @@ static bool random_word(char word[33]) {
     return true;
 }
 
-/* Inside the folder, unless that does not do for libpq: too long for a socket's address, or
- * with something that separates hosts or begins a comment in the configuration. */
+/* Inside the folder, unless libpq could not use that path: it is too long for a socket's address,
+ * or contains a separator of hosts or the beginning of a comment in the configuration. */
 static bool choose_sockets(dev_folder *folder) {
     folder->sockets = format_text("%s/sockets", folder->dir);
     bool fits = strlen(folder->sockets) + strlen("/.s.PGSQL.65535") <
@@ -313,7 +312,7 @@ char *dev_password_file(const dev_folder *folder) {
     return format_text("%s/password", folder->dir);
 }
 
-/* One in /tmp may have been cleared away, and its name taken by somebody else. */
+/* One in /tmp may have been removed, and its name taken by another user. */
 static bool is_private_folder(const char *path) {
     struct stat status;
     return lstat(path, &status) == 0 && S_ISDIR(status.st_mode) && status.st_uid == geteuid() &&
@@ -333,7 +332,7 @@ static bool make_sockets(const dev_folder *folder) {
     return true;
 }
 
-/* The servers' password, made if there is none yet: explicit_bzero() and free() it. */
+/* The servers' password, which is made if there is none yet: explicit_bzero() and free() it. */
 static char *password(const dev_folder *folder) {
     char *path = dev_password_file(folder);
     char *word = new_memory(33);
@@ -370,7 +369,7 @@ static void print_server(FILE *file, const dev_folder *folder, const dev_server 
               file);
 }
 
-/* Is the section's title there, at the beginning of a line? */
+/* Does a line begin with the section's title? */
 static bool has_server(const char *text, const char *name) {
     char *title = format_text("[server %s]", name);
     bool found = false;
@@ -398,8 +397,8 @@ static bool read_config(const dev_folder *folder, char **text) {
     return true;
 }
 
-/* Write the configuration; one that is there may have been changed, and gets only what servers were
- * added since. */
+/* Write the configuration. An existing one may have been edited: only servers that were added since
+ * are appended. */
 static bool make_config(const dev_folder *folder, const char *secret) {
     char *there = NULL, *text = NULL;
     size_t size = 0;
@@ -445,7 +444,7 @@ bool dev_folder_complete(const dev_folder *folder) {
     return ok;
 }
 
-/* Remove a file of the folder, and what a killed write_file() left of it. */
+/* Remove a file of the folder, and what a killed write_file() may have left. */
 static bool remove_file(const dev_folder *folder, const char *name) {
     char *path = format_text("%s/%s", folder->dir, name);
     char *temporary = format_text("%s.new", path);

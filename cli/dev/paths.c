@@ -1,8 +1,8 @@
 /*
- * dev_paths: where PostgreSQL's programs are.
+ * paths: where PostgreSQL's programs are.
  *
- * pg_config is asked but not believed: on Debian without the server's development files it may name
- * a folder that holds none of the server's programs.
+ * What pg_config returns is checked: on Debian without the server's development files it may name a
+ * folder that holds none of the server's programs.
  */
 #include "dev/dev.h"
 
@@ -26,7 +26,7 @@ bool has_postgres(const char *bindir) {
     return can_run(bindir, "initdb") && can_run(bindir, "pg_ctl") && can_run(bindir, "postgres");
 }
 
-/* "postgres (PostgreSQL) 15.18 (Debian …)": 15. 0 if it cannot be told. */
+/* "postgres (PostgreSQL) 15.18 (Debian …)": 15. 0 if it is not known. */
 int program_version(const char *bindir) {
     char *program = format_text("%s/postgres", bindir);
     char *text = process_output((const char *const[]){program, "--version", NULL});
@@ -77,7 +77,7 @@ static int newest_first(const void *left, const void *right) {
     return -strverscmp(*(char *const *) left, *(char *const *) right);
 }
 
-/* The newest that suits of the folders of a pattern, or NULL: free() it. */
+/* The newest suitable folder of a pattern, or NULL: free() it. */
 static char *newest_of(const char *pattern, int major) {
     glob_t found = {0};
     char *best = NULL;

@@ -1,7 +1,7 @@
 /*
- * dev_process: run PostgreSQL's programs, without a shell.
+ * process: run PostgreSQL's programs, without a shell.
  *
- * Every descriptor of ours is close-on-exec, so a program gets only what its plan says.
+ * All descriptors are close-on-exec, so a program gets only those in its plan.
  */
 #include "dev/dev.h"
 
@@ -32,7 +32,7 @@ void forget_pg_environment(void) {
     }
 }
 
-/* In the child: only what may be called after fork(). */
+/* In the child: only functions that may be called after fork(). */
 _Noreturn static void become(const process_plan *plan, pid_t parent) {
     int null = open("/dev/null", O_RDONLY);
     bool ok = null >= 0 && dup2(null, STDIN_FILENO) >= 0;

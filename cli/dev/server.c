@@ -1,10 +1,10 @@
 /*
  * server: a private server's life: made, started, watched, stopped.
  *
- * pg_ctl starts and stops servers and waits for that. Before it is asked, the process that
- * postmaster.pid names is looked at: if its working directory is not the data directory, the server
- * has crashed and the process id is another program's by now. pg_ctl would take that program for
- * the server, and stop it.
+ * pg_ctl starts and stops servers and waits for the result. It is run only after a check of the
+ * process that postmaster.pid names: if the working directory of that process is not the data
+ * directory, the server has crashed and the process id belongs to another program by now. pg_ctl
+ * would take that program for the server, and stop it.
  */
 #include "dev/dev.h"
 
@@ -28,10 +28,11 @@
 
 #define START_SECONDS "600" /* recovery from a crash may take minutes */
 #define STOP_SECONDS  "60"
-#define END_MS        1000 /* from the end of postmaster.pid to that of the process */
+#define END_MS        1000 /* from the removal of postmaster.pid to the end of the process */
 #define LOG_TAIL      2000 /* bytes of a log that an error shows */
 
-/* What a file holds from an offset on, the last LOG_TAIL bytes of it, whole lines: free() it. */
+/* The text of a file from an offset on, at most its last LOG_TAIL bytes, in whole lines: free()
+ * it. */
 static char *tail_of(const char *path, off_t start) {
     char *text = new_memory(LOG_TAIL + 1);
     FILE *file = fopen(path, "re");
@@ -62,7 +63,7 @@ static bool works_in(pid_t pid, const char *data) {
 
 /* What postmaster.pid says, or the lock file of a socket. */
 typedef struct record {
-    pid_t pid;  /* 0: there is none; not necessarily the server, if that has crashed */
+    pid_t pid;  /* 0: none; after a crash it may be any process */
     bool ready; /* it accepts connections */
 } record;
 
@@ -102,8 +103,9 @@ static void remove_if_stale(const char *path, const dev_server *server) {
         unlink(path);
 }
 
-/* PostgreSQL does not start as long as these files name a live process of this user, whichever that
- * is. Without them it still notices processes of its own that are left: by their shared memory. */
+/* PostgreSQL does not start as long as these files name a live process of this user, whichever it
+ * is. Without them it still detects remaining processes of the crashed server, by their shared
+ * memory. */
 static void remove_stale_records(const dev_folder *folder, const dev_server *server) {
     char *record = format_text("%s/postmaster.pid", server->data);
     char *lock = format_text("%s/.s.PGSQL.%d.lock", folder->sockets, server->port);
@@ -115,7 +117,7 @@ static void remove_stale_records(const dev_folder *folder, const dev_server *ser
 
 /* ---- Connecting ------------------------------------------------------------------------------ */
 
-/* By the socket, where no password is asked for. */
+/* Connect through the socket, where no password is needed. */
 static PGconn *connect_to(const dev_folder *folder, const dev_server *server, const char *dbname) {
     char port[16];
     snprintf(port, sizeof port, "%d", server->port);
@@ -161,7 +163,7 @@ static bool make_database(const dev_folder *folder, const dev_server *server) {
 
 /* ---- Making data directories ----------------------------------------------------------------- */
 
-/* Settings that do not depend on where the folder is; the others stand on the command line. */
+/* Settings that do not depend on the folder's path. The others are given on the command line. */
 static bool append_settings(const dev_server *server, const char *data) {
     char *path = format_text("%s/postgresql.conf", data);
     FILE *file = fopen(path, "ae");
@@ -218,7 +220,7 @@ static pid_t start_initdb(const dev_folder *folder, const dev_server *server, co
         "--username=" DEV_SUPERUSER,
         "--encoding=UTF8",
         locale,
-        "--auth-local=trust", /* only the owner gets to the sockets' folder */
+        "--auth-local=trust", /* only the owner can enter the sockets' folder */
         folder->port != 0 ? "--auth-host=scram-sha-256" : "--auth-host=reject",
         folder->port != 0 ? password : NULL,
         NULL,
@@ -236,7 +238,7 @@ static pid_t start_initdb(const dev_folder *folder, const dev_server *server, co
     return pid;
 }
 
-/* Wait for initdb; give what it made its name. */
+/* Wait for initdb, and give the data directory its name. */
 static bool finish_initdb(const dev_server *server, pid_t pid, const char *data, const char *log) {
     if (process_wait(pid) != 0) {
         char *output = tail_of(log, 0);
@@ -284,7 +286,7 @@ bool dev_make_data(const dev_folder *folder) {
 
 /* ---- Starting -------------------------------------------------------------------------------- */
 
-/* Is a TCP port free? PostgreSQL would say so in its log only. */
+/* Is a TCP port free? PostgreSQL would report that in its log only. */
 static bool port_is_free(int port) {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t) port)};
@@ -318,8 +320,9 @@ static char *quote_element(const char *text) {
     return quoted;
 }
 
-/* Start pg_ctl in the server's folder, where all names that it hands to a shell are short. Returns
- * its process, or -1. If this command ends first, pg_ctl cancels a start. */
+/* Start pg_ctl in the server's folder: pg_ctl passes paths to a shell without quoting them, so
+ * they are relative. Returns its process, or -1. If this command ends first, pg_ctl cancels the
+ * start. */
 static pid_t start_pg_ctl(const dev_server *server, const char *const *argv) {
     int output = open("/dev/null", O_WRONLY | O_CLOEXEC); /* the server's log says more */
     pid_t pid = process_start(&(process_plan){
@@ -346,8 +349,8 @@ static off_t end_of_log(const dev_server *server) {
     return end;
 }
 
-/* One that does not accept connections yet, or not any more, was left so by a command that was
- * killed: it is started anew. */
+/* Start a server. One that runs but accepts no connections was left in that state by a command that
+ * was killed: it is restarted. */
 static start start_server(const dev_folder *folder, const dev_server *server) {
     bool runs = dev_server_pid(server) != 0;
     start begun = {.pid = -1};
@@ -425,7 +428,7 @@ bool dev_start(const dev_folder *folder, int *started) {
 
 /* ---- Stopping -------------------------------------------------------------------------------- */
 
-/* pg_ctl waits until postmaster.pid is gone; the process ends a moment later. */
+/* pg_ctl waits until postmaster.pid is removed; the process ends a moment later. */
 static bool has_ended(const dev_server *server, pid_t pid) {
     for (int ms = 0; works_in(pid, server->data) && ms < END_MS; ms++)
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);

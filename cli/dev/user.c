@@ -1,10 +1,10 @@
 /*
- * dev_user: whom the servers run as, and becoming that user.
+ * user: choose the user that the servers run as, and become that user.
  *
- * PostgreSQL refuses to run as root, and rightly so. Root therefore only finds or makes the folder,
+ * PostgreSQL refuses to run as root, and rightly so. Therefore root only finds the folder, or makes
  * a new one for the user, and becomes that user for good before it reads or writes anything in the
- * folder: what an ordinary user may have put there can do nothing with root's rights. Nor does root
- * go where another user could lead it (dev_way.c), or give away a folder that was there before.
+ * folder: nothing that an ordinary user may have put there is used with root's rights. Nor does
+ * root follow a path that another user controls (way.c), or give away an existing folder.
  */
 #include "dev/dev.h"
 
@@ -45,7 +45,7 @@ static bool choose_named(const char *name, const struct passwd **user) {
     return *user != NULL;
 }
 
-/* For root: the folder's owner, or who was named, or the first sensible one. */
+/* For root: the folder's owner, or the user that was named, or else postgres or nobody. */
 static bool choose_user(const char *dir, bool exists, uid_t owner, const char *named,
                         const struct passwd **user) {
     if (exists && owner != 0) {
@@ -97,7 +97,7 @@ static bool become_user(const struct passwd *user) {
     return true;
 }
 
-/* Could this user get to a folder that is there? Tried by a child that becomes the user. */
+/* Can this user enter an existing folder? A child becomes the user and tries. */
 static bool can_enter(const struct passwd *user, const char *folder) {
     pid_t pid = fork();
     if (pid == 0)
@@ -129,7 +129,7 @@ static bool fail_to_make(const char *path) {
     return false;
 }
 
-/* Make what is missing of the path: its parents for everybody, the folder itself for its owner. */
+/* Make the missing folders of the path: readable by everybody, except the last one. */
 static bool make_folders(const char *dir, size_t existing) {
     mode_t mask = umask(022);
     char *path = copy_text(dir);
@@ -148,8 +148,8 @@ static bool make_folders(const char *dir, size_t existing) {
     return ok;
 }
 
-/* As root, for the user. Where others can make folders too the user's own rights must do: root does
- * not give away what it might not have made. */
+/* As root, for the user. Where other users can make folders too, the user's own rights are used:
+ * root must not give away a folder that it may not have made. */
 static bool make_for(const dev_way *way, const char *dir, const struct passwd *user) {
     if (dev_way_is_roots(way))
         return dev_way_make(way, user->pw_uid, user->pw_gid) || fail_to_make(dir);
@@ -164,7 +164,7 @@ static bool make_for(const dev_way *way, const char *dir, const struct passwd *u
 
 /* ---- Entering -------------------------------------------------------------------------------- */
 
-/* An absolute path without control characters and not too long. */
+/* Make a path absolute, and check its length. */
 static bool make_absolute(char **dir) {
     if ((*dir)[0] == '\0') {
         ui_fail(NULL, NULL, "the folder's name is empty");
@@ -193,7 +193,8 @@ static bool make_absolute(char **dir) {
     return true;
 }
 
-/* Its name goes to terminals and into files: what acts on a terminal has no place in it. */
+/* The name is printed on terminals and written into files, so it must not contain characters that
+ * act on a terminal. */
 static bool check_name(const char *dir) {
     size_t len = strlen(dir);
     for (size_t at = 0, size; at < len; at += size) {
@@ -241,7 +242,7 @@ bool dev_way_of(dev_way *way, char **dir) {
     return dev_way_walk(way, *dir, true, info.st_uid);
 }
 
-/* As root: make the folder if it is missing, and step down. */
+/* As root: make the folder if it is missing, and become its owner. */
 static bool enter_as_root(char **dir, const char *named, bool create, bool exists, uid_t owner) {
     const struct passwd *user = NULL;
     dev_way way;
@@ -307,7 +308,7 @@ bool dev_enter(char **dir, const char *user, bool create) {
         return false;
     }
     bool is_roots = is_root && exists && status.st_uid == 0;
-    if (!create && (!exists || is_roots)) { /* ours never belong to root */
+    if (!create && (!exists || is_roots)) { /* servers' folders never belong to root */
         ui_fail(NULL, "`hv dev up` makes some; name their folder with --dir if it is another one.",
                 "there are no private servers in \"%s\"", *dir);
         return false;

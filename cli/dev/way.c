@@ -1,9 +1,9 @@
 /*
- * dev_way: the way to a folder, looked at by root, folder by folder, before it goes it.
+ * way: the way to a folder, which root checks folder by folder.
  *
- * Holds always: the descriptors are of the folders that were looked at, whatever their names lead
- * to by now. Everything on a good way belongs to root or to the user that the servers run as, and
- * only they can change it (in a folder like /tmp, everybody only what is their own): so nobody else
+ * Holds always: the descriptors are of the folders that were checked, whatever their names lead to
+ * by now. Everything on a good way belongs to root or to the user that the servers run as, and only
+ * they can change it (in a folder like /tmp, users can change only what they own). So no other user
  * decides where the way leads.
  */
 #include "dev/dev.h"
@@ -41,7 +41,7 @@ static bool fail_way(const char *what, const char *path, const char *why) {
     return false;
 }
 
-/* Can somebody else change what is in this folder? */
+/* Check that no other user can change what is in this folder. */
 static bool check_folder(const struct stat *info, uid_t user, const char *path) {
     if (is_other(info->st_uid, user))
         return fail_way("folder", path, "It belongs to another user.");
@@ -52,11 +52,11 @@ static bool check_folder(const struct stat *info, uid_t user, const char *path) 
     return true;
 }
 
-/* A walk that is under way. */
+/* The state of a walk. */
 typedef struct walk {
     dev_way *way;
-    char *path; /* of what is looked at, for messages; owned */
-    char *left; /* what is still to go; owned */
+    char *path; /* of the present folder, for messages; owned */
+    char *left; /* the rest of the path; owned */
     uid_t user;
     bool check;
     int links;
@@ -79,7 +79,7 @@ static bool go_to_root(walk *w) {
     return root >= 0;
 }
 
-/* Put what the link says before what is left. */
+/* Insert the link's target before the rest of the path. */
 static bool follow(walk *w, const char *name, const struct stat *info, const char *path) {
     char target[PATH_MAX];
     if (w->check && is_other(info->st_uid, w->user))
@@ -96,7 +96,7 @@ static bool follow(walk *w, const char *name, const struct stat *info, const cha
     return target[0] != '/' || go_to_root(w);
 }
 
-/* One step. *missing: there is nothing of this name. */
+/* Take one step. *missing: the name does not exist. */
 static bool step(walk *w, const char *name, bool *missing) {
     struct stat info;
     char *path = format_text("%s/%s", w->path, name);
@@ -135,7 +135,7 @@ static bool step(walk *w, const char *name, bool *missing) {
     return good;
 }
 
-/* The next part of what is left, to be freed; NULL at the end. */
+/* The next name of the rest, or NULL at its end: free() it. */
 static char *take_name(walk *w) {
     char *at = w->left + strspn(w->left, "/");
     size_t len = strcspn(at, "/");
@@ -159,7 +159,8 @@ bool dev_way_walk(dev_way *way, const char *dir, bool check, uid_t user) {
         }
         free(name);
     }
-    /* Behind the last step stands the folder; of a missing one the nearest that is there. */
+    /* After the last step `folder` is the folder, or if that is missing the nearest one that
+     * exists. */
     if (good && missing) {
         if (way->parent >= 0)
             close(way->parent);
@@ -173,7 +174,7 @@ bool dev_way_walk(dev_way *way, const char *dir, bool check, uid_t user) {
     return good;
 }
 
-/* Make a folder that is its owner's from the first moment that it has its name. */
+/* Make a folder that belongs to its owner from the moment when it has its name. */
 static bool make_owned(int parent, const char *name, uid_t owner, gid_t group, mode_t mode) {
     char *temporary = format_text(".%s.%ld", name, (long) getpid());
     int fd = -1;

@@ -1,5 +1,5 @@
 /*
- * export_estimate: about how many entities there are to be written.
+ * estimate: about how many entities an export will write.
  *
  * From the tables' present sizes and the server's statistics; no table is read.
  */
@@ -12,10 +12,11 @@
 
 #include "servers/sql.h"
 
-/* An estimate is worth no longer a wait. */
+/* An estimate is not worth a longer wait. */
 #define PATIENCE_MS 2000
 
-/* Of a table that was never analysed only the size is known: its entities are taken for small. */
+/* Only the size is known of a table that was never analysed: its entities are assumed to be
+ * small. */
 static const char sql[] =
     "SELECT pg_catalog.substr(n.nspname::pg_catalog.text, 6)::integer,"
     " (pg_catalog.pg_relation_size(c.oid)"

@@ -1,5 +1,5 @@
 /*
- * export_estimate: about how many entities there are to be written.
+ * estimate: about how many entities an export will write.
  */
 #ifndef EXPORT_ESTIMATE_H
 #define EXPORT_ESTIMATE_H
@@ -8,7 +8,7 @@
 
 #include "hypervault.h"
 
-/* Add the entities of those of the shards that are on this server. False: it could not be told. */
+/* Add the entities of the shards that are on this server. False: there is no estimate. */
 bool export_estimate(hv_store *store, int server, const int *shards, int count, int64_t *total);
 
 #endif

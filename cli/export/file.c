@@ -1,5 +1,5 @@
 /*
- * export_file: the file that an export writes.
+ * file: the file that an export writes.
  */
 #include "export/file.h"
 
@@ -21,7 +21,7 @@
 #include "ui/memory.h"
 #include "ui/ui.h"
 
-/* Written at once. */
+/* How much is written at once. */
 #define PIECE ((size_t) 256 << 10)
 
 struct export_file {
@@ -32,8 +32,8 @@ struct export_file {
     int fd;
     row_text text;
     int64_t size;
-    int64_t there;    /* of it, what was there before */
-    bool on_terminal; /* then it is not to be imported again, but looked at */
+    int64_t there;    /* bytes of it that existed before */
+    bool on_terminal; /* then people read it, and no import */
 };
 
 static bool fail(const export_file *file, const char *what) {
@@ -45,7 +45,7 @@ static bool fail(const export_file *file, const char *what) {
 
 /* ---- Opening --------------------------------------------------------------------------------- */
 
-/* Is there a part of an export of something else? Its name, or NULL. */
+/* The name of a part of an export of something else, if there is one, or NULL. */
 static char *find_other(const export_file *file) {
     glob_t found = {0};
     char *quoted = new_memory(2 * strlen(file->path) + sizeof ".part-????????");
@@ -64,7 +64,7 @@ static char *find_other(const export_file *file) {
     return other;
 }
 
-/* The last whole record, and the file's length without what follows it. */
+/* Find the last whole record, and the file's length without what follows it. */
 static bool read_end(export_file *file, export_end *end, char *record, size_t size) {
     char *piece = new_memory(PIECE);
     ssize_t got;
@@ -80,7 +80,7 @@ static bool read_end(export_file *file, export_end *end, char *record, size_t si
     return got >= 0;
 }
 
-/* Cut off what a kill has left of a record, and see where to go on. */
+/* Cut off the part of a record that a kill has left, and find where to continue. */
 static bool find_end(export_file *file, int64_t *key, int *shard) {
     char record[160] = "";
     export_end end = {.start = -1};
@@ -155,7 +155,7 @@ void export_file_refuse(const char *path) {
         close(fd);
 }
 
-/* There is a file of many, which an earlier run of this export may have finished. */
+/* One of many files exists: find out whether an earlier run of this export has finished it. */
 static export_opened look_at_finished(const char *path, const export_choice *choice) {
     export_mark mark;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -170,7 +170,7 @@ static export_opened look_at_finished(const char *path, const export_choice *cho
     return EXPORT_REFUSED;
 }
 
-/* What the part is of: of this, unless it was begun before. */
+/* Mark what the part is of: this export, unless it was begun before. */
 static void mark_part(export_file *file, bool goes_on) {
     if (!goes_on || !export_mark_read(file->fd, &file->mark)) {
         file->mark =
@@ -210,7 +210,7 @@ export_opened export_file_open(export_file **file, const char *path, const expor
     } else if (!standard) {
         made->part = part_of(path, choice);
         good = open_part(made, &goes_on);
-        if (good && goes_on && !choice->resume) { /* to be made anew */
+        if (good && goes_on && !choice->resume) { /* begin again */
             goes_on = false;
             good = ftruncate(made->fd, 0) == 0 || fail(made, "empty");
         }
@@ -287,20 +287,20 @@ int64_t export_file_added(const export_file *file) {
     return file->size - file->there;
 }
 
-/* See that the new name outlives a crash of the machine. */
+/* Make sure that the new name survives a crash of the machine. */
 static void sync_folder(const char *path) {
     const char *slash = strrchr(path, '/');
     char *folder =
         slash != NULL ? format_text("%.*s/", (int) (slash - path), path) : copy_text(".");
     int fd = open(folder, O_RDONLY | O_CLOEXEC | O_DIRECTORY);
     if (fd >= 0) {
-        (void) fsync(fd); /* a file system that cannot does not need to */
+        (void) fsync(fd); /* a file system that cannot sync folders does not need it */
         close(fd);
     }
     free(folder);
 }
 
-/* The part becomes the file, but not in place of another one. */
+/* Give the part the file's name, but do not replace another file. */
 static bool give_name(const export_file *file) {
     if (!is_called(file->fd, file->part)) {
         ui_fail(NULL, "Export again, in a folder that nobody else can write to.",
@@ -309,7 +309,7 @@ static bool give_name(const export_file *file) {
     }
     if (link(file->part, file->path) == 0)
         return unlink(file->part) == 0 || fail(file, "remove");
-    /* On a file system without links; and where it cannot be had without replacing, do so. */
+    /* On a file system without links. Where renaming without replacing is not possible, rename. */
     if (errno != EEXIST &&
         renameat2(AT_FDCWD, file->part, AT_FDCWD, file->path, RENAME_NOREPLACE) == 0)
         return true;

@@ -1,5 +1,5 @@
 /*
- * export_format: entities as `hv export` writes them, and `hv import --exported` reads them.
+ * format: entities as `hv export` writes them, and `hv import --exported` reads them.
  */
 #include "export/format.h"
 

@@ -1,5 +1,5 @@
 /*
- * export_format: entities as `hv export` writes them, and `hv import --exported` reads them.
+ * format: entities as `hv export` writes them, and `hv import --exported` reads them.
  *
  *     {"id":"307821103844175873","shard_id":12,"kind":1,"body":{"beep":"boop","n":null}}
  *
@@ -14,23 +14,23 @@
 
 #include "rows/reader.h"
 
-/* What a file begins with; "" for nothing. */
+/* The beginning of a file; may be "". */
 const char *export_header(const row_format *format);
 
-/* Append the entity that a scan is at, with its line end. Check text->failed afterwards. */
+/* Append the scan's present entity with its line end. Check text->failed afterwards. */
 void export_entity(row_text *text, const row_format *format, int shard, const hv_scan *scan);
 
-/* Where do the whole records of a file's beginning end? Fed in pieces. */
+/* Finds where the whole records at the beginning of a file end. It is fed in pieces. */
 typedef struct export_end {
     bool quoted;   /* within quotes, in CSV */
     int64_t at;    /* bytes that were fed */
     int64_t start; /* of the last whole record; -1: there is none */
-    int64_t end;   /* behind it */
+    int64_t end;   /* the byte after it */
 } export_end;
 
 void export_end_feed(export_end *end, const row_format *format, const char *bytes, size_t len);
 
-/* Which entity is this record? False if it is none of ours. */
+/* The key and shard of a record. False if it is not a record of an export. */
 bool export_parse(const char *record, const row_format *format, int64_t *key, int *shard);
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * export_mark: what an export's file is of, and when it was made, kept with the file.
+ * mark: what an export's file contains and when it was made, kept with the file.
  */
 #include "export/mark.h"
 
@@ -36,7 +36,7 @@ bool export_mark_read(int fd, export_mark *mark) {
 void export_mark_write(int fd, const export_mark *mark) {
     char *text = format_text("%016" PRIx64 " %" PRId64 " %" PRId64 " %s", mark->identity,
                              mark->begun, mark->finished, mark->choice);
-    (void) fsetxattr(fd, name, text, strlen(text), 0); /* then it is not known later */
+    (void) fsetxattr(fd, name, text, strlen(text), 0); /* on failure it is not known later */
     free(text);
 }
 

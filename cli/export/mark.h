@@ -1,9 +1,9 @@
 /*
- * export_mark: what an export's file is of, and when it was made, kept with the file.
+ * mark: what an export's file contains and when it was made, kept with the file.
  *
- * It is an extended attribute, user.hypervault.export, so it goes where the file goes and changes
- * its name with it, and the file's bytes are the entities' alone. Where a file system keeps no such
- * attributes, or a copy has lost it, it is not known.
+ * It is an extended attribute, user.hypervault.export, so it is moved and renamed with the file,
+ * and the file itself contains entities only. If the file system has no such attributes, or a copy
+ * has lost it, it is not known.
  */
 #ifndef EXPORT_MARK_H
 #define EXPORT_MARK_H
@@ -14,11 +14,11 @@
 typedef struct export_mark {
     uint64_t identity; /* stands for the choice */
     int64_t begun;     /* unix milliseconds */
-    int64_t finished;  /* 0: it is not */
+    int64_t finished;  /* 0: not finished */
     char choice[1000]; /* in words */
 } export_mark;
 
-/* Of an open file; false: it has none. */
+/* Read the mark of an open file. False: it has none. */
 bool export_mark_read(int fd, export_mark *mark);
 
 void export_mark_write(int fd, const export_mark *mark);

@@ -1,5 +1,5 @@
 /*
- * import_exported: rows that `hv export` wrote: entities with their keys and kinds.
+ * exported: rows that `hv export` wrote: entities with their keys and kinds.
  */
 #include "import/exported.h"
 
@@ -37,7 +37,7 @@ static int64_t read_number(row *read, const char *name, int64_t least, int64_t m
     return number;
 }
 
-/* The key, and what it shows. */
+/* Read the key, and what it shows. */
 static exported_key read_key(row *read, int64_t *key) {
     const char *text = NULL;
     if (!hv_dict_get(read->dict, EXPORTED_KEY, HV_STRLEN, &text, NULL) || text == NULL)

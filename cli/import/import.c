@@ -1,5 +1,5 @@
 /*
- * import: what is imported and what became of it: settings, a row on its way, totals.
+ * import: the types that the parts of an import share: settings, rows, totals.
  */
 #include "import/import.h"
 

@@ -1,5 +1,5 @@
 /*
- * import_input: the file or stream that is imported.
+ * input: the file or stream that is imported.
  */
 #include "import/input.h"
 
@@ -15,10 +15,10 @@
 #include "ui/memory.h"
 #include "ui/ui.h"
 
-/* How long a stream may be silent before we look whether to go on. */
+/* How long to wait for a stream before checking whether to continue. */
 #define TICK_MS 100
 
-/* What of a file it is known by. */
+/* How much of a file identifies it. */
 #define HEAD_BYTES ((size_t) 64 << 10)
 
 /* Returns 0 or an errno. */

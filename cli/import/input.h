@@ -1,5 +1,5 @@
 /*
- * import_input: the file or stream that is imported.
+ * input: the file or stream that is imported.
  */
 #ifndef IMPORT_INPUT_H
 #define IMPORT_INPUT_H
@@ -11,29 +11,28 @@
 
 typedef struct import_input {
     int fd;           /* -1: not open */
-    bool is_standard; /* standard input, which is not ours to close */
+    bool is_standard; /* standard input, which stays open */
     char *name;       /* for messages: in quotes, or "standard input"; owned */
     const char *base; /* the path's last part, for other files' names; lives as long as the path */
     off_t start;      /* where in a regular file */
     int64_t size;     /* bytes to be read, or -1 if it is no regular file */
-    mode_t mode;      /* by whom it may be read */
-    char *head;       /* what import_input_identity() has read ahead; owned */
+    mode_t mode;      /* who may read it */
+    char *head;       /* bytes that import_input_identity() has read ahead; owned */
     size_t head_len;
-    size_t head_at; /* what of it was handed out */
+    size_t head_at; /* how much of it was returned */
     bool (*canceled)(void *context);
     void *context;
 } import_input;
 
-/* Open a file, or standard input for "-". On failure says why and returns false; close it then
- * too. */
+/* Open a file, or standard input for "-". False after an error message; close it then too. */
 bool import_input_open(import_input *input, const char *path);
 void import_input_close(import_input *input);
 
-/* A hash that tells this input from others: of its size and the first 64 KiB of a file, of the
- * first line of a stream. Waits for that. False, with errno set, if it cannot be read. */
+/* A hash that identifies this input: of the size and the first 64 KiB of a file, or of the first
+ * line of a stream, for which it waits. False, with errno set, if it cannot be read. */
 bool import_input_identity(import_input *input, uint64_t *identity);
 
-/* A row_input: reads, and looks now and then whether input->canceled(input->context). */
+/* A row_input: reads, and now and then checks input->canceled(input->context). */
 ssize_t import_input_read(void *input, char *data, size_t size);
 
 #endif

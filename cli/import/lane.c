@@ -1,9 +1,9 @@
 /*
- * import_lane: one lane's thread: store a batch of rows, exactly once, whatever it takes.
+ * lane: one lane's thread: store batches of rows, exactly once, with retries.
  *
- * A batch is one transaction, unless a row of it meets an error that may go by. Then the rows
- * before that one are a transaction of their own, so that they do not wait for it; it is tried
- * alone until it is stored, or time is up and it is rejected; and the others follow.
+ * A batch is one transaction, unless one of its rows meets a temporary error. Then the rows before
+ * that one are a transaction of their own, so that they do not wait for it. The row is tried alone
+ * until it is stored, or the time is up and it is rejected; the others follow.
  */
 #include "import/lane.h"
 
@@ -27,7 +27,7 @@ static char *reason_of(const hv_error *error) {
                        detail != NULL ? detail : "");
 }
 
-/* A row that was refused is to be rejected: note why. */
+/* A row that was refused will be rejected: note why. */
 static void note_refusal(const import_lane *lane, import_work *work) {
     const hv_error *error = NULL;
     if (work->reason != NULL || work->index == SIZE_MAX)
@@ -39,8 +39,7 @@ static void note_refusal(const import_lane *lane, import_work *work) {
     work->reason = reason_of(error);
 }
 
-/* Write those of the first `count` rows to the rejects file that are to be rejected, all or none of
- * them. */
+/* Of the first `count` rows, write those that will be rejected to the rejects file: all or none. */
 static bool write_rejects(import_lane *lane, size_t count) {
     import_rejects *rejects = lane->lanes->settings.rejects;
     bool begun = false;
@@ -69,7 +68,7 @@ static bool write_rejects(import_lane *lane, size_t count) {
 
 /* ---- Transactions ---------------------------------------------------------------------------- */
 
-/* How many rows the load has of the first `count`. */
+/* How many of the first `count` rows are in the load. */
 static size_t loaded(const import_lane *lane, size_t count) {
     size_t found = 0;
     for (size_t i = 0; i < count; i++)
@@ -85,8 +84,8 @@ static void number_rows(import_lane *lane) {
             lane->batch[i].index = next++;
 }
 
-/* The first `count` rows are sent: reject what was refused, and commit. HV_NO_MEMORY without an
- * error: rejected rows cannot be written. */
+/* The first `count` rows were sent: reject those that were refused, and commit. HV_NO_MEMORY
+ * without an error: rejected rows cannot be written. */
 static hv_status commit(import_lane *lane, size_t count, hv_error **error) {
     const import_work *last = &lane->batch[count - 1];
     int64_t stored = 0, known = 0;
@@ -115,8 +114,8 @@ static hv_status commit(import_lane *lane, size_t count, hv_error **error) {
     return status;
 }
 
-/* Store the first `count` rows of the batch. *blocked is the one (its number in the batch) that
- * met an error which may go by, or SIZE_MAX. */
+/* Store the first `count` rows of the batch. *blocked receives the number in the batch of the row
+ * that met a temporary error, or SIZE_MAX. */
 static hv_status store(import_lane *lane, size_t count, size_t *blocked, hv_error **error) {
     size_t index = SIZE_MAX;
     *blocked = SIZE_MAX;
@@ -130,7 +129,7 @@ static hv_status store(import_lane *lane, size_t count, size_t *blocked, hv_erro
 /* ---- Retrying -------------------------------------------------------------------------------- */
 
 typedef struct attempts {
-    int64_t since; /* of the first that failed; 0: none has */
+    int64_t since; /* of the first failure; 0: none */
     int64_t pause;
 } attempts;
 
@@ -153,7 +152,7 @@ static bool pause_for(import_lane *lane, attempts *tried) {
     return go_on;
 }
 
-/* What failed will fail for every row. Takes *error. */
+/* The error will meet every row: end the import. Takes *error. */
 static void fail(import_lane *lane, hv_error **error) {
     import_lanes *lanes = lane->lanes;
     pthread_mutex_lock(&lanes->lock);
@@ -164,7 +163,7 @@ static void fail(import_lane *lane, hv_error **error) {
     pthread_mutex_unlock(&lanes->lock);
 }
 
-/* Decide the whole batch; false: the import has ended, and what is left of it is undecided. */
+/* Decide the whole batch. False: the import has ended, and the rest of the batch is undecided. */
 static bool decide_batch(import_lane *lane) {
     attempts of_server = {0}, of_row = {0};
     size_t part = lane->batch_len; /* of the batch, to be tried next */

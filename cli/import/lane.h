@@ -1,5 +1,5 @@
 /*
- * lane: one lane's thread: store a batch of rows, exactly once, whatever it takes.
+ * lane: one lane's thread: store batches of rows, exactly once, with retries.
  */
 #ifndef LANE_H
 #define LANE_H

@@ -14,8 +14,8 @@
 #include "ui/memory.h"
 #include "ui/ui.h"
 
-/* Rows in a transaction: of so many of each shard COPY is worth its round trip. Many more would lie
- * in memory between reading and sending for so long that the processor's caches forget them. */
+/* Rows in a transaction: with this many for each shard, COPY is worth its round trip. Many more
+ * would wait between reading and sending for so long that they leave the processor's caches. */
 #define BATCH_ROWS_SHARD 256
 #define BATCH_ROWS_LEAST 8192
 #define BATCH_ROWS_MOST  32768
@@ -157,8 +157,8 @@ bool import_lanes_start(import_lanes *lanes) {
 
 /* ---- Giving rows ----------------------------------------------------------------------------- */
 
-/* The dict, while it is in this processor's cache, becomes what will be sent: it takes up a sixth,
- * and its memory serves the next row. */
+/* Encode the dict while it is in this processor's cache: the result is a sixth of its size, and the
+ * dict's memory is used for the next row. */
 static void encode(import_item *item) {
     if (item->row->fault != NULL)
         return;
@@ -213,7 +213,8 @@ void import_lanes_abandon(import_lanes *lanes, bool decide_given) {
 
 /* ---- Ending ---------------------------------------------------------------------------------- */
 
-/* Commit a lane's position; over a connection that breaks, for as long as rows would be tried. */
+/* Commit a lane's position. If the connection breaks, try again for as long as rows would be
+ * tried. */
 static hv_status record(import_lanes *lanes, import_lane *lane, int64_t position, const char *note,
                         hv_error **error) {
     int64_t deadline = import_now() + lanes->settings.retry_for;
@@ -251,7 +252,7 @@ static void record_end(import_lanes *lanes, uint64_t digest) {
     }
 }
 
-/* The row of the lowest number that was given and is not decided. */
+/* The row with the lowest number that was given and is not decided. */
 static const import_item *first_undecided(const import_lanes *lanes) {
     const import_item *first = NULL;
     for (int i = 0; i < lanes->count; i++) {

@@ -13,9 +13,9 @@
 
 /* Text of rows in a transaction. */
 #define BATCH_BYTES ((size_t) 8 << 20)
-/* Text of rows that are in queues or under way; one longer row is taken alone. */
+/* Text of rows in queues or in batches; a single longer row is allowed. */
 #define MAX_HELD_BYTES ((size_t) 64 << 20)
-/* A row waits so long for others to fill the transaction. */
+/* How long a row waits for others to fill the transaction. */
 #define LINGER_MS 20
 
 int64_t import_now(void) {
@@ -84,7 +84,7 @@ static size_t may_take(const import_lane *lane) {
     return count;
 }
 
-/* Is what may be taken all that will fit, or come? */
+/* Is there no reason to wait for more rows than may be taken now? */
 static bool is_ripe(const import_lane *lane, size_t count) {
     const import_lanes *lanes = lane->lanes;
     return count == lanes->batch_rows || lanes->given_all || import_has_stopped(lanes) ||

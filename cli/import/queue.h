@@ -41,7 +41,7 @@ typedef struct import_lane {
     bool ended;       /* … and whether that was the end */
     int64_t stored;   /* rows, by this run and earlier ones */
 
-    import_work *batch; /* the thread's own: rows that were taken and are not decided */
+    import_work *batch; /* used by the thread alone: rows that were taken and are not decided */
     size_t batch_len;
     bool unknown; /* whether they are stored is not known */
 
@@ -61,10 +61,10 @@ struct import_lanes {
     int *of_shard;     /* HV_SHARDS numbers of lanes; -1: none */
     size_t batch_rows; /* in a transaction */
 
-    pthread_mutex_t lock; /* guards all below */
+    pthread_mutex_t lock; /* guards everything below */
     pthread_cond_t room;  /* rows were taken or decided */
     pthread_cond_t work;  /* rows were given, or no more will be, or `stop` has changed */
-    size_t held_bytes;    /* of rows in queues or under way */
+    size_t held_bytes;    /* of rows in queues or in batches */
     int working;          /* threads that have not ended */
     bool given_all;
     bool tried;        /* one row was stored: the trial is over */

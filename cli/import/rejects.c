@@ -1,8 +1,8 @@
 /*
- * import_rejects: the file of rows that an import did not store.
+ * rejects: the file of rows that an import did not store.
  *
- * Holds always: a regular file has whole lines only, `size` bytes of ours; after a failure nothing
- * more is written.
+ * Holds always: a regular file consists of whole lines, `size` bytes that were written here. After
+ * a failure nothing more is written.
  */
 #include "import/rejects.h"
 
@@ -20,25 +20,26 @@
 #include "ui/memory.h"
 #include "ui/ui.h"
 
-/* How a line begins, and what follows if it was sent to a shard: to be read again. */
+/* The beginning of a line, and what follows for a row that was sent to a shard. Both are read
+ * again. */
 #define LINE_BEGIN       "{\"line\":%" PRId64 ",\"number\":%" PRId64 ",\"import\":\"%s\""
 #define LINE_SHARD       ",\"shard\":%d"
 #define IMPORT_NAME_SIZE 80
 
-/* Of so many default names one must be free. */
+/* How many default names are tried. */
 #define MAX_NUMBER 9999
 
 struct import_rejects {
-    pthread_mutex_t lock; /* guards all below */
+    pthread_mutex_t lock; /* guards everything below */
     char *path;
-    bool chosen; /* by the user: no other name will do */
+    bool chosen; /* by the user: no other name is tried */
     mode_t mode;
     int fd;         /* -1: not open */
-    bool made;      /* by us, by opening it */
+    bool made;      /* by opening it */
     off_t size;     /* bytes of whole lines written */
     int64_t rows;   /* their number */
     int failed;     /* the errno of the first failure, or 0 */
-    row_text lines; /* that are being added */
+    row_text lines; /* lines that are being added */
     int64_t added;  /* their number */
     char *import;   /* owned */
 };
@@ -54,7 +55,7 @@ static char *folder_of(const char *path) {
     return slash == NULL ? copy_text(".") : format_text("%.*s", (int) (slash - path) + 1, path);
 }
 
-/* Say so if a file could not be made at `path` later. */
+/* Report it now if the file could not be made later. */
 static bool check_place(const import_rejects *rejects) {
     struct stat info;
     if (rejects->chosen && exists_as_file(rejects->path)) {
@@ -117,7 +118,7 @@ const char *import_rejects_path(import_rejects *rejects) {
 
 /* ---- Under the lock -------------------------------------------------------------------------- */
 
-/* Make the file, under the next name if the default one is taken. */
+/* Make the file, under the next name if the default one exists. */
 static bool open_file(import_rejects *rejects) {
     const int flags = O_WRONLY | O_CLOEXEC | O_APPEND;
     char *first = copy_text(rejects->path);
@@ -126,7 +127,7 @@ static bool open_file(import_rejects *rejects) {
         rejects->made = rejects->fd >= 0;
         if (rejects->made || errno != EEXIST)
             break;
-        if (rejects->chosen) { /* a device or a pipe: nothing is there that could be lost */
+        if (rejects->chosen) { /* a device or a pipe, which has nothing to lose */
             if (!exists_as_file(rejects->path))
                 rejects->fd = open_device(rejects->path, flags);
             else
@@ -191,7 +192,7 @@ static bool write_lines(import_rejects *rejects) {
     if (!write_all(rejects->fd, lines->data, lines->len)) {
         int error = errno;
         if (ftruncate(rejects->fd, rejects->size) != 0)
-            rejects->made = false; /* a pipe or a device: it keeps the piece of a line */
+            rejects->made = false; /* a pipe or a device: the part of a line stays in it */
         errno = error;
         return false;
     }
@@ -245,7 +246,7 @@ bool import_rejects_end(import_rejects *rejects) {
 
 /* ---- Going on with a file ------------------------------------------------------------------- */
 
-/* What stands before the reason in a line of ours; false if it is none. */
+/* Read the part of a line before the reason. False if the line is of another origin. */
 static bool parse_line(const char *line, char import[IMPORT_NAME_SIZE], int64_t *number,
                        int *shard) {
     int read = 0;
@@ -260,7 +261,7 @@ static bool parse_line(const char *line, char import[IMPORT_NAME_SIZE], int64_t 
     return true;
 }
 
-/* A file that an earlier run may have made, to be read; NULL if it cannot be one. */
+/* Open a file that an earlier run may have made, for reading. NULL if it cannot be one. */
 static FILE *open_ours(const char *path) {
     const char *why;
     int fd = open_own_file(path, O_RDONLY, &why);
@@ -283,7 +284,7 @@ static bool is_ours(const import_rejects *rejects, const char *path) {
     return ours;
 }
 
-/* Find it: the file that the user named, or one of those that might have been chosen. */
+/* Find the file that the user named, or one of those that might have been chosen. */
 static char *find_ours(const import_rejects *rejects) {
     if (rejects->chosen)
         return is_ours(rejects, rejects->path) ? copy_text(rejects->path) : NULL;
@@ -298,7 +299,7 @@ static char *find_ours(const import_rejects *rejects) {
     return NULL;
 }
 
-/* Copy the whole lines that are to be kept. Returns 0 or an errno. */
+/* Copy the whole lines that are kept. Returns 0 or an errno. */
 static int copy_lines(import_rejects *rejects, FILE *from, FILE *to, import_rejects_keep keep,
                       void *context) {
     char *line = NULL, import[IMPORT_NAME_SIZE];
@@ -322,7 +323,7 @@ static int copy_lines(import_rejects *rejects, FILE *from, FILE *to, import_reje
     return error;
 }
 
-/* Replace our file by one with what is to be kept. Returns 0 or an errno. */
+/* Replace the file by one with the lines that are kept. Returns 0 or an errno. */
 static int take_over(import_rejects *rejects, const char *path, import_rejects_keep keep,
                      void *context) {
     char *other = format_text("%s.tmp", path);

@@ -1,5 +1,5 @@
 /*
- * import_report: tell what came of an import.
+ * report: print the outcome of an import.
  */
 #include "import/report.h"
 

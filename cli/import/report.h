@@ -1,5 +1,5 @@
 /*
- * import_report: tell what came of an import.
+ * report: print the outcome of an import.
  */
 #ifndef IMPORT_REPORT_H
 #define IMPORT_REPORT_H
@@ -9,7 +9,7 @@
 
 #include "import/import.h"
 
-/* Nothing of it is owned. */
+/* It owns nothing. */
 typedef struct import_outcome {
     const char *id;
     const import_totals *totals;
@@ -19,13 +19,14 @@ typedef struct import_outcome {
 
 bool import_is_complete(const import_totals *totals);
 
-/* Why the import ended early, if the reader has not said so. */
+/* Report why the import ended early, unless the reader has reported it. */
 void import_report_stop(const import_outcome *outcome);
 
-/* How many rows became what, where the rejected ones are, and how to go on. */
+/* Print how many rows were stored and rejected, where the rejected ones are, and how to
+ * continue. */
 void import_report(const import_outcome *outcome);
 
-/* An earlier run has done it all. */
+/* Report that an earlier run has completed the import. */
 void import_report_done_before(const import_outcome *outcome);
 
 #endif

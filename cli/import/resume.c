@@ -1,5 +1,5 @@
 /*
- * import_resume: what an import is known by, so that a later run can go on with it.
+ * resume: the name and records of an import, by which a later run continues it.
  */
 #include "import/resume.h"
 
@@ -40,24 +40,24 @@ uint64_t import_digest_shards(uint64_t digest, const hv_store *store) {
 
 /* ---- Finding --------------------------------------------------------------------------------- */
 
-/* What the records say of the import that was begun last; of those with the same settings, or of
+/* What the records say about the import that was begun last, of those with the same settings or of
  * all. */
 typedef struct found {
     char id[IMPORT_ID_SIZE];
     bool moved;   /* rows were decided */
-    bool unended; /* a lane has not come to its end */
+    bool unended; /* a lane is not complete */
 } found;
 
 typedef struct search {
     char settings[17];
-    found open;  /* the last that is not at its end, with our settings */
-    found last;  /* the last with our settings */
-    found other; /* the last that is not at its end, with others */
-    found now;   /* the one whose records are being told */
+    found open;  /* the last that is not complete, with the present settings */
+    found last;  /* the last with the present settings */
+    found other; /* the last that is not complete, with others */
+    found now;   /* the one whose records are being read */
     import_history *history;
 } search;
 
-/* All records of one import have been told. */
+/* All records of one import were read. */
 static void take_import(search *s) {
     const found *now = &s->now;
     if (now->id[0] == '\0' || !now->moved)
@@ -71,8 +71,8 @@ static void take_import(search *s) {
         s->other = *now;
 }
 
-/* A note is import_note()'s: "running DIGEST STORED LABEL", or "complete …". Rows that were all
- * rejected are none that would be stored twice. */
+/* A note is import_note()'s: "running DIGEST STORED LABEL", or "complete …". If all rows were
+ * rejected, none would be stored twice. */
 static void add_past(import_history *history, const char *id, int64_t position, const char *note,
                      bool ended) {
     uint64_t digest;
@@ -109,7 +109,7 @@ static void take_record(void *context, const char *name, int64_t position, const
     s->now.unended = s->now.unended || !ended;
 }
 
-/* Does a server have records of this import that are not at their end? */
+/* Does a server have incomplete records of this import? */
 static void merge(found *into, const found *from) {
     if (strcmp(into->id, from->id) < 0)
         *into = *from;
@@ -150,7 +150,7 @@ bool import_resume_find(hv_store *store, int server, bool resume, uint64_t sourc
             hv_error_free(error);
             return false;
         }
-        hv_error_free(error); /* to begin a new import will say so too */
+        hv_error_free(error); /* beginning a new import will report it too */
         take_import(&here);
         merge(&all.open, &here.open);
         merge(&all.last, &here.last);

@@ -1,5 +1,5 @@
 /*
- * import_route: which shard a row goes to.
+ * route: which shard a row goes to.
  */
 #include "import/route.h"
 
@@ -35,7 +35,7 @@ static void add_alternating(import_route *route, const hv_store *store) {
         for (int i = 0; i < servers; i++) {
             int shard = hv_next_shard(store, i, last[i]);
             if (shard < 0)
-                continue; /* asking again with the same `after` gives the same answer */
+                continue; /* the next call with the same `after` returns the same */
             route->shards[route->count++] = last[i] = shard;
             more = true;
         }
@@ -63,7 +63,7 @@ void import_route_fini(import_route *route) {
     *route = (import_route){.fixed = -1};
 }
 
-/* Make a row malformed. */
+/* Mark a row as malformed. */
 static int refuse(const import_route *route, row *refused, const char *format) {
     refused->fault = new_memory(sizeof *refused->fault);
     row_fault_line(refused->fault, refused->line, format,

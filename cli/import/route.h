@@ -1,5 +1,5 @@
 /*
- * import_route: which shard a row goes to.
+ * route: which shard a row goes to.
  */
 #ifndef IMPORT_ROUTE_H
 #define IMPORT_ROUTE_H
@@ -9,24 +9,24 @@
 
 typedef struct import_route {
     int fixed;      /* every row's shard, or -1 */
-    const char *by; /* the attribute that decides, or NULL; the caller's */
-    int *shards;    /* owned; with neither of the two, in the order of turns */
+    const char *by; /* the attribute that decides, or NULL; not owned */
+    int *shards;    /* owned; with neither of the two: in the order of their turns */
     size_t count;
-    size_t first; /* whose turn begins */
+    size_t first; /* the one that begins */
 } import_route;
 
 /*
  * `shard` -1: none; `by` NULL: none; not both given. With `by` the shard is number
  * import_hash(value) modulo their count among all shards of the store in ascending order. With
- * neither, all take turns by the row's number, shards of different servers alternating, and `seed`
- * decides which begins, so that many small imports do not all meet in the first one.
+ * neither, shards take turns by the row's number, those of different servers alternating, and
+ * `seed` decides which one begins, so that many small imports do not all use the first one.
  */
 void import_route_init(import_route *route, const hv_store *store, int shard, const char *by,
                        const char *seed);
 void import_route_fini(import_route *route);
 
-/* The row's shard. A row that has none (no such attribute, or NULL) becomes malformed, and -1 is
- * returned, as for one that was malformed before. */
+/* The row's shard. A row without one (the attribute is missing or NULL) becomes malformed; -1 is
+ * returned for malformed rows. */
 int import_route_row(import_route *route, row *routed);
 
 /* FNV-1a with 64 bits. */

@@ -1,9 +1,9 @@
 /*
- * import_run: one import, from its input to what came of it.
+ * run: one import, from its input to its outcome.
  *
- * The main thread reads rows and chooses their shards; lanes store them (import_lanes.h says what
- * is promised about a run that ends early). Nothing is begun before everything that can be checked
- * beforehand is: the input, the place for rejected rows, the servers.
+ * The main thread reads rows and chooses their shards; lanes store them (import/lanes.h says what
+ * holds after a run that ends early). Before anything begins, everything that can be checked is
+ * checked: the input, the place for rejected rows, the servers.
  */
 #include "import/run.h"
 
@@ -30,7 +30,7 @@
 #include "ui/memory.h"
 #include "ui/ui.h"
 
-/* So much of the input's name is recorded, and compared: no other program may record more. */
+/* So much of the input's name is recorded and compared. Changing it would hide earlier records. */
 #define LABEL_BYTES 48
 
 /* All that one import needs. */
@@ -42,7 +42,7 @@ typedef struct import_task {
     import_rejects *rejects;
     row_reader *reader;
     char id[IMPORT_ID_SIZE];
-    char label[LABEL_BYTES + 16]; /* kind and name, as text of any database */
+    char label[LABEL_BYTES + 16]; /* kind and name, printable */
     import_history history;
     import_begun begun;
     import_lanes *lanes;
@@ -73,7 +73,7 @@ static uint64_t settings_digest(const import_task *task) {
     return import_digest_shards(digest, task->store);
 }
 
-/* Find out whether it was begun before, and name it. */
+/* Find out whether the import was begun before, and name it. */
 static bool name_import(import_task *task) {
     uint64_t source;
     if (!import_input_identity(&task->input, &source)) {
@@ -124,7 +124,7 @@ static const import_past *find_past(const import_task *task) {
     row_reader_skip(reader, asked->skip, &skipped, &fault);
     for (int64_t rows = 0; rows < asked->limit && number < last; rows++) {
         if (row_reader_next(reader, &next, &fault) != ROW_READ)
-            break; /* the import will say why */
+            break; /* the import will report why */
         number = next->number;
         digest = import_digest(digest, next->text, next->text_len);
         row_free(next);
@@ -143,8 +143,8 @@ static bool says_yes(const char *question) {
     return fgets(answer, sizeof answer, stdin) != NULL && (answer[0] == 'y' || answer[0] == 'Y');
 }
 
-/* To store the same rows twice must be meant. An export's rows have keys, and are not stored twice;
- * of a stream it is not known what follows. */
+/* Storing the same rows twice needs a confirmation. Rows of an export have keys and are not stored
+ * twice; the rest of a stream is not known. */
 static bool check_past(const import_task *task) {
     const import_request *asked = &task->asked;
     if (asked->resume || asked->again || asked->exported || task->input.size < 0 ||
@@ -242,7 +242,7 @@ static bool prepare(import_task *task) {
 
 /* ---- Importing ------------------------------------------------------------------------------- */
 
-/* Say why the input cannot be read any further. */
+/* Report why the input cannot be read any further. */
 static void say_fault(import_task *task, const row_fault *fault) {
     char text[ROW_FAULT_SIZE];
     const char *hint = fault->hint[0] != '\0' ? fault->hint : NULL;
@@ -254,8 +254,8 @@ static void say_fault(import_task *task, const row_fault *fault) {
 }
 
 /*
- * Tell the progress bar about how many rows there will be, from how much of the file so many took
- * up. `bytes` and `rows` do not count the first row, whose bytes include all that was skipped.
+ * Estimate the number of rows for the progress bar, from the size of those that were read. `bytes`
+ * and `rows` do not count the first row, whose bytes include everything that was skipped.
  */
 static void estimate(const import_task *task, int64_t first, int64_t bytes, int64_t rows) {
     if (task->input.size < 0 || rows == 0)
@@ -269,7 +269,7 @@ static void estimate(const import_task *task, int64_t first, int64_t bytes, int6
         ui_progress_total(task->progress, 0, task->asked.limit);
 }
 
-/* What earlier runs have recorded does not agree with the input. */
+/* Report that the records of earlier runs do not agree with the input. */
 static void say_other_input(import_task *task, const char *how, int64_t number) {
     import_lanes_abandon(task->lanes, false);
     ui_fail(NULL, "Import what is new in it by itself, without --resume.",
@@ -289,7 +289,7 @@ static bool give_held(import_task *task) {
     return go_on;
 }
 
-/* Do what the trial of an export's keys has come to. */
+/* Act on the verdict about an export's keys. */
 static bool follow(import_task *task, import_verdict verdict) {
     if (verdict == IMPORT_HOLD)
         return true;
@@ -300,7 +300,7 @@ static bool follow(import_task *task, import_verdict verdict) {
     return false;
 }
 
-/* Which lane is to have it, under which key, and is it still the same input? */
+/* Give a row to its lane, unless the input is not the one that earlier runs read. */
 static bool give_row(import_task *task, row *next, int64_t before) {
     import_item item = {.row = next, .shard = -1, .kind = task->asked.kind, .before = before};
     task->digest = import_digest(task->digest, next->text, next->text_len);

@@ -1,5 +1,5 @@
 /*
- * import_run: one import, from its input to what came of it.
+ * run: one import, from its input to its outcome.
  */
 #ifndef IMPORT_RUN_H
 #define IMPORT_RUN_H
@@ -9,10 +9,10 @@
 
 #include "rows/reader.h"
 
-/* What was asked for. The texts are the caller's. */
+/* What the user asked for. The texts are not owned. */
 typedef struct import_request {
     const char *path;
-    const row_format *format; /* NULL: to be found out */
+    const row_format *format; /* NULL: it is detected */
     bool has_kind;
     int kind;
     int shard;      /* -1: not given */
@@ -22,12 +22,12 @@ typedef struct import_request {
     int64_t retry_for; /* ms */
     bool exported;
     bool resume;
-    bool again;    /* though it was imported before */
+    bool again;    /* even if it was imported before */
     int64_t skip;  /* rows */
     int64_t limit; /* the same */
 } import_request;
 
-/* Import, and say how it goes and what came of it. Returns the command's exit code. */
+/* Import, with progress and a report. Returns the command's exit code. */
 int import_run(const import_request *request);
 
 #endif

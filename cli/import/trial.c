@@ -1,5 +1,5 @@
 /*
- * import_trial: were the keys of an export rounded on its way here?
+ * trial: were the keys of an export rounded on its way here?
  */
 #include "import/trial.h"
 

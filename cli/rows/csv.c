@@ -1,13 +1,13 @@
 /*
- * row_csv: CSV as in RFC 4180, with NULL as in PostgreSQL's COPY.
+ * csv: CSV as in RFC 4180, with NULL as in PostgreSQL's COPY.
  *
- * A header names the attributes. A field may stand in double quotes; within them, commas and line
- * ends are text, and a quote is written twice. Rows end with LF or CRLF. An empty field is NULL, an
- * empty one in quotes is empty text. Everything else, like a quote in the middle of a field or text
- * behind a closing quote, is malformed: then the row ends at the next line end, whatever quotes
- * follow. And a quote that is not closed, or is closed in a later line with more text behind it,
- * opens nothing: the row ends with the line that it stands in, and the next line is the next row.
- * So a misplaced quote spoils one row and not the rest of the file.
+ * A header names the attributes. A field may stand in double quotes; inside the quotes, commas and
+ * line ends are text, and a quote is written twice. Rows end with LF or CRLF. An empty field is
+ * NULL, an empty one in quotes is empty text. Everything else, like a quote in the middle of a
+ * field or text after a closing quote, is malformed: then the row ends at the next line end,
+ * whatever quotes follow. A quote that is not closed, or that is closed in a later line with more
+ * text after it, does not open a field: the row ends with the line that it is in, and the next line
+ * is the next row. So a misplaced quote spoils one row and not the rest of the file.
  */
 #include "rows/format.h"
 
@@ -71,7 +71,7 @@ static size_t find_cut(const row_scan *scan, const char *text, size_t len) {
     return found != NULL ? (size_t) (found - text) : len;
 }
 
-/* An empty line is a row only where it can be one: under a header of one name it is a NULL. */
+/* An empty line is a row only under a header with one name: there it is a NULL. */
 static bool is_empty(const row_record *record, size_t columns) {
     return record->len == 0 && columns != 1;
 }
@@ -82,7 +82,7 @@ static bool fault_at(row_fields *fields, size_t at, row_fault *fault, const char
     return row_fault_at(fault, fields->record->line, fields->record->text, at, "%s", message);
 }
 
-/* A field in quotes, from its opening one; *end is behind the closing one. */
+/* Read a field in quotes, from the opening one; *end is set past the closing one. */
 static bool read_quoted(row_fields *fields, size_t *end, row_text *value, row_fault *fault) {
     const char *text = fields->record->text;
     size_t len = fields->record->len;

@@ -1,9 +1,9 @@
 /*
- * row_format: what row_reader needs to know of a format.
+ * format: what the reader needs to know about a format.
  *
- * A row goes through two steps. find_end() looks only for where it ends, and goes on when more of
- * the row was read, so that each byte is looked at once. Then the row as a whole is taken apart: by
- * parse() in a format whose rows name their attributes, by next_field() in one with a header.
+ * A row is read in two steps. find_end() looks for its end only, and continues when more of the row
+ * was read, so that each byte is looked at once. Then the whole row is parsed: by parse() in a
+ * format whose rows name their attributes, by next_field() in one with a header.
  */
 #ifndef ROW_FORMAT_H
 #define ROW_FORMAT_H
@@ -18,13 +18,13 @@ typedef struct row_record {
     const char *text; /* without the line end */
     size_t len;
     int64_t line;
-    const char *unclosed; /* what became of a quote in it that is not closed; NULL: nothing new */
+    const char *unclosed; /* why a quote in it is taken as not closed; NULL: none is */
 } row_record;
 
-/* How far the end of a row was looked for. */
+/* How far the search for the end of a row has come. */
 typedef struct row_scan {
-    size_t at;     /* so many bytes of the row were seen */
-    int state;     /* the format's own; 0 at the start of a row */
+    size_t at;     /* bytes of the row that were searched */
+    int state;     /* for the format; 0 at the start of a row */
     size_t opened; /* where in the row the last quote opened, or the row became malformed */
 } row_scan;
 
@@ -36,7 +36,7 @@ typedef struct row_scratch {
     bool bare;           /* … which is no JSON string in the present row */
 } row_scratch;
 
-/* A walk over the fields of a record. */
+/* The position among the fields of a record. */
 typedef struct row_fields {
     const row_record *record;
     size_t at;  /* where the next field starts */
@@ -46,7 +46,7 @@ typedef struct row_fields {
 typedef struct row_field {
     size_t at;   /* where it starts in the record */
     bool null;   /* it is NULL */
-    bool quoted; /* it was written with quotes or escapes: meant as it is */
+    bool quoted; /* it was written with quotes or escapes, so it is meant literally */
 } row_field;
 
 struct row_format {
@@ -54,15 +54,15 @@ struct row_format {
     const char *const *endings; /* ".csv", … NULL */
 
     /* The offset of the newline that ends the row, or `len` if it is not among the first `len`
-     * bytes of the row; then it is called again when there are more. NULL: the first newline. */
+     * bytes of the row: then it is called again with more bytes. NULL: the first newline. */
     size_t (*find_end)(row_scan *scan, const char *text, size_t len);
 
-    /* Where a row must end whose quotes are wrong, within the `len` bytes in which they turned out
-     * to be: at the end of the line where the wrong one opens. `len` if they are right. NULL: there
-     * are no quotes. */
+    /* Where to cut a row whose quotes turned out to be wrong within its first `len` bytes: at the
+     * end of the line where the wrong one opens. `len` if they are right. NULL: the format has no
+     * quotes. */
     size_t (*find_cut)(const row_scan *scan, const char *text, size_t len);
 
-    /* The record is not a row, but nothing: an empty line, say. */
+    /* Is the record no row at all, such as an empty line? */
     bool (*is_empty)(const row_record *record, size_t columns);
 
     /* Add its attributes to the dict. False: `fault` says what is wrong. */
@@ -72,7 +72,7 @@ struct row_format {
      * fields->ended after the last. False: `fault` says what is wrong. */
     bool (*next_field)(row_fields *fields, row_field *field, row_text *value, row_fault *fault);
 
-    /* Characters that in an only name of a header show that the format is another one. */
+    /* Characters in the only name of a header which show that the format is a different one. */
     const char *other_separators;
 };
 
@@ -80,8 +80,8 @@ extern const row_format row_ndjson;
 extern const row_format row_csv;
 extern const row_format row_tsv;
 
-/* Read one JSON object as a row of NDJSON is read, into an empty dict. False: `fault` says what is
- * wrong, with the column counted from the object's beginning. */
+/* Read one JSON object like a row of NDJSON, into an empty dict. False: `fault` says what is wrong,
+ * with the column counted from the beginning of the object. */
 bool row_parse_object(const char *text, size_t len, int64_t line, hv_dict *dict, row_fault *fault);
 
 /* ---- table.c: what CSV and TSV have in common -------------------------------------------- */
@@ -102,7 +102,7 @@ bool row_table_parse(const row_header *header, const row_format *format, const r
                      row_scratch *scratch, hv_dict *dict, row_fault *fault);
 
 /* Set an attribute; `value` NULL is NULL. On failure (text too long, not UTF-8 after escapes were
- * resolved, memory) makes a fault at `at`, where it stands in the record. */
+ * resolved, memory) sets a fault at `at`, its place in the record. */
 bool row_set(hv_dict *dict, const row_record *record, size_t at, const char *name, size_t name_len,
              const row_text *value, row_fault *fault);
 

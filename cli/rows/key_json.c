@@ -29,7 +29,7 @@ json_t *key_json(int64_t key) {
 
 /* ---- Reading --------------------------------------------------------------------------------- */
 
-/* The number that some digits are: where they end, or NULL. */
+/* Read digits as a number; returns their end, or NULL. */
 static const char *read_digits(const char *text, int64_t *key) {
     int64_t number = 0;
     const char *end = text;
@@ -61,7 +61,7 @@ bool key_json_is_fraction(const char *value) {
 
 /* ---- Has it been a double? ------------------------------------------------------------------- */
 
-/* A double above 2^53 as it is printed with so many digits and zeros behind them. */
+/* Print a double above 2^53 with so many digits, followed by zeros. */
 static uint64_t printed(double value, int digits) {
     char text[40];
     uint64_t number = 0;

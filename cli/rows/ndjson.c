@@ -1,10 +1,10 @@
 /*
- * row_ndjson: NDJSON, a JSON object (RFC 8259) on each line.
+ * ndjson: NDJSON, a JSON object (RFC 8259) on each line.
  *
- * A scanner of its own instead of a JSON library, for the sake of exactness: a number is stored
- * with the digits that it has in the input (1.10, 12345678901234567890, 1e400), and an object or
- * array as it was written there, only without the white space between its parts. Strings lose
- * their escapes; true and false are stored as these words; null is NULL.
+ * It has its own scanner instead of a JSON library, to be exact: a number is stored with the digits
+ * that it has in the input (1.10, 12345678901234567890, 1e400), and an object or array as it was
+ * written, without the white space between its parts. Escapes in strings are resolved; true and
+ * false are stored as these words; null is NULL.
  */
 #include "rows/format.h"
 
@@ -41,7 +41,7 @@ static char peek(const scanner *s) {
     return s->at < s->len ? s->text[s->at] : '\0';
 }
 
-/* Say that at this place there should be something else. Returns false. */
+/* Set the fault that something else is expected here. Returns false. */
 static bool expected(scanner *s, const char *what) {
     if (s->at >= s->len)
         return row_fault_at(s->fault, s->record->line, s->text, s->at,
@@ -78,7 +78,7 @@ static bool read_hex4(const scanner *s, size_t at, uint32_t *code) {
     return true;
 }
 
-/* The escape \uXXXX at the present place, and the second one of a surrogate pair. */
+/* Read the escape \uXXXX at the present position, and the second one of a surrogate pair. */
 static bool read_unicode_escape(scanner *s, row_text *out) {
     uint32_t code;
     if (!read_hex4(s, s->at + 2, &code))
@@ -96,7 +96,7 @@ static bool read_unicode_escape(scanner *s, row_text *out) {
     } else if (code >= 0xDC00 && code <= 0xDFFF) {
         return fault_here(s, "half of a surrogate pair is no character");
     }
-    /* Inside nested JSON (no `out`) it stays an escape, and does no harm. */
+    /* In nested JSON (no `out`) it stays an escape, which is harmless. */
     if (code == 0 && out != NULL)
         return fault_here(s, "PostgreSQL's text cannot hold the character \\u0000");
     if (out != NULL)
@@ -120,8 +120,8 @@ static bool read_escape(scanner *s, row_text *out) {
     return true;
 }
 
-/* The string at the present place, which is a quote, to behind its closing one. Its characters go
- * to `out`; NULL: it is only checked. */
+/* Read the string at the present position, which is a quote, up to and past its closing one. Its
+ * characters are appended to `out`; NULL: it is only checked. */
 static bool read_string(scanner *s, row_text *out) {
     size_t opening = s->at++;
     for (;;) {
@@ -203,7 +203,7 @@ static bool read_scalar(scanner *s) {
     }
 }
 
-/* A value of any kind, as it is written but without white space, appended to `out`. */
+/* Append a value of any kind to `out`, as it is written but without white space. */
 static bool copy_value(scanner *s, row_text *out, int depth) {
     size_t from = s->at;
     char opening = peek(s);

@@ -1,5 +1,5 @@
 /*
- * own_file: open files for writing, such that nobody else decides which file that is.
+ * own_file: open files for writing so that no other user decides which file that is.
  */
 #include "rows/own_file.h"
 
@@ -17,7 +17,8 @@ static int refuse(int fd, int error) {
 
 int open_own_file(const char *path, int flags, const char **why) {
     struct stat info;
-    /* O_NONBLOCK: a pipe that nobody writes to would be waited for. It means nothing to files. */
+    /* O_NONBLOCK: otherwise opening a pipe without a writer would wait. It has no effect on
+     * files. */
     int fd = open(path, flags | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0) {
         *why = errno == ELOOP ? "it is a symbolic link" : strerror(errno);

@@ -1,9 +1,8 @@
 /*
- * row_reader: rows of attributes out of NDJSON, CSV or TSV, one after the other, in bounded memory.
+ * reader: rows of attributes from NDJSON, CSV or TSV, one after the other, in bounded memory.
  *
- * Holds always: data[start .. end) is what was read and not yet handed out as a row; `line` is the
- * line that data[start] is in. It grows as far as the longest row, and never beyond max_bytes and
- * one piece.
+ * Holds always: data[start .. end) was read and not yet returned as a row; `line` is the line that
+ * data[start] is in. It grows as the longest row needs, at most to max_bytes and one piece.
  */
 #include "rows/reader.h"
 
@@ -15,9 +14,9 @@
 
 #include "base/utf8.h"
 
-/* Read so much at once. */
+/* How much is read at once. */
 #define PIECE ((size_t) 256 << 10)
-/* What is kept of a row that is too long. */
+/* How much is kept of a row that is too long. */
 #define TRUNCATED_BYTES ((size_t) 1000)
 
 struct row_reader {
@@ -32,11 +31,11 @@ struct row_reader {
     size_t cap;
     bool at_end; /* of the input; data may still hold rows */
 
-    bool started;      /* byte order mark and header are behind us */
+    bool started;      /* byte order mark and header were read */
     bool finished;     /* nothing but ROW_END will be returned */
     int64_t line;      /* of data[start] */
     int64_t rows;      /* passed so far */
-    int64_t bytes;     /* passed since the last row that was read or skipped */
+    int64_t bytes;     /* passed since the last row that was returned or skipped */
     char unclosed[64]; /* of the present record */
     row_header header;
     row_scratch scratch;
@@ -44,7 +43,7 @@ struct row_reader {
     bool trusted;          /* the format is right, as far as can be seen */
     row *tried[ROW_TRIAL]; /* owned: the first rows, read to find that out, … */
     size_t tried_count;    /* … so many … */
-    size_t tried_given;    /* … of which so many were handed out */
+    size_t tried_given;    /* … … of which so many were returned */
 };
 
 /* ---- Formats --------------------------------------------------------------------------------- */
@@ -85,7 +84,8 @@ void row_free(row *old) {
     free(old);
 }
 
-/* A copy of a record without its dict, or NULL. One block of memory: rows are many. */
+/* A copy of a record without its dict, or NULL. One block of memory, because there are many
+ * rows. */
 static row *row_new(const row_record *record) {
     row *made = malloc(sizeof *made + record->len);
     if (made == NULL)
@@ -136,7 +136,7 @@ const row_format *row_reader_format(const row_reader *reader) {
     return reader->format;
 }
 
-/* Say that the input as a whole failed, whatever line it is at. */
+/* Set the fault that the input as a whole failed, at no line. */
 static row_result input_failed(row_fault *fault, const char *why) {
     row_fault_line(fault, 0, "%s", why);
     return ROW_FAILED;
@@ -174,7 +174,7 @@ static size_t find_newline(row_scan *scan, const char *text, size_t len) {
     return scan->at;
 }
 
-/* Cut off the piece of a character that cutting the text may have left at its end. */
+/* Remove the part of a character that cutting the text may have left at its end. */
 static size_t whole_characters(const char *text, size_t len) {
     size_t whole = len;
     while (whole > 0 && len - whole < 3 && ((unsigned char) text[whole - 1] & 0xC0) == 0x80)
@@ -184,8 +184,8 @@ static size_t whole_characters(const char *text, size_t len) {
     return row_text_prefix(text + whole, len - whole) == len - whole ? len : whole;
 }
 
-/* The row is too long: keep its first `kept` bytes, and forget the others, up to the line end that
- * is looked for behind the first `from`. *lines receives how many lines that are. */
+/* The row is too long: keep its first `kept` bytes and drop the rest, up to the first line end
+ * after `from` bytes. *lines receives how many lines were dropped. */
 static row_result forget_rest(row_reader *reader, size_t kept, size_t from, int64_t *lines,
                               row_fault *fault) {
     *lines = 0;
@@ -215,8 +215,8 @@ static const char *limit_text(char text[32], const row_reader *reader) {
     return text;
 }
 
-/* A row's quotes are wrong, and it is cut: say what became of the one that opens in its last line.
- * It was looked for in `seen` bytes. */
+/* A row's quotes are wrong, and it is cut: explain the one that opens in its last line. Its end was
+ * searched for in `seen` bytes. */
 static void explain_cut(row_reader *reader, row_record *record, size_t seen, bool ended) {
     char limit[32];
     if (ended)
@@ -234,8 +234,8 @@ static void explain_cut(row_reader *reader, row_record *record, size_t seen, boo
 /*
  * The next record, empty or not. Its text stays valid until the next call.
  *
- * Its end is looked for in max_bytes and one more, never behind them: so what a record is does not
- * depend on the sizes of the pieces that it was read in.
+ * Its end is searched for in max_bytes and one more byte, never further. So the records do not
+ * depend on the sizes of the pieces that were read.
  */
 static row_result read_record(row_reader *reader, row_record *record, bool *truncated,
                               row_fault *fault) {
@@ -282,7 +282,7 @@ static row_result read_record(row_reader *reader, row_record *record, bool *trun
 
 /* ---- The beginning --------------------------------------------------------------------------- */
 
-/* Files that are often taken for text, by their first bytes. */
+/* Is it one of the binary files that are often mistaken for text? Their first bytes tell. */
 static bool is_known_binary(const row_reader *reader, row_fault *fault) {
     static const struct {
         const char *bytes;
@@ -312,7 +312,7 @@ static bool is_known_binary(const row_reader *reader, row_fault *fault) {
     return false;
 }
 
-/* Read the first piece, pass over a byte order mark and find the format. */
+/* Read the first piece, skip a byte order mark and find the format. */
 static row_result look_at_start(row_reader *reader, row_fault *fault) {
     while (reader->end - reader->start < 8 && !reader->at_end) {
         row_result result = fill(reader, fault);
@@ -339,7 +339,7 @@ static row_result look_at_start(row_reader *reader, row_fault *fault) {
     return ROW_READ;
 }
 
-/* What no row may contain, whatever the format. */
+/* Check for bytes that no row may contain in any format. */
 static bool check_text(const row_record *record, row_fault *fault) {
     const char *nul = record->len > 0 ? memchr(record->text, '\0', record->len) : NULL;
     if (nul != NULL)
@@ -359,7 +359,7 @@ static bool fault_too_long(const row_reader *reader, const row_record *record, c
                           limit_text(limit, reader));
 }
 
-/* Everything before the first row. */
+/* Read everything before the first row. */
 static row_result start(row_reader *reader, row_fault *fault) {
     row_result result = look_at_start(reader, fault);
     if (result != ROW_READ || reader->format->next_field == NULL)
@@ -460,7 +460,7 @@ static row_result read_row(row_reader *reader, row **next, row_fault *fault) {
 
 /* ---- Is it the format that it is said to be? ------------------------------------------------- */
 
-/* What the first row of an NDJSON file says of it, though it is malformed. */
+/* What the first row of an NDJSON file shows about it, although it is malformed. */
 typedef enum first_row {
     BAD_OBJECT, /* an object with something wrong in it */
     OTHER_JSON, /* the beginning of an array, or of an object of several lines */
@@ -482,7 +482,7 @@ static first_row look_at_first(const row *first) {
     return text[start] == '{' && text[end - 1] == '}' ? BAD_OBJECT : ANYTHING;
 }
 
-/* All rows so far are malformed, and that is no accident. */
+/* All rows so far are malformed: the format is wrong. */
 static row_result fail_format(row_reader *reader, row_fault *fault) {
     *fault = *reader->tried[0]->fault;
     if (reader->format == &row_ndjson)
@@ -498,8 +498,8 @@ static row_result fail_format(row_reader *reader, row_fault *fault) {
 }
 
 /*
- * Read rows until one is good, before any is handed out: bad rows at the start may be rejected like
- * any others, or show that the format is another one, and then none of them is a row.
+ * Read rows until one is good, before any is returned: bad rows at the start may be rejected like
+ * any others, or show that the format is a different one, and then none of them is a row.
  */
 static row_result try_format(row_reader *reader, row_fault *fault) {
     size_t bytes = 0;

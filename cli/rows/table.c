@@ -1,8 +1,8 @@
 /*
- * row_table: formats with a header that names the attributes, and rows with a field for each.
+ * table: formats with a header that names the attributes, and rows with a field for each.
  *
- * A header is good only if every name is there, and once. A row is good only if it has as many
- * fields as the header: what is missing or too many in the middle of a row cannot be guessed.
+ * A header is valid only if no name is empty or occurs twice. A row is valid only if it has as many
+ * fields as the header: which one is missing or too many cannot be guessed.
  */
 #include "rows/format.h"
 
@@ -55,7 +55,7 @@ static bool add_name(row_header *header, const row_text *name) {
     return true;
 }
 
-/* Is the only name in fact several, with other separators between them? */
+/* Is the only name in fact several names, with other separators between them? */
 static bool has_other_separators(const row_format *format, const row_text *name) {
     for (const char *c = format->other_separators; *c != '\0'; c++) {
         if (memchr(name->data, *c, name->len) != NULL)

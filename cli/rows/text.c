@@ -1,5 +1,5 @@
 /*
- * row_text: growable text, and where in it something is wrong.
+ * text: growable text, and faults in the input.
  */
 #include "rows/text.h"
 
@@ -81,7 +81,7 @@ size_t row_text_prefix(const char *text, size_t len) {
     return at;
 }
 
-/* A character that must be written as an escape, or a quote or backslash. */
+/* Append the escape of a character that needs one. */
 static void append_escape(row_text *text, uint32_t code) {
     char escape[8] = {'\\', (char) code, '\0'};
     if (code == '\n' || code == '\t' || code == '\r')
@@ -91,8 +91,8 @@ static void append_escape(row_text *text, uint32_t code) {
     row_text_append(text, escape, strlen(escape));
 }
 
-/* May a character that begins with this byte need an escape? Few do, so that the others are passed
- * over quickly: ASCII's own, and where the others of hvi_acts_on_terminal() lie. */
+/* May a character that begins with this byte need an escape? Only few may, so the others are
+ * skipped quickly: those of ASCII, and the first bytes of the others in hvi_acts_on_terminal(). */
 static bool may_need_escape(unsigned char byte) {
     return byte < 0x20 || byte == '"' || byte == '\\' || byte == 0x7F || byte == 0xC2 ||
            byte == 0xD8 || byte == 0xE2;
@@ -150,7 +150,7 @@ bool row_fault_at(row_fault *fault, int64_t line, const char *text, size_t offse
         start--;
     *fault = (row_fault){.line = line + count_lines(text, start), .column = 1};
     for (size_t i = start; i < offset; i++)
-        fault->column += ((unsigned char) text[i] & 0xC0) != 0x80; /* not within a character */
+        fault->column += ((unsigned char) text[i] & 0xC0) != 0x80; /* not inside a character */
     va_list args;
     va_start(args, format);
     vsnprintf(fault->message, sizeof fault->message, format, args);

@@ -1,8 +1,8 @@
 /*
- * row_text: growable text, and where in it something is wrong.
+ * text: growable text, and faults in the input.
  *
- * Append as much as you like and look at `failed` once at the end: after a failed allocation the
- * text is empty and every append does nothing until row_text_clear().
+ * Append any number of times and check `failed` once at the end: after a failed allocation the text
+ * is empty, and appending does nothing until row_text_clear().
  */
 #ifndef ROW_TEXT_H
 #define ROW_TEXT_H
@@ -29,11 +29,11 @@ bool row_text_reserve(row_text *text, size_t more);
 void row_text_append(row_text *text, const char *bytes, size_t len);
 void row_text_append_byte(row_text *text, char byte);
 
-/* Append the UTF-8 form of a code point, which must be one: below 0x110000, no surrogate. */
+/* Append the UTF-8 form of a code point: below 0x110000, no surrogate. */
 void row_text_append_character(row_text *text, uint32_t code);
 
-/* Append a JSON string, quotes and all. Bytes that are not UTF-8 become U+FFFD, and what acts on a
- * terminal an escape. */
+/* Append a JSON string with its quotes. Bytes that are not UTF-8 become U+FFFD, and characters that
+ * act on a terminal become escapes. */
 void row_text_append_json(row_text *text, const char *bytes, size_t len);
 
 /* The length of the longest prefix that is valid UTF-8. NUL bytes count as valid. */
@@ -43,7 +43,7 @@ size_t row_text_prefix(const char *text, size_t len);
 int64_t count_lines(const char *text, size_t len);
 
 /*
- * What is wrong with an input, and where. Lines and columns count from 1, columns in characters.
+ * What is wrong with an input, and where. Lines and columns count from 1, columns are characters.
  */
 typedef struct row_fault {
     int64_t line;

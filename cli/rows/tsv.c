@@ -1,5 +1,5 @@
 /*
- * row_tsv: tab-separated text as PostgreSQL's COPY writes it in its text format, with a header.
+ * tsv: tab-separated text as PostgreSQL's COPY writes it in its text format, with a header.
  *
  * Each line is a row. A backslash takes away the meaning of what follows: \t, \n, \r, \b, \f, \v,
  * \\, octal \101 and hexadecimal \x41; any other character stands for itself. A field that is just
@@ -26,7 +26,7 @@ static int octal_digit(char c) {
     return c >= '0' && c <= '7' ? c - '0' : -1;
 }
 
-/* Up to `most` digits of base 8 or 16 at text[*at]; moves *at behind them. */
+/* Read up to `most` digits of base 8 or 16 at text[*at]; moves *at past them. */
 static char read_code(const char *text, size_t len, size_t *at, size_t most, int base) {
     unsigned code = 0;
     for (size_t i = 0; i < most && *at < len; i++) {
@@ -39,7 +39,7 @@ static char read_code(const char *text, size_t len, size_t *at, size_t most, int
     return (char) (code & 0xFF);
 }
 
-/* What stands behind a backslash at text[*at]; moves *at behind it. */
+/* Read the escape after a backslash at text[*at]; moves *at past it. */
 static char read_escape(const char *text, size_t len, size_t *at) {
     static const char names[] = "tnrbfv";
     static const char meanings[] = "\t\n\r\b\f\v";

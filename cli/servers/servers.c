@@ -33,7 +33,7 @@ void on_all_servers(hv_store *store, server_task task, void *items, size_t item_
         all[i].started = pthread_create(&all[i].thread, NULL, run_task, &all[i]) == 0;
     }
     for (int i = 0; i < count; i++)
-        if (!all[i].started) /* no more threads to be had: one after the other, then */
+        if (!all[i].started) /* there are no more threads: one after the other */
             run_task(&all[i]);
     for (int i = 0; i < count; i++)
         if (all[i].started)

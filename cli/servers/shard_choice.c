@@ -8,8 +8,8 @@
 #include "ui/memory.h"
 #include "ui/ui.h"
 
-/* Read the list as the configuration is read: by a store of one server named "--shards", which is
- * never connected to. */
+/* Read the list as the configuration is read: by a store with one server named "--shards", to which
+ * no connection is made. */
 static hv_store *open_choice(const char *text) {
     hv_error *error = NULL;
     hv_store *choice = NULL;

@@ -39,7 +39,7 @@ void sql_failure_clear(sql_failure *failure) {
     *failure = (sql_failure){0};
 }
 
-/* Wait until the socket has something to read, or takes more of what `writes`. */
+/* Wait until the socket can be read or, with `writes`, written to. */
 static bool wait_socket(PGconn *conn, bool writes, int64_t deadline) {
     struct pollfd fd = {.fd = PQsocket(conn), .events = (short) (POLLIN | (writes ? POLLOUT : 0))};
     for (;;) {
@@ -61,7 +61,8 @@ static wait_result wait_answer(PGconn *conn, int64_t deadline) {
     while (PQisBusy(conn)) {
         if (!wait_socket(conn, false, deadline))
             return TIMED_OUT;
-        /* A lost connection may have left its last words: then it is no longer busy. */
+        /* A server may have sent a reason before the connection was lost: then it is no longer
+         * busy. */
         if (!PQconsumeInput(conn) && PQisBusy(conn))
             return LOST;
     }

@@ -15,7 +15,7 @@
 typedef struct sql_failure {
     hv_status status;
     hv_error *error; /* owned; NULL if it did not come from the library */
-    char *message;   /* owned; then this, if there is more to say than the status */
+    char *message;   /* owned; the message in that case, if there is one */
 } sql_failure;
 
 /* Set a failure that is not the library's, and return its status. */
@@ -30,22 +30,22 @@ void sql_failure_clear(sql_failure *failure);
 #define SQL_PATIENCE_MS 30000
 
 /*
- * The answer to what was just sent: `sent` is what the PQsend… function has returned. On HV_OK the
- * result is the caller's to PQclear(). After any failure but HV_REFUSED the connection is of no use
- * to anybody: release it.
+ * Wait for the answer to the statement just sent; `sent` is what the PQsend… function returned. On
+ * HV_OK the caller clears the result with PQclear(). After any failure but HV_REFUSED the
+ * connection cannot be used any more: release it.
  */
 hv_status sql_answer(PGconn *conn, int sent, bool is_write, int64_t patience_ms, PGresult **result,
                      sql_failure *failure);
 
 /*
- * Has a result the form that was asked for, in text? A letter for each column: n a whole number, t
- * a text, N and T the same or NULL. And `least` to `most` rows. If not, it is HV_CORRUPT; else its
- * values can be read without another look.
+ * Check the form of a result in text: `columns` has a letter for each column, n for a whole number,
+ * t for text, N and T for the same or NULL; and there are `least` to `most` rows. HV_CORRUPT if it
+ * is not so; otherwise its values can be read without further checks.
  */
 hv_status sql_check(const PGresult *result, const char *columns, int least, int most,
                     sql_failure *failure);
 
-/* Of a column of whole numbers; `if_null` for NULL. */
+/* The value in a column of whole numbers; `if_null` for NULL. */
 int64_t sql_number(const PGresult *result, int row, int column, int64_t if_null);
 
 #endif

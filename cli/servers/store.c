@@ -7,7 +7,7 @@
 #include "ui/memory.h"
 #include "ui/ui.h"
 
-static const char *config; /* set while the arguments are read; NULL: wherever it is found */
+static const char *config; /* set while the arguments are read; NULL: the usual places */
 
 const char *config_path(void) {
     return config;

@@ -17,13 +17,13 @@
 #include "base/utf8.h"
 #include "ui/memory.h"
 
-/* What is known about a failure; texts may be NULL but for the message. */
+/* A failure. All texts but the message may be NULL. */
 typedef struct failure {
     hv_status status; /* HV_OK: it did not come from the library */
     const char *message;
     const char *detail;
     const char *hint;
-    const hv_error *error; /* where the rest stands, or NULL */
+    const hv_error *error; /* the rest, or NULL */
 } failure;
 
 /* ---- What was typed, and may hold a password ------------------------------------------------- */
@@ -38,7 +38,7 @@ void ui_hide_words(int count, char *const *words) {
     typed.words = words;
 }
 
-/* Does it hold settings, among which a password may be? */
+/* Does it contain connection settings, and so perhaps a password? */
 static bool holds_settings(const char *word) {
     const char *at = strcasestr(word, "pass");
     if (at == NULL)
@@ -115,7 +115,7 @@ static void print_text(const failure *what) {
     }
 }
 
-/* Text for JSON: what is not UTF-8 is made so. */
+/* Text for JSON: bytes that are not UTF-8 are escaped. */
 json_t *ui_json_text(const char *text) {
     json_t *value = json_string(text);
     if (value != NULL)
@@ -137,7 +137,7 @@ char *ui_json_dump(const json_t *value) {
     if (plain == NULL)
         out_of_memory();
     size_t len = strlen(plain);
-    char *text = new_memory(6 * len + 1); /* each character may become an escape of six */
+    char *text = new_memory(6 * len + 1); /* each byte may become an escape of six */
     char *to = text;
     for (size_t at = 0, size; at < len; at += size) {
         uint32_t code = 0;

@@ -1,5 +1,5 @@
 /*
- * exit: what `hv` exits with.
+ * exit: the exit codes of `hv`.
  */
 #ifndef EXIT_H
 #define EXIT_H

@@ -2,9 +2,10 @@
  * ui_progress: bars on the terminal, one line each, drawn by a thread of their own.
  *
  * Holds always, while `terminal` is locked: the cursor stands at the start of the line below the
- * bars drawn (`drawn` of them), or nothing is drawn. Whoever writes to stderr holds the lock and
- * has wiped the bars first. At most one ui_progress is on the terminal at a time. No line is wider
- * than the terminal was when it was drawn; one that has become narrower since shows it as several.
+ * bars drawn (`drawn` of them), or nothing is drawn. A thread that writes to stderr holds the lock
+ * and has wiped the bars first. At most one ui_progress is on the terminal at a time. No line is
+ * wider than the terminal was when the line was drawn; a terminal that has become narrower since
+ * shows it as several.
  */
 #include "ui/ui.h"
 
@@ -31,8 +32,8 @@ typedef struct progress_line {
     _Atomic int64_t total;              /* -1: unknown */
     _Atomic bool estimated;             /* … and what is known is no exact number */
     _Atomic int outcome;                /* a ui_outcome */
-    _Atomic int64_t begins_us, ends_us; /* of what goes by the clock; 0: it does not */
-    /* The drawing thread's own, under `terminal`. */
+    _Atomic int64_t begins_us, ends_us; /* of a line that shows time; 0: it shows a count */
+    /* Used by the drawing thread, under `terminal`. */
     int64_t last_done;
     double rate;      /* per second; < 0: not known yet */
     int64_t ended_us; /* when it ended, or 0 */
@@ -48,7 +49,7 @@ struct ui_progress {
     int *drawn_columns; /* of the lines that stand on the terminal; under `terminal` */
     bool shown;         /* false: nothing is ever drawn, and there is no thread */
     pthread_t thread;
-    pthread_cond_t wake; /* with `terminal`; says that `over` has changed */
+    pthread_cond_t wake; /* with `terminal`; signalled when `over` changes */
     bool over;
 };
 
@@ -58,8 +59,8 @@ static int drawn;            /* lines of it that stand there; under `terminal` *
 
 /* ---- Drawing, with `terminal` locked --------------------------------------------------------- */
 
-/* Go to the start of the first line drawn. A terminal that has become narrower has broken those
- * that do not fit any more. */
+/* Go to the start of the first line drawn. A terminal that has become narrower has broken lines
+ * that no longer fit. */
 static void go_up(FILE *to, const ui_progress *progress, int width) {
     int rows = 0;
     for (int i = 0; i < drawn; i++) {
@@ -95,7 +96,7 @@ static void sample(ui_progress *progress) {
     }
 }
 
-/* The time that a line has left, or has taken: seconds, and what is said of them. */
+/* The seconds that a line has left or has taken, and the words for which it is. */
 static double time_of(const progress_line *line, double elapsed_s, double rate,
                       const char **suffix) {
     int64_t done = atomic_load(&line->done), total = atomic_load(&line->total);
@@ -111,8 +112,8 @@ static double time_of(const progress_line *line, double elapsed_s, double rate,
     return left_s > 0 ? left_s : 0;
 }
 
-/* What stands to the right of the bar: counts, rate, and the time left or taken; without what there
- * is no room for. */
+/* The text to the right of the bar: counts, rate, and the time left or taken, as far as there is
+ * room. */
 static void write_figures(const ui_progress *progress, const progress_line *line, int room,
                           char *text, size_t size) {
     char done_text[UI_NUMBER_SIZE], total_text[UI_NUMBER_SIZE] = "", rate_text[UI_NUMBER_SIZE],

@@ -1,6 +1,6 @@
 /*
- * ui_table: rows of cells in columns as wide as they need to be. On a terminal that is too narrow
- * for them each cell has a line of its own, behind its column's title, so that nothing is broken.
+ * table: rows of cells in columns as wide as they need to be. On a terminal that is too narrow for
+ * that, each cell has a line of its own, after its column's title, so that no line is broken.
  */
 #include "ui/ui.h"
 

@@ -4,7 +4,7 @@
  * Results go to stdout; errors, progress and remarks to stderr. Colours and bars appear only on a
  * terminal (and colours not with NO_COLOR, TERM=dumb or --no-color), so what a pipe gets is plain.
  * Text that comes from a database or a user goes through ui_text() or a table, which make control
- * characters visible: nothing stored can take over a terminal.
+ * characters visible, so that no stored text can take over a terminal.
  */
 #ifndef UI_H
 #define UI_H
@@ -60,24 +60,25 @@ const char *ui_off(FILE *stream);
  */
 int ui_text(FILE *stream, const char *text, size_t len);
 
-/* Between these two, what you write to stderr does not mix with progress bars or other threads'. */
+/* Between these two, output to stderr does not mix with progress bars or with other threads'
+ * output. */
 void ui_stderr_lock(void);
 void ui_stderr_unlock(void);
 
-/* Words that were typed and may hold a password do not appear in errors and remarks from now on:
- * "password=…", "postgres://user:…@…". They must outlive everything. */
+/* From now on, words of the command line that may hold a password do not appear in errors and
+ * remarks: "password=…", "postgres://user:…@…". They must outlive everything. */
 void ui_hide_words(int count, char *const *words);
 
 /* ---- Errors ---------------------------------------------------------------------------------- */
 
 /*
- * Say on stderr that something failed. Progress bars make room. With --json it is one line:
- * {"error": {"status": …, "message": …, "detail": …, "hint": …, "server": …, "shard": …,
- * "sqlstate": …, "retriable": …, "outcome_unknown": …}}, members that are not known left out.
+ * Report an error on stderr. Progress bars make room. With --json it is one line: {"error":
+ * {"status": …, "message": …, "detail": …, "hint": …, "server": …, "shard": …, "sqlstate": …,
+ * "retriable": …, "outcome_unknown": …}}, without the members that are not known.
  */
 void ui_error(const hv_error *error);
 
-/* What stands in {"error": …}: a new reference. */
+/* The object in {"error": …}: a new reference. */
 struct json_t *ui_error_json(const hv_error *error);
 
 /* The same without an hv_error; `detail` and `hint` may be NULL. Style as in the library: short,
@@ -89,14 +90,14 @@ void ui_fail(const char *detail, const char *hint, const char *format, ...) UI_P
 void ui_fail_status(hv_status status, const char *detail, const char *hint, const char *format, ...)
     UI_PRINTF(4, 5);
 
-/* A JSON string of text of any origin: bytes that are not UTF-8 become visible as \xff. */
+/* A JSON string of text of any origin: bytes that are not UTF-8 are shown as \xff. */
 struct json_t *ui_json_text(const char *text);
 
-/* The value as JSON text, in which what acts on a terminal is escaped: free() it. Takes no
- * reference. */
+/* The value as JSON text, in which characters that act on a terminal are escaped: free() it. Takes
+ * no reference. */
 char *ui_json_dump(const struct json_t *value);
 
-/* A remark for people on stderr, a line; left out with --json. Progress bars make room. */
+/* Print a line for people on stderr; with --json it is left out. Progress bars make room. */
 void ui_note(const char *format, ...) UI_PRINTF(1, 2);
 
 /* ---- Numbers --------------------------------------------------------------------------------- */
@@ -119,7 +120,8 @@ typedef struct ui_column {
 
 typedef struct ui_table ui_table;
 
-/* `columns` must outlive the table. Ends the process if memory is short, as all here do. */
+/* `columns` must outlive the table. Ends the process if memory is short, as all functions here
+ * do. */
 ui_table *ui_table_new(const ui_column *columns, int count);
 /* The next cell, row by row. */
 void ui_cell(ui_table *table, ui_style style, const char *format, ...) UI_PRINTF(3, 4);
@@ -130,9 +132,9 @@ void ui_table_free(ui_table *table);
 /* ---- Progress -------------------------------------------------------------------------------- */
 
 /*
- * Bars on stderr, one line each, redrawn by a thread of their own ten times a second; nothing at
- * all unless stderr is a terminal, with --json, or with `lines` 0. Setting values is an atomic
- * store: cheap, and allowed from any thread.
+ * Bars on stderr, one line each, redrawn by a thread of their own ten times a second. Nothing is
+ * shown unless stderr is a terminal, nor with --json or with `lines` 0. Setting a value is an
+ * atomic store: cheap, and allowed from any thread.
  *
  *     one  ████████████████▌             5,120/8,192 shards   1,204/s   2 s left
  */
@@ -142,14 +144,14 @@ typedef struct ui_progress ui_progress;
  * (-1) until it is set. Strings are copied. NULL is never returned. */
 ui_progress *ui_progress_new(int lines, const char *const *labels, const char *unit);
 void ui_progress_total(ui_progress *progress, int line, int64_t total);
-/* About so many: three digits of it are shown, "~1,240,000". */
+/* The total is an estimate: three digits of it are shown, "~1,240,000". */
 void ui_progress_estimate(ui_progress *progress, int line, int64_t total);
-/* The line goes by the clock, not by a total: from now on, for so long. */
+/* The line shows time, not a count: `left_us` from now on. */
 void ui_progress_time(ui_progress *progress, int line, int64_t left_us);
 void ui_progress_set(ui_progress *progress, int line, int64_t done);
 void ui_progress_add(ui_progress *progress, int line, int64_t more);
 
-/* Does anybody see it? */
+/* Is it shown? */
 bool ui_progress_is_shown(const ui_progress *progress);
 
 typedef enum ui_outcome {
@@ -157,7 +159,7 @@ typedef enum ui_outcome {
     UI_DONE,
     UI_FAILED,
 } ui_outcome;
-/* The line is over: its time stands still and its bar turns green or red. */
+/* The line has ended: its time stops and its bar turns green or red. */
 void ui_progress_end(ui_progress *progress, int line, ui_outcome outcome);
 
 /* Draw the last state, leave it standing (`keep`) or wipe it, and end the thread. */
