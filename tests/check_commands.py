@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Does the man page describe every command and option that `hv help --json` tells, and no other,
+"""Does the man page describe every command and option that `hv help --json` lists, and no other,
 with the same defaults?
 Do the Markdown documents name only commands that exist?
 
@@ -56,8 +56,8 @@ def page_problems(told, text):
 
 
 def default_of(text):
-    """The values that a default is said to be, one after the other where it is the first there is;
-    none if it takes a sentence."""
+    """The values that the text names as the default, one for each case, starting with the first
+    that applies; none if the default takes a sentence to explain."""
     values = re.split(r", or else |, otherwise ", text)
     plain = [value.strip("\u2018\u2019") for value in values]
     return [value for value in plain if re.fullmatch(r"\w+", value)]
@@ -87,7 +87,7 @@ def default_problems(told, text):
 
 
 def example_problems(told, place, markdown):
-    """Of the lines `hv WORD …` in the code blocks of a Markdown text."""
+    """Problems of the lines `hv WORD …` in the code blocks of a Markdown text."""
     firsts = {command["name"].split()[0] for command in told["commands"]}
     found = []
     in_block = False

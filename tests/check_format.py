@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Is all C formatted as .clang-format says? Mend it with: clang-format -i FILE…
+"""Is all C formatted as .clang-format says? Fix it with: clang-format -i FILE…
 
 Other versions format a little differently, so this takes the one that the project uses.
 """

@@ -2,7 +2,7 @@
 """Does docs/config.md describe every option, with its type, default and range, and no other?
 
 usage: check_options.py LIST_OPTIONS
-LIST_OPTIONS is the program that prints what hv_option_at() tells, an option per line.
+LIST_OPTIONS is the program that prints what hv_option_at() returns, an option per line.
 """
 
 import subprocess

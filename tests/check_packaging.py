@@ -1,9 +1,9 @@
 #!/usr/bin/python3
-"""Does everything that says the version say that of meson.build, and do the packages' descriptions
-have the form that they must have?
+"""Does everything that repeats the version agree with meson.build, and do the packages' descriptions
+have the required form?
 
-The extension has a version of its own, in its control file. A heading "Unreleased" may stand above
-the changelog's newest version.
+The extension has a version of its own, in its control file. A heading "Unreleased" may precede the
+changelog's newest version.
 """
 
 import json
@@ -13,7 +13,7 @@ import checking
 
 VERSION = r"\d+\.\d+\.\d+"
 
-# Where the version stands: file, pattern with the version as its group, what it is called.
+# The places of the version: file, pattern with the version as its group, what it is called.
 PLACES = [
     ("CHANGELOG.md", r"^## (\d\S*)", "the newest heading"),
     ("debian/changelog", r"^hypervault \((\S+)-\S+\)", "the newest entry"),
@@ -24,7 +24,7 @@ PLACES = [
 # A file or folder that is named after the version, in a document.
 NAMED = re.compile(rf"\b(?:lib)?hypervault\w*[-_]({VERSION})")
 
-# What PGXN's specification, version 1.0.0, asks of META.json: key, type.
+# PGXN's specification, version 1.0.0, of META.json: key, type.
 META = {
     "name": str,
     "version": str,
@@ -71,13 +71,13 @@ def version_problems(root):
 
 
 def unknown_keys(meta):
-    """Keys that the specification does not have; one's own begin with x_."""
+    """Keys that the specification does not have; keys of one's own begin with x_."""
     known = {*META, *META_OPTIONAL}
     return [key for key in meta if key not in known and not key.lower().startswith("x_")]
 
 
 def provided_problems(root, name, it):
-    """What is wrong with one of the extensions that META.json says it provides."""
+    """Problems of one of the extensions that META.json says it provides."""
     control = checking.read(root, f"extension/{name}.control")
     default = re.search(r"^default_version = '(.*)'", control, re.M).group(1)
     found = []
@@ -117,7 +117,7 @@ def meta_problems(root, text):
 
 
 def symbol_problems(root):
-    """debian/libhypervault0.symbols says since which version each exported function is there."""
+    """Compare the versions in debian/libhypervault0.symbols with the exported functions."""
     place = "debian/libhypervault0.symbols"
     listed = set(re.findall(r"^ (\w+)@", checking.read(root, place), re.M))
     version_script = checking.without_comments(checking.read(root, "src/libhypervault.map"))

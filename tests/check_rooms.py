@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Does every file include only what stands in its own folder or further down, without circles?
+"""Does every file include only headers of its own folder or further down, without circles?
 
   - The tables of folders in docs/design.md name them from the bottom up. A file of src/ or cli/
     includes headers of its own folder and of those further down in the same tree, by folder and name
@@ -82,8 +82,8 @@ def circle(arrows):
 
 
 def tree_problems(root, tree, table, shared=()):
-    """Of the folders in src/, say, and of the arrows between them. `shared` are folders of src/ that
-    another tree includes from."""
+    """Problems of the folders in a tree such as src/, and of the includes between them. `shared`
+    are folders of src/ that another tree includes from."""
     problems = []
     arrows = {}
     for path in checking.files(root / tree, ".c", ".h"):
@@ -136,7 +136,7 @@ def query_problems(root):
 
 
 def outside_problems(root, folder, own_headers):
-    """Of files that stand on the public interface."""
+    """Problems of files that may use only the public interface."""
     problems = []
     if not (root / folder).is_dir():
         return problems

@@ -1,10 +1,10 @@
 #!/usr/bin/python3
-"""Does every name in SQL say its schema? What the search_path resolves could be somebody else's:
-functions, operators, types, collations, PostgreSQL's own tables, and what looks operators up
-without saying so. docs/design.md says why.
+"""Is every name in SQL qualified? Names that the search_path resolves could be another role's:
+functions, operators, types, collations, PostgreSQL's own tables, and syntax that looks operators up
+implicitly. docs/design.md says why.
 
-A string literal is SQL if it begins like SQL or names pg_catalog. What people read and type, such
-as a hint, begins otherwise.
+A string literal is SQL if it begins like SQL or names pg_catalog. Texts that people read and type,
+such as hints, begin otherwise.
 """
 
 import ast
@@ -20,8 +20,8 @@ BEGINS = re.compile(
     r"|RETURNS?|PERFORM|DECLARE|TRUNCATE|EXPLAIN)\b"
 )
 
-# What may stand before a parenthesis and is no function. coalesce and greatest are syntax, and take
-# no operator from the search_path.
+# Words that may precede a parenthesis and are not functions. coalesce and greatest are syntax, and
+# take no operator from the search_path.
 NO_FUNCTIONS = set(
     """all always and any array as by cast check coalesce conflict constraint copy distinct else
     entities exists filter from greatest if in into is key least limit lock materialized not on
@@ -46,8 +46,8 @@ _FORMAT = re.compile(r"%[-0-9.*]*(?:ll)?[sdu]")
 
 
 def c_strings(text):
-    """(line, what it says) of each literal of C, those that stand side by side as one. What a macro
-    or a conversion puts there is a name, q."""
+    """(line, text) of each literal of C; adjacent literals are joined. Text that a macro or a
+    conversion inserts is taken for a name, q."""
     line, begun, said = 1, None, ""
     for token in _C_TOKEN.findall(text):
         if token.startswith('"'):
@@ -86,9 +86,9 @@ _COLUMN_TYPE = re.compile(
     r"\s*(?=NOT NULL|PRIMARY|DEFAULT|,|\))"
 )
 _FUNCTION = re.compile(r"(?<![\w.\"$])([a-z_]\w*)\s*\(", re.IGNORECASE)
-# What names the columns of an alias, a table or a function's parameters.
+# The keywords that introduce names of columns, of an alias, a table or a function's parameters.
 _NO_CALL = re.compile(r"\b(?:AS|WITH|TABLE|FUNCTION)$|,\s*q?$")
-# Signs that are no operators: casts, assignments, RAISE's options, a pgbench variable's line.
+# Signs that are not operators: casts, assignments, RAISE's options, a pgbench variable's line.
 _NO_OPERATOR = re.compile(
     r"::|:=|=>|\$\w*\$|\(\*\)|SELECT \*|\b(?:DETAIL|HINT|ERRCODE)\s+=|\bSET\s+\w+\s*=|\\set[^\n]*\n"
     r"|(?<![\w)])\s-\d|\(-\d|\bELSE -\d"
@@ -120,7 +120,7 @@ def types(sql):
 
 
 def faults(sql):
-    """What depends on the search_path."""
+    """The parts of a statement that depend on the search_path."""
     sql = re.sub(r"/\*.*?\*/", " ", sql, flags=re.DOTALL)
     sql = re.sub(r"'(?:''|[^'])*'", " '' ", sql)
     for match in LOOKS_UP.finditer(sql):

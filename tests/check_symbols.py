@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """Are these three lists the same: what the library exports, src/libhypervault.map, and what
-hypervault.h declares? Do the library's other names stay out of everybody's way?
+hypervault.h declares? Do the library's other names have its prefix, or no linkage?
 
 usage: check_symbols.py LIBRARY STATIC_LIBRARY ABI_VERSION
 """
@@ -11,7 +11,7 @@ import sys
 
 import checking
 
-# What sanitizers add to an object.
+# Symbols that sanitizers add to an object.
 SANITIZER = re.compile(r"^_*(asan|msan|tsan|ubsan|odr_asan|sancov|start___sancov|stop___sancov)_")
 
 

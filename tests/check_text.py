@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Are the sources in order as text? They open with their purpose; no notes to self, no paths of
-somebody's machine, no tabs or trailing blanks. Of files with more than 600 lines (but for the public
-header, which is the manual too) it warns.
+a developer's machine, no tabs or trailing blanks. The check warns about files with more than 600
+lines, except the public header, which is the manual too.
 """
 
 import re

@@ -1,8 +1,8 @@
 #!/usr/bin/python3
-"""Do the types of the Python package hold, and do its stubs tell what its module in C has?
+"""Are the types of the Python package right, and do its stubs match its module in C?
 
 usage: check_types.py [FOLDER]
-FOLDER holds the built package; without it only the sources are looked at.
+FOLDER holds the built package; without it only the sources are checked.
 """
 
 import importlib.util
@@ -17,7 +17,7 @@ NEEDED = ("mypy", "psycopg2-stubs")
 
 
 def told(*command, **env):
-    """What one of mypy's programs has to say: nothing if all is well."""
+    """The output of one of mypy's programs: nothing if all is well."""
     done = subprocess.run(
         [sys.executable, "-m", *command],
         stdout=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""What the structural checks share: the source tree's files, Markdown tables, and how they report.
+"""Shared by the structural checks: the source tree's files, Markdown tables, and reporting.
 
 A check is a script with `problems(...)`, which returns lines such as "src/x.c:5: what is wrong",
 and ends with 1 if there are any. They need no server; meson runs them as the suite `checks`.
@@ -57,7 +57,7 @@ def tables(markdown):
 
 
 def read(root, place):
-    """The text of a file that must be there; without it the check ends at once."""
+    """The text of a file that must exist; otherwise the check ends at once."""
     try:
         return (root / place).read_text(encoding="utf-8")
     except FileNotFoundError:

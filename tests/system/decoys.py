@@ -1,8 +1,8 @@
-"""Objects that somebody plants in a schema on everybody's search_path, to have them run by others.
+"""Objects that a role plants in a schema on others' search_path, so that others run them.
 
 A decoy has the name of one of PostgreSQL's own functions, operators, types or views, and the same
-arguments or ones that fit better. When it is called it says so in the server's log, and then does
-what the real one does, if that can be had. So a statement that names things without their schema
+arguments or ones that fit better. When it is called it writes that to the server's log, and then
+does what the real one does, if possible. So a statement that names things without their schema
 mostly works, and is found out.
 """
 
@@ -15,7 +15,7 @@ def _own(names):
     return [f'pg_catalog."{name}"' for name in names.split()]
 
 
-# Arguments that calls are likely to have, and that PostgreSQL's own functions often do not.
+# Argument types that calls are likely to have, and that PostgreSQL's own functions often do not.
 _TYPES = _own(
     "int2 int4 int8 float4 float8 numeric text varchar name bpchar oid regclass regtype bool char"
     " regprocedure timestamptz timestamp interval oidvector _int2 _int4 _int8 _text _name _oid"
@@ -25,7 +25,7 @@ _OPERANDS = _own(
     " oidvector _int2 _int8"
 )
 
-# What polymorphic types stand for.
+# The types that polymorphic ones stand for.
 _ELEMENTS = _own("int2 int4 int8 text name") + ['public."hstore"']
 _ANY_ELEMENT = _own("anyelement anynonarray anycompatible anycompatiblenonarray")
 _ANY_ARRAY = _own("anyarray anycompatiblearray")
@@ -96,12 +96,12 @@ def _concrete(types):
 
 
 def _is_pseudo(types):
-    """Ranges of anything, and the like."""
+    """Ranges of polymorphic types, and the like."""
     return any('."any' in each for each in types)
 
 
 def _better(arguments):
-    """The same arguments but for one, which fits better."""
+    """The same arguments except one, which fits better."""
     for place in range(len(arguments)):
         for each in _TYPES:
             yield [*arguments[:place], each, *arguments[place + 1 :]]
@@ -163,7 +163,7 @@ def _operators(database, names):
 
 
 def _types(database, names):
-    """Domains, for a value that is converted to one is looked at."""
+    """Domains, since a value is checked when it is converted to one."""
     for (name,) in database.query(
         "SELECT typname FROM pg_type WHERE typnamespace = 'pg_catalog'::regnamespace"
         " AND typtype = 'b' AND typname = ANY (%s) AND typname !~ '^(_|pg_|any)'"
@@ -192,7 +192,8 @@ def _views(database, names):
 
 
 def plant(database, statements):
-    """Plant decoys for all that stands in the text of these statements. Returns what they decoy."""
+    """Plant decoys for every name in the text of these statements. Returns the names that they
+    decoy."""
     words = set(re.findall(r"\w+", statements.lower())) - {"count"}
     operators = set(re.findall(r"[-+*/<>=~!@#%^&|]+", statements))
     functions = _names(database, words, "SELECT proname FROM pg_proc WHERE proname = ANY (%s)")
@@ -200,7 +201,7 @@ def plant(database, statements):
     script = [_PREPARE]
     script += _functions(database, functions)
     script += _operators(database, found)
-    # The last ones, for the others are written with these types.
+    # Types come last, since the other decoys are written with them.
     script += _views(database, words)
     script += _types(database, words)
     with database.connect(options="-c check_function_bodies=off") as connection:
@@ -210,5 +211,5 @@ def plant(database, statements):
 
 
 def called(log):
-    """Which decoys were called, by what the server's log says."""
+    """The decoys that were called, according to the server's log."""
     return sorted(set(re.findall(rf"{CALLED}(.*)", log)))

@@ -1,15 +1,16 @@
 /*
  * delay_relay: a TCP relay that delivers what it reads a fixed time later, in both directions, as a
- * network between two machines does. Quick enough for benchmarks; see TcpRelay for one that
+ * network between two machines does. Fast enough for benchmarks; see TcpRelay for one that
  * misbehaves.
  *
  *     delay_relay MICROSECONDS ADDRESS PORT
  *
  * Prints the port of 127.0.0.1 that it listens on, and ends when its input does.
  *
- * The delay is the same for all, so what was read first is due first: one queue of pieces serves
- * all connections. What the receiver's socket does not take when it is due waits with the receiver
- * until it does. A channel that was closed is freed when none of its pieces is on its way any more.
+ * The delay is the same for all pieces, so those that were read first are due first: one queue of
+ * pieces serves all connections. Bytes that the receiver's socket does not take when they are due
+ * wait in the receiver's backlog. A closed channel is freed when none of its pieces is queued any
+ * more.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -29,7 +30,7 @@
 
 #define PIECE_SIZE 16384
 #define EVENTS     64
-/* No more is read for a receiver that has this much to take yet. */
+/* Nothing more is read for a receiver that has this much left to take. */
 #define MAX_BACKLOG (1 << 20)
 
 typedef struct piece piece;
@@ -57,20 +58,20 @@ struct end {
     queue backlog;  /* due, but not taken yet */
     size_t pending; /* bytes that are queued or in the backlog for this end */
     bool has_ended; /* it sends nothing more */
-    bool was_ended; /* … and its peer has been told so */
+    bool was_ended; /* … and its peer has been notified */
     uint32_t events;
 };
 
 struct channel {
     end ends[2];
-    int pieces; /* on their way */
+    int pieces; /* pieces in the queue */
     bool is_closed;
-    channel *next; /* of those that are closed */
+    channel *next; /* of closed channels */
 };
 
 static int poller;
 static int64_t delay;
-static queue line;      /* pieces on their way */
+static queue line;      /* the queue of pieces */
 static channel *closed; /* channels */
 
 static _Noreturn void die(const char *what) {
@@ -122,7 +123,7 @@ static void close_channel(channel *ending) {
     close(ending->ends[1].fd);
 }
 
-/* Not in the middle of a round of events, of which some may be the channel's. */
+/* Not in the middle of a round of events, some of which may belong to the channel. */
 static void free_closed(void) {
     for (channel **at = &closed; *at != NULL;) {
         channel *unused = *at;
@@ -138,7 +139,7 @@ static void free_closed(void) {
     }
 }
 
-/* Wait for what can be done with this end now. */
+/* Wait for the events that this end can handle now. */
 static void watch(end *watched) {
     bool reads = !watched->has_ended && watched->peer->pending < MAX_BACKLOG;
     uint32_t events = (reads ? EPOLLIN : 0) | (watched->backlog.first != NULL ? EPOLLOUT : 0);
@@ -162,7 +163,7 @@ static void add(end *added, channel *of, int fd) {
         die("epoll_ctl");
 }
 
-/* Connecting is not delayed, and waits: the server is near. */
+/* Connecting is not delayed, and blocks: the server is near. */
 static void accept_channel(int listener, const struct sockaddr_in *server) {
     int client = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
     int target = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -183,7 +184,7 @@ static void accept_channel(int listener, const struct sockaddr_in *server) {
 
 /* ---- relaying ---- */
 
-/* Read what has come, and send it on its way. */
+/* Read what has arrived, and queue it. */
 static void read_from(end *sender) {
     static char bytes[PIECE_SIZE];
     ssize_t len = read(sender->fd, bytes, sizeof bytes);
@@ -203,7 +204,7 @@ static void read_from(end *sender) {
     watch(sender);
 }
 
-/* Deliver what the receiver takes of its backlog. */
+/* Deliver as much of the backlog as the receiver takes. */
 static void write_to(end *receiver) {
     piece *next;
     while ((next = receiver->backlog.first) != NULL) {
@@ -272,7 +273,7 @@ static int wait_for_events(struct epoll_event *events) {
     return count;
 }
 
-/* Events of a channel that an earlier one has closed are skipped; false: the input has ended. */
+/* Skip events of a channel that an earlier event has closed; false: the input has ended. */
 static bool handle(const struct epoll_event *event, int listener,
                    const struct sockaddr_in *server) {
     if (event->data.ptr == NULL) {
@@ -317,7 +318,7 @@ int main(int argc, char **argv) {
         int count = wait_for_events(events);
         for (int i = 0; i < count; i++)
             if (!handle(&events[i], listener, &server))
-                _exit(0); /* what is open ends with us */
+                _exit(0); /* open connections end with the process */
         deliver_due();
         free_closed();
     }

@@ -1,4 +1,4 @@
-"""What the tests of `hv import` have in common: looking at what is stored, and at rejects files."""
+"""Shared by the tests of `hv import`: reading the stored entities, and rejects files."""
 
 import base64
 import contextlib
@@ -33,7 +33,7 @@ def numbers(databases):
 
 
 def count(databases):
-    """How many entities there are."""
+    """The number of entities."""
     found = 0
     for database, shards in zip(databases, SHARDS):
         counts = (f"(SELECT count(*) FROM shard{shard:04}.entities)" for shard in shards)
@@ -42,7 +42,7 @@ def count(databases):
 
 
 def refuse(databases, condition, sqlstate="P0001"):
-    """Let a trigger refuse rows of which this holds: "new.body->'n' = '7'"."""
+    """Make a trigger refuse rows for which this is true: "new.body->'n' = '7'"."""
     for database, shards in zip(databases, SHARDS):
         database.sql(
             "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"

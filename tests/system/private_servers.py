@@ -1,4 +1,4 @@
-"""For the tests of `hv dev`: a folder for private servers, and what is to be seen of them.
+"""For the tests of `hv dev`: a folder for private servers, and functions that look at them.
 
 Import the fixtures too: from private_servers import folder, place, standing
 """
@@ -14,7 +14,7 @@ from harness import eventually, hv, scratch
 from harness.server import binaries
 
 ROOT = os.geteuid() == 0
-needs_root = pytest.mark.skipif(not ROOT, reason="only root chooses whom servers run as")
+needs_root = pytest.mark.skipif(not ROOT, reason="only root chooses the servers' user")
 LITTLE = ("--servers", 1, "--shards", 1)  # is made faster
 MARKER = "hypervault-dev.json"
 
@@ -24,7 +24,7 @@ def dev(command, folder, *args, **how):
 
 
 def servers_of(folder):
-    """What `hv dev status` says of each server."""
+    """The entry of each server in `hv dev status`."""
     result = dev("status", folder, "--json")
     assert result.code in (0, 1), result
     return result.json()["servers"]
@@ -35,7 +35,7 @@ def config_of(folder):
 
 
 def postmasters(folder):
-    """The processes that are at work in the folder, by their working directories."""
+    """The processes that work in the folder, by their working directories."""
     found = []
     for entry in os.scandir("/proc"):
         with contextlib.suppress(OSError):
@@ -86,7 +86,7 @@ def fake_postgres(place, initdb):
 
 @pytest.fixture
 def place():
-    """A folder in which the servers' user may enter and anybody make folders, as in /tmp."""
+    """A folder that the servers' user may enter and where anybody may make folders, as in /tmp."""
     path = scratch.folder("dev-")
     os.chmod(path, 0o1777)
     yield path
@@ -97,7 +97,7 @@ def place():
 
 @pytest.fixture
 def folder(place):
-    """Where the servers of a test are to be; they are destroyed after it."""
+    """The folder for a test's servers, which are destroyed after it."""
     return os.path.join(place, "d")
 
 

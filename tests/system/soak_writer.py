@@ -17,7 +17,7 @@ ended = threading.Event()
 
 
 class TimeUp(Exception):
-    """What the signal handler raises."""
+    """The exception that the signal handler raises."""
 
 
 armed = False
@@ -36,7 +36,7 @@ signal.signal(signal.SIGALRM, time_up)
 
 
 def unraisable(what):
-    """Python drops what is raised in callbacks of weak references and in __del__()."""
+    """Python drops exceptions that are raised in callbacks of weak references and in __del__()."""
     if not isinstance(what.exc_value, TimeUp):
         sys.__unraisablehook__(what)
 
@@ -45,7 +45,7 @@ sys.unraisablehook = unraisable
 
 
 class Writer:
-    """The names of one thread's puts, and what became of them."""
+    """The names of one thread's puts, and their results."""
 
     def __init__(self, writer):
         self.writer = writer
@@ -81,7 +81,7 @@ def work(writer):
 
 
 def interrupted(act):
-    """Its result; a DatastoreError that it raised; or None if the time was up."""
+    """The result; a DatastoreError that was raised; or None if the time was up."""
     global armed
     try:
         try:
@@ -149,7 +149,8 @@ def descriptors():
 
 
 def own_files(folder):
-    """Files that are opened, written and closed all the time: their descriptors' numbers go round."""
+    """Files that are opened, written and closed all the time, so that descriptors' numbers are
+    reused."""
     while not ended.is_set():
         for number in range(FILES):
             path = os.path.join(folder, str(number))
@@ -157,7 +158,7 @@ def own_files(folder):
             with open(path, "w") as file:
                 file.write(content)
             with open(path) as file:
-                assert file.read() == content, f"{path} was written to by somebody else"
+                assert file.read() == content, f"{path} has another's bytes in it"
 
 
 def watched(function, *args):

@@ -6,7 +6,7 @@
  *
  * Every put has a writer (the thread, numbered from N) and a number, which are also its attributes,
  * so that an entity says which put stored it. The threads take turns in the WAYs of putting (see
- * store_stress_ways.c; "put" unless said otherwise). Keys that were acknowledged are read back at
+ * store_stress_ways.c; "put" by default). Keys that were acknowledged are read back at
  * once and again and again, by all threads; an answer that is not the entity put is printed and
  * ends the process with 1. At the end one line for each put: writer, number, shard, status, key or
  * 0, the time when it ended in milliseconds by CLOCK_MONOTONIC. Then the longest time that any
@@ -27,9 +27,9 @@ hv_store *stress_store;
 atomic_bool stress_ended;
 
 static int first_shard, end_shard;
-static put journal[MAX_PUTS]; /* [0, put_count) are taken */
+static put journal[MAX_PUTS]; /* the puts [0, put_count) have begun */
 static atomic_int put_count;
-/* What is there to be read: places in the journal + 1, published one after the other. */
+/* The entities to be read: indexes into the journal + 1, published one after the other. */
 static atomic_int acknowledged[MAX_PUTS];
 static atomic_int acknowledged_count;
 
@@ -98,7 +98,7 @@ void stress_end(put *this, hv_status status, int64_t key, hv_error *error) {
     hv_error_free(error);
 }
 
-/* Read back what some thread has put. Only a server that cannot be reached is an excuse. */
+/* Read back what some thread has put. Only an unreachable server is an excuse for a failure. */
 static void get_one(worker *self, const put *of) {
     hv_entity *entity = NULL;
     hv_error *error = NULL;
@@ -137,7 +137,7 @@ static void *work(void *context) {
 
 /* ---- the command line ---- */
 
-/* The value of `name`=…, which is then taken out of the arguments; NULL if it is not there. */
+/* The value of `name`=…, which is removed from the arguments; NULL if it is not among them. */
 static char *take_argument(int *argc, char **argv, const char *name) {
     size_t len = strlen(name);
     for (int i = 5; i < *argc; i++) {

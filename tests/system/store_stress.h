@@ -1,5 +1,5 @@
 /*
- * store_stress.h: what the threads of store_stress share: the journal of all puts.
+ * store_stress.h: shared by the threads of store_stress: the journal of all puts.
  */
 #ifndef STORE_STRESS_H
 #define STORE_STRESS_H
@@ -41,15 +41,15 @@ extern atomic_bool stress_ended;
 int64_t stress_now_ms(void);
 void stress_note_time(worker *self, int64_t began);
 
-/* A new line of the journal, of a put that is about to begin into a shard of `server` (-1: of any).
- * It lives to the end of the process. */
+/* Add a line to the journal, for a put that is about to begin into a shard of `server` (-1: of
+ * any). It lives until the end of the process. */
 put *stress_begin(worker *self, int server);
 
 /* The attributes of a put, to be freed. */
 hv_dict *stress_body(const put *of);
 int stress_kind(const put *of);
 
-/* Note what became of a put; takes the error. One that succeeded is read back from now on. */
+/* Note the result of a put; takes the error. An entity that was stored is read back from now on. */
 void stress_end(put *this, hv_status status, int64_t key, hv_error *error);
 
 /* Print that something is wrong, and end the process. */

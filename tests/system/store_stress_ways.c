@@ -18,7 +18,7 @@
 #define BATCH       50
 #define IN_QUEUE    64
 #define LOAD_ROWS   200
-#define PATIENCE_MS 60000 /* for what is under way when the test ends */
+#define PATIENCE_MS 60000 /* for operations that are running when the test ends */
 
 static void pause_ms(int ms) {
     poll(NULL, 0, ms);
@@ -45,7 +45,7 @@ static void put_one_key(worker *self) {
     hv_status status = hv_reserve(stress_store, this->shard, 1, &key, &error);
     bool is_reserved = status == HV_OK, is_unknown = false;
     stress_note_time(self, began);
-    if (status == HV_OUTCOME_UNKNOWN) { /* of the reservation: no entity was at stake */
+    if (status == HV_OUTCOME_UNKNOWN) { /* of the reservation: no entity was involved */
         hv_error_free(error);
         error = NULL;
         status = HV_UNAVAILABLE;
@@ -61,7 +61,7 @@ static void put_one_key(worker *self) {
             break;
     }
     if (is_unknown && status != HV_OK && status != HV_OUTCOME_UNKNOWN) {
-        hv_error_free(error); /* the last try failed for certain, an earlier one perhaps not */
+        hv_error_free(error); /* the last try certainly failed, an earlier one perhaps did not */
         this->status = HV_OUTCOME_UNKNOWN;
         this->ended = stress_now_ms();
     } else {
@@ -84,7 +84,7 @@ static void put_many(worker *self) {
         bodies[i] = stress_body(puts[i]);
         entities[i] = (hv_new_entity){
             .shard = puts[i]->shard, .kind = stress_kind(puts[i]), .dict = bodies[i]};
-        if (i % 5 == 4) /* if it can't be had, a new key will do */
+        if (i % 5 == 4) /* if there is none, a new key will do */
             hv_reserve(stress_store, puts[i]->shard, 1, &entities[i].key, NULL);
     }
     hv_put_many(stress_store, entities, BATCH, keys, statuses, errors, NULL);
@@ -190,7 +190,7 @@ static void put_by_load(worker *self) {
     }
 }
 
-/* ---- all of them ---- */
+/* ---- all ways ---- */
 
 way_fn stress_way(const char *name) {
     static const struct {

@@ -1,15 +1,15 @@
 /*
- * store_tool: a store in the hands of a test, through the public interface alone.
+ * store_tool: a store that a test controls, through the public interface alone.
  *
  * Reads commands from stdin, a JSON object a line, and runs each in the thread that it names; a
- * thread is started when it is first named and does its commands one after the other. For each
- * command it prints one JSON object with the same "id". At the end of its input it returns what is
- * lent, closes the store, and ends with 0 if that went well.
+ * thread is started when it is first named and runs its commands one after the other. For each
+ * command it prints one JSON object with the same "id". At the end of its input it returns all
+ * loans, closes the store, and ends with 0 if that succeeded.
  *
  *     {"id": 7, "thread": "ann", "do": "put", "shard": 3, "kind": 1, "dict": {"a": "b", "n": null}}
  *     {"id": 7, "thread": "ann", "ms": 1.25, "status": "HV_OK", "key": 307821103844175873}
  *
- * harness/store_tool.py speaks to it.
+ * harness/store_tool.py uses it.
  */
 #include "store_tool.h"
 
@@ -30,13 +30,14 @@ typedef struct worker {
     pthread_mutex_t lock; /* guards `queue` and `ended` */
     pthread_cond_t changed;
     json_t *queue; /* array of commands; owned */
-    bool ended;    /* nothing will be added */
+    bool ended;    /* nothing more will be added */
     atomic_bool interrupted;
-    int asked; /* the thread's own: how often its present command has asked whether it is */
+    int asked; /* the thread's own: how often its present command has checked `interrupted` */
 } worker;
 
 static worker workers[MAX_THREADS];
-static atomic_int worker_count; /* the reading thread adds; others look at those that are there */
+static atomic_int
+    worker_count; /* the reading thread adds workers; others look at those that exist */
 static _Thread_local worker *current_worker;
 static pthread_mutex_t output_lock = PTHREAD_MUTEX_INITIALIZER;
 _Thread_local const char *current_thread = "";
@@ -46,7 +47,7 @@ void die(const char *what) {
     abort();
 }
 
-/* ---- talking ---- */
+/* ---- replies ---- */
 
 void say(json_t *object) {
     char *text = json_dumps(object, JSON_COMPACT);
@@ -96,7 +97,7 @@ static double now_ms(void) {
 void run_command(const char *thread, json_t *command, bool in_child) {
     const char *what = text_of(command, "do");
     json_t *reply = json_object();
-    /* Whatever the commands did whose replies were printed before has happened before this one. */
+    /* A command begins after the effects of all commands whose replies were printed before. */
     pthread_mutex_lock(&output_lock);
     pthread_mutex_unlock(&output_lock);
     json_object_set(reply, "id", json_object_get(command, "id"));
@@ -185,7 +186,7 @@ void interrupt_thread(const char *name, bool with_signal) {
         atomic_store(&found->interrupted, true);
 }
 
-/* Give a command to a worker; NULL: there will be none any more. */
+/* Give a command to a worker; NULL: no more commands will come. */
 static void hand_over(worker *to, json_t *command) {
     pthread_mutex_lock(&to->lock);
     if (command != NULL)

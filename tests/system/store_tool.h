@@ -1,7 +1,7 @@
 /*
- * store_tool.h: what the parts of store_tool share.
+ * store_tool.h: shared by the parts of store_tool.
  *
- * store_tool.c has the threads, store_tool_commands.c and store_tool_many.c what they can do,
+ * store_tool.c has the threads, store_tool_commands.c and store_tool_many.c the commands,
  * store_tool_hooks.c the callbacks that it gives to the store.
  */
 #ifndef HV_TEST_STORE_TOOL_H
@@ -13,7 +13,7 @@
 
 #include "hypervault.h"
 
-/* Ends the program: the test is wrong. */
+/* End the program: the test is wrong. */
 _Noreturn void die(const char *what);
 
 /* Print a line; takes the object over. */
@@ -37,10 +37,10 @@ void interrupt_thread(const char *name, bool with_signal);
 /* An interrupt hook: is the flag of this thread set? */
 bool is_interrupted(void *context);
 
-/* Run a command in this thread and say its reply. */
+/* Run a command in this thread and print its reply. */
 void run_command(const char *thread, json_t *command, bool in_child);
 
-/* Fork with nothing half said. */
+/* Fork, with no reply half printed. */
 int fork_between_lines(void);
 
 /* ---- commands ---- */
@@ -57,7 +57,7 @@ extern const command_entry commands[];
 /* The store that is open. */
 extern _Atomic(hv_store *) store;
 
-/* Put what came of a call into the reply, and free the error. */
+/* Put the result of a call into the reply, and free the error. */
 void set_outcome(json_t *reply, hv_status status, hv_error *error);
 
 /* From and to JSON. NULL is no dict. */
@@ -74,7 +74,7 @@ void do_queue_new(const char *thread, json_t *command, json_t *reply);
 void do_queue_poll(const char *thread, json_t *command, json_t *reply);
 void do_stream(const char *thread, json_t *command, json_t *reply);
 
-/* Return what is lent and close the store. False if that did not go well. */
+/* Return all loans and close the store. False if that failed. */
 bool give_everything_back(void);
 
 /* ---- hooks ---- */

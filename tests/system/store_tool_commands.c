@@ -1,6 +1,6 @@
 /*
- * store_tool_commands: what store_tool can be told to do. The members that a command takes stand
- * above its function; the table is at the end.
+ * store_tool_commands: the commands of store_tool. The members that a command takes are listed
+ * above its function; the table of commands is at the end.
  */
 #include "store_tool.h"
 
@@ -206,7 +206,7 @@ static void do_get(const char *thread, json_t *command, json_t *reply) {
 
 /* ---- lent connections ---- */
 
-/* The loan that a command means: "conn" names it, or else its thread does. */
+/* The loan that a command means, named by "conn", or else that of its thread. */
 static loan *find_loan(const char *thread, json_t *command, bool make) {
     const char *name = text_of(command, "conn");
     loan *found = NULL;
@@ -226,7 +226,7 @@ static loan *find_loan(const char *thread, json_t *command, bool make) {
     return found;
 }
 
-/* What came of acquiring `conn` for a loan. */
+/* Report the result of acquiring `conn` for a loan. */
 static void set_loan(loan *to, hv_status status, PGconn *conn, hv_error *error, json_t *reply) {
     set_outcome(reply, status, error);
     if ((status == HV_OK) != (conn != NULL))
@@ -263,7 +263,7 @@ static void do_try_acquire(const char *thread, json_t *command, json_t *reply) {
     set_loan(to, status, conn, error, reply);
 }
 
-/* Also when it was returned before. */
+/* Also if it was returned before. */
 static void give_back(const char *thread, json_t *command, json_t *reply,
                       hv_status (*how)(hv_store *, PGconn *, hv_error **)) {
     loan *from = find_loan(thread, command, false);
@@ -352,7 +352,7 @@ static void do_trace(const char *thread, json_t *command, json_t *reply) {
     PQtrace(find_loan(thread, command, false)->conn, trace_file);
 }
 
-/* Close it, without a word to libpq. */
+/* Close the file, without telling libpq. */
 static void do_close_trace(const char *thread, json_t *command, json_t *reply) {
     (void) thread;
     (void) command;
@@ -363,7 +363,7 @@ static void do_close_trace(const char *thread, json_t *command, json_t *reply) {
 /* ---- fork ---- */
 
 /*
- * {"commands": [command …], "exit": bool}: a child process does these, with this thread, and ends,
+ * {"commands": [command …], "exit": bool}: a child process runs these, with this thread, and ends,
  * through exit() if "exit" says so; then the reply comes, with the child's exit status.
  */
 static void do_fork(const char *thread, json_t *command, json_t *reply) {
@@ -384,7 +384,7 @@ static void do_fork(const char *thread, json_t *command, json_t *reply) {
     set_number(reply, "exit_status", status);
 }
 
-/* ---- all of them ---- */
+/* ---- all commands ---- */
 
 const command_entry commands[] = {
     {"acquire", do_acquire},

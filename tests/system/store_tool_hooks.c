@@ -1,7 +1,7 @@
 /*
  * store_tool_hooks: the callbacks that store_tool gives to its store: a log, and a connector.
  *
- * Both can be held: then they wait where they are, so that a test can do something in between.
+ * Both can be held: then they wait, so that a test can do something in between.
  */
 #include "store_tool.h"
 
@@ -15,7 +15,7 @@
 
 /* ---- callbacks that wait ---- */
 
-/* What is held waits where it is, so that a test can do something in between. */
+/* A held callback waits, so that a test can do something in between. */
 typedef enum hold { HOLD_LOG, HOLD_CONNECT, HOLD_DISCONNECT, HOLDS } hold;
 static const char *const hold_names[HOLDS] = {"log", "connect", "disconnect"};
 static pthread_mutex_t hold_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -124,13 +124,13 @@ const hv_connector counting_connector = {
 
 /* ---- the same in steps ---- */
 
-/* A connection that a thread opens. Freed by the later of the two that have it. */
+/* A connection that a thread opens. Freed by the later of the two users. */
 typedef struct attempt {
     char **keywords, **values;
     int done, tell; /* a pipe's ends */
     pthread_mutex_t lock;
     bool is_over, is_given_up; /* guarded by it */
-    hv_status status;          /* as what follows, set before it is over */
+    hv_status status;          /* as the fields below; set before it is over */
     PGconn *conn;
     void *handle;
     char message[300], sqlstate[6];
@@ -244,7 +244,7 @@ const hv_connector stepping_connector = {
     .give_up = give_up_connecting,
 };
 
-/* ---- what became of them ---- */
+/* ---- results ---- */
 
 bool connector_is_done(void) {
     return connector_now == 0;

@@ -1,9 +1,9 @@
 /*
  * store_tool_many: the commands of store_tool for many operations at once. The members that a
- * command takes stand above its function.
+ * command takes are listed above its function.
  *
  * An operation is {"key": number} for a get, {"shard", "kind", "dict"} for a put, or the same with
- * "key" in place of "shard". What came of one is {"status", "key", "dict", "message", …}.
+ * "key" in place of "shard". Its result is {"status", "key", "dict", "message", …}.
  */
 #include <poll.h>
 #include <stdio.h>
@@ -12,7 +12,7 @@
 
 #include "store_tool.h"
 
-/* What came of one operation; entity and error are freed. */
+/* The result of one operation; entity and error are freed. */
 static json_t *item_of(hv_status status, int64_t key, hv_entity *entity, hv_error *error) {
     json_t *item = json_object();
     set_outcome(item, status, error);
@@ -100,7 +100,7 @@ typedef struct stream {
     int64_t at;
     int64_t done;
     json_t *shards;
-    json_t *statuses; /* how often each */
+    json_t *statuses; /* how often each was reported */
     hv_dict *dict;
     char *filler;
     int64_t *keys;
@@ -145,7 +145,7 @@ static void put_done(void *context, void *tag, hv_status status, int64_t key, hv
     stream *s = context;
     int64_t *place = tag;
     if (*place != 0 || entity != NULL || (key != 0) != (status == HV_OK))
-        die("told twice, or nonsense");
+        die("reported twice, or nonsense");
     *place = key;
     hv_error_free(error);
     count_status(s, status);
@@ -201,7 +201,7 @@ void do_stream(const char *thread, json_t *command, json_t *reply) {
     };
     hv_error *error = NULL;
     s.keys = calloc((size_t) s.count + 1, sizeof *s.keys);
-    explicit_bzero(s.keys, ((size_t) s.count + 1) * sizeof *s.keys); /* so that it is there */
+    explicit_bzero(s.keys, ((size_t) s.count + 1) * sizeof *s.keys); /* so that it exists */
     memset(s.filler, 'x', filler);
     hv_dict_set(s.dict, "filler", s.filler, NULL);
     forget_peak();
@@ -210,7 +210,7 @@ void do_stream(const char *thread, json_t *command, json_t *reply) {
     set_number(reply, "grown", kilobytes("VmHWM:") - before);
     set_outcome(reply, status, error);
     if (s.done != s.at || (status == HV_OK && s.at != s.count))
-        die("not each was told of");
+        die("not every operation was reported");
     json_object_set_new(reply, "statuses", s.statuses);
     if (json_is_true(json_object_get(command, "get"))) {
         s.at = s.done = 0;

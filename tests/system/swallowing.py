@@ -4,7 +4,7 @@ SHARDS = range(1, 9)  # of server one, as in the fixture `store`
 
 
 def swallow(database, condition="true", shards=SHARDS):
-    """Let a trigger take away rows of which this holds, without a word: "new.type = 5"."""
+    """Make a trigger silently drop rows for which this is true: "new.type = 5"."""
     database.sql(
         "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN NULL; END$$"
     )
@@ -16,7 +16,7 @@ def swallow(database, condition="true", shards=SHARDS):
 
 
 def rule(database, shards=SHARDS):
-    """Let a rule do nothing instead of each INSERT."""
+    """Make a rule do nothing instead of each INSERT."""
     for shard in shards:
         database.sql(
             f"CREATE RULE swallow AS ON INSERT TO shard{shard:04}.entities DO INSTEAD NOTHING"
@@ -24,7 +24,7 @@ def rule(database, shards=SHARDS):
 
 
 def rename(database, new_key="new.id + 1", condition="true", shards=SHARDS):
-    """Let a trigger give rows another key."""
+    """Make a trigger give rows another key."""
     database.sql(
         "CREATE FUNCTION rename() RETURNS trigger LANGUAGE plpgsql AS"
         f" $$BEGIN new.id := {new_key}; RETURN new; END$$"

@@ -1,4 +1,4 @@
-"""The benchmarks run and say what they found. How fast anything is, is not judged here."""
+"""The benchmarks run and report their results. The speed is not judged here."""
 
 import json
 import xml.etree.ElementTree
@@ -33,7 +33,7 @@ def test_every_contender_makes_keys(tmp_path):
 
 
 def test_every_contender_does_what_it_says(tmp_path):
-    """The rows that each says it has put are there, and each gets what it asks for."""
+    """The rows that each claims to have put are there, and each gets what it asks for."""
     shown = run(
         BENCH / "compare",
         "--rounds=1",

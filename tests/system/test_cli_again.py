@@ -1,5 +1,5 @@
-"""The same export or import once more: a nightly export whose file is there already, and a second
-import of a file."""
+"""Repeated exports and imports: a nightly export whose file exists already, and a second import of
+a file."""
 
 import json
 import os
@@ -21,7 +21,7 @@ def lines(path):
 
 @pytest.fixture(params=["file", "dir"])
 def target(request, tmp_path):
-    """What hv export is given, and the file in which shard 3 is."""
+    """The arguments of hv export, and the file that has shard 3."""
     if request.param == "file":
         return [tmp_path / "night.ndjson"], tmp_path / "night.ndjson"
     return ["--dir", tmp_path / "night"], tmp_path / "night" / "shard0003.ndjson"

@@ -1,4 +1,4 @@
-"""The command hv: help, what is typed wrong, put, get, init and status on real servers."""
+"""The command hv: help, typing mistakes, put, get, init and status on real servers."""
 
 import json
 import os
@@ -485,7 +485,7 @@ def test_servers_that_do_not_answer_are_waited_for_together(own_store, own_serve
 
 
 def complete(*words, env=None):
-    """What the completion script offers for the last word."""
+    """The completion script's suggestions for the last word."""
     hv_path = build_dir() / "cli" / "hv"
     script = (
         f"PATH={hv_path.parent}:$PATH; source <(hv completion bash) || exit 9\n"
@@ -519,7 +519,7 @@ def option_names(option):
 
 
 def test_the_completion_knows_what_follows_each_option(store, tmp_path):
-    """Values, files, folders, users and servers; nothing where any text may stand."""
+    """Values, files, folders, users and servers; nothing where any text is possible."""
     (tmp_path / "some folder").mkdir()
     (tmp_path / "some file").touch()
     start = f"{tmp_path}/so"

@@ -1,4 +1,5 @@
-"""hv bench: what it tells agrees with the servers, it removes what it has put and nothing else."""
+"""hv bench: its report agrees with the servers, and it removes its own entities and nothing else.
+"""
 
 import json
 import os
@@ -28,14 +29,14 @@ def start(store, work, *args, **popen):
 
 
 def end_of(process):
-    """Wait for the end: (exit code, what was told, errors)."""
+    """Wait for the end: (exit code, report, errors)."""
     out, err = process.communicate(timeout=TIMEOUT)
     errors = [json.loads(line)["error"] for line in err.splitlines() if line.startswith(b"{")]
     return process.returncode, json.loads(out) if out else None, errors
 
 
 def interrupt(process):
-    """End it before its time, as Ctrl-C does, for what a test does meanwhile may take long."""
+    """End it early, as Ctrl-C does, since the test's other work may take long."""
     process.send_signal(signal.SIGINT)
     code, told, errors = end_of(process)
     assert code == -signal.SIGINT
@@ -48,7 +49,7 @@ def marked(databases, mark):
 
 
 def check_sums(told):
-    """All that is told of the operations adds up."""
+    """The figures of the operations add up."""
     latency = told["latency_ns"]
     assert told["succeeded"] == latency["put"]["count"] + latency["get"]["count"]
     assert told["succeeded"] == sum(told["succeeded_each_second"])
@@ -186,11 +187,11 @@ def test_borrowed_connections_respect_the_options_of_prepared_statements(
     )
     logs = [(database.server, database.server.log_size()) for database in servers]
     process = start(config, "mix", "-t", 60, "-n", 4, "--entities", 20, "--via", "pool")
-    eventually(lambda: len(entities(servers)) > 40)  # each shard was met
+    eventually(lambda: len(entities(servers)) > 40)  # each shard was used
     told, _ = interrupt(process)
     assert told["failed"] == 0
     assert told["removed"] == told["stored"]
-    # A statement that is not known any more, or prepared twice, would stand in the log as an error.
+    # A statement that is no longer known, or prepared twice, would appear in the log as an error.
     for server, since in logs:
         assert "bench_" not in server.log_text(since)
 
@@ -199,7 +200,7 @@ def test_borrowed_connections_respect_the_options_of_prepared_statements(
 
 
 def test_nothing_of_others_is_touched(store, servers):
-    """The kind, the attribute and the time are not enough by themselves, or two of them."""
+    """The kind, the attribute or the time alone is not enough, nor are two of them."""
     hv("put", 2, KIND, "a=b", config=store).ok()
     hv("put", 2, KIND, "bench=0123456789abcdef", config=store).ok()
     hv("put", 12, 1, "a=b", config=store).ok()
@@ -370,7 +371,7 @@ def test_a_server_that_is_down_at_the_start_is_an_error_before_anything_is_put(
     assert (result.code, result.out) == (1, "")
     error = json.loads(result.err)["error"]
     assert (error["status"], error["server"]) == ("HV_UNAVAILABLE", "two")
-    # It does not matter to a run that has nothing to do with it.
+    # It does not matter to a run that does not use it.
     told = bench(own_store, "put", "--shards", "1-9").ok().json()
     assert told["removed"] == told["stored"]
     assert told["servers_cpu_us"] == told["servers"][0]["cpu_us"]
@@ -436,7 +437,7 @@ def test_wrong_arguments_are_explained(config, args, message):
 
 
 def shown_on_terminal(*args, **how):
-    """What a command shows on a terminal: (standard output, standard error)."""
+    """The output of a command on a terminal: (standard output, standard error)."""
     streams, shown = {}, []
     ends = [pty.openpty() for _ in range(2)]
     for name, (_, theirs) in zip(("stdout", "stderr"), ends):

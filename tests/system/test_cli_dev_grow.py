@@ -1,4 +1,4 @@
-"""hv dev up adds servers to those that are there."""
+"""hv dev up adds servers to existing ones."""
 
 import json
 import socket
@@ -44,7 +44,7 @@ def test_up_with_more_servers_adds_some_and_leaves_every_shard_where_it_is(folde
     assert dev("up", folder, "--servers", 2).code == 1
     dev("status", folder).ok()
 
-    # Shards that nobody has yet are made on the new one.
+    # Shards that no server has yet are made on the new one.
     with open(config, "w", encoding="utf-8") as file:
         file.write(text.replace("#shards =", "shards = 8-10"))
     assert [part["created"] for part in hv("init", "--json", config=config).ok().json()] == [0, 0, 2]
@@ -67,7 +67,7 @@ def test_an_addition_that_was_killed_is_completed(folder):
 
 
 def _two_free_ports():
-    """The first of two ports in a row that nobody has."""
+    """The first of two ports in a row that are free."""
     while True:
         port = scratch.free_port()
         with socket.socket() as taker:

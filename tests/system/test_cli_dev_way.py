@@ -1,5 +1,5 @@
-"""hv dev as root: whom the servers run as; it goes no way that somebody else leads it, and gives away
-nothing of root's."""
+"""hv dev as root: the user that the servers run as; it follows no path that another user controls,
+and gives away nothing of root's."""
 
 import os
 import pathlib
@@ -123,7 +123,7 @@ def test_in_a_folder_of_roots_a_new_one_is_made_for_the_user():
     assert os.listdir(f"{place}/a/b") == []
 
 
-# ---- whom the servers run as ----
+# ---- the servers' user ----
 
 
 def test_root_gives_the_servers_to_another_user(place):

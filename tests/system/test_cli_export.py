@@ -1,5 +1,5 @@
-"""hv export: what it writes, that it can be imported again with the keys kept, and that it goes on
-after whatever ended it."""
+"""hv export: its output, which can be imported again with the keys kept, and resuming after any
+interruption."""
 
 import contextlib
 import csv
@@ -58,8 +58,8 @@ def import_exported(store, path, *args):
 
 
 def watch_progress(store, *args, until):
-    """Run an export to a pipe that nobody empties before `until` is seen on the terminal: whether it
-    was seen, and what was written."""
+    """Run an export to a pipe that is not emptied before `until` is seen on the terminal: whether
+    it was seen, and the export's output."""
     ours, theirs = pty.openpty()
     env = {"TERM": "xterm"}
     process = spawn("hv", "export", "-", *args, config=store, env=env, stderr=theirs)
@@ -390,7 +390,7 @@ def test_a_server_that_goes_away_ends_the_export_and_it_can_go_on(
 
 
 def test_a_shard_is_written_as_it_was_when_it_was_begun(store, servers, tmp_path):
-    """What comes meanwhile is not in it."""
+    """Entities that are added meanwhile are not in it."""
     servers[0].sql(
         "INSERT INTO shard0003.entities (id, type, body)"
         " SELECT (1000 + v) << 23 | (3 << 10), 1, hstore('n', repeat('x', 200))"

@@ -1,4 +1,4 @@
-"""The files that hv writes: nobody else decides which these are. Devices and pipes still work."""
+"""The files that hv writes: no other user decides which these are. Devices and pipes still work."""
 
 import json
 import os
@@ -126,7 +126,7 @@ def test_devices_and_pipes_that_are_named_are_written_to(store, entity, tmp_path
 
 @pytest.fixture
 def half_imported(store, servers, tmp_path):
-    """An import that was killed after it had rejected a row; a function that goes on with it."""
+    """An import that was killed after it had rejected a row, and a function that resumes it."""
     path = write_numbers(tmp_path / "x.ndjson", 1, 3000)
     path.write_text('{"n":0}\nbad\n' + path.read_text())
     held_up = HeldUp(servers, 2900)

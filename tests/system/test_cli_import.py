@@ -1,4 +1,4 @@
-"""hv import: every format against its own standard, what is rejected, and what is refused."""
+"""hv import: every format against its own standard, rejected rows, and refused inputs."""
 
 import csv
 import io
@@ -28,7 +28,7 @@ from importing import (
 )
 
 ALL_SHARDS = [*SHARDS[0], *SHARDS[1]]
-# Keys are in the order of the rows, and a generated file may be one that was there before.
+# Keys are in the order of the rows, and a generated file may be the same as an earlier one.
 ONE_BY_ONE = ("--shard", 3, "--again")
 
 generated = settings(
@@ -37,7 +37,7 @@ generated = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
-# Whatever PostgreSQL's text can hold.
+# Any text that PostgreSQL can hold.
 texts = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=20)
 tricky = st.text("ab ,;\t\n\r\"'\\N.é€😀{}[]:0", max_size=8)
 values = st.one_of(texts, tricky)
@@ -75,7 +75,7 @@ json_nested = st.recursive(
 
 
 def ndjson_expected(value):
-    """What an attribute with this value in JSON becomes."""
+    """The attribute that this value in JSON becomes."""
     if value is None or isinstance(value, str):
         return value
     return json.dumps(value, separators=(",", ":"))
@@ -273,7 +273,7 @@ def test_rejected_rows_hold_line_reason_and_text_and_the_others_are_stored(
 @generated
 @given(bad=st.binary(max_size=30).filter(lambda line: b"\n" not in line and line.strip(b" \t\r")))
 def test_a_rejected_row_is_kept_to_the_byte(store, servers, tmp_path, bad):
-    """The rows are malformed for sure: what precedes the bytes is no JSON."""
+    """The rows are certainly malformed: what precedes the bytes is not JSON."""
     for old in tmp_path.glob("*.rejects*"):
         old.unlink()
     import_bytes(store, tmp_path, "x.ndjson", b"{}\n" + b"?" + bad + b"!\n{}\n", "--again")
@@ -499,7 +499,7 @@ def test_a_server_that_is_down_at_the_start_is_one_error(store, servers, tmp_pat
         tmp_path / "down.conf", {"one": (one, "1-9"), "two": ({"host": "/none"}, "9-17")}
     )
     assert refused_at_once(path, servers, tmp_path)["status"] == "HV_UNAVAILABLE"
-    # It does not matter to an import that has nothing to do with it.
+    # It does not matter to an import that does not use it.
     import_file(path, tmp_path / "x.ndjson", "--shard", 3, "--limit", 1).ok()
 
 
@@ -556,7 +556,7 @@ def test_a_progress_bar_is_drawn_on_a_terminal(store, servers, tmp_path):
 
 
 def test_the_built_command_needs_nothing_but_the_librarys_interface():
-    """No symbol of the library but the public ones is used."""
+    """It uses no symbols of the library except the public ones."""
     undefined = subprocess.run(
         ["nm", "--dynamic", "--undefined-only", build_dir() / "cli/hv"],
         capture_output=True,

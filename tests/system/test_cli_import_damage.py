@@ -1,4 +1,4 @@
-"""hv import: inputs that are damaged. Whatever is wrong with them, every line is stored or rejected."""
+"""hv import of damaged inputs. Whatever is wrong with them, every line is stored or rejected."""
 
 import csv
 import io
@@ -42,7 +42,7 @@ def damaged_csv(draw):
 
 
 def without(data, rejected):
-    """The input without the lines of the rejected rows, none of which may stand there twice."""
+    """The input without the lines of the rejected rows, none of which may occur twice."""
     lines = data.split(b"\n")
     taken = set()
     for row in rejected:
@@ -55,7 +55,7 @@ def without(data, rejected):
 
 
 def as_python_reads_it(data):
-    """The rows of a CSV, an empty field and NULL being the same."""
+    """The rows of a CSV, with an empty field and NULL taken to be the same."""
     text = data.decode().replace("\r\n", "\n")
     header, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     assert all(len(row) == len(header) for row in rows if row), rows
@@ -104,7 +104,7 @@ def test_a_quote_that_is_never_closed_costs_its_line_alone(store, servers, tmp_p
         "line 3, column 3: the quote that opens here is not closed within 64 MiB"
     )
     assert numbers(servers) == [1, *range(3, 1501)]
-    # What was rejected is mended, and imported by itself.
+    # The rejected rows are repaired, and imported by themselves.
     mended = b"n,long\n" + row["row"] + b'"\n'
     import_bytes(store, tmp_path, "mended.csv", mended).ok()
     assert numbers(servers) == list(range(1, 1501))

@@ -1,6 +1,6 @@
 """hv import when something goes wrong on the way: interrupts, kills, lost servers, full disks.
 
-What holds after each: no row is stored twice, or stored and rejected; and --resume completes the
+After each of these no row is stored twice, or stored and rejected; and --resume completes the
 import, as if nothing had happened.
 """
 
@@ -390,7 +390,7 @@ def test_a_unique_index_of_the_users_rejects_the_second(store, servers, tmp_path
 
 
 def test_keys_that_were_made_before_are_made_anew_unseen(store, servers, tmp_path):
-    """As after a clock that was set back, with a portable generator that has few keys to give."""
+    """As after a clock was set back, with a portable generator that has few keys left."""
     servers[0].sql(
         "CREATE OR REPLACE FUNCTION shard0003.next_id(OUT result bigint) LANGUAGE sql AS"
         " $$SELECT (1000::bigint << 23) + (3 << 10) +"
@@ -507,7 +507,7 @@ def test_two_imports_at_once_do_not_share_a_rejects_file(store, servers, tmp_pat
 
 
 def test_an_import_that_cannot_store_does_not_read_on(store, servers, tmp_path):
-    """Otherwise it would take as much memory as the file."""
+    """Otherwise it would take as much memory as the file is long."""
     row = b'{"n":"' + b"0123456789" * 400000 + b'"}\n'
     given = 0
 

@@ -1,5 +1,5 @@
-"""Keys in JSON: strings in all that hv prints, so that no program rounds them; and numbers that a
-program has rounded are not imported."""
+"""Keys in JSON: strings in all that hv prints, so that no program rounds them; and rounded numbers
+are not imported."""
 
 import json
 import random
@@ -22,7 +22,7 @@ def key_of(created, shard, added_id=0):
 
 
 def random_keys(number, seed=1):
-    """As a busy store makes them: in ascending order, of some moments in all shards."""
+    """Keys as a busy store makes them: in ascending order, of some moments in all shards."""
     chosen = random.Random(seed)
     return sorted(
         key_of(NOW + chosen.randrange(10**9), 1 + chosen.randrange(16), chosen.randrange(1024))
@@ -40,7 +40,7 @@ def quoted(key):
 
 
 def shortest(key):
-    """As JavaScript and jq 1.6 print the double: the fewest digits that tell it from others."""
+    """As JavaScript and jq 1.6 print the double: with the fewest digits that identify it."""
     digits, exponent = f"{float(key)!r}".replace(".", "").split("e+")
     return digits + "0" * (int(exponent) + 1 - len(digits))
 
@@ -166,7 +166,7 @@ def test_keys_that_were_rounded_are_refused_before_anything_is_stored(
 
 @needs_jq
 def test_numbers_that_went_through_jq_are_refused_or_right(store, servers, tmp_path):
-    """jq 1.7 keeps the digits of numbers that it does not reckon with."""
+    """jq 1.7 keeps the digits of numbers that it does not calculate with."""
     keys = random_keys(2000)
     path = tmp_path / "x.ndjson"
     path.write_bytes(jq("".join(map(line_of, keys)).encode(), "-c", "."))
@@ -198,7 +198,8 @@ def test_among_good_keys_one_with_a_fraction_is_rejected(store, servers, tmp_pat
 
 
 def test_rounded_keys_behind_many_others_are_found(store, servers, tmp_path):
-    """Small numbers and strings are as they were: they say nothing of the others, and are stored."""
+    """Small numbers and strings are as they were: they prove nothing about the others, and are
+    stored."""
     small = [key_of(n, 3) for n in range(1, 2501)]
     path = tmp_path / "x.ndjson"
     path.write_text(

@@ -188,7 +188,7 @@ def test_the_bound_for_people_stands_in_a_where_clause():
     ]
 
 
-# ---- what is typed wrong ----
+# ---- typing mistakes ----
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_a_configuration_tells_the_epoch_and_the_server(tmp_path):
     answer = decoded(GOLDEN, config=config)
     assert answer["server"] == "alpha"
     assert answer["created"] == iso(1000000000000 + (GOLDEN >> 23))
-    assert "server" not in decoded(1 << 23, config=config)  # shard 0, which nobody holds
+    assert "server" not in decoded(1 << 23, config=config)  # shard 0, which no server holds
     assert hv("key", 1 << 23, config=config).ok().lines[1].split()[-1] == "-"
     assert made("2014-11-15", "--shard", 12, config=config)["server"] == "alpha"
     assert made("2014-11-15", config=config)["bound"] == str((1416009600000 - 1000000000000) << 23)

@@ -1,4 +1,4 @@
-"""hv reserve, hv put --key, hv init --keys, and what hv status says of keys."""
+"""hv reserve, hv put --key, hv init --keys, and the keys in hv status."""
 
 import pytest
 
@@ -86,7 +86,7 @@ def test_reserve_and_put_fail_for_shards_that_nobody_holds(store):
 
 
 def keys_told(config):
-    """What hv status says of keys: in words, in numbers, and for each shard."""
+    """What hv status reports about keys: in words, in numbers, and for each shard."""
     row = hv("status", config=config).lines[1]
     (server,) = hv("status", "--json", config=config).json()["servers"]
     shards = {shard["shard_id"]: shard["keys"] for shard in server["shards"]}

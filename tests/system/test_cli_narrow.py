@@ -1,4 +1,4 @@
-"""What hv shows on narrow terminals, and on those that become narrow meanwhile."""
+"""The output of hv on narrow terminals, and on those that become narrow meanwhile."""
 
 import os
 import pty
@@ -13,8 +13,8 @@ BAR = re.compile(r"[█▏▎▍▌▋▊▉░]{3}")
 
 
 def watch(*args, columns, narrow=None, mark=b"", **how):
-    """Run hv on a terminal, and make it so narrow when the mark is seen. Gives the terminal's rows
-    after each piece of output, and at the end."""
+    """Run hv on a terminal, and narrow it when the mark is seen. Returns the terminal's rows after
+    each piece of output, and at the end."""
     ours, theirs = pty.openpty()
     terminal = Terminal(columns)
     terminal.resize(columns, ours)

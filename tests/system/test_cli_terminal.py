@@ -1,4 +1,4 @@
-"""Nothing that comes from elsewhere can take over a terminal, in whatever form it is printed."""
+"""No text from elsewhere can take over a terminal, in whatever form it is printed."""
 
 import json
 import pathlib
@@ -9,7 +9,7 @@ import pytest
 from harness import hv, store_config
 from importing import import_bytes, rejects
 
-# What a terminal obeys, or what turns the writing around: all of it, one character at a time.
+# Every character that controls a terminal or turns the direction of writing, one at a time.
 ACTING = [
     *map(chr, range(1, 0x20)),
     *map(chr, range(0x7F, 0xA0)),
@@ -63,7 +63,7 @@ def test_a_rejects_file_is_safe(store, tmp_path):
 
 @pytest.mark.parametrize("form", [[], ["--json"]])
 def test_messages_are_safe(store, servers, tmp_path, form):
-    """What was typed, what stands in a file, and what a server says."""
+    """Text that was typed, that is in a file, and that a server sends."""
     nasty = NASTY.replace("\n", "")
     for args in (
         ["put", nasty, 1],

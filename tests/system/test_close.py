@@ -1,4 +1,5 @@
-"""Closing a store: what is refused, who is woken, what is waited for."""
+"""Closing a store: operations that are refused, waiters that are woken, loans that are waited for.
+"""
 
 import pytest
 
@@ -44,7 +45,7 @@ def test_a_store_whose_connections_are_lent_is_busy_and_closed_for_new_work(make
     ann.sql("SELECT 1", "a").ok()
     ann.release("a").ok()
     bob.close(0).gives("HV_BUSY")
-    assert tool.stats().open == 0  # what is returned is closed
+    assert tool.stats().open == 0  # returned connections are closed
     ann.release("b").ok()
     bob.close(0).ok()
 
@@ -120,7 +121,7 @@ def test_close_waits_for_connections_being_opened(make_tool, relayed_store, own_
     pending = [thread.begin.put(3, 1, BODY) for thread in threads]
     tool.await_stats(open=5, waiting=3)
     closing = tool.main.begin.close(-1)
-    eventually(lambda: sum(one.done for one in pending) == 3)  # those who waited are sent away
+    eventually(lambda: sum(one.done for one in pending) == 3)  # waiters fail
     assert not closing.done
     between.resume()
     statuses = [one.reply().status for one in pending]

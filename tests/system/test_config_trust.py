@@ -1,4 +1,4 @@
-"""Who may write to a configuration, and who may read the password in it: the command and Python."""
+"""Access to configuration files: others must not write to them, nor read a password in them."""
 
 import json
 import os
@@ -46,8 +46,8 @@ def written(folder):
 
 
 def read(path=None, user=None, cwd=None):
-    """Let hv read a configuration (which completes the names of servers), as this user; None: found
-    in the folder `cwd`. The message, or None if all is well."""
+    """Make hv read a configuration (which completes the names of servers), as this user; None:
+    found in the folder `cwd`. The message, or None if all is well."""
     args = ["completion", "servers"] + ([] if path is None else ["--config", str(path)])
     if user is None:
         result = hv(*args, "--json", cwd=cwd)
@@ -102,7 +102,7 @@ def test_a_configuration_as_it_should_be_is_taken(written, text, mode):
 
 @only_root
 def test_a_password_of_roots_may_be_read_by_a_group(written):
-    """As a secret of Kubernetes is, and as libpq has it for keys."""
+    """Like a secret of Kubernetes, and as libpq allows it for keys."""
     assert read(written(SECRET, 0o640, owner=0, group=STRANGER)) is None
     assert read(written(SECRET, 0o440, owner=0, group=STRANGER)) is None
     assert "others can read it" in read(written(SECRET, 0o644, owner=0))
@@ -111,7 +111,7 @@ def test_a_password_of_roots_may_be_read_by_a_group(written):
 
 @only_root
 def test_a_file_of_another_user_is_not_taken_by_chance(written, folder):
-    """Root in somebody's folder; but root may name the file, as hv dev up tells it to."""
+    """Root in another user's folder; but root may name the file, as hv dev up says to do."""
     path = written(PLAIN, 0o644, owner=STRANGER)
     message = read(cwd=folder)
     assert "belongs to another user" in message and "-c" in message

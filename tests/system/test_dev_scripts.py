@@ -1,4 +1,4 @@
-"""What a newcomer types first works: dev/demo, dev/hv and the help of every script."""
+"""A newcomer's first commands work: dev/demo, dev/hv and the help of every script."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ HERE = {"HV_BUILD": str(build_dir())}
 
 @pytest.fixture
 def demo_folder():
-    """A folder for the demo's servers, which are ended afterwards."""
+    """A folder for the demo's servers, which are stopped afterwards."""
     folder = os.path.join(scratch.folder("demo-"), "d")
     os.chmod(os.path.dirname(folder), 0o1777)  # as /var/tmp, where the demo has its own
     yield folder

@@ -1,4 +1,5 @@
-"""Databases in other encodings than UTF-8: whatever they can represent goes in and comes out."""
+"""Databases in encodings other than UTF-8: every text that they can represent is stored and read
+back."""
 
 import itertools
 import json
@@ -111,7 +112,7 @@ def test_imports_and_exports(store_in, encoding, tmp_path):
     bodies = [row["body"] for row in exported.ndjson()]
     assert sorted(int(each["n"]) for each in bodies) == list(range(20))
     assert all({**each, "n": 0} == {**body, "n": 0} for each in bodies)
-    # Rows whose keys are there already are compared with what is stored.
+    # If keys exist already, the rows are compared with the stored ones.
     again = hv("import", "-", "--exported", "--json", config=config, input=exported.out_bytes).ok()
     assert again.json()["there_before"] == 20, again
     assert hv("export", "-", config=config).ok().out_bytes == exported.out_bytes

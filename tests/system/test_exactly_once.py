@@ -1,5 +1,5 @@
 """Puts over connections that are cut at any byte and servers that go down: with the option
-exactly_once there is one entity for each put; without it, nothing is told that may be wrong."""
+exactly_once there is one entity for each put; without it, no reported outcome is wrong."""
 
 import itertools
 import re
@@ -32,7 +32,7 @@ def relayed(one, relay, tmp_path):
         servers = {"one": (between.params(one.dbname), shards)}
         path = store_config(tmp_path / "relayed.conf", servers, **options)
         make_shards(path, one)
-        eventually(lambda: between.open == 0)  # hv has ended, but the relay may not have seen it
+        eventually(lambda: between.open == 0)  # hv has ended, but the relay may not have noticed yet
         return path, between
 
     return make
@@ -40,7 +40,7 @@ def relayed(one, relay, tmp_path):
 
 @pytest.fixture
 def stored(one):
-    """A function that says which keys have the entities that were put as {"n": number}."""
+    """A function that returns the keys of the entities that were put as {"n": number}."""
     with one.connect(application_name="test harness") as connection, connection.cursor() as cursor:
 
         def keys(number, shard=3):
@@ -229,11 +229,11 @@ def test_exactly_once_nothing_is_lost_or_doubled_on_a_network_that_cuts_again_an
     traffic.check(one)
 
 
-# ---- what it costs ----
+# ---- costs ----
 
 
 def statements(tool, count):
-    """Wait until the log has that many statements on shard 3, and return their first words."""
+    """Wait until the log has this many statements on shard 3, and return their first words."""
 
     def seen():
         words = [event.fields["log"].split()[0] for event in tool.log if event.shard == 3]
@@ -273,7 +273,7 @@ def test_exactly_once_threads_share_the_reserved_keys_of_a_shard(make_tool, rela
     assert len(keys) == 400
     seconds = time.monotonic() - begun
     # A thread reserves a key only when it finds none, and after that there is one more; for a
-    # second, if nobody takes it.
+    # second, if no thread takes it.
     assert 1 <= statements(tool, 401).count("SELECT") <= 8 * (1 + int(seconds))
     assert {event.sqlstate for event in tool.log} == {None}
 
@@ -310,8 +310,8 @@ def test_exactly_once_parent_and_child_use_keys_of_their_own(make_tool, relayed,
     found = keys_by_number(one, [3])
     assert sorted(found) == [0, 1, 2, 3]
     assert len({key for keys in found.values() for key in keys}) == 4
-    # Nobody met a key that was used. Parent 2, child 3, parent 1; but what is kept for a second, on a
-    # slow machine, is reserved anew.
+    # No used key was met. Parent 2, child 3, parent 1; but a key that is kept for a second is, on a
+    # slow machine, reserved anew.
     words = statements(tool, 6)
     assert words.count("INSERT") == 4
     assert words.count("SELECT") <= 2 + int(seconds)
@@ -429,7 +429,7 @@ def test_exactly_once_a_refusal_that_passes_is_waited_for(make_tool, relayed, on
 def test_exactly_once_an_entity_that_lies_under_the_reserved_key_is_another(
     make_tool, relayed, one
 ):
-    """Though it has the same content: somebody chose that key, and put it there."""
+    """Though it has the same content: another program chose that key, and put it there."""
     config, _ = relayed(exactly_once="on", keys="portable")
     tool = make_tool(config)
     tool.main.put(3, 1, {"n": "1"}).ok()

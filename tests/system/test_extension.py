@@ -116,7 +116,7 @@ def test_ten_million_keys_of_one_statement_are_different_and_in_order(extension_
         "   (SELECT generate_series(1, 10000000)) AS x OFFSET 0) AS y) AS z"
     )[0]
     assert (count, not_greater) == (10_000_000, 0)
-    # At most 1,024 bear the same millisecond.
+    # At most 1,024 keys have the same millisecond.
     assert (greatest >> 23) - (least >> 23) >= 10_000_000 // 1024 - 1
 
 
@@ -207,7 +207,7 @@ def test_two_databases_have_nothing_in_common(extension_server):
         copy.drop()
 
 
-# ---- what other sessions do to the sequence ----
+# ---- other sessions change the sequence ----
 
 
 def test_what_another_session_changes_is_noticed(extension_server):
@@ -233,7 +233,7 @@ def test_what_another_session_changes_is_noticed(extension_server):
 
 
 def test_rights_taken_by_another_session_are_gone_within_a_transaction(extension_server):
-    """As everywhere in PostgreSQL, which hears of others' changes whenever it locks something."""
+    """As everywhere in PostgreSQL, which learns of others' changes whenever it locks something."""
     extension_server.sql("CREATE SEQUENCE seq")
     role = f"user_of_{extension_server.dbname}"
     extension_server.sql(f"CREATE ROLE {role} LOGIN")
@@ -304,7 +304,7 @@ def test_temporary_sequences_of_other_sessions_are_refused(extension_server):
     ],
 )
 def test_parallel_workers_change_no_sequence(extension_server, call):
-    """Though somebody says of a function that calls it that it is safe there."""
+    """Though a function that calls it is declared safe there."""
     extension_server.sql("CREATE SEQUENCE seq")
     extension_server.sql(
         "CREATE FUNCTION unsafe() RETURNS int LANGUAGE plpgsql PARALLEL SAFE"
@@ -341,7 +341,7 @@ def test_more_keys_than_anybody_waits_for_can_be_interrupted(extension_server):
 
 @pytest.mark.parametrize("format", ["custom", "plain"])
 def test_a_restored_dump_goes_on_after_the_last_key(extension_server, tmp_path, format):
-    """Also where the clock does not help, because the keys are ahead of it."""
+    """Also if the clock does not help, because the keys are ahead of it."""
     extension_server.sql(
         "CREATE SCHEMA shard0012;"
         "CREATE SEQUENCE shard0012.table_id_seq;"

@@ -21,7 +21,7 @@ BODY = {"a": "b"}
 
 @contextlib.contextmanager
 def deaf_host():
-    """A port that takes connections and never says a word."""
+    """A port that accepts connections and never sends anything."""
     with socket.create_server(("127.0.0.1", 0), backlog=100) as listener:
         yield listener.getsockname()[1]
 
@@ -61,7 +61,7 @@ HOSTS = ("deaf", "black hole", "frozen", "stalled")  # the kinds that there are
 
 @pytest.fixture
 def silent(request, make_server, relay, servers):
-    """A function that gives the port of a host of this kind on 127.0.0.1."""
+    """A function that returns the port of a host of this kind on 127.0.0.1."""
     with contextlib.ExitStack() as stack:
 
         def make(kind="deaf"):
@@ -98,7 +98,7 @@ def configure(tmp_path, live):
 
 
 def port_of(tool, shard=3):
-    """The port of the server that a borrowed connection leads to."""
+    """The port of the server that a borrowed connection is connected to."""
     tool.main.acquire(shard).ok()
     (port,) = tool.main.sql("SHOW port").ok().rows[0]
     tool.main.release().ok()
@@ -282,7 +282,7 @@ def test_prefer_standby_takes_the_primary_if_no_standby_answers(
 def test_a_standby_behind_a_silent_host_is_preferred(
     make_tool, configure, silent, make_server, tmp_path
 ):
-    """The primary comes first in the list, and would do."""
+    """The primary is first in the list, and would do."""
     primary = make_server("primary", tcp=True)
     database = primary.create_database("test")
     make_shards(store_config(tmp_path / "p.conf", {"one": (database, "1-9")}), database)

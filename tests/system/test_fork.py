@@ -45,7 +45,7 @@ def test_a_child_works_with_its_own_connections_and_the_parents_go_on(
     assert acquire.ok().pid != pid
     release.ok()
     assert (after.open, after.opened, after.lent) == (1, 1, 0)
-    # The parent's connection heard nothing of that.
+    # The parent's connection was not affected.
     assert ann.get(put.ok().key).ok().dict == {"c": "d"}
     assert ann.acquire(3).ok().pid == pid
     assert ann.sql("SELECT 1").ok().value == "1"

@@ -1,4 +1,4 @@
-"""Where keys end: clocks, epochs and sequences that lead to none."""
+"""The limits of keys: clocks, epochs and sequences with which none can be made."""
 
 import re
 import time
@@ -60,7 +60,7 @@ def test_a_sequence_that_cannot_make_strict_keys_is_told_at_once(init, extension
     database.sql("ALTER SEQUENCE shard0003.table_id_seq INCREMENT 5")
     begun = time.monotonic()
     result = init(database, keys="strict", operation_timeout="60s")
-    assert time.monotonic() - begun < 30  # to wait for it would be in vain
+    assert time.monotonic() - begun < 30  # waiting for it would be in vain
     assert result.code == 1
     assert 'sequence "table_id_seq" cannot make keys' in result.err
     assert "ALTER SEQUENCE shard0003.table_id_seq AS bigint INCREMENT 1" in result.err

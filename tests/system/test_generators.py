@@ -1,4 +1,5 @@
-"""What makes a shard's keys: portable and strict functions, and changing them while in use."""
+"""The generators of a shard's keys: portable and strict functions, and changing them while in use.
+"""
 
 import concurrent.futures
 import contextlib
@@ -17,7 +18,7 @@ SHARDS = range(1, 5)
 
 
 class Init:
-    """Runs `hv init` on a database with these options, and gives the Result."""
+    """Run `hv init` on a database with these options, and return the Result."""
 
     def __init__(self, path):
         self.path = path  # of the configuration
@@ -41,7 +42,7 @@ def bare(request, shared_extension_server):
 
 
 def make_original(database, shard=3, header="next_id(OUT result bigint)"):
-    """A shard as it was made before there was hypervault."""
+    """A shard as it was made before hypervault."""
     schema = f"shard{shard:04}"
     database.sql(
         "CREATE EXTENSION IF NOT EXISTS hstore;"
@@ -61,7 +62,7 @@ def make_original(database, shard=3, header="next_id(OUT result bigint)"):
 
 
 def kinds(database):
-    """{shard: what makes its keys}, as the functions' text says it."""
+    """{shard: the generator of its keys}, according to the functions' text."""
     found = {}
     for shard, source in database.query(
         "SELECT substr(nspname, 6)::int, prosrc FROM pg_proc p JOIN pg_namespace n"
@@ -179,7 +180,7 @@ def test_runs_at_the_same_time_do_not_mix_functions(init, bare, tmp_path):
 
 
 def slow_down(database, tick_ms, modulus, shard=3):
-    """Let a portable next_id() make keys twice: its clock ticks slowly, its sequence is short."""
+    """Make a portable next_id() repeat keys: its clock ticks slowly, its sequence is short."""
     schema = f"shard{shard:04}"
     source = database.value(f"SELECT pg_get_functiondef('{schema}.next_id()'::regprocedure)")
     clock = r"\((pg_catalog\.floor\(.*?\)::bigint)"
@@ -307,7 +308,7 @@ def check_order(database, changes):
 
 @pytest.fixture
 def tracked(make_extension_server):
-    """A database with the extension, on a server that knows when a row was committed."""
+    """A database with the extension, on a server that records when a row was committed."""
     return make_extension_server(settings={"track_commit_timestamp": "on"})
 
 
@@ -344,7 +345,7 @@ def test_a_function_of_another_form_is_changed_too(make_tool, init, extension_se
         make_tool(init.path).main.put(3, 1, {}).ok()
 
 
-# ---- who reserves keys while they are changed ----
+# ---- reserving keys while they are changed ----
 
 
 def change_script(init, database, keys, shard=3):
@@ -392,7 +393,7 @@ def test_who_is_in_the_old_function_when_it_is_changed_gets_keys_of_the_new_one(
     assert set(later).isdisjoint(keys)
 
 
-# ---- what is in the way of a change ----
+# ---- obstacles to a change ----
 
 
 def test_a_long_transaction_keeps_a_shard_as_it_is_and_hardly_holds_up_writers(
@@ -422,7 +423,7 @@ def test_a_long_transaction_keeps_a_shard_as_it_is_and_hardly_holds_up_writers(
 
 
 def test_autovacuum_gives_way_to_a_change(init, make_extension_server):
-    """It has a lock that is in the way, and gives it up only when it is waited for long enough."""
+    """It has a lock that is in the way, and gives it up when others have waited long enough."""
     database = make_extension_server(settings={"autovacuum_naptime": "1s"})
     init(database, keys="portable").ok()
     database.sql(
@@ -454,7 +455,7 @@ def test_a_shard_with_keys_of_the_far_future_is_left_as_it_is(
     database.sql("INSERT INTO shard0003.entities VALUES (%s, 1, '')", key)
     begun = time.monotonic()
     result = init(database, keys=new, operation_timeout="60s")
-    assert time.monotonic() - begun < 30  # to wait for it would be in vain
+    assert time.monotonic() - begun < 30  # waiting for it would be in vain
     assert result.code == 1
     assert re.search(r"the keys of shard0003 are \d+ ms ahead of the clock", result.err)
     assert "Check the server's clock" in result.err
@@ -481,7 +482,7 @@ def test_strict_keys_that_are_a_little_ahead_are_waited_for(make_tool, init, ext
     assert reserve(database, 1)[0] > ahead
 
 
-# ---- what is missing ----
+# ---- missing parts ----
 
 
 MISSING = {

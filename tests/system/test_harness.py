@@ -1,4 +1,4 @@
-"""The test's own ground: servers, relay and cleaning up do what the other tests trust them to."""
+"""Tests of the harness: servers, relay and cleaning up do what the other tests rely on."""
 
 import contextlib
 import os
@@ -137,7 +137,7 @@ def test_a_configuration_names_servers_shards_and_options(tmp_path, servers):
 
 @pytest.fixture
 def echo():
-    """The address of a server that sends back what it gets."""
+    """The address of a server that sends back everything it receives."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve(end):

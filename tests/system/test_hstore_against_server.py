@@ -14,7 +14,7 @@ examples = settings(
     max_examples=150, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 
-# What hstore_recv says of bytes that are no hstore.
+# hstore_recv's messages about bytes that are not an hstore.
 REFUSALS = (
     psycopg2.DataError,
     psycopg2.errors.ProgramLimitExceeded,
@@ -23,7 +23,7 @@ REFUSALS = (
 
 
 class Tool:
-    """tests/unit/hstore_tool, running."""
+    """A running tests/unit/hstore_tool."""
 
     def __init__(self, process):
         self.process = process
@@ -54,7 +54,7 @@ class Tool:
 
 
 class Server:
-    """What the server makes of hstore."""
+    """The server's functions of hstore."""
 
     def __init__(self, connection):
         self.version = connection.server_version

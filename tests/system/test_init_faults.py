@@ -1,4 +1,5 @@
-"""Making shards when something goes wrong on the way: cut off, killed, several at once, disk full."""
+"""Making shards when something goes wrong on the way: cut connections, kills, several at once, a
+full disk."""
 
 import contextlib
 import json
@@ -48,7 +49,7 @@ def _require_usable(config, shards=SHARDS):
 
 @pytest.fixture
 def relayed(tmp_path, make_server, relay):
-    """A database, a relay before it, a configuration through it and one without it."""
+    """A database, a relay in front of it, a configuration through the relay and one without it."""
     server = make_server("one", tcp=True)
     database = server.create_database()
     between = relay(server)
@@ -57,7 +58,7 @@ def relayed(tmp_path, make_server, relay):
 
 
 def _bytes_of_init(database, between, through):
-    """How much a whole `hv init` sends; takes back what it made."""
+    """The number of bytes that a whole `hv init` sends; undoes its work."""
     before = between.bytes["to_server"]
     hv("init", config=through).ok()
     sent = between.bytes["to_server"] - before
@@ -79,7 +80,7 @@ def test_init_that_is_cut_off_anywhere_leaves_whole_shards_and_can_be_repeated(r
     for cut in range(300, whole, whole // 15):
         between.cut_in("to_server", cut)
         result = hv("init", "--json", config=through)
-        if result.code == 0:  # all was done, and the good-bye was cut
+        if result.code == 0:  # all was done, and only the good-bye was cut
             assert result.json()[0]["created"] == SHARDS
         else:
             error = result.json()[0]["error"]
@@ -89,7 +90,7 @@ def test_init_that_is_cut_off_anywhere_leaves_whole_shards_and_can_be_repeated(r
         states = _states(direct)
         assert set(states) <= {"ready", "missing"}, cut
         made.add(states.count("ready"))
-        # Told as made is what is made, but for one whose answer was cut off.
+        # Every shard reported as made is made; one more may be, whose answer was cut off.
         assert states.count("ready") - 1 <= result.json()[0]["created"] <= states.count("ready")
         if cut % 2:  # go on, or begin anew
             _require_usable(direct)
@@ -174,8 +175,8 @@ def test_a_server_without_the_files_of_hstore_is_told_to_install_them(make_serve
 
 MEBIBYTES = 14
 
-# Started in place of `postgres`, by the servers' user: mounts a small disk that nobody else sees,
-# and becomes itself again before it starts the server.
+# Started in place of `postgres`, by the servers' user: mounts a small disk that no other process
+# sees, and becomes that user again before it starts the server.
 SMALL_DISK = """#!/bin/sh
 export DISK='{disk}' SIZE={size}m POSTGRES='{postgres}' USER_ID=$(id -u) GROUP_ID=$(id -g)
 exec unshare --user --map-root-user --mount sh -c '
@@ -187,7 +188,7 @@ exec unshare --user --map-root-user --mount sh -c '
 
 @pytest.fixture
 def small_disk(make_server):
-    """A database whose tables lie on a disk that is nearly full."""
+    """A database whose tables are on a disk that is nearly full."""
     place = scratch.folder("disk-")
     disk = os.path.join(place, "disk")
     program = os.path.join(place, "postgres")

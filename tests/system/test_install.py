@@ -184,7 +184,7 @@ def test_the_extension_is_installed_and_removed(machine):
 def test_the_extension_can_be_built_from_an_archive_of_it_alone(tmp_path):
     alone = shutil.copytree(source_dir() / "extension", tmp_path / "alone")
     (alone / "value").mkdir()
-    for name in ("key.c", "key.h"):  # which dev/package puts beside the others
+    for name in ("key.c", "key.h"):  # which dev/package makes too
         shutil.copy(source_dir() / "src/value" / name, alone / "value")
     run("make", "--silent", "-C", alone, "with_llvm=no").ok()
     assert (alone / "hypervault.so").exists()

@@ -1,5 +1,5 @@
-"""Waits that end because the program's interrupt hook says so: a signal came, and its handler has set
-a flag. Each kind of wait ends soon, with what is true about its outcome, and the store goes on."""
+"""Waits that end because the program's interrupt hook ends them: a signal came, and its handler has
+set a flag. Each type of wait ends soon, with a true outcome, and the store goes on."""
 
 import contextlib
 import socket
@@ -29,7 +29,7 @@ def locked(database, shard):
 
 
 def await_locked_out(database, count=1):
-    """Wait until so many statements of the store wait for a lock."""
+    """Wait until this many statements of the store wait for a lock."""
     query = (
         "SELECT count(*) FROM pg_stat_activity"
         " WHERE datname = %s AND application_name = 'hypervault' AND wait_event_type = 'Lock'"
@@ -75,7 +75,7 @@ def test_the_wait_for_a_connection_ends(make_tool, store, servers, begin, quietl
     given_up = waiting.reply().gives("HV_TIMEOUT")
     assert given_up.message == 'interrupted while waiting for a connection to server "one"'
     assert given_up.retriable and given_up.ms < SOON
-    tool.await_stats(waiting=1, lent=1)  # nobody else is disturbed
+    tool.await_stats(waiting=1, lent=1)  # other operations are not disturbed
     assert not other.done
     ann.release().ok()
     other.reply().ok()
@@ -117,7 +117,7 @@ def test_the_wait_for_a_server_that_says_nothing_ends(make_tool, tmp_path):
             assert given_up.ms < SOON
         now = tool.stats()
         assert (now.open, now.opened, now.failed) == (0, 0, 2)
-        # It says nothing about the server: the next one tries.
+        # It proves nothing about the server: the next caller tries.
         opening = ann.begin.acquire(3)
         connections.append(silent.accept()[0])
         tool.interrupt(ann)

@@ -19,15 +19,15 @@ pytestmark = [pytest.mark.threads, pytest.mark.races]
 
 ONE = 0
 HELD_SHARD = 1  # what keeps the lane puts here
-SHARDS = range(1, 9)  # those of server one
+SHARDS = range(1, 9)  # the shards of server one
 NOBODY = 1 << 23 | 3 << 10  # a key of shard 3 that has no entity
 SLACK = 2500  # milliseconds that an operation may end after its deadline, on a busy machine
 
 
 @pytest.fixture
 def make_tool(make_any_tool):
-    """As everywhere, but who waits gives up only where the test says so: on a busy machine it may
-    take long until everybody is where the test wants him."""
+    """As everywhere, but waiters give up only where the test wants it: on a busy machine it may
+    take long until all threads are where the test needs them."""
     return lambda config, **how: make_any_tool(config, **{"pool_block_timeout": "30s", **how})
 
 
@@ -55,7 +55,7 @@ def puts(count, shards=SHARDS, kind=1):
 
 @contextlib.contextmanager
 def lane_kept(tool):
-    """The only lane is taken by an operation that is over but for its log callback. Needs a log."""
+    """An operation that is done but for its log callback keeps the only lane. Needs a log."""
     tool.main.put(HELD_SHARD, 0, {}).ok()  # there is a connection: opening one has a log too
     tool.main.hold("log", True)
     holder = tool.threads("holder")[0].begin.put(HELD_SHARD, 0, {})
@@ -108,7 +108,7 @@ def events_of(tool, since):
 
 
 def assert_stored(tool, replies, first=0):
-    """Each put has its own key, and that has the put's own entity."""
+    """Each put has its own key, under which is the put's own entity."""
     keys = [reply.ok().key for reply in replies]
     assert len(set(keys)) == len(keys)
     for writer, key in enumerate(keys, first):
@@ -241,7 +241,7 @@ def test_a_log_with_parameters_shows_those_of_every_operation(make_tool, store):
     assert sorted(seen) == sorted(map(str, keys))
 
 
-# ---- what the server refuses ----
+# ---- refused operations ----
 
 DEFERRED = """
     CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS

@@ -1,4 +1,4 @@
-"""What borrowers of a connection may do to it, and what the next one gets."""
+"""What borrowers of a connection may do to it, and the state in which the next one gets it."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.threads
 
 ONE = 0
 BODY = {"a": "b"}
-AT_ONCE = 4000  # milliseconds, on a busy machine: what is waited for, is waited for 5 s
+AT_ONCE = 4000  # milliseconds, on a busy machine; waits that are meant last 5 s
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def lend_again(thread):
     return thread.pid == before
 
 
-# ---- what they get ----
+# ---- the state of a lent connection ----
 
 
 def test_a_lent_connection_is_as_promised(ann):
@@ -75,7 +75,7 @@ def test_there_is_no_connection_for_what_is_not_there(ann):
     assert ann.tool.stats().loans == 0
 
 
-# ---- what they leave behind ----
+# ---- leftovers of the borrower ----
 
 
 def test_an_open_transaction_is_rolled_back(ann, servers):

@@ -1,11 +1,11 @@
 """A server whose answers are well-formed and wrong, to every statement in turn.
 
 Each step runs a command, or a program that uses the library, through a Liar that falsifies the
-answer to one of its statements in one way. Whatever it is: the program ends of itself and in time,
-and what it calls done is done.
+answer to one of its statements in one way. In every case the program ends by itself and in time, and
+everything that it reports as done is done.
 
 All statements in all ways take long; a run takes some of each, the same ones each time.
-$HV_TEST_LIES is how many of a scenario, 0 for all. `pytest -s` shows what came of them.
+$HV_TEST_LIES is the number for a scenario, 0 for all. `pytest -s` shows the results.
 """
 
 import collections
@@ -22,16 +22,16 @@ LIES = int(os.environ.get("HV_TEST_LIES", "24"))
 SHARDS = range(1, 4)
 BODY = {"a": "b", "n": None}
 
-# What makes a program wait until the time that it was given is over.
+# Lies that make a program wait until its time-out is over.
 LONG = {*FLOODS, "silent", "stuck", "slow_dribble", "nonsense_length", "stuck_in_transaction"}
 SHORT_MS, LONG_MS = 300, 5000
-# On top of those times, for all that a program does besides, on a machine that does other things.
+# On top of those times, for everything else that a program does, on a busy machine.
 AMPLE = 20 if command.sanitizers() else 6
 HANGS = 60
 
 
 def choose(statements, offset, scenario):
-    """Which (statement, way) to try: all, or so many that each way and statement has its turn."""
+    """The (statement, way) pairs to try: all, or enough that each way and statement occurs."""
     ways = [way for way in ALL_WAYS if scenario.has_deadlines or way not in LONG]
     all_lies = [(number, way) for way in ways for number in range(1, statements + 1)]
     count = max(1, LIES // scenario.share) if LIES > 0 else len(all_lies)
@@ -48,7 +48,8 @@ def _coprime(a, b):
 
 
 class Store:
-    """A store behind a liar, with an entity in it; and the way to it that is true."""
+    """A store behind a liar, with an entity in it; and the configuration that goes past the liar.
+    """
 
     def __init__(self, database, liar, folder, keys):
         self.database, self.liar, self.folder = database, liar, folder
@@ -96,7 +97,7 @@ class Store:
         return self.database.value(f"SELECT {tables}")
 
 
-# ---- scenarios: what is run, and what it must have done if it says so ----
+# ---- scenarios: the program to run, and what must be true if it reports success ----
 
 
 class Command:
@@ -273,7 +274,7 @@ class Bench(Command):
 
 
 class Library(Command):
-    """A program in C that does everything with the library, one thing after the other."""
+    """A program in C that uses everything in the library, one thing after the other."""
 
     options = {"pool_max": 1}
 
@@ -433,7 +434,7 @@ def test_whatever_a_server_answers_a_program_ends_well(request, tmp_path, name, 
         run_lies(store, SCENARIOS[name], offset)
 
 
-# ---- what such answers must not bring about ----
+# ---- effects that such answers must not have ----
 
 
 def tool_of(store, number, way, **options):

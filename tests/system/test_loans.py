@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.threads, pytest.mark.races]
 
 ONE = 0
 BODY = {"a": "b"}
-AT_ONCE = 4000  # milliseconds, on a busy machine: what is waited for, is waited for 5 s
+AT_ONCE = 4000  # milliseconds, on a busy machine; waits that are meant last 5 s
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def ann(make_tool, store):
     return thread
 
 
-# ---- what is not to be lent again ----
+# ---- connections that are not to be lent again ----
 
 
 def test_a_connection_that_its_borrower_discards_is_closed(ann, servers):
@@ -118,7 +118,7 @@ def test_a_connection_that_is_gone_is_not_lent_without_waiting(ann, servers):
     ann.put(3, 1, BODY).ok()
     servers[ONE].terminate_clients()
     eventually(lambda: ann.try_acquire(3).status == "HV_TIMEOUT" or ann.release().ok() and False)
-    assert ann.tool.stats().open == 1  # to find out what is to be done about it is not its part
+    assert ann.tool.stats().open == 1  # finding out what to do about it is not its job
     ann.acquire(3).ok()
     ann.sql("SELECT 1").ok()
     now = ann.tool.stats()

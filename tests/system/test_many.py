@@ -1,4 +1,5 @@
-"""Many operations of one caller: each has its own fate, all servers work at once, memory is bounded."""
+"""Many operations of one caller: each succeeds or fails by itself, all servers work at once, memory
+is bounded."""
 
 import pytest
 
@@ -12,7 +13,7 @@ SHARDS = list(range(1, 17))
 
 
 def puts(count, shards=SHARDS, **more):
-    """Puts of entities that say which they are, over the shards in turn."""
+    """Puts of entities that are numbered, over the shards in turn."""
     return [
         {"shard": shards[i % len(shards)], "kind": i % 100, "dict": {"n": str(i)}, **more}
         for i in range(count)
@@ -48,7 +49,7 @@ def get_many(tool, keys):
     return tool.main.get_many(keys)
 
 
-# ---- what came of what ----
+# ---- the result of each operation ----
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 255, 1000, 5000])
@@ -314,7 +315,7 @@ def test_exactly_once_waits_for_a_server_that_is_restarted(make_tool, own_store,
     assert len(stored(*own_servers)) == 816
 
 
-# One row waits for an advisory lock: as long as somebody has that, the middle is not over.
+# One row waits for an advisory lock: as long as that is held, the middle is not over.
 HOLD_UP = """
     CREATE FUNCTION hold_up() RETURNS trigger LANGUAGE plpgsql AS
         $$BEGIN PERFORM pg_advisory_xact_lock(1); RETURN new; END$$;
@@ -429,7 +430,7 @@ def test_a_stream_is_put_and_got_again(tool, shards):
 @pytest.mark.skipif(bool(sanitizers()), reason="a sanitizer keeps memory for itself")
 @pytest.mark.parametrize("count, filler", [(300000, 0), (3000, 20000), (40, 3000000)])
 def test_memory_is_bounded_whatever_the_number(tool, count, filler):
-    """hypervault.h says 16 MB a server, beside an entity that is larger."""
+    """hypervault.h says 16 MB a server, besides an entity that is larger."""
     reply = tool.main.stream(count, SHARDS, filler).ok()
     assert reply.statuses == {"HV_OK": count}
     assert reply.grown <= 2 * 16 * 1024 + 4 * filler / 1024

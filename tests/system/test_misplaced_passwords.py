@@ -1,7 +1,7 @@
-"""A password in the wrong place: whatever hv says of that, it does not repeat it.
+"""A password in the wrong place: no error of hv repeats it.
 
-What is shown all the same is the value of `host`, `hostaddr`, `user`, `dbname` and `service`, when
-it is nothing but a word: an error that does not name the host helps nobody.
+The values of `host`, `hostaddr`, `user`, `dbname` and `service` are shown all the same if they are
+plain words: an error that does not name the host is of no help.
 """
 
 import secrets

@@ -1,4 +1,4 @@
-"""Shards that look ready and are not: what is missing or may go wrong, and what helps."""
+"""Shards that look ready and are not: what is missing or may go wrong, and the remedy."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from harness import hv, installation, make_shards, store_config
 
 
 def _shards(config):
-    """By number: what `hv status` says of each shard of server "one"."""
+    """By number: the status of each shard of server "one" in `hv status`."""
     result = hv("status", "--json", config=config)
     (server,) = result.json()["servers"]
     assert "error" not in server, server
@@ -79,7 +79,7 @@ def test_init_refuses_a_column_that_may_be_null_and_names_the_statement_that_hel
     hv("status", config=config).ok()
 
 
-# ---- strict keys without what makes them ----
+# ---- strict keys without their generator ----
 
 WAYS_OUT = ("Install hypervault's extension", "hv init --keys portable")
 

@@ -1,5 +1,5 @@
-"""Whose objects are these? What another role has put in a shard's place is neither built upon nor
-called ready; where an administrator made the shards, others go on working with them."""
+"""The owners of objects. An object of another role in a shard's place is neither used for making it
+nor called ready; where an administrator made the shards, others go on working with them."""
 
 import pytest
 
@@ -192,7 +192,7 @@ def test_a_record_that_would_run_something_is_read_by_nobody(roles, tmp_path, hi
     assert "mallory ran this" not in roles.server.log_text(since)
 
 
-# ---- whom to trust ----
+# ---- trusted roles ----
 
 
 def grant_use(database, role):
@@ -206,7 +206,7 @@ def grant_use(database, role):
 
 @pytest.fixture
 def restored(roles):
-    """Undoes what a test did to roles and the database."""
+    """Undo what a test did to roles and the database."""
     yield
     roles.sql(f"REVOKE {ADMIN} FROM {APP}; ALTER ROLE {ADMIN} NOSUPERUSER")
 
@@ -231,7 +231,7 @@ def test_an_application_works_with_an_administrators_shards(roles, tmp_path, res
 
 
 def test_an_application_puts_where_it_does_not_know_the_administrator(roles, tmp_path):
-    """Only `hv init` and `hv status` ask whose the shards are."""
+    """Only `hv init` and `hv status` check the owners of shards."""
     admin, app = (config_of(tmp_path, roles, role) for role in (ADMIN, APP))
     hv("init", config=admin).ok()
     hv("status", config=admin).ok()

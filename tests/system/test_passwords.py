@@ -12,7 +12,7 @@ from harness.store_tool import make_tool  # noqa: F401
 
 
 class Secret:
-    """A password that nobody else has. `mark` is the part of it that no quoting changes."""
+    """A password that occurs nowhere else. `mark` is the part of it that no quoting changes."""
 
     def __init__(self):
         self.mark = secrets.token_hex(12)
@@ -112,7 +112,7 @@ def _commands(folder):
 
 
 def _say_everything(folder, config, env):
-    """What all commands print, as people and as programs see it, and what they write."""
+    """The output of all commands, for people and for programs, and the files that they write."""
     said = []
     for command in _commands(folder):
         for more in [], ["--json"]:

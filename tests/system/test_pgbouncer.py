@@ -102,7 +102,7 @@ def test_prepared_statements_behind_a_bouncer_give_the_hint_to_turn_them_off(
 
 
 def _put_until(stop, thread, shard, outcomes):
-    """Put one entity after the other; note what each call said."""
+    """Put one entity after the other; note the result of each call."""
     while not stop.is_set():
         n = f"{shard}-{len(outcomes)}"
         reply = thread.put(shard, 1, {"n": n})

@@ -1,4 +1,4 @@
-"""Shards that lie on another server than the configuration says, or on two."""
+"""Shards that are on another server than the configured one, or on two."""
 
 import json
 
@@ -61,7 +61,7 @@ def test_init_makes_no_empty_copy_of_a_shard_that_another_server_holds(filled, t
         == 'server "one" holds shards 3 to 4, which the configuration gives to "two"'
     )
     assert "shards" in second["error"]["hint"] and "move" in second["error"]["hint"]
-    assert _shards_of(one) == [1, 2, 3, 4]  # 9 neither, though nobody else has it
+    assert _shards_of(one) == [1, 2, 3, 4]  # nor is 9, though no other server has it
     assert _shards_of(two) == [5, 6, 7, 8]
     told = hv("init", config=edited)
     assert told.code == 1 and "shards 3 to 4" in told.err
@@ -185,7 +185,7 @@ def test_two_inits_with_different_configurations_do_not_both_succeed(servers, tm
     outputs = [process.communicate() for process in processes]
     codes = [process.returncode for process in processes]
     assert codes != [0, 0], outputs
-    # Nobody goes away with shards that lie twice in the belief that all is well.
+    # Shards that are on two servers must not pass for being in order.
     if set(_shards_of(one)) & set(_shards_of(two)):
         assert _status(left)[0] == _status(right)[0] == 1
 
@@ -237,7 +237,7 @@ def test_status_shows_a_shard_that_lies_on_two_servers(filled, tmp_path, rows):
 
 
 def test_two_names_of_one_database_hold_nothing_twice(server, tmp_path):
-    """A database of the original implementation has no record that could speak against it."""
+    """A database of the original implementation has no record that could contradict it."""
     config = store_config(tmp_path / "one.conf", {"one": (server, "1-5")})
     make_shards(config, server)
     server.sql("DROP SCHEMA hypervault CASCADE")

@@ -1,4 +1,5 @@
-"""The pool of one server: how many connections, who gets them and when, who waits how long."""
+"""The pool of one server: the number of connections, who gets them and when, and how long callers
+wait."""
 
 import re
 import threading
@@ -103,7 +104,7 @@ def test_the_connection_returned_last_is_lent_first(make_tool, store):
     assert lent == [pids["c"], pids["a"], pids["b"]]
 
 
-# ---- who waits ----
+# ---- waiting ----
 
 
 def test_waiters_are_served_in_the_order_they_came(make_tool, store):
@@ -153,7 +154,7 @@ def test_each_waiter_has_its_own_deadline(make_tool, store):
     assert 6000 <= first.reply().gives("HV_TIMEOUT").ms < 6000 + SLACK
     assert not second.done
     assert 6000 <= second.reply().gives("HV_TIMEOUT").ms < 6000 + SLACK
-    # That they gave up leaves no trace in the line.
+    # Their giving up leaves no trace in the line.
     third = dan.begin.acquire(3)
     tool.await_stats(waiting=1, timeouts=2)
     ann.release().ok()

@@ -131,7 +131,8 @@ def test_while_a_server_is_down_callers_are_told_at_once_and_it_is_left_alone(
     for one in pending:
         assert one.reply().gives("HV_UNAVAILABLE").ms < AT_ONCE
     took = time.monotonic() - start
-    # The first of all threads may find out together; after that it is one attempt each 200 ms.
+    # Several of the first threads may find out together; after that there is one attempt each 200
+    # ms.
     assert between.connections <= 16 + 1 + took / 0.2
 
 
@@ -204,7 +205,7 @@ def test_a_silent_server_does_not_slow_the_others_down(make_tool, relayed_store)
     hanging.reply().gives("HV_TIMEOUT")
 
     def told_at_once():
-        """Once that is known, nobody waits for it; but 200 ms later one tries again."""
+        """Once that is known, no caller waits for it; but 200 ms later one tries again."""
         return bob.put(3, 1, {}).gives("HV_TIMEOUT").ms < AT_ONCE
 
     eventually(told_at_once)
@@ -260,7 +261,7 @@ def test_waiters_are_told_why_when_the_last_connection_is_gone_and_no_other_can_
 
 
 def test_a_caller_in_a_hurry_does_not_spoil_it_for_the_others(make_tool, relayed_store):
-    """Its time ran out while it opened a connection: that says nothing about the server."""
+    """Its time ran out while it opened a connection: that proves nothing about the server."""
     config, between = relayed_store
     tool = make_tool(config, pool_max=1, pool_block_timeout="8s")
     ann, bob, cid = tool.threads("ann", "bob", "cid")
@@ -300,7 +301,7 @@ def test_the_pool_survives_a_restart_and_works_within_a_second(make_tool, own_st
             assert thread.get(key).ok().dict == {"a": "b"}
         return time.monotonic() - back
 
-    # A machine that has other things to do may be slow about it once or twice.
+    # A busy machine may be slow about it once or twice.
     assert min(restart() for _ in range(5)) < 1
 
 
@@ -345,7 +346,7 @@ def small_server(make_server, tmp_path):
 
 @contextlib.contextmanager
 def connections(database, count):
-    """Take that many of the server's connections."""
+    """Take this many of the server's connections."""
     with contextlib.ExitStack() as stack:
         taken = []
 

@@ -20,7 +20,7 @@ TOO_LONG = 300  # seconds
 
 
 def run(function, *args):
-    """Run a coroutine function in a loop of its own; what asyncio complains of is an error."""
+    """Run a coroutine function in a loop of its own; complaints of asyncio are errors."""
 
     async def limited():
         loop = asyncio.get_running_loop()
@@ -35,13 +35,13 @@ def run(function, *args):
 
 
 async def until(condition):
-    """Wait for a condition without holding the loop up."""
+    """Wait for a condition without blocking the loop."""
     while not condition():
         await asyncio.sleep(0.005)
 
 
 async def until_put(session, shard):
-    """Wait for a server to be there again."""
+    """Wait until a server is back."""
     while True:
         try:
             return await session.put(shard, 1)
@@ -50,7 +50,7 @@ async def until_put(session, shard):
 
 
 def lock(database, shard):
-    """A context manager: whoever puts into the shard waits."""
+    """A context manager: puts into the shard wait."""
     return _Lock(database, f"shard{shard:04d}.entities")
 
 
@@ -69,7 +69,7 @@ class _Lock:
         self._held.__exit__(*exc)
 
 
-# ---- what it does ----
+# ---- operations ----
 
 
 def test_an_entity_is_put_and_fetched(db):  # noqa: F811
@@ -275,7 +275,7 @@ def test_the_loop_goes_on_while_a_connection_is_opened(own_connections, own_serv
     run(work)
 
 
-# ---- who does not wait any longer ----
+# ---- cancelled waits ----
 
 
 def test_a_cancelled_put_goes_on(db, databases):  # noqa: F811

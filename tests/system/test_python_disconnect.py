@@ -1,4 +1,4 @@
-"""disconnect() closes every connection, whoever has it and whatever it is at."""
+"""disconnect() closes every connection, whichever thread has it and whatever it is doing."""
 
 import concurrent.futures
 import os
@@ -64,7 +64,7 @@ def test_disconnect_ends_a_borrowers_transaction(db):
 
 @pytest.mark.parametrize("statement", ["SELECT pg_sleep(20)", "COPY"])
 def test_disconnect_ends_what_another_thread_is_running(db, databases, statement):
-    """At once, and the thread is told."""
+    """At once, and the thread gets an error."""
     borrowed, going = threading.Event(), threading.Event()
 
     class Slow:
@@ -107,7 +107,7 @@ def test_disconnect_ends_what_another_thread_is_running(db, databases, statement
 
 @pytest.mark.threads
 def test_disconnect_while_many_threads_borrow_does_no_harm(db):
-    """Each gets its answer, or is told; none is told that it returns what was not lent."""
+    """Each gets its answer or an error; none gets the error of returning what was not lent."""
     over = threading.Event()
 
     def work(number):

@@ -1,4 +1,4 @@
-"""psycopg2 with a libpq of its own, as its binary wheel has one: a clear error, never a crash."""
+"""psycopg2 with its own libpq, as in its binary wheel: a clear error, never a crash."""
 
 import pathlib
 import shutil
@@ -12,7 +12,7 @@ python.provide()
 
 
 def rename_libpq(source, target):
-    """Copy a library to which libpq, or itself, has another name."""
+    """Copy a library that calls libpq, or itself, by another name."""
     code = source.read_bytes()
     assert code.count(b"\0libpq.so.5\0") == 1
     target.write_bytes(code.replace(b"\0libpq.so.5\0", b"\0libpX.so.5\0"))
@@ -20,7 +20,7 @@ def rename_libpq(source, target):
 
 @pytest.fixture
 def foreign(tmp_path):
-    """The environment in which psycopg2 has another libpq than everybody else."""
+    """The environment in which psycopg2 has another libpq than all else."""
     package = pathlib.Path(psycopg2.__file__).parent
     shutil.copytree(package, tmp_path / "psycopg2")
     (driver,) = (tmp_path / "psycopg2").glob("_psycopg*.so")

@@ -1,4 +1,5 @@
-"""Whatever goes wrong is a DatastoreError that says what, where and what to do, and no secret."""
+"""Every failure is a DatastoreError that says what, where and what to do, and contains no secret.
+"""
 
 import contextlib
 import socket
@@ -36,7 +37,7 @@ FIELDS = {
 
 
 def caught(act, kind=DatastoreError):
-    """The error that it raises, which has all fields, tells its text, and no secret."""
+    """The error that is raised, which has all attributes, its text, and no secret."""
     with pytest.raises(DatastoreError) as info:
         act()
     error = info.value
@@ -53,7 +54,7 @@ def caught(act, kind=DatastoreError):
 
 
 def operations(db, shard=3):
-    """Everything that talks to the shard's server."""
+    """Every method that needs the shard's server."""
     key = Key(shard << 10 | 1)
     return [
         lambda: db.put(shard, 1, a="b"),
@@ -89,7 +90,7 @@ def test_the_classes_are_the_old_ones():
     }
 
 
-# ---- what is wrong before anything is sent ----
+# ---- errors before anything is sent ----
 
 
 @pytest.mark.parametrize("shard", [0, 17, 8191])
@@ -294,7 +295,7 @@ def test_shards_are_made_from_python_too(databases, connections):
 
 @contextlib.contextmanager
 def nobody_listens():
-    with socket.socket() as holder:  # so that nobody else takes the port
+    with socket.socket() as holder:  # so that no other process takes the port
         holder.bind(("127.0.0.1", 0))
         yield {"host": "127.0.0.1", "port": str(holder.getsockname()[1])}
 
@@ -371,7 +372,7 @@ def test_a_server_that_is_killed_and_restarted(own_servers, own_connections):
         assert db.get(key)["body"] == {"a": "b"}
         with db.cursor(12) as cursor:
             cursor.execute("SELECT 1")
-        server.restart()  # between two operations nobody notices
+        server.restart()  # between two operations nothing notices
         assert db.get(key)["body"] == {"a": "b"}
         assert db.get_many([key])[0]["body"] == {"a": "b"}
         assert db.pool_stats(db.server_of(12))["lent"] == 0

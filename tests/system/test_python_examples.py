@@ -1,4 +1,4 @@
-"""The old package's examples run as they stand, but for where the servers are."""
+"""The old package's examples run as they are, except for the servers' addresses."""
 
 import datetime
 

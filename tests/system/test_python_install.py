@@ -19,7 +19,7 @@ pytestmark = pytest.mark.plain
 
 @pytest.fixture
 def checkout(tmp_path):
-    """A copy of the sources as a repository that somebody has just cloned."""
+    """A copy of the sources as a freshly cloned repository."""
     place = tmp_path / "checkout"
     left_out = shutil.ignore_patterns("build*", ".git", ".mesonpy-*", "__pycache__", ".hypothesis")
     shutil.copytree(source_dir(), place, ignore=left_out, symlinks=True)
@@ -90,7 +90,7 @@ def check_contents(names):
 
 
 def check_module(path):
-    """The library is in it, and nobody can see it."""
+    """The library is in it, and hidden."""
     shown = run("nm", "-D", "--defined-only", "--format=posix", path).ok()
     assert [line.split()[0] for line in shown.lines] == ["PyInit__hv"]
     needed = set(re.findall(r"NEEDED.*\[(.*)\]", run("readelf", "-d", path).ok().out))

@@ -42,7 +42,7 @@ def check_usable():
 
 
 def begin(process, before=lambda: None):
-    """Let it go into interrupted(), after something else was done."""
+    """Let it enter interrupted(), after something else was done."""
     assert process.read() == "ready"
     before()
     process.write("")
@@ -50,7 +50,7 @@ def begin(process, before=lambda: None):
 
 
 def interrupt(process):
-    """Interrupt it; that it was must be known soon."""
+    """Interrupt it, and check that it notices soon."""
     since = time.monotonic()
     process.interrupt()
     assert process.read() == "interrupted"
@@ -198,7 +198,7 @@ db.close()
 
 
 def test_again_and_again_at_any_moment(connections):
-    """Interrupts at moments that nobody chose leave the store whole."""
+    """Interrupts at random moments leave the store whole."""
     code = f"""
 {BEGIN}
 import random

@@ -1,4 +1,4 @@
-"""What borrowers leave behind on a connection of psycopg2's, and what the next one gets."""
+"""The state in which borrowers leave a psycopg2 connection, and in which the next one gets it."""
 
 import threading
 
@@ -18,7 +18,7 @@ IDLE = psycopg2.extensions.TRANSACTION_STATUS_IDLE
 
 @pytest.fixture
 def db(connections):
-    """A store with one connection a server: what one leaves, the next one gets."""
+    """A store with one connection a server: the next borrower gets what the last one left."""
     with Datastore(connections, pool_max=1, pool_block_timeout=5) as store:
         yield store
 

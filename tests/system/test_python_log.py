@@ -1,4 +1,4 @@
-"""What a logger is given: statements and what came of them, and no user data unless asked for."""
+"""The contents of the log: statements and their outcomes, and no user data unless asked for."""
 
 import concurrent.futures
 import io

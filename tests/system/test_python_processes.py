@@ -1,4 +1,4 @@
-"""A store across fork() and at the end of the interpreter, whatever is under way."""
+"""A store across fork() and at the end of the interpreter, whatever is running."""
 
 import pytest
 
@@ -10,7 +10,7 @@ python.provide()
 
 
 def run(code, connections, **how):
-    """Run it; it must end well and have nothing to complain of."""
+    """Run it; it must end well and without complaints."""
     result = python.run(code, connections, **how)
     assert (result.code, result.err) == (0, ""), str(result)
     return result.lines

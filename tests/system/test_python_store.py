@@ -1,4 +1,4 @@
-"""What the users of the old package know of a Datastore, and what a Datastore does besides."""
+"""The methods that users of the old package know, and the other methods of a Datastore."""
 
 import concurrent.futures
 import threading

@@ -1,4 +1,4 @@
-"""Any number of threads use a store, and close it while others are at work."""
+"""Any number of threads use a store, and close it while others use it."""
 
 import collections
 import gc
@@ -19,7 +19,7 @@ from hv.datastore import Datastore, DatastoreError, PoolError
 
 @pytest.fixture(autouse=True)
 def often_switched():
-    """Python lets other threads run as often as it can."""
+    """Python switches threads as often as it can."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     yield

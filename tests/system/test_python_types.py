@@ -1,4 +1,4 @@
-"""Python in a database whose types are made anew: puts and gets go on, cursors give dicts."""
+"""Python in a database whose types are recreated: puts and gets go on, cursors return dicts."""
 
 import io
 
@@ -47,7 +47,7 @@ BODIES = [{"n": "1"}, {"n": "2"}]
 
 
 def test_borrowed_cursors_give_dicts_again(db, servers, make_anew):
-    """Nothing but cursors is used, so that only they can notice."""
+    """Only cursors are used, so that only they can notice."""
     fill(servers[0])
 
     def bodies(fetch):

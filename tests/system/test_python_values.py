@@ -18,7 +18,7 @@ python.provide()
 from hv.datastore import DatastoreError
 from hv.entity import Key
 
-# Everything that PostgreSQL's text can hold, and often what hstore's text form would have to quote.
+# Everything that PostgreSQL's text can hold, especially what hstore's text form has to quote.
 TEXT = strategies.one_of(
     strategies.text('"\\=>, \n\t\'{}NULLßé€😀', max_size=12),
     strategies.text(
@@ -30,13 +30,13 @@ GENERATE = [hypothesis.Phase.generate]
 
 
 class Colour(str, enum.Enum):
-    """Text, whatever str() makes of it."""
+    """A str whose str() returns something else."""
 
     RED = "red"
 
 
 class Number(enum.IntEnum):
-    """An integer, whatever str() makes of it."""
+    """An int whose str() returns something else."""
 
     SEVEN = 7
 
@@ -50,7 +50,7 @@ def random_dict(random, texts):
 
 
 def test_ten_thousand_dicts_come_back_as_they_were(db, databases):
-    """Each batch goes in by two ways, and comes out by three."""
+    """Each batch is stored in two ways, and read in three."""
     checked = collections.Counter()
     with plain(databases[0], client_encoding="UTF8") as connection:
         psycopg2.extras.register_hstore(connection)
@@ -169,7 +169,7 @@ def test_text_that_postgresql_cannot_hold_is_refused(db, databases, text):
     assert databases[0].value("SELECT count(*) FROM shard0003.entities") == before
 
 
-# ---- what changes or is closed meanwhile ----
+# ---- objects that change or are closed meanwhile ----
 
 
 def test_kinds_that_change_while_they_are_read(db):

@@ -22,7 +22,7 @@ def stored(database, shard=3):
 
 @pytest.fixture
 def make_queue(make_tool):
-    """A function that makes a tool with a queue; it is freed in the end."""
+    """A function that makes a tool with a queue, which is freed at the end."""
     tools = []
 
     def make(config, **options):
@@ -47,7 +47,7 @@ def add(tool, *operations):
 
 
 def all_done(tool):
-    """{tag: what came of it} of all that is pending."""
+    """{tag: the result} of all pending operations."""
     items = tool.main.queue_advance(-1, True).items
     assert len({item["tag"] for item in items}) == len(items)
     return {item["tag"]: item for item in items}
@@ -178,7 +178,8 @@ def test_a_server_that_went_and_came_back_works_again(make_queue, own_store, own
 def test_an_operation_that_finds_a_server_gone_is_told_at_once_while_another_tries(
     make_queue, relayed_store
 ):
-    """Once it is known not to answer, one tries, and the others need not wait for that."""
+    """Once the server is known not to answer, one caller tries, and the others need not wait for
+    that."""
     config, between = relayed_store
     tool = make_queue(config, pool_block_timeout="6s")
     between.stall()

@@ -30,7 +30,7 @@ def keys(request):
 
 @pytest.fixture
 def database(request, keys):
-    """A database in which shards can have keys of that kind."""
+    """A database whose shards can have keys of that kind."""
     return request.getfixturevalue("extension_server" if keys == "strict" else "server")
 
 
@@ -45,7 +45,7 @@ def ann(make_tool, config):
 
 
 def in_sessions(database, count, work):
-    """Run work(cursor, number) in that many sessions at once; what each returned."""
+    """Run work(cursor, number) in that many sessions at once; return what each returned."""
 
     def run(number):
         with database.connect() as connection, connection.cursor() as cursor:
@@ -82,7 +82,7 @@ def test_reserved_keys_are_new_ascending_of_their_shard_and_of_now(ann, count):
     assert sorted(set(reserved)) == reserved
     assert {shard_of(key) for key in reserved} == {3}
     assert other not in reserved
-    # No more than fit bear one millisecond, and the others are borrowed from the next.
+    # No millisecond has more keys than fit, and the others borrow from the next.
     assert before - 1 <= created(reserved[0])
     assert created(reserved[-1]) <= after + count / 128 + 1
     again = ann.reserve(3, 1).ok().keys

@@ -1,4 +1,4 @@
-"""A role with rights on one shard of a server: what concerns that shard alone works."""
+"""A role with rights on one shard of a server: everything that concerns only that shard works."""
 
 import json
 

@@ -1,7 +1,7 @@
-"""What somebody plants in a schema on everybody's search_path is not run by others.
+"""Objects that a role plants in a schema on others' search_path are not run by others.
 
 Statements are taken from the server's log while everything is done once; then everything is done
-again where each name in them has a decoy.
+again in a database where each name in them has a decoy.
 """
 
 import contextlib
@@ -72,7 +72,7 @@ BENCH = ("--seconds", 1, "--warmup", 0, "--callers", 3, "--rate", 100)
 
 
 class Everything:
-    """All that is done with a store, with these keys, as this role."""
+    """Do everything that can be done with a store, with these keys, as this role."""
 
     def __init__(self, folder, database, user):
         self.folder = folder
@@ -142,7 +142,7 @@ def prepare(server):
 
 @pytest.fixture(scope="module")
 def template(own_server, tmp_path_factory):
-    """A database with hstore and with decoys for all that is in any statement."""
+    """A database with hstore and with decoys for every name in any statement."""
     database = prepare(own_server)
     since = own_server.log_size()
     everything = Everything(tmp_path_factory.mktemp("decoys"), database, "postgres")

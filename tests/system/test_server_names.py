@@ -1,4 +1,4 @@
-"""Which server a database is: by the record in it, whatever the configuration calls it."""
+"""Which server a database is: decided by the record in it, whatever the configuration calls it."""
 
 import json
 

@@ -23,7 +23,7 @@ TOTAL = max(SECONDS, 8)
 ROUND = 45  # seconds at most, so that the journal and the tables stay small
 SHARDS = {ONE: range(1, 9), TWO: range(9, 17)}
 
-# What a put may come to when connections break, and when a trigger is in its way.
+# The possible results of a put when connections break, and when a trigger interferes.
 EXPECTED = {
     "HV_OK",
     "HV_NOT_STORED",
@@ -60,7 +60,7 @@ def place_triggers(database, shards):
 
 
 class Trouble:
-    """What happens to one server and to the network before it, in random order."""
+    """The events that hit one server and its network, in random order."""
 
     def __init__(self, database, relay, chance, count):
         self.database = database
@@ -157,7 +157,7 @@ def largest_keys(databases):
 
 
 def begin_round(databases, last_keys):
-    """Empty the tables. Keys that are made after that lie behind all that were there."""
+    """Empty the tables. Keys that are made after that are greater than all that were there."""
     for server in (ONE, TWO):
         for shard in SHARDS[server]:
             databases[server].sql(f"TRUNCATE shard{shard:04}.entities")
@@ -216,7 +216,7 @@ def choose_stores(chance, first_writer):
 
 
 class PythonWriter:
-    """soak_writer.py under way."""
+    """A running soak_writer.py."""
 
     def __init__(self, relays, first_writer, seed):
         connections = [
@@ -245,7 +245,7 @@ class PythonWriter:
 
 
 def check_round(runs, databases):
-    """Returns how many puts came to each status."""
+    """Returns the number of puts of each status."""
     puts = [put for run in runs for put in run.finish()]
     for database in databases:  # no write is under way any more
         eventually(lambda: database.clients() == [], what="all clients are gone")

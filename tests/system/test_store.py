@@ -1,4 +1,4 @@
-"""Put and get, what the log is told of them, and what a store accepts when it is opened."""
+"""Put and get, what the log gets of them, and what a store accepts when it is opened."""
 
 import pytest
 
@@ -185,7 +185,7 @@ def test_the_log_sees_every_statement(make_tool, store):
     tool = make_tool(store, log=True)
     ann = tool.threads("ann")[0]
     key = ann.put(3, 1, {}).ok().key
-    first = len(tool.log)  # what it takes to open a connection came before
+    first = len(tool.log)  # the statements of opening a connection came before
     assert all(event.shard == -1 for event in tool.log[:-1])
     assert tool.log[-1].log == (
         "INSERT INTO shard0003.entities (type, body) VALUES ($1, $2) RETURNING id"

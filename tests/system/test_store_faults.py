@@ -1,4 +1,4 @@
-"""Put and get over connections that break or fall silent: what is told is what happened."""
+"""Put and get over connections that break or fall silent: the reported outcome is the true one."""
 
 import contextlib
 import fcntl
@@ -30,7 +30,7 @@ def stored(database, shard=3):
 
 @pytest.fixture
 def warm(make_tool, relayed_store, own_servers):
-    """A store that has prepared its put and get, its relay and the database behind that."""
+    """A store that has prepared its put and get, its relay and the database behind it."""
     config, between = relayed_store
     tool = make_tool(config, operation_timeout="4s")
     tool.key = tool.main.put(3, 1, BODY).ok().key
@@ -54,7 +54,7 @@ def test_a_put_whose_answer_is_cut_off_has_an_unknown_outcome(warm, count):
     tool, between, database = warm
     between.cut_in("to_client", count)
     lost_write(tool.main.put(3, 1, BODY))
-    assert stored(database) == 2  # it happened, this time
+    assert stored(database) == 2  # this time it happened
     assert tool.stats().open == 0
     tool.main.put(3, 1, BODY).ok()
     assert stored(database) == 3
@@ -224,7 +224,8 @@ def sleeps(pid):
 
 
 def test_a_put_that_the_server_does_not_read_is_not_written_later(make_tool, own_servers, tmp_path):
-    """It was told as HV_TIMEOUT, nothing written: closing the connection must not send the rest."""
+    """It was reported as HV_TIMEOUT, nothing written: closing the connection must not send the
+    rest."""
     database = own_servers[ONE]
     params = {**database.params(), **database.server.socket_params()}
     config = store_config(tmp_path / "socket.conf", {"one": (params, "1-9")})
@@ -279,7 +280,7 @@ class HalfClosing:
             target.shutdown(socket.SHUT_WR)
 
     def waiting(self):
-        """The number of bytes that the client sent and nobody read."""
+        """The number of bytes that the client sent and that were not read."""
         count = bytearray(4)
         fcntl.ioctl(self.client, termios.FIONREAD, count)
         return int.from_bytes(count, sys.byteorder)
@@ -317,7 +318,7 @@ def begin_long_put(between, ann):
 
 
 def test_a_put_whose_connection_ends_as_its_last_byte_leaves_is_not_repeated(half_closing):
-    """It got through whole: told as lost before that, and sent again, it would be stored twice."""
+    """It got through whole: reported as lost before, and sent again, it would be stored twice."""
     between, ann, database = half_closing
     putting = begin_long_put(between, ann)
     stop(ann.tool.process.pid)

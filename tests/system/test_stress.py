@@ -1,4 +1,5 @@
-"""Many threads on one store while its servers misbehave: what is told of each put is the truth."""
+"""Many threads on one store while its servers misbehave: the reported outcome of each put is true.
+"""
 
 import random
 
@@ -55,7 +56,7 @@ def is_forbidden(put):
 
 
 def forbid_hundredths(database, shards, moment=""):
-    """Let each shard refuse what is_forbidden(), at once or at the commit."""
+    """Make each shard refuse what is_forbidden(), at once or at the commit."""
     database.sql("""
         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
             $$ BEGIN RAISE check_violation USING MESSAGE = 'no hundredth'; END $$""")
@@ -127,7 +128,7 @@ def test_a_server_that_ends_and_comes_back_loses_nothing_that_was_acknowledged(
     assert set(two) == {"HV_OK"}
     assert set(one) <= {"HV_OK", "HV_UNAVAILABLE", "HV_OUTCOME_UNKNOWN"}
     assert one["HV_UNAVAILABLE"] > 0
-    # At most one write of each thread was under way when the server ended.
+    # At most one write of each thread was in flight when the server ended.
     assert one["HV_OUTCOME_UNKNOWN"] <= 2 * THREADS
     assert any(put.shard < 9 and put.status == "HV_OK" and put.ended > back for put in puts)
 
@@ -171,7 +172,7 @@ def test_a_network_that_cuts_and_stalls_again_and_again(stress, relayed_store, o
     since = run.now()
     run.flows(own_servers, ONE)
     puts = run.finish()
-    eventually(lambda: own_servers[ONE].clients() == [])  # no write is still under way
+    eventually(lambda: own_servers[ONE].clients() == [])  # no write is running any more
     one, two = check(puts, own_servers)
     assert two["HV_OK"] > 0.9 * sum(two.values())
     assert set(one) <= {"HV_OK", "HV_UNAVAILABLE", "HV_OUTCOME_UNKNOWN", "HV_TIMEOUT"}

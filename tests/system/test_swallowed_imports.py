@@ -1,4 +1,4 @@
-"""Rows that a trigger takes away while they are imported are rejected rows, not stored ones."""
+"""Rows that a trigger drops while they are imported are rejected rows, not stored ones."""
 
 import itertools
 import json
@@ -73,7 +73,7 @@ def test_rows_that_are_refused_and_rows_that_are_taken_away_are_told_apart(
 
 
 def load_rows(load, rows):
-    """Add them, send, commit: what became of each, None if it is stored."""
+    """Add them, send, commit: the result of each, None if it is stored."""
     for row in rows:
         load.add(*row)
     load.send()
@@ -150,7 +150,7 @@ def test_a_load_goes_by_other_ways_where_row_level_security_keeps_copy_out(
 
 
 def test_a_load_reports_no_row_as_stored_that_was_rolled_back(datastore, servers):
-    """Rows are stored, and then what lies under the key of another cannot be read, this once."""
+    """Rows are stored, and then the entity under the key of another cannot be read, this once."""
     database = servers[0]
     low, high = datastore.reserve(3, 2)
     database.sql(

@@ -43,7 +43,7 @@ def statuses(reply):
 
 
 def assert_says_why(reply, cause=("trigger", "rule")):
-    """What it says of a row that is not stored."""
+    """The error of a row that is not stored."""
     fields = reply if isinstance(reply, dict) else reply.fields
     assert fields["status"] == NOT_STORED, fields
     assert fields["shard"] == SHARD and fields["server"] == "one"
@@ -199,7 +199,7 @@ def test_of_many_puts_only_those_that_a_trigger_takes_are_not_stored(
         else:
             assert item["status"] == "HV_OK"
             assert found.pop(item["key"]) == (kind, number)
-    assert found == {}  # nothing is there that was not told, and nothing twice
+    assert found == {}  # everything that is there was reported, and nothing is there twice
 
 
 def test_a_partition_that_takes_rows_away_is_seen_too(tool, database):

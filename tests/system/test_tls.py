@@ -1,4 +1,5 @@
-"""Stores over encrypted connections: what TLS says between statements is not taken for news."""
+"""Stores over encrypted connections: TLS messages between statements are not taken for the
+server's."""
 
 import pytest
 

@@ -1,5 +1,5 @@
-"""A database whose types are made anew under a live store: `pg_restore --clean`, an extension that
-is dropped and made again. Statements, arrays and cursors refer to types by number."""
+"""A database whose types are recreated under a live store: by `pg_restore --clean`, or by dropping
+and creating an extension. Statements, arrays and cursors refer to types by OID."""
 
 import os
 import subprocess
@@ -30,7 +30,7 @@ def _postgres(program, database, *args):
 
 
 def restored(database, tmp_path):
-    """As somebody who has a backup does it."""
+    """As with an ordinary backup."""
     dump = str(tmp_path / "dump")
     _postgres("pg_dump", database, "-Fc", "-f", dump, database.dbname)
     return lambda: _postgres("pg_restore", database, "--clean", "-d", database.dbname, dump)
@@ -52,7 +52,7 @@ def extension_made_anew(database, tmp_path):
 
 @pytest.fixture(params=[restored, extension_made_anew], ids=["pg_restore", "extension"])
 def make_anew(request, database, tmp_path):
-    """A function that makes the types anew."""
+    """A function that recreates the types."""
     return request.param(database, tmp_path)
 
 
@@ -142,7 +142,7 @@ def test_threads_in_lanes_go_on(make_tool, store, database, make_anew):
 
 
 def test_a_trigger_that_has_cached_a_type_is_no_obstacle(make_tool, store, database, tmp_path):
-    """The server keeps what PL/pgSQL has compiled as long as a connection lasts."""
+    """The server keeps compiled PL/pgSQL as long as a connection lasts."""
     database.sql(
         "CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS"
         " $$DECLARE seen hstore; BEGIN seen := new.body; RETURN new; END$$;"

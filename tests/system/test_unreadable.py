@@ -1,4 +1,4 @@
-"""Rows that are no entities, in tables that lack NOT NULL: what says so, and what goes on."""
+"""Rows that are not entities, in tables that lack NOT NULL: the errors, and what goes on."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Threads that put all the time, while a test does something to their servers."""
+"""Threads that put all the time while a test does something to their servers."""
 
 import collections
 import itertools
@@ -35,7 +35,7 @@ class Traffic:
             self.replies[number] = thread.put(shard, 1, {"n": str(number)})
 
     def flows(self, count=50):
-        """Wait until so many more puts are done."""
+        """Wait until this many more puts are done."""
         goal = len(self.replies) + count
         eventually(lambda: len(self.replies) >= goal, timeout=60, what="puts are done")
 
@@ -58,5 +58,5 @@ class Traffic:
         assert found == {number: [reply.key] for number, reply in self.replies.items()}
 
     def slowest(self):
-        """The longest that a put took, in milliseconds."""
+        """The longest time of a put, in milliseconds."""
         return max(reply.ms for reply in self.replies.values())

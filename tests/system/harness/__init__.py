@@ -1,4 +1,4 @@
-"""What the tests on real servers stand on: the servers, the built command, a relay that misbehaves.
+"""Support for the tests on real servers: the servers, the built command, a relay that misbehaves.
 
     from harness import PostgresServer, TcpRelay, hv, store_config
 """

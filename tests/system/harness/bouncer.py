@@ -1,4 +1,4 @@
-"""PgBouncer before a server, as a user may have it."""
+"""PgBouncer in front of a server, as a user may have it."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ from .wait import eventually
 
 
 class PgBouncer:
-    """A PgBouncer before `server`, reached by its socket. A context manager.
+    """A PgBouncer in front of `server`, reached by its socket. A context manager.
 
     `pool_mode` is "session", "transaction" or "statement", `pool_size` the number of connections to
     the server for each database; more `settings` go into its configuration.
@@ -72,7 +72,7 @@ class PgBouncer:
         eventually(self._ready, what="PgBouncer takes connections")
 
     def stop(self, how="kill"):
-        """End it: "kill" (its connections are just gone) or "terminate" (it closes them)."""
+        """End it: "kill" (its connections just vanish) or "terminate" (it closes them)."""
         getattr(self.process, how)()
         self.process.wait()
 

@@ -1,4 +1,4 @@
-"""Running what was built: the command hv, and the C programs of the tests and examples."""
+"""Runs the built programs: the command hv, and the C programs of the tests and examples."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def sanitizers():
 
 
 def _sanitizer_reports():
-    """The folder into which programs built with a sanitizer write what it found."""
+    """The folder into which programs built with a sanitizer write their findings."""
     folder = pathlib.Path(scratch.root(), "sanitizers")
     folder.mkdir(exist_ok=True)
     return folder
@@ -46,7 +46,7 @@ def take_sanitizer_reports():
 
 
 def clean_environment(env=None, config=None):
-    """A clean environment: no PG… or HYPERVAULT_… variable of the caller's changes anything."""
+    """A clean environment, without the caller's PG… and HYPERVAULT_… variables."""
     home = os.path.join(scratch.root(), "home")
     os.makedirs(home, exist_ok=True)
     clean = {"PATH": os.environ["PATH"]}
@@ -60,7 +60,7 @@ def clean_environment(env=None, config=None):
 
 
 class Result:
-    """What a command said and how it ended."""
+    """A command's output and exit status."""
 
     def __init__(self, args, code, out, err):
         self.args = args
@@ -85,11 +85,11 @@ class Result:
         return json.loads(self.out_bytes)
 
     def ndjson(self):
-        """The output as a list of JSON values, one a line."""
+        """The output as a list of JSON values, one for each line."""
         return [json.loads(line) for line in self.out_bytes.splitlines()]
 
     def ok(self):
-        """Itself, if the command ended with 0; otherwise fails and shows what it said."""
+        """Return the result itself if the command ended with 0; otherwise fail with its output."""
         assert self.code == 0, str(self)
         return self
 
@@ -123,20 +123,19 @@ def run(path, *args, config=None, input=None, env=None, cwd=None, timeout=TIMEOU
 
 
 def hv(*args, **how):
-    """Run the command hv: hv("put", "5", config=path).ok().out. As run()."""
+    """Run the command hv, as run() does: hv("put", "5", config=path).ok().out"""
     return run(_path("cli/hv"), *args, **how)
 
 
 def program(name, *args, **how):
-    """Run a C program of the tests or examples by its path below the build folder, or its name if
-    it is one of tests/system. As run()."""
+    """Run a C program, as run() does: by its path below the build folder, or by its name if it is
+    one of tests/system."""
     return run(_path(name if "/" in name else f"tests/system/{name}"), *args, **how)
 
 
 def spawn(path, *args, config=None, env=None, cwd=None, **popen):
-    """Start a program and return the Popen, with pipes for all three streams unless told otherwise.
-
-    `path` is "hv" or what program() takes. It ends with the thread that started it.
+    """Start a program and return the Popen, with pipes for all three streams unless other ones are
+    given. `path` is "hv" or what program() takes. The program ends with the thread that started it.
     """
     path = _path("cli/hv" if path == "hv" else path if "/" in path else f"tests/system/{path}")
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -149,8 +148,8 @@ def spawn(path, *args, config=None, env=None, cwd=None, **popen):
 
 
 def make_shards(config, *databases, env=None):
-    """`hv init`, and wait until these databases have seen its end: who is connected to them then is
-    the test's own."""
+    """`hv init`, then wait until its connections to these databases are gone, so that all later
+    ones belong to the test."""
     hv("init", config=config, env=env).ok()
     for database in databases:
         eventually(lambda: database.clients() == [], what="hv init is gone")

@@ -21,6 +21,6 @@ def store_config(path, servers, **options):
         lines += ["", f"[server {name}]", f"shards = {shards}"]
         lines += [f"{parameter} = {value}" for parameter, value in params.items()]
     with open(path, "w", encoding="utf-8") as file:
-        os.fchmod(file.fileno(), 0o600)  # there may be a password in it
+        os.fchmod(file.fileno(), 0o600)  # it may contain a password
         file.write("\n".join(lines) + "\n")
     return str(path)

@@ -30,7 +30,7 @@ class DelayRelay:
         return {**self._server.params(dbname), **here, **more}
 
     def close(self):
-        """End the relay; what is open through it is closed."""
+        """End the relay, which closes all connections through it."""
         with contextlib.suppress(OSError):
             self._process.stdin.close()
         self._process.wait()

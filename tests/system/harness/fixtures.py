@@ -19,7 +19,7 @@ from .config import store_config
 from .relay import TcpRelay
 from .server import PostgresServer
 
-LOG_LINES = 60  # shown of each server's log when a test fails
+LOG_LINES = 60  # lines of each server's log that are shown when a test fails
 
 
 # ---- servers ----
@@ -33,7 +33,7 @@ def shared_servers():
 
 
 def _watch(request, server):
-    """Show what the server logs from now on if the test fails."""
+    """If the test fails, show what the server logs from now on."""
     logs = request.node.stash.setdefault(_LOGS, [])
     if all(server is not known for known, _ in logs):
         logs.append((server, server.log_size()))
@@ -64,7 +64,7 @@ def servers(request, shared_servers):
 
 @pytest.fixture
 def server(request, shared_servers):
-    """The first of `servers`, for tests that need one only; then the other is not made."""
+    """The first of `servers`, for tests that need only one; then the other is not made."""
     if "servers" in request.fixturenames:
         yield request.getfixturevalue("servers")[0]
     else:
@@ -97,7 +97,7 @@ def extension_bindir():
 
 @pytest.fixture(scope="session")
 def shared_extension_server(extension_bindir):
-    # Tests look at how much is written to its log; autovacuum would add to that.
+    # Tests measure how much is written to its log; autovacuum would add to that.
     settings = {"autovacuum": "off"}
     with PostgresServer("extension", bindir=extension_bindir, settings=settings) as server:
         yield server
@@ -113,7 +113,7 @@ def extension_server(request, shared_extension_server):
 
 @pytest.fixture
 def make_extension_server(make_server, extension_bindir):
-    """As make_server, and with the extension: returns a Database that has it."""
+    """Like make_server, with the extension: returns a Database that has it."""
 
     def make(name=None, **how):
         database = make_server(name, bindir=extension_bindir, **how).create_database("test")
@@ -131,7 +131,7 @@ def own_servers(make_server):
 
 @pytest.fixture
 def relay():
-    """A function that puts a TcpRelay before a server with TCP: relay(database.server)."""
+    """A function that puts a TcpRelay in front of a server with TCP: relay(database.server)."""
     with contextlib.ExitStack() as stack:
         yield lambda server: stack.enter_context(TcpRelay(server))
 
@@ -167,7 +167,7 @@ def own_store(tmp_path, own_servers):
 
 @pytest.fixture
 def on_terminal():
-    """A function that runs hv with a terminal for all three streams; it returns what was shown."""
+    """A function that runs hv with a terminal for all three streams, and returns what was shown."""
     descriptors = []
 
     def run(*args, typed="", columns=100, **how):
@@ -196,12 +196,12 @@ def on_terminal():
         os.close(descriptor)
 
 
-# ---- what a failure shows ----
+# ---- output of failing tests ----
 
 
 @pytest.fixture(autouse=True)
 def no_sanitizer_report():
-    """A test fails if a sanitizer found something in any program that it ran."""
+    """Fail a test if a sanitizer found something in any program that it ran."""
     yield
     report = command.take_sanitizer_reports()
     if report:

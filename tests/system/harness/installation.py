@@ -1,7 +1,7 @@
 """A private copy of the machine's PostgreSQL, into which the extension hypervault is installed.
 
-PostgreSQL finds its files relative to its own program. So a copy of the program, in folders that
-lie to each other as the originals do and link to the originals' files, is a whole installation, and
+PostgreSQL finds its files relative to its own program. So a copy of the program is a whole
+installation if its folders are arranged like the originals and link to the originals' files, and
 `CREATE EXTENSION hypervault` can be tested without touching the machine's.
 """
 
@@ -19,7 +19,7 @@ _bindir = None
 
 
 def _places():
-    """Where the machine's PostgreSQL has its programs, its shared files and its libraries."""
+    """The folders of the machine's PostgreSQL: programs, shared files and libraries."""
     told = subprocess.run(
         [os.path.join(binaries(), "pg_config"), "--bindir", "--sharedir", "--pkglibdir"],
         capture_output=True,
@@ -30,7 +30,7 @@ def _places():
 
 
 def _link_files(source, target, but):
-    """Make the folder `target` with a link to each file of `source`, but those whose name begins
+    """Make the folder `target` with a link to each file of `source`, except those whose names begin
     with `but`."""
     os.makedirs(target)
     for entry in os.scandir(source):
@@ -43,17 +43,17 @@ def _below(root, path):
 
 
 def why_not():
-    """Why there can be no installation, or None."""
+    """The reason why there can be no installation, or None."""
     if not os.path.exists(os.path.join(build_dir(), "extension", "hypervault.so")):
         return "the extension is not built: it takes PostgreSQL's development files for servers"
     return None
 
 
 def _copy(root, but):
-    """A copy of the machine's installation, without one extension. Returns its bindir."""
+    """Copy the machine's installation, without one extension. Returns its bindir."""
     bindir, sharedir, pkglibdir = _places()
     _link_files(bindir, _below(root, bindir), but)
-    # The server asks for the real path of its program: that must not be a link.
+    # The server resolves the real path of its program, so that must not be a link.
     os.unlink(_below(root, f"{bindir}/postgres"))
     shutil.copy(os.path.join(bindir, "postgres"), _below(root, bindir))
     _link_files(pkglibdir, _below(root, pkglibdir), but)

@@ -6,9 +6,10 @@
         ...
         liar.statements, liar.lied
 
-What it falsifies is well-formed: messages of the protocol as a server sends them, but not the answer
-to what was asked for. A statement is what has a result of its own: each of a simple query, each
-Execute. The statements are counted over all connections, in the order in which their answers pass.
+The falsified answer is well-formed: messages of the protocol as a server sends them, but not the
+answer to the question. Everything with a result of its own counts as a statement: each statement of
+a simple query, each Execute. Statements are counted over all connections, in the order in which
+their answers pass.
 """
 
 import contextlib
@@ -45,7 +46,7 @@ EMPTY_QUERY = message(b"I")
 
 
 class Answer:
-    """The messages of one result, with rows and columns to be changed."""
+    """The messages of one result, whose rows and columns can be changed."""
 
     def __init__(self, messages):
         self.before = [m for m in messages if m[:1] not in (b"T", b"D")][:-1]
@@ -242,7 +243,7 @@ WAYS = {
     ],
 }
 
-# More of them are not a matter of the messages alone: see _Connection.
+# Other ways are not a matter of the messages alone: see _Connection.
 FLOODS = {
     "notify_flood": message(b"A", struct.pack("!I", 7) + _text("lie") + FLOODED + b"\0"),
     "parameter_flood": message(b"S", _text("application_name") + FLOODED + b"\0"),
@@ -255,26 +256,26 @@ ENDINGS = (
     "stuck",  # not even the answer
     "cut",
     "fatal",
-    "in_transaction",  # what the next "ready for query" says
+    "in_transaction",  # the transaction status in the next "ready for query"
     "failed_transaction",
     "stuck_in_transaction",  # and nothing more comes
     "ready_twice",
     "answer_after_ready",
     "dribble",  # byte by byte, in time
-    "slow_dribble",  # byte by byte, for longer than anybody waits
+    "slow_dribble",  # byte by byte, for longer than any caller waits
     "nonsense_length",
 )
 ALL_WAYS = (*WAYS, *ENDINGS)
 
 
 class _Connection:
-    """One client's connection, and what passes on it."""
+    """One client's connection, and the messages that pass on it."""
 
     def __init__(self, liar, client, server):
         self.liar, self.client, self.server = liar, client, server
-        self.held = []  # of the answer that is not complete
-        self.started = False  # "ready for query" was seen once
-        self.after = None  # what to do at the next "ready for query"
+        self.held = []  # of an incomplete answer
+        self.started = False  # "ready for query" has passed once
+        self.after = None  # an action at the next "ready for query"
         self.out = []  # to be sent
 
     def run(self):
@@ -479,7 +480,7 @@ class Liar:
         self.drop()
 
     def _count(self):
-        """An answer passes: how to falsify it, or None."""
+        """An answer passes: return the way to falsify it, or None."""
         with self._lock:
             self.statements += 1
             if self.statements != self._number:

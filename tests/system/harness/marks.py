@@ -1,4 +1,4 @@
-"""Marks of tests that some builds cannot run."""
+"""Marks of tests that cannot run in some builds."""
 
 import pytest
 

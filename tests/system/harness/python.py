@@ -55,7 +55,8 @@ def folder():
 
 
 def is_usable():
-    """Can this process load what was built? Not if it was for a sanitizer and Python runs without."""
+    """Can this process load the built package? Not if it was built for a sanitizer and Python runs
+    without."""
     return not command.sanitizers() or "LD_PRELOAD" in os.environ
 
 
@@ -66,7 +67,7 @@ def _require_usable():
 
 
 def provide():
-    """Let this process import hv, or skip the file that asks for it."""
+    """Make hv importable in this process, or skip the file that calls this."""
     _require_usable()
     if not os.path.isdir(os.path.join(folder(), "hv")):
         reason = "the Python package is not built: it takes Python's development files"
@@ -76,7 +77,7 @@ def provide():
 
 
 def environment(connections=(), **more):
-    """Of a process that uses the package; or skips the test."""
+    """The environment of a process that uses the package; skips the test if it cannot be used."""
     _require_usable()
     env = {
         "PYTHONPATH": folder(),
@@ -86,7 +87,7 @@ def environment(connections=(), **more):
     }
     if command.sanitizers():
         env["LD_PRELOAD"] = os.environ["LD_PRELOAD"]
-        env["PYTHONMALLOC"] = "malloc"  # which the sanitizer watches
+        env["PYTHONMALLOC"] = "malloc"  # which the sanitizer checks
     return env
 
 
@@ -99,8 +100,8 @@ def _source(code):
 
 
 def run(code, connections=(), development=True, args=(), **how):
-    """Run code after PRELUDE in a process of its own, with `args` in sys.argv, and return a Result.
-    As command.run()."""
+    """Run code after PRELUDE in a process of its own, with `args` in sys.argv, and return a Result,
+    as command.run() does."""
     program, *options = _DEVELOPMENT if development else _DEVELOPMENT[:1]
     env = environment(connections)
     return command.run(program, *options, "-c", _source(code), *args, env=env, **how)
@@ -135,7 +136,7 @@ class Process:
         self._process.communicate()
 
     def read(self):
-        """The next line that it says."""
+        """The next line of its output."""
         line = self._process.stdout.readline()
         assert line, f"it said nothing more: {self._process.stderr.read()}"
         return line.rstrip("\n")
@@ -145,7 +146,7 @@ class Process:
         self._process.stdin.flush()
 
     def sleeps(self):
-        """Wait until its main thread waits for something."""
+        """Wait until its main thread is waiting."""
 
         def asleep():
             with open(f"/proc/{self._process.pid}/stat", encoding="utf-8") as file:
@@ -154,11 +155,11 @@ class Process:
         eventually(lambda: all(asleep() for _ in range(5)), what="it sleeps")
 
     def interrupt(self):
-        """As Ctrl-C does."""
+        """Send SIGINT, as Ctrl-C does."""
         self._process.send_signal(signal.SIGINT)
 
     def end(self, timeout=120):
-        """Wait for its end: (code, what it still said, its errors)."""
+        """Wait for its end: (exit code, the rest of its output, its errors)."""
         out, err = self._process.communicate(timeout=timeout)
         return self._process.returncode, out, err
 
@@ -180,7 +181,7 @@ def databases(shared_servers, tmp_path_factory):
 
 @pytest.fixture
 def connections(databases):
-    """What Datastore() takes for `databases`. In the end nobody must be connected any more."""
+    """The argument of Datastore() for `databases`. At the end no connection may be left."""
     one, two = databases
     yield [dict(shards="1-9", **one.params()), dict(shards="9-17", **two.params())]
     try:
@@ -192,7 +193,7 @@ def connections(databases):
 
 @pytest.fixture
 def own_connections(own_servers, own_store):
-    """What Datastore() takes for servers of the test's own."""
+    """The argument of Datastore() for servers of the test's own."""
     one, two = own_servers
     return [dict(shards="1-9", **one.params()), dict(shards="9-17", **two.params())]
 
@@ -207,7 +208,7 @@ def db(connections):
 
 
 def plain(database, **more):
-    """A connection of plain psycopg2's to a database, in autocommit; a `with` closes it."""
+    """A plain psycopg2 connection to a database, in autocommit; a `with` closes it."""
     connection = psycopg2.connect(**database.params(**more))
     connection.autocommit = True
     return contextlib.closing(connection)

@@ -5,7 +5,7 @@
         relay.cut_after("to_server", 100)  # then the connection is reset
         store_config(path, {"one": (relay.params("test"), "1-9")})
 
-It runs an event loop in a thread of its own. What is set holds for bytes that arrive from then on.
+It runs an event loop in a thread of its own. Settings apply to bytes that arrive from then on.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ def _reset(transport):
 
 
 def _flushed(transport):
-    """Has the other side's kernel taken all that was written?"""
+    """Has the other side's kernel accepted everything that was written?"""
     if transport.is_closing():
         return True
     unsent = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, b"\0" * 4)
@@ -39,7 +39,7 @@ def _flushed(transport):
 
 
 class _End(asyncio.Protocol):
-    """One end of a relayed connection. What arrives here goes out at `peer`."""
+    """One end of a relayed connection. Bytes that arrive here are sent at `peer`."""
 
     def __init__(self, relay, direction):
         self.relay = relay
@@ -186,13 +186,13 @@ class TcpRelay:
 
     def cut_after(self, direction, count):
         """Reset the next connection that has carried `count` bytes in this direction since it was
-        opened, after delivering exactly that many, or those it has carried already. Happens once;
-        a count of None takes it back."""
+        opened, after delivering exactly that many, or those it has carried already. Happens once; a
+        count of None cancels it."""
         self._call(self._limits.__setitem__, direction, count)
 
     def cut_in(self, direction, count):
         """Reset the connection that carries the `count`th byte from now on in this direction, after
-        delivering it. Happens once; a count of None takes it back."""
+        delivering it. Happens once; a count of None cancels it."""
         self._call(self._left.__setitem__, direction, count and (count, "cut"))
 
     def stall_in(self, direction, count):
@@ -208,7 +208,7 @@ class TcpRelay:
         self._call(self._set_stalled, True)
 
     def resume(self):
-        """Deliver what was held since stall(), and all that comes."""
+        """Deliver what was held since stall(), and everything that follows."""
         self._call(self._set_stalled, False)
 
     def refuse(self, yes=True):
@@ -221,7 +221,7 @@ class TcpRelay:
         return self._call(lambda: sum(end.direction == TO_SERVER for end in self._ends))
 
     def close(self):
-        """Reset what is open and end the relay. Its port then refuses connections."""
+        """Reset open connections and end the relay. Its port then refuses connections."""
         if self._loop.is_closed():
             return
         self._call(self._listener.close)
@@ -263,7 +263,7 @@ class TcpRelay:
         except OSError:
             _reset(client.transport)
             return
-        if client not in self._ends:  # it has gone meanwhile
+        if client not in self._ends:  # it was closed meanwhile
             _reset(server.transport)
             return
         self._ends.add(server)

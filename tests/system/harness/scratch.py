@@ -1,9 +1,9 @@
 """The session's scratch folder, and the free ports it holds.
 
-Everything that outlives a test's own tmp_path (servers' data above all) lies in one folder per test
+Everything that outlives a test's own tmp_path (servers' data above all) is in one folder per test
 session. It has a short path, because a Unix socket's path has at most 107 bytes, and is in memory
-where there is enough, which saves a good part of the tests' time. A lock says that the session
-lives; folders of sessions that were killed are swept by the next one.
+if there is enough, which saves a good part of the tests' time. A lock marks the session as alive;
+the next session removes the folders of sessions that were killed.
 """
 
 import atexit
@@ -26,8 +26,8 @@ _on_disk = False
 
 
 def _locked(path):
-    """Take the lock file at `path`: its descriptor, or None if another process has the lock. We
-    hold it until the descriptor is closed or the process ends."""
+    """Lock the file at `path`: return its descriptor, or None if another process has the lock. It
+    is held until the descriptor is closed or the process ends."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -38,14 +38,14 @@ def _locked(path):
 
 
 def stay_on_disk():
-    """Have the folder on a disk in any case: for benchmarks, whose commits are to be real ones."""
+    """Put the folder on a disk in any case: for benchmarks, whose commits must be real ones."""
     global _on_disk
     assert _root is None, "it is made already"
     _on_disk = True
 
 
 def _base():
-    """The folder in which the session's is made."""
+    """The folder in which the session's folder is made."""
     if _on_disk:
         return _DISK
     try:
@@ -68,7 +68,7 @@ def _folders_of_sessions():
 
 
 def sweep():
-    """Remove the folders of sessions that are no more."""
+    """Remove the folders of sessions that have ended."""
     for folder in _folders_of_sessions():
         lock = os.path.join(folder, "lock")
         try:
@@ -87,10 +87,10 @@ def root():
     global _root
     if _root is None:
         sweep()
-        # Locked before it has the name that others sweep.
+        # Locked before it gets a name that others sweep.
         made = tempfile.mkdtemp(prefix=f"new-{_PREFIX}", dir=_base())
         _locked(os.path.join(made, "lock"))
-        os.chmod(made, 0o711)  # the servers' user passes through when we are root
+        os.chmod(made, 0o711)  # for root, the servers' user passes through
         folder = made.replace("new-", "", 1)
         os.rename(made, folder)
         _root = folder
@@ -108,8 +108,8 @@ def folder(prefix):
 def free_port():
     """A TCP port on 127.0.0.1 that is free, and that no other test session will choose.
 
-    Ports lie below those that the kernel gives to clients, so that no connection takes one by
-    chance between now and its use.
+    Such ports are below those that the kernel gives to clients, so that no connection takes one by
+    chance before it is used.
     """
     locks = os.path.join(_DISK, f"hypervault-test-ports-{os.getuid()}")
     os.makedirs(locks, mode=0o700, exist_ok=True)

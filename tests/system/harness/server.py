@@ -1,8 +1,8 @@
 """Private PostgreSQL servers, started and ended by the tests.
 
-Holds always: a server's data and its socket are reachable by the tests' user (and root) alone; it
-dies with the process that started it; and its time zone and client encoding are not those that the
-library needs, so that what a session must set is never right by luck.
+Invariants: only the tests' user (and root) can reach a server's data and socket; a server ends with
+the process that started it; and its time zone and client encoding are not those that the library
+needs, so that a session that fails to set them is noticed.
 """
 
 import atexit
@@ -45,12 +45,12 @@ _SETTINGS = {
 }
 
 _numbers = itertools.count(1)
-_running = set()  # servers with a live postmaster, for the end of the session
+_running = set()  # servers with a running postmaster, to be ended with the session
 _template_lock = threading.Lock()
 
 
 def binaries():
-    """The folder of initdb and postgres. $HV_PG_BINDIR chooses one where there are several."""
+    """The folder of initdb and postgres. $HV_PG_BINDIR chooses one of several."""
     candidates = [os.environ.get("HV_PG_BINDIR")]
     with contextlib.suppress(OSError, subprocess.CalledProcessError):
         told = subprocess.run(["pg_config", "--bindir"], capture_output=True, text=True, check=True)
@@ -69,7 +69,7 @@ def binaries():
 
 
 def identity():
-    """How subprocess shall run the server: PostgreSQL refuses to run as root."""
+    """The arguments with which subprocess runs the server: PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return {}
     user = pwd.getpwnam("postgres")
@@ -77,7 +77,8 @@ def identity():
 
 
 def environment():
-    """Without what a user's settings, or a sanitizer that we run under, would change."""
+    """The environment without what a user's settings, or a sanitizer that we run under, would
+    change."""
     not_ours = ("PG", "LD_PRELOAD")
     env = {name: value for name, value in os.environ.items() if not name.startswith(not_ours)}
     env.update(LC_ALL="C.UTF-8", TZ="UTC", HOME="/")
@@ -107,7 +108,7 @@ def _run(*command):
 
 
 def _template(wal_segment_mb):
-    """A data folder fresh from initdb, made once a session and copied for each server."""
+    """A data folder fresh from initdb, made once in a session and copied for each server."""
     with _template_lock:
         place = os.path.join(scratch.root(), f"template{wal_segment_mb}")
         data = os.path.join(place, "data")
@@ -118,7 +119,7 @@ def _template(wal_segment_mb):
                 os.path.join(binaries(), "initdb"),
                 f"--pgdata={data}",
                 f"--username={SUPERUSER}",
-                "--auth-local=trust",  # the socket's folder keeps strangers out
+                "--auth-local=trust",  # access to the socket's folder is restricted
                 "--auth-host=scram-sha-256",
                 "--encoding=UTF8",
                 "--locale=C.UTF-8",
@@ -146,12 +147,12 @@ def _state(pid):
 
 
 def _gone(pid):
-    """No such process, or only its entry in the table is left."""
+    """No such process, or only its entry in the process table is left."""
     return _state(pid) in "ZX"
 
 
 def _stop(pids):
-    """SIGSTOP, and wait until it has come to all of them that have not ended."""
+    """Send SIGSTOP, and wait until all of them that have not ended have stopped."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGSTOP)
@@ -162,11 +163,11 @@ class PostgresServer:
     """One private server.
 
     `settings` go into postgresql.conf. With `tcp` it also listens on 127.0.0.1 and asks for a
-    password there. With `fsync` it writes as carefully as in earnest. `standby_of` is a running
+    password there. With `fsync` its writes really wait for the disk. `standby_of` is a running
     server that it copies and follows. `bindir` is the folder of another `postgres` than the
     machine's (see installation.py), and `env` is added to its environment. `wal_segment_mb` is the
     size of its log's files. Use it as a context manager, or call start() and destroy(). Start it in
-    a thread that lives as long as the server is to: it is ended when that thread is.
+    a thread that lives as long as the server must: the server ends with that thread.
     """
 
     def __init__(
@@ -179,7 +180,7 @@ class PostgresServer:
         standby_of=None,
         bindir=None,
         env=None,
-        wal_segment_mb=1,  # a small folder is quickly copied
+        wal_segment_mb=1,  # a small folder is copied quickly
     ):
         number = next(_numbers)
         self.name = name or f"server{number}"
@@ -263,7 +264,7 @@ class PostgresServer:
         assert not self.running, f"{self.name} is running already"
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                # setpriv lets the server end with us, whatever ends us.
+                # setpriv makes the server end with us, however we end.
                 ["setpriv", "--pdeathsig", "QUIT", "--"]
                 + [os.path.join(self._bindir, "postgres"), "-D", self.data],
                 stdin=subprocess.DEVNULL,
@@ -330,27 +331,26 @@ class PostgresServer:
         return [self.pid] + _children(self.pid)
 
     def kill9(self):
-        """SIGKILL to every process of the server at once, as when the machine's memory is short.
-
-        Clients see their connections reset. start() then recovers from the log.
+        """Send SIGKILL to every process of the server at once, as when the machine's memory runs
+        out. Clients see their connections reset. start() then recovers from the log.
         """
         assert self.running, f"{self.name} is not running"
-        _stop([self.pid])  # so that no child is born meanwhile
+        _stop([self.pid])  # so that no child starts meanwhile
         children = _children(self.pid)
         for pid in [self.pid] + children:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait()
         eventually(lambda: all(map(_gone, children)), what=f"{self.name}'s processes are gone")
-        # What libfaketime, if it was loaded, would have removed at its process's end.
+        # What libfaketime, if it was loaded, would have removed when its process ended.
         for name in (f"faketime_shm_{self.pid}", f"sem.faketime_sem_{self.pid}"):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(os.path.join("/dev/shm", name))
         _running.discard(self)
 
     def freeze(self):
-        """Stop every process of the server where it stands: it accepts nothing, answers nothing."""
-        _stop([self.pid])  # so that no child is born or buried meanwhile
+        """Stop every process of the server where it is: the server accepts and answers nothing."""
+        _stop([self.pid])  # so that no child starts or ends meanwhile
         _stop(_children(self.pid))
 
     def thaw(self):
@@ -367,9 +367,9 @@ class PostgresServer:
             self.thaw()
 
     def destroy(self):
-        """End the server, whatever state it is in, and remove all it has written."""
+        """End the server, whatever its state, and remove everything it has written."""
         if self.running:
-            # Quick and certain: nobody wants the data.
+            # Quickly and certainly: the data is not needed.
             self.kill9()
         _running.discard(self)
         self._remove_shared_memory()
@@ -393,7 +393,7 @@ class PostgresServer:
             )
             self._shared_memory = None
 
-    # ---- talk to it ----
+    # ---- statements and connections ----
 
     def params(self, dbname="postgres", **more):
         """libpq's parameters for a connection; by TCP with the password if the server has it."""
@@ -431,7 +431,7 @@ class PostgresServer:
                 yield cursor
 
     def sql(self, statement, *args, dbname="postgres"):
-        """Run a statement (or several, without arguments) whose rows nobody wants."""
+        """Run a statement (or several, without arguments) and ignore its rows."""
         with self._cursor(dbname) as cursor:
             cursor.execute(statement, args or None)
 
@@ -486,7 +486,7 @@ class PostgresServer:
 
 
 class Database:
-    """One database of a server: what a test is given to play with."""
+    """One database of a server, for a test to use."""
 
     def __init__(self, server, dbname):
         self.server = server

@@ -80,11 +80,11 @@ def number_children(fields, number):
 
 
 class Reply:
-    """What a command gave; the fields of its JSON are attributes, absent ones are None."""
+    """The result of a command; the fields of its JSON are attributes, absent ones are None."""
 
     def __init__(self, fields, child_replies=()):
         self.fields = fields
-        self.child = list(child_replies)  # of a fork: what the child's commands gave
+        self.child = list(child_replies)  # of a fork: the results of the child's commands
 
     def __getattr__(self, name):
         if name.startswith("__"):
@@ -92,13 +92,13 @@ class Reply:
         return self.fields.get(name)
 
     def ok(self):
-        """Itself, if all went well."""
+        """Return the reply itself if all went well."""
         good = ("HV_OK", "PGRES_COMMAND_OK", "PGRES_TUPLES_OK", None)
         assert self.status in good, str(self)
         return self
 
     def gives(self, status):
-        """Itself, if the command ended with this status."""
+        """Return the reply itself if the command ended with this status."""
         assert self.status == status, str(self)
         return self
 
@@ -203,7 +203,7 @@ class StoreTool:
         return self.main.stats(server)
 
     def await_stats(self, server=0, **numbers):
-        """Wait until the pool's numbers are these."""
+        """Wait until the pool has these numbers."""
 
         def as_wanted():
             now = self.stats(server)
@@ -217,7 +217,7 @@ class StoreTool:
         return eventually(lambda: len(self.log) >= count and self.log)
 
     def interrupt(self, thread, quietly=False):
-        """Interrupt what a ToolThread is doing: with a signal, or by its handler's flag alone."""
+        """Interrupt a ToolThread's command: with a signal, or only by its handler's flag."""
         self.main.interrupt(thread.name, quietly)
 
     def sleepers(self):
@@ -264,7 +264,7 @@ class StoreTool:
         return self._stderr.decode("utf-8", "replace")
 
     def finish(self):
-        """End it: it returns what it holds and closes the store, and must have nothing to say."""
+        """End the tool, which returns its loans and closes the store; it must report no problem."""
         self.process.stdin.close()
         try:
             code = self.process.wait(TIMEOUT)
@@ -285,7 +285,7 @@ class StoreTool:
 
 @pytest.fixture
 def make_tool():
-    """A function that starts a StoreTool. All of them must end well after the test."""
+    """A function that starts a StoreTool. All tools must end well after the test."""
     tools = []
 
     def make(config, **how):
@@ -303,7 +303,7 @@ def make_tool():
 
 @pytest.fixture
 def relayed_store(own_servers, relay, tmp_path):
-    """As own_store, but a relay is between the store and server one: its configuration's path, and
+    """Like own_store, with a relay between the store and server one: the configuration's path, and
     the relay."""
     one, two = own_servers
     between = relay(one.server)

@@ -1,4 +1,4 @@
-"""store_stress, a program with many threads, under way; and the check of what it reports.
+"""Runs store_stress, a program with many threads, and checks what it reports.
 
     run = stress(config, threads=64)      # the fixture ends it in any case
     run.flows(databases, ONE)
@@ -21,12 +21,12 @@ THREADS = 16
 SECONDS = float(os.environ.get("HV_TEST_SECONDS", "1"))  # of traffic, once it flows
 Put = collections.namedtuple("Put", "writer number shard status key ended")
 
-# Long, because a machine that does much else may make a healthy server slow.
+# Long, because a busy machine may make a healthy server slow.
 POOL_MAX, OPERATION_TIMEOUT = 4, 15
 
 
 class Stress:
-    """store_stress under way. finish() ends it and checks what can be checked without a server."""
+    """A running store_stress. finish() ends it and checks what can be checked without a server."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class Stress:
         return puts
 
     def flows(self, databases, server, count=3 * THREADS):
-        """Wait until so many more entities are on that server: a few may have been under way."""
+        """Wait until this many more entities are on that server: a few may have been in flight."""
         goal = stored(databases, server) + count
 
         def enough():
@@ -106,7 +106,7 @@ def stress():
 
 
 def stored(databases, server):
-    """How many entities there are on one of the servers."""
+    """The number of entities on one of the servers."""
     shards = range(1, 9) if server == ONE else range(9, 17)
     counts = (f"(SELECT count(*) FROM shard{shard:04}.entities)" for shard in shards)
     return databases[server].value(f"SELECT {' + '.join(counts)}")

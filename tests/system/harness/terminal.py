@@ -1,6 +1,6 @@
-"""A terminal as far as hv uses one: what its user sees after each piece of output.
+"""A terminal, as far as hv uses one: what its user sees after each piece of output.
 
-Like most terminals it breaks lines that do not fit any more when it becomes narrower.
+Like most terminals it breaks lines that no longer fit when it becomes narrower.
 """
 
 import re

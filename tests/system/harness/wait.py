@@ -1,4 +1,4 @@
-"""Waiting for a condition, in place of sleeping and hoping."""
+"""Waiting for a condition, instead of sleeping and hoping."""
 
 import time
 
