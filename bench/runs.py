@@ -1,5 +1,5 @@
-"""The runs of the benchmarks: each starts a program that works for some seconds, sees to it that it
-did what it says, and tells how fast that was and what it cost."""
+"""The runs of the benchmarks: each starts a program that works for some seconds, checks that it did
+what it claims, and reports how fast that was and what it cost."""
 
 import contextlib
 import dataclasses

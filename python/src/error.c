@@ -91,7 +91,7 @@ static PyObject *class_of(hv_status status) {
 }
 
 /* Set an attribute unless the value, whose reference is stolen, is None. */
-static int tell(PyObject *exception, const char *name, PyObject *value) {
+static int set_attribute(PyObject *exception, const char *name, PyObject *value) {
     if (value == NULL)
         return -1;
     int result = value == Py_None ? 0 : PyObject_SetAttrString(exception, name, value);
@@ -100,18 +100,18 @@ static int tell(PyObject *exception, const char *name, PyObject *value) {
 }
 
 static int tell_all(PyObject *exception, hv_status status, const hv_error *error) {
-    if (tell(exception, "status", hvpy_text(hv_status_name(status))) < 0)
+    if (set_attribute(exception, "status", hvpy_text(hv_status_name(status))) < 0)
         return -1;
     if (error == NULL)
         return 0;
     int shard = hv_error_shard(error);
-    if (tell(exception, "message", hvpy_text(hv_error_message(error))) < 0 ||
-        tell(exception, "detail", hvpy_text(hv_error_detail(error))) < 0 ||
-        tell(exception, "hint", hvpy_text(hv_error_hint(error))) < 0 ||
-        tell(exception, "sqlstate", hvpy_text(hv_error_sqlstate(error))) < 0 ||
-        tell(exception, "constraint", hvpy_text(hv_error_constraint(error))) < 0 ||
-        tell(exception, "server", hvpy_text(hv_error_server(error))) < 0 ||
-        (shard >= 0 && tell(exception, "shard", PyLong_FromLong(shard)) < 0))
+    if (set_attribute(exception, "message", hvpy_text(hv_error_message(error))) < 0 ||
+        set_attribute(exception, "detail", hvpy_text(hv_error_detail(error))) < 0 ||
+        set_attribute(exception, "hint", hvpy_text(hv_error_hint(error))) < 0 ||
+        set_attribute(exception, "sqlstate", hvpy_text(hv_error_sqlstate(error))) < 0 ||
+        set_attribute(exception, "constraint", hvpy_text(hv_error_constraint(error))) < 0 ||
+        set_attribute(exception, "server", hvpy_text(hv_error_server(error))) < 0 ||
+        (shard >= 0 && set_attribute(exception, "shard", PyLong_FromLong(shard)) < 0))
         return -1;
     if (hv_error_retriable(error) && PyObject_SetAttrString(exception, "retriable", Py_True) < 0)
         return -1;
@@ -188,8 +188,9 @@ static PyObject *raise_text(PyObject *class, hv_status status, const char *forma
     if (text == NULL)
         return NULL;
     PyObject *exception = PyObject_CallFunctionObjArgs(class, text, NULL);
-    if (exception != NULL && (PyObject_SetAttrString(exception, "message", text) < 0 ||
-                              tell(exception, "status", hvpy_text(hv_status_name(status))) < 0))
+    if (exception != NULL &&
+        (PyObject_SetAttrString(exception, "message", text) < 0 ||
+         set_attribute(exception, "status", hvpy_text(hv_status_name(status))) < 0))
         Py_CLEAR(exception);
     Py_DECREF(text);
     return raise(exception);

@@ -218,7 +218,7 @@ static PyObject *put_back(hvpy_store *self, PyObject *connection, bool broken) {
     if (conn == NULL)
         return NULL;
     PyObject *lent = hv_connection_handle(self->store, conn);
-    if (lent == NULL) /* a forked child's parent has it, or nobody: the library knows */
+    if (lent == NULL) /* lent to a forked child's parent, or not at all: the library knows */
         return give_back(self, connection, conn, true);
     if (lent != connection)
         return not_lent(connection);

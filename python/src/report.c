@@ -116,14 +116,14 @@ PyObject *hvpy_report_pool_stats(PyObject *object, PyObject *args, PyObject *kwa
 
 /* ---- making shards ---- */
 
-typedef struct told {
+typedef struct progress_target {
     hvpy_store *self;
     PyObject *progress;
-} told;
+} progress_target;
 
 /* Called without the GIL. What the function raises comes out when the server is done. */
 static void on_progress(void *context, int server, int done, int total) {
-    const told *to = context;
+    const progress_target *to = context;
     HVPY_TAKE_GIL;
     if (!PyErr_Occurred()) {
         PyObject *result = PyObject_CallFunction(
@@ -246,7 +246,7 @@ PyObject *hvpy_report_create_shards(PyObject *object, PyObject *args, PyObject *
         PyMem_Free(without);
         return NULL;
     }
-    told to = {.self = self, .progress = progress};
+    progress_target to = {.self = self, .progress = progress};
     long sum = 0;
     bool failed = end - first > 1 && !check_all(self, without, without_count);
     for (int server = first; server < end && !failed; server++) {

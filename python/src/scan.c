@@ -53,7 +53,7 @@ static bool kinds_from(PyObject *argument, int **kinds, size_t *count) {
     *count = 0;
     if (argument == NULL)
         return true;
-    PyObject *tuple = PySequence_Tuple(argument); /* nobody can change it meanwhile */
+    PyObject *tuple = PySequence_Tuple(argument); /* it cannot change meanwhile */
     if (tuple == NULL)
         return false;
     Py_ssize_t size = PyTuple_GET_SIZE(tuple);
