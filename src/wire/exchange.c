@@ -1,19 +1,19 @@
 /*
- * exchange: see what was handed to libpq through.
+ * exchange: send what was handed to libpq and receive the whole answer.
  *
  * The states, and what a failure in each means for a write:
  *
  *     FLUSHING ──► RECEIVING ──► ANSWERED
  *        │             │            an ERROR from the server: nothing written (HV_REFUSED);
  *        │             │            a FATAL: as LOST
- *        │             ├──► ASTRAY    the answer is none to what was sent: of a write the outcome
- *        └──────┬──────┘              is unknown
+ *        │             ├──► ASTRAY    the answer does not fit what was sent: a write's outcome is
+ *        └──────┬──────┘              unknown
  *               ▼
- *             LOST    not `sent`: the server has not got the whole message, so nothing is written
- *                     (HV_UNAVAILABLE, HV_TIMEOUT); else the outcome is unknown
+ *             LOST    not `sent`: the server did not get the whole message, so nothing is written
+ *                     (HV_UNAVAILABLE, HV_TIMEOUT); otherwise the outcome is unknown
  *
  * The server commits an implicit transaction after it has sent the statement's result and before it
- * says "ready for query": a result alone proves nothing. So a statement is answered when the
+ * sends "ready for query": a result alone proves nothing. So a statement is answered when the
  * connection is at rest, and a part of a pipeline when the answer to its Sync has come.
  */
 #include "wire/exchange.h"
@@ -29,7 +29,7 @@
 /* ---- errors ---- */
 
 static const char unknown_hint[] =
-    "The write may or may not have happened: look before you repeat it.";
+    "The write may or may not have happened: check before you repeat it.";
 
 /* `last_word`: the server's, if it said something before it went; may be NULL. */
 static hv_status fail_lost(const hvi_exchange *x, const PGresult *last_word, hv_error **error) {
@@ -68,7 +68,7 @@ hv_status hvi_fail_late(const char *server, int shard, bool is_unknown, hv_error
     return status;
 }
 
-/* What came is no answer to what was sent, so the connection is of no use any more. */
+/* The error for an answer that does not fit what was sent: the connection cannot be used. */
 static hv_status fail_astray(const hvi_exchange *x, const char *sent, hv_error **error) {
     bool is_unknown = x->is_write && x->sent;
     hvi_fail(error, is_unknown ? HV_OUTCOME_UNKNOWN : HV_CORRUPT,
@@ -80,7 +80,7 @@ static hv_status fail_astray(const hvi_exchange *x, const char *sent, hv_error *
     return is_unknown ? HV_OUTCOME_UNKNOWN : HV_CORRUPT;
 }
 
-/* "COPY entities, line 7" in the server's language: the number behind the comma, or 0. */
+/* "COPY entities, line 7" in the server's language: the number after the comma, or 0. */
 static int64_t copy_row(const PGresult *result) {
     const char *context = PQresultErrorField(result, PG_DIAG_CONTEXT);
     const char *place = context != NULL ? strstr(context, "COPY entities, ") : NULL;
@@ -129,7 +129,7 @@ bool hvi_result_is_good(const PGresult *result) {
     }
 }
 
-/* Does this result say that the server ends the connection? */
+/* Is this an error with which the server ends the connection? */
 static bool is_fatal(const PGresult *result) {
     const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
     return severity == NULL || strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0;
@@ -191,7 +191,7 @@ static void keep_result(hvi_exchange *x, PGresult *result) {
 
 void hvi_exchange_start(hvi_exchange *x, PGconn *conn, const char *server, bool is_sent) {
     *x = (hvi_exchange){.conn = conn, .server = server, .shard = -1};
-    /* If not: nothing usable has left. Out of memory, or the connection is gone. */
+    /* Otherwise nothing usable was sent: out of memory, or the connection is lost. */
     x->state = is_sent ? HVI_FLUSHING : HVI_LOST;
 }
 
@@ -199,7 +199,7 @@ void hvi_exchange_start_pipeline(hvi_exchange *x, PGconn *conn, const char *serv
                                  int syncs, PGresult **all, size_t room) {
     hvi_exchange_start(x, conn, server, is_sent);
     x->syncs = syncs;
-    x->sent = syncs > 1; /* a first part may be through before the last is sent */
+    x->sent = syncs > 1; /* a first part may be committed before the last is sent */
     x->all = all;
     x->room = room;
 }
@@ -221,18 +221,18 @@ static hvi_wants wait_for(hvi_exchange *x, hvi_wants wants) {
     return wants;
 }
 
-/* Get everything out of the door. */
+/* Send everything that libpq has buffered. */
 static hvi_wants flush(hvi_exchange *x) {
     PGconn *conn = x->conn;
     if (x->waited) {
         if (has_ended(conn))
             return lose(x, false);
-        /* The server may be stuck until its own messages are read. This also sends: if it fails,
-         * the last byte may have left before. */
+        /* The server may be stuck until its own messages are read. This also sends, so if it fails,
+         * the last byte may have been sent. */
         if (!PQconsumeInput(conn))
             return lose(x, true);
     }
-    int left = PQflush(conn); /* of a connection that has ended, libpq says that all is sent */
+    int left = PQflush(conn); /* for a closed connection, libpq reports that all is sent */
     if (left < 0)
         return lose(x, false);
     if (left > 0)
@@ -242,7 +242,7 @@ static hvi_wants flush(hvi_exchange *x) {
     return HVI_WANTS_NOTHING;
 }
 
-/* Does the server wait for us, or we for more of it? libpq then gives such results without end. */
+/* Does this result begin a COPY? libpq then returns such results without end. */
 static bool begins_copy(const PGresult *result) {
     switch (PQresultStatus(result)) {
     case PGRES_COPY_IN:
@@ -267,8 +267,9 @@ static hvi_wants receive(hvi_exchange *x) {
             if (!x->waited)
                 return wait_for(x, HVI_WANTS_READ);
             x->waited = false;
-            /* If the connection is gone, PQisBusy() is false and PQgetResult() says what the server
-             * said last. A failure that leaves it busy would let PQgetResult() wait without end. */
+            /* If the connection is lost, PQisBusy() is false and PQgetResult() returns the server's
+             * last error. After a failure that leaves it busy, PQgetResult() would block forever.
+             */
             if (!PQconsumeInput(conn) && PQisBusy(conn))
                 return lose(x, true);
             continue;
@@ -333,12 +334,12 @@ hv_status hvi_exchange_finish(hvi_exchange *x, bool *broken, hv_error **error) {
         return status == HV_OK ? fail_astray(x, "more answers than there were messages", error)
                                : status;
     }
-    /* A write that leaves the server in a transaction is not committed, and will not be. */
+    /* A write after which a transaction is still open is not committed, and will not be. */
     if (status == HV_OK && x->is_write && PQtransactionStatus(x->conn) != PQTRANS_IDLE) {
         *broken = true;
         return fail_astray(x, "its answer within a transaction that is still open", error);
     }
-    /* libpq drops what the server says unasked: or it would answer the next statement. */
+    /* Makes libpq drop unsolicited data, which the next statement would take for its answer. */
     PQisBusy(x->conn);
     return status;
 }

@@ -1,10 +1,9 @@
 /*
- * exchange: see what was handed to libpq through: get it out of the door and the whole answer in,
- * step by step, without ever waiting.
+ * exchange: send what was handed to libpq and receive the whole answer, step by step, without ever
+ * waiting.
  *
- * One exchange is what lies between two times that the connection is at rest: a statement, or a
- * pipeline. The connection is in non-blocking mode and belongs to the exchange until it is
- * finished.
+ * An exchange is one statement or one pipeline: the connection is at rest before and after it. It
+ * is in non-blocking mode, and belongs to the exchange until that is finished.
  */
 #ifndef HVI_EXCHANGE_H
 #define HVI_EXCHANGE_H
@@ -19,49 +18,50 @@ typedef struct hvi_exchange {
     int shard;
     bool is_write;
     bool may_copy; /* it may end with the server ready for a COPY, or for more of one */
-    int syncs;     /* how many Syncs a pipeline has; 0: it is no pipeline */
+    int syncs;     /* the number of Syncs in a pipeline; 0: it is no pipeline */
     enum { HVI_FLUSHING, HVI_RECEIVING, HVI_ANSWERED, HVI_ASTRAY, HVI_LOST } state;
-    bool sent;   /* may the last byte have left? */
-    bool waited; /* advance() has asked for the socket: there may be something to read */
+    bool sent;   /* the last byte may have been sent */
+    bool waited; /* the caller has waited for the socket: there may be something to read */
 
     /* The answer. */
-    PGresult *last;        /* not in a pipeline: the last result that is no error; owned */
-    PGresult *first_error; /* the first that is one, or the server's last word; owned */
+    PGresult *last;        /* outside a pipeline: the last result that is no error; owned */
+    PGresult *first_error; /* the first error, or the one that ended the connection; owned */
     PGresult **all;        /* of a pipeline: see hvi_exchange_start_pipeline(); not owned */
     size_t room;
     size_t received; /* messages whose result has come, or that the server has skipped */
-    int answered;    /* Syncs whose answer has come: what was sent before them is settled */
+    int answered;    /* Syncs whose answer has come: what was sent before them is final */
 } hvi_exchange;
 
 /*
- * After PQsend…(): begin. `is_sent` false says that libpq could not take it all.
+ * Begin, after PQsend…(). `is_sent` is false if libpq could not take everything.
  *
- * A pipeline brings an array, all NULL, for the results of its `room` messages; they come in the
- * order of the messages. One that the server has skipped or not answered stays NULL. With one Sync
- * only good results get there; with several each part, of one message, has its own fate, and errors
- * get there too.
+ * For a pipeline, `all` is an array of NULLs for the results of its `room` messages, in their
+ * order. The result of a message that the server has skipped or not answered stays NULL. With one
+ * Sync only good results are put there; with several, each part is one message with its own
+ * outcome, and errors are put there too.
  */
 void hvi_exchange_start(hvi_exchange *exchange, PGconn *conn, const char *server, bool is_sent);
 void hvi_exchange_start_pipeline(hvi_exchange *exchange, PGconn *conn, const char *server,
                                  bool is_sent, int syncs, PGresult **all, size_t room);
 
-/* Do what can be done. HVI_WANTS_NOTHING: it is over, one way or the other. Else call again when
- * the socket is ready. */
+/* Make progress. HVI_WANTS_NOTHING: the exchange is over, with an answer or without. Otherwise call
+ * again when the socket is ready. */
 hvi_wants hvi_exchange_advance(hvi_exchange *exchange);
 
 /*
- * It is over, or given up for being late. *broken says that the connection is of no use any
- * more. HV_OK: there is an answer, and no error in it, except that a pipeline with several Syncs
- * may have some: see `all`. Errors: HV_REFUSED (the server's), HV_UNAVAILABLE (lost before anything
- * could have an effect, or only reads were sent), HV_OUTCOME_UNKNOWN, HV_TIMEOUT, HV_CORRUPT (an
- * answer to something else than was sent, and no writes were), HV_NO_MEMORY.
+ * Finish the exchange; if it is not over, it is given up because it takes too long. *broken: the
+ * connection cannot be used any more. HV_OK: there is an answer without an error, except that a
+ * pipeline with several Syncs may have some: see `all`. Errors: HV_REFUSED (the server's),
+ * HV_UNAVAILABLE (lost before anything could have an effect, or only reads were sent),
+ * HV_OUTCOME_UNKNOWN, HV_TIMEOUT, HV_CORRUPT (an answer that does not fit what was sent, which were
+ * only reads), HV_NO_MEMORY.
  */
 hv_status hvi_exchange_finish(hvi_exchange *exchange, bool *broken, hv_error **error);
 
-/* Results in `all` are the caller's. */
+/* Results in `all` belong to the caller. */
 void hvi_exchange_fini(hvi_exchange *exchange);
 
-/* Is this the server's word that it has done what it was told? */
+/* Does this result report success? */
 bool hvi_result_is_good(const PGresult *result);
 
 /* The error for a result that is one. */

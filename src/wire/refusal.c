@@ -1,5 +1,5 @@
 /*
- * refusal: what a server's refusal of a statement is about.
+ * refusal: the cause of a server's refusal of a statement.
  *
  * Texts are compared only where PostgreSQL does not translate them: those of its internal errors
  * (XX000), and our own.
@@ -57,11 +57,11 @@ hv_status hvi_fail_not_stored(const hv_error *cause, const char *server, int sha
         break;
     case HVI_REFUSAL_KEY:
         hvi_fail(error, HV_NOT_STORED, "a trigger on %s.entities changes the key", schema);
-        hvi_error_detail(error, "The row was to be stored under the key that was given for it, so "
+        hvi_error_detail(error, "The row must be stored under the key that was given for it, so "
                                 "nothing was stored.");
         break;
     default:
-        hvi_fail(error, HV_NOT_STORED, "%s.entities has not taken the row", schema);
+        hvi_fail(error, HV_NOT_STORED, "%s.entities did not store the row", schema);
         hvi_error_detail(error, "The server reported success, but stored nothing: probably a "
                                 "trigger, or a rule, took the row away.");
     }

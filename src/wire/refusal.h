@@ -1,5 +1,5 @@
 /*
- * refusal: what a server's refusal of a statement is about, where its SQLSTATE alone does not say.
+ * refusal: the cause of a server's refusal of a statement, where its SQLSTATE alone does not say.
  */
 #ifndef HVI_REFUSAL_H
 #define HVI_REFUSAL_H
