@@ -1,5 +1,5 @@
 /*
- * limits: what a key and a kind may be, and the errors for what they may not be.
+ * limits: the ranges of keys and kinds, and the errors for values outside of them.
  */
 #include "value/limits.h"
 

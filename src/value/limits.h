@@ -1,5 +1,5 @@
 /*
- * limits: what a key and a kind may be, and the errors for what they may not be.
+ * limits: the ranges of keys and kinds, and the errors for values outside of them.
  */
 #ifndef HVI_LIMITS_H
 #define HVI_LIMITS_H
@@ -9,10 +9,10 @@
 #include "hypervault.h"
 #include "value/key.h"
 
-/* HV_INVALID unless the key is positive; otherwise its fields. */
+/* Set *fields to the key's fields. Errors: HV_INVALID unless the key is positive. */
 hv_status hvi_check_key(int64_t key, hvi_key_fields *fields, hv_error **error);
 
-/* HV_INVALID unless a smallint holds the kind. */
+/* Errors: HV_INVALID unless the kind fits into a smallint. */
 hv_status hvi_check_kind(int kind, hv_error **error);
 
 #endif

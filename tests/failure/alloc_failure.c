@@ -293,8 +293,8 @@ static void after_put_many(hv_status status) {
         unknown += many_statuses[i] == HV_OUTCOME_UNKNOWN;
     }
     if (stored < done || stored > done + unknown || (status == HV_OK) != (done == MANY))
-        fail("%s, %d told and %d unknown, but %" PRId64 " entities stored", hv_status_name(status),
-             done, unknown, stored);
+        fail("%s, %d reported and %d unknown, but %" PRId64 " entities stored",
+             hv_status_name(status), done, unknown, stored);
 }
 
 /* Every second key has no entity. */
@@ -384,8 +384,8 @@ static void after_create(hv_status status) {
     /* A shard may have been made although its answer was lost, but not the other way round. */
     if (created > ready || progress > ready || ready > created + 1 ||
         (status == HV_OK && created != SHARDS))
-        fail("%s: %d shards created, %d told, %d there", hv_status_name(status), created, progress,
-             ready);
+        fail("%s: %d shards created, %d reported, %d there", hv_status_name(status), created,
+             progress, ready);
     hv_report_free(report);
     make_shards();
     restore_known_entity();

@@ -171,7 +171,7 @@ static void after_load_open(hv_status status) {
     hv_load_free(load);
 }
 
-static int told;
+static int listed;
 
 static void before_load_list(void) {
     open_and_use();
@@ -179,22 +179,22 @@ static void before_load_list(void) {
             " VALUES ('load/a', 1, 'a note'), ('load/b', 2, NULL), ('other', 3, NULL)");
 }
 
-static void tell(void *context, const char *name, int64_t position, const char *note) {
+static void list_one(void *context, const char *name, int64_t position, const char *note) {
     (void) context;
-    told++;
-    if (strlen(name) != 6 || name[5] != (told == 1 ? 'a' : 'b') || position != told ||
-        (note != NULL) != (told == 1))
+    listed++;
+    if (strlen(name) != 6 || name[5] != (listed == 1 ? 'a' : 'b') || position != listed ||
+        (note != NULL) != (listed == 1))
         fail("the record \"%s\" is at %" PRId64, name, position);
 }
 
 static hv_status act_load_list(hv_error **error) {
-    told = 0;
-    return hv_load_list(store, 0, "load/", tell, NULL, error);
+    listed = 0;
+    return hv_load_list(store, 0, "load/", list_one, NULL, error);
 }
 
 static void after_load_list(hv_status status) {
-    if (told != (status == HV_OK ? 2 : 0))
-        fail("%s, and %d loads told", hv_status_name(status), told);
+    if (listed != (status == HV_OK ? 2 : 0))
+        fail("%s, and %d loads listed", hv_status_name(status), listed);
 }
 
 /* ---- scans ---- */

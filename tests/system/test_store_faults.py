@@ -41,7 +41,7 @@ def warm(make_tool, relayed_store, own_servers):
 def lost_write(reply):
     reply.gives("HV_OUTCOME_UNKNOWN")
     assert reply.message == 'connection to server "one" lost during a write'
-    assert reply.hint == "The write may or may not have happened: look before you repeat it."
+    assert reply.hint == "The write may or may not have happened: check before you repeat it."
     assert reply.outcome_unknown and not reply.retriable
     assert (reply.server, reply.shard) == ("one", 3)
 

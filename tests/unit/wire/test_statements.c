@@ -130,7 +130,7 @@ static void assert_same(hvi_statements *statements, model *m) {
     while (m->count > 0) {
         uint32_t last = m->ids[m->count - 1];
         assert_ptr_equal(&statements->order, statements->order.prev->next);
-        statements->max = statements->count; /* full, so that the oldest is told */
+        statements->max = statements->count; /* full, so that the oldest is returned */
         assert_int_equal(hvi_statements_oldest(statements), last);
         hvi_statements_remove(statements, last);
         m->count--;
