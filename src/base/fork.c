@@ -19,12 +19,14 @@ static hvi_fork_member *member_of(hvi_list *node) {
 static void prepare(void) {
     pthread_mutex_lock(&registry_lock);
     hvi_list_foreach (node, &members)
-        member_of(node)->prepare(member_of(node));
+        if (member_of(node)->prepare != NULL)
+            member_of(node)->prepare(member_of(node));
 }
 
 static void parent(void) {
     hvi_list_foreach (node, &members)
-        member_of(node)->parent(member_of(node));
+        if (member_of(node)->parent != NULL)
+            member_of(node)->parent(member_of(node));
     pthread_mutex_unlock(&registry_lock);
 }
 

@@ -12,7 +12,7 @@
 
 typedef struct hvi_fork_member {
     hvi_list link;
-    void (*prepare)(struct hvi_fork_member *);
+    void (*prepare)(struct hvi_fork_member *); /* without a lock, NULL; so is `parent` */
     void (*parent)(struct hvi_fork_member *);
     void (*child)(struct hvi_fork_member *);
 } hvi_fork_member;

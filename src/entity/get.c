@@ -3,12 +3,9 @@
  */
 #include "entity/get.h"
 
-#include <endian.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 
-#include "wire/result.h"
+#include "entity/group.h"
 
 struct hv_entity {
     int64_t key;
@@ -35,19 +32,19 @@ const hv_dict *hv_entity_dict(const hv_entity *entity) {
     return entity->dict;
 }
 
-hv_status hvi_get_take(const PGresult *result, int row, const hvi_operation *operation,
-                       hv_entity **entity, hv_error **error) {
+hv_status hvi_get_take(const hvi_operation *op, hv_entity **entity, hv_error **error) {
+    const PGresult *result = op->item.result;
+    int row = op->item.row;
     if (PQgetisnull(result, row, 1) || PQgetisnull(result, row, 2))
-        return hvi_operation_fail_null(operation, hvi_integer_at(result, row, 0),
-                                       PQgetisnull(result, row, 1), error);
+        return hvi_target_fail_null(&op->target, op->item.key, PQgetisnull(result, row, 1), error);
     hv_entity *made = calloc(1, sizeof *made);
     if (made == NULL)
         return hvi_no_memory(error);
-    made->key = hvi_integer_at(result, row, 0);
+    made->key = op->item.key;
     made->kind = (int) hvi_integer_at(result, row, 1);
     hv_status status = hvi_body_at(result, row, 2, &made->dict, error);
     if (status != HV_OK) {
-        hvi_error_where(error, operation->server->name, operation->shard);
+        hvi_error_where(error, op->target.server->name, op->target.shard);
         hv_entity_free(made);
         return status;
     }
@@ -55,64 +52,28 @@ hv_status hvi_get_take(const PGresult *result, int row, const hvi_operation *ope
     return HV_OK;
 }
 
-/* With the plain statement, on a connection of its own. */
-static hv_status get_alone(hvi_operation *operation, int64_t key, int64_t deadline,
-                           hv_entity **entity, hv_error **error) {
-    char key_text[32];
-    uint64_t key_wire = htobe64((uint64_t) key);
-    if (operation->wants_parameters)
-        snprintf(key_text, sizeof key_text, "%" PRId64, key);
-    const char *log_values[] = {key_text};
-    const char *values[] = {(const char *) &key_wire};
-    const int lengths[] = {sizeof key_wire};
-    const int formats[] = {1};
-    hvi_query query = {
-        .parameter_count = 1,
-        .values = values,
-        .lengths = lengths,
-        .formats = formats,
-        .binary_result = true,
-        .log_values = operation->wants_parameters ? log_values : NULL,
-    };
-    PGresult *result = NULL;
-    hv_status status =
-        hvi_operation_run(operation, HVI_STATEMENT_GET, &query, deadline, &result, error);
-    const hvi_form *form = hvi_answer_form(HVI_STATEMENT_GET);
-    const char *server = operation->server->name;
-    if (status == HV_OK)
-        status = hvi_result_check(result, form, server, operation->shard, error);
-    if (status == HV_OK && PQntuples(result) == 0)
-        status = HV_NOT_FOUND;
-    if (status == HV_OK && hvi_integer_at(result, 0, 0) != key)
-        status = hvi_fail_answer(server, operation->shard, form->asked, error, "sent another");
-    if (status == HV_OK)
-        status = hvi_get_take(result, 0, operation, entity, error);
-    PQclear(result);
-    return status;
+hv_status hvi_get_init(hvi_operation *op, hvi_router *router, int64_t key, hv_error **error) {
+    return hvi_operation_init_key(op, &hvi_get, router, key, error);
 }
 
-hv_status hvi_get(hvi_router *router, int64_t key, int64_t deadline, hv_entity **entity,
-                  hv_error **error) {
-    hvi_operation operation;
-    hv_status status = hvi_operation_init_key(&operation, router, key, error);
-    if (status != HV_OK)
-        return status;
-
-    hvi_lane_request request = {.item = {.verb = HVI_GET, .shard = operation.shard, .key = key},
-                                .deadline = deadline};
-    hvi_lane_answer answer;
-    switch (hvi_operation_share(&operation, &request, &answer, error)) {
-    case HVI_LANE_DONE:
-        status = answer.status;
-        if (status == HV_OK)
-            status = hvi_get_take(answer.result, answer.row, &operation, entity, error);
-        hvi_lane_answer_fini(&answer);
-        return status;
-    case HVI_LANE_ALONE:
-        status = get_alone(&operation, key, deadline, entity, error);
-        hvi_lane_leave(operation.server->lanes, &answer);
-        return status;
-    default:
-        return get_alone(&operation, key, deadline, entity, error);
+/* A row of another key than was asked for is another statement's answer. */
+bool hvi_get_read(hvi_item *const *items, size_t count, const PGresult *result) {
+    for (int row = 0; row < PQntuples(result); row++) {
+        int64_t key = hvi_integer_at(result, row, 0);
+        size_t at = hvi_items_find(items, count, key);
+        if (at == count || items[at]->key != key)
+            return false;
+        for (; at < count && items[at]->key == key; at++) {
+            items[at]->answered = true;
+            items[at]->result = result;
+            items[at]->row = row;
+        }
     }
+    return true;
+}
+
+hvi_next hvi_get_answered(hvi_operation *op) {
+    if (!op->item.answered)
+        return hvi_operation_done(op, HV_NOT_FOUND);
+    return hvi_operation_done(op, hvi_get_take(op, &op->entity, &op->error));
 }

@@ -1,18 +1,20 @@
 /*
- * get: fetch one entity.
+ * get: fetch one entity; and what an entity is.
  */
 #ifndef HVI_GET_H
 #define HVI_GET_H
 
-#include "value/dict.h"
 #include "entity/operation.h"
 
-/* See hv_get(). */
-hv_status hvi_get(hvi_router *router, int64_t key, int64_t deadline, hv_entity **entity,
-                  hv_error **error);
+/* See hv_get(). Errors: HV_INVALID, HV_NO_SERVER. */
+hv_status hvi_get_init(hvi_operation *operation, hvi_router *router, int64_t key, hv_error **error);
 
-/* Read an entity from a row of a result that was checked. Errors: HV_CORRUPT, HV_NO_MEMORY. */
-hv_status hvi_get_take(const PGresult *result, int row, const hvi_operation *operation,
-                       hv_entity **entity, hv_error **error);
+/* Read the entity that the operation's item has found. Errors: HV_CORRUPT, HV_NO_MEMORY. */
+hv_status hvi_get_take(const hvi_operation *operation, hv_entity **entity, hv_error **error);
+
+/* ---- for the table ---- */
+
+bool hvi_get_read(hvi_item *const *items, size_t count, const PGresult *result);
+hvi_next hvi_get_answered(hvi_operation *operation);
 
 #endif

@@ -1,14 +1,15 @@
 /*
- * group: operations on entities of one shard as one statement.
- *
- * A group of one is the plain prepared statement; a larger one is one statement with arrays.
+ * group: items of one verb and shard as one statement.
  */
 #include "entity/group.h"
 
 #include <endian.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "value/hstore.h"
+#include "value/hstore_text.h"
 #include "value/shard_map.h"
 
 /* pg_type.dat */
@@ -32,30 +33,26 @@ static int compare_items(const void *left, const void *right) {
 /* Not all of it is cleared: the statement's text, the larger part, is written later. */
 static void start_group(hvi_group *group, hvi_item **items) {
     group->items = items;
-    group->count = 0;
-    group->apart = false;
-    group->bytes = (hvi_buffer) HVI_BUFFER_EMPTY;
+    group->count = 1;
     group->error = NULL;
+    group->bytes = (hvi_buffer) HVI_BUFFER_EMPTY;
 }
 
-size_t hvi_groups_make(hvi_item **items, size_t count, hvi_group *groups) {
+size_t hvi_groups_make(hvi_item **items, size_t count, bool apart, hvi_group *groups) {
     size_t made = 0;
-    qsort(items, count, sizeof *items, compare_items);
+    if (!apart && count > 1)
+        qsort(items, count, sizeof *items, compare_items);
     for (size_t i = 0; i < count; i++) {
         const hvi_item *last = i > 0 ? items[i - 1] : NULL;
-        if (last == NULL || last->verb != items[i]->verb || last->shard != items[i]->shard)
+        if (apart || last == NULL || last->verb != items[i]->verb || last->shard != items[i]->shard)
             start_group(&groups[made++], &items[i]);
-        groups[made - 1].count++;
+        else
+            groups[made - 1].count++;
     }
+    for (size_t i = 0; i < made; i++)
+        groups[i].plain = groups[i].count == 1 &&
+                          (apart || count == 1 || !groups[i].items[0]->verb->refuses_taken_keys);
     return made;
-}
-
-void hvi_groups_make_apart(hvi_item **items, size_t count, hvi_group *groups) {
-    for (size_t i = 0; i < count; i++) {
-        start_group(&groups[i], &items[i]);
-        groups[i].count = 1;
-        groups[i].apart = true;
-    }
 }
 
 void hvi_group_forget_parameters(hvi_group *group) {
@@ -68,196 +65,11 @@ void hvi_group_fini(hvi_group *group) {
     group->error = NULL;
 }
 
-/* ---- statements ---- */
-
-/* Arrays serve a group of one too where the plain statement is refused if the key has an entity:
- * that would take the other groups with it. */
-static bool is_plain(const hvi_group *group) {
-    hvi_verb verb = group->items[0]->verb;
-    return group->apart || (group->count == 1 && verb != HVI_PUT_KEY && verb != HVI_PUT_ONCE);
-}
-
-static hvi_statement_verb statement_verb(const hvi_group *group) {
-    switch (group->items[0]->verb) {
-    case HVI_GET:
-        return is_plain(group) ? HVI_STATEMENT_GET : HVI_STATEMENT_GET_MANY;
-    case HVI_PUT:
-        return is_plain(group) ? HVI_STATEMENT_PUT : HVI_STATEMENT_PUT_MANY;
-    case HVI_PUT_KEY:
-        return is_plain(group) ? HVI_STATEMENT_PUT_KEY : HVI_STATEMENT_PUT_KEY_MANY;
-    case HVI_PUT_ONCE:
-        return is_plain(group) ? HVI_STATEMENT_PUT_ONCE : HVI_STATEMENT_PUT_ONCE_MANY;
-    default:
-        return HVI_STATEMENT_RESERVE;
-    }
-}
-
-/* ---- parameters ---- */
-
-static void append_int8(hvi_buffer *to, int64_t value) {
-    uint64_t wire = htobe64((uint64_t) value);
-    hvi_buffer_append(to, &wire, sizeof wire);
-}
-
-static void append_int2(hvi_buffer *to, int value) {
-    uint16_t wire = htobe16((uint16_t) value);
-    hvi_buffer_append(to, &wire, sizeof wire);
-}
-
-/* The header of a one-dimensional array in binary form (array_send in arrayfuncs.c). */
-static void append_array(hvi_buffer *to, uint32_t element_type, size_t count) {
-    hvi_buffer_append_be32(to, 1); /* dimensions */
-    hvi_buffer_append_be32(to, 0); /* no NULLs */
-    hvi_buffer_append_be32(to, element_type);
-    hvi_buffer_append_be32(to, (uint32_t) count);
-    hvi_buffer_append_be32(to, 1); /* the first index */
-}
-
-static void append_keys(hvi_group *group) {
-    append_array(&group->bytes, INT8_OID, group->count);
-    for (size_t i = 0; i < group->count; i++) {
-        hvi_buffer_append_be32(&group->bytes, 8);
-        append_int8(&group->bytes, group->items[i]->key);
-    }
-}
-
-static void append_kinds(hvi_group *group) {
-    append_array(&group->bytes, INT2_OID, group->count);
-    for (size_t i = 0; i < group->count; i++) {
-        hvi_buffer_append_be32(&group->bytes, 2);
-        append_int2(&group->bytes, group->items[i]->kind);
-    }
-}
-
-static void append_bodies(hvi_group *group, uint32_t hstore) {
-    size_t size = 0;
-    for (size_t i = 0; i < group->count; i++)
-        size += group->items[i]->body_len + 4;
-    hvi_buffer_reserve(&group->bytes, size + 64);
-    append_array(&group->bytes, hstore, group->count);
-    for (size_t i = 0; i < group->count; i++) {
-        const hvi_item *item = group->items[i];
-        hvi_buffer_append_be32(&group->bytes, (uint32_t) item->body_len);
-        hvi_buffer_append(&group->bytes, item->body, item->body_len);
-    }
-}
-
-/* The parameters, one after the other; ends[i] is the end of one. Returns their number. */
-static int append_parameters(hvi_group *group, uint32_t hstore, size_t *ends) {
-    const hvi_item *first = group->items[0];
-    hvi_buffer *bytes = &group->bytes;
-    int count = 0;
-    switch (statement_verb(group)) {
-    case HVI_STATEMENT_GET:
-        append_int8(bytes, first->key);
-        break;
-    case HVI_STATEMENT_GET_MANY:
-        append_keys(group);
-        break;
-    case HVI_STATEMENT_PUT:
-    case HVI_STATEMENT_PUT_KEY:
-    case HVI_STATEMENT_PUT_ONCE:
-        append_int2(bytes, first->kind);
-        ends[count++] = bytes->len;
-        hvi_buffer_append(bytes, first->body, first->body_len);
-        if (first->verb != HVI_PUT) {
-            ends[count++] = bytes->len;
-            append_int8(bytes, first->key);
-        }
-        break;
-    case HVI_STATEMENT_PUT_MANY:
-    case HVI_STATEMENT_PUT_KEY_MANY:
-    case HVI_STATEMENT_PUT_ONCE_MANY:
-        append_kinds(group);
-        ends[count++] = bytes->len;
-        append_bodies(group, hstore);
-        if (first->verb != HVI_PUT) {
-            ends[count++] = bytes->len;
-            append_keys(group);
-        }
-        break;
-    default: /* reserve */
-        hvi_buffer_append_be32(bytes, (uint32_t) group->count);
-    }
-    ends[count++] = bytes->len;
-    return count;
-}
-
-bool hvi_group_query(hvi_group *group, const hvi_session *session, hvi_query *query) {
-    static const int binary_formats[3] = {1, 1, 1};
-    const hvi_item *first = group->items[0];
-    bool has_arrays = !is_plain(group) && first->verb != HVI_RESERVE;
-    size_t ends[3], start = 0;
-    char schema[HVI_SCHEMA_NAME_LEN];
-    hvi_schema_name(first->shard, schema);
-    hvi_entity_sql(statement_verb(group), schema, session->reads_text, group->sql);
-    int count = append_parameters(group, session->hstore_type, ends);
-    if (!hvi_buffer_ok(&group->bytes))
-        return false;
-    for (int i = 0; i < count; i++) {
-        group->values[i] = group->bytes.data + start;
-        group->lengths[i] = (int) (ends[i] - start);
-        start = ends[i];
-    }
-    group->types[0] = first->verb == HVI_GET ? INT8_ARRAY_OID : INT2_ARRAY_OID;
-    group->types[1] = session->hstore_array_type;
-    group->types[2] = INT8_ARRAY_OID;
-    *query = (hvi_query){
-        .sql = group->sql,
-        .shard = first->shard,
-        .is_write = hvi_verb_is_write(first->verb),
-        .id = hvi_statement_id(statement_verb(group), first->shard),
-        .parameter_count = count,
-        .values = group->values,
-        .lengths = group->lengths,
-        .formats = binary_formats,
-        .types = has_arrays ? group->types : NULL,
-        .binary_result = true,
-    };
-    return true;
-}
-
-/* ---- answers ---- */
-
-#define ENTITY "an entity: id bigint, type smallint, body hstore"
-#define KEYS   "keys"
-
-static const hvi_form forms[] = {
-    [HVI_STATEMENT_GET] = {ENTITY,
-                           HVI_AT_MOST_ONE_ROW,
-                           true,
-                           {HVI_IS_INT8, HVI_IS_INT2 | HVI_OR_NULL, HVI_IS_BYTES | HVI_OR_NULL}},
-    [HVI_STATEMENT_GET_MANY] = {ENTITY,
-                                HVI_ANY_ROWS,
-                                true,
-                                {HVI_IS_INT8, HVI_IS_INT2 | HVI_OR_NULL,
-                                 HVI_IS_BYTES | HVI_OR_NULL}},
-    [HVI_STATEMENT_PUT] = {KEYS, HVI_AT_MOST_ONE_ROW, true, {HVI_IS_INT8}},
-    [HVI_STATEMENT_PUT_MANY] = {KEYS,
-                                HVI_ONE_ROW,
-                                true,
-                                {HVI_IS_BYTES, HVI_IS_BYTES | HVI_OR_NULL}},
-    [HVI_STATEMENT_PUT_KEY] = {KEYS, HVI_AT_MOST_ONE_ROW, true, {HVI_IS_INT8}},
-    [HVI_STATEMENT_PUT_KEY_MANY] = {KEYS, HVI_ONE_ROW, true, {HVI_IS_BYTES | HVI_OR_NULL}},
-    [HVI_STATEMENT_PUT_ONCE] = {KEYS, HVI_AT_MOST_ONE_ROW, true, {HVI_IS_INT8 | HVI_OR_NULL}},
-    [HVI_STATEMENT_PUT_ONCE_MANY] = {KEYS,
-                                     HVI_ANY_ROWS,
-                                     true,
-                                     {HVI_IS_INT8, HVI_IS_INT8 | HVI_OR_NULL, HVI_IS_BOOL}},
-    [HVI_STATEMENT_RESERVE] = {KEYS, HVI_ANY_ROWS, true, {HVI_IS_INT8}},
-};
-
-const hvi_form *hvi_answer_form(hvi_statement_verb verb) {
-    return &forms[verb];
-}
-
-/* The first of the group's items, which are sorted by key, that has this one, or the place where it
- * would be. */
-static size_t find_key(const hvi_group *group, int64_t key) {
-    size_t low = 0, high = group->count;
+size_t hvi_items_find(hvi_item *const *items, size_t count, int64_t key) {
+    size_t low = 0, high = count;
     while (low < high) {
         size_t middle = (low + high) / 2;
-        if (group->items[middle]->key < key)
+        if (items[middle]->key < key)
             low = middle + 1;
         else
             high = middle;
@@ -265,189 +77,193 @@ static size_t find_key(const hvi_group *group, int64_t key) {
     return low;
 }
 
-static bool has_key(const hvi_group *group, size_t at, int64_t key) {
-    return at < group->count && group->items[at]->key == key;
+/* ---- statements ---- */
+
+static const hvi_verb_statement *statement_of(const hvi_group *group) {
+    const hvi_verb *verb = group->items[0]->verb;
+    return group->plain || verb->many.name == NULL ? &verb->one : &verb->many;
 }
 
-/* A row of another key than was asked for is another statement's answer. */
-static bool answer_gets(const hvi_group *group, const PGresult *result) {
-    for (int row = 0; row < PQntuples(result); row++) {
-        int64_t key = hvi_integer_at(result, row, 0);
-        size_t at = find_key(group, key);
-        if (!has_key(group, at, key))
-            return false;
-        for (; has_key(group, at, key); at++) {
-            hvi_item *item = group->items[at];
-            item->answered = true;
-            item->result = result;
-            item->row = row;
-        }
+/* Put the schema and the column in their places. Written for each single operation: quickly. */
+static void write_sql(const char *pattern, const char *schema, bool as_text, char *to) {
+    const char *place;
+    for (; (place = strchr(pattern, '%')) != NULL; pattern = place + 2) {
+        memcpy(to, pattern, (size_t) (place - pattern));
+        to = stpcpy(to + (place - pattern), place[1] == 'b' ? hvi_body_column(as_text) : schema);
     }
-    return true;
+    stpcpy(to, pattern);
 }
 
-static void answer_new_key(hvi_item *item, int64_t key) {
-    item->answered = true;
-    item->new_key = key;
-}
+/* ---- parameters ---- */
 
-/* Of the plain statements: the key that was stored; of PUT_ONCE the next one. No row: nothing was
- * stored. */
-static bool answer_plain_put(hvi_item *item, const PGresult *result) {
-    item->swallowed = PQntuples(result) == 0;
-    if (item->swallowed)
-        return true;
-    int64_t key = hvi_integer_at(result, 0, 0);
-    if (item->verb == HVI_PUT_KEY)
-        item->answered = key == item->key;
+/* A number in network byte order. Returns its length. */
+static int write_number(char *to, hvi_parameter parameter, const hvi_item *item) {
+    const uint64_t key = htobe64((uint64_t) item->key);
+    const uint16_t kind = htobe16((uint16_t) item->kind);
+    if (parameter == HVI_KEY)
+        memcpy(to, &key, sizeof key);
     else
-        answer_new_key(item, key);
-    return item->answered;
+        memcpy(to, &kind, sizeof kind);
+    return parameter == HVI_KEY ? sizeof key : sizeof kind;
 }
 
-/* ---- arrays of keys, as append_keys() makes them ---- */
-
-#define ARRAY_HEADER  20
-#define ARRAY_EMPTY   12 /* no dimensions */
-#define ARRAY_ELEMENT (4 + sizeof(int64_t))
-
-static uint32_t read_be32(const char *bytes) {
-    uint32_t wire;
-    memcpy(&wire, bytes, sizeof wire);
-    return be32toh(wire);
+static uint32_t total_count(const hvi_group *group) {
+    uint32_t total = 0;
+    for (size_t i = 0; i < group->count; i++)
+        total += (uint32_t) group->items[i]->count;
+    return total;
 }
 
-/* The array in this column of the only row, if it is one of keys: how many it has. */
-static bool read_array(const PGresult *result, int column, size_t *count) {
-    const char *bytes = PQgetvalue(result, 0, column);
-    size_t len = (size_t) PQgetlength(result, 0, column);
-    *count = 0;
-    if (len < ARRAY_EMPTY || read_be32(bytes + 4) != 0 || read_be32(bytes + 8) != INT8_OID)
-        return false;
-    if (read_be32(bytes) == 0)
-        return len == ARRAY_EMPTY;
-    if (len < ARRAY_HEADER || read_be32(bytes) != 1)
-        return false;
-    *count = read_be32(bytes + 12);
-    if (len != ARRAY_HEADER + *count * ARRAY_ELEMENT)
-        return false;
-    for (size_t i = 0; i < *count; i++)
-        if (read_be32(bytes + ARRAY_HEADER + i * ARRAY_ELEMENT) != sizeof(int64_t))
-            return false;
-    return true;
-}
-
-static int64_t key_at(const PGresult *result, int column, size_t place) {
-    uint64_t wire;
-    memcpy(&wire, PQgetvalue(result, 0, column) + ARRAY_HEADER + place * ARRAY_ELEMENT + 4,
-           sizeof wire);
-    return (int64_t) be64toh(wire);
-}
-
-/* Is this key in the array? Answers mostly come in the order of what was asked: *next is where the
- * search begins, and then behind what was found. */
-static bool has_stored(const PGresult *result, int column, size_t count, int64_t key,
-                       size_t *next) {
-    for (size_t i = 0; i < count; i++) {
-        size_t place = *next + i < count ? *next + i : *next + i - count;
-        if (key_at(result, column, place) == key) {
-            *next = place + 1 < count ? place + 1 : 0;
-            return true;
-        }
+/* One that is no array. */
+static void set_single(hvi_group *group, int number, hvi_parameter parameter) {
+    const hvi_item *item = group->items[0];
+    const uint32_t count = htobe32(total_count(group));
+    group->values[number] = group->numbers[number];
+    if (parameter == HVI_BODY) {
+        group->values[number] = item->body;
+        group->lengths[number] = (int) item->body_len;
+    } else if (parameter == HVI_COUNT) {
+        memcpy(group->numbers[number], &count, sizeof count);
+        group->lengths[number] = sizeof count;
+    } else {
+        group->lengths[number] = write_number(group->numbers[number], parameter, item);
     }
-    return false;
 }
 
-/* The keys that were made for the items in their order, and those of them that were stored; NULL:
- * all. Needs no memory: what is stored has to be reported as that. */
-static bool answer_puts(const hvi_group *group, const PGresult *result) {
-    size_t made, count = 0, next = 0, found = 0;
-    bool all = PQgetisnull(result, 0, 1);
-    if (!read_array(result, 0, &made) || made != group->count ||
-        (!all && !read_array(result, 1, &count)))
-        return false;
+/* A one-dimensional array in binary form (array_send in arrayfuncs.c). */
+static void append_array(hvi_group *group, hvi_parameter parameter, uint32_t element_type) {
+    hvi_buffer *to = &group->bytes;
+    size_t size = 64;
+    for (size_t i = 0; i < group->count; i++)
+        size += 4 + (parameter == HVI_BODY ? group->items[i]->body_len : sizeof(int64_t));
+    hvi_buffer_reserve(to, size);
+    hvi_buffer_append_be32(to, 1); /* dimensions */
+    hvi_buffer_append_be32(to, 0); /* no NULLs */
+    hvi_buffer_append_be32(to, element_type);
+    hvi_buffer_append_be32(to, (uint32_t) group->count);
+    hvi_buffer_append_be32(to, 1); /* the first index */
     for (size_t i = 0; i < group->count; i++) {
-        int64_t key = key_at(result, 0, i);
-        if (all || has_stored(result, 1, count, key, &next)) {
-            answer_new_key(group->items[i], key);
-            found++;
-        } else {
-            group->items[i]->swallowed = true;
+        const hvi_item *item = group->items[i];
+        char number[8];
+        bool is_body = parameter == HVI_BODY;
+        size_t len = is_body ? item->body_len : (size_t) write_number(number, parameter, item);
+        hvi_buffer_append_be32(to, (uint32_t) len);
+        hvi_buffer_append(to, is_body ? item->body : number, len);
+    }
+}
+
+/* An array, whose place in the bytes is known when all are written: until then its end is its
+ * length. */
+static void append_many(hvi_group *group, int number, hvi_parameter parameter,
+                        const hvi_session *session) {
+    uint32_t element = parameter == HVI_KEY    ? INT8_OID
+                       : parameter == HVI_KIND ? INT2_OID
+                                               : session->hstore_type;
+    append_array(group, parameter, element);
+    group->types[number] = parameter == HVI_KEY    ? INT8_ARRAY_OID
+                           : parameter == HVI_KIND ? INT2_ARRAY_OID
+                                                   : session->hstore_array_type;
+    group->lengths[number] = (int) group->bytes.len;
+}
+
+static void set_arrays(hvi_group *group, int count, const hvi_session *session) {
+    const uint8_t *parameters = group->items[0]->verb->parameters;
+    for (int i = 0; i < count; i++)
+        append_many(group, i, (hvi_parameter) parameters[i], session);
+    for (int i = 0, start = 0; i < count && hvi_buffer_ok(&group->bytes); i++) {
+        int end = group->lengths[i];
+        group->values[i] = group->bytes.data + start;
+        group->lengths[i] = end - start;
+        start = end;
+    }
+}
+
+/* ---- what the log sees ---- */
+
+static void append_body_text(hvi_buffer *to, const hvi_item *item) {
+    hv_dict *dict = NULL;
+    if (hvi_hstore_decode(item->body, item->body_len, &dict, NULL) == HV_OK)
+        hvi_hstore_print(dict, to);
+    hv_dict_free(dict);
+}
+
+/* The parameters of a plain group for people, one text after the other. */
+static void write_log_values(hvi_group *group, int count) {
+    const hvi_item *item = group->items[0];
+    hvi_buffer *to = &group->bytes;
+    size_t starts[HVI_PARAMETERS_MAX];
+    for (int i = 0; i < count; i++) {
+        starts[i] = to->len;
+        switch (item->verb->parameters[i]) {
+        case HVI_KEY:
+            hvi_buffer_append_format(to, "%" PRId64, item->key);
+            break;
+        case HVI_BODY:
+            append_body_text(to, item);
+            break;
+        default:
+            hvi_buffer_append_format(
+                to, "%d", item->verb->parameters[i] == HVI_KIND ? item->kind : item->count);
         }
+        hvi_buffer_append(to, "", 1);
     }
-    return all || found == count;
+    for (int i = 0; i < count && hvi_buffer_ok(to); i++)
+        group->log_values[i] = to->data + starts[i];
 }
 
-/* It is stored under this key; of two items that put under it, which one is not known. False if no
- * item does. */
-static bool answer_key(const hvi_group *group, int64_t key, int64_t next) {
-    size_t at = find_key(group, key);
-    if (!has_key(group, at, key))
-        return false;
-    if (!has_key(group, at + 1, key)) {
-        group->items[at]->answered = true;
-        group->items[at]->new_key = next;
-    }
-    return true;
+/* ---- queries ---- */
+
+static int parameter_count(const hvi_verb *verb) {
+    int count = 0;
+    while (count < HVI_PARAMETERS_MAX && verb->parameters[count] != HVI_NO_PARAMETER)
+        count++;
+    return count;
 }
 
-/* The keys that were stored; NULL: all. */
-static bool answer_puts_under_keys(const hvi_group *group, const PGresult *result) {
-    size_t count = 0;
-    bool all = PQgetisnull(result, 0, 0);
-    if (!all && !read_array(result, 0, &count))
-        return false;
-    for (size_t i = 0; i < (all ? group->count : count); i++)
-        if (!answer_key(group, all ? group->items[i]->key : key_at(result, 0, i), 0))
-            return false;
-    return true;
+bool hvi_group_query(hvi_group *group, const hvi_session *session, bool log, hvi_query *query) {
+    static const int binary_formats[HVI_PARAMETERS_MAX] = {1, 1, 1};
+    const hvi_item *first = group->items[0];
+    const hvi_verb_statement *statement = statement_of(group);
+    bool is_array = statement == &first->verb->many;
+    int count = parameter_count(first->verb);
+    char schema[HVI_SCHEMA_NAME_LEN];
+    hvi_schema_name(first->shard, schema);
+    write_sql(statement->sql, schema, session->reads_text, group->sql);
+    for (int i = 0; i < count && !is_array; i++)
+        set_single(group, i, (hvi_parameter) first->verb->parameters[i]);
+    if (is_array)
+        set_arrays(group, count, session);
+    else if (log)
+        write_log_values(group, count);
+    *query = (hvi_query){
+        .sql = group->sql,
+        .shard = first->shard,
+        .is_write = first->verb->is_write,
+        .id = {statement->name, first->shard},
+        .parameter_count = count,
+        .values = group->values,
+        .lengths = group->lengths,
+        .formats = binary_formats,
+        .types = is_array ? group->types : NULL,
+        .binary_result = true,
+        .log_values = log && !is_array ? group->log_values : NULL,
+    };
+    return hvi_buffer_ok(&group->bytes);
 }
 
-/* A row for each that was stored: its key, and the next one. */
-static bool answer_puts_once(const hvi_group *group, const PGresult *result) {
-    for (int row = 0; row < PQntuples(result); row++)
-        if (!answer_key(group, hvi_integer_at(result, row, 0), hvi_integer_at(result, row, 1)))
-            return false;
-    return true;
-}
-
-/* One key a row: any of them for any item. */
-static bool answer_rows(const hvi_group *group, const PGresult *result) {
-    if ((size_t) PQntuples(result) > group->count)
-        return false;
-    for (int row = 0; row < PQntuples(result); row++)
-        answer_new_key(group->items[row], hvi_integer_at(result, row, 0));
-    return true;
-}
-
-static bool answer_items(const hvi_group *group, const PGresult *result) {
-    switch (statement_verb(group)) {
-    case HVI_STATEMENT_GET:
-    case HVI_STATEMENT_GET_MANY:
-        return answer_gets(group, result);
-    case HVI_STATEMENT_PUT:
-    case HVI_STATEMENT_PUT_KEY:
-    case HVI_STATEMENT_PUT_ONCE:
-        return answer_plain_put(group->items[0], result);
-    case HVI_STATEMENT_PUT_MANY:
-        return answer_puts(group, result);
-    case HVI_STATEMENT_PUT_KEY_MANY:
-        return answer_puts_under_keys(group, result);
-    case HVI_STATEMENT_PUT_ONCE_MANY:
-        return answer_puts_once(group, result);
-    default:
-        return answer_rows(group, result);
-    }
-}
+/* ---- answers ---- */
 
 void hvi_group_answer(hvi_group *group, const PGresult *result, const char *server) {
-    const hvi_form *form = hvi_answer_form(statement_verb(group));
+    const hvi_verb_statement *statement = statement_of(group);
     int shard = group->items[0]->shard;
-    hv_status status = hvi_result_check(result, form, server, shard, &group->error);
-    if (status == HV_OK && !answer_items(group, result))
-        status = hvi_fail_answer(server, shard, form->asked, &group->error, "sent others");
-    for (size_t i = 0; status != HV_OK && i < group->count; i++) {
-        group->items[i]->answered = false;
-        group->items[i]->error = group->error;
+    hv_status status = hvi_result_check(result, &statement->answer, server, shard, &group->error);
+    if (status == HV_OK && !statement->read(group->items, group->count, result))
+        status =
+            hvi_fail_answer(server, shard, statement->answer.asked, &group->error, "sent others");
+    for (size_t i = 0; i < group->count; i++) {
+        hvi_item *item = group->items[i];
+        item->fate = HVI_FATE_ANSWERED;
+        item->error = group->error;
+        item->answered = item->answered && status == HV_OK;
     }
 }

@@ -8,15 +8,18 @@
 
 #include <stdlib.h>
 
-/* As many as threads that may put into one shard at the same time, with a round trip each saved. */
-#define KEYS_KEPT 64
+/* As many as puts into one shard may travel at the same time, with a round trip each saved: those
+ * of a batch. Most shards need a few. */
+#define KEYS_FIRST 16
+#define KEYS_MAX   1024
 
 typedef struct hvi_cached_keys {
     int count;
+    int room;
     struct {
         int64_t key;
         int64_t asked_at;
-    } keys[KEYS_KEPT];
+    } keys[];
 } hvi_cached_keys;
 
 static hvi_key_cache *cache_of(hvi_fork_member *member) {
@@ -70,13 +73,27 @@ bool hvi_key_cache_take(hvi_key_cache *cache, int shard, int64_t now, int64_t *k
     return taken;
 }
 
+/* Make room for one more; if there is none to be had, all stays as it is. */
+static void grow(hvi_cached_keys **place) {
+    hvi_cached_keys *kept = *place;
+    int room = kept == NULL ? KEYS_FIRST : 2 * kept->room;
+    if (room > KEYS_MAX)
+        return;
+    hvi_cached_keys *grown = realloc(kept, sizeof *kept + (size_t) room * sizeof kept->keys[0]);
+    if (grown == NULL)
+        return;
+    grown->count = kept == NULL ? 0 : grown->count;
+    grown->room = room;
+    *place = grown;
+}
+
 void hvi_key_cache_give(hvi_key_cache *cache, int shard, int64_t key, int64_t asked_at) {
     pthread_mutex_lock(&cache->lock);
     hvi_cached_keys **place = &cache->shards[shard];
-    if (*place == NULL)
-        *place = calloc(1, sizeof **place);
+    if (*place == NULL || (*place)->count == (*place)->room)
+        grow(place);
     hvi_cached_keys *kept = *place;
-    if (kept != NULL && kept->count < KEYS_KEPT) {
+    if (kept != NULL && kept->count < kept->room) {
         kept->keys[kept->count].key = key;
         kept->keys[kept->count].asked_at = asked_at;
         kept->count++;

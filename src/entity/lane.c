@@ -1,7 +1,7 @@
 /*
  * lane: many callers' operations on few connections.
  *
- * A batch's states, and who changes them:
+ * The states of a batch that is shared, and who changes them:
  *
  *                        ┌──┐ join(), step_out()
  *             join()     ▼  │     start_running()                   lead()
@@ -11,13 +11,13 @@
  *                        │ hvi_lanes_close()
  *                        └──────────────────► SENT_AWAY
  *
- * While it is WAITING it is in lanes->waiting and guarded by the lock. Its members sleep: the
+ * While it is WAITING it is in lanes->waiting and guarded by the lock. Its callers sleep: the
  * leader on `granted`, the others on `event`, which also tells them that the leader has stepped out
  * because its deadline passed, and one of them leads now. A batch runs until its leader's deadline;
  * so a leader that has a lane, but less time than another, hands both over. A member whose deadline
  * passes steps out of a WAITING batch; in a RUNNING one it leaves its operation behind, marked
- * abandoned. The batch is freed by whoever drops the last reference, its operations and results
- * with it.
+ * abandoned. The batch is freed by whoever drops the last reference, its members and results with
+ * it.
  *
  * Holds always, until it is closed: `busy` lanes are taken, up to `max`, and up to `most` by
  * batches that have waited long; while a batch waits that has not been granted one, at least `max`
@@ -57,6 +57,35 @@ static void fork_child(hvi_fork_member *member) {
     hvi_list_init(&lanes->waiting);
 }
 
+static bool wants_parameters(const hvi_lanes *lanes) {
+    const hvi_log *log = &lanes->pool->config.session.log;
+    return log->fn != NULL && log->parameters;
+}
+
+/* Until when to wait for a lane or a session, if all has to be done by the deadline. */
+static int64_t wait_end(const hvi_lanes *lanes, int64_t deadline) {
+    int64_t end = hvi_deadline_after(lanes->wait_ms);
+    return end < deadline ? end : deadline;
+}
+
+static void see_through(hvi_lanes *lanes, hvi_batch *batch, bool apart, int64_t deadline) {
+    hvi_session *session = NULL;
+    hv_error *cause = NULL;
+    if (hvi_pool_acquire(lanes->pool, wait_end(lanes, deadline), &session, &cause) != HV_OK) {
+        hvi_batch_fail(batch, HVI_FATE_UNSENT, &cause);
+        return;
+    }
+    if (hvi_is_late(deadline)) { /* while it is certain that nothing happens */
+        hvi_fail_late(lanes->pool->config.session.server, -1, false, &cause);
+        hvi_batch_fail(batch, HVI_FATE_LOST, &cause);
+    } else {
+        hvi_batch_start(batch, session, apart);
+        hvi_batch_await(batch, deadline);
+        hvi_batch_finish(batch);
+    }
+    hvi_pool_release(lanes->pool, session);
+}
+
 hv_status hvi_lanes_init(hvi_lanes *lanes, hvi_pool *pool, int max, int64_t wait_ms,
                          hv_error **error) {
     int most = pool->config.max;
@@ -64,7 +93,7 @@ hv_status hvi_lanes_init(hvi_lanes *lanes, hvi_pool *pool, int max, int64_t wait
                          .max = max < most ? max : most,
                          .most = most,
                          .wait_ms = wait_ms,
-                         .run = hvi_batch_run};
+                         .run = see_through};
     hvi_list_init(&lanes->waiting);
     if (pthread_mutex_init(&lanes->lock, NULL) != 0)
         return hvi_no_memory(error);
@@ -81,22 +110,22 @@ void hvi_lanes_fini(hvi_lanes *lanes) {
 }
 
 hv_status hvi_lanes_make_all(hvi_router *router, hv_error **error) {
-    for (int i = 0; i < router->server_count; i++) {
+    const int64_t *values = router->options->values;
+    hv_status status = HV_OK;
+    for (int i = 0; status == HV_OK && i < router->server_count; i++) {
         hvi_server *server = &router->servers[i];
         hvi_lanes *made = malloc(sizeof *made);
-        hv_status status =
-            made == NULL
-                ? hvi_no_memory(error)
-                : hvi_lanes_init(made, &server->pool, (int) router->options->values[HVI_LANES],
-                                 router->options->values[HVI_POOL_BLOCK_TIMEOUT], error);
-        if (status != HV_OK) {
+        status = made == NULL ? hvi_no_memory(error)
+                              : hvi_lanes_init(made, &server->pool, (int) values[HVI_LANES],
+                                               values[HVI_POOL_BLOCK_TIMEOUT], error);
+        if (status == HV_OK)
+            server->lanes = made;
+        else
             free(made);
-            hvi_lanes_free_all(router);
-            return status;
-        }
-        server->lanes = made;
     }
-    return HV_OK;
+    if (status != HV_OK)
+        hvi_lanes_free_all(router);
+    return status;
 }
 
 void hvi_lanes_free_all(hvi_router *router) {
@@ -109,17 +138,85 @@ void hvi_lanes_free_all(hvi_router *router) {
     }
 }
 
-static hvi_batch *batch_of(hvi_list *node) {
-    return hvi_list_entry(node, hvi_batch, link);
+/* ---- batches that are shared ---- */
+
+static hvi_member *member_of(hvi_item *item) {
+    return hvi_list_entry(item, hvi_member, item);
+}
+
+/* NULL if memory is short. */
+static hvi_member *new_member(const hvi_lanes *lanes, const hvi_operation *operation) {
+    const hvi_item *item = &operation->item;
+    hvi_member *made = malloc(sizeof *made + item->body_len);
+    if (made == NULL)
+        return NULL;
+    *made = (hvi_member){.item = *item,
+                         .deadline = operation->deadline,
+                         .wait_until = wait_end(lanes, operation->deadline)};
+    char *body = (char *) (made + 1);
+    if (item->body_len > 0)
+        memcpy(body, item->body, item->body_len);
+    made->item.body = body;
+    return made;
+}
+
+static bool has_room(const hvi_shared *shared, const hvi_item *item) {
+    return shared->count < HVI_LANE_MAX_OPERATIONS &&
+           shared->bytes + item->body_len <= HVI_LANE_MAX_BYTES;
+}
+
+static void add_member(hvi_shared *shared, hvi_member *member) {
+    shared->items[shared->count++] = &member->item;
+    shared->bytes += member->item.body_len;
+    atomic_fetch_add(&shared->references, 1);
+}
+
+/* It is its caller's again; the reference is still held. Leaves no leader if it led. */
+static void remove_member(hvi_shared *shared, const hvi_member *member) {
+    size_t at = 0;
+    while (shared->items[at] != &member->item)
+        at++;
+    shared->items[at] = shared->items[--shared->count];
+    shared->bytes -= member->item.body_len;
+    if (atomic_load(&shared->leader) == member)
+        atomic_store(&shared->leader, NULL);
+}
+
+/* Of one member, which leads it. NULL if memory is short. */
+static hvi_shared *new_shared(hvi_member *first) {
+    hvi_shared *shared = malloc(sizeof *shared);
+    if (shared == NULL)
+        return NULL;
+    /* Not the batch and the array of items: they are large, and filled later. */
+    memset(shared, 0, offsetof(hvi_shared, batch));
+    hvi_list_init(&shared->link);
+    hvi_batch_init(&shared->batch, shared->items, 0);
+    atomic_init(&shared->leader, first);
+    add_member(shared, first);
+    return shared;
+}
+
+/* Drop one reference; the last one frees batch, members and results. */
+static void unref(hvi_shared *shared) {
+    if (atomic_fetch_sub(&shared->references, 1) > 1)
+        return;
+    hvi_batch_fini(&shared->batch);
+    for (size_t i = 0; i < shared->count; i++)
+        free(member_of(shared->items[i]));
+    free(shared);
+}
+
+static hvi_shared *shared_of(hvi_list *node) {
+    return hvi_list_entry(node, hvi_shared, link);
 }
 
 /* ---- taking and giving lanes; under the lock ---- */
 
 /* The oldest batch that waits for a lane; NULL if there is none. */
-static hvi_batch *oldest(const hvi_lanes *lanes) {
+static hvi_shared *oldest(const hvi_lanes *lanes) {
     hvi_list_foreach (node, &lanes->waiting)
-        if (atomic_load(&batch_of(node)->granted) == 0)
-            return batch_of(node);
+        if (atomic_load(&shared_of(node)->granted) == 0)
+            return shared_of(node);
     return NULL;
 }
 
@@ -129,13 +226,13 @@ static hvi_batch *oldest(const hvi_lanes *lanes) {
  */
 static void grant(hvi_lanes *lanes, int64_t since) {
     bool held_up = hvi_clock_us() - since > PATIENCE_MS * 1000;
-    hvi_batch *batch = oldest(lanes);
-    if (batch == NULL || (lanes->busy > lanes->max && held_up)) {
+    hvi_shared *shared = oldest(lanes);
+    if (shared == NULL || (lanes->busy > lanes->max && held_up)) {
         lanes->busy--;
         return;
     }
-    atomic_store(&batch->granted, 1);
-    hvi_futex_wake(&batch->granted, 1);
+    atomic_store(&shared->granted, 1);
+    hvi_futex_wake(&shared->granted, 1);
 }
 
 static void leave(hvi_lanes *lanes, int64_t since, bool crowded) {
@@ -145,80 +242,67 @@ static void leave(hvi_lanes *lanes, int64_t since, bool crowded) {
     pthread_mutex_unlock(&lanes->lock);
 }
 
-void hvi_lane_leave(hvi_lanes *lanes, const hvi_lane_answer *answer) {
-    leave(lanes, answer->since, false);
+static bool last_has_room(const hvi_lanes *lanes, const hvi_item *item) {
+    return !hvi_list_empty(&lanes->waiting) && has_room(shared_of(lanes->waiting.prev), item);
 }
 
-static bool last_has_room(const hvi_lanes *lanes, const hvi_lane_operation *operation) {
-    return !hvi_list_empty(&lanes->waiting) &&
-           hvi_batch_has_room(batch_of(lanes->waiting.prev), operation);
-}
-
-/* The batch that the operation joins; NULL if memory is short. */
-static hvi_batch *join(hvi_lanes *lanes, hvi_lane_operation *operation) {
-    hvi_batch *batch;
-    if (last_has_room(lanes, operation)) {
-        batch = batch_of(lanes->waiting.prev);
-        hvi_batch_add(batch, operation);
-    } else {
-        batch = hvi_batch_new(operation);
-        if (batch != NULL)
-            hvi_list_push_back(&lanes->waiting, &batch->link);
+/* The batch that the member joins; NULL if memory is short. */
+static hvi_shared *join(hvi_lanes *lanes, hvi_member *member) {
+    if (last_has_room(lanes, &member->item)) {
+        hvi_shared *last = shared_of(lanes->waiting.prev);
+        add_member(last, member);
+        return last;
     }
-    return batch;
+    hvi_shared *made = new_shared(member);
+    if (made != NULL)
+        hvi_list_push_back(&lanes->waiting, &made->link);
+    return made;
 }
 
 /*
- * The operation has waited long enough. If its batch still waits, it is taken out, and somebody
- * else leads. Otherwise false; if its deadline has passed too, it is then marked abandoned, unless
- * it has to lead.
+ * The member's caller has waited long enough. If its batch still waits, it is taken out, and
+ * somebody else leads. Otherwise false; if its deadline has passed too, it is then marked
+ * abandoned, unless it has to lead.
  */
-static bool step_out(hvi_lanes *lanes, hvi_batch *batch, hvi_lane_operation *operation) {
+static bool step_out(hvi_lanes *lanes, hvi_shared *shared, hvi_member *member) {
     pthread_mutex_lock(&lanes->lock);
-    bool must_lead = atomic_load(&batch->leader) == operation && atomic_load(&batch->granted) != 0;
-    bool waits = atomic_load(&batch->state) == HVI_BATCH_WAITING && !must_lead;
+    bool must_lead = atomic_load(&shared->leader) == member && atomic_load(&shared->granted) != 0;
+    bool waits = atomic_load(&shared->state) == HVI_SHARED_WAITING && !must_lead;
     if (waits) {
-        hvi_batch_remove(batch, operation);
-        if (batch->count == 0)
-            hvi_list_remove(&batch->link);
-        else if (atomic_load(&batch->leader) == NULL) {
-            atomic_store(&batch->leader, batch->operations[0]);
-            atomic_fetch_add(&batch->event, 1);
-            hvi_futex_wake(&batch->event, HVI_FUTEX_ALL);
+        remove_member(shared, member);
+        if (shared->count == 0)
+            hvi_list_remove(&shared->link);
+        else if (atomic_load(&shared->leader) == NULL) {
+            atomic_store(&shared->leader, member_of(shared->items[0]));
+            atomic_fetch_add(&shared->event, 1);
+            hvi_futex_wake(&shared->event, HVI_FUTEX_ALL);
         }
-    } else if (hvi_is_late(operation->request.deadline)) {
-        operation->abandoned = atomic_load(&batch->leader) != operation;
+    } else if (hvi_is_late(member->deadline)) {
+        member->abandoned = atomic_load(&shared->leader) != member;
     }
     pthread_mutex_unlock(&lanes->lock);
     return waits;
 }
 
-static hv_status fail_waiting(const hvi_lanes *lanes, int shard, hv_error **error) {
-    const char *server = lanes->pool->config.session.server;
-    if (hvi_interrupted()) {
-        hvi_fail(error, HV_TIMEOUT, "interrupted while waiting for a lane to server \"%s\"",
-                 server);
-    } else {
-        hvi_fail(error, HV_TIMEOUT, "no lane to server \"%s\" came free in time", server);
+static void fail_waiting(const hvi_lanes *lanes, hv_error **error) {
+    hvi_fail_waiting(lanes->pool->config.session.server, "lane", error);
+    if (!hvi_interrupted())
         hvi_error_hint(error, "The server is too slow for its load; the option "
                               "\"pool_block_timeout\" says how long to wait.");
-    }
-    hvi_error_where(error, server, shard);
-    return HV_TIMEOUT;
 }
 
 void hvi_lanes_close(hvi_lanes *lanes) {
     pthread_mutex_lock(&lanes->lock);
     lanes->closed = true;
-    for (hvi_batch *batch; (batch = oldest(lanes)) != NULL;) {
-        hvi_list_remove(&batch->link);
-        atomic_fetch_add(&batch->references, 1); /* its members may be awake, and leave at once */
-        atomic_store(&batch->state, HVI_BATCH_SENT_AWAY);
-        atomic_store(&batch->granted, 1);
-        atomic_fetch_add(&batch->event, 1);
-        hvi_futex_wake(&batch->granted, 1);
-        hvi_futex_wake(&batch->event, HVI_FUTEX_ALL);
-        hvi_batch_unref(batch);
+    for (hvi_shared *shared; (shared = oldest(lanes)) != NULL;) {
+        hvi_list_remove(&shared->link);
+        atomic_fetch_add(&shared->references, 1); /* its members may be awake, and leave at once */
+        atomic_store(&shared->state, HVI_SHARED_SENT_AWAY);
+        atomic_store(&shared->granted, 1);
+        atomic_fetch_add(&shared->event, 1);
+        hvi_futex_wake(&shared->granted, 1);
+        hvi_futex_wake(&shared->event, HVI_FUTEX_ALL);
+        unref(shared);
     }
     pthread_mutex_unlock(&lanes->lock);
 }
@@ -226,26 +310,26 @@ void hvi_lanes_close(hvi_lanes *lanes) {
 /* ---- leading and following ---- */
 
 /* The batch has waited long, and its leader looks for a connection that no lane has. */
-static void take_extra_lane(hvi_lanes *lanes, hvi_batch *batch) {
+static void take_extra_lane(hvi_lanes *lanes, hvi_shared *shared) {
     pthread_mutex_lock(&lanes->lock);
-    if (lanes->busy < lanes->most && atomic_load(&batch->granted) == 0) {
+    if (lanes->busy < lanes->most && atomic_load(&shared->granted) == 0) {
         lanes->busy++;
-        atomic_store(&batch->granted, 1);
+        atomic_store(&shared->granted, 1);
     }
     pthread_mutex_unlock(&lanes->lock);
 }
 
 /* Wait until a lane is granted; false if the deadline passed first and the leader stepped out. */
-static bool await_lane(hvi_lanes *lanes, hvi_batch *batch, hvi_lane_operation *leader) {
+static bool await_lane(hvi_lanes *lanes, hvi_shared *shared, hvi_member *leader) {
     int64_t extra_at = hvi_deadline_after(PATIENCE_MS);
-    while (atomic_load(&batch->granted) == 0) {
+    while (atomic_load(&shared->granted) == 0) {
         bool is_patient = extra_at < leader->wait_until;
-        if (hvi_futex_wait(&batch->granted, 0, is_patient ? extra_at : leader->wait_until))
+        if (hvi_futex_wait(&shared->granted, 0, is_patient ? extra_at : leader->wait_until))
             continue;
         if (is_patient && !hvi_interrupted()) {
-            take_extra_lane(lanes, batch);
+            take_extra_lane(lanes, shared);
             extra_at = hvi_deadline_after(PATIENCE_MS);
-        } else if (step_out(lanes, batch, leader)) {
+        } else if (step_out(lanes, shared, leader)) {
             return false;
         }
     }
@@ -256,30 +340,30 @@ static bool await_lane(hvi_lanes *lanes, hvi_batch *batch, hvi_lane_operation *l
  * A lane is granted. But others may be about to come: those whom the last batch has woken. Let them
  * run and join before the batch goes.
  */
-static void start_running(hvi_lanes *lanes, hvi_batch *batch) {
+static void start_running(hvi_lanes *lanes, hvi_shared *shared) {
     sched_yield();
     pthread_mutex_lock(&lanes->lock);
-    if (atomic_load(&batch->state) == HVI_BATCH_WAITING) {
-        hvi_list_remove(&batch->link);
-        atomic_store(&batch->state, HVI_BATCH_RUNNING);
+    if (atomic_load(&shared->state) == HVI_SHARED_WAITING) {
+        hvi_list_remove(&shared->link);
+        atomic_store(&shared->state, HVI_SHARED_RUNNING);
     }
     pthread_mutex_unlock(&lanes->lock);
 }
 
 /* A lane is granted. If another has clearly more time than the leader, it shall lead. */
-static bool hand_over(hvi_lanes *lanes, hvi_batch *batch, const hvi_lane_operation *leader) {
+static bool hand_over(hvi_lanes *lanes, hvi_shared *shared, const hvi_member *leader) {
     pthread_mutex_lock(&lanes->lock);
-    hvi_lane_operation *latest = NULL;
-    for (size_t i = 0; i < batch->count; i++) {
-        hvi_lane_operation *one = batch->operations[i];
-        if (!one->abandoned && (latest == NULL || one->request.deadline > latest->request.deadline))
+    hvi_member *latest = NULL;
+    for (size_t i = 0; i < shared->count; i++) {
+        hvi_member *one = member_of(shared->items[i]);
+        if (!one->abandoned && (latest == NULL || one->deadline > latest->deadline))
             latest = one;
     }
-    bool handed = latest->request.deadline - leader->request.deadline > HVI_LANE_MAX_EARLIER;
+    bool handed = latest->deadline - leader->deadline > HVI_LANE_MAX_EARLIER;
     if (handed) {
-        atomic_store(&batch->leader, latest);
-        atomic_fetch_add(&batch->event, 1);
-        hvi_futex_wake(&batch->event, HVI_FUTEX_ALL);
+        atomic_store(&shared->leader, latest);
+        atomic_fetch_add(&shared->event, 1);
+        hvi_futex_wake(&shared->event, HVI_FUTEX_ALL);
     }
     pthread_mutex_unlock(&lanes->lock);
     return handed;
@@ -288,15 +372,15 @@ static bool hand_over(hvi_lanes *lanes, hvi_batch *batch, const hvi_lane_operati
 /* Somebody leads a batch. */
 typedef struct leading {
     hvi_lanes *lanes;
-    hvi_batch *batch;
+    hvi_shared *shared;
 } leading;
 
-static bool leads_nobody(hvi_lanes *lanes, const hvi_batch *batch) {
+static bool leads_nobody(hvi_lanes *lanes, const hvi_shared *shared) {
     bool others = false;
     pthread_mutex_lock(&lanes->lock);
-    for (size_t i = 0; i < batch->count; i++)
-        others = others || (batch->operations[i] != atomic_load(&batch->leader) &&
-                            !batch->operations[i]->abandoned);
+    for (size_t i = 0; i < shared->count; i++)
+        others = others || (member_of(shared->items[i]) != atomic_load(&shared->leader) &&
+                            !member_of(shared->items[i])->abandoned);
     pthread_mutex_unlock(&lanes->lock);
     return !others;
 }
@@ -305,149 +389,170 @@ static bool leads_nobody(hvi_lanes *lanes, const hvi_batch *batch) {
  * others' operations must not become unknown because he is in a hurry. */
 static bool may_stop_leading(void *context) {
     const leading *self = context;
-    return leads_nobody(self->lanes, self->batch) && hvi_interrupt_ask_outer();
+    return leads_nobody(self->lanes, self->shared) && hvi_interrupt_ask_outer();
 }
 
-static void run(hvi_lanes *lanes, hvi_batch *batch) {
-    leading self = {.lanes = lanes, .batch = batch};
+static void run_shared(hvi_lanes *lanes, hvi_shared *shared) {
+    leading self = {.lanes = lanes, .shared = shared};
     hvi_interrupt hook = {.fn = hvi_is_interruptible() ? may_stop_leading : NULL, .context = &self};
     hvi_interruptible operation;
     hvi_interrupt_begin(&operation, &hook);
-    lanes->run(batch, lanes->pool, lanes->wait_ms);
+    shared->batch.count = shared->count;
+    lanes->run(lanes, &shared->batch, false, atomic_load(&shared->leader)->deadline);
     hvi_interrupt_end(&operation);
 }
 
 /* Run the batch in the lane that was granted, pass the lane on, and wake the others, who may be
  * about to come again. */
-static void lead(hvi_lanes *lanes, hvi_batch *batch) {
+static void lead(hvi_lanes *lanes, hvi_shared *shared) {
     int64_t since = hvi_clock_us();
-    run(lanes, batch);
+    run_shared(lanes, shared);
     leave(lanes, since, true);
-    atomic_store(&batch->state, HVI_BATCH_DONE);
-    atomic_fetch_add(&batch->event, 1);
-    hvi_futex_wake(&batch->event, HVI_FUTEX_ALL);
+    atomic_store(&shared->state, HVI_SHARED_DONE);
+    atomic_fetch_add(&shared->event, 1);
+    hvi_futex_wake(&shared->event, HVI_FUTEX_ALL);
 }
 
 typedef enum wake_reason { BATCH_DONE, MUST_LEAD, STEPPED_OUT, ABANDONED, SENT_AWAY } wake_reason;
 
-static wake_reason follow(hvi_lanes *lanes, hvi_batch *batch, hvi_lane_operation *operation) {
+static wake_reason follow(hvi_lanes *lanes, hvi_shared *shared, hvi_member *member) {
     for (;;) {
-        uint32_t event = atomic_load(&batch->event);
-        if (atomic_load(&batch->state) == HVI_BATCH_DONE)
+        uint32_t event = atomic_load(&shared->event);
+        if (atomic_load(&shared->state) == HVI_SHARED_DONE)
             return BATCH_DONE;
-        if (atomic_load(&batch->state) == HVI_BATCH_SENT_AWAY)
+        if (atomic_load(&shared->state) == HVI_SHARED_SENT_AWAY)
             return SENT_AWAY;
-        if (atomic_load(&batch->leader) == operation)
+        if (atomic_load(&shared->leader) == member)
             return MUST_LEAD;
-        int64_t until = atomic_load(&batch->state) == HVI_BATCH_WAITING
-                            ? operation->wait_until
-                            : operation->request.deadline;
-        if (hvi_futex_wait(&batch->event, event, until))
+        int64_t until = atomic_load(&shared->state) == HVI_SHARED_WAITING ? member->wait_until
+                                                                          : member->deadline;
+        if (hvi_futex_wait(&shared->event, event, until))
             continue;
-        if (step_out(lanes, batch, operation))
+        if (step_out(lanes, shared, member))
             return STEPPED_OUT;
-        if (operation->abandoned && atomic_load(&batch->state) != HVI_BATCH_DONE)
+        if (member->abandoned && atomic_load(&shared->state) != HVI_SHARED_DONE)
             return ABANDONED;
     }
 }
 
-/* The caller's deadline passed while others' statements ran with its own. */
-static void answer_abandoned(const hvi_lanes *lanes, const hvi_lane_operation *operation,
-                             hvi_lane_answer *answer, hv_error **error) {
-    const char *server = lanes->pool->config.session.server;
-    answer->status = hvi_fail_late(server, operation->request.item.shard,
-                                   hvi_verb_is_write(operation->request.item.verb), error);
+/* Hand the member's part of a batch that is DONE over to its operation. */
+static hvi_next take(hvi_operation *operation, const hvi_member *member) {
+    const char *body = operation->item.body;
+    operation->item = member->item;
+    operation->item.body = body;
+    return hvi_operation_take(operation);
 }
 
-/* Hand the operation's own part of a batch that is DONE over to its caller. */
-static void take_answer(hvi_batch *batch, hvi_lane_operation *operation, hvi_lane_answer *answer,
-                        hv_error **error) {
-    *answer = operation->answer;
-    answer->batch = batch;
-    if (operation->error != NULL)
-        hvi_error_move(error, &operation->error);
+/* With a statement of its own; in a lane that was taken at `since`, or, if that is 0, in none. */
+static hvi_next send_alone(hvi_lanes *lanes, hvi_operation *operation, int64_t since) {
+    hvi_batch batch;
+    hvi_item *item = &operation->item;
+    hvi_batch_init(&batch, &item, 1);
+    batch.log = wants_parameters(lanes);
+    lanes->run(lanes, &batch, operation->apart, operation->deadline);
+    if (since != 0)
+        leave(lanes, since, false);
+    hvi_next next = hvi_operation_take(operation);
+    hvi_batch_fini(&batch);
+    return next;
 }
 
-static hvi_lane_outcome wait_in_batch(hvi_lanes *lanes, hvi_batch *batch,
-                                      hvi_lane_operation *operation, hvi_lane_answer *answer,
-                                      hv_error **error) {
-    wake_reason reason = follow(lanes, batch, operation);
+static hvi_next send_shared(hvi_lanes *lanes, hvi_shared *shared, hvi_member *member,
+                            hvi_operation *operation) {
+    hv_error *cause = NULL;
+    hvi_next next;
+    wake_reason reason = follow(lanes, shared, member);
     while (reason == MUST_LEAD) {
-        if (!await_lane(lanes, batch, operation)) {
+        if (!await_lane(lanes, shared, member)) {
             reason = STEPPED_OUT;
-        } else if (atomic_load(&batch->state) == HVI_BATCH_SENT_AWAY) {
+        } else if (atomic_load(&shared->state) == HVI_SHARED_SENT_AWAY) {
             reason = SENT_AWAY;
         } else {
-            start_running(lanes, batch);
-            if (batch->count == 1) { /* nobody has joined: no need for a batch */
-                hvi_batch_unref(batch);
-                answer->since = hvi_clock_us();
-                return HVI_LANE_ALONE;
+            start_running(lanes, shared);
+            if (shared->count == 1) { /* nobody has joined: no need for a batch */
+                unref(shared);
+                return send_alone(lanes, operation, hvi_clock_us());
             }
-            if (hand_over(lanes, batch, operation)) {
-                reason = follow(lanes, batch, operation);
+            if (hand_over(lanes, shared, member)) {
+                reason = follow(lanes, shared, member);
             } else {
-                lead(lanes, batch);
+                lead(lanes, shared);
                 reason = BATCH_DONE;
             }
         }
     }
-    if (reason == BATCH_DONE)
-        take_answer(batch, operation, answer, error);
-    else if (reason == STEPPED_OUT)
-        answer->status = fail_waiting(lanes, operation->request.item.shard, error);
-    else if (reason == SENT_AWAY)
-        answer->status = hvi_fail(error, HV_CLOSED, "the store is closed");
-    else
-        answer_abandoned(lanes, operation, answer, error);
+    if (reason == BATCH_DONE) {
+        next = take(operation, member);
+    } else if (reason == ABANDONED) { /* others' statements ran with its own */
+        next = hvi_operation_late(operation, true);
+    } else {
+        if (reason == STEPPED_OUT)
+            fail_waiting(lanes, &cause);
+        else
+            hvi_fail(&cause, HV_CLOSED, "the store is closed");
+        operation->item.fate = HVI_FATE_UNSENT;
+        operation->item.error = cause;
+        next = hvi_operation_take(operation);
+        hv_error_free(cause);
+    }
     if (reason == STEPPED_OUT)
-        hvi_lane_operation_free(operation); /* it is no longer in the batch */
-    if (answer->batch == NULL)
-        hvi_batch_unref(batch);
-    return HVI_LANE_DONE;
+        free(member); /* it is no longer in the batch */
+    unref(shared);
+    return next;
 }
 
+/* ---- sending ---- */
+
 /* Take a lane, if one is free and there is no batch to join. Under the lock. */
-static bool take_lane(hvi_lanes *lanes, const hvi_lane_operation *operation) {
+static bool take_lane(hvi_lanes *lanes, const hvi_item *item) {
     if (lanes->busy >= lanes->max && !lanes->closed) /* of a closed one, the pool says it */
         return false;
-    if (operation != NULL && last_has_room(lanes, operation))
+    if (item != NULL && last_has_room(lanes, item))
         return false;
     lanes->busy++;
     return true;
 }
 
-hvi_lane_outcome hvi_lane_run(hvi_lanes *lanes, const hvi_lane_request *request,
-                              hvi_lane_answer *answer, hv_error **error) {
-    *answer = (hvi_lane_answer){.since = hvi_clock_us()};
-    if (lanes->max == 0 || request->item.body_len > HVI_LANE_MAX_BODY)
-        return HVI_LANE_NONE;
+/* May it share a lane with others? A batch's parameters are no one operation's. */
+static bool may_share(const hvi_lanes *lanes, const hvi_operation *operation) {
+    return lanes->max > 0 && !operation->apart && !wants_parameters(lanes) &&
+           operation->item.body_len <= HVI_LANE_MAX_BODY && operation->item.count <= 1;
+}
+
+hvi_next hvi_lanes_send(hvi_lanes *lanes, hvi_operation *operation) {
+    hvi_operation_prepare(operation);
+    if (!may_share(lanes, operation))
+        return send_alone(lanes, operation, 0);
     pthread_mutex_lock(&lanes->lock);
     bool has_lane = !lanes->crowded && take_lane(lanes, NULL);
     pthread_mutex_unlock(&lanes->lock);
     if (has_lane)
-        return HVI_LANE_ALONE;
+        return send_alone(lanes, operation, hvi_clock_us());
 
-    hvi_lane_operation *operation = hvi_lane_operation_new(request);
-    if (operation == NULL)
-        return HVI_LANE_NONE; /* without a lane it may still work */
-    int64_t wait_until = hvi_deadline_after(lanes->wait_ms);
-    operation->wait_until = wait_until < request->deadline ? wait_until : request->deadline;
+    hvi_member *member = new_member(lanes, operation);
+    if (member == NULL)
+        return send_alone(lanes, operation, 0); /* without a lane it may still work */
     pthread_mutex_lock(&lanes->lock);
-    has_lane = take_lane(lanes, operation);
-    hvi_batch *batch = join(lanes, operation);
-    if (batch != NULL && has_lane) /* it is a new one */
-        atomic_store(&batch->granted, 1);
+    has_lane = take_lane(lanes, &member->item);
+    hvi_shared *shared = join(lanes, member);
+    if (shared != NULL && has_lane) /* it is a new one */
+        atomic_store(&shared->granted, 1);
     pthread_mutex_unlock(&lanes->lock);
-    if (batch == NULL) {
-        hvi_lane_operation_free(operation);
-        return has_lane ? HVI_LANE_ALONE : HVI_LANE_NONE;
-    }
-    return wait_in_batch(lanes, batch, operation, answer, error);
+    if (shared != NULL)
+        return send_shared(lanes, shared, member, operation);
+    free(member);
+    return send_alone(lanes, operation, has_lane ? hvi_clock_us() : 0);
 }
 
-void hvi_lane_answer_fini(hvi_lane_answer *answer) {
-    if (answer->batch != NULL)
-        hvi_batch_unref(answer->batch);
-    answer->batch = NULL;
+void hvi_lanes_run(hvi_lanes *lanes, hvi_operation *operation) {
+    hvi_next next;
+    while ((next = hvi_lanes_send(lanes, operation)) != HVI_DONE) {
+        if (next != HVI_PAUSE)
+            continue;
+        int ms = operation->pause_ms;
+        if (hvi_is_late(operation->deadline - INT64_C(1000) * ms) || !hvi_pause(ms)) {
+            hvi_operation_late(operation, false);
+            return;
+        }
+    }
 }

@@ -4,20 +4,34 @@
  * A server has a few lanes; an operation needs one. Who finds a lane free takes it and runs alone,
  * with the plain prepared statement and its latency. Who finds none joins a batch that waits; when
  * a lane comes free, the batch's leader, one of the callers, runs all of it as one pipeline with
- * one commit, hands out the results, and wakes the others with one call. So batches grow by
- * themselves with the number of callers, and no thread of the library's own is needed. A batch that
- * has waited long takes another connection of the pool.
+ * one commit, and wakes the others with one call. So batches grow by themselves with the number of
+ * callers, and no thread of the library's own is needed. A batch that has waited long takes another
+ * connection of the pool.
  *
- * Each operation keeps its own deadline, status and error. If the server refuses anything in a
- * batch, nothing of it has happened, and the leader runs each operation by itself.
+ * Each operation keeps its own deadline, status and error, and its caller alone decides what is
+ * next for it.
  *
  * Thread-safe. A forked child starts with all lanes free.
  */
 #ifndef HVI_LANE_H
 #define HVI_LANE_H
 
-#include "pool/router.h"
-#include "entity/lane_batch.h"
+#include <stdatomic.h>
+
+#include "entity/batch.h"
+#include "entity/operation.h"
+
+/* A batch of a lane takes no more operations than this, and no more bytes of bodies. */
+#define HVI_LANE_MAX_OPERATIONS 256
+#define HVI_LANE_MAX_BYTES      (1 << 20)
+
+/* A leader whose deadline is this much earlier than another's hands the batch over, µs. So who has
+ * more time left when a batch ends was not meant by its deadline. */
+#define HVI_LANE_MAX_EARLIER 100000
+
+/* A body above this runs outside the lanes: it would hold up the others. So does a reservation of
+ * more than one key. */
+#define HVI_LANE_MAX_BODY (1 << 16)
 
 typedef struct hvi_lanes {
     hvi_fork_member fork;
@@ -25,22 +39,44 @@ typedef struct hvi_lanes {
     int max;         /* lanes; 0: turned off */
     int most;        /* … with those for batches that have waited long */
     int64_t wait_ms; /* how long an operation waits for a lane, and a batch for its session */
-    /* hvi_batch_run(), but in tests. */
-    void (*run)(hvi_batch *batch, hvi_pool *pool, int64_t wait_ms);
+    /* See a batch through on a session of the pool; another function in tests. */
+    void (*run)(struct hvi_lanes *lanes, hvi_batch *batch, bool apart, int64_t deadline);
 
     pthread_mutex_t lock; /* guards the rest */
     int busy;
     bool crowded; /* did operations share the last batch? */
     bool closed;
-    hvi_list waiting; /* hvi_batch, oldest first; operations join the last */
+    hvi_list waiting; /* hvi_shared, oldest first; operations join the last */
 } hvi_lanes;
 
-/* What became of it. */
-typedef enum hvi_lane_outcome {
-    HVI_LANE_DONE,  /* it ran in a batch: see the answer */
-    HVI_LANE_ALONE, /* run it with the plain statement, then say hvi_lane_leave() */
-    HVI_LANE_NONE,  /* run it with the plain statement; no lane is held */
-} hvi_lane_outcome;
+/* One caller's part of a shared batch, to which it belongs: the caller may leave before. */
+typedef struct hvi_member {
+    hvi_item item;      /* its body is behind this struct */
+    int64_t deadline;   /* its operation's */
+    int64_t wait_until; /* when its caller stops waiting for a lane */
+    bool abandoned;     /* its caller has left; guarded by the lanes' lock */
+} hvi_member;
+
+typedef enum hvi_shared_state {
+    HVI_SHARED_WAITING,
+    HVI_SHARED_RUNNING,
+    HVI_SHARED_DONE,
+    HVI_SHARED_SENT_AWAY,
+} hvi_shared_state;
+
+/* A batch that callers share. Who may touch it when is said in lane.c. */
+typedef struct hvi_shared {
+    hvi_list link; /* in hvi_lanes.waiting */
+    _Atomic int state;
+    _Atomic uint32_t granted; /* the leader's futex: 1 when there is a lane */
+    _Atomic uint32_t event;   /* the others': counts */
+    _Atomic(hvi_member *) leader;
+    atomic_int references; /* callers that are not done with it */
+    size_t count;
+    size_t bytes; /* of bodies */
+    hvi_batch batch;
+    hvi_item *items[HVI_LANE_MAX_OPERATIONS]; /* of members; owned */
+} hvi_shared;
 
 hv_status hvi_lanes_init(hvi_lanes *lanes, hvi_pool *pool, int max, int64_t wait_ms,
                          hv_error **error);
@@ -53,13 +89,10 @@ void hvi_lanes_free_all(hvi_router *router);
 /* Send those away who wait, and whoever comes; those who run finish. */
 void hvi_lanes_close(hvi_lanes *lanes);
 
-/* Run an operation. The answer is filled on HVI_LANE_DONE. */
-hvi_lane_outcome hvi_lane_run(hvi_lanes *lanes, const hvi_lane_request *request,
-                              hvi_lane_answer *answer, hv_error **error);
+/* Have an operation travel once. */
+hvi_next hvi_lanes_send(hvi_lanes *lanes, hvi_operation *operation);
 
-/* After HVI_LANE_ALONE: give the lane back. */
-void hvi_lane_leave(hvi_lanes *lanes, const hvi_lane_answer *answer);
-
-void hvi_lane_answer_fini(hvi_lane_answer *answer);
+/* Have it travel until it is done, by its deadline. */
+void hvi_lanes_run(hvi_lanes *lanes, hvi_operation *operation);
 
 #endif

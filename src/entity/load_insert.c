@@ -11,18 +11,18 @@
 #include "wire/refusal.h"
 #include "entity/group.h"
 
-void hvi_load_insert_refuse(const hvi_operation *operation, hvi_load_row *row) {
+void hvi_load_insert_refuse(const hvi_target *target, hvi_load_row *row) {
     hv_error_free(row->error);
     row->error = NULL;
     row->state = HVI_LOAD_REFUSED;
-    hvi_operation_fail_not_stored(operation, NULL, &row->error);
+    hvi_target_fail_not_stored(target, NULL, &row->error);
 }
 
 static void make_items(const hvi_load_batch *batch, const size_t *numbers, size_t count,
                        hvi_item *items, hvi_item **order) {
     for (size_t i = 0; i < count; i++) {
         const hvi_load_row *row = &batch->rows[numbers[i]];
-        items[i] = (hvi_item){.verb = row->key != 0 ? HVI_PUT_KEY : HVI_PUT,
+        items[i] = (hvi_item){.verb = row->key != 0 ? &hvi_put_key : &hvi_put,
                               .shard = row->shard,
                               .key = row->key,
                               .kind = row->kind};
@@ -31,50 +31,41 @@ static void make_items(const hvi_load_batch *batch, const size_t *numbers, size_
     }
 }
 
-static hv_status run(hvi_session *session, hvi_group *group, int64_t deadline, PGresult **result,
-                     hv_error **error) {
-    hvi_query query;
-    if (!hvi_group_query(group, session, &query))
-        return hvi_no_memory(error);
-    query.id = HVI_NO_STATEMENT;
-    query.is_write = false; /* the transaction's end is */
-    return hvi_session_run(session, &query, deadline, result, error);
-}
-
-hv_status hvi_load_insert(hvi_session *session, const hvi_operation *operation,
-                          hvi_load_batch *batch, const size_t *numbers, size_t count,
-                          int64_t deadline, hv_error **error) {
+hv_status hvi_load_insert(hvi_session *session, const hvi_target *target, hvi_load_batch *batch,
+                          const size_t *numbers, size_t count, int64_t deadline, hv_error **error) {
     hvi_item *items = malloc(count * sizeof *items);
     hvi_item **order = malloc(count * sizeof *order);
-    hvi_group *groups = malloc(count * sizeof *groups);
     PGresult *result = NULL;
+    hvi_group group; /* there is one */
+    hvi_query query;
     hv_status status = HV_OK;
-    if (items == NULL || order == NULL || groups == NULL) {
+    if (items == NULL || order == NULL) {
         status = hvi_no_memory(error);
         goto out;
     }
     make_items(batch, numbers, count, items, order);
-    if (count == 1)
-        hvi_groups_make_apart(order, count, groups);
-    else
-        hvi_groups_make(order, count, groups); /* which makes one */
-    status = run(session, &groups[0], deadline, &result, error);
+    hvi_groups_make(order, count, false, &group);
+    if (!hvi_group_query(&group, session, false, &query))
+        status = hvi_no_memory(error);
+    query.id.verb = NULL;
+    query.is_write = false; /* the transaction's end is */
     if (status == HV_OK)
-        hvi_group_answer(&groups[0], result, operation->server->name);
-    if (status == HV_OK && groups[0].error != NULL)
-        status = hvi_error_move(error, &groups[0].error);
+        status = hvi_session_run(session, &query, deadline, &result, error);
+    if (status == HV_OK)
+        hvi_group_answer(&group, result, target->server->name);
+    if (status == HV_OK && group.error != NULL)
+        status = hvi_error_move(error, &group.error);
     for (size_t i = 0; status == HV_OK && i < count; i++) {
         hvi_load_row *row = &batch->rows[numbers[i]];
         if (items[i].answered)
             row->state = HVI_LOAD_STORED;
         else if (items[i].swallowed && row->key == 0)
-            hvi_load_insert_refuse(operation, row);
+            hvi_load_insert_refuse(target, row);
     }
-    hvi_group_fini(&groups[0]);
+    hvi_group_fini(&group);
 
 out:
     PQclear(result);
-    free(groups);
     free(order);
     free(items);
     return status;

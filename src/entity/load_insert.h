@@ -6,7 +6,7 @@
 #define HVI_LOAD_INSERT_H
 
 #include "entity/load_batch.h"
-#include "entity/operation.h"
+#include "entity/target.h"
 
 /* More rows than these are not to be stored at once. */
 #define HVI_LOAD_INSERT_MAX 1024
@@ -17,11 +17,10 @@
  * entity lies under its key, or it was not stored either. Errors: HV_REFUSED, after which all are
  * as they were; as hvi_session_run().
  */
-hv_status hvi_load_insert(hvi_session *session, const hvi_operation *operation,
-                          hvi_load_batch *batch, const size_t *numbers, size_t count,
-                          int64_t deadline, hv_error **error);
+hv_status hvi_load_insert(hvi_session *session, const hvi_target *target, hvi_load_batch *batch,
+                          const size_t *numbers, size_t count, int64_t deadline, hv_error **error);
 
 /* The row is refused for having vanished on its way. */
-void hvi_load_insert_refuse(const hvi_operation *operation, hvi_load_row *row);
+void hvi_load_insert_refuse(const hvi_target *target, hvi_load_row *row);
 
 #endif

@@ -17,7 +17,7 @@
 #include "value/hstore.h"
 #include "value/key.h"
 #include "wire/result.h"
-#include "entity/entity_sql.h"
+#include "entity/verb.h"
 
 /* How far keys may be ahead of the server's clock. */
 #define PATIENCE_MS INT64_C(2000)
@@ -53,7 +53,7 @@ static hv_status compare(const hvi_load_keys *keys, hvi_load_row *row, int kind,
         row->state = HVI_LOAD_REFUSED;
         hvi_fail(&row->error, HV_CONFLICT, "the key %" PRId64 " has another entity", row->key);
         hvi_error_detail(&row->error, "Its kind or its attributes are not the ones to be stored.");
-        hvi_error_where(&row->error, keys->operation->server->name, row->shard);
+        hvi_error_where(&row->error, keys->target->server->name, row->shard);
     }
     hv_dict_free(given);
     return HV_OK;
@@ -93,21 +93,18 @@ hv_status hvi_load_keys_sift(const hvi_load_keys *keys, size_t from, size_t *end
     hvi_buffer_append_format(&sql,
                              "SELECT id, type, %s FROM %s.entities"
                              " WHERE id OPERATOR(pg_catalog.=) ANY ('{",
-                             hvi_body_column(keys->session->reads_text), keys->operation->schema);
+                             hvi_body_column(keys->session->reads_text), keys->target->schema);
     for (size_t i = from; i < *end; i++)
         hvi_buffer_append_format(&sql, "%s%" PRId64, i > from ? "," : "", row_at(keys, i)->key);
     hvi_buffer_append_text(&sql, "}'::bigint[])");
-    hvi_query query = {.sql = sql.data,
-                       .shard = keys->operation->shard,
-                       .id = HVI_NO_STATEMENT,
-                       .binary_result = true};
+    hvi_query query = {.sql = sql.data, .shard = keys->target->shard, .binary_result = true};
     hv_status status = hvi_buffer_ok(&sql)
                            ? hvi_session_run(keys->session, &query,
                                              hvi_deadline_after(keys->timeout), &result, error)
                            : hvi_no_memory(error);
     if (status == HV_OK)
-        status = hvi_result_check(result, hvi_answer_form(HVI_STATEMENT_GET_MANY),
-                                  keys->operation->server->name, keys->operation->shard, error);
+        status = hvi_result_check(result, &hvi_get.many.answer, keys->target->server->name,
+                                  keys->target->shard, error);
     for (int i = 0; status == HV_OK && i < PQntuples(result); i++)
         status = take_entity(keys, result, i, from, *end, error);
     if (status == HV_OK)
@@ -123,7 +120,7 @@ static hv_status run(const hvi_load_keys *keys, hvi_buffer *sql, PGresult **resu
                      hv_error **error) {
     hv_status status =
         hvi_buffer_ok(sql)
-            ? hvi_session_script(keys->session, sql->data, keys->operation->shard, false,
+            ? hvi_session_script(keys->session, sql->data, keys->target->shard, false,
                                  hvi_deadline_after(keys->timeout), result, error)
             : hvi_no_memory(error);
     hvi_buffer_fini(sql);
@@ -148,7 +145,7 @@ static const hvi_form maker_form = {
  * the epoch, and whether there are triggers. */
 static hv_status look(const hvi_load_keys *keys, hvi_generator *generator, int64_t *now,
                       int64_t *latest, bool *has_triggers, hv_error **error) {
-    const char *schema = keys->operation->schema;
+    const char *schema = keys->target->schema;
     hvi_buffer sql = HVI_BUFFER_EMPTY;
     PGresult *result = NULL;
     hv_error *cause = NULL;
@@ -176,8 +173,8 @@ static hv_status look(const hvi_load_keys *keys, hvi_generator *generator, int64
         keys->epoch, schema, HVI_KEY_ADDED_BITS, schema, schema, schema);
     hv_status status = run(keys, &sql, &result, &cause);
     if (status == HV_OK)
-        status = hvi_result_check(result, &maker_form, keys->operation->server->name,
-                                  keys->operation->shard, &cause);
+        status = hvi_result_check(result, &maker_form, keys->target->server->name,
+                                  keys->target->shard, &cause);
     if (status == HV_OK) {
         *generator = (hvi_generator) hvi_integer_at(result, 0, 0);
         *now = hvi_integer_at(result, 0, 1);
@@ -185,7 +182,7 @@ static hv_status look(const hvi_load_keys *keys, hvi_generator *generator, int64
         *has_triggers = hvi_bool_at(result, 0, 3);
     }
     PQclear(result);
-    return status == HV_OK ? HV_OK : hvi_operation_explain(keys->operation, &cause, error);
+    return status == HV_OK ? HV_OK : hvi_target_explain(keys->target, &cause, error);
 }
 
 static hv_status advance(const hvi_load_keys *keys, int64_t key, hv_error **error) {
@@ -194,9 +191,9 @@ static hv_status advance(const hvi_load_keys *keys, int64_t key, hv_error **erro
     hvi_buffer_append_format(&sql,
                              "SELECT hypervault.advance("
                              "'%s.table_id_seq'::pg_catalog.regclass, '%" PRId64 "'::bigint)",
-                             keys->operation->schema, key);
+                             keys->target->schema, key);
     hv_status status = run(keys, &sql, NULL, &cause);
-    return status == HV_OK ? HV_OK : hvi_operation_explain(keys->operation, &cause, error);
+    return status == HV_OK ? HV_OK : hvi_target_explain(keys->target, &cause, error);
 }
 
 static void refuse_future(const hvi_load_keys *keys, hvi_load_row *row, int64_t ahead,
@@ -211,7 +208,7 @@ static void refuse_future(const hvi_load_keys *keys, hvi_load_row *row, int64_t 
     else
         hvi_error_hint(&row->error, "The shard would make it again: see that clock and epoch are "
                                     "right, or change it to strict keys.");
-    hvi_error_where(&row->error, keys->operation->server->name, row->shard);
+    hvi_error_where(&row->error, keys->target->server->name, row->shard);
 }
 
 hv_status hvi_load_keys_prepare(const hvi_load_keys *keys, size_t from, size_t *end,
@@ -236,6 +233,6 @@ hv_status hvi_load_keys_prepare(const hvi_load_keys *keys, size_t from, size_t *
     if (strict && greatest > 0)
         return advance(keys, greatest, error);
     if (ahead >= 0 && greatest > 0 && !hvi_pause(ahead + 1))
-        return hvi_fail_late(keys->operation->server->name, keys->operation->shard, false, error);
+        return hvi_fail_late(keys->target->server->name, keys->target->shard, false, error);
     return HV_OK;
 }

@@ -6,13 +6,13 @@
 #define HVI_LOAD_KEYS_H
 
 #include "entity/load_batch.h"
-#include "entity/operation.h"
+#include "entity/target.h"
 
 /* The transaction in which rows are stored. */
 typedef struct hvi_load_keys {
     hvi_session *session;
     hvi_load_batch *batch;
-    const hvi_operation *operation; /* of the shard */
+    const hvi_target *target; /* of the shard */
     int64_t epoch;
     int64_t timeout;
 } hvi_load_keys;

@@ -43,7 +43,7 @@
 /* Of one shard. */
 typedef struct shard_rows {
     hvi_load_store *store;
-    hvi_operation operation;
+    hvi_target target;
     hvi_load_keys keys;
     size_t limit; /* of rows in a COPY */
     int tries;    /* of the same rows, so far */
@@ -105,11 +105,11 @@ static hv_status copy(const shard_rows *shard, size_t from, size_t end, int64_t 
     hvi_buffer sql = HVI_BUFFER_EMPTY;
     tuple_source source = {.store = store, .next = from, .end = end, .piece = HVI_BUFFER_EMPTY};
     hvi_buffer_append_format(&sql, "%sCOPY %s.entities (%stype, body) FROM STDIN (FORMAT binary)",
-                             savepoint(store), shard->operation.schema,
+                             savepoint(store), shard->target.schema,
                              row_at(store, from)->key != 0 ? "id, " : "");
     hvi_buffer_reserve(&source.piece, PIECE);
     hv_status status = hvi_buffer_ok(&sql) && hvi_buffer_ok(&source.piece)
-                           ? hvi_session_copy_in(store->session, sql.data, shard->operation.shard,
+                           ? hvi_session_copy_in(store->session, sql.data, shard->target.shard,
                                                  next_piece, &source, store->timeout, stored, error)
                            : hvi_no_memory(error);
     if (status != HV_OK && !hvi_buffer_ok(&source.piece))
@@ -123,7 +123,7 @@ static hv_status undo(const shard_rows *shard, hv_error **error) {
     shard->store->in_savepoint = false;
     return hvi_session_script(
         shard->store->session, "ROLLBACK TO SAVEPOINT hv_load; RELEASE SAVEPOINT hv_load",
-        shard->operation.shard, false, hvi_deadline_after(shard->store->timeout), NULL, error);
+        shard->target.shard, false, hvi_deadline_after(shard->store->timeout), NULL, error);
 }
 
 /* ---- what is to be done about a refusal ---- */
@@ -150,18 +150,6 @@ static bool is_fault_of_row(hv_status status, const hv_error *cause) {
     return true;
 }
 
-static bool is_unique_violation(const hv_error *cause) {
-    const char *sqlstate = hv_error_sqlstate(cause);
-    return sqlstate != NULL && strcmp(sqlstate, "23505") == 0;
-}
-
-/* Did a key of the database's making meet an entity, and not a value that the user wants unique? */
-static bool is_collision(const hv_error *cause) {
-    const char *constraint = hv_error_constraint(cause);
-    return is_unique_violation(cause) && constraint != NULL &&
-           strcmp(constraint, "entities_pkey") == 0;
-}
-
 /* Has the server let no COPY in, though it would let an INSERT in? */
 static bool is_refused_copy(const shard_rows *shard, const hv_error *cause) {
     const char *sqlstate = hv_error_sqlstate(cause);
@@ -181,7 +169,7 @@ static hv_status refuse(shard_rows *shard, size_t position, hv_error **cause, bo
     hv_error_free(row->error);
     row->error = NULL;
     if (hvi_refusal_is_of_row(*cause))
-        hvi_operation_explain(&shard->operation, cause, &row->error);
+        hvi_target_explain(&shard->target, cause, &row->error);
     else
         hvi_error_move(&row->error, cause);
     if (!hv_error_retriable(row->error)) {
@@ -221,19 +209,16 @@ static hv_status answer_refusal(shard_rows *shard, size_t *from, size_t *end, hv
                                 hv_error **error) {
     hvi_load_store *store = shard->store;
     bool kept = row_at(store, *from)->key != 0;
-    if (kept && is_unique_violation(*cause)) {
+    if (kept && hvi_refusal_is_unique_violation(*cause)) {
         size_t before = *end;
         hv_status status = hvi_load_keys_sift(&shard->keys, *from, end, error);
         if (status != HV_OK || *end < before)
             return status;
     }
-    if (!kept && is_collision(*cause) && ++shard->tries < COLLISION_TRIES)
+    if (!kept && hvi_refusal_is_key_collision(*cause) && ++shard->tries < COLLISION_TRIES)
         return HV_OK;
-    if (!kept && is_collision(*cause) && *end - *from == 1) {
-        hvi_error_hint(cause, "The shard makes keys that it has made before: its server's clock "
-                              "may have been set back. Strict keys do not depend on it.");
-        hvi_error_retriable(cause, true);
-    }
+    if (!kept && hvi_refusal_is_key_collision(*cause) && *end - *from == 1)
+        hvi_refusal_explain_collision(cause);
     if (*end - *from == 1) {
         bool again = false;
         hv_status status = refuse(shard, *from, cause, &again, error);
@@ -264,10 +249,10 @@ static hv_status insert(shard_rows *shard, size_t from, size_t end, hv_error **e
     hvi_load_store *store = shard->store;
     size_t *order = store->batch->order, left = from;
     int64_t deadline = hvi_deadline_after(store->timeout);
-    hv_status status = hvi_session_script(store->session, savepoint(store), shard->operation.shard,
+    hv_status status = hvi_session_script(store->session, savepoint(store), shard->target.shard,
                                           false, deadline, NULL, error);
     if (status == HV_OK)
-        status = hvi_load_insert(store->session, &shard->operation, store->batch, order + from,
+        status = hvi_load_insert(store->session, &shard->target, store->batch, order + from,
                                  end - from, deadline, error);
     if (status != HV_OK)
         return status;
@@ -278,7 +263,7 @@ static hv_status insert(shard_rows *shard, size_t from, size_t end, hv_error **e
         status = hvi_load_keys_sift(&shard->keys, from, &left, error);
     shard->is_lost = status != HV_OK;
     for (size_t i = from; status == HV_OK && i < left; i++)
-        hvi_load_insert_refuse(&shard->operation, row_at(store, i));
+        hvi_load_insert_refuse(&shard->target, row_at(store, i));
     return status;
 }
 
@@ -316,7 +301,7 @@ static hv_status store_range(shard_rows *shard, size_t from, size_t end, hv_erro
             continue;
         }
         if (shard->is_lost || !is_fault_of_row(status, cause))
-            return hvi_operation_explain(&shard->operation, &cause, error);
+            return hvi_target_explain(&shard->target, &cause, error);
         status = undo(shard, error);
         size_t left = part;
         if (status == HV_OK && is_refused_copy(shard, cause))
@@ -340,11 +325,11 @@ static hv_status store_range(shard_rows *shard, size_t from, size_t end, hv_erro
 static hv_status store_shard(hvi_load_store *store, size_t from, size_t end, hv_error **error) {
     shard_rows shard = {.store = store, .limit = SIZE_MAX};
     hv_status status =
-        hvi_operation_init(&shard.operation, store->router, row_at(store, from)->shard, error);
+        hvi_target_init(&shard.target, store->router, row_at(store, from)->shard, error);
     shard.keys = (hvi_load_keys){
         .session = store->session,
         .batch = store->batch,
-        .operation = &shard.operation,
+        .target = &shard.target,
         .epoch = store->router->options->values[HVI_EPOCH],
         .timeout = store->timeout,
     };

@@ -1,137 +1,211 @@
 /*
- * operation: run one statement on the server that holds a shard.
+ * operation: one operation on an entity, and what each answer or failure means for it.
  */
 #include "entity/operation.h"
 
 #include <inttypes.h>
-#include <string.h>
 
+#include "base/clock.h"
 #include "base/interrupt.h"
-#include "value/limits.h"
+#include "wire/exchange.h"
 #include "wire/refusal.h"
-#include "wire/result.h"
-#include "shard/shard_row.h"
-#include "entity/entity_sql.h"
 
-hv_status hvi_operation_init(hvi_operation *operation, hvi_router *router, int shard,
+/* How often an operation goes to another connection because one has cached what is no more. */
+#define MAX_STALE 2
+
+/* The pause between tries of what repeats. */
+#define RETRY_MS 20
+
+/* ---- life ---- */
+
+hv_status hvi_operation_init(hvi_operation *op, const hvi_verb *verb, hvi_router *router, int shard,
                              hv_error **error) {
-    *operation = (hvi_operation){.router = router, .shard = shard};
-    hv_status status = hvi_router_find(router, shard, &operation->server, error);
-    if (status != HV_OK)
-        return status;
-    const hvi_log *log = &operation->server->pool.config.session.log;
-    operation->wants_parameters = log->fn != NULL && log->parameters;
-    hvi_schema_name(shard, operation->schema);
-    return HV_OK;
+    *op = (hvi_operation){.verb = verb, .item = {.verb = verb, .shard = shard}};
+    return hvi_target_init(&op->target, router, shard, error);
 }
 
-hv_status hvi_operation_init_key(hvi_operation *operation, hvi_router *router, int64_t key,
-                                 hv_error **error) {
-    hvi_key_fields fields;
-    hv_status status = hvi_check_key(key, &fields, error);
-    return status == HV_OK ? hvi_operation_init(operation, router, fields.shard, error) : status;
-}
-
-/* The server does not know the shard's schema or table, or one of its functions. */
-static hv_status fail_not_initialized(const hvi_operation *operation, const hv_error *cause,
-                                      hv_error **error) {
-    hv_status status = hvi_fail_not_initialized(operation->server->name, operation->shard, error);
-    hvi_error_detail(error, "%s", hv_error_message(cause));
-    hvi_error_sqlstate(error, hv_error_sqlstate(cause));
+hv_status hvi_operation_init_key(hvi_operation *op, const hvi_verb *verb, hvi_router *router,
+                                 int64_t key, hv_error **error) {
+    *op = (hvi_operation){.verb = verb, .item = {.verb = verb, .key = key}, .key = key};
+    hv_status status = hvi_target_init_key(&op->target, router, key, error);
+    op->item.shard = op->target.shard;
     return status;
 }
 
-static bool is_missing_relation(const hv_error *cause) {
-    const char *sqlstate = hv_error_sqlstate(cause);
-    return sqlstate != NULL && (strcmp(sqlstate, "42P01") == 0 || strcmp(sqlstate, "3F000") == 0);
+void hvi_operation_fini(hvi_operation *op) {
+    hv_error_free(op->cause);
+    hv_error_free(op->error);
+    hv_entity_free(op->entity);
+    hvi_buffer_fini(&op->body);
+    op->cause = op->error = NULL;
+    op->entity = NULL;
 }
 
-hv_status hvi_operation_run(hvi_operation *operation, hvi_statement_verb verb,
-                            const hvi_query *query, int64_t deadline, PGresult **result,
-                            hv_error **error) {
-    char sql[HVI_ENTITY_SQL_LEN];
-    hvi_query sent = *query;
-    sent.sql = sql;
-    sent.shard = operation->shard;
-    sent.id = hvi_statement_id(verb, operation->shard);
-    hvi_pool *pool = &operation->server->pool;
-    hv_error *cause = NULL;
-    hv_status status = HV_OK;
-    bool again = true;
-    for (int try = 0; again; try++) {
-        hvi_session *session = NULL;
-        int64_t pool_deadline = hvi_router_pool_deadline(operation->router);
-        status = hvi_pool_acquire(pool, pool_deadline < deadline ? pool_deadline : deadline,
-                                  &session, &cause);
-        if (status != HV_OK)
-            break;
-        hvi_entity_sql(verb, operation->schema, session->reads_text, sql);
-        if (hvi_interrupted()) /* while it is certain that nothing happens */
-            status = hvi_fail_late(operation->server->name, operation->shard, false, &cause);
-        else
-            status = hvi_session_run(session, &sent, deadline, result, &cause);
-        bool is_lost = status == HV_UNAVAILABLE && session->broken;
-        bool is_stale = status == HV_REFUSED && session->age != HVI_SESSION_CURRENT &&
-                        hvi_refusal_is_stale(cause);
-        again = (is_lost || is_stale) && try == 0;
-        hvi_pool_release(pool, session);
-    }
-    if (status == HV_OK) {
-        hv_error_free(cause); /* of the try before */
-        return HV_OK;
-    }
-    return hvi_operation_explain(operation, &cause, error);
+void hvi_operation_prepare(hvi_operation *op) {
+    hvi_item *item = &op->item;
+    item->error = NULL;
+    item->answered = false;
+    item->swallowed = false;
+    item->new_key = 0;
+    item->result = NULL;
+    if (op->verb->prepare != NULL)
+        op->verb->prepare(op);
 }
 
-hv_status hvi_operation_explain(const hvi_operation *operation, hv_error **cause,
-                                hv_error **error) {
-    if (hv_error_status(*cause) == HV_REFUSED && is_missing_relation(*cause)) {
-        hv_status status = fail_not_initialized(operation, *cause, error);
-        hv_error_free(*cause);
-        *cause = NULL;
-        return status;
-    }
-    if (hvi_refusal_is_of_row(*cause)) {
-        hvi_operation_fail_not_stored(operation, *cause, error);
-        hv_error_free(*cause);
-        *cause = NULL;
-        return HV_NOT_STORED;
-    }
-    hvi_error_where(cause, operation->server->name, operation->shard);
-    return hvi_error_move(error, cause);
+/* ---- ends ---- */
+
+hvi_next hvi_operation_done(hvi_operation *op, hv_status status) {
+    op->status = status;
+    return HVI_DONE;
 }
 
-hv_status hvi_operation_fail_not_stored(const hvi_operation *operation, const hv_error *cause,
-                                        hv_error **error) {
-    return hvi_fail_not_stored(cause, operation->server->name, operation->shard, error);
+/* No try was confirmed, and one may have succeeded. `cause` is of the last. */
+static hvi_next fail_unknown(hvi_operation *op, const hv_error *cause) {
+    hv_error **error = &op->error;
+    int64_t key = op->item.key;
+    if (hvi_interrupted())
+        hvi_fail(error, HV_OUTCOME_UNKNOWN,
+                 "interrupted before a put under the key %" PRId64 " was confirmed", key);
+    else
+        hvi_fail(error, HV_OUTCOME_UNKNOWN, "a put under the key %" PRId64 " was not confirmed",
+                 key);
+    hvi_error_detail(error, "Last: %s", hv_error_message(cause));
+    hvi_error_hint(error, "The entity may or may not be there: get the key, or put the same under "
+                          "it again.");
+    hvi_error_sqlstate(error, hv_error_sqlstate(cause));
+    hvi_error_where(error, op->target.server->name, op->target.shard);
+    return hvi_operation_done(op, HV_OUTCOME_UNKNOWN);
 }
 
-hvi_lane_outcome hvi_operation_share(hvi_operation *operation, const hvi_lane_request *request,
-                                     hvi_lane_answer *answer, hv_error **error) {
-    if (operation->wants_parameters) /* a batch's parameters are no one operation's */
-        return HVI_LANE_NONE;
-    hv_error *cause = NULL;
-    hvi_lane_outcome outcome = hvi_lane_run(operation->server->lanes, request, answer, &cause);
+/* No new key was to be had until the deadline. */
+static hvi_next fail_collision(hvi_operation *op) {
+    hvi_refusal_explain_collision(&op->cause);
+    return hvi_operation_done(op, hvi_error_move(&op->error, &op->cause));
+}
+
+hvi_next hvi_operation_fail(hvi_operation *op, hv_error **cause) {
+    if (op->verb->repeats && op->unknown)
+        return fail_unknown(op, *cause);
+    if (op->collisions > 0 && hv_error_status(*cause) == HV_TIMEOUT)
+        return fail_collision(op);
+    return hvi_operation_done(op, hvi_target_explain(&op->target, cause, &op->error));
+}
+
+static hvi_next fail_as(hvi_operation *op, const hv_error *cause) {
+    hv_error *copy = hvi_error_copy(cause);
+    hvi_next next = hvi_operation_fail(op, &copy);
+    hv_error_free(copy);
+    return next;
+}
+
+/* ---- another try ---- */
+
+hvi_next hvi_operation_again(hvi_operation *op, const hvi_verb *sends, bool apart) {
+    op->item.verb = sends;
+    op->apart = apart;
+    return HVI_AGAIN;
+}
+
+hvi_next hvi_operation_pause(hvi_operation *op, const hvi_verb *sends, bool apart, int ms,
+                             hv_error **cause) {
     if (cause != NULL)
-        answer->status = hvi_operation_explain(operation, &cause, error);
-    return outcome;
+        hvi_error_move(&op->cause, cause);
+    op->pause_ms = ms;
+    hvi_operation_again(op, sends, apart);
+    return HVI_PAUSE;
 }
 
-hv_status hvi_operation_fail_answer(const hvi_operation *operation, hv_error **error) {
-    return hvi_fail_answer(operation->server->name, operation->shard, "a key", error, "sent none");
+/* What repeats waits until this has gone by. */
+static hvi_next wait_out(hvi_operation *op, bool apart, const hv_error *cause) {
+    hv_error *copy = hvi_error_copy(cause);
+    return hvi_operation_pause(op, op->item.verb, apart, RETRY_MS, &copy);
 }
 
-hv_status hvi_operation_fail_null(const hvi_operation *operation, int64_t key, bool no_kind,
-                                  hv_error **error) {
-    const char *column = no_kind ? "type" : "body";
-    hvi_fail(error, HV_CORRUPT, "the entity %" PRId64 " of shard %d has no %s", key,
-             operation->shard, column);
-    hvi_error_detail(error, "The column %s of %s.entities is NULL there, which the table allows.",
-                     column, operation->schema);
-    hvi_error_hint(error,
-                   "Give it one or remove it; then ALTER TABLE %s.entities ALTER COLUMN %s SET NOT "
-                   "NULL.",
-                   operation->schema, column);
-    hvi_error_where(error, operation->server->name, operation->shard);
-    return HV_CORRUPT;
+/* ---- fates ---- */
+
+/* Nothing has happened. If it was only about something that the connection has cached, it is worth
+ * another connection, and a statement that refers to nothing by its number. */
+static hvi_next refused(hvi_operation *op, const hv_error *cause) {
+    hvi_refusal refusal = hvi_error_refusal_of(cause);
+    if ((refusal == HVI_REFUSAL_TYPES || refusal == HVI_REFUSAL_RESULT) && op->stale++ < MAX_STALE)
+        return hvi_operation_again(op, op->item.verb, true);
+    if (op->verb->repeats && hv_error_retriable(cause))
+        return wait_out(op, true, cause);
+    hv_error *copy = hvi_error_copy(cause);
+    hvi_next next = op->verb->refused(op, &copy);
+    hv_error_free(copy);
+    return next;
+}
+
+/* The connection's end says less about a read: nothing was to be written. */
+static hvi_next fail_read(hvi_operation *op, const hv_error *cause) {
+    if (hv_error_status(cause) != HV_OUTCOME_UNKNOWN)
+        return fail_as(op, cause);
+    op->status = hvi_fail_lost(op->target.server->name, op->target.shard, &op->error);
+    if (hv_error_detail(cause) != NULL)
+        hvi_error_detail(&op->error, "%s", hv_error_detail(cause));
+    hvi_error_sqlstate(&op->error, hv_error_sqlstate(cause));
+    return HVI_DONE;
+}
+
+/* `cause` speaks for all that shared the connection. */
+static hvi_next lost(hvi_operation *op, const hv_error *cause) {
+    hv_status status = hv_error_status(cause);
+    bool is_unknown = status == HV_OUTCOME_UNKNOWN && op->item.verb->is_write;
+    op->unknown = op->unknown || is_unknown;
+    if (hvi_is_late(op->deadline) && status == HV_OUTCOME_UNKNOWN && !is_unknown)
+        return hvi_operation_late(op, true);
+    if (hvi_is_late(op->deadline))
+        return fail_as(op, cause);
+    if (op->verb->repeats && status != HV_NO_MEMORY)
+        return wait_out(op, false, cause);
+    if (is_unknown)
+        return fail_as(op, cause);
+    if (status == HV_TIMEOUT || (status != HV_NO_MEMORY && op->lost++ == 0))
+        return hvi_operation_again(op, op->item.verb, op->apart);
+    return fail_read(op, cause);
+}
+
+/* There is no connection to be had for it. */
+static hvi_next unsent(hvi_operation *op, const hv_error *cause) {
+    return op->verb->repeats && hv_error_retriable(cause) ? wait_out(op, op->apart, cause)
+                                                          : fail_as(op, cause);
+}
+
+hvi_next hvi_operation_take(hvi_operation *op) {
+    const hv_error *cause = op->item.error;
+    switch (op->item.fate) {
+    case HVI_FATE_ANSWERED:
+        return cause == NULL ? op->verb->answered(op) : fail_as(op, cause);
+    case HVI_FATE_REFUSED:
+        return refused(op, cause);
+    case HVI_FATE_LOST:
+        return lost(op, cause);
+    default:
+        return unsent(op, cause);
+    }
+}
+
+static void fail_waiting(const hvi_operation *op, hv_error **error) {
+    hvi_fail_waiting(op->target.server->name, "connection", error);
+    if (!hvi_interrupted())
+        hvi_error_hint(error, "The server is too slow for its load: see the option "
+                              "\"operation_timeout\".");
+}
+
+hvi_next hvi_operation_late(hvi_operation *op, bool is_sent) {
+    hv_error *cause = NULL;
+    bool is_unknown = is_sent && op->item.verb->is_write;
+    if (is_sent)
+        hvi_fail_late(op->target.server->name, op->target.shard, is_unknown, &cause);
+    else if (op->cause == NULL)
+        fail_waiting(op, &cause);
+    else if (op->collisions > 0)
+        return fail_collision(op);
+    else
+        hvi_error_move(&cause, &op->cause);
+    op->unknown = op->unknown || is_unknown;
+    hvi_next next = hvi_operation_fail(op, &cause);
+    hv_error_free(cause);
+    return next;
 }

@@ -1,55 +1,90 @@
 /*
- * operation: run one statement on the server that holds a shard: what put, get and reserve share.
+ * operation: one operation on an entity, and what each answer or failure means for it: the only
+ * place that knows when something is tried again.
+ *
+ * An operation may need several statements: a put under a key that has an entity fetches that to
+ * compare, one that is to happen exactly once reserves a key first. So its item's verb changes on
+ * the way. What is the same for all verbs is here, what is a verb's own in its file.
+ *
+ *                 hvi_operation_prepare()            hvi_operation_take()
+ *     (set up) ──────────────────────────► travels ──────────────────────────► HVI_DONE
+ *                  ▲                          │                                    ▲
+ *                  └── HVI_AGAIN, HVI_PAUSE ◄─┘     hvi_operation_late() ──────────┘
+ *
+ * Whoever carries it (the lanes, a queue) gives it a deadline, has its item travel in a batch and
+ * takes its word for what is next. It may lie on the stack.
  */
 #ifndef HVI_OPERATION_H
 #define HVI_OPERATION_H
 
-#include "pool/router.h"
-#include "shard/layout.h"
-#include "entity/lane.h"
+#include "base/buffer.h"
+#include "value/dict.h"
+#include "entity/key_cache.h"
+#include "entity/target.h"
+#include "entity/verb.h"
 
-typedef struct hvi_operation {
-    hvi_router *router;
-    hvi_server *server;
-    int shard;
-    char schema[HVI_SCHEMA_NAME_LEN]; /* "shard0012" */
-    bool wants_parameters;            /* does the log want to see them? */
-} hvi_operation;
+struct hvi_operation {
+    const hvi_verb *verb;
+    hvi_target target;
+    hvi_item item;    /* what it sends now */
+    hvi_buffer body;  /* the item's, if it has one; owned */
+    int64_t deadline; /* hvi_clock_us() */
+    bool apart;       /* it goes in a transaction of its own */
+    int pause_ms;     /* after HVI_PAUSE */
 
-/* Find the shard's server. Errors: HV_INVALID, HV_NO_SERVER. */
-hv_status hvi_operation_init(hvi_operation *operation, hvi_router *router, int shard,
-                             hv_error **error);
+    /* What has happened so far. */
+    bool swallowed;      /* the put was swallowed, together with others */
+    bool unknown;        /* an earlier try may have succeeded */
+    unsigned lost;       /* connections that broke under it */
+    unsigned stale;      /* … or that had cached what is no more */
+    unsigned collisions; /* made keys that had an entity */
+    unsigned hidden;     /* times that its key had an entity which was not to be seen */
+    hv_error *cause;     /* what was last in the way; owned */
 
-/* The same for the shard of a key. Errors: also HV_INVALID if it is no key. */
-hv_status hvi_operation_init_key(hvi_operation *operation, hvi_router *router, int64_t key,
-                                 hv_error **error);
+    /* Of put_once: keys that were reserved with earlier puts, and when its next one was asked for.
+     */
+    hvi_key_cache *reserved;
+    int64_t asked_at;
 
-/*
- * Run a statement of entities: `query` without its text, its id and its shard. A session that turns
- * out to be broken before the statement can have had an effect is replaced once. `deadline` bounds
- * the statement; waiting for a connection has the pool's own, or `deadline` if that is earlier.
- * *result belongs to the caller. Errors: what hv_put() may give.
+    /* What came of it, once it is done. */
+    hv_status status;
+    int64_t key;       /* the one that was given, or made; 0: none */
+    int64_t *keys;     /* of reserve: where they go; not owned */
+    hv_entity *entity; /* owned, until it is taken, as the next */
+    hv_error *error;
+};
+
+/* Set up an operation for a shard, or for the one of a key. Errors: as hvi_target_init…(). */
+hv_status hvi_operation_init(hvi_operation *operation, const hvi_verb *verb, hvi_router *router,
+                             int shard, hv_error **error);
+hv_status hvi_operation_init_key(hvi_operation *operation, const hvi_verb *verb, hvi_router *router,
+                                 int64_t key, hv_error **error);
+
+/* Frees what was not taken. */
+void hvi_operation_fini(hvi_operation *operation);
+
+/* Before its item travels (again). */
+void hvi_operation_prepare(hvi_operation *operation);
+
+/* Its item has come back and has its fate. */
+hvi_next hvi_operation_take(hvi_operation *operation);
+
+/* Its deadline has passed; `is_sent`: while its statement was under way. Always HVI_DONE. */
+hvi_next hvi_operation_late(hvi_operation *operation, bool is_sent);
+
+/* ---- for the verbs ---- */
+
+/* The ends. */
+hvi_next hvi_operation_done(hvi_operation *operation, hv_status status);
+/* For good. Takes *cause. If an earlier try may have succeeded, the error says so. */
+hvi_next hvi_operation_fail(hvi_operation *operation, hv_error **cause);
+
+/* Go again, with this verb's statement. */
+hvi_next hvi_operation_again(hvi_operation *operation, const hvi_verb *sends, bool apart);
+
+/* The same after a pause, because of *cause, which is taken; NULL: for the same reason as before.
  */
-hv_status hvi_operation_run(hvi_operation *operation, hvi_statement_verb verb,
-                            const hvi_query *query, int64_t deadline, PGresult **result,
-                            hv_error **error);
-
-/* An error of a statement on the operation's shard, as the caller gets it. Takes *cause. */
-hv_status hvi_operation_explain(const hvi_operation *operation, hv_error **cause, hv_error **error);
-
-/* hvi_lane_run() on the operation's server. The error of answer->status is in *error. */
-hvi_lane_outcome hvi_operation_share(hvi_operation *operation, const hvi_lane_request *request,
-                                     hvi_lane_answer *answer, hv_error **error);
-
-/* As hvi_fail_not_stored(), on the operation's shard. */
-hv_status hvi_operation_fail_not_stored(const hvi_operation *operation, const hv_error *cause,
-                                        hv_error **error);
-
-/* The error for an answer without the key that was asked for. */
-hv_status hvi_operation_fail_answer(const hvi_operation *operation, hv_error **error);
-
-/* HV_CORRUPT: a row without a type (`no_kind`) or a body, which a table without NOT NULL allows. */
-hv_status hvi_operation_fail_null(const hvi_operation *operation, int64_t key, bool no_kind,
-                                  hv_error **error);
+hvi_next hvi_operation_pause(hvi_operation *operation, const hvi_verb *sends, bool apart, int ms,
+                             hv_error **cause);
 
 #endif

@@ -6,14 +6,18 @@
 
 #include "entity/operation.h"
 
-/* See hv_reserve(). `count` is 1 to HVI_RESERVE_MAX. */
-hv_status hvi_reserve(hvi_operation *operation, int count, int64_t deadline, int64_t *keys,
-                      hv_error **error);
+/* See hv_reserve(). `keys` has room for `count` and gets them on HV_OK. Errors: HV_INVALID,
+ * HV_NO_SERVER. */
+hv_status hvi_reserve_init(hvi_operation *operation, hvi_router *router, int shard, int count,
+                           int64_t *keys, hv_error **error);
 
-/* Is this a key that the operation's shard may give? Otherwise HV_CORRUPT. */
-hv_status hvi_reserve_check_key(const hvi_operation *operation, int64_t key, hv_error **error);
+/* The keys that the operation's item was given, in *keys. Errors: HV_CORRUPT. */
+hv_status hvi_reserve_take(const hvi_operation *operation, int64_t *keys, hv_error **error);
 
-/* Say what the refusal of a reservation means. Takes *cause. */
-hv_status hvi_reserve_fail(const hvi_operation *operation, hv_error **cause, hv_error **error);
+/* ---- for the table ---- */
+
+bool hvi_reserve_read(hvi_item *const *items, size_t count, const PGresult *result);
+hvi_next hvi_reserve_answered(hvi_operation *operation);
+hvi_next hvi_reserve_refused(hvi_operation *operation, hv_error **cause);
 
 #endif

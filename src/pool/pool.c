@@ -215,15 +215,20 @@ static hv_status open_in_slot(hvi_pool *pool, int64_t deadline, hvi_session **se
 
 /* ---- borrowing ---- */
 
+hv_status hvi_fail_waiting(const char *server, const char *what, hv_error **error) {
+    if (hvi_interrupted())
+        hvi_fail(error, HV_TIMEOUT, "interrupted while waiting for a %s to server \"%s\"", what,
+                 server);
+    else
+        hvi_fail(error, HV_TIMEOUT, "no %s to server \"%s\" came free in time", what, server);
+    return HV_TIMEOUT;
+}
+
 static hv_status fail_late(const hvi_pool *pool, int64_t waited_us, hv_error **error) {
     const hvi_slots *slots = &pool->slots;
     const char *server = pool->config.session.server;
     long long waited_ms = (long long) (waited_us / 1000);
-    if (hvi_interrupted())
-        hvi_fail(error, HV_TIMEOUT, "interrupted while waiting for a connection to server \"%s\"",
-                 server);
-    else
-        hvi_fail(error, HV_TIMEOUT, "no connection to server \"%s\" came free in time", server);
+    hvi_fail_waiting(server, "connection", error);
     if (hvi_slots_are_held_back(slots)) {
         const char *why = hv_error_detail(slots->last_error);
         hvi_error_detail(error,

@@ -137,4 +137,7 @@ int hvi_pool_users(hvi_pool *pool);
 
 int64_t hvi_pool_stat(hvi_pool *pool, hv_stat stat);
 
+/* HV_TIMEOUT: there was none in time, or the wait was interrupted; `what`: "connection". */
+hv_status hvi_fail_waiting(const char *server, const char *what, hv_error **error);
+
 #endif

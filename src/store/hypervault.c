@@ -1,5 +1,5 @@
 /*
- * hypervault: the public functions on a store: check arguments, call down.
+ * hypervault: the public functions on a store as a whole: its life, its connections, its shards.
  */
 #include "hypervault.h"
 
@@ -10,10 +10,7 @@
 #include "shard/create.h"
 #include "shard/inspect.h"
 #include "shard/layout.h"
-#include "entity/get.h"
 #include "entity/lane.h"
-#include "entity/put.h"
-#include "entity/reserve.h"
 #include "store/store.h"
 
 /* How often hv_close() looks whether the last user has left. */
@@ -24,10 +21,6 @@ const char *hv_version(void) {
 }
 
 /* ---- fork ---- */
-
-static void fork_ignore(hvi_fork_member *member) {
-    (void) member;
-}
 
 /* The threads that were in the store are not in the child. */
 static void fork_child(hvi_fork_member *member) {
@@ -75,7 +68,6 @@ static hv_status open_store(const hv_options *options, hv_store **store, hv_erro
         free(made);
         return status;
     }
-    made->fork.prepare = made->fork.parent = fork_ignore;
     made->fork.child = fork_child;
     hvi_fork_join(&made->fork);
     if (options->values[HVI_CHECK_SERVERS] != 0)
@@ -176,59 +168,6 @@ hv_status hv_connect(const char *const *keywords, const char *const *values, int
     hvi_connect_start(&attempt, keywords, values, deadline);
     hvi_connect_await(&attempt, deadline);
     return hvi_connect_finish(&attempt, timeout, conn, message, message_size, sqlstate);
-}
-
-/* ---- entities ---- */
-
-hv_status hv_put(hv_store *store, int shard, int kind, const hv_dict *dict, int64_t *key,
-                 hv_error **error) {
-    hvi_visit visit;
-    hv_status status = hvi_store_enter(&visit, store, error);
-    if (status != HV_OK)
-        return status;
-    int64_t deadline = hvi_router_operation_deadline(&store->router);
-    if (store->router.options->values[HVI_EXACTLY_ONCE] != 0)
-        status =
-            hvi_put_once(&store->router, &store->reserved, shard, kind, dict, deadline, key, error);
-    else
-        status = hvi_put(&store->router, shard, kind, dict, deadline, key, error);
-    return hvi_store_leave(&visit, status);
-}
-
-hv_status hv_get(hv_store *store, int64_t key, hv_entity **entity, hv_error **error) {
-    hvi_visit visit;
-    hv_status status = hvi_store_enter(&visit, store, error);
-    if (status != HV_OK)
-        return status;
-    int64_t deadline = hvi_router_operation_deadline(&store->router);
-    return hvi_store_leave(&visit, hvi_get(&store->router, key, deadline, entity, error));
-}
-
-hv_status hv_put_key(hv_store *store, int64_t key, int kind, const hv_dict *dict,
-                     hv_error **error) {
-    hvi_visit visit;
-    hv_status status = hvi_store_enter(&visit, store, error);
-    if (status != HV_OK)
-        return status;
-    int64_t deadline = hvi_router_operation_deadline(&store->router);
-    return hvi_store_leave(&visit, hvi_put_key(&store->router, key, kind, dict, deadline, error));
-}
-
-hv_status hv_reserve(hv_store *store, int shard, int count, int64_t *keys, hv_error **error) {
-    hvi_visit visit;
-    hv_status status = hvi_store_enter(&visit, store, error);
-    if (status != HV_OK)
-        return status;
-    hvi_operation operation;
-    int64_t deadline = hvi_router_operation_deadline(&store->router);
-    if (count < 1 || count > HVI_RESERVE_MAX)
-        status = hvi_fail(error, HV_INVALID, "%d keys cannot be reserved at once: 1 to %d", count,
-                          HVI_RESERVE_MAX);
-    if (status == HV_OK)
-        status = hvi_operation_init(&operation, &store->router, shard, error);
-    if (status == HV_OK)
-        status = hvi_reserve(&operation, count, deadline, keys, error);
-    return hvi_store_leave(&visit, status);
 }
 
 /* ---- lending ---- */

@@ -1,12 +1,46 @@
 /*
- * many: a queue that is filled and emptied while the caller waits, with bounded memory: hv_put_many
- * and its like in hypervault.h.
+ * many: a queue that is filled and emptied while the caller waits, with bounded memory: what
+ * hv_put_many() and its like in hypervault.h are.
  */
 #ifndef HVI_MANY_H
 #define HVI_MANY_H
 
+#include "store/queue.h"
+
 /* What may be pending, for each server. */
 #define HVI_MANY_OPERATIONS 2048
 #define HVI_MANY_BYTES      (4 << 20)
+
+typedef struct hvi_many {
+    /* Adds one operation to the queue: a put, or what is to be done with put->key. */
+    hv_status (*add)(hv_queue *queue, const hv_new_entity *put, void *tag, hv_error **error);
+
+    /* The operations, in arrays: entities, or keys. */
+    size_t count;
+    const hv_new_entity *entities;
+    const int64_t *wanted;
+    /* What came of each; any may be NULL. */
+    int64_t *keys;
+    hv_entity **found;
+    hv_status *statuses;
+    hv_error **errors;
+
+    /* Or as streams. */
+    hv_next_entity_fn next_entity;
+    hv_next_key_fn next_key;
+    hv_done_fn done;
+    void *context;
+
+    /* Private. */
+    hv_queue *queue;
+    size_t at; /* in the arrays */
+    /* The first that failed: in the order of the arrays, or of the ends in a stream. */
+    size_t failed_at;
+    hv_status failed;
+    hv_error *failure; /* owned */
+} hvi_many;
+
+/* Do all of it. Returns the first status that is neither HV_OK nor HV_NOT_FOUND, with its error. */
+hv_status hvi_many_run(hv_store *store, hvi_many *many, hv_error **error);
 
 #endif

@@ -1,126 +1,146 @@
 /*
  * port: one server's part of a queue.
  *
- * How a task goes through a port:
+ * How an operation goes through a port:
  *
- *     add ──► waiting ──┬──► flight ──► finished
+ *     add ──► waiting ──┬──► batch ──► done
  *               ▲       │     │ │ │
- *               │       │     │ │ └── apart ───► flight, in a transaction of its own
+ *               │       │     │ │ └── apart ───► batch, in a transaction of its own
  *               ├───────┼─────┘ │
  *               └─────paused ◄──┘
  *
- * A session is borrowed for one flight and returned after it: who waits in the pool's line gets his
- * turn between two flights. While one flight is under way, a second one goes only if a session is
- * free at once; while none is, the port stands in the pool's line like anybody.
+ * A session is borrowed for one batch and returned after it: whoever waits in the pool's line has
+ * its turn between two batches. While one batch is under way, a second one goes only if a session
+ * is free at once; while none is, the port stands in the pool's line like any caller.
  *
- * Holds always: tasks in `waiting` and `apart` have neither flight nor callback to wait for; a port
- * that has a place in line has no flight that is running.
+ * Holds always: operations in `waiting` and `apart` are in no batch and not done; a port that has a
+ * place in line has no connection that is running.
  */
 #include "store/port.h"
 
+#include <stdlib.h>
+#include <sys/epoll.h>
+
 #include "base/clock.h"
-#include "entity/put.h"
 
-static hvi_task *task_of(hvi_list *node) {
-    return hvi_list_entry(node, hvi_task, link);
+static hvi_queued *queued_of(hvi_list *node) {
+    return hvi_list_entry(node, hvi_queued, link);
 }
 
-static hvi_pool *pool_of(const hvi_port *port) {
-    return &port->server->pool;
-}
-
-void hvi_port_init(hvi_port *port, const hvi_port_owner *owner, hvi_server *server,
-                   int64_t block_timeout, int event) {
-    *port = (hvi_port){
-        .owner = owner, .server = server, .block_timeout = block_timeout, .event = event};
+void hvi_port_init(hvi_port *port, hvi_pool *pool, int64_t block_timeout, int epoll, int event) {
+    *port =
+        (hvi_port){.pool = pool, .block_timeout = block_timeout, .epoll = epoll, .event = event};
     hvi_list_init(&port->waiting);
     hvi_list_init(&port->apart);
     hvi_list_init(&port->paused);
-    for (int i = 0; i < HVI_PORT_FLIGHTS; i++)
-        port->flights[i].watched = -1;
+    hvi_list_init(&port->done);
+    for (int i = 0; i < HVI_PORT_CONNECTIONS; i++)
+        port->connections[i].watched = -1;
 }
 
-static bool has_flight(const hvi_port *port, hvi_flight_state state) {
-    for (int i = 0; i < HVI_PORT_FLIGHTS; i++)
-        if (port->flights[i].state == state)
+static bool has_connection(const hvi_port *port, int state) {
+    for (int i = 0; i < HVI_PORT_CONNECTIONS; i++)
+        if ((int) port->connections[i].state == state)
             return true;
     return false;
 }
 
 static bool is_under_way(const hvi_port *port) {
-    return has_flight(port, HVI_FLIGHT_OPENING) || has_flight(port, HVI_FLIGHT_RUNNING);
+    return has_connection(port, HVI_PORT_OPENING) || has_connection(port, HVI_PORT_RUNNING);
 }
 
-static bool has_tasks(const hvi_port *port) {
+static bool has_operations(const hvi_port *port) {
     return !hvi_list_empty(&port->waiting) || !hvi_list_empty(&port->apart);
 }
 
-static void watch(hvi_port *port, hvi_flight *flight, int fd, hvi_wants wants) {
-    port->owner->watch(port->owner->context, flight, fd, wants);
+/* ---- watching ---- */
+
+static void watch(hvi_port *port, hvi_port_connection *connection, int fd, hvi_wants wants) {
+    /* While it is being opened, the descriptor may be another one with the same number. */
+    bool is_same = connection->watched == fd && connection->state == HVI_PORT_RUNNING;
+    if (is_same && connection->wants == wants)
+        return;
+    struct epoll_event event = {
+        .events = wants == HVI_WANTS_WRITE ? EPOLLIN | EPOLLOUT : EPOLLIN,
+        .data.ptr = connection,
+    };
+    connection->watched = fd;
+    connection->wants = wants;
+    if (epoll_ctl(port->epoll, EPOLL_CTL_MOD, fd, &event) != 0 &&
+        epoll_ctl(port->epoll, EPOLL_CTL_ADD, fd, &event) != 0)
+        port->blind = true;
 }
 
-/* ---- tasks ---- */
-
-void hvi_port_add(hvi_port *port, hvi_task *task) {
-    hvi_list_push_back(&port->waiting, &task->link);
+static void unwatch(hvi_port *port, hvi_port_connection *connection) {
+    if (connection->watched >= 0)
+        epoll_ctl(port->epoll, EPOLL_CTL_DEL, connection->watched, NULL);
+    connection->watched = -1;
 }
 
-static void pause_task(hvi_port *port, hvi_task *task, bool apart) {
-    int ms = task->item.verb == HVI_PUT ? HVI_PUT_PAUSE_MS : HVI_PUT_RECONNECT_MS;
-    int64_t moment = hvi_clock_us() + ms * 1000;
-    if (hvi_list_empty(&port->paused) || moment < port->resume_at)
-        port->resume_at = moment;
-    task->apart = apart;
-    hvi_list_push_back(&port->paused, &task->link);
+/* ---- operations ---- */
+
+void hvi_port_add(hvi_port *port, hvi_queued *queued) {
+    hvi_list_push_back(&port->waiting, &queued->link);
 }
 
-/* What is to be done with a task that is not in any list. */
-static void put_in_place(void *context, hvi_task *task, hvi_next next) {
-    hvi_port *port = context;
-    switch (next) {
-    case HVI_TASK_DONE:
-        port->owner->finished(port->owner->context, task);
-        break;
-    case HVI_TASK_AGAIN:
-        hvi_list_push_front(&port->waiting, &task->link);
-        break;
-    case HVI_TASK_APART:
-        hvi_list_push_front(&port->apart, &task->link);
-        break;
-    default:
-        pause_task(port, task, next == HVI_TASK_PAUSE_APART);
+hvi_queued *hvi_port_take(hvi_port *port) {
+    hvi_list *node = hvi_list_pop_front(&port->done);
+    return node != NULL ? queued_of(node) : NULL;
+}
+
+static void free_queued(hvi_queued *queued) {
+    hvi_operation_fini(&queued->operation);
+    free(queued);
+}
+
+void hvi_queued_release(hvi_queued *queued) {
+    if (queued->state == HVI_QUEUED_DETACHED)
+        queued->state = HVI_QUEUED_RELEASED;
+    else
+        free_queued(queued);
+}
+
+/* What is next for an operation that is in no list. */
+static void put_in_place(hvi_port *port, hvi_queued *queued, hvi_next next) {
+    const hvi_operation *operation = &queued->operation;
+    if (next == HVI_DONE) {
+        hvi_list_push_back(&port->done, &queued->link);
+    } else if (next == HVI_AGAIN) {
+        hvi_list_push_front(operation->apart ? &port->apart : &port->waiting, &queued->link);
+    } else {
+        int64_t moment = hvi_clock_us() + operation->pause_ms * INT64_C(1000);
+        if (hvi_list_empty(&port->paused) || moment < port->resume_at)
+            port->resume_at = moment;
+        hvi_list_push_back(&port->paused, &queued->link);
     }
 }
 
 static void resume(hvi_port *port) {
     hvi_list_foreach (node, &port->paused) {
-        hvi_task *task = task_of(node);
         hvi_list_remove(node);
-        hvi_list_push_back(task->apart ? &port->apart : &port->waiting, node);
+        hvi_list_push_back(queued_of(node)->operation.apart ? &port->apart : &port->waiting, node);
     }
 }
 
-/* Tasks that wait for a connection that is being opened are patient, the others not. */
-typedef enum whom { THE_PATIENT, THE_OTHERS, ALL } whom;
+/* Of those that wait, the ones that wait for a connection that is being opened, the others, or
+ * all. */
+typedef enum whom { FOR_OPENING, NOT_FOR_OPENING, ALL } whom;
 
-/* There is no connection to be had. Tasks that are added meanwhile, by those who are told, are not
- * concerned. */
-static void fail_list(hvi_port *port, hvi_list *tasks, whom which, const hv_error *cause) {
-    hvi_list failing;
-    hvi_list_init(&failing);
-    hvi_list_foreach (node, tasks) {
-        if (which != ALL && task_of(node)->patient != (which == THE_PATIENT))
+/* There is no connection to be had. */
+static void fail_list(hvi_port *port, hvi_list *list, whom which, const hv_error *cause) {
+    hvi_list_foreach (node, list) {
+        hvi_queued *queued = queued_of(node);
+        if (which != ALL && queued->waits_for_opening != (which == FOR_OPENING))
             continue;
         hvi_list_remove(node);
-        hvi_list_push_back(&failing, node);
+        queued->operation.item.fate = HVI_FATE_UNSENT;
+        queued->operation.item.error = cause;
+        put_in_place(port, queued, hvi_operation_take(&queued->operation));
     }
-    hvi_list *node;
-    while ((node = hvi_list_pop_front(&failing)) != NULL)
-        put_in_place(port, task_of(node), hvi_task_failed(task_of(node), cause));
 }
 
 /* Takes *cause. */
-static void fail_tasks(hvi_port *port, whom which, hv_error **cause) {
+static void fail_waiting(hvi_port *port, whom which, hv_error **cause) {
     fail_list(port, &port->waiting, which, *cause);
     fail_list(port, &port->apart, which, *cause);
     hv_error_free(*cause);
@@ -128,123 +148,198 @@ static void fail_tasks(hvi_port *port, whom which, hv_error **cause) {
 }
 
 /* The first of the list may be late, and then those behind it. */
-static void expire_list(hvi_port *port, hvi_list *tasks, int64_t now) {
-    while (!hvi_list_empty(tasks) && task_of(tasks->next)->deadline <= now) {
-        hvi_task *task = task_of(hvi_list_pop_front(tasks));
-        put_in_place(port, task, hvi_task_late(task, false));
+static void expire_list(hvi_port *port, hvi_list *list, int64_t now) {
+    while (!hvi_list_empty(list) && queued_of(list->next)->operation.deadline <= now) {
+        hvi_queued *queued = queued_of(hvi_list_pop_front(list));
+        put_in_place(port, queued, hvi_operation_late(&queued->operation, false));
     }
 }
 
-/* ---- flights ---- */
+/* ---- batches ---- */
 
-/* What is watched for a flight of which nothing is under way any more: nothing. */
-static void unwatch(hvi_port *port, hvi_flight *flight) {
-    if (flight->watched >= 0)
-        watch(port, flight, -1, HVI_WANTS_NOTHING);
+/* Take operations from the front of the list, as many as fit. */
+static void load(hvi_port_connection *connection, hvi_list *from) {
+    size_t bytes = 0;
+    connection->count = 0;
+    connection->deadline = HVI_NEVER;
+    while (!hvi_list_empty(from) && connection->count < HVI_PORT_MAX_OPERATIONS) {
+        hvi_queued *queued = queued_of(from->next);
+        hvi_operation *operation = &queued->operation;
+        bytes += operation->item.body_len;
+        if (connection->count > 0 && bytes > HVI_PORT_MAX_BYTES)
+            break;
+        hvi_list_remove(&queued->link);
+        hvi_operation_prepare(operation);
+        queued->waits_for_opening = false;
+        queued->state = HVI_QUEUED_IN_FLIGHT;
+        connection->items[connection->count] = &operation->item;
+        connection->queued[connection->count++] = queued;
+        if (operation->deadline < connection->deadline)
+            connection->deadline = operation->deadline;
+    }
 }
 
-static void land(hvi_port *port, hvi_flight *flight) {
-    unwatch(port, flight);
-    hvi_flight_land(flight, put_in_place, port);
+/* The batch is over, or given up: return the session, and see what is next for each. */
+static void unload(hvi_port *port, hvi_port_connection *connection) {
+    hvi_next next[HVI_PORT_MAX_OPERATIONS];
+    unwatch(port, connection);
+    hvi_batch_finish(&connection->batch);
+    hvi_pool_release(port->pool, connection->session);
+    connection->session = NULL;
+    connection->state = HVI_PORT_IDLE;
+    /* What has to go again goes back to the front of its line: the last first. */
+    for (size_t i = connection->count; i-- > 0;) {
+        hvi_queued *queued = connection->queued[i];
+        bool is_done = queued->state != HVI_QUEUED_IN_FLIGHT;
+        next[i] = is_done ? HVI_DONE : hvi_operation_take(&queued->operation);
+        if (next[i] != HVI_DONE) {
+            queued->state = HVI_QUEUED_RESTING;
+            put_in_place(port, queued, next[i]);
+        }
+    }
+    for (size_t i = 0; i < connection->count; i++) {
+        hvi_queued *queued = connection->queued[i];
+        if (next[i] != HVI_DONE)
+            continue;
+        if (queued->state == HVI_QUEUED_IN_FLIGHT)
+            put_in_place(port, queued, HVI_DONE);
+        if (queued->state == HVI_QUEUED_RELEASED)
+            free_queued(queued);
+        else
+            queued->state = HVI_QUEUED_RESTING;
+    }
+    hvi_batch_fini(&connection->batch);
+    connection->count = 0;
 }
 
-static void go_on(hvi_port *port, hvi_flight *flight) {
-    hvi_wants wants = hvi_flight_advance(flight);
+static void go_on(hvi_port *port, hvi_port_connection *connection) {
+    hvi_wants wants = hvi_batch_advance(&connection->batch);
     if (wants == HVI_WANTS_NOTHING)
-        land(port, flight);
+        unload(port, connection);
     else
-        watch(port, flight, PQsocket(flight->session->conn), wants);
+        watch(port, connection, PQsocket(connection->session->conn), wants);
 }
 
 /* A session is there: send what waits. */
-static void take_off(hvi_port *port, hvi_flight *flight, hvi_session *session) {
+static void send(hvi_port *port, hvi_port_connection *connection, hvi_session *session) {
     bool apart = !hvi_list_empty(&port->apart);
-    flight->state = HVI_FLIGHT_IDLE;
-    if (!has_tasks(port)) { /* what it was for is late by now */
-        hvi_pool_release(pool_of(port), session);
+    connection->state = HVI_PORT_IDLE;
+    if (!has_operations(port)) { /* what it was for is late by now */
+        hvi_pool_release(port->pool, session);
         return;
     }
-    hvi_flight_start(flight, pool_of(port), session, apart ? &port->apart : &port->waiting, apart);
-    go_on(port, flight);
+    load(connection, apart ? &port->apart : &port->waiting);
+    connection->state = HVI_PORT_RUNNING;
+    connection->session = session;
+    hvi_batch_init(&connection->batch, connection->items, connection->count);
+    hvi_batch_start(&connection->batch, session, apart);
+    go_on(port, connection);
 }
 
+/* Its operations whose deadline has passed while it is under way are done. True if there is nothing
+ * left to wait for, or nothing has been sent yet: then the batch is to be given up. */
+static bool expire_batch(hvi_port *port, hvi_port_connection *connection, int64_t now) {
+    if (connection->deadline > now)
+        return false;
+    if (!hvi_batch_is_sent(&connection->batch)) /* then nothing of it will have happened */
+        return true;
+    size_t left = 0;
+    connection->deadline = HVI_NEVER;
+    for (size_t i = 0; i < connection->count; i++) {
+        hvi_queued *queued = connection->queued[i];
+        if (queued->state != HVI_QUEUED_IN_FLIGHT)
+            continue;
+        if (queued->operation.deadline <= now) {
+            put_in_place(port, queued, hvi_operation_late(&queued->operation, true));
+            queued->state = HVI_QUEUED_DETACHED;
+            continue;
+        }
+        left++;
+        if (queued->operation.deadline < connection->deadline)
+            connection->deadline = queued->operation.deadline;
+    }
+    return left == 0;
+}
+
+/* ---- sessions ---- */
+
 static void stand_in_line(hvi_port *port, bool again) {
-    hvi_pool_stand_in_line(pool_of(port), &port->place, port->event, again);
+    hvi_pool_stand_in_line(port->pool, &port->place, port->event, again);
     port->place_deadline = hvi_deadline_after(port->block_timeout);
 }
 
 /* A session is open, or it is not to be had. */
-static void finish_opening(hvi_port *port, hvi_flight *flight) {
+static void finish_opening(hvi_port *port, hvi_port_connection *connection) {
     hvi_session *session = NULL;
     hv_error *cause = NULL;
     bool again = false;
-    unwatch(port, flight);
-    flight->state = HVI_FLIGHT_IDLE;
-    if (hvi_pool_finish_opening(pool_of(port), &flight->opening, &session, &again, &cause) ==
+    unwatch(port, connection);
+    connection->state = HVI_PORT_IDLE;
+    if (hvi_pool_finish_opening(port->pool, &connection->opening, &session, &again, &cause) ==
         HV_OK) {
-        take_off(port, flight, session);
+        send(port, connection, session);
     } else if (again && !is_under_way(port)) {
         stand_in_line(port, true);
-    } else if (!again && !has_flight(port, HVI_FLIGHT_RUNNING)) {
-        fail_tasks(port, THE_PATIENT, &cause);
+    } else if (!again && !has_connection(port, HVI_PORT_RUNNING)) {
+        fail_waiting(port, FOR_OPENING, &cause);
     }
     hv_error_free(cause);
 }
 
-static void go_on_opening(hvi_port *port, hvi_flight *flight) {
-    hvi_opening *opening = &flight->opening.opening;
-    unwatch(port, flight); /* the descriptor may be closed in this step */
+static void go_on_opening(hvi_port *port, hvi_port_connection *connection) {
+    hvi_opening *opening = &connection->opening.opening;
+    unwatch(port, connection); /* the descriptor may be closed in this step */
     hvi_wants wants = hvi_opening_advance(opening);
     if (wants == HVI_WANTS_NOTHING)
-        finish_opening(port, flight);
+        finish_opening(port, connection);
     else
-        watch(port, flight, hvi_opening_fd(opening), wants);
+        watch(port, connection, hvi_opening_fd(opening), wants);
 }
 
-static void open_session(hvi_port *port, hvi_flight *flight) {
+static void open_session(hvi_port *port, hvi_port_connection *connection) {
     hvi_list_foreach (node, &port->waiting)
-        task_of(node)->patient = true;
+        queued_of(node)->waits_for_opening = true;
     hvi_list_foreach (node, &port->apart)
-        task_of(node)->patient = true;
-    flight->state = HVI_FLIGHT_OPENING;
-    flight->opening_deadline = hvi_deadline_after(port->block_timeout);
-    hvi_pool_start_opening(pool_of(port), &flight->opening, flight->opening_deadline);
-    go_on_opening(port, flight);
+        queued_of(node)->waits_for_opening = true;
+    connection->state = HVI_PORT_OPENING;
+    connection->opening_deadline = hvi_deadline_after(port->block_timeout);
+    hvi_pool_start_opening(port->pool, &connection->opening, connection->opening_deadline);
+    go_on_opening(port, connection);
 }
 
-/* Use what the pool gave for this flight. Takes *cause. */
-static void use_turn(hvi_port *port, hvi_flight *flight, hvi_turn turn, hvi_session *session,
-                     hv_error **cause) {
+/* Use what the pool gave for this connection. Takes *cause. */
+static void use_turn(hvi_port *port, hvi_port_connection *connection, hvi_turn turn,
+                     hvi_session *session, hv_error **cause) {
     switch (turn) {
     case HVI_TURN_SESSION:
-        take_off(port, flight, session);
+        send(port, connection, session);
         break;
     case HVI_TURN_OPEN:
-        open_session(port, flight);
+        open_session(port, connection);
         break;
     case HVI_TURN_WAIT:
         if (!is_under_way(port) && !port->place.taken)
             stand_in_line(port, false);
         break;
     default: /* while a connection is being opened, that is what some wait for */
-        fail_tasks(port, has_flight(port, HVI_FLIGHT_OPENING) ? THE_OTHERS : ALL, cause);
+        fail_waiting(port, has_connection(port, HVI_PORT_OPENING) ? NOT_FOR_OPENING : ALL, cause);
     }
 }
 
-static hvi_flight *idle_flight(hvi_port *port) {
-    for (int i = 0; i < HVI_PORT_FLIGHTS; i++)
-        if (port->flights[i].state == HVI_FLIGHT_IDLE)
-            return &port->flights[i];
+static hvi_port_connection *idle_connection(hvi_port *port) {
+    for (int i = 0; i < HVI_PORT_CONNECTIONS; i++)
+        if (port->connections[i].state == HVI_PORT_IDLE)
+            return &port->connections[i];
     return NULL;
 }
 
 /* ---- what happens ---- */
 
-void hvi_port_step(hvi_port *port, hvi_flight *flight) {
-    if (flight->state == HVI_FLIGHT_OPENING)
-        go_on_opening(port, flight);
-    else if (flight->state == HVI_FLIGHT_RUNNING)
-        go_on(port, flight);
+void hvi_port_step(hvi_port *port, hvi_port_connection *connection) {
+    if (connection->state == HVI_PORT_OPENING)
+        go_on_opening(port, connection);
+    else if (connection->state == HVI_PORT_RUNNING)
+        go_on(port, connection);
 }
 
 void hvi_port_look(hvi_port *port) {
@@ -252,9 +347,9 @@ void hvi_port_look(hvi_port *port) {
         return;
     hvi_session *session = NULL;
     hv_error *cause = NULL;
-    hvi_turn turn = hvi_pool_look(pool_of(port), &port->place, &session, &cause);
+    hvi_turn turn = hvi_pool_look(port->pool, &port->place, &session, &cause);
     if (turn != HVI_TURN_WAIT)
-        use_turn(port, idle_flight(port), turn, session, &cause);
+        use_turn(port, idle_connection(port), turn, session, &cause);
 }
 
 static void expire(hvi_port *port, int64_t now) {
@@ -263,47 +358,46 @@ static void expire(hvi_port *port, int64_t now) {
         resume(port);
     expire_list(port, &port->waiting, now);
     expire_list(port, &port->apart, now);
-    for (int i = 0; i < HVI_PORT_FLIGHTS; i++) {
-        hvi_flight *flight = &port->flights[i];
-        if (flight->state == HVI_FLIGHT_OPENING && flight->opening_deadline <= now)
-            finish_opening(port, flight);
-        else if (flight->state == HVI_FLIGHT_OPENING &&
-                 hvi_opening_next(&flight->opening.opening) <= now)
-            go_on_opening(port, flight);
-        else if (flight->state == HVI_FLIGHT_RUNNING &&
-                 hvi_flight_expire(flight, now, put_in_place, port))
-            land(port, flight);
+    for (int i = 0; i < HVI_PORT_CONNECTIONS; i++) {
+        hvi_port_connection *connection = &port->connections[i];
+        if (connection->state == HVI_PORT_OPENING && connection->opening_deadline <= now)
+            finish_opening(port, connection);
+        else if (connection->state == HVI_PORT_OPENING &&
+                 hvi_opening_next(&connection->opening.opening) <= now)
+            go_on_opening(port, connection);
+        else if (connection->state == HVI_PORT_RUNNING && expire_batch(port, connection, now))
+            unload(port, connection);
     }
     if (!port->place.taken)
         return;
     if (port->place_deadline <= now) {
-        hvi_pool_step_out(pool_of(port), &port->place, &cause);
-        fail_tasks(port, ALL, &cause);
-    } else if (!has_tasks(port)) {
-        hvi_pool_step_out(pool_of(port), &port->place, NULL);
+        hvi_pool_step_out(port->pool, &port->place, &cause);
+        fail_waiting(port, ALL, &cause);
+    } else if (!has_operations(port)) {
+        hvi_pool_step_out(port->pool, &port->place, NULL);
     } else if (port->place.look_at <= now) {
         hvi_port_look(port);
     }
 }
 
 void hvi_port_pump(hvi_port *port) {
-    hvi_flight *flight;
+    hvi_port_connection *connection;
     hvi_turn turn = HVI_TURN_SESSION;
     expire(port, hvi_clock_us());
-    while (turn == HVI_TURN_SESSION && has_tasks(port) && !port->place.taken &&
-           (flight = idle_flight(port)) != NULL) {
+    while (turn == HVI_TURN_SESSION && has_operations(port) && !port->place.taken &&
+           (connection = idle_connection(port)) != NULL) {
         hvi_session *session = NULL;
         hv_error *cause = NULL;
-        bool willing = !has_flight(port, HVI_FLIGHT_OPENING); /* one at a time */
-        turn = hvi_pool_try(pool_of(port), willing, &session, &cause);
-        use_turn(port, flight, turn, session, &cause);
+        bool may_open = !has_connection(port, HVI_PORT_OPENING); /* one at a time */
+        turn = hvi_pool_try(port->pool, may_open, &session, &cause);
+        use_turn(port, connection, turn, session, &cause);
         hv_error_free(cause);
     }
 }
 
-static void make_late(const hvi_list *tasks) {
-    hvi_list_foreach (node, tasks)
-        task_of(node)->deadline = 0;
+static void make_late(const hvi_list *list) {
+    hvi_list_foreach (node, list)
+        queued_of(node)->operation.deadline = 0;
 }
 
 void hvi_port_expire(hvi_port *port) {
@@ -311,11 +405,12 @@ void hvi_port_expire(hvi_port *port) {
     make_late(&port->apart);
     make_late(&port->paused);
     port->resume_at = 0;
-    for (int i = 0; i < HVI_PORT_FLIGHTS; i++) {
-        hvi_flight *flight = &port->flights[i];
-        flight->opening_deadline = 0;
-        if (flight->state == HVI_FLIGHT_RUNNING)
-            hvi_flight_make_late(flight);
+    for (int i = 0; i < HVI_PORT_CONNECTIONS; i++) {
+        hvi_port_connection *connection = &port->connections[i];
+        connection->opening_deadline = 0;
+        for (size_t j = 0; j < connection->count; j++)
+            connection->queued[j]->operation.deadline = 0;
+        connection->deadline = 0;
     }
     hvi_port_pump(port);
 }
@@ -328,22 +423,22 @@ static void keep_earlier(int64_t *moment, int64_t other) {
 int64_t hvi_port_next(const hvi_port *port) {
     int64_t moment = HVI_NEVER;
     if (!hvi_list_empty(&port->waiting))
-        keep_earlier(&moment, task_of(port->waiting.next)->deadline);
+        keep_earlier(&moment, queued_of(port->waiting.next)->operation.deadline);
     if (!hvi_list_empty(&port->apart))
-        keep_earlier(&moment, task_of(port->apart.next)->deadline);
+        keep_earlier(&moment, queued_of(port->apart.next)->operation.deadline);
     if (!hvi_list_empty(&port->paused))
         keep_earlier(&moment, port->resume_at);
     if (port->place.taken) {
         keep_earlier(&moment, port->place_deadline);
         keep_earlier(&moment, port->place.look_at);
     }
-    for (int i = 0; i < HVI_PORT_FLIGHTS; i++) {
-        const hvi_flight *flight = &port->flights[i];
-        if (flight->state == HVI_FLIGHT_OPENING) {
-            keep_earlier(&moment, flight->opening_deadline);
-            keep_earlier(&moment, hvi_opening_next(&flight->opening.opening));
-        } else if (flight->state == HVI_FLIGHT_RUNNING) {
-            keep_earlier(&moment, flight->deadline);
+    for (int i = 0; i < HVI_PORT_CONNECTIONS; i++) {
+        const hvi_port_connection *connection = &port->connections[i];
+        if (connection->state == HVI_PORT_OPENING) {
+            keep_earlier(&moment, connection->opening_deadline);
+            keep_earlier(&moment, hvi_opening_next(&connection->opening.opening));
+        } else if (connection->state == HVI_PORT_RUNNING) {
+            keep_earlier(&moment, connection->deadline);
         }
     }
     return moment;
@@ -351,45 +446,44 @@ int64_t hvi_port_next(const hvi_port *port) {
 
 /* ---- the end ---- */
 
-static void free_tasks(hvi_list *tasks) {
+static void free_list(hvi_list *list) {
     hvi_list *node;
-    while ((node = hvi_list_pop_front(tasks)) != NULL)
-        hvi_task_free(task_of(node));
+    while ((node = hvi_list_pop_front(list)) != NULL)
+        hvi_queued_release(queued_of(node));
 }
 
-static void free_all_tasks(hvi_port *port) {
-    free_tasks(&port->waiting);
-    free_tasks(&port->apart);
-    free_tasks(&port->paused);
-}
-
-static void drop(void *context, hvi_task *task, hvi_next next) {
-    (void) context;
-    (void) next;
-    hvi_task_free(task);
+static void free_lists(hvi_port *port) {
+    free_list(&port->waiting);
+    free_list(&port->apart);
+    free_list(&port->paused);
+    free_list(&port->done);
 }
 
 void hvi_port_fini(hvi_port *port) {
     if (port->place.taken)
-        hvi_pool_step_out(pool_of(port), &port->place, NULL);
-    for (int i = 0; i < HVI_PORT_FLIGHTS; i++) {
-        hvi_flight *flight = &port->flights[i];
-        unwatch(port, flight);
-        if (flight->state == HVI_FLIGHT_OPENING)
-            hvi_pool_cancel_opening(pool_of(port), &flight->opening);
-        else if (flight->state == HVI_FLIGHT_RUNNING)
-            hvi_flight_land(flight, drop, NULL);
+        hvi_pool_step_out(port->pool, &port->place, NULL);
+    for (int i = 0; i < HVI_PORT_CONNECTIONS; i++) {
+        hvi_port_connection *connection = &port->connections[i];
+        unwatch(port, connection);
+        if (connection->state == HVI_PORT_OPENING)
+            hvi_pool_cancel_opening(port->pool, &connection->opening);
+        else if (connection->state == HVI_PORT_RUNNING)
+            unload(port, connection);
     }
-    free_all_tasks(port);
+    free_lists(port);
 }
 
 void hvi_port_forget(hvi_port *port) {
-    for (int i = 0; i < HVI_PORT_FLIGHTS; i++) {
-        hvi_flight *flight = &port->flights[i];
-        if (flight->state == HVI_FLIGHT_OPENING)
-            hvi_opening_disown(&flight->opening.opening);
-        else if (flight->state == HVI_FLIGHT_RUNNING)
-            hvi_flight_forget(flight);
+    free_lists(port); /* those that are done go before their memory, which a batch may hold */
+    for (int i = 0; i < HVI_PORT_CONNECTIONS; i++) {
+        hvi_port_connection *connection = &port->connections[i];
+        if (connection->state == HVI_PORT_OPENING)
+            hvi_opening_disown(&connection->opening.opening);
+        if (connection->state != HVI_PORT_RUNNING)
+            continue;
+        hvi_batch_forget(&connection->batch);
+        hvi_batch_fini(&connection->batch);
+        for (size_t j = 0; j < connection->count; j++)
+            free_queued(connection->queued[j]);
     }
-    free_all_tasks(port);
 }

@@ -1,57 +1,93 @@
 /*
- * port: one server's part of a queue: the tasks that wait for it, and its flights.
+ * port: one server's part of a queue: the operations that wait for it, and the connections that
+ * carry them.
  *
- * A port never waits. It says what to watch and when to come back; somebody else waits for that.
+ * A port never waits, and calls nobody back. It has an epoll(7) instance watch its sockets, says
+ * when it must be pumped, and collects the operations that are done.
  */
 #ifndef HVI_PORT_H
 #define HVI_PORT_H
 
-#include "pool/router.h"
-#include "entity/flight.h"
+#include "pool/pool.h"
+#include "entity/batch.h"
+#include "entity/operation.h"
 
-/* So many flights of one port at most: while the server works on one, the next is made up. */
-#define HVI_PORT_FLIGHTS 2
+/* So many connections of one port at most: while the server works on one batch, the next is made
+ * up. */
+#define HVI_PORT_CONNECTIONS 2
 
-typedef struct hvi_port hvi_port;
+/* A batch takes no more operations than this, and no more bytes of bodies, but at least one. */
+#define HVI_PORT_MAX_OPERATIONS 1024
+#define HVI_PORT_MAX_BYTES      (1 << 20)
 
-/* What a port asks of the one who waits for it. */
-typedef struct hvi_port_owner {
-    void *context;
-    /* Watch the flight's socket for flight->wants; `fd` -1: not any more. */
-    void (*watch)(void *context, hvi_flight *flight, int fd, hvi_wants wants);
-    /* A task is done: it is the function's, but see hvi_landed_fn. */
-    void (*finished)(void *context, hvi_task *task);
-} hvi_port_owner;
+/* An operation of a queue. */
+typedef struct hvi_queued {
+    hvi_list link; /* where it waits */
+    hvi_operation operation;
+    void *tag;              /* the user's */
+    bool waits_for_opening; /* for a connection that is being opened */
+    enum {
+        HVI_QUEUED_RESTING, /* it is in a list */
+        HVI_QUEUED_IN_FLIGHT,
+        HVI_QUEUED_DETACHED, /* it is done, and in a list, but its batch is still under way … */
+        HVI_QUEUED_RELEASED, /* … and only holds its memory any more */
+    } state;
+} hvi_queued;
 
-struct hvi_port {
-    const hvi_port_owner *owner;
-    hvi_server *server;
+/* A connection of a port. */
+typedef struct hvi_port_connection {
+    enum { HVI_PORT_IDLE, HVI_PORT_OPENING, HVI_PORT_RUNNING } state;
+
+    /* Opening. */
+    hvi_pool_opening opening;
+    int64_t opening_deadline;
+
+    /* Running. */
+    hvi_session *session; /* lent by the pool */
+    hvi_batch batch;
+    int64_t deadline; /* the earliest of its operations' */
+    size_t count;
+    hvi_queued *queued[HVI_PORT_MAX_OPERATIONS]; /* owned */
+    hvi_item *items[HVI_PORT_MAX_OPERATIONS];    /* theirs */
+
+    int watched; /* the descriptor that is watched, or -1 */
+    hvi_wants wants;
+} hvi_port_connection;
+
+typedef struct hvi_port {
+    hvi_pool *pool;
     int64_t block_timeout; /* ms: how long to wait for a connection */
+    int epoll;             /* where sockets are watched, with their connection as the data */
     int event;             /* an eventfd(2) that tells of news from the pool's line */
+    bool blind;            /* a socket could not be watched */
 
-    hvi_list waiting; /* tasks that go together, the oldest first */
-    hvi_list apart;   /* tasks that go apart, the same */
-    hvi_list paused;  /* tasks that go on at … */
+    hvi_list waiting; /* operations that go together, the oldest first */
+    hvi_list apart;   /* operations that go apart, the same */
+    hvi_list paused;  /* operations that go on at … */
     int64_t resume_at;
-    hvi_place place; /* in the pool's line, while there is no flight */
+    hvi_list done;   /* operations that are done, until hvi_port_take() */
+    hvi_place place; /* in the pool's line, while no connection is in use */
     int64_t place_deadline;
-    hvi_flight flights[HVI_PORT_FLIGHTS];
-};
+    hvi_port_connection connections[HVI_PORT_CONNECTIONS];
+} hvi_port;
 
-void hvi_port_init(hvi_port *port, const hvi_port_owner *owner, hvi_server *server,
-                   int64_t block_timeout, int event);
+void hvi_port_init(hvi_port *port, hvi_pool *pool, int64_t block_timeout, int epoll, int event);
 
-/* Abandon everything; tasks are freed. */
+/* Abandon everything; operations are freed. */
 void hvi_port_fini(hvi_port *port);
 
 /* In a forked child, instead. */
 void hvi_port_forget(hvi_port *port);
 
-/* A new task. It goes when the port is next pumped. */
-void hvi_port_add(hvi_port *port, hvi_task *task);
+/* A new operation, which the port owns now. It goes when the port is next pumped. */
+void hvi_port_add(hvi_port *port, hvi_queued *queued);
 
-/* A flight's socket is ready. */
-void hvi_port_step(hvi_port *port, hvi_flight *flight);
+/* The next that is done, or NULL. Its results are the caller's; then hvi_queued_release(). */
+hvi_queued *hvi_port_take(hvi_port *port);
+void hvi_queued_release(hvi_queued *queued);
+
+/* A connection's socket is ready. */
+void hvi_port_step(hvi_port *port, hvi_port_connection *connection);
 
 /* There may be news in the pool's line. */
 void hvi_port_look(hvi_port *port);
@@ -59,7 +95,8 @@ void hvi_port_look(hvi_port *port);
 /* Do what time demands, and send what can be sent. */
 void hvi_port_pump(hvi_port *port);
 
-/* All its tasks' deadlines have passed as of now. Some may need more than one call to be done. */
+/* All its operations' deadlines have passed as of now. Some may need more than one call to be
+ * done. */
 void hvi_port_expire(hvi_port *port);
 
 /* The moment when it must be pumped, whatever else happens; HVI_NEVER. */

@@ -3,12 +3,12 @@
  *
  * A queue counts itself among the store's users as long as it lives.
  *
- * What the queue waits for is in one epoll(7) instance: the sockets of its flights, a timerfd(2)
+ * What the queue waits for is in one epoll(7) instance: the sockets of its ports, a timerfd(2)
  * for the next deadline, and an eventfd(2) by which pools tell of news. An epoll instance can be
  * waited for like any descriptor, so that is all its user needs.
  *
  * Holds always, when nobody is in the queue: the timer is set to the moment when something must be
- * done; if that is now, because there are new tasks, to now.
+ * done; if that is now, because there are new operations, to now.
  */
 #include "store/queue.h"
 
@@ -22,12 +22,8 @@
 
 #include "base/clock.h"
 #include "store/port.h"
-#include "store/store.h"
 
 #define MAX_EVENTS 64
-
-/* What is kept of the memory that bodies are made in. */
-#define MAX_SCRATCH (1 << 20)
 
 /* How often a queue looks at all its sockets if the system cannot watch one. */
 #define BLIND_US 1000
@@ -41,16 +37,13 @@ struct hv_queue {
     int epoll;
     int timer;
     int event;
-    hvi_port_owner owner;
     hvi_port *ports; /* one a server; owned */
     int port_count;
-    hvi_buffer scratch;
     size_t pending;
     size_t bytes;     /* of bodies */
     size_t finished;  /* counts operations that are done */
     bool in_use;      /* somebody is in hv_queue_advance() */
-    bool has_news;    /* tasks that were not pumped yet */
-    bool blind;       /* a socket could not be watched */
+    bool has_news;    /* operations that were not pumped yet */
     int64_t timer_at; /* what the timer is set to */
 };
 
@@ -73,71 +66,23 @@ static void set_timer(hv_queue *queue, int64_t moment) {
 static int64_t next_moment(const hv_queue *queue) {
     if (queue->has_news)
         return 0;
-    int64_t moment = queue->blind ? hvi_clock_us() + BLIND_US : HVI_NEVER;
+    int64_t moment = HVI_NEVER;
     for (int i = 0; i < queue->port_count; i++) {
-        int64_t next = hvi_port_next(&queue->ports[i]);
+        const hvi_port *port = &queue->ports[i];
+        int64_t next = port->blind ? hvi_clock_us() + BLIND_US : hvi_port_next(port);
         if (next < moment)
             moment = next;
     }
     return moment;
 }
 
-/* ---- what ports ask for ---- */
-
-static void watch(void *context, hvi_flight *flight, int fd, hvi_wants wants) {
-    hv_queue *queue = context;
-    if (fd < 0) {
-        if (!queue->foreign)
-            epoll_ctl(queue->epoll, EPOLL_CTL_DEL, flight->watched, NULL);
-        flight->watched = -1;
-        return;
-    }
-    /* While a connection is being opened, the descriptor may be another one with the same number.
-     */
-    bool is_same = flight->watched == fd && flight->state == HVI_FLIGHT_RUNNING;
-    if (is_same && flight->wants == wants)
-        return;
-    struct epoll_event event = {
-        .events = wants == HVI_WANTS_WRITE ? EPOLLIN | EPOLLOUT : EPOLLIN,
-        .data.ptr = flight,
-    };
-    flight->watched = fd;
-    flight->wants = wants;
-    if (epoll_ctl(queue->epoll, EPOLL_CTL_MOD, fd, &event) != 0 &&
-        epoll_ctl(queue->epoll, EPOLL_CTL_ADD, fd, &event) != 0)
-        queue->blind = true;
-}
-
-static void finished(void *context, hvi_task *task) {
-    hv_queue *queue = context;
-    hv_entity *entity = task->entity;
-    hv_error *error = task->error;
-    hv_status status = task->status;
-    void *tag = task->tag;
-    int64_t key = status == HV_OK || task->asked != HVI_PUT ? task->item.key : 0;
-    task->entity = NULL;
-    task->error = NULL;
-    queue->pending--;
-    queue->bytes -= task->item.body_len;
-    queue->finished++;
-    if (task->aloft)
-        task->gone = true;
-    else
-        hvi_task_free(task);
-    queue->done(queue->context, tag, status, key, entity, error);
-}
-
 /* ---- life ---- */
-
-static void fork_ignore(hvi_fork_member *member) {
-    (void) member;
-}
 
 static void fork_child(hvi_fork_member *member) {
     hvi_list_entry(member, hv_queue, fork)->foreign = true;
 }
 
-/* The timer and the event have themselves as data; flights have their own address. */
+/* The timer and the event have themselves as data; connections have their own address. */
 static bool open_descriptors(hv_queue *queue) {
     struct epoll_event timer = {.events = EPOLLIN, .data.ptr = &queue->timer};
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = &queue->event};
@@ -167,7 +112,6 @@ static hv_status fail_descriptors(hv_error **error) {
 
 static void free_queue(hv_queue *queue) {
     close_descriptors(queue);
-    hvi_buffer_fini(&queue->scratch);
     free(queue->ports);
     free(queue);
 }
@@ -179,7 +123,6 @@ static hv_status make_queue(hv_store *store, hv_queue **queue, hv_error **error)
         return hvi_no_memory(error);
     *made = (hv_queue){.store = store, .epoll = -1, .timer = -1, .event = -1};
     made->timer_at = HVI_NEVER;
-    made->owner = (hvi_port_owner){.context = made, .watch = watch, .finished = finished};
     made->ports = calloc((size_t) router->server_count, sizeof *made->ports);
     bool has_descriptors = open_descriptors(made);
     if (made->ports == NULL || !has_descriptors) {
@@ -189,9 +132,8 @@ static hv_status make_queue(hv_store *store, hv_queue **queue, hv_error **error)
     }
     made->port_count = router->server_count;
     for (int i = 0; i < made->port_count; i++)
-        hvi_port_init(&made->ports[i], &made->owner, &router->servers[i],
-                      router->options->values[HVI_POOL_BLOCK_TIMEOUT], made->event);
-    made->fork.prepare = made->fork.parent = fork_ignore;
+        hvi_port_init(&made->ports[i], &router->servers[i].pool,
+                      router->options->values[HVI_POOL_BLOCK_TIMEOUT], made->epoll, made->event);
     made->fork.child = fork_child;
     hvi_fork_join(&made->fork);
     *queue = made;
@@ -233,8 +175,7 @@ void hv_queue_free(hv_queue *queue) {
 
 /* ---- adding ---- */
 
-/* May operations be added? */
-static hv_status check_open(const hv_queue *queue, hv_error **error) {
+hv_status hvi_queue_check(const hv_queue *queue, hv_error **error) {
     if (queue->foreign) {
         hvi_fail(error, HV_INVALID, "the queue is another process's");
         hvi_error_hint(error, "Make a queue of its own in each process.");
@@ -245,39 +186,22 @@ static hv_status check_open(const hv_queue *queue, hv_error **error) {
     return HV_OK;
 }
 
-static void add(hv_queue *queue, hvi_task *task, void *tag) {
-    task->tag = tag;
-    task->deadline = hvi_router_operation_deadline(&queue->store->router);
+hv_status hvi_queue_add(hv_queue *queue, hvi_operation *operation, hv_status status, void *tag,
+                        hv_error **error) {
+    hvi_queued *made = status == HV_OK ? malloc(sizeof *made) : NULL;
+    if (made == NULL) {
+        hvi_operation_fini(operation);
+        return status == HV_OK ? hvi_no_memory(error) : status;
+    }
+    *made = (hvi_queued){.operation = *operation, .tag = tag};
+    made->operation.deadline = hvi_router_operation_deadline(&queue->store->router);
     queue->pending++;
-    queue->bytes += task->item.body_len;
-    hvi_port_add(&queue->ports[task->operation.server->number], task);
+    queue->bytes += operation->item.body_len;
+    hvi_port_add(&queue->ports[operation->target.server->number], made);
     queue->has_news = true;
     if (!queue->in_use)
         set_timer(queue, 0);
-}
-
-hv_status hv_queue_get(hv_queue *queue, int64_t key, void *tag, hv_error **error) {
-    hvi_task *task = NULL;
-    hv_status status = check_open(queue, error);
-    if (status == HV_OK)
-        status = hvi_task_new_get(&queue->store->router, key, &task, error);
-    if (status == HV_OK)
-        add(queue, task, tag);
-    return status;
-}
-
-hv_status hv_queue_put(hv_queue *queue, const hv_new_entity *entity, void *tag, hv_error **error) {
-    hvi_task *task = NULL;
-    hvi_router *router = &queue->store->router;
-    bool once = router->options->values[HVI_EXACTLY_ONCE] != 0;
-    hv_status status = check_open(queue, error);
-    if (status == HV_OK)
-        status = hvi_task_new_put(router, entity, once, &queue->scratch, &task, error);
-    if (queue->scratch.cap > MAX_SCRATCH)
-        hvi_buffer_fini(&queue->scratch);
-    if (status == HV_OK)
-        add(queue, task, tag);
-    return status;
+    return HV_OK;
 }
 
 int hv_queue_fd(const hv_queue *queue) {
@@ -292,15 +216,38 @@ size_t hvi_queue_bytes(const hv_queue *queue) {
     return queue->bytes;
 }
 
-int hvi_queue_servers(const hv_queue *queue) {
-    return queue->port_count;
+hv_store *hvi_queue_store(const hv_queue *queue) {
+    return queue->store;
 }
 
 /* ---- advancing ---- */
 
-static hvi_port *port_of(hv_queue *queue, const hvi_flight *flight) {
+/* Hand over what is done. */
+static void report(hv_queue *queue) {
+    for (int i = 0; i < queue->port_count; i++) {
+        hvi_queued *queued;
+        while ((queued = hvi_port_take(&queue->ports[i])) != NULL) {
+            hvi_operation *operation = &queued->operation;
+            hv_entity *entity = operation->entity;
+            hv_error *error = operation->error;
+            hv_status status = operation->status;
+            int64_t key = operation->key;
+            void *tag = queued->tag;
+            operation->entity = NULL;
+            operation->error = NULL;
+            queue->pending--;
+            queue->bytes -= operation->item.body_len;
+            queue->finished++;
+            hvi_queued_release(queued);
+            queue->done(queue->context, tag, status, key, entity, error);
+        }
+    }
+}
+
+static hvi_port *port_of(hv_queue *queue, const hvi_port_connection *connection) {
     int i = 0;
-    while (flight < queue->ports[i].flights || flight >= queue->ports[i].flights + HVI_PORT_FLIGHTS)
+    while (connection < queue->ports[i].connections ||
+           connection >= queue->ports[i].connections + HVI_PORT_CONNECTIONS)
         i++;
     return &queue->ports[i];
 }
@@ -322,10 +269,11 @@ static void pump(hv_queue *queue) {
     queue->has_news = false;
     for (int i = 0; i < queue->port_count; i++) {
         hvi_port *port = &queue->ports[i];
-        for (int j = 0; queue->blind && j < HVI_PORT_FLIGHTS; j++)
-            hvi_port_step(port, &port->flights[j]);
+        for (int j = 0; port->blind && j < HVI_PORT_CONNECTIONS; j++)
+            hvi_port_step(port, &port->connections[j]);
         hvi_port_pump(port);
     }
+    report(queue);
 }
 
 /* Wait until something can be done, or not at all; true if the wait was interrupted by a signal. */
@@ -364,6 +312,7 @@ void hvi_queue_expire(hv_queue *queue) {
     queue->in_use = true;
     for (int i = 0; i < queue->port_count; i++)
         hvi_port_expire(&queue->ports[i]);
+    report(queue);
     queue->in_use = false;
     set_timer(queue, next_moment(queue));
 }

@@ -7,15 +7,24 @@
 #ifndef HVI_QUEUE_H
 #define HVI_QUEUE_H
 
-#include "hypervault.h"
+#include "entity/operation.h"
+#include "store/store.h"
+
+/* May operations be added? Errors: HV_INVALID, HV_CLOSED. */
+hv_status hvi_queue_check(const hv_queue *queue, hv_error **error);
+
+/* Add an operation, which is the queue's now, unless it was set up with a `status` that is none of
+ * success: this is returned. Errors: HV_NO_MEMORY. */
+hv_status hvi_queue_add(hv_queue *queue, hvi_operation *operation, hv_status status, void *tag,
+                        hv_error **error);
+
+/* Its store. */
+hv_store *hvi_queue_store(const hv_queue *queue);
 
 /* The bytes of attributes to be stored that are pending. */
 size_t hvi_queue_bytes(const hv_queue *queue);
 
-/* All that is pending has come to its deadline. `done` is told. */
+/* All that is pending has come to its deadline. */
 void hvi_queue_expire(hv_queue *queue);
-
-/* The number of servers of its store. */
-int hvi_queue_servers(const hv_queue *queue);
 
 #endif

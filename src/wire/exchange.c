@@ -31,6 +31,12 @@
 static const char unknown_hint[] =
     "The write may or may not have happened: check before you repeat it.";
 
+hv_status hvi_fail_lost(const char *server, int shard, hv_error **error) {
+    hvi_fail(error, HV_UNAVAILABLE, "connection to server \"%s\" lost", server);
+    hvi_error_where(error, server, shard);
+    return HV_UNAVAILABLE;
+}
+
 /* `last_word`: the server's, if it said something before it went; may be NULL. */
 static hv_status fail_lost(const hvi_exchange *x, const PGresult *last_word, hv_error **error) {
     const char *why = PQresultErrorField(last_word, PG_DIAG_MESSAGE_PRIMARY);
@@ -42,7 +48,7 @@ static hv_status fail_lost(const hvi_exchange *x, const PGresult *last_word, hv_
                           "connection to server \"%s\" lost during a write", x->server);
         hvi_error_hint(error, "%s", unknown_hint);
     } else {
-        status = hvi_fail(error, HV_UNAVAILABLE, "connection to server \"%s\" lost", x->server);
+        status = hvi_fail_lost(x->server, x->shard, error);
     }
     int len = (int) strcspn(why, "\n");
     if (len > 0)

@@ -67,6 +67,9 @@ bool hvi_result_is_good(const PGresult *result);
 /* The error for a result that is one. */
 hv_status hvi_fail_refused(const char *server, int shard, const PGresult *result, hv_error **error);
 
+/* HV_UNAVAILABLE: the connection is lost, and nothing was written. */
+hv_status hvi_fail_lost(const char *server, int shard, hv_error **error);
+
 /* The error for an answer that has not come in time, or before the operation was interrupted.
  * `is_unknown`: a write that may have happened. */
 hv_status hvi_fail_late(const char *server, int shard, bool is_unknown, hv_error **error);

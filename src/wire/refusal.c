@@ -45,6 +45,23 @@ bool hvi_refusal_is_of_row(const hv_error *cause) {
     return refusal == HVI_REFUSAL_RULE || refusal == HVI_REFUSAL_KEY;
 }
 
+bool hvi_refusal_is_unique_violation(const hv_error *cause) {
+    const char *sqlstate = hv_error_sqlstate(cause);
+    return sqlstate != NULL && strcmp(sqlstate, "23505") == 0;
+}
+
+bool hvi_refusal_is_key_collision(const hv_error *cause) {
+    const char *constraint = hv_error_constraint(cause);
+    return hvi_refusal_is_unique_violation(cause) && constraint != NULL &&
+           strcmp(constraint, HVI_ENTITIES_KEY) == 0;
+}
+
+void hvi_refusal_explain_collision(hv_error **cause) {
+    hvi_error_hint(cause, "The shard makes keys that it has made before: its server's clock may "
+                          "have been set back. Strict keys do not depend on it.");
+    hvi_error_retriable(cause, true);
+}
+
 hv_status hvi_fail_not_stored(const hv_error *cause, const char *server, int shard,
                               hv_error **error) {
     char schema[HVI_SCHEMA_NAME_LEN];

@@ -63,11 +63,10 @@ typedef struct hvi_session {
 /* A statement and its parameters. Pointers are borrowed for the call. */
 typedef struct hvi_query {
     const char *sql;
-    int shard;     /* for errors and the log; -1: none in particular */
-    bool is_write; /* a connection lost after sending leaves the outcome unknown */
-    bool in_copy;  /* no statement, but a piece of a COPY's data: there may be more */
-    /* hvi_statement_id() of a statement to keep prepared, or HVI_NO_STATEMENT. */
-    uint32_t id;
+    int shard;           /* for errors and the log; -1: none in particular */
+    bool is_write;       /* a connection lost after sending leaves the outcome unknown */
+    bool in_copy;        /* no statement, but a piece of a COPY's data: there may be more */
+    hvi_statement_id id; /* kept prepared under this name, if it has one */
     /* Parameters, as PQexecParams() takes them. */
     int parameter_count;
     const Oid *types; /* NULL: inferred */
@@ -90,28 +89,33 @@ static inline void hvi_session_doubt(hvi_session *session) {
 bool hvi_session_knows_arrays(hvi_session *session);
 
 /*
- * Run a statement and wait for all of its results, until the server is ready for the next: only
- * then has an implicit transaction committed. *result (never NULL on HV_OK) belongs to the caller:
- * PQclear(). Errors: HV_REFUSED (the server's), HV_UNAVAILABLE (lost before the statement could
- * have an effect, or a read), HV_OUTCOME_UNKNOWN (a write lost after it was sent), HV_TIMEOUT (a
- * read past its deadline), HV_NO_MEMORY.
- */
-hv_status hvi_session_run(hvi_session *session, const hvi_query *query, int64_t deadline,
-                          PGresult **result, hv_error **error);
-
-/*
- * Several statements under way as one pipeline. By default they are one transaction: if the server
+ * Statements under way. Several are one pipeline and by default one transaction: if the server
  * refuses one, nothing of any has happened. With `apart` each is a transaction of its own, with its
- * own fate, and is not kept prepared.
+ * own fate, and is not kept prepared. A single one whose statement is prepared already, or is not
+ * to be, goes without a pipeline, as quickly as libpq can.
+ *
+ * An implicit transaction commits after its results have been sent, so that a statement is answered
+ * when the server is ready for the next.
  */
+#define HVI_PIPELINE_MESSAGES 3 /* of a statement, at most */
+
 typedef struct hvi_pipeline {
     hvi_session *session;
     const hvi_query *queries; /* not owned; must stay until the end, but not their parameters */
     size_t count;
     bool apart;
-    struct hvi_message *messages; /* what was sent; owned */
+    bool is_mended;               /* a refusal as stale is mended: the log need not see it */
+    bool is_lone;                 /* it is no pipeline */
+    struct hvi_message *messages; /* what was sent; owned, as the results */
     size_t message_count;
-    PGresult **results; /* one a message; owned */
+    PGresult **results; /* one a message */
+    /* Both, of a single statement. */
+    struct hvi_message {
+        enum { HVI_MESSAGE_GIVE_UP, HVI_MESSAGE_PREPARE, HVI_MESSAGE_RUN } what;
+        size_t query;               /* its number */
+        hvi_statement_id statement; /* not of HVI_MESSAGE_RUN */
+    } few_messages[HVI_PIPELINE_MESSAGES];
+    PGresult *few_results[HVI_PIPELINE_MESSAGES];
     hvi_exchange exchange;
     int64_t started;
 } hvi_pipeline;
@@ -124,41 +128,48 @@ void hvi_pipeline_start(hvi_pipeline *pipeline, hvi_session *session, const hvi_
 hvi_wants hvi_pipeline_advance(hvi_pipeline *pipeline);
 
 /*
- * It is over, or given up for being late. On HV_OK results[i] is that of queries[i] and belongs to
- * the caller. Errors: as hvi_session_run(); the error speaks for all, and all results are NULL. But
- * of a pipeline `apart`, each statement that was answered has its result, which may be an error
- * (see hvi_session_fail_refused()), and the others have NULL and the error that is returned.
+ * It is over, or given up for being late. On HV_OK results[i], which was NULL, is that of
+ * queries[i] and belongs to the caller. Errors: HV_REFUSED (the server's), HV_UNAVAILABLE (lost
+ * before anything could have an effect, or only reads), HV_OUTCOME_UNKNOWN (a write lost after it
+ * was sent), HV_TIMEOUT (reads past the deadline, or nothing was sent), HV_CORRUPT, HV_NO_MEMORY;
+ * the error speaks for all, and all results are NULL. But of several that went `apart` each that
+ * was answered has its result, which may be an error (see hvi_fail_refused()), and the others have
+ * NULL and the error that is returned.
  */
 hv_status hvi_pipeline_finish(hvi_pipeline *pipeline, PGresult **results, hv_error **error);
 
 /* In a forked child, instead: forget it, and leave the connection alone. */
 void hvi_pipeline_forget(hvi_pipeline *pipeline);
 
-/* The error for a result that is one. */
-hv_status hvi_session_fail_refused(const hvi_session *session, const hvi_query *query,
-                                   const PGresult *result, hv_error **error);
+/* A single statement: all three, waiting for it. *result (never NULL on HV_OK) is the caller's. */
+hv_status hvi_session_run(hvi_session *session, const hvi_query *query, int64_t deadline,
+                          PGresult **result, hv_error **error);
 
 /*
- * Run several statements as one pipeline and one transaction, and wait for it. On HV_OK results[i]
- * is that of queries[i] and belongs to the caller; otherwise all are NULL, and the error speaks for
- * all. Errors: as hvi_session_run().
+ * After a refusal that is stale, see hvi_refusal_is_stale(): put our books right. A borrower may
+ * have said DEALLOCATE ALL or DISCARD ALL, or somebody has altered the table, or made it and its
+ * types anew, as `pg_restore --clean` does. All that the connection has prepared is given up, and
+ * the session's age is found out.
  */
-hv_status hvi_session_run_all(hvi_session *session, const hvi_query *queries, size_t count,
-                              int64_t deadline, PGresult **results, hv_error **error);
+typedef struct hvi_mending {
+    hvi_session *session;
+    hvi_refusal refusal;
+    hvi_exchange exchange;
+} hvi_mending;
 
-/* What came of one statement of several. */
-typedef struct hvi_outcome {
-    hv_status status;
-    hv_error *error;  /* NULL on HV_OK */
-    PGresult *result; /* on HV_OK; else NULL */
-} hvi_outcome;
+/* As the three of a pipeline. `cause` is the refusal. False if it did not go well. */
+void hvi_mending_start(hvi_mending *mending, hvi_session *session, const hv_error *cause);
+hvi_wants hvi_mending_advance(hvi_mending *mending);
+bool hvi_mending_finish(hvi_mending *mending);
 
 /*
- * Run several statements as one pipeline `apart`, and wait for it. The outcomes, one a query, are
- * written without looking at what was there; their errors and results are the caller's.
+ * Wait for something that goes step by step: go on, by `advance`, until it is over or late. What a
+ * server sends without end makes its socket ready at any time, so the deadline counts then too; but
+ * what came while this process was not running is still read once.
  */
-void hvi_session_run_each(hvi_session *session, const hvi_query *queries, size_t count,
-                          int64_t deadline, hvi_outcome *outcomes);
+typedef hvi_wants (*hvi_advance_fn)(void *what);
+void hvi_session_await(const hvi_session *session, int64_t deadline, hvi_advance_fn advance,
+                       void *what);
 
 /* SQL without parameters under way, several statements allowed. */
 typedef struct hvi_script {

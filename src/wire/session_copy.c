@@ -30,8 +30,7 @@ static hv_status begin(hvi_session *session, const char *sql, int shard, ExecSta
  * result. */
 static hv_status put(hvi_session *session, const char *sql, int shard, const char *piece,
                      size_t len, int64_t timeout, int64_t *stored, hv_error **error) {
-    hvi_query query = {
-        .sql = sql, .shard = shard, .id = HVI_NO_STATEMENT, .in_copy = piece != NULL};
+    hvi_query query = {.sql = sql, .shard = shard, .in_copy = piece != NULL};
     PGresult *result = NULL;
     int sent = piece != NULL ? PQputCopyData(session->conn, piece, (int) len)
                              : PQputCopyEnd(session->conn, NULL);
@@ -64,7 +63,7 @@ hv_status hvi_session_copy_out(hvi_session *session, const char *sql, int shard,
 
 hv_status hvi_session_copy_next(hvi_session *session, int shard, int64_t timeout, char **piece,
                                 size_t *len, hv_error **error) {
-    hvi_query query = {.sql = "COPY", .shard = shard, .id = HVI_NO_STATEMENT};
+    hvi_query query = {.sql = "COPY", .shard = shard};
     PGresult *result = NULL;
     int64_t deadline = hvi_deadline_after(timeout);
     bool is_late = false;

@@ -222,9 +222,7 @@ static void connected(hvi_opening *opening, hv_status status, const char *messag
         fail_opening(opening);
     } else if (PQsetnonblocking(session->conn, 1) != 0) {
         session->broken = true;
-        hvi_fail(&opening->error, HV_UNAVAILABLE, "connection to server \"%s\" lost",
-                 config->server);
-        hvi_error_where(&opening->error, config->server, -1);
+        hvi_fail_lost(config->server, -1, &opening->error);
         fail_opening(opening);
     } else if (needs_set_up(session)) {
         ask(opening, NULL);

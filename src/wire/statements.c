@@ -14,23 +14,12 @@
 typedef struct hvi_statement {
     hvi_list link;              /* in order */
     struct hvi_statement *next; /* in its bucket */
-    uint32_t id;
+    hvi_statement_id id;
 } hvi_statement;
 
-void hvi_statement_name(uint32_t id, char name[HVI_STATEMENT_NAME_LEN]) {
-    static const char *const verbs[] = {
-        [HVI_STATEMENT_PUT] = "put",
-        [HVI_STATEMENT_PUT_KEY] = "put_key",
-        [HVI_STATEMENT_PUT_ONCE] = "put_once",
-        [HVI_STATEMENT_PUT_MANY] = "put_many",
-        [HVI_STATEMENT_PUT_KEY_MANY] = "put_key_many",
-        [HVI_STATEMENT_PUT_ONCE_MANY] = "put_once_many",
-        [HVI_STATEMENT_GET] = "get",
-        [HVI_STATEMENT_GET_MANY] = "get_many",
-        [HVI_STATEMENT_RESERVE] = "reserve",
-    };
-    char *end = stpcpy(stpcpy(stpcpy(name, "hv_"), verbs[id >> 16]), "_");
-    *hvi_shard_digits((int) (id & 0xFFFF), end) = '\0';
+void hvi_statement_name(hvi_statement_id id, char name[HVI_STATEMENT_NAME_LEN]) {
+    char *end = stpcpy(stpcpy(stpcpy(name, "hv_"), id.verb), "_");
+    *hvi_shard_digits(id.shard, end) = '\0';
 }
 
 void hvi_statements_init(hvi_statements *statements, uint32_t max) {
@@ -45,16 +34,17 @@ void hvi_statements_fini(hvi_statements *statements) {
 }
 
 /* The link that points at the entry, or the NULL one at the end of its chain. */
-static hvi_statement **find(const hvi_statements *statements, uint32_t id) {
-    /* Knuth's multiplicative hash: ids are small and dense. */
-    uint32_t bucket = (id * UINT32_C(2654435761)) >> 8 & (statements->bucket_count - 1);
+static hvi_statement **find(const hvi_statements *statements, hvi_statement_id id) {
+    /* Knuth's multiplicative hash: numbers of shards are small and dense. */
+    uint32_t number = 31 * (uint32_t) (uintptr_t) id.verb + (uint32_t) id.shard;
+    uint32_t bucket = (number * UINT32_C(2654435761)) >> 8 & (statements->bucket_count - 1);
     hvi_statement **at = &statements->buckets[bucket];
-    while (*at != NULL && (*at)->id != id)
+    while (*at != NULL && ((*at)->id.verb != id.verb || (*at)->id.shard != id.shard))
         at = &(*at)->next;
     return at;
 }
 
-bool hvi_statements_use(hvi_statements *statements, uint32_t id) {
+bool hvi_statements_use(hvi_statements *statements, hvi_statement_id id) {
     if (statements->count == 0)
         return false;
     hvi_statement *entry = *find(statements, id);
@@ -65,9 +55,9 @@ bool hvi_statements_use(hvi_statements *statements, uint32_t id) {
     return true;
 }
 
-uint32_t hvi_statements_oldest(const hvi_statements *statements) {
+hvi_statement_id hvi_statements_oldest(const hvi_statements *statements) {
     if (statements->count < statements->max)
-        return HVI_NO_STATEMENT;
+        return (hvi_statement_id){0};
     return hvi_list_entry(statements->order.prev, hvi_statement, link)->id;
 }
 
@@ -89,7 +79,7 @@ static bool allocate(hvi_statements *statements) {
     return true;
 }
 
-bool hvi_statements_add(hvi_statements *statements, uint32_t id) {
+bool hvi_statements_add(hvi_statements *statements, hvi_statement_id id) {
     if (statements->entries == NULL && !allocate(statements))
         return false;
     hvi_statement *entry = &statements->entries[statements->count++];
@@ -100,7 +90,7 @@ bool hvi_statements_add(hvi_statements *statements, uint32_t id) {
     return true;
 }
 
-void hvi_statements_remove(hvi_statements *statements, uint32_t id) {
+void hvi_statements_remove(hvi_statements *statements, hvi_statement_id id) {
     if (statements->count == 0)
         return;
     hvi_statement **at = find(statements, id);

@@ -88,57 +88,70 @@ typedef struct fixture {
     size_t count;
 } fixture;
 
-static void add(fixture *f, hvi_verb verb, int shard, int64_t key) {
+static void add(fixture *f, const hvi_verb *verb, int shard, int64_t key) {
     f->order[f->count] = &f->items[f->count];
-    f->items[f->count++] = (hvi_item){.verb = verb, .shard = shard, .key = key, .body = ""};
+    f->items[f->count++] =
+        (hvi_item){.verb = verb, .shard = shard, .key = key, .count = 1, .body = ""};
+}
+
+/* The group of this verb and shard. */
+static hvi_group *group_of(fixture *f, size_t count, const hvi_verb *verb, int shard) {
+    for (size_t i = 0; i < count; i++)
+        if (f->groups[i].items[0]->verb == verb && f->groups[i].items[0]->shard == shard)
+            return &f->groups[i];
+    fail();
+    return NULL;
 }
 
 static void test_operations_of_one_verb_and_shard_share_a_statement(void **state) {
     (void) state;
     fixture f = {0};
-    add(&f, HVI_PUT, 4, 0);
-    add(&f, HVI_GET, 3, 9);
-    add(&f, HVI_PUT, 3, 0);
-    add(&f, HVI_GET, 3, 7);
-    add(&f, HVI_PUT, 3, 0);
-    add(&f, HVI_PUT_KEY, 3, 5);
-    assert_int_equal(hvi_groups_make(f.order, f.count, f.groups), 4);
+    add(&f, &hvi_put, 4, 0);
+    add(&f, &hvi_get, 3, 9);
+    add(&f, &hvi_put, 3, 0);
+    add(&f, &hvi_get, 3, 7);
+    add(&f, &hvi_put, 3, 0);
+    add(&f, &hvi_put_key, 3, 5);
+    assert_int_equal(hvi_groups_make(f.order, f.count, false, f.groups), 4);
     const struct {
-        hvi_verb verb;
+        const hvi_verb *verb;
         int shard;
         size_t count;
         int parameters;
         const char *sql;
     } expected[] = {
-        {HVI_GET, 3, 2, 1,
+        {&hvi_get, 3, 2, 1,
          "SELECT id, type, body FROM shard0003.entities"
          " WHERE id OPERATOR(pg_catalog.=) ANY ((SELECT $1)::bigint[])"},
-        {HVI_PUT, 3, 2, 2, "WITH new"},
-        {HVI_PUT, 4, 1, 2, "INSERT INTO shard0004.entities (type, body) VALUES"},
-        {HVI_PUT_KEY, 3, 1, 3,
+        {&hvi_put, 3, 2, 2, "WITH new"},
+        {&hvi_put, 4, 1, 2, "INSERT INTO shard0004.entities (type, body) VALUES"},
+        {&hvi_put_key, 3, 1, 3,
          "WITH stored AS (INSERT INTO shard0003.entities (type, body, id) SELECT"},
     };
     for (size_t i = 0; i < LENGTH(expected); i++) {
         hvi_query query;
         const hvi_session session = {.hstore_type = HSTORE, .hstore_array_type = HSTORE_ARRAY};
-        assert_int_equal(f.groups[i].items[0]->verb, expected[i].verb);
-        assert_int_equal(f.groups[i].items[0]->shard, expected[i].shard);
-        assert_int_equal(f.groups[i].count, expected[i].count);
-        assert_true(hvi_group_query(&f.groups[i], &session, &query));
+        hvi_group *group = group_of(&f, 4, expected[i].verb, expected[i].shard);
+        assert_int_equal(group->count, expected[i].count);
+        for (size_t j = 0; j < group->count; j++) {
+            assert_ptr_equal(group->items[j]->verb, expected[i].verb);
+            assert_int_equal(group->items[j]->shard, expected[i].shard);
+        }
+        assert_true(hvi_group_query(group, &session, false, &query));
         assert_int_equal(query.parameter_count, expected[i].parameters);
-        assert_int_equal(query.is_write, expected[i].verb != HVI_GET);
+        assert_int_equal(query.is_write, expected[i].verb != &hvi_get);
         assert_memory_equal(query.sql, expected[i].sql, strlen(expected[i].sql));
-        hvi_group_fini(&f.groups[i]);
+        hvi_group_fini(group);
     }
 }
 
 static void test_operations_apart_keep_their_order(void **state) {
     (void) state;
     fixture f = {0};
-    add(&f, HVI_PUT, 4, 0);
-    add(&f, HVI_GET, 3, 9);
-    add(&f, HVI_PUT, 4, 0);
-    hvi_groups_make_apart(f.order, f.count, f.groups);
+    add(&f, &hvi_put, 4, 0);
+    add(&f, &hvi_get, 3, 9);
+    add(&f, &hvi_put, 4, 0);
+    hvi_groups_make(f.order, f.count, true, f.groups);
     for (size_t i = 0; i < f.count; i++) {
         assert_int_equal(f.groups[i].count, 1);
         assert_ptr_equal(f.groups[i].items[0], &f.items[i]);
@@ -147,7 +160,7 @@ static void test_operations_apart_keep_their_order(void **state) {
 
 /* Make one group of all, and give it this answer. */
 static void answer(fixture *f, PGresult *result) {
-    assert_int_equal(hvi_groups_make(f->order, f->count, f->groups), 1);
+    assert_int_equal(hvi_groups_make(f->order, f->count, false, f->groups), 1);
     hvi_group_answer(&f->groups[0], result, "one");
 }
 
@@ -169,7 +182,7 @@ static void test_entities_are_found_by_their_keys_whatever_the_order_of_rows(voi
     fixture f = {0};
     const int64_t asked[] = {50, 20, 40, 20, 30}, rows[] = {40, 20, 50};
     for (size_t i = 0; i < LENGTH(asked); i++)
-        add(&f, HVI_GET, 3, asked[i]);
+        add(&f, &hvi_get, 3, asked[i]);
     PGresult *result = entities_of(rows, LENGTH(rows));
     answer(&f, result);
     const int found[] = {2, 1, 0, 1, -1};
@@ -186,9 +199,9 @@ static void test_an_entity_that_nobody_asked_for_is_another_answer(void **state)
     for (size_t count = 1; count <= 2; count++) { /* the plain statement, and the one with arrays */
         fixture f = {0};
         const int64_t rows[] = {20, 99};
-        add(&f, HVI_GET, 3, 20);
+        add(&f, &hvi_get, 3, 20);
         if (count == 2)
-            add(&f, HVI_GET, 3, 30);
+            add(&f, &hvi_get, 3, 30);
         answer_in_vain(&f, entities_of(rows + 2 - count, (int) count));
     }
 }
@@ -198,7 +211,7 @@ static void test_new_keys_go_by_the_places_in_the_array(void **state) {
     fixture f = {0};
     const int64_t keys[] = {31, 11, 21};
     for (size_t i = 0; i < LENGTH(keys); i++)
-        add(&f, HVI_PUT, 3, 0);
+        add(&f, &hvi_put, 3, 0);
     PGresult *result = arrays_of(keys, LENGTH(keys), NULL, 0);
     answer(&f, result);
     for (size_t i = 0; i < LENGTH(keys); i++) {
@@ -216,7 +229,7 @@ static void test_only_what_was_stored_is_answered_whatever_the_order(void **stat
     for (size_t n = 0; n < LENGTH(stored); n++) {
         fixture f = {0};
         for (size_t i = 0; i < LENGTH(keys); i++)
-            add(&f, HVI_PUT, 3, 0);
+            add(&f, &hvi_put, 3, 0);
         PGresult *result = arrays_of(keys, LENGTH(keys), stored[n], counts[n]);
         answer(&f, result);
         for (size_t i = 0; i < LENGTH(keys); i++) {
@@ -232,18 +245,18 @@ static void test_only_what_was_stored_is_answered_whatever_the_order(void **stat
 
 static void test_a_single_put_without_a_row_was_swallowed(void **state) {
     (void) state;
-    const hvi_verb verbs[] = {HVI_PUT, HVI_PUT_KEY, HVI_PUT_ONCE};
+    const hvi_verb *const verbs[] = {&hvi_put, &hvi_put_key, &hvi_put_once};
     const int64_t row[] = {5};
     for (size_t n = 0; n < LENGTH(verbs); n++) {
         for (int rows = 0; rows <= 1; rows++) {
             fixture f = {0};
-            add(&f, verbs[n], 3, verbs[n] == HVI_PUT ? 0 : 5);
+            add(&f, verbs[n], 3, verbs[n] == &hvi_put ? 0 : 5);
             PGresult *result = result_of(1, row, rows);
-            hvi_groups_make_apart(f.order, f.count, f.groups);
+            hvi_groups_make(f.order, f.count, true, f.groups);
             hvi_group_answer(&f.groups[0], result, "one");
             assert_int_equal(f.items[0].answered, rows);
             assert_int_equal(f.items[0].swallowed, !rows);
-            assert_int_equal(f.items[0].new_key, rows > 0 && verbs[n] != HVI_PUT_KEY ? 5 : 0);
+            assert_int_equal(f.items[0].new_key, rows > 0 && verbs[n] != &hvi_put_key ? 5 : 0);
             PQclear(result);
         }
     }
@@ -255,7 +268,7 @@ static void test_an_array_of_another_length_answers_nothing(void **state) {
         fixture f = {0};
         const int64_t keys[] = {31, 11, 21, 41, 51};
         for (size_t i = 0; i < 3; i++)
-            add(&f, HVI_PUT, 3, 0);
+            add(&f, &hvi_put, 3, 0);
         PGresult *result = arrays_of(keys, count, NULL, 0);
         if (count != 3) {
             answer_in_vain(&f, result);
@@ -272,10 +285,10 @@ static void test_of_two_that_put_under_one_key_neither_is_told_to_be_stored(void
     (void) state;
     fixture f = {0};
     const int64_t keys[] = {7, 5};
-    add(&f, HVI_PUT_KEY, 3, 5);
-    add(&f, HVI_PUT_KEY, 3, 7);
-    add(&f, HVI_PUT_KEY, 3, 5);
-    add(&f, HVI_PUT_KEY, 3, 6);
+    add(&f, &hvi_put_key, 3, 5);
+    add(&f, &hvi_put_key, 3, 7);
+    add(&f, &hvi_put_key, 3, 5);
+    add(&f, &hvi_put_key, 3, 6);
     PGresult *result = array_of(keys, LENGTH(keys));
     answer(&f, result);
     const bool stored[] = {false, true, false, false};
@@ -289,13 +302,53 @@ static void test_reserved_keys_are_one_for_each(void **state) {
     fixture f = {0};
     const int64_t rows[] = {7, 5};
     for (size_t i = 0; i < 2; i++)
-        add(&f, HVI_RESERVE, 3, 0);
+        add(&f, &hvi_reserve, 3, 0);
     PGresult *result = result_of(1, rows, LENGTH(rows));
     answer(&f, result);
-    assert_int_not_equal(f.items[0].new_key, f.items[1].new_key);
+    assert_int_not_equal(f.items[0].row, f.items[1].row);
     for (size_t i = 0; i < 2; i++)
-        assert_true(f.items[i].answered && f.items[i].new_key != 0);
+        assert_true(f.items[i].answered && f.items[i].result == result);
     PQclear(result);
+}
+
+static void
+test_a_single_put_under_a_key_shares_no_transaction_with_what_it_would_undo(void **state) {
+    (void) state;
+    fixture f = {0};
+    hvi_query query;
+    const hvi_session session = {.hstore_type = HSTORE, .hstore_array_type = HSTORE_ARRAY};
+    add(&f, &hvi_put_key, 3, 5);
+    assert_int_equal(hvi_groups_make(f.order, f.count, false, f.groups), 1);
+    assert_true(hvi_group_query(&f.groups[0], &session, false, &query));
+    assert_string_equal(query.id.verb, "put_key"); /* alone, it is refused alone */
+    hvi_group_fini(&f.groups[0]);
+    add(&f, &hvi_get, 3, 5);
+    assert_int_equal(hvi_groups_make(f.order, f.count, false, f.groups), 2);
+    hvi_group *group = group_of(&f, 2, &hvi_put_key, 3);
+    assert_true(hvi_group_query(group, &session, false, &query));
+    assert_string_equal(query.id.verb, "put_key_many");
+    hvi_group_fini(group);
+}
+
+/* There is room for the longest statement of each verb, whatever the longest schema and column. */
+static void test_every_statement_has_room(void **state) {
+    (void) state;
+    const hvi_verb *const verbs[] = {&hvi_get, &hvi_put, &hvi_put_key, &hvi_put_once, &hvi_reserve};
+    const hvi_session session = {.reads_text = true};
+    for (size_t n = 0; n < LENGTH(verbs); n++) {
+        for (size_t apart = 0; apart <= 1; apart++) {
+            fixture f = {0};
+            hvi_query query;
+            add(&f, verbs[n], HV_SHARDS - 1, 5);
+            add(&f, verbs[n], HV_SHARDS - 1, 6);
+            hvi_groups_make(f.order, f.count, apart == 1, f.groups);
+            assert_true(hvi_group_query(&f.groups[0], &session, false, &query));
+            assert_in_range(strlen(query.sql), 1, HVI_GROUP_SQL_LEN - 1);
+            assert_null(strchr(query.sql, '%'));
+            for (size_t i = 0; i < f.count; i++)
+                hvi_group_forget_parameters(&f.groups[i]);
+        }
+    }
 }
 
 static void test_more_keys_than_were_to_be_reserved_are_another_answer(void **state) {
@@ -303,7 +356,7 @@ static void test_more_keys_than_were_to_be_reserved_are_another_answer(void **st
     fixture f = {0};
     const int64_t rows[] = {7, 5, 3};
     for (size_t i = 0; i < 2; i++)
-        add(&f, HVI_RESERVE, 3, 0);
+        add(&f, &hvi_reserve, 3, 0);
     answer_in_vain(&f, result_of(1, rows, LENGTH(rows)));
 }
 
@@ -319,6 +372,9 @@ int main(void) {
         cmocka_unit_test(test_an_array_of_another_length_answers_nothing),
         cmocka_unit_test(test_of_two_that_put_under_one_key_neither_is_told_to_be_stored),
         cmocka_unit_test(test_reserved_keys_are_one_for_each),
+        cmocka_unit_test(
+            test_a_single_put_under_a_key_shares_no_transaction_with_what_it_would_undo),
+        cmocka_unit_test(test_every_statement_has_room),
         cmocka_unit_test(test_more_keys_than_were_to_be_reserved_are_another_answer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,6 +2,9 @@
  * Tests of the lanes: each way in which a batch's state changes. Callers are threads; in the place
  * of a session there is a script, which keeps a batch until the test lets it go and then answers
  * each operation with twice its key. That somebody waits is seen in the lanes, under their lock.
+ *
+ * A caller that runs alone is in the script, too, and leaves its lane with it; so the test's own
+ * lanes are those of callers whom it keeps there.
  */
 #include "entity/lane.h"
 #include "unit.h"
@@ -22,45 +25,72 @@
 typedef struct caller {
     pthread_t thread;
     hvi_lanes *lanes;
-    hvi_lane_request request;
+    hvi_operation operation;
+    int64_t given; /* the operation's key */
+    hvi_next next;
+    atomic_bool alone; /* it is in the script alone, until it is … */
+    atomic_bool freed;
     atomic_bool back;
-    hvi_lane_outcome outcome;
-    hvi_lane_answer answer;
-    hv_error *error;
 } caller;
 
-/* The script: batches are kept while `kept`, and counted when they begin. */
+/* The script: batches that are shared are kept while `kept`, and counted when they begin. */
 static atomic_bool kept;
 static atomic_int begun;
 static atomic_int last_count;
+static _Thread_local caller *self;
 
-static void run_script(hvi_batch *batch, hvi_pool *pool, int64_t wait_ms) {
-    (void) pool;
-    (void) wait_ms;
-    atomic_store(&last_count, (int) batch->count);
-    atomic_fetch_add(&begun, 1);
-    while (atomic_load(&kept))
-        sched_yield();
+static void run_script(hvi_lanes *lanes, hvi_batch *batch, bool apart, int64_t deadline) {
+    (void) lanes;
+    (void) deadline;
+    assert_false(apart);
+    if (batch->count == 1) {
+        atomic_store(&self->alone, true);
+        while (!atomic_load(&self->freed))
+            sched_yield();
+    } else {
+        atomic_store(&last_count, (int) batch->count);
+        atomic_fetch_add(&begun, 1);
+        while (atomic_load(&kept))
+            sched_yield();
+    }
     for (size_t i = 0; i < batch->count; i++) {
-        hvi_lane_operation *operation = batch->operations[i];
-        operation->answer.key = 2 * operation->request.item.key;
-        if (operation->request.item.key == 7)
-            operation->answer.status = hvi_fail(&operation->error, HV_REFUSED, "no sevens");
+        hvi_item *item = batch->items[i];
+        item->fate = HVI_FATE_ANSWERED;
+        item->new_key = 2 * item->key;
+        if (item->key == 7) {
+            item->fate = HVI_FATE_REFUSED;
+            if (batch->error == NULL)
+                hvi_fail(&batch->error, HV_REFUSED, "no sevens");
+            item->error = batch->error;
+        }
     }
 }
 
+/* A verb that keeps what it was answered. */
+static hvi_next keep_answer(hvi_operation *operation) {
+    operation->key = operation->item.new_key;
+    return hvi_operation_done(operation, HV_OK);
+}
+
+static const hvi_verb reading = {.answered = keep_answer, .refused = hvi_operation_fail};
+static const hvi_verb writing = {
+    .is_write = true, .answered = keep_answer, .refused = hvi_operation_fail};
+
 typedef struct fixture {
-    hvi_pool pool; /* never opened: only its name and size are looked at */
+    hvi_server server; /* its pool was never opened: only its name and size are looked at */
     hvi_lanes lanes;
     caller callers[CALLERS];
     int count;
+    caller *taken[CALLERS]; /* callers that are kept alone in a lane, the oldest first */
+    int first_taken, taken_count;
 } fixture;
 
 static fixture *make(int lanes, int connections) {
     fixture *f = calloc(1, sizeof *f);
-    f->pool.config.max = connections;
-    f->pool.config.session.server = "one";
-    assert_int_equal(hvi_lanes_init(&f->lanes, &f->pool, lanes, AMPLE_MS, NULL), HV_OK);
+    f->server.name = "one";
+    f->server.pool.config.max = connections;
+    f->server.pool.config.session.server = "one";
+    assert_int_equal(hvi_lanes_init(&f->lanes, &f->server.pool, lanes, AMPLE_MS, NULL), HV_OK);
     f->lanes.run = run_script;
     atomic_store(&kept, false);
     atomic_store(&begun, 0);
@@ -68,8 +98,8 @@ static fixture *make(int lanes, int connections) {
 }
 
 static void *call(void *argument) {
-    caller *self = argument;
-    self->outcome = hvi_lane_run(self->lanes, &self->request, &self->answer, &self->error);
+    self = argument;
+    self->next = hvi_lanes_send(self->lanes, &self->operation);
     atomic_store(&self->back, true);
     return NULL;
 }
@@ -78,9 +108,16 @@ static size_t waiting(fixture *f) {
     size_t count = 0;
     pthread_mutex_lock(&f->lanes.lock);
     hvi_list_foreach (node, &f->lanes.waiting)
-        count += hvi_list_entry(node, hvi_batch, link)->count;
+        count += hvi_list_entry(node, hvi_shared, link)->count;
     pthread_mutex_unlock(&f->lanes.lock);
     return count;
+}
+
+static int busy(fixture *f) {
+    pthread_mutex_lock(&f->lanes.lock);
+    int lanes = f->lanes.busy;
+    pthread_mutex_unlock(&f->lanes.lock);
+    return lanes;
 }
 
 static void await_waiting(fixture *f, size_t count) {
@@ -93,11 +130,15 @@ static void await_begun(int count) {
         sched_yield();
 }
 
-static caller *begin_with(fixture *f, hvi_verb verb, int64_t key, size_t body_len, int64_t ms) {
+static caller *begin_with(fixture *f, const hvi_verb *verb, int64_t key, size_t body_len,
+                          int64_t ms) {
     static char body[LARGE_LEN + 1];
     caller *made = &f->callers[f->count++];
     made->lanes = &f->lanes;
-    made->request = (hvi_lane_request){
+    made->given = key;
+    made->operation = (hvi_operation){
+        .verb = verb,
+        .target = {.server = &f->server, .shard = 3},
         .item = {.verb = verb, .shard = 3, .key = key, .body = body, .body_len = body_len},
         .deadline = hvi_deadline_after(ms)};
     pthread_create(&made->thread, NULL, call, made);
@@ -109,9 +150,9 @@ static bool is_waiting(fixture *f, const caller *who) {
     bool found = false;
     pthread_mutex_lock(&f->lanes.lock);
     hvi_list_foreach (node, &f->lanes.waiting) {
-        const hvi_batch *batch = hvi_list_entry(node, hvi_batch, link);
-        for (size_t i = 0; i < batch->count; i++)
-            found = found || batch->operations[i]->request.item.key == who->request.item.key;
+        const hvi_shared *shared = hvi_list_entry(node, hvi_shared, link);
+        for (size_t i = 0; i < shared->count; i++)
+            found = found || shared->items[i]->key == who->given;
     }
     pthread_mutex_unlock(&f->lanes.lock);
     return found;
@@ -119,7 +160,7 @@ static bool is_waiting(fixture *f, const caller *who) {
 
 /* Begin an operation that finds no lane free, and wait until it waits. On a busy machine it may
  * have given up before we see that. */
-static caller *queue(fixture *f, hvi_verb verb, int64_t key, int64_t ms) {
+static caller *queue(fixture *f, const hvi_verb *verb, int64_t key, int64_t ms) {
     caller *made = begin_with(f, verb, key, 0, ms);
     while (!is_waiting(f, made) && !atomic_load(&made->back))
         sched_yield();
@@ -128,43 +169,49 @@ static caller *queue(fixture *f, hvi_verb verb, int64_t key, int64_t ms) {
 
 static void join_caller(caller *of) {
     assert_int_equal(pthread_join(of->thread, NULL), 0);
+    assert_int_equal(of->next, HVI_DONE);
 }
 
-/* It ran in a batch, and got the script's answer to it. */
+/* It got the script's answer to it. */
 static void assert_done(caller *of) {
     join_caller(of);
-    assert_int_equal(of->outcome, HVI_LANE_DONE);
-    assert_int_equal(of->answer.status, HV_OK);
-    assert_int_equal(of->answer.key, 2 * of->request.item.key);
-    assert_null(of->error);
-    hvi_lane_answer_fini(&of->answer);
+    assert_int_equal(of->operation.status, HV_OK);
+    assert_int_equal(of->operation.key, 2 * of->given);
+    assert_null(of->operation.error);
 }
 
 static void assert_failed(caller *of, hv_status status, const char *message) {
     join_caller(of);
-    assert_int_equal(of->outcome, HVI_LANE_DONE);
-    assert_int_equal(of->answer.status, status);
-    assert_error(&of->error, status, message);
-    hvi_lane_answer_fini(&of->answer);
+    assert_int_equal(of->operation.status, status);
+    assert_error(&of->operation.error, status, message);
 }
 
-/* The test's own thread takes a free lane. */
+static void await_alone(const caller *of) {
+    while (!atomic_load(&of->alone))
+        sched_yield();
+}
+
+/* It runs by itself; let it go, and out of its lane. */
+static void assert_runs_alone(caller *of) {
+    await_alone(of);
+    atomic_store(&of->freed, true);
+    assert_done(of);
+}
+
+/* A caller takes a free lane and stays in it. */
 static void take_lane(fixture *f) {
-    hvi_lane_request request = {.deadline = hvi_deadline_after(AMPLE_MS)};
-    hvi_lane_answer answer;
-    assert_int_equal(hvi_lane_run(&f->lanes, &request, &answer, NULL), HVI_LANE_ALONE);
+    caller *made = begin_with(f, &writing, 1000 + f->count, 0, AMPLE_MS);
+    await_alone(made);
+    f->taken[f->taken_count++] = made;
 }
 
-static void leave_lane_taken(fixture *f, int64_t since) {
-    hvi_lane_answer answer = {.since = since};
-    hvi_lane_leave(&f->lanes, &answer);
-}
-
+/* The caller that has been longest in one leaves it. */
 static void leave_lane(fixture *f) {
-    leave_lane_taken(f, hvi_clock_us());
+    assert_runs_alone(f->taken[f->first_taken++]);
 }
 
 static void finish(fixture *f) {
+    assert_int_equal(f->first_taken, f->taken_count);
     assert_int_equal(f->lanes.busy, 0);
     assert_true(hvi_list_empty(&f->lanes.waiting));
     hvi_lanes_fini(&f->lanes);
@@ -176,7 +223,7 @@ static void who_finds_a_lane_free_runs_alone(void **state) {
     fixture *f = make(2, 10);
     take_lane(f);
     take_lane(f);
-    assert_int_equal(f->lanes.busy, 2);
+    assert_int_equal(busy(f), 2);
     leave_lane(f);
     leave_lane(f);
     assert_int_equal(atomic_load(&begun), 0);
@@ -187,25 +234,25 @@ static void there_are_no_more_lanes_than_connections(void **state) {
     (void) state;
     fixture *f = make(5, 1);
     take_lane(f);
-    caller *one = queue(f, HVI_GET, 1, AMPLE_MS);
+    caller *one = queue(f, &reading, 1, AMPLE_MS);
     leave_lane(f);
-    join_caller(one);
-    assert_int_equal(one->outcome, HVI_LANE_ALONE);
-    leave_lane(f);
+    assert_runs_alone(one);
     finish(f);
 }
 
 static void what_is_large_or_turned_off_has_no_lane(void **state) {
     (void) state;
     fixture *f = make(0, 1);
-    caller *one = begin_with(f, HVI_GET, 1, 0, AMPLE_MS);
-    join_caller(one);
-    assert_int_equal(one->outcome, HVI_LANE_NONE);
+    caller *one = begin_with(f, &reading, 1, 0, AMPLE_MS);
+    await_alone(one);
+    assert_int_equal(busy(f), 0);
+    assert_runs_alone(one);
     finish(f);
     f = make(1, 1);
-    one = begin_with(f, HVI_PUT, 0, LARGE_LEN + 1, AMPLE_MS);
-    join_caller(one);
-    assert_int_equal(one->outcome, HVI_LANE_NONE);
+    one = begin_with(f, &writing, 1, LARGE_LEN + 1, AMPLE_MS);
+    await_alone(one);
+    assert_int_equal(busy(f), 0);
+    assert_runs_alone(one);
     finish(f);
 }
 
@@ -215,7 +262,7 @@ static void those_who_wait_share_a_batch_and_each_has_his_own_answer(void **stat
     caller *callers[10];
     take_lane(f);
     for (int i = 0; i < 10; i++)
-        callers[i] = queue(f, i % 2 == 0 ? HVI_PUT : HVI_GET, i, AMPLE_MS);
+        callers[i] = queue(f, i % 2 == 0 ? &writing : &reading, i, AMPLE_MS);
     leave_lane(f);
     for (int i = 0; i < 10; i++)
         if (i == 7)
@@ -230,11 +277,9 @@ static void who_has_waited_alone_runs_alone(void **state) {
     (void) state;
     fixture *f = make(1, 1);
     take_lane(f);
-    caller *one = queue(f, HVI_PUT, 1, AMPLE_MS);
+    caller *one = queue(f, &writing, 1, AMPLE_MS);
     leave_lane(f);
-    join_caller(one);
-    assert_int_equal(one->outcome, HVI_LANE_ALONE);
-    leave_lane(f);
+    assert_runs_alone(one);
     assert_int_equal(atomic_load(&begun), 0);
     finish(f);
 }
@@ -246,7 +291,7 @@ static void what_has_no_room_waits_in_the_next_batch(void **state) {
     caller *callers[20];
     take_lane(f);
     for (int i = 0; i < 20; i++) {
-        callers[i] = begin_with(f, HVI_PUT, 10 + i, LARGE_LEN, AMPLE_MS);
+        callers[i] = begin_with(f, &writing, 10 + i, LARGE_LEN, AMPLE_MS);
         await_waiting(f, (size_t) i + 1);
     }
     atomic_store(&kept, true);
@@ -267,11 +312,11 @@ static void who_gives_up_waiting_has_done_nothing_and_others_lead(void **state) 
     (void) state;
     fixture *f = make(1, 1);
     take_lane(f);
-    caller *leader = queue(f, HVI_PUT, 1, SOON_MS);
-    caller *follower = queue(f, HVI_PUT, 2, SOON_MS);
+    caller *leader = queue(f, &writing, 1, SOON_MS);
+    caller *follower = queue(f, &writing, 2, SOON_MS);
     caller *callers[3];
     for (int i = 0; i < 3; i++)
-        callers[i] = queue(f, HVI_PUT, 3 + i, AMPLE_MS);
+        callers[i] = queue(f, &writing, 3 + i, AMPLE_MS);
     assert_failed(leader, HV_TIMEOUT, "no lane to server \"one\" came free in time");
     assert_failed(follower, HV_TIMEOUT, "no lane to server \"one\" came free in time");
     assert_int_equal(waiting(f), 3);
@@ -286,7 +331,7 @@ static void the_last_to_give_up_takes_the_batch_along(void **state) {
     (void) state;
     fixture *f = make(1, 1);
     take_lane(f);
-    caller *one = queue(f, HVI_PUT, 1, SOON_MS);
+    caller *one = queue(f, &writing, 1, SOON_MS);
     assert_failed(one, HV_TIMEOUT, "no lane to server \"one\" came free in time");
     assert_true(hvi_list_empty(&f->lanes.waiting));
     leave_lane(f);
@@ -298,7 +343,7 @@ static void the_wait_for_a_lane_has_its_own_end(void **state) {
     fixture *f = make(1, 1);
     f->lanes.wait_ms = SOON_MS;
     take_lane(f);
-    caller *one = queue(f, HVI_PUT, 1, AMPLE_MS);
+    caller *one = queue(f, &writing, 1, AMPLE_MS);
     assert_failed(one, HV_TIMEOUT, "no lane to server \"one\" came free in time");
     leave_lane(f);
     finish(f);
@@ -308,9 +353,9 @@ static void whose_deadline_passes_in_a_running_batch_leaves_it(void **state) {
     (void) state;
     fixture *f = make(1, 1);
     take_lane(f);
-    caller *leader = queue(f, HVI_PUT, 1, AMPLE_MS);
-    caller *put = queue(f, HVI_PUT, 2, LATER_MS);
-    caller *get = queue(f, HVI_GET, 3, LATER_MS);
+    caller *leader = queue(f, &writing, 1, AMPLE_MS);
+    caller *put = queue(f, &writing, 2, LATER_MS);
+    caller *get = queue(f, &reading, 3, LATER_MS);
     atomic_store(&kept, true);
     leave_lane(f);
     await_begun(1);
@@ -326,8 +371,8 @@ static void who_has_less_time_than_others_does_not_lead_them(void **state) {
     (void) state;
     fixture *f = make(1, 1);
     take_lane(f);
-    caller *hasty = queue(f, HVI_GET, 1, LATER_MS);
-    caller *others[2] = {queue(f, HVI_PUT, 2, AMPLE_MS), queue(f, HVI_PUT, 3, AMPLE_MS)};
+    caller *hasty = queue(f, &reading, 1, LATER_MS);
+    caller *others[2] = {queue(f, &writing, 2, AMPLE_MS), queue(f, &writing, 3, AMPLE_MS)};
     atomic_store(&kept, true);
     leave_lane(f);
     await_begun(1);
@@ -341,29 +386,26 @@ static void who_has_less_time_than_others_does_not_lead_them(void **state) {
 static void a_batch_that_has_waited_long_takes_another_connection(void **state) {
     (void) state;
     fixture *f = make(1, 2);
-    int64_t begin = hvi_clock_us();
     take_lane(f);
-    caller *one = begin_with(f, HVI_PUT, 1, 0, AMPLE_MS);
-    join_caller(one); /* though nobody has left the lane */
-    assert_int_equal(one->outcome, HVI_LANE_ALONE);
-    assert_int_equal(f->lanes.busy, 2);
-    caller *two = queue(f, HVI_PUT, 2, 5 * SOON_MS); /* there is no third connection */
+    caller *one = begin_with(f, &writing, 1, 0, AMPLE_MS);
+    await_alone(one); /* though nobody has left the lane */
+    assert_int_equal(busy(f), 2);
+    caller *two = queue(f, &writing, 2, 5 * SOON_MS); /* there is no third connection */
     assert_failed(two, HV_TIMEOUT, "no lane to server \"one\" came free in time");
     /* The extra lane is passed on until the one that was held up comes back. */
-    caller *three = begin_with(f, HVI_PUT, 3, 0, AMPLE_MS);
+    caller *three = begin_with(f, &writing, 3, 0, AMPLE_MS);
     await_waiting(f, 1);
-    leave_lane(f);
-    join_caller(three);
-    assert_int_equal(three->outcome, HVI_LANE_ALONE);
-    f->lanes.most = 1; /* the next one is not to take another by himself */
-    caller *four = begin_with(f, HVI_PUT, 4, 0, AMPLE_MS);
-    await_waiting(f, 1);
-    leave_lane_taken(f, begin);
-    assert_int_equal(f->lanes.busy, 1);
-    assert_false(atomic_load(&four->back));
-    leave_lane(f);
-    join_caller(four);
-    leave_lane(f);
+    pthread_mutex_lock(&f->lanes.lock);
+    f->lanes.most = 1; /* nobody is to take another by himself */
+    pthread_mutex_unlock(&f->lanes.lock);
+    caller *four = begin_with(f, &writing, 4, 0, AMPLE_MS);
+    await_waiting(f, 2);
+    leave_lane(f); /* which was held up */
+    assert_int_equal(busy(f), 1);
+    assert_int_equal(waiting(f), 2);
+    assert_runs_alone(one); /* which was as well, but is no longer too many */
+    assert_done(three);
+    assert_done(four);
     finish(f);
 }
 
@@ -371,7 +413,7 @@ static void after_a_batch_who_comes_alone_runs_alone(void **state) {
     (void) state;
     fixture *f = make(1, 1);
     take_lane(f);
-    caller *callers[2] = {queue(f, HVI_PUT, 1, AMPLE_MS), queue(f, HVI_PUT, 2, AMPLE_MS)};
+    caller *callers[2] = {queue(f, &writing, 1, AMPLE_MS), queue(f, &writing, 2, AMPLE_MS)};
     leave_lane(f);
     assert_done(callers[0]);
     assert_done(callers[1]);
@@ -386,7 +428,7 @@ static void who_waits_is_sent_away_when_the_lanes_are_closed(void **state) {
     caller *callers[5];
     take_lane(f);
     for (int i = 0; i < 5; i++)
-        callers[i] = queue(f, HVI_PUT, i, AMPLE_MS);
+        callers[i] = queue(f, &writing, i, AMPLE_MS);
     hvi_lanes_close(&f->lanes);
     for (int i = 0; i < 5; i++)
         assert_failed(callers[i], HV_CLOSED, "the store is closed");
@@ -400,7 +442,7 @@ static void a_child_finds_all_lanes_free(void **state) {
     (void) state;
     fixture *f = make(1, 1);
     take_lane(f);
-    caller *one = queue(f, HVI_PUT, 1, AMPLE_MS);
+    caller *one = queue(f, &writing, 1, AMPLE_MS);
     pid_t child = fork();
     if (child == 0)
         _exit(f->lanes.busy == 0 && hvi_list_empty(&f->lanes.waiting) ? 0 : 1);
@@ -408,9 +450,7 @@ static void a_child_finds_all_lanes_free(void **state) {
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_int_equal(status, 0);
     leave_lane(f);
-    join_caller(one);
-    assert_int_equal(one->outcome, HVI_LANE_ALONE);
-    leave_lane(f);
+    assert_runs_alone(one);
     finish(f);
 }
 

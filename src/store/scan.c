@@ -4,22 +4,26 @@
  * One statement, so one snapshot. It has a transaction of its own, for two settings: no time limit
  * of the server's on a statement that may well take hours, and no sorting, so that the server
  * walks along the primary key and the first row comes at once, however large the shard is.
+ *
+ * A scan counts as a user of the store from its opening to its end, so that hv_close() does not
+ * take the store from under it.
  */
-#include "entity/scan.h"
-
 #include <inttypes.h>
 #include <stdlib.h>
 
 #include "base/fork.h"
+#include "value/copy_rows.h"
 #include "value/hstore.h"
-#include "value/hstore_text.h"
 #include "value/limits.h"
+#include "value/hstore_text.h"
 #include "wire/session_copy.h"
-#include "entity/entity_sql.h"
+#include "entity/target.h"
+#include "entity/verb.h"
+#include "store/store.h"
 
 struct hv_scan {
-    hvi_operation operation;
-    atomic_int *users;    /* of the store */
+    hv_store *store;
+    hvi_target target;
     unsigned generation;  /* hvi_fork_generation() when it was opened */
     hvi_session *session; /* acquired; NULL when the scan is over */
     bool reads_text;      /* as of the session that it had */
@@ -62,20 +66,20 @@ static void append_statement(hvi_buffer *sql, const char *schema, const selectio
 
 static hv_status begin(hv_scan *scan, const selection *of, hv_error **error) {
     hvi_buffer sql = HVI_BUFFER_EMPTY;
-    hvi_pool *pool = &scan->operation.server->pool;
+    hvi_pool *pool = &scan->target.server->pool;
     hv_error *cause = NULL;
     hv_status status = HV_OK;
     bool again = true;
     for (int try = 0; again; try++) {
-        status = hvi_pool_acquire(pool, hvi_router_pool_deadline(scan->operation.router),
+        status = hvi_pool_acquire(pool, hvi_router_pool_deadline(scan->target.router),
                                   &scan->session, &cause);
         if (status != HV_OK)
             break;
         scan->reads_text = scan->session->reads_text;
         hvi_buffer_reset(&sql);
-        append_statement(&sql, scan->operation.schema, of, scan->reads_text);
+        append_statement(&sql, scan->target.schema, of, scan->reads_text);
         status = hvi_buffer_ok(&sql)
-                     ? hvi_session_copy_out(scan->session, sql.data, scan->operation.shard,
+                     ? hvi_session_copy_out(scan->session, sql.data, scan->target.shard,
                                             scan->timeout, &cause)
                      : hvi_no_memory(&cause);
         again = status == HV_UNAVAILABLE && scan->session->broken && try == 0;
@@ -86,7 +90,7 @@ static hv_status begin(hv_scan *scan, const selection *of, hv_error **error) {
     }
     hvi_buffer_fini(&sql);
     if (status != HV_OK)
-        return hvi_operation_explain(&scan->operation, &cause, error);
+        return hvi_target_explain(&scan->target, &cause, error);
     hv_error_free(cause); /* of the try before */
     return HV_OK;
 }
@@ -97,7 +101,7 @@ static void end(hv_scan *scan, bool at_rest) {
         return;
     if (!at_rest)
         scan->session->broken = true;
-    hvi_pool_release(&scan->operation.server->pool, scan->session);
+    hvi_pool_release(&scan->target.server->pool, scan->session);
     scan->session = NULL;
 }
 
@@ -108,32 +112,40 @@ static void free_scan(hv_scan *scan) {
     free(scan);
 }
 
-hv_status hvi_scan_open(hvi_router *router, int shard, int64_t from, int64_t until,
-                        const int *kinds, size_t kind_count, atomic_int *users, hv_scan **scan,
-                        hv_error **error) {
-    for (size_t i = 0; i < kind_count; i++) {
-        hv_status status = hvi_check_kind(kinds[i], error);
-        if (status != HV_OK)
-            return status;
-    }
+static hv_status make_scan(hv_store *store, int shard, const selection *of, hv_scan **scan,
+                           hv_error **error) {
+    hv_status status = HV_OK;
+    for (size_t i = 0; status == HV_OK && i < of->kind_count; i++)
+        status = hvi_check_kind(of->kinds[i], error);
+    if (status != HV_OK)
+        return status;
     hv_scan *made = calloc(1, sizeof *made);
     if (made == NULL)
         return hvi_no_memory(error);
     hvi_copy_reader_init(&made->reader);
-    made->timeout = router->options->values[HVI_OPERATION_TIMEOUT];
+    made->store = store;
+    made->timeout = store->router.options->values[HVI_OPERATION_TIMEOUT];
     made->last = INT64_MIN;
-    made->users = users;
     made->generation = hvi_fork_generation();
-    const selection of = {from, until, kinds, kind_count};
-    hv_status status = hvi_operation_init(&made->operation, router, shard, error);
+    status = hvi_target_init(&made->target, &store->router, shard, error);
     if (status == HV_OK)
-        status = begin(made, &of, error);
+        status = begin(made, of, error);
     if (status != HV_OK) {
         free_scan(made);
         return status;
     }
     *scan = made;
     return HV_OK;
+}
+
+hv_status hv_scan_open(hv_store *store, int shard, int64_t from, int64_t until, const int *kinds,
+                       size_t kind_count, hv_scan **scan, hv_error **error) {
+    const selection of = {from, until, kinds, kind_count};
+    hvi_visit visit;
+    hv_status status = hvi_store_enter(&visit, store, error);
+    if (status != HV_OK)
+        return status;
+    return hvi_store_leave_behind(&visit, make_scan(store, shard, &of, scan, error));
 }
 
 /* Is this a forked child, and the scan its parent's? Then its session is as well, and even the
@@ -148,8 +160,8 @@ static hv_status feed(hv_scan *scan, hv_error **error) {
     size_t len = 0;
     hv_error *cause = NULL;
     hvi_interruptible operation;
-    hvi_interrupt_begin(&operation, hvi_router_interrupt(scan->operation.router));
-    hv_status status = hvi_session_copy_next(scan->session, scan->operation.shard, scan->timeout,
+    hvi_interrupt_begin(&operation, hvi_router_interrupt(scan->target.router));
+    hv_status status = hvi_session_copy_next(scan->session, scan->target.shard, scan->timeout,
                                              &piece, &len, &cause);
     hvi_interrupt_end(&operation);
     if (status == HV_OK && !hvi_copy_feed(&scan->reader, piece, len))
@@ -161,13 +173,13 @@ static hv_status feed(hv_scan *scan, hv_error **error) {
         end(scan, status == HV_NOT_FOUND);
     if (status == HV_OK || status == HV_NOT_FOUND)
         return status;
-    return hvi_operation_explain(&scan->operation, &cause, error);
+    return hvi_target_explain(&scan->target, &cause, error);
 }
 
 static hv_status read_entity(hv_scan *scan, hv_error **error) {
     const hvi_copy_row *row = &scan->row;
     if (!row->has_kind || row->body == NULL)
-        return hvi_operation_fail_null(&scan->operation, row->key, !row->has_kind, error);
+        return hvi_target_fail_null(&scan->target, row->key, !row->has_kind, error);
     return scan->reads_text ? hvi_hstore_decode_text(row->body, row->body_len, &scan->dict, error)
                             : hvi_hstore_decode(row->body, row->body_len, &scan->dict, error);
 }
@@ -192,12 +204,12 @@ hv_status hv_scan_next(hv_scan *scan, hv_error **error) {
     if (status != HV_OK) {
         end(scan, false);
         scan->reader.ended = true;
-        return hvi_operation_explain(&scan->operation, &cause, error);
+        return hvi_target_explain(&scan->target, &cause, error);
     }
     scan->last = scan->row.key;
     status = read_entity(scan, &cause);
     scan->goes_on = status == HV_CORRUPT;
-    return status == HV_OK ? HV_OK : hvi_operation_explain(&scan->operation, &cause, error);
+    return status == HV_OK ? HV_OK : hvi_target_explain(&scan->target, &cause, error);
 }
 
 bool hv_scan_goes_on(const hv_scan *scan) {
@@ -207,13 +219,13 @@ bool hv_scan_goes_on(const hv_scan *scan) {
 void hv_scan_close(hv_scan *scan) {
     if (scan == NULL)
         return;
-    atomic_int *users = scan->users;
+    hv_store *store = scan->store;
     bool foreign = is_foreign(scan);
     if (foreign)
         scan->session = NULL;
     free_scan(scan);
     if (!foreign) /* the store counts the users of this process */
-        atomic_fetch_sub(users, 1);
+        atomic_fetch_sub(&store->users, 1);
 }
 
 int64_t hv_scan_key(const hv_scan *scan) {

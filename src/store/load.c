@@ -14,8 +14,10 @@
  * set_state() is the one function that changes the state. How UNKNOWN is resolved: every
  * transaction locks the load's record first. The next one to have the lock begins when the one
  * before has ended, whatever became of its connection, and reads what that has left.
+ *
+ * A load counts as a user of the store from its opening to its end, so that hv_close() does not
+ * take the store from under it.
  */
-#include "entity/load.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +28,9 @@
 #include "value/hstore.h"
 #include "value/limits.h"
 #include "wire/refusal.h"
+#include "shard/load_record.h"
 #include "entity/load_store.h"
+#include "store/store.h"
 
 typedef enum load_state {
     LOAD_IDLE,
@@ -36,9 +40,9 @@ typedef enum load_state {
 } load_state;
 
 struct hv_load {
-    hvi_router *router;
+    hv_store *store;
+    hvi_router *router; /* the store's */
     hvi_server *server;
-    atomic_int *users;      /* of the store */
     unsigned generation;    /* hvi_fork_generation() when it was opened */
     hvi_load_record record; /* as it is committed */
     hvi_load_batch batch;
@@ -107,8 +111,8 @@ static void free_load(hv_load *load) {
     free(load);
 }
 
-hv_status hvi_load_open(hvi_router *router, hvi_server *server, const char *name, atomic_int *users,
-                        hv_load **load, hv_error **error) {
+static hv_status make_load(hv_store *store, hvi_server *server, const char *name, hv_load **load,
+                           hv_error **error) {
     size_t len = strlen(name);
     if (len == 0 || len > HVI_LOAD_NAME_MAX || !is_text(name))
         return hvi_fail(error, HV_INVALID, "the name of a load must be 1 to %d bytes of UTF-8",
@@ -116,11 +120,11 @@ hv_status hvi_load_open(hvi_router *router, hvi_server *server, const char *name
     hv_load *made = calloc(1, sizeof *made);
     if (made == NULL)
         return hvi_no_memory(error);
-    made->router = router;
+    made->store = store;
+    made->router = &store->router;
     made->server = server;
-    made->users = users;
     made->generation = hvi_fork_generation();
-    made->timeout = router->options->values[HVI_OPERATION_TIMEOUT];
+    made->timeout = store->router.options->values[HVI_OPERATION_TIMEOUT];
     made->record.name = strdup(name);
     hv_status status = made->record.name != NULL ? open_record(made, error) : hvi_no_memory(error);
     if (status != HV_OK) {
@@ -131,16 +135,26 @@ hv_status hvi_load_open(hvi_router *router, hvi_server *server, const char *name
     return HV_OK;
 }
 
+hv_status hv_load_open(hv_store *store, int server, const char *name, hv_load **load,
+                       hv_error **error) {
+    hvi_server *found = NULL;
+    hvi_visit visit;
+    hv_status status = hvi_store_enter_server(&visit, store, server, &found, error);
+    if (status != HV_OK)
+        return status;
+    return hvi_store_leave_behind(&visit, make_load(store, found, name, load, error));
+}
+
 void hv_load_free(hv_load *load) {
     if (load == NULL)
         return;
-    atomic_int *users = load->users;
+    hv_store *store = load->store;
     bool foreign = is_foreign(load);
     if (foreign)
         load->session = NULL;
     free_load(load);
     if (!foreign) /* the store counts the users of this process */
-        atomic_fetch_sub(users, 1);
+        atomic_fetch_sub(&store->users, 1);
 }
 
 int64_t hv_load_position(const hv_load *load) {
@@ -218,15 +232,15 @@ static const hvi_form key_form = {
 /* A key that does not lead back to its shard would be an entity that nobody finds again: have one
  * made, and look. A shard that has no next_id() has another default, or COPY will say so. */
 static hv_status check_generator(hv_load *load, hvi_session *session, int shard, hv_error **error) {
-    hvi_operation operation;
+    hvi_target target;
     hvi_key_fields fields;
     hvi_buffer sql = HVI_BUFFER_EMPTY;
     PGresult *result = NULL;
     hv_error *cause = NULL;
-    hv_status status = hvi_operation_init(&operation, load->router, shard, error);
+    hv_status status = hvi_target_init(&target, load->router, shard, error);
     if (status != HV_OK)
         return status;
-    hvi_buffer_append_format(&sql, "SELECT %s.next_id()", operation.schema);
+    hvi_buffer_append_format(&sql, "SELECT %s.next_id()", target.schema);
     status = hvi_buffer_ok(&sql)
                  ? hvi_session_script(session, sql.data, shard, false,
                                       hvi_deadline_after(load->timeout), &result, &cause)
@@ -237,10 +251,10 @@ static hv_status check_generator(hv_load *load, hvi_session *session, int shard,
     if (sqlstate != NULL && strcmp(sqlstate, "42883") == 0) {
         status = HV_OK;
     } else if (status != HV_OK) {
-        status = hvi_operation_explain(&operation, &cause, error);
+        status = hvi_target_explain(&target, &cause, error);
     } else if (!hvi_key_unpack(hvi_integer_at(result, 0, 0), &fields) || fields.shard != shard) {
         status = hvi_fail(error, HV_CORRUPT, "%s.next_id() does not make keys of shard %d",
-                          operation.schema, shard);
+                          target.schema, shard);
         hvi_error_where(error, load->server->name, shard);
     }
     load->checked[shard] = status == HV_OK;
@@ -436,15 +450,20 @@ hv_status hv_load_commit(hv_load *load, int64_t position, const char *note, hv_e
 
 /* ---- listing ---- */
 
-hv_status hvi_load_list(hvi_router *router, hvi_server *server, const char *prefix, hv_load_fn tell,
-                        void *context, hv_error **error) {
+hv_status hv_load_list(hv_store *store, int server, const char *prefix, hv_load_fn tell,
+                       void *context, hv_error **error) {
+    const hvi_router *router = &store->router;
+    hvi_server *found = NULL;
     hvi_session *session = NULL;
-    hv_status status =
-        hvi_pool_acquire(&server->pool, hvi_router_pool_deadline(router), &session, error);
+    hvi_visit visit;
+    hv_status status = hvi_store_enter_server(&visit, store, server, &found, error);
     if (status != HV_OK)
         return status;
-    status = hvi_load_record_list(session, prefix, router->options->values[HVI_OPERATION_TIMEOUT],
-                                  tell, context, error);
-    hvi_pool_release(&server->pool, session);
-    return status;
+    status = hvi_pool_acquire(&found->pool, hvi_router_pool_deadline(router), &session, error);
+    if (status == HV_OK) {
+        status = hvi_load_record_list(
+            session, prefix, router->options->values[HVI_OPERATION_TIMEOUT], tell, context, error);
+        hvi_pool_release(&found->pool, session);
+    }
+    return hvi_store_leave(&visit, status);
 }

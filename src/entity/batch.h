@@ -1,0 +1,78 @@
+/*
+ * batch: items that travel to a server and back on one session: the one way in which operations
+ * are carried, a single one too.
+ *
+ * Together they are one pipeline and one transaction, items of one verb and shard one statement. If
+ * the server refuses that, nothing of it has happened, and each item goes apart: in a transaction
+ * of its own, still in one pipeline, so that only those fail that it refuses. A single item has the
+ * plain statement, and goes without a pipeline once that is prepared.
+ *
+ * A batch advances step by step and never waits; to wait for it is a loop over its steps.
+ */
+#ifndef HVI_BATCH_H
+#define HVI_BATCH_H
+
+#include "entity/group.h"
+
+typedef enum hvi_batch_state {
+    HVI_BATCH_TOGETHER,
+    HVI_BATCH_MENDING, /* putting the session's prepared statements right */
+    HVI_BATCH_APART,
+    HVI_BATCH_DONE,
+} hvi_batch_state;
+
+typedef struct hvi_batch {
+    hvi_item *const *items; /* not owned, as the array; the array is left as it is */
+    size_t count;
+    bool log; /* a single item, whose parameters the log wants to see */
+
+    hvi_batch_state state;
+    hvi_session *session; /* not owned */
+    bool is_built;        /* else memory was short for what was to be sent */
+    int64_t deadline;     /* nothing more is sent after it */
+    int mended;
+    hvi_pipeline pipeline;
+    hvi_mending mending;
+    hv_error *error; /* what speaks for all items; owned */
+
+    /* Owned, with room for one an item; those of a single item are the ones below. */
+    hvi_item **sorted;
+    hvi_group *groups;
+    hvi_query *queries;
+    PGresult **results;
+    size_t group_count;
+
+    hvi_item *one_item;
+    hvi_group one_group;
+    hvi_query one_query;
+    PGresult *one_result;
+} hvi_batch;
+
+/* A batch of these items, of which nothing is sent yet. */
+void hvi_batch_init(hvi_batch *batch, hvi_item *const *items, size_t count);
+
+/* Frees what the items' answers point into. */
+void hvi_batch_fini(hvi_batch *batch);
+
+/* Send it, apart if it has to be. Always followed by hvi_batch_finish(). */
+void hvi_batch_start(hvi_batch *batch, hvi_session *session, bool apart);
+
+/* As hvi_exchange_advance(). */
+hvi_wants hvi_batch_advance(hvi_batch *batch);
+
+/* Wait until it is over, or late. */
+void hvi_batch_await(hvi_batch *batch, int64_t deadline);
+
+/* May something of it have happened already? */
+bool hvi_batch_is_sent(const hvi_batch *batch);
+
+/* It is over, or given up for being late: each item has its fate. The session is no longer used. */
+void hvi_batch_finish(hvi_batch *batch);
+
+/* Instead of starting it: there is no session for it, or no time. Takes *cause. */
+void hvi_batch_fail(hvi_batch *batch, hvi_fate fate, hv_error **cause);
+
+/* In a forked child, instead of finishing it: leave the connection alone. */
+void hvi_batch_forget(hvi_batch *batch);
+
+#endif

@@ -1,0 +1,83 @@
+/*
+ * target: where an operation goes: a shard, and the server that holds it.
+ */
+#include "entity/target.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "value/limits.h"
+#include "wire/refusal.h"
+#include "shard/shard_row.h"
+
+hv_status hvi_target_init(hvi_target *target, hvi_router *router, int shard, hv_error **error) {
+    *target = (hvi_target){.router = router, .shard = shard};
+    hv_status status = hvi_router_find(router, shard, &target->server, error);
+    if (status != HV_OK)
+        return status;
+    hvi_schema_name(shard, target->schema);
+    return HV_OK;
+}
+
+hv_status hvi_target_init_key(hvi_target *target, hvi_router *router, int64_t key,
+                              hv_error **error) {
+    hvi_key_fields fields;
+    hv_status status = hvi_check_key(key, &fields, error);
+    return status == HV_OK ? hvi_target_init(target, router, fields.shard, error) : status;
+}
+
+bool hvi_target_has_key(const hvi_target *target, int64_t key) {
+    hvi_key_fields fields;
+    return hvi_key_unpack(key, &fields) && fields.shard == target->shard;
+}
+
+/* The server does not know the shard's schema or table, or one of its functions. */
+static hv_status fail_not_initialized(const hvi_target *target, const hv_error *cause,
+                                      hv_error **error) {
+    hv_status status = hvi_fail_not_initialized(target->server->name, target->shard, error);
+    hvi_error_detail(error, "%s", hv_error_message(cause));
+    hvi_error_sqlstate(error, hv_error_sqlstate(cause));
+    return status;
+}
+
+static bool is_missing_relation(const hv_error *cause) {
+    const char *sqlstate = hv_error_sqlstate(cause);
+    return sqlstate != NULL && (strcmp(sqlstate, "42P01") == 0 || strcmp(sqlstate, "3F000") == 0);
+}
+
+hv_status hvi_target_explain(const hvi_target *target, hv_error **cause, hv_error **error) {
+    if (hv_error_status(*cause) == HV_REFUSED && is_missing_relation(*cause)) {
+        hv_status status = fail_not_initialized(target, *cause, error);
+        hv_error_free(*cause);
+        *cause = NULL;
+        return status;
+    }
+    if (hvi_refusal_is_of_row(*cause)) {
+        hvi_target_fail_not_stored(target, *cause, error);
+        hv_error_free(*cause);
+        *cause = NULL;
+        return HV_NOT_STORED;
+    }
+    hvi_error_where(cause, target->server->name, target->shard);
+    return hvi_error_move(error, cause);
+}
+
+hv_status hvi_target_fail_not_stored(const hvi_target *target, const hv_error *cause,
+                                     hv_error **error) {
+    return hvi_fail_not_stored(cause, target->server->name, target->shard, error);
+}
+
+hv_status hvi_target_fail_null(const hvi_target *target, int64_t key, bool no_kind,
+                               hv_error **error) {
+    const char *column = no_kind ? "type" : "body";
+    hvi_fail(error, HV_CORRUPT, "the entity %" PRId64 " of shard %d has no %s", key, target->shard,
+             column);
+    hvi_error_detail(error, "The column %s of %s.entities is NULL there, which the table allows.",
+                     column, target->schema);
+    hvi_error_hint(error,
+                   "Give it one or remove it; then ALTER TABLE %s.entities ALTER COLUMN %s SET NOT "
+                   "NULL.",
+                   target->schema, column);
+    hvi_error_where(error, target->server->name, target->shard);
+    return HV_CORRUPT;
+}

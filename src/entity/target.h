@@ -1,0 +1,40 @@
+/*
+ * target: where an operation goes: a shard, and the server that holds it.
+ */
+#ifndef HVI_TARGET_H
+#define HVI_TARGET_H
+
+#include "pool/router.h"
+#include "shard/layout.h"
+
+typedef struct hvi_target {
+    hvi_router *router;
+    hvi_server *server;
+    int shard;
+    char schema[HVI_SCHEMA_NAME_LEN]; /* "shard0012" */
+} hvi_target;
+
+/* Find the shard's server. Errors: HV_INVALID, HV_NO_SERVER. */
+hv_status hvi_target_init(hvi_target *target, hvi_router *router, int shard, hv_error **error);
+
+/* The same for the shard of a key. Errors: also HV_INVALID if it is no key. */
+hv_status hvi_target_init_key(hvi_target *target, hvi_router *router, int64_t key,
+                              hv_error **error);
+
+/* Does this key lead to the target's shard? */
+bool hvi_target_has_key(const hvi_target *target, int64_t key);
+
+/* ---- errors ---- */
+
+/* An error of a statement on the shard, as the caller gets it. Takes *cause. */
+hv_status hvi_target_explain(const hvi_target *target, hv_error **cause, hv_error **error);
+
+/* As hvi_fail_not_stored(), on this shard. */
+hv_status hvi_target_fail_not_stored(const hvi_target *target, const hv_error *cause,
+                                     hv_error **error);
+
+/* HV_CORRUPT: a row without a type (`no_kind`) or a body, which a table without NOT NULL allows. */
+hv_status hvi_target_fail_null(const hvi_target *target, int64_t key, bool no_kind,
+                               hv_error **error);
+
+#endif

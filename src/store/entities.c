@@ -1,0 +1,149 @@
+/*
+ * entities: the public functions on entities: one operation, one in a queue, many.
+ */
+#include "entity/get.h"
+#include "entity/lane.h"
+#include "entity/put.h"
+#include "entity/reserve.h"
+#include "store/many.h"
+
+/* What reserves keys for puts under new ones; NULL: they need not happen exactly once. */
+static hvi_key_cache *reserved_of(hv_store *store) {
+    return store->router.options->values[HVI_EXACTLY_ONCE] != 0 ? &store->reserved : NULL;
+}
+
+/* Run an operation that was set up with `status` until it is done, and leave the store. If it finds
+ * an entity, that goes to *entity. */
+static hv_status run(const hvi_visit *visit, hvi_operation *operation, hv_status status,
+                     hv_entity **entity, hv_error **error) {
+    if (status == HV_OK) {
+        operation->deadline = hvi_router_operation_deadline(&visit->store->router);
+        hvi_lanes_run(operation->target.server->lanes, operation);
+        status = operation->status;
+        if (operation->error != NULL)
+            hvi_error_move(error, &operation->error);
+    }
+    if (status == HV_OK && entity != NULL) {
+        *entity = operation->entity;
+        operation->entity = NULL;
+    }
+    hvi_operation_fini(operation);
+    return hvi_store_leave(visit, status);
+}
+
+/* ---- one ---- */
+
+hv_status hv_put(hv_store *store, int shard, int kind, const hv_dict *dict, int64_t *key,
+                 hv_error **error) {
+    hvi_operation op;
+    hvi_visit visit;
+    hv_status status = hvi_store_enter(&visit, store, error);
+    if (status != HV_OK)
+        return status;
+    status = hvi_put_init(&op, &store->router, reserved_of(store), shard, kind, dict, error);
+    status = run(&visit, &op, status, NULL, error);
+    if (status == HV_OK)
+        *key = op.key;
+    return status;
+}
+
+hv_status hv_put_key(hv_store *store, int64_t key, int kind, const hv_dict *dict,
+                     hv_error **error) {
+    hvi_operation op;
+    hvi_visit visit;
+    hv_status status = hvi_store_enter(&visit, store, error);
+    if (status != HV_OK)
+        return status;
+    status = hvi_put_key_init(&op, &store->router, key, kind, dict, error);
+    return run(&visit, &op, status, NULL, error);
+}
+
+hv_status hv_get(hv_store *store, int64_t key, hv_entity **entity, hv_error **error) {
+    hvi_operation op;
+    hvi_visit visit;
+    hv_status status = hvi_store_enter(&visit, store, error);
+    if (status != HV_OK)
+        return status;
+    status = hvi_get_init(&op, &store->router, key, error);
+    return run(&visit, &op, status, entity, error);
+}
+
+hv_status hv_reserve(hv_store *store, int shard, int count, int64_t *keys, hv_error **error) {
+    hvi_operation op;
+    hvi_visit visit;
+    hv_status status = hvi_store_enter(&visit, store, error);
+    if (status != HV_OK)
+        return status;
+    status = hvi_reserve_init(&op, &store->router, shard, count, keys, error);
+    return run(&visit, &op, status, NULL, error);
+}
+
+/* ---- in a queue ---- */
+
+hv_status hv_queue_get(hv_queue *queue, int64_t key, void *tag, hv_error **error) {
+    hvi_operation op;
+    hv_status status = hvi_queue_check(queue, error);
+    if (status != HV_OK)
+        return status;
+    status = hvi_get_init(&op, &hvi_queue_store(queue)->router, key, error);
+    return hvi_queue_add(queue, &op, status, tag, error);
+}
+
+hv_status hv_queue_put(hv_queue *queue, const hv_new_entity *entity, void *tag, hv_error **error) {
+    hvi_operation op;
+    hv_store *store = hvi_queue_store(queue);
+    hv_status status = hvi_queue_check(queue, error);
+    if (status != HV_OK)
+        return status;
+    if (entity->key != 0)
+        status =
+            hvi_put_key_init(&op, &store->router, entity->key, entity->kind, entity->dict, error);
+    else
+        status = hvi_put_init(&op, &store->router, reserved_of(store), entity->shard, entity->kind,
+                              entity->dict, error);
+    return hvi_queue_add(queue, &op, status, tag, error);
+}
+
+/* ---- many ---- */
+
+static hv_status add_get(hv_queue *queue, const hv_new_entity *put, void *tag, hv_error **error) {
+    return hv_queue_get(queue, put->key, tag, error);
+}
+
+hv_status hv_put_many(hv_store *store, const hv_new_entity *entities, size_t count, int64_t *keys,
+                      hv_status *statuses, hv_error **errors, hv_error **error) {
+    hvi_many many = {
+        .add = hv_queue_put,
+        .count = count,
+        .entities = entities,
+        .keys = keys,
+        .statuses = statuses,
+        .errors = errors,
+    };
+    return hvi_many_run(store, &many, error);
+}
+
+hv_status hv_get_many(hv_store *store, const int64_t *keys, size_t count, hv_entity **entities,
+                      hv_status *statuses, hv_error **errors, hv_error **error) {
+    hvi_many many = {
+        .add = add_get,
+        .count = count,
+        .wanted = keys,
+        .found = entities,
+        .statuses = statuses,
+        .errors = errors,
+    };
+    return hvi_many_run(store, &many, error);
+}
+
+hv_status hv_put_stream(hv_store *store, hv_next_entity_fn next, hv_done_fn done, void *context,
+                        hv_error **error) {
+    hvi_many many = {.add = hv_queue_put, .next_entity = next, .done = done, .context = context};
+    return hvi_many_run(store, &many, error);
+}
+
+hv_status hv_get_stream(hv_store *store, hv_next_key_fn next, hv_done_fn done, void *context,
+                        hv_error **error) {
+    hvi_many many = {.add = add_get, .next_key = next, .done = done, .context = context};
+    return hvi_many_run(store, &many, error);
+}
