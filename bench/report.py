@@ -1,4 +1,4 @@
-"""What the benchmarks share: medians with their range, tables, and under which conditions it was.
+"""Shared by the benchmarks: medians with their range, tables, and the conditions of a run.
 
 Importing it makes the tests' harness (tests/system/harness) importable too.
 """

@@ -213,7 +213,7 @@ static void on_log(void *context, const hv_log_event *event) {
 
 /* ---- Ctrl-C ---- */
 
-/* What a signal's handler raises stays raised, and so does what another callback raised before. */
+/* An exception of a signal's handler stays raised, and so does one of another callback before. */
 static bool on_interrupt(void *context) {
     (void) context;
     if (!Py_IsInitialized())

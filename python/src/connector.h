@@ -13,7 +13,7 @@
 
 #include <hypervault.h>
 
-/* What the callbacks of one store need. It outlives the store. */
+/* The context of one store's callbacks, which outlives the store. */
 typedef struct hvpy_callbacks {
     PyObject *connector; /* see Connector in _hv.pyi */
     PyObject *log;       /* see _Log in _hv.pyi; NULL: none */

@@ -15,7 +15,7 @@ static PyObject *no_arguments;  /* () */
 static PyObject *columns;       /* its _index: {'id': 0, 'type': 1, 'body': 2} */
 static PyObject *columns_field; /* "_index" */
 
-/* What psycopg2's own way of making a row leaves in the field `_index`. */
+/* Get the value that psycopg2's own way of making a row leaves in the field `_index`. */
 static PyObject *columns_of(PyObject *index) {
     PyObject *types = PyImport_ImportModule("types");
     PyObject *namespace = types == NULL ? NULL : PyObject_GetAttrString(types, "SimpleNamespace");

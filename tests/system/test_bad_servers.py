@@ -37,7 +37,7 @@ def error_of(command, config):
 
 
 def made(database):
-    """What `hv init` may have made."""
+    """Everything that `hv init` may have made."""
     return database.query(
         "SELECT nspname::text FROM pg_namespace WHERE nspname ~ '^(shard|hypervault)'"
         " UNION SELECT 'extension ' || extname FROM pg_extension WHERE extname <> 'plpgsql'"

@@ -24,7 +24,7 @@ def forked(thread, *commands, exit=False):
 def test_a_child_works_with_its_own_connections_and_the_parents_go_on(
     make_tool, store, servers, exit
 ):
-    # What only the other threads' stacks refer to looks lost in the child.
+    # Memory to which only the other threads' stacks refer looks lost in the child.
     tool = make_tool(store, env={"LSAN_OPTIONS": "detect_leaks=0"} if exit else None)
     ann = tool.threads("ann")[0]
     key = ann.put(3, 1, BODY).ok().key

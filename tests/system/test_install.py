@@ -81,7 +81,7 @@ def needed(path):
 
 
 def files(prefix, *libraries):
-    """What is installed below a prefix."""
+    """The files that are installed below a prefix."""
     names = [
         "bin/hv",
         "include/hypervault.h",

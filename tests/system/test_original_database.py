@@ -93,7 +93,7 @@ def original(request, server):
 
 
 def _require_put_and_get(config, database, shard):
-    """What goes in comes out, and the entity that was there is still what it was."""
+    """A stored entity is read back, and the one that was there before has not changed."""
     key = hv("put", shard, 3, "beep=boop", "--null", "nothing", config=config).ok().out.strip()
     got = hv("get", key, "--json", config=config).ok().json()
     assert got["body"] == {"beep": "boop", "nothing": None}

@@ -49,7 +49,7 @@ def open_store(request, database, make_tool, tmp_path):
 
 
 def session(tool, sql):
-    """What the store's connection says to this: rows."""
+    """The rows of this query on the store's connection."""
     tool.main.acquire(SHARD).ok()
     rows = tool.main.sql(sql).ok().rows
     tool.main.release().ok()

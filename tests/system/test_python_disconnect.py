@@ -68,7 +68,7 @@ def test_disconnect_ends_what_another_thread_is_running(db, databases, statement
     borrowed, going = threading.Event(), threading.Event()
 
     class Slow:
-        """What a COPY writes to."""
+        """The file that a COPY writes to."""
 
         def write(self, text):
             going.set()

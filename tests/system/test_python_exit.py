@@ -16,7 +16,7 @@ python.provide()
 
 @pytest.fixture(scope="module")
 def tcp_connections(tmp_path_factory):
-    """What Datastore() takes for a server that wants a password, without TLS and with it."""
+    """Datastore()'s argument for a server that wants a password, without TLS and with it."""
     with PostgresServer("exit", tcp=True) as server:
         server.encrypt()
         database = server.create_database("test")
