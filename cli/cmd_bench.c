@@ -21,6 +21,7 @@
 #include "bench/settings.h"
 #include "bench/usage.h"
 #include "commands.h"
+#include "servers/shard_choice.h"
 #include "servers/store.h"
 #include "ui/exit.h"
 #include "ui/interrupt.h"
@@ -51,15 +52,15 @@ static const command_option options[] = {
     {"callers", 'n', "N", OPTION_CALLERS, "threads that call at once, 1 to 1024; default: 16"},
     {"batch", 'b', "N", OPTION_BATCH, "operations in one call, 1 to 10000; default: 1"},
     {"seconds", 't', "S", OPTION_SECONDS, "how long to measure; default: 10"},
-    {"warmup", 0, "S", OPTION_WARMUP, "seconds before that; default: 1"},
-    {"rate", 'r', "N", OPTION_RATE, "operations that are due each second, of all callers"},
+    {"warmup", 0, "S", OPTION_WARMUP, "seconds to warm up before; default: 1"},
+    {"rate", 'r', "N", OPTION_RATE, "operations that are due each second, for all callers"},
     {"mix", 0, "PERCENT", OPTION_MIX, "with mix: how many are gets; default: 50"},
     {"entities", 0, "N", OPTION_ENTITIES, "with get and mix: put N first; default: 10000"},
-    {"value-size", 0, "BYTES", OPTION_VALUE_SIZE, "one value of so many bytes, not small ones"},
+    {"value-size", 0, "BYTES", OPTION_VALUE_SIZE, "one value of this size instead of small ones"},
     {"shards", 's', "LIST", OPTION_SHARDS, "as in the configuration, 1-5,9; default: all"},
-    {"kind", 'k', "N", OPTION_KIND, "the kind of what is put; default: 32767"},
+    {"kind", 'k', "N", OPTION_KIND, "the kind of the entities; default: 32767"},
     {"via", 0, "WAY", OPTION_VIA, "store, lane or pool; default: store", "store lane pool"},
-    {"keep", 0, NULL, OPTION_KEEP, "leave what was put, to be looked at"},
+    {"keep", 0, NULL, OPTION_KEEP, "do not remove the entities at the end"},
     {NULL, 0, NULL, 0, NULL},
 };
 
@@ -94,7 +95,7 @@ static void take_work(const arguments *args, bench_settings *settings, int64_t m
     if (mix >= 0 && !is_mix)
         usage_error(args, "Write `hv bench mix`.", "--mix is for a mix of puts and gets");
     if (entities >= 0 && is_put)
-        usage_error(args, NULL, "--entities is for what is to be got, and puts get nothing");
+        usage_error(args, NULL, "--entities is for gets, and put has none");
     settings->work = is_mix ? "mix" : is_put ? "put" : "get";
     settings->get_percent = is_put ? 0 : !is_mix ? 100 : mix >= 0 ? (int) mix : 50;
     settings->entities = is_put ? 0 : entities >= 0 ? entities : 10000;
@@ -163,47 +164,6 @@ static bool fail(hv_error *error) {
     return false;
 }
 
-/*
- * Read --shards as the configuration is read: by a store of one server named "--shards", which is
- * never connected to. Without --shards, all of the store's.
- */
-static bool open_choice(const bench_run *run, hv_store **choice) {
-    hv_error *error = NULL;
-    hv_options *wanted = hv_options_new();
-    if (wanted == NULL)
-        out_of_memory();
-    hv_status status = hv_options_set_server(wanted, "--shards", "shards", run->shards, &error);
-    if (status == HV_OK)
-        status = hv_open(wanted, choice, &error);
-    hv_options_free(wanted);
-    return status == HV_OK || fail(error);
-}
-
-/* An exit code. */
-static int choose_shards(bench_run *run) {
-    bench_settings *settings = &run->settings;
-    hv_store *choice = NULL;
-    int code = EXIT_DONE;
-    if (run->shards != NULL && !open_choice(run, &choice))
-        return EXIT_USAGE;
-    const hv_store *from = choice != NULL ? choice : run->store;
-    settings->shards = new_memory(HV_SHARDS * sizeof *settings->shards);
-    for (int shard = -1; (shard = hv_next_shard(from, -1, shard)) >= 0 && code == EXIT_DONE;) {
-        settings->shards[settings->shard_count++] = shard;
-        if (hv_shard_server(run->store, shard) < 0) {
-            ui_fail_status(HV_NO_SERVER, NULL, "See `hv status --shards`.",
-                           "shard %d of --shards is on no server", shard);
-            code = EXIT_USAGE;
-        }
-    }
-    if (settings->shard_count == 0) {
-        ui_fail(NULL, "Give the servers shards in the configuration.", "there are no shards");
-        code = EXIT_FAILED;
-    }
-    hv_close(choice, 0, NULL);
-    return code;
-}
-
 static bool open_store_for(bench_run *run) {
     hv_options *loaded = NULL;
     hv_error *error = NULL;
@@ -224,7 +184,7 @@ static bool open_store_for(bench_run *run) {
 static bool make_mark(bench_settings *settings) {
     uint64_t random;
     if (getrandom(&random, sizeof random, 0) != (ssize_t) sizeof random) {
-        ui_fail(NULL, NULL, "there are no random numbers to be had");
+        ui_fail(NULL, NULL, "could not get random numbers");
         return false;
     }
     snprintf(settings->mark, sizeof settings->mark, "%016" PRIx64, random);
@@ -290,7 +250,8 @@ static int run(arguments *args) {
     read_arguments(args, &task);
     int code = EXIT_FAILED;
     if (open_store_for(&task) && make_mark(&task.settings)) {
-        code = choose_shards(&task);
+        code = choose_shards(task.store, task.shards, &task.settings.shards,
+                             &task.settings.shard_count);
         if (code == EXIT_DONE)
             code = bench_servers_check(&task.servers, &task.settings, task.store) ? run_all(&task)
                                                                                   : EXIT_FAILED;
@@ -309,36 +270,36 @@ const command command_bench = {
     .summary = "measure a store under load",
     .help = "Callers, each a thread, put or get entities in shards chosen at random, and\n"
             "every answer is compared with what was put. For gets and a mix, entities are put\n"
-            "first. Shown are operations, latencies, errors, connections and CPU time.\n"
+            "first. The report shows operations, latencies, errors, connections and CPU time.\n"
             "\n"
             "How latency is measured: without --rate each caller begins an operation when its\n"
-            "last has ended, and the time counts from there. A server that stalls is then\n"
-            "seen once by each caller, though many more would have come meanwhile: the\n"
-            "percentiles understate. With --rate operations are due at regular moments, and\n"
-            "the time counts from that moment, so waiting for a free caller is counted: take\n"
-            "enough of them. What was due but had not begun at the end is told apart.\n"
+            "last one has ended, and is timed from there. Each caller then sees a stall of the\n"
+            "server once, though many more operations would have come meanwhile, so the\n"
+            "percentiles are too low. With --rate operations are due at regular times and are\n"
+            "timed from those, so waiting for a free caller counts: use enough callers.\n"
+            "Operations that were due but had not begun at the end are counted separately.\n"
             "\n"
-            "What counts is what began, or was due, after the warm-up and before the end,\n"
-            "however long it took. Latencies are those of operations that succeeded, up to\n"
-            "0.8 percent too high, but max, which is exact. Without --rate a caller pauses\n"
-            "for 10 ms after an error.\n"
+            "Operations count if they began, or were due, after the warm-up and before the\n"
+            "end, however long they took. Latencies are those of operations that succeeded, at\n"
+            "most 0.8 percent too high; max is exact. Without --rate a caller pauses for 10 ms\n"
+            "after an error.\n"
             "\n"
-            "With --batch each call is of so many operations, all puts or all gets, which take\n"
-            "as long as the call; at a rate it is made when the last of them is due.\n"
+            "With --batch each call is for that many operations, all puts or all gets, which\n"
+            "take as long as the call; with --rate it is made when the last of them is due.\n"
             "\n"
-            "--via store calls hv_put() and hv_get() of a store as it is configured, --via lane\n"
-            "with two lanes if that has none. With --via pool each operation borrows a\n"
-            "connection, runs the prepared statement with libpq and returns it: what an\n"
-            "application would do without hv_put() and hv_get(), for comparison.\n"
+            "--via store calls hv_put() and hv_get() of the store as it is configured, --via\n"
+            "lane the same with two lanes if it has none. With --via pool each operation\n"
+            "borrows a connection, runs the prepared statement with libpq and returns it, as\n"
+            "an application would without hv_put() and hv_get(), for comparison.\n"
             "\n"
             "Entities have three small attributes, or one value of --value-size. Each has the\n"
             "attribute \"bench\", whose value is random and the same for the whole run. At the\n"
-            "end, after Ctrl-C too, the run's entities are removed: those of its kind with\n"
-            "that value and keys not older than the run; no others are touched. A second\n"
-            "Ctrl-C leaves them there, as --keep does.\n"
+            "end, and also after Ctrl-C, the run's entities are removed: those of its kind\n"
+            "with that value and keys not older than the run. No others are touched. After a\n"
+            "second Ctrl-C they stay, as with --keep.\n"
             "\n"
-            "CPU time is that of this process, and of all processes of the servers that are\n"
-            "found on this machine, whatever else they do; 100 % is one core.\n"
+            "CPU time is that of this process, and of all processes of the servers on this\n"
+            "machine, whatever else these do; 100 % is one core.\n"
             "\n"
             "Exit status: 0 if every operation succeeded, 1 if not.",
     .options = options,

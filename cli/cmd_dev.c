@@ -152,7 +152,7 @@ static int run_psql(arguments *args) {
     dev_folder folder = {.lock = -1};
     if (open_folder(args, &dir, &folder, false)) {
         if (args->before_end > 1)
-            usage_error(args, "What is for psql stands after \"--\".", "unexpected argument \"%s\"",
+            usage_error(args, "Arguments of psql follow \"--\".", "unexpected argument \"%s\"",
                         args->items[1]);
         int number = args->before_end > 0 ? find_server(args, &folder, args->items[0]) : 0;
         const dev_server *server = &folder.servers[number];
@@ -189,8 +189,8 @@ static const command_option destroy_options[] = {
 /* On a terminal ask; elsewhere --yes is needed. */
 static bool confirmed(const arguments *args, const dev_folder *folder) {
     if (!ui_is_terminal(stdin) || !ui_is_terminal(stderr))
-        usage_error(args, "Add --yes if that is what you want.",
-                    "refusing to destroy servers without being asked on a terminal");
+        usage_error(args, "Add --yes to confirm it.",
+                    "servers are not destroyed without a confirmation on a terminal");
     int64_t bytes = 0;
     for (int i = 0; i < folder->count; i++)
         bytes += tree_bytes(folder->servers[i].place);

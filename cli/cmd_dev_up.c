@@ -29,7 +29,7 @@ static const command_option options[] = {
     {"port", 'p', "N", OPTION_PORT,
      "listen on 127.0.0.1 too, on ports N, N+1, ...; with a password"},
     {"user", 'u', "USER", OPTION_USER,
-     "as root: whom the servers run as; default: postgres, or else nobody"},
+     "as root: the user that runs the servers; default: postgres, or else nobody"},
     {"no-init", 0, NULL, OPTION_NO_INIT, "do not make the shards; `hv init` does"},
     {NULL, 0, NULL, 0, NULL},
 };
@@ -129,7 +129,7 @@ static int make_shards(const dev_folder *folder, json_t **result) {
 
 static void print_way_on(const dev_folder *folder, bool has_shards) {
     char *config = quote_for_shell(folder->config);
-    printf("\n%sGo on with%s\n  export HYPERVAULT_CONFIG=%s\n", ui_on(stdout, UI_BOLD),
+    printf("\n%sContinue with%s\n  export HYPERVAULT_CONFIG=%s\n", ui_on(stdout, UI_BOLD),
            ui_off(stdout), config);
     free(config);
     if (!has_shards)
@@ -192,31 +192,24 @@ const command command_dev_up = {
     .name = "dev up",
     .synopsis = "[--servers N] [--shards N] [--dir DIR] [--port N] [--user USER] [--no-init]",
     .summary = "make and start private servers with shards",
-    .help =
-        "Makes PostgreSQL servers in a folder of their own, starts them and makes their shards. "
-        "Run\n"
-        "again, it starts what is stopped and changes nothing else, but with a larger --servers\n"
-        "it adds servers, without shards: those that are there stay. They are reached by sockets\n"
-        "that only the folder's user can open, or with --port on 127.0.0.1 with a password that\n"
-        "stands in the configuration.\n"
-        "\n"
-        "They have the extension hypervault, for strict keys, if this hv was built or installed "
-        "with\n"
-        "it: a copy of PostgreSQL's program in the folder finds it. The machine's own PostgreSQL "
-        "is\n"
-        "not changed.\n"
-        "\n"
-        "PostgreSQL does not run as root: as root, a new folder and the servers are given to the "
-        "user\n"
-        "that --user names, or else to postgres, or where there is no such user to nobody; a "
-        "folder\n"
-        "that is there must belong to the user named, not to root, and no other user may be able "
-        "to\n"
-        "change where the way to it leads.\n"
-        "\n"
-        "The folder is ~/.local/share/hypervault/dev ($XDG_DATA_HOME is heeded), as root\n"
-        "/var/lib/hypervault/dev. PostgreSQL's programs are found by $PG_CONFIG, by pg_config, on\n"
-        "PATH, or in the usual places.",
+    .help = "Makes PostgreSQL servers in a folder of their own, starts them and makes their\n"
+            "shards. Run again, it starts the servers that are stopped and changes nothing\n"
+            "else, except that with a larger --servers it adds servers, without shards. They\n"
+            "are reached through sockets that only the folder's user can open, or with --port\n"
+            "on 127.0.0.1 with a password that is in the configuration.\n"
+            "\n"
+            "They have the extension hypervault, for strict keys, if this hv was built or\n"
+            "installed with it: a copy of PostgreSQL's program in the folder finds it. The\n"
+            "machine's own PostgreSQL is not changed.\n"
+            "\n"
+            "PostgreSQL does not run as root. As root, a new folder and the servers belong to\n"
+            "the user that --user names, or else to postgres, or to nobody where there is no\n"
+            "such user. An existing folder must belong to the user named, not to root, and no\n"
+            "other user may be able to change where the path to it leads.\n"
+            "\n"
+            "The folder is ~/.local/share/hypervault/dev (or below $XDG_DATA_HOME), as root\n"
+            "/var/lib/hypervault/dev. PostgreSQL's programs are found by $PG_CONFIG, by\n"
+            "pg_config, on PATH, or in the usual places.",
     .options = options,
     .examples = "hv dev up\n"
                 "hv dev up --servers 4 --shards 64 --dir /tmp/try\n"

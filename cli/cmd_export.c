@@ -46,12 +46,12 @@ static const command_option options[] = {
     {"dir", 'd', "DIR", OPTION_DIR, "a file for each shard in this folder, all servers at once"},
     {"shards", 's', "LIST", OPTION_SHARDS, "as in the configuration, 1-5,9; default: all"},
     {"kind", 'k', "N", OPTION_KIND, "only entities of this kind; may be repeated"},
-    {"since", 0, "TIME", OPTION_SINCE, "only entities made at this moment or later"},
-    {"until", 0, "TIME", OPTION_UNTIL, "only entities made before this moment"},
+    {"since", 0, "TIME", OPTION_SINCE, "only entities made at this time or later"},
+    {"until", 0, "TIME", OPTION_UNTIL, "only entities made before this time"},
     {"format", 'f', "FORMAT", OPTION_FORMAT, "ndjson or csv; default: by the file's ending",
      "ndjson csv"},
-    {"resume", 0, NULL, OPTION_RESUME, "go on with an export that ended early"},
-    {"overwrite", 0, NULL, OPTION_OVERWRITE, "replace files that are there, once it is complete"},
+    {"resume", 0, NULL, OPTION_RESUME, "continue an export that ended early"},
+    {"overwrite", 0, NULL, OPTION_OVERWRITE, "replace existing files, once it is complete"},
     {NULL, 0, NULL, 0, NULL},
 };
 
@@ -150,7 +150,7 @@ static request read_request(arguments *args) {
         usage_error(args, NULL, "--since must be before --until");
     if (asked.resume && asked.path != NULL && strcmp(asked.path, "-") == 0)
         usage_error(args, "Export to a file, or to a folder with --dir.",
-                    "an export to standard output cannot be gone on with");
+                    "an export to standard output cannot be continued");
     if (asked.format == NULL && asked.path != NULL)
         asked.format = row_format_of_file(asked.path);
     if (asked.format == NULL)
@@ -266,8 +266,9 @@ static bool make_folder(const char *path) {
 static bool prepare(export_task *task) {
     if (open_store(&task->store) != EXIT_DONE || !find_bounds(task))
         return false;
-    task->shards = choose_shards(task->store, task->asked.shards, &task->shard_count);
-    if (task->shards == NULL || !make_folder(task->asked.dir))
+    if (choose_shards(task->store, task->asked.shards, &task->shards, &task->shard_count) !=
+            EXIT_DONE ||
+        !make_folder(task->asked.dir))
         return false;
     task->choice = (export_choice){.format = task->asked.format,
                                    .identity = identity(task),
@@ -464,10 +465,11 @@ static void print_summary(export_task *task, bool complete, int64_t duration) {
     fprintf(standard ? stderr : stdout, "%s entities written, %s; %s\n",
             ui_number(number, entities), ui_bytes(size, bytes), ui_duration(time, duration));
     if (task->unreadable > 0)
-        fprintf(standard ? stderr : stdout, "%s rows could not be read and are not there\n",
+        fprintf(standard ? stderr : stdout, "%s rows could not be read and are not in the export\n",
                 ui_number(number, task->unreadable));
     if (!complete && !standard && !atomic_load(&task->refused))
-        printf("ended early; to go on: %s--resume\n", task->asked.overwrite ? "--overwrite " : "");
+        printf("ended early; to continue: %s--resume\n",
+               task->asked.overwrite ? "--overwrite " : "");
 }
 
 static int run(arguments *args) {
@@ -491,31 +493,31 @@ static int run(arguments *args) {
 const command command_export = {
     .name = "export",
     .synopsis = "FILE|- [OPTION]...\n--dir DIR [OPTION]...",
-    .summary = "write entities to a file, to be imported again",
+    .summary = "write entities to a file that can be imported",
     .help =
-        "Writes the entities of all shards, or of those chosen, in the order of shards and of\n"
-        "their keys; - is standard output. With --dir each shard has a file of its own in DIR,\n"
-        "shard0012.ndjson, and all servers are read at the same time. The same entities are\n"
-        "always the same bytes. `hv import --exported` reads them, and keeps their keys.\n"
+        "Writes the entities of all shards, or of those chosen, sorted by shard and key;\n"
+        "- is standard output. With --dir each shard has its own file in DIR,\n"
+        "shard0012.ndjson, and all servers are read at the same time. The same entities\n"
+        "are always the same bytes. `hv import --exported` reads them and keeps their keys.\n"
         "\n"
         "  ndjson  a line for each entity, NULL as null:\n"
         "          "
         "{\"id\":\"307821103844175873\",\"shard_id\":12,\"kind\":1,\"body\":{\"beep\":\"boop\"}}\n"
-        "  csv     with the header id,shard_id,kind,body; the body as hstore's text form\n"
+        "  csv     with the header id,shard_id,kind,body; the body in hstore's text form\n"
         "\n"
-        "Control characters are escapes in ndjson; in csv they are as they are, but on a "
-        "terminal,\n"
-        "where they would act on it, they become visible.\n"
+        "Control characters are escaped in ndjson. In csv they are written as they are,\n"
+        "but on a terminal they are made visible.\n"
         "\n"
-        "Each shard is written as it was at one moment, when it was begun. Until the export is\n"
-        "complete, the file is called FILE.part-XXXXXXXX; FILE must not exist, or is replaced\n"
-        "at the end with --overwrite: with --dir, when the files of all shards are complete.\n"
-        "After an interrupt, a kill, or a failure --resume goes on behind the last entity there;\n"
-        "what follows in its shard is then of a later moment. A finished export is not gone on\n"
-        "with: that is an error, which says of what and from when it is.\n"
+        "Each shard is written as it was when its export began. Until the export is\n"
+        "complete, the file is called FILE.part-XXXXXXXX. FILE must not exist; with\n"
+        "--overwrite it is replaced at the end, with --dir when the files of all shards\n"
+        "are complete. After an interrupt, a kill or a failure --resume continues after\n"
+        "the last entity in the file; the rest of its shard is then as it is at that time.\n"
+        "A finished export cannot be continued: the error says what it contains and when\n"
+        "it was made.\n"
         "\n"
-        "A row without a type or a body, which a table without NOT NULL allows, is passed over;\n"
-        "the first of them are named, and the exit code is 1.\n"
+        "A row without a type or a body, which a table without NOT NULL allows, is\n"
+        "skipped; the first of them are named, and the exit code is 1.\n"
         "\n"
         "TIME is as for `hv key --at`: a date, a date and time, now, or @ and milliseconds.",
     .options = options,

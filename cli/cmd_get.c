@@ -59,10 +59,9 @@ const command command_get = {
     .name = "get",
     .synopsis = "KEY...",
     .summary = "fetch entities",
-    .help =
-        "A key that no entity has is said on standard error; the others are shown all the same,\n"
-        "and the exit code is 3. With --json each entity is an object on a line of its own:\n"
-        "{\"id\": ..., \"created\": ..., \"shard_id\": ..., \"kind\": ..., \"body\": {...}}",
+    .help = "A key without an entity is reported on standard error; the others are still\n"
+            "shown, and the exit code is 3. With --json each entity is an object on a line:\n"
+            "{\"id\": ..., \"created\": ..., \"shard_id\": ..., \"kind\": ..., \"body\": {...}}",
     .examples = "hv get 307821103844175873\n"
                 "hv get $(hv put 12 1 beep=boop)\n"
                 "hv get 307821103844175873 --json | jq .body",

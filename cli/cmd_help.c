@@ -44,9 +44,8 @@ const command command_help = {
     .name = "help",
     .synopsis = "[COMMAND]\noptions",
     .summary = "explain a command, or the options of the configuration file",
-    .help =
-        "With --json everything that there is to know is printed for programs: commands, their\n"
-        "options, and the options of the configuration file.",
+    .help = "With --json everything is printed for programs: commands, their options, and the\n"
+            "options of the configuration file.",
     .examples = "hv help dev up\n"
                 "hv help options\n"
                 "hv help --json",

@@ -30,16 +30,17 @@ enum {
 static const command_option options[] = {
     {"kind", 'k', "N", OPTION_KIND, "the kind of all entities, -32768 to 32767"},
     {"exported", 0, NULL, OPTION_EXPORTED, "rows of hv export: keep their keys and kinds"},
-    {"resume", 0, NULL, OPTION_RESUME, "go on with an import that ended early"},
-    {"again", 0, NULL, OPTION_AGAIN, "import a file that was imported before a second time"},
+    {"resume", 0, NULL, OPTION_RESUME, "continue an import that ended early"},
+    {"again", 0, NULL, OPTION_AGAIN, "import a file again that was imported before"},
     {"shard", 's', "N", OPTION_SHARD, "store all rows in this shard"},
     {"by", 'b', "NAME", OPTION_BY, "choose each row's shard by its attribute NAME"},
     {"format", 'f', "FORMAT", OPTION_FORMAT, "ndjson, csv or tsv; default: by the file's ending",
      "ndjson csv tsv"},
     {"rejects", 0, "FILE", OPTION_REJECTS, "for rows not stored; default: NAME.rejects, here"},
     {"jobs", 'j', "N", OPTION_JOBS, "connections to each server, 1 to 64; default: 2"},
-    {"retry-for", 0, "TIME", OPTION_RETRY_FOR, "repeat what fails for so long; default: 30s"},
-    {"skip", 0, "N", OPTION_SKIP, "pass over the first N rows"},
+    {"retry-for", 0, "TIME", OPTION_RETRY_FOR,
+     "how long to retry temporary failures; default: 30s"},
+    {"skip", 0, "N", OPTION_SKIP, "skip the first N rows"},
     {"limit", 0, "N", OPTION_LIMIT, "end after N rows"},
     {NULL, 0, NULL, 0, NULL},
 };
@@ -115,11 +116,11 @@ static import_request read_request(arguments *args) {
     arguments_expect(args, 1, 1);
     if (!asked.has_kind && !asked.exported)
         usage_error(args,
-                    "Say which kind the entities are of: --kind 1; or --exported, if they are "
-                    "from hv export.",
+                    "Give the kind of the entities: --kind 1; or --exported, if they are from hv "
+                    "export.",
                     "--kind is missing");
     if (asked.exported && (asked.has_kind || asked.shard >= 0 || asked.by != NULL))
-        usage_error(args, "Rows of hv export say themselves which kind and shard they are of.",
+        usage_error(args, "Rows of hv export have their own kind and shard.",
                     "--exported excludes --kind, --shard and --by");
     if (asked.again && asked.resume)
         usage_error(args, NULL, "--again and --resume exclude each other");
@@ -145,53 +146,54 @@ const command command_import = {
             "\n"
             "  ndjson  .ndjson, .jsonl, .json: a JSON object on each line. A string is stored\n"
             "          without its quotes, null as NULL, a number, true or false as it is\n"
-            "          written, an object or array as compact JSON. Of a name given twice the\n"
-            "          last value counts.\n"
+            "          written, an object or array as compact JSON. If a name is given twice,\n"
+            "          the last value counts.\n"
             "  csv     .csv: as in RFC 4180. The first line names the attributes. An empty\n"
             "          field is NULL, \"\" is empty text.\n"
             "  tsv     .tsv: as COPY writes its text format, with a first line that names the\n"
             "          attributes. \\t, \\n, \\r, \\\\ are escapes, \\N is NULL.\n"
             "\n"
             "Another ending, and standard input, need --format, unless the first character is\n"
-            "a brace: then it is ndjson. Empty lines are no rows, but for a header of one\n"
-            "name. A row has at most 64 MiB.\n"
+            "a brace: then it is ndjson. Empty lines are not rows, except under a header with\n"
+            "one name. A row has at most 64 MiB.\n"
             "\n"
             "Without --shard and --by all shards take turns. With --by the shard is number\n"
             "H modulo N, from 0, of the N shards of the configuration in ascending order. H\n"
             "is the 64-bit FNV-1a hash of the value's bytes, 5803779529149266183 for \"alice\".\n"
             "With --exported the file is from `hv export`: entities keep their keys, and no\n"
-            "shard makes these again. Of a key that has the same entity already nothing is\n"
-            "changed; one that has another is rejected (HV_CONFLICT). Keys may be strings or\n"
-            "numbers, but a file whose keys a program has rounded, as jq before 1.7 and\n"
-            "JavaScript do with numbers, is refused.\n"
+            "shard makes these again. If the same entity exists under its key, nothing is\n"
+            "changed; if a different one does, the row is rejected (HV_CONFLICT). Keys may be\n"
+            "strings or numbers, but a file whose keys were rounded by a program, as jq before\n"
+            "1.7 and JavaScript do with numbers, is refused.\n"
             "\n"
             "Rows go to all servers at once, through COPY, some thousand in a transaction. A\n"
-            "row that is malformed, that the server refuses or that a trigger takes away is\n"
-            "rejected, and the others are stored. It goes to the rejects file, with its text for\n"
-            "another try; the file is made when it is needed and replaces no other:\n"
+            "row that is malformed, refused by the server or dropped by a trigger is rejected,\n"
+            "and the others are stored. It goes to the rejects file, with its text for another\n"
+            "try. The file is made when it is needed and never replaces another:\n"
             "\n"
-            "  {\"line\": 7, \"number\": 6, \"import\": \"...\", \"shard\": 3, "
-            "\"status\": \"HV_REFUSED\",\n"
+            "  {\"line\": 7, \"number\": 6, \"import\": \"...\", \"shard\": 3, \"status\": "
+            "\"HV_REFUSED\",\n"
             "   \"reason\": \"...\", \"row\": \"...\"}\n"
             "\n"
-            "What may succeed later is repeated for --retry-for. After a malformed CSV row\n"
-            "reading goes on at the next line. A quote that is never closed, or not within 64\n"
-            "MiB, spoils the line that it opens in and no other.\n"
+            "Temporary failures are retried for --retry-for. After a malformed CSV row reading\n"
+            "continues at the next line. A quote that is never closed, or not within 64 MiB,\n"
+            "spoils the line that it opens in and no other.\n"
             "\n"
-            "The import ends early if FILE is not in its format (of the first 20 rows none is\n"
-            "well-formed: then none is rejected either); if an error would hit every row (login\n"
-            "refused, shards not made, a server that stays away); if rejected rows cannot be\n"
-            "written; and after Ctrl-C or SIGTERM, when rows under way are finished\n"
-            "first: a second one ends it at once. After that, or a kill, the same command with\n"
-            "--resume goes on with it: no row is stored or rejected twice, and none is left\n"
-            "out. How far it has come is recorded in the databases, in hypervault.imports; the\n"
-            "same input must be given again, and the same options and shards. An import that\n"
-            "has come to its end has nothing more to do, and without one --resume begins it.\n"
+            "The import ends early if FILE is not in its format (none of the first 20 rows is\n"
+            "well-formed: then none is rejected either); if an error would hit every row\n"
+            "(login refused, shards not made, a server that stays down); if rejected rows\n"
+            "cannot be written; and after Ctrl-C or SIGTERM, when the rows in progress are\n"
+            "finished first: a second one ends it at once. After that, or a kill, the same\n"
+            "command with --resume continues: no row is stored or rejected twice, and none is\n"
+            "left out. How far it has come is recorded in the databases, in\n"
+            "hypervault.imports; the same input must be given again, with the same options and\n"
+            "shards. With --resume an import that is complete does nothing, and one that was\n"
+            "not begun begins.\n"
             "\n"
             "Without --resume every row would be stored a second time. So if rows of a file of\n"
-            "this name, size and content were imported before, with the same --kind, hv asks on a\n"
-            "terminal, and ends with 1 in a script: --again imports them again. This is not\n"
-            "known of pipes, and not asked with --exported, which stores nothing twice.\n"
+            "this name, size and content were imported before, with the same --kind, hv asks on\n"
+            "a terminal, and ends with 1 in a script: --again imports them again. This is not\n"
+            "known for pipes, and not asked with --exported, which stores nothing twice.\n"
             "\n"
             "Exit status: 0 if every row was stored, 1 if not; after an interrupt hv dies of\n"
             "the signal, which shells show as 130 or 143.",

@@ -20,10 +20,10 @@
 enum { OPTION_KEYS = 1, OPTION_WITHOUT };
 
 static const command_option options[] = {
-    {"keys", 'k', "HOW", OPTION_KEYS,
-     "auto, strict or portable; default: what the configuration says", "auto strict portable"},
+    {"keys", 'k', "HOW", OPTION_KEYS, "auto, strict or portable; default: the configuration's",
+     "auto strict portable"},
     {"without", 'w', "SERVER", OPTION_WITHOUT,
-     "leave this server out, though it cannot be asked; may be given again"},
+     "leave this server out if it cannot be reached; may be repeated"},
     {NULL, 0, NULL, 0, NULL},
 };
 
@@ -94,7 +94,7 @@ static void say_why_not(const hv_store *store, const server_init *parts) {
     }
     ui_note("Nothing was made on any server.%s",
             unreachable ? " One that cannot be reached may hold shards of the others; if it does "
-                          "not, `hv init --without SERVER` goes on without it."
+                          "not, `hv init --without SERVER` leaves it out."
                         : "");
 }
 
@@ -289,19 +289,19 @@ const command command_init = {
     .name = "init",
     .synopsis = "[--keys auto|strict|portable] [--without SERVER]...",
     .summary = "make the shards that the configuration names",
-    .help =
-        "Creates on every server what is missing: the extension hstore, and for each shard its\n"
-        "schema, table, sequence and function. What is there is not touched, so it can be run\n"
-        "again, and after adding shards to the configuration. A server that fails while it makes\n"
-        "them does not stop the others; the exit code is then 1.\n"
-        "\n"
-        "All servers are asked first. If one of them holds a shard that is to be made on another,\n"
-        "nothing is made: the shard would be empty there. A server that cannot be reached has the\n"
-        "same effect, unless it is named with --without; its own shards are then not made.\n"
-        "\n"
-        "With --keys strict or --keys portable, shards whose keys are made in another way are\n"
-        "changed, while they are in use. Strict keys need the extension hypervault, and are\n"
-        "unique and ascending whatever the clock does; portable ones need nothing.",
+    .help = "Creates what is missing on every server: the extension hstore, and for each shard\n"
+            "its schema, table, sequence and function. Existing objects are not touched, so it\n"
+            "can be run again, and after adding shards to the configuration. A server that\n"
+            "fails while it makes them does not stop the others; the exit code is then 1.\n"
+            "\n"
+            "All servers are asked first. If one of them holds a shard that would be made on\n"
+            "another, nothing is made, because the shard would be empty there. Nor is anything\n"
+            "made if a server cannot be reached, unless it is named with --without; its own\n"
+            "shards are then not made.\n"
+            "\n"
+            "With --keys strict or --keys portable, shards whose keys are made in another way\n"
+            "are changed while they are in use. Strict keys need the extension hypervault, and\n"
+            "are unique and ascending whatever the clock does; portable ones need nothing.",
     .options = options,
     .examples = "hv init\n"
                 "hv init --keys strict\n"

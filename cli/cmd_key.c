@@ -27,8 +27,8 @@ static const command_option options[] = {
     {"at", 0, "TIME", OPTION_AT,
      "make a key instead: 2014-11-15T14:11:06.450Z, now, @MILLISECONDS"},
     {"shard", 0, "N", OPTION_SHARD, "with --at: the key of this shard"},
-    {"added-id", 0, "N", OPTION_ADDED_ID, "with --at: its last part, 0 to 1023; default: 0"},
-    {"epoch", 0, "MS", OPTION_EPOCH, "count from this epoch, not from the configuration's"},
+    {"added-id", 0, "N", OPTION_ADDED_ID, "with --at: its added_id, 0 to 1023; default: 0"},
+    {"epoch", 0, "MS", OPTION_EPOCH, "count from this epoch instead of the configuration's"},
     {NULL, 0, NULL, 0, NULL},
 };
 
@@ -159,7 +159,7 @@ static int make_key(const arguments *args, const request *asked, const knowledge
     if (!moment_parse(asked->at, &created))
         usage_error(args,
                     "Write it like 2014-11-15T14:11:06.450Z, 2014-11-15, now or @1416060666450.",
-                    "not a moment: \"%s\"", asked->at);
+                    "not a time: \"%s\"", asked->at);
     int added_id = asked->added_id >= 0 ? asked->added_id : 0;
     hv_status status = hv_key_bound(created, known->epoch, &bound, &error);
     if (status == HV_OK && asked->shard >= 0)
@@ -213,17 +213,16 @@ static int run(arguments *args) {
 const command command_key = {
     .name = "key",
     .synopsis = "KEY...\n--at TIME [--shard N [--added-id N]]",
-    .summary = "take keys apart, or make the keys of a moment",
-    .help =
-        "Shows when a key was made, and in which shard. With --at it goes the other way: the\n"
-        "bound for scanning by time, `WHERE id >= BOUND`, which is the same in all shards, and\n"
-        "with --shard the first key of that moment in a shard.\n"
-        "\n"
-        "A moment is a date or a date and time as in ISO 8601 (UTC, unless an offset follows),\n"
-        "`now`, or @ and the milliseconds since 1970; it is cut to milliseconds.\n"
-        "\n"
-        "No server is asked and no configuration needed. If there is one, its epoch is used,\n"
-        "and the server of each shard is shown.",
+    .summary = "show the fields of keys, or make keys of a time",
+    .help = "Shows when a key was made, and in which shard. With --at it makes the bound for\n"
+            "scanning by time, `WHERE id >= BOUND`, which is the same in all shards, and with\n"
+            "--shard the first key of that time in a shard.\n"
+            "\n"
+            "TIME is a date or a date and time as in ISO 8601 (UTC, unless an offset follows),\n"
+            "`now`, or @ and the milliseconds since 1970; it is cut to milliseconds.\n"
+            "\n"
+            "No server is contacted and no configuration needed. If there is one, its epoch is\n"
+            "used, and the server of each shard is shown.",
     .options = options,
     .examples = "hv key 307821103844175873\n"
                 "hv key --at 2014-11-15\n"

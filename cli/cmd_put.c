@@ -129,8 +129,8 @@ static int run(arguments *args) {
     int next = 0; /* of args->items */
     arguments_expect(args, key != 0 ? 1 : 2, -1);
     if (key != 0 && args->count > 1 && is_number(args->items[1]))
-        usage_error(args, "The key says the shard: leave it out.", "shard %s is given beside a key",
-                    args->items[0]);
+        usage_error(args, "The key includes the shard: leave the shard out.",
+                    "shard %s is given in addition to a key", args->items[0]);
     int shard = key != 0 ? -1 : argument_shard(args, args->items[next++]);
     int kind = argument_kind(args, args->items[next++]);
     for (; next < args->count; next++)
@@ -161,13 +161,12 @@ const command command_put = {
     .synopsis = "SHARD KIND [NAME=VALUE]... [--null NAME]... [--stdin]\n"
                 "--key KEY KIND [NAME=VALUE]... [--null NAME]... [--stdin]",
     .summary = "store an entity and print its key",
-    .help =
-        "SHARD is 0 to 8191, KIND a number from -32768 to 32767. NAME= is an empty value. Once\n"
-        "the key is printed, the entity is committed.\n"
-        "\n"
-        "With --key the shard is the key's, and the command can be repeated: if the key has an\n"
-        "entity of the same kind and attributes, that is a success; if it has another, nothing\n"
-        "is changed and the exit code is 1.",
+    .help = "SHARD is 0 to 8191, KIND a number from -32768 to 32767. NAME= is an empty value.\n"
+            "The key is printed when the entity is committed.\n"
+            "\n"
+            "With --key the shard is the key's, and the command can be repeated: if there is\n"
+            "an entity of the same kind and attributes under the key, that is a success; if\n"
+            "there is a different one, nothing is changed and the exit code is 1.",
     .options = options,
     .examples = "hv put 12 1 beep=boop\n"
                 "hv put 12 1 name=Ada comment= --null email\n"

@@ -56,8 +56,9 @@ const command command_reserve = {
     .name = "reserve",
     .synopsis = "SHARD [COUNT]",
     .summary = "take unused keys of a shard, for hv put --key",
-    .help = "Prints COUNT keys, 1 to 100000 and by default 1, in ascending order. Nobody else is\n"
-            "given them, whether they are used or not. A key's time is that of its reservation.",
+    .help = "Prints COUNT keys, 1 to 100000 and by default 1, in ascending order. They are\n"
+            "given to no other caller, whether they are used or not. A key's time is that of\n"
+            "its reservation.",
     .examples = "hv reserve 12\n"
                 "hv reserve 12 1000 > keys",
     .run = run,

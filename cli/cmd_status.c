@@ -197,8 +197,7 @@ static const char *what_to_do(const shard_line *line) {
     case HV_SHARD_MISSING:
         return "`hv init` makes them";
     case HV_SHARD_UNMAPPED:
-        return line->hint != NULL ? line->hint
-                                  : "on this server, but the configuration does not give it to it";
+        return line->hint != NULL ? line->hint : "on this server, but not in its configuration";
     default:
         return line->hint;
     }
@@ -379,12 +378,11 @@ const command command_status = {
     .name = "status",
     .synopsis = "[--shards]",
     .summary = "show the servers and their shards",
-    .help =
-        "Asks all servers at the same time. Entities of large tables are estimated (≈). The exit\n"
-        "code is 1 if a server cannot be reached, or a shard is missing, incomplete, or lies on\n"
-        "another server than the configuration says, or on two. One of which a role that is not\n"
-        "trusted owns something is incomplete.\n"
-        "With --json everything is printed, each shard included.",
+    .help = "Asks all servers at the same time. Entities of large tables are estimated (≈).\n"
+            "The exit code is 1 if a server cannot be reached, or a shard is missing,\n"
+            "incomplete, on another server than the configuration says, or on two. A shard is\n"
+            "incomplete too if a role that is not trusted owns a part of it.\n"
+            "With --json everything is printed, including each shard.",
     .options = options,
     .examples = "hv status\n"
                 "hv status --shards\n"

@@ -113,7 +113,7 @@ int help_overview(void) {
     print_heading("To begin");
     puts("  hv dev up            start private servers, make their shards\n"
          "  hv help COMMAND      explain a command, with examples\n"
-         "  hv help options      what the configuration file can say");
+         "  hv help options      options of the configuration file");
     return EXIT_DONE;
 }
 

@@ -78,8 +78,8 @@ static void check(int64_t key, bool same, sql_failure *failure) {
     if (failure->status == HV_NOT_FOUND)
         sql_fail(failure, HV_NOT_FOUND, "no entity has the key %" PRId64, key);
     else if (failure->status == HV_OK && !same)
-        sql_fail(failure, HV_CORRUPT, "the entity with the key %" PRId64 " is not as it was put",
-                 key);
+        sql_fail(failure, HV_CORRUPT,
+                 "the entity with the key %" PRId64 " differs from what was put", key);
 }
 
 static bool is_entity(const bench_call *call, const hv_entity *entity, int64_t key) {

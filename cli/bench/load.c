@@ -298,7 +298,7 @@ static void end_early(bench_load *load) {
     load->over = bench_now();
     load->result.measured = load->over > load->begin;
     stop(load);
-    ui_note("finishing what is under way; interrupt again to end at once");
+    ui_note("finishing what is in progress; interrupt again to end at once");
 }
 
 static void add_up(bench_load *load) {

@@ -204,7 +204,8 @@ static void print_usage(const bench_report *report) {
     if (usage->servers_us >= 0)
         printf(", %s in the servers\n", each(number, usage->servers_us, result->succeeded));
     else
-        printf("; in the servers it is not known, for not all were on this machine all the time\n");
+        printf("; in the servers it is not known: not all of them were on this machine all the "
+               "time\n");
 }
 
 /* ---- Public ---------------------------------------------------------------------------------- */
@@ -222,7 +223,7 @@ void bench_report_print(const bench_report *report) {
     if (result->missed > 0)
         printf(
             "%s%s operations were due and had not begun at the end%s: the rate was too high, and\n"
-            "the latencies, which leave them out, are too good\n",
+            "the latencies, which do not include them, are too low\n",
             ui_on(stdout, UI_WARN), ui_number(number, result->missed), ui_off(stdout));
     print_errors(report);
     putchar('\n');
@@ -240,6 +241,6 @@ void bench_report_print_end(const bench_report *report) {
     if (report->removed >= 0)
         printf("%s removed\n", ui_number(number, report->removed));
     if (report->unknown > 0)
-        printf("of %s more puts it is not known whether they stored one\n",
+        printf("it is not known whether %s more puts stored one\n",
                ui_number(number, report->unknown));
 }

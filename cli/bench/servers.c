@@ -88,14 +88,14 @@ static void take_answer(bench_servers *servers, int server, const PGresult *resu
     if (!PQgetisnull(result, 0, 3)) {
         ui_fail_status(HV_NOT_INITIALIZED, NULL,
                        "Run `hv init`, unless another server holds it: see `hv status`.",
-                       "shard %s is not there on server \"%s\"", PQgetvalue(result, 0, 3), name);
+                       "server \"%s\" does not have shard %s", name, PQgetvalue(result, 0, 3));
         return;
     }
     if (!PQgetisnull(result, 0, 4) && !servers->settings->keep) {
         char *hint = format_text("Grant DELETE on shard%04d.entities, or leave them there: --keep.",
                                  (int) sql_number(result, 0, 4, 0));
         ui_fail_status(HV_REFUSED, NULL, hint,
-                       "entities could not be removed from server \"%s\" again", name);
+                       "entities could not be removed from server \"%s\" at the end", name);
         free(hint);
         return;
     }
@@ -192,7 +192,7 @@ static hv_status clean_chunk(bench_server *server, PGconn *conn, int shard, int6
         int64_t last = sql_number(result, 0, 0, 0);
         int64_t removed = sql_number(result, 0, 1, 0);
         if (last != 0 && last < *from) {
-            sql_fail(failure, HV_CORRUPT, "unexpected answer: keys that were not asked for");
+            sql_fail(failure, HV_CORRUPT, "unexpected answer: keys outside the range");
         } else {
             server->removed += removed;
             ui_progress_add(server->progress, 0, removed);

@@ -84,7 +84,7 @@ bool dev_way_leads_to(const dev_way *way, const char *dir);
 /* Remove the folder if it is empty and was not replaced. False with errno set. */
 bool dev_way_remove(const dev_way *way);
 
-/* ---- user.c: whom the servers run as --------------------------------------------------------- */
+/* ---- user.c: the user that runs the servers ---------------------------------------------- */
 
 /*
  * Check the folder `dir` (created with its parents if `create`) and become the user that it belongs

@@ -127,7 +127,7 @@ bool dev_lock(dev_folder *folder, const char *dir, bool new_too) {
     folder->lock = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
     bool ok = folder->lock >= 0 && wait_for_lock(folder->lock);
     if (!ok && folder->lock >= 0 && errno == EWOULDBLOCK)
-        ui_fail(NULL, "Wait until it is done.", "another `hv dev` is at work in \"%s\"", dir);
+        ui_fail(NULL, "Wait until it has ended.", "another `hv dev` is working in \"%s\"", dir);
     else if (!ok)
         ui_fail(strerror(errno), NULL, "could not lock the file \"%s\"", path);
     free(path);
@@ -388,7 +388,7 @@ static bool read_config(const dev_folder *folder, char **text) {
         return false;
     }
     if (*text != NULL && strlen(*text) < len) {
-        ui_fail(NULL, "Mend the file, or remove it: `hv dev up` makes it anew.",
+        ui_fail(NULL, "Repair the file, or remove it: `hv dev up` makes a new one.",
                 "\"%s\" holds a NUL byte", folder->config);
         explicit_bzero(*text, len);
         free(*text);

@@ -300,7 +300,7 @@ static bool port_is_free(int port) {
     }
     if (!is_free)
         ui_fail(strerror(errno),
-                "Stop what uses it (`ss -ltnp` shows it), or take other ports: "
+                "Stop the program that uses it (`ss -ltnp` shows it), or take other ports: "
                 "`hv dev destroy`, `hv dev up --port N`.",
                 "port %d of 127.0.0.1 is taken", port);
     return is_free;

@@ -253,8 +253,8 @@ static bool enter_as_root(char **dir, const char *named, bool create, bool exist
     bool ok = can_enter(user, there);
     if (!ok)
         ui_fail(NULL, "Name another folder with --dir, or another user with --user.",
-                "user \"%s\", whom the servers would run as, has no access to \"%s\"",
-                user->pw_name, there);
+                "user \"%s\", which would run the servers, has no access to \"%s\"", user->pw_name,
+                there);
     free(there);
     if (!ok || !dev_way_walk(&way, *dir, true, user->pw_uid))
         return false;
@@ -265,8 +265,8 @@ static bool enter_as_root(char **dir, const char *named, bool create, bool exist
     }
     ok = ok && check_owner(&way, *dir, user->pw_uid) && become_user(user) && resolve(dir);
     if (ok && !dev_way_leads_to(&way, *dir)) {
-        ui_fail(NULL, "Name another folder with --dir.",
-                "somebody has replaced the folder \"%s\" meanwhile", *dir);
+        ui_fail(NULL, "Name another folder with --dir.", "the folder \"%s\" was replaced meanwhile",
+                *dir);
         ok = false;
     }
     dev_way_close(&way);

@@ -89,8 +89,8 @@ static bool find_end(export_file *file, int64_t *key, int *shard) {
     const char *header = export_header(file->choice->format);
     bool is_header = header[0] != '\0' && end.start == 0 && strcmp(record, header) == 0;
     if (end.start >= 0 && !is_header && !export_parse(record, file->choice->format, key, shard)) {
-        ui_fail(NULL, "Remove it, and begin anew without --resume.",
-                "\"%s\" does not end as an export does", file->part);
+        ui_fail(NULL, "Remove it, and begin again without --resume.",
+                "\"%s\" does not end like an export", file->part);
         return false;
     }
     file->size = file->there = end.end;
@@ -114,8 +114,8 @@ static bool open_part(export_file *file, bool *goes_on) {
     if (other != NULL && !(*goes_on && (file->choice->resume || file->choice->overwrite))) {
         char *about = export_mark_tell(*goes_on ? file->part : other);
         ui_fail(about,
-                *goes_on ? "Go on with it: --resume. Or remove it."
-                         : "Give the same options to go on with it, or remove it.",
+                *goes_on ? "Continue it with --resume, or remove it."
+                         : "Give the same options to continue it, or remove it.",
                 *goes_on ? "there is a part of this export: \"%s\""
                          : "there is a part of an export of something else: \"%s\"",
                 *goes_on ? file->part : other);
@@ -130,8 +130,8 @@ static bool open_part(export_file *file, bool *goes_on) {
     else
         file->fd = open(file->part, O_RDWR | O_CLOEXEC | O_CREAT | O_EXCL, 0666);
     if (file->fd < 0 && *goes_on) {
-        ui_fail(NULL, "Look at what it is, and remove it to begin anew.",
-                "could not go on with \"%s\": %s", file->part, why);
+        ui_fail(NULL, "Check what it is, and remove it to begin again.",
+                "could not continue \"%s\": %s", file->part, why);
         return false;
     }
     if (file->fd < 0)
@@ -148,7 +148,7 @@ void export_file_refuse(const char *path) {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     bool known = fd >= 0 && export_mark_read(fd, &mark);
     char *about = export_mark_tell(path);
-    ui_fail(about, "To replace it: --overwrite. Or name another file, or move this one away.",
+    ui_fail(about, "Replace it with --overwrite, name another file, or move this one away.",
             known ? "\"%s\" is a finished export" : "\"%s\" exists already", path);
     free(about);
     if (fd >= 0)
@@ -163,7 +163,7 @@ static export_opened look_at_finished(const char *path, const export_choice *cho
     if (fd >= 0)
         close(fd);
     if (!known)
-        ui_note("\"%s\" is there already; of what it is an export is not known", path);
+        ui_note("\"%s\" exists already; what it is an export of is not known", path);
     if (!known || mark.identity == choice->identity)
         return EXPORT_COMPLETE;
     export_file_refuse(path);
@@ -303,8 +303,8 @@ static void sync_folder(const char *path) {
 /* Give the part the file's name, but do not replace another file. */
 static bool give_name(const export_file *file) {
     if (!is_called(file->fd, file->part)) {
-        ui_fail(NULL, "Export again, in a folder that nobody else can write to.",
-                "\"%s\" was moved or replaced by somebody", file->part);
+        ui_fail(NULL, "Export again, into a folder that no other user can write to.",
+                "\"%s\" was moved or replaced by another program", file->part);
         return false;
     }
     if (link(file->part, file->path) == 0)
@@ -316,7 +316,7 @@ static bool give_name(const export_file *file) {
     if (errno != EEXIST)
         return rename(file->part, file->path) == 0 || fail(file, "rename");
     ui_fail(NULL, "The export is complete: move one of the two away.",
-            "\"%s\" has come into being; the export is in \"%s\"", file->path, file->part);
+            "\"%s\" was made by another program; the export is in \"%s\"", file->path, file->part);
     return false;
 }
 

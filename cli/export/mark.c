@@ -55,8 +55,8 @@ char *export_mark_tell(const char *path) {
                            "known.",
                            ui_time(ended, (int64_t) info.st_mtim.tv_sec * 1000));
     if (mark.finished == 0)
-        return format_text("It was begun at %s, and is of %s.", ui_time(begun, mark.begun),
+        return format_text("It was begun at %s and contains %s.", ui_time(begun, mark.begun),
                            mark.choice);
-    return format_text("It was begun at %s, finished at %s, and is of %s.",
+    return format_text("It was begun at %s, finished at %s and contains %s.",
                        ui_time(begun, mark.begun), ui_time(ended, mark.finished), mark.choice);
 }

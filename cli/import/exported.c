@@ -31,7 +31,7 @@ static int64_t read_number(row *read, const char *name, int64_t least, int64_t m
     if (text == NULL || end == text || *end != '\0' || errno != 0 || number < least ||
         number > most) {
         char message[96];
-        snprintf(message, sizeof message, "no good \"%s\" in a row of an export", name);
+        snprintf(message, sizeof message, "invalid \"%s\" in a row of an export", name);
         refuse(read, message);
     }
     return number;
@@ -56,7 +56,7 @@ static exported_key read_key(row *read, int64_t *key) {
         refuse(read, message);
         return EXPORTED_KEY_FRACTION;
     }
-    refuse(read, "no good \"" EXPORTED_KEY "\" in a row of an export");
+    refuse(read, "invalid \"" EXPORTED_KEY "\" in a row of an export");
     return EXPORTED_KEY_SILENT;
 }
 

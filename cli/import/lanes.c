@@ -54,8 +54,8 @@ static bool open_lane(import_lanes *lanes, int number) {
         return false;
     }
     if (hv_load_position(lane->load) < 0) {
-        ui_fail("Rows have numbers from 1.", "Without --resume an import begins anew.",
-                "the record of the import on server \"%s\" cannot be: row %" PRId64,
+        ui_fail("Rows have numbers from 1.", "Without --resume a new import begins.",
+                "the record of the import on server \"%s\" is invalid: row %" PRId64,
                 hv_server_name(lanes->settings.store, lane->server), hv_load_position(lane->load));
         return false;
     }

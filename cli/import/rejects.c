@@ -357,7 +357,7 @@ bool import_rejects_name(import_rejects *rejects, const char *import, bool begun
         return check_place(rejects);
     int error = take_over(rejects, path, keep, context);
     if (error != 0)
-        ui_fail(NULL, NULL, "could not go on with \"%s\": %s", path, strerror(error));
+        ui_fail(NULL, NULL, "could not continue \"%s\": %s", path, strerror(error));
     free(rejects->path);
     rejects->path = path;
     return error == 0;

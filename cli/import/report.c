@@ -24,7 +24,7 @@ void import_report_stop(const import_outcome *outcome) {
                 "could not write to \"%s\": %s", import_rejects_wanted(outcome->rejects),
                 strerror(totals->write_errno));
     if (totals->stop == IMPORT_HOPELESS)
-        ui_fail(totals->reason, "If the rows behind them are better, import them with --skip.",
+        ui_fail(totals->reason, "If the rows after them are better, import them with --skip.",
                 "none of the first %d rows could be stored", IMPORT_TRIAL_ROWS);
 }
 
@@ -58,10 +58,10 @@ static void print_report(const import_outcome *outcome) {
         printf(", %s rows/s\n", ui_number(number, rate));
     }
     if (totals->known > 0)
-        printf("of the stored ones %s were there before, the same under the same key\n",
+        printf("%s of the stored ones existed before, the same under the same key\n",
                ui_number(number, totals->known));
     if (totals->passed > 0)
-        printf("%s rows were passed over: an earlier run has decided them\n",
+        printf("%s rows were skipped: an earlier run has decided them\n",
                ui_number(number, totals->passed));
     if (path != NULL) {
         printf("rejected rows are in ");
@@ -69,12 +69,12 @@ static void print_report(const import_outcome *outcome) {
         putchar('\n');
     }
     if (totals->unknown > 0)
-        printf("of %s more rows it is not known whether they are stored; --resume finds out\n",
+        printf("it is not known whether %s more rows are stored; --resume finds out\n",
                ui_number(number, totals->unknown));
     if (import_is_complete(totals) || (rows == 0 && totals->unknown == 0 && totals->passed == 0))
         return;
-    printf("ended early, behind row %" PRId64 " (line %" PRId64 ")%s; to go on: --resume\n",
-           totals->last_row, totals->last_line, totals->ahead ? ", and some rows behind it" : "");
+    printf("ended early, after row %" PRId64 " (line %" PRId64 ")%s; to continue: --resume\n",
+           totals->last_row, totals->last_line, totals->ahead ? ", and some rows after it" : "");
 }
 
 void import_report(const import_outcome *outcome) {

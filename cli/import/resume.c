@@ -123,11 +123,10 @@ static void make_id(char id[IMPORT_ID_SIZE], uint64_t source, uint64_t settings)
 }
 
 static bool fail_settings(void) {
-    ui_fail(
-        "An import of this input was begun with other options or other shards, and has not come "
-        "to its end.",
-        "Give the same options to go on with it, or leave --resume out to begin anew.",
-        "there is no such import to go on with");
+    ui_fail("An import of this input was begun with other options or other shards, and is not "
+            "complete.",
+            "Give the same options to continue it, or leave --resume out to begin a new one.",
+            "there is no such import to continue");
     return false;
 }
 
@@ -160,8 +159,8 @@ bool import_resume_find(hv_store *store, int server, bool resume, uint64_t sourc
     *begun = IMPORT_NEW;
     if (!resume) {
         if (all.open.id[0] != '\0')
-            ui_note("an import of the same input has not come to its end; --resume goes on with "
-                    "it, this one begins anew");
+            ui_note("an import of the same input is not complete; --resume continues it, this one "
+                    "begins again");
         return true;
     }
     const found *chosen = all.open.id[0] != '\0' ? &all.open : &all.last;

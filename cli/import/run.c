@@ -154,8 +154,8 @@ static bool check_past(const import_task *task) {
     if (past == NULL)
         return true;
     char time[UI_NUMBER_SIZE], number[UI_NUMBER_SIZE];
-    char *detail = format_text("An import that was begun at %s has stored or rejected its rows up "
-                               "to number %s%s. Another would store them a second time.",
+    char *detail = format_text("An import that began at %s has stored or rejected its rows up to "
+                               "number %s%s. Another would store them a second time.",
                                ui_time(time, past->begun), ui_number(number, past->rows),
                                past->complete ? "" : ", and more remain");
     bool go_on = false;
@@ -166,8 +166,8 @@ static bool check_past(const import_task *task) {
         go_on = says_yes("Import it again?");
     } else {
         ui_fail(detail,
-                past->complete ? "If that is meant: --again."
-                               : "To go on with it: --resume. To store them again: --again.",
+                past->complete ? "To import it again: --again."
+                               : "To continue it: --resume. To store them again: --again.",
                 "%s was imported before", task->input.name);
     }
     free(detail);
@@ -273,8 +273,8 @@ static void estimate(const import_task *task, int64_t first, int64_t bytes, int6
 static void say_other_input(import_task *task, const char *how, int64_t number) {
     import_lanes_abandon(task->lanes, false);
     ui_fail(NULL, "Import what is new in it by itself, without --resume.",
-            "%s is not what this import was begun with: it %s %" PRId64, task->input.name, how,
-            number);
+            "%s is not the input that this import was begun with: it %s %" PRId64, task->input.name,
+            how, number);
 }
 
 /* Give the rows that were held back. */
@@ -351,7 +351,7 @@ static void read_rows(import_task *task) {
     if (result == ROW_FAILED)
         say_fault(task, &fault);
     if (interrupted())
-        ui_note("finishing what is under way; interrupt again to end at once");
+        ui_note("finishing what is in progress; interrupt again to end at once");
 }
 
 static bool run_lanes(import_task *task) {

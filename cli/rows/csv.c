@@ -102,7 +102,7 @@ static bool read_quoted(row_fields *fields, size_t *end, row_text *value, row_fa
         at++;
     }
     if (at < len && text[at] != ',')
-        return fault_at(fields, at, fault, "text behind a closing quote");
+        return fault_at(fields, at, fault, "text after a closing quote");
     *end = at;
     return true;
 }

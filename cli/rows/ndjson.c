@@ -90,11 +90,11 @@ static bool read_unicode_escape(scanner *s, row_text *out) {
                     s->text[s->at + 7] == 'u' && read_hex4(s, s->at + 8, &low) && low >= 0xDC00 &&
                     low <= 0xDFFF;
         if (!pair)
-            return fault_here(s, "half of a surrogate pair is no character");
+            return fault_here(s, "half of a surrogate pair is not a character");
         code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
         len = 12;
     } else if (code >= 0xDC00 && code <= 0xDFFF) {
-        return fault_here(s, "half of a surrogate pair is no character");
+        return fault_here(s, "half of a surrogate pair is not a character");
     }
     /* In nested JSON (no `out`) it stays an escape, which is harmless. */
     if (code == 0 && out != NULL)

@@ -28,7 +28,7 @@ int open_own_file(const char *path, int flags, const char **why) {
         *why = strerror(errno);
         return refuse(fd, errno);
     }
-    *why = !S_ISREG(info.st_mode)     ? "it is no regular file"
+    *why = !S_ISREG(info.st_mode)     ? "it is not a regular file"
            : info.st_uid != geteuid() ? "it belongs to another user"
            : info.st_nlink > 1        ? "it has another name too (a hard link)"
                                       : NULL;

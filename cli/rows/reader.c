@@ -332,8 +332,8 @@ static row_result look_at_start(row_reader *reader, row_fault *fault) {
     if (reader->format == NULL && reader->data[reader->start] == '{')
         reader->format = &row_ndjson;
     if (reader->format == NULL) {
-        row_fault_line(fault, 0, "the format cannot be told");
-        row_fault_hint(fault, "Say which it is: --format ndjson, csv or tsv.");
+        row_fault_line(fault, 0, "the format is not known");
+        row_fault_hint(fault, "Name it: --format ndjson, csv or tsv.");
         return ROW_FAILED;
     }
     return ROW_READ;

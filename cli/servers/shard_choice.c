@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 
+#include "ui/exit.h"
 #include "ui/memory.h"
 #include "ui/ui.h"
 
@@ -26,28 +27,29 @@ static hv_store *open_choice(const char *text) {
     return choice;
 }
 
-int *choose_shards(const hv_store *store, const char *text, int *count) {
+int choose_shards(const hv_store *store, const char *text, int **shards, int *count) {
     hv_store *choice = text != NULL ? open_choice(text) : NULL;
     if (text != NULL && choice == NULL)
-        return NULL;
-    int *shards = new_memory(HV_SHARDS * sizeof *shards);
-    bool good = true;
+        return EXIT_USAGE;
+    const hv_store *from = choice != NULL ? choice : store;
+    int *chosen = new_memory(HV_SHARDS * sizeof *chosen);
+    int code = EXIT_DONE;
     *count = 0;
-    for (int shard = -1;
-         good && (shard = hv_next_shard(choice != NULL ? choice : store, -1, shard)) >= 0;) {
-        good = hv_shard_server(store, shard) >= 0;
-        if (!good)
+    for (int shard = -1; code == EXIT_DONE && (shard = hv_next_shard(from, -1, shard)) >= 0;) {
+        chosen[(*count)++] = shard;
+        if (hv_shard_server(store, shard) < 0) {
             ui_fail_status(HV_NO_SERVER, NULL, "See `hv status --shards`.",
                            "shard %d of --shards is on no server", shard);
-        shards[(*count)++] = shard;
+            code = EXIT_USAGE;
+        }
     }
-    if (good && *count == 0) {
+    if (*count == 0) {
         ui_fail(NULL, "Give the servers shards in the configuration.", "there are no shards");
-        good = false;
+        code = EXIT_FAILED;
     }
     hv_close(choice, 0, NULL);
-    if (good)
-        return shards;
-    free(shards);
-    return NULL;
+    *shards = code == EXIT_DONE ? chosen : NULL;
+    if (code != EXIT_DONE)
+        free(chosen);
+    return code;
 }

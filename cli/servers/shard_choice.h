@@ -6,9 +6,12 @@
 
 #include "hypervault.h"
 
-/* The shards of the store in ascending order, or those of them that `text` names, as in the
- * configuration: free() the array. NULL after an error message: the text is wrong, a shard of it is
- * on no server, or there are no shards. */
-int *choose_shards(const hv_store *store, const char *text, int *count);
+/*
+ * The shards of the store in ascending order, or those of them that `text` names, as in the
+ * configuration. Returns an exit code, after an error message unless it is EXIT_DONE: EXIT_USAGE if
+ * the text is wrong or a shard of it is on no server, EXIT_FAILED if there are no shards.
+ * `*shards`, an array of `*count`: free() it.
+ */
+int choose_shards(const hv_store *store, const char *text, int **shards, int *count);
 
 #endif

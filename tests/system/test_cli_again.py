@@ -39,7 +39,7 @@ def test_a_nightly_export_notices_that_its_file_is_there(store, target):
         refused = export(store, *args, "--kind", 1, *more)
         assert refused.code == 1 and refused.out == ""
         assert f'"{path.parent}' in refused.err and "is a finished export" in refused.err
-        assert "finished at 20" in refused.err and "is of kind 1, shards 1-17" in refused.err
+        assert "finished at 20" in refused.err and "contains kind 1, shards 1-17" in refused.err
         assert "--overwrite" in refused.err
     assert lines(path) == 1
 
@@ -90,8 +90,8 @@ def test_an_unfinished_export_says_of_what_it_is(store, servers, tmp_path):
         process.wait()
     refused = export(store, path, "--resume")
     assert refused.code == 1 and "an export of something else" in refused.err
-    assert "is of kind 7, shards 1-17, since 2020-01-01T00:00:00.000Z" in refused.err
-    assert "to go on" not in refused.out
+    assert "contains kind 7, shards 1-17, since 2020-01-01T00:00:00.000Z" in refused.err
+    assert "to continue" not in refused.out
 
 
 def test_a_file_that_is_no_export_is_named_as_that_and_can_be_replaced(store, tmp_path):
@@ -112,7 +112,7 @@ def test_some_files_of_a_folder_are_gone_on_with_if_they_are_of_this_export(stor
     export(store, "--dir", folder).ok()
     (folder / "shard0004.ndjson").unlink()
     refused = export(store, "--dir", folder, "--resume", "--kind", 1)
-    assert refused.code == 1 and "is of all kinds" in refused.err
+    assert refused.code == 1 and "contains all kinds" in refused.err
     for part in folder.glob("*.part-*"):
         part.unlink()
     export(store, "--dir", folder, "--resume").ok()

@@ -488,7 +488,7 @@ def test_psql_on_a_server_that_is_not_there(standing):
     assert result.err == 'hv: there is no server "tow"\n    hint: Did you mean "two"?\n'
     result = hv("dev", "psql", "one", "two", "--dir", folder)
     assert result.code == 2
-    assert 'What is for psql stands after "--".' in result.err
+    assert 'Arguments of psql follow "--".' in result.err
 
 
 def test_destroy_leaves_nothing_of_ours_and_everything_of_others(folder):

@@ -33,7 +33,7 @@ def test_two_commands_at_once_do_not_mix(folder):
         for command in (["up"], ["down"], ["destroy", "--yes"]):
             result = dev(command[0], folder, *command[1:])
             assert (result.code, result.out) == (1, "")
-            assert f'another `hv dev` is at work in "{folder}"' in result.err
+            assert f'another `hv dev` is working in "{folder}"' in result.err
         assert dev("status", folder).code == 0
 
 

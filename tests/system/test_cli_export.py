@@ -149,7 +149,7 @@ def test_progress_tells_about_how_many_there_will_be(store, servers):
         (["x.tsv"], "cannot export tsv"),
         (["x.csv", "--since", "soon"], "soon"),
         (["x.csv", "--since", "2020-01-02", "--until", "2020-01-02"], "before"),
-        (["-", "--resume"], "cannot be gone on with"),
+        (["-", "--resume"], "cannot be continued"),
     ],
 )
 def test_wrong_arguments_are_explained(config, args, message):

@@ -171,7 +171,7 @@ def test_standard_input_needs_a_format_unless_it_starts_with_a_brace(store, serv
     hv("import", "-", "-k", 1, "--format", "csv", config=store, input="n\n2\n").ok()
     refused = hv("import", "-", "-k", 1, config=store, input="n\n2\n")
     assert refused.code == 1
-    assert "could not read standard input: the format cannot be told" in refused.err
+    assert "could not read standard input: the format is not known" in refused.err
     assert "--format ndjson, csv or tsv" in refused.err
     assert numbers(servers) == [1, 2]
 

@@ -107,7 +107,7 @@ def test_an_interrupt_lets_rows_under_way_finish_and_a_second_one_does_not(
         eventually(lambda: count(own_servers) > 500)
         with own_servers[1].server.frozen():
             process.send_signal(signal.SIGINT)
-            assert b"finishing what is under way" in process.stderr.readline()
+            assert b"finishing what is in progress" in process.stderr.readline()
             assert process.poll() is None
             process.send_signal(signal.SIGINT)
             assert process.wait(20) == -signal.SIGINT  # an operation may take 30 s
@@ -214,7 +214,7 @@ def test_an_input_that_was_changed_meanwhile_is_noticed(store, servers, tmp_path
     path.write_bytes(text[:at] + b'{"n":999999}' + text[at + 12 :])
     refused = import_file(store, path, "--resume")
     assert refused.code == 1 and not refused.json()["complete"]
-    assert "is not what this import was begun with" in refused.err
+    assert "is not the input that this import was begun with" in refused.err
     assert count(servers) == before
 
 
@@ -231,7 +231,7 @@ def test_a_record_of_rows_that_the_input_does_not_have_is_not_gone_on_with(
         )
     refused = import_file(store, path, "--resume")
     assert refused.code == 1
-    assert "ends before row" in refused.err or "cannot be" in refused.err
+    assert "ends before row" in refused.err or "is invalid: row" in refused.err
     assert str(position) in refused.err
     assert count(servers) == 300
 

@@ -155,7 +155,7 @@ def test_what_is_no_moment_is_refused(text):
     result = hv("key", f"--at={text}")
     assert result.code == 2
     assert result.out == ""
-    assert result.err.startswith(f'hv: not a moment: "{text}"\n')
+    assert result.err.startswith(f'hv: not a time: "{text}"\n')
     assert "2014-11-15T14:11:06.450Z" in result.err
 
 

@@ -62,7 +62,7 @@ def test_put_under_a_key_may_be_repeated_with_the_same_only(store):
         (["put", "--key", "1"], "arguments are missing"),
         (["put", "--key"], "--key needs an argument"),
         (["put", "--key", "8388608", "a=b"], "a=b"),
-        (["put", "--key", "8388608", "3", "1", "a=b"], "shard 3 is given beside a key"),
+        (["put", "--key", "8388608", "3", "1", "a=b"], "shard 3 is given in addition to a key"),
         (["init", "--keys", "loose"], 'invalid value for --keys: "loose"'),
         (["init", "--keys"], "--keys needs an argument"),
     ],

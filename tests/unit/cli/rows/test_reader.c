@@ -169,9 +169,9 @@ static void ndjson_faults_name_line_and_column(void **state) {
         {"{\"a\":\"\t\"}", "column 7: a control character must be written as an escape"},
         {"{\"a\":\"\\x\"}", "column 7: a backslash must be followed by one of \"\\/bfnrtu"},
         {"{\"a\":\"\\u12g4\"}", "column 7: \\u must be followed by four hexadecimal digits"},
-        {"{\"a\":\"\\ud83d\"}", "column 7: half of a surrogate pair is no character"},
-        {"{\"a\":\"\\ud83d\\u0041\"}", "column 7: half of a surrogate pair is no character"},
-        {"{\"a\":[\"\\ude00\"]}", "column 8: half of a surrogate pair is no character"},
+        {"{\"a\":\"\\ud83d\"}", "column 7: half of a surrogate pair is not a character"},
+        {"{\"a\":\"\\ud83d\\u0041\"}", "column 7: half of a surrogate pair is not a character"},
+        {"{\"a\":[\"\\ude00\"]}", "column 8: half of a surrogate pair is not a character"},
         {"{\"a\":\"\\u0000\"}", "column 7: PostgreSQL's text cannot hold the character \\u0000"},
         {"{\"a\":[1,]}", "column 9: expected a value, found \"]}\""},
         {"{\"a\":[1 2]}", "column 9: expected a comma or ], found \"2]}\""},
@@ -270,13 +270,13 @@ static void csv_after_a_misplaced_quote_reading_goes_on_at_the_next_line(void **
     check(&row_csv, "a,b\n5\",x\n1,2\n\"x\" ,y\n3,4\n\"u\nv\"w,\"\n5,6\n\"a\"\rb,c\n7,8\n",
           "1@2 ! line 2, column 2: a quote in a field without quotes around it\n"
           "2@3 \"a\"=>\"1\", \"b\"=>\"2\"\n"
-          "3@4 ! line 4, column 4: text behind a closing quote\n"
+          "3@4 ! line 4, column 4: text after a closing quote\n"
           "4@5 \"a\"=>\"3\", \"b\"=>\"4\"\n"
           "5@6 ! line 6, column 1: the quote that opens here is closed only in line 7, where more "
           "text follows\n"
           "6@7 ! line 7, column 2: a quote in a field without quotes around it\n"
           "7@8 \"a\"=>\"5\", \"b\"=>\"6\"\n"
-          "8@9 ! line 9, column 4: text behind a closing quote\n"
+          "8@9 ! line 9, column 4: text after a closing quote\n"
           "9@10 \"a\"=>\"7\", \"b\"=>\"8\"\n"
           "end\n");
 }
@@ -408,7 +408,7 @@ static void the_format_is_guessed_only_for_a_brace(void **state) {
     (void) state;
     check(NULL, "{\"a\":1}\n", "1@1 \"a\"=>\"1\"\nend\n");
     check(NULL, "\xef\xbb\xbf{}\n", "1@1 \nend\n");
-    check(NULL, "a,b\n", "failed: line 0: the format cannot be told\n");
+    check(NULL, "a,b\n", "failed: line 0: the format is not known\n");
     assert_ptr_equal(row_format_of_file("x/people.CSV"), &row_csv);
     assert_ptr_equal(row_format_of_file("people.jsonl"), &row_ndjson);
     assert_ptr_equal(row_format_of_file("people.tsv"), &row_tsv);
