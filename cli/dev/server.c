@@ -107,11 +107,11 @@ static void remove_if_stale(const char *path, const dev_server *server) {
  * is. Without them it still detects remaining processes of the crashed server, by their shared
  * memory. */
 static void remove_stale_records(const dev_folder *folder, const dev_server *server) {
-    char *record = format_text("%s/postmaster.pid", server->data);
+    char *path = format_text("%s/postmaster.pid", server->data);
     char *lock = format_text("%s/.s.PGSQL.%d.lock", folder->sockets, server->port);
-    remove_if_stale(record, server);
+    remove_if_stale(path, server);
     remove_if_stale(lock, server);
-    free(record);
+    free(path);
     free(lock);
 }
 

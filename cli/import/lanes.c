@@ -196,14 +196,6 @@ bool import_lanes_give(import_lanes *lanes, import_item *given) {
     return taken;
 }
 
-bool import_lanes_stopped(import_lanes *lanes) {
-    pthread_mutex_lock(&lanes->lock);
-    import_look_for_interrupt(lanes);
-    bool stopped = import_has_stopped(lanes);
-    pthread_mutex_unlock(&lanes->lock);
-    return stopped;
-}
-
 void import_lanes_abandon(import_lanes *lanes, bool decide_given) {
     pthread_mutex_lock(&lanes->lock);
     if (import_stop_lanes(lanes, IMPORT_UNREAD) && decide_given)

@@ -43,9 +43,6 @@ bool import_lanes_start(import_lanes *lanes);
  * False: the import has ended early, and the row is left undecided. */
 bool import_lanes_give(import_lanes *lanes, import_item *given);
 
-/* Has the import ended early? Also checks for an interrupt. */
-bool import_lanes_stopped(import_lanes *lanes);
-
 /* End early, for a reason that the caller has reported. The rows that were given are still decided
  * if `decide_given`. */
 void import_lanes_abandon(import_lanes *lanes, bool decide_given);

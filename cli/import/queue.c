@@ -56,6 +56,14 @@ void import_look_for_interrupt(import_lanes *lanes) {
         import_stop_lanes(lanes, IMPORT_INTERRUPTED);
 }
 
+bool import_lanes_stopped(import_lanes *lanes) {
+    pthread_mutex_lock(&lanes->lock);
+    import_look_for_interrupt(lanes);
+    bool stopped = import_has_stopped(lanes);
+    pthread_mutex_unlock(&lanes->lock);
+    return stopped;
+}
+
 /* ---- Queues ---------------------------------------------------------------------------------- */
 
 size_t import_queue_room(const import_lanes *lanes) {

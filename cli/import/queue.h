@@ -110,6 +110,9 @@ void import_queue_add(import_lane *lane, const import_item *item);
 
 /* ---- Without the lock ------------------------------------------------------------------------ */
 
+/* Has the import ended early? Also checks for an interrupt. */
+bool import_lanes_stopped(import_lanes *lanes);
+
 /* Take rows into the lane's empty batch; false: there will be none. */
 bool import_take(import_lane *lane);
 
