@@ -195,11 +195,8 @@ static bool confirmed(const arguments *args, const dev_folder *folder) {
     for (int i = 0; i < folder->count; i++)
         bytes += tree_bytes(folder->servers[i].place);
     char size[UI_NUMBER_SIZE];
-    fprintf(stderr, "Destroy %d server%s in %s with all their data (%s)? [y/N] ", folder->count,
-            folder->count == 1 ? "" : "s", folder->dir, ui_bytes(size, bytes));
-    char answer[16] = "";
-    bool yes =
-        fgets(answer, sizeof answer, stdin) != NULL && (answer[0] == 'y' || answer[0] == 'Y');
+    bool yes = ui_confirm("Destroy %d server%s in %s with all their data (%s)?", folder->count,
+                          folder->count == 1 ? "" : "s", folder->dir, ui_bytes(size, bytes));
     if (!yes)
         ui_note("Nothing was destroyed.");
     return yes;

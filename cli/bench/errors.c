@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "ui/memory.h"
+#include "ui/ui.h"
 
 void bench_errors_init(bench_errors *errors) {
     *errors = (bench_errors){0};
@@ -21,9 +22,7 @@ void bench_errors_fini(bench_errors *errors) {
 static char *reason_of(const sql_failure *failure) {
     if (failure->error == NULL)
         return failure->message != NULL ? copy_text(failure->message) : NULL;
-    const char *detail = hv_error_detail(failure->error);
-    return format_text("%s%s%s", hv_error_message(failure->error), detail != NULL ? ": " : "",
-                       detail != NULL ? detail : "");
+    return ui_error_line(failure->error);
 }
 
 void bench_errors_add(bench_errors *errors, const sql_failure *failure) {

@@ -14,18 +14,13 @@
 #include <string.h>
 
 #include "ui/memory.h"
+#include "ui/ui.h"
 
 /* Pauses between attempts double from the first to the last of these. */
 #define FIRST_PAUSE_MS 50
 #define LAST_PAUSE_MS  2000
 
 /* ---- Rejecting ------------------------------------------------------------------------------- */
-
-static char *reason_of(const hv_error *error) {
-    const char *detail = hv_error_detail(error);
-    return format_text("%s%s%s", hv_error_message(error), detail != NULL ? ": " : "",
-                       detail != NULL ? detail : "");
-}
 
 /* A row that was refused will be rejected: note why. */
 static void note_refusal(const import_lane *lane, import_work *work) {
@@ -36,7 +31,7 @@ static void note_refusal(const import_lane *lane, import_work *work) {
     if (status == HV_OK)
         return;
     work->status = status;
-    work->reason = reason_of(error);
+    work->reason = ui_error_line(error);
 }
 
 /* Of the first `count` rows, write those that will be rejected to the rejects file: all or none. */
@@ -222,7 +217,7 @@ static bool load_batch(import_lane *lane) {
         else if (work->status == HV_NO_MEMORY)
             fail(lane, &error);
         else
-            work->reason = reason_of(error);
+            work->reason = ui_error_line(error);
         hv_error_free(error);
         if (work->status == HV_NO_MEMORY)
             return false;

@@ -136,13 +136,6 @@ static const import_past *find_past(const import_task *task) {
     return found;
 }
 
-static bool says_yes(const char *question) {
-    char answer[16] = "";
-    fprintf(stderr, "%s [y/N] ", question);
-    fflush(stderr);
-    return fgets(answer, sizeof answer, stdin) != NULL && (answer[0] == 'y' || answer[0] == 'Y');
-}
-
 /* Storing the same rows twice needs a confirmation. Rows of an export have keys and are not stored
  * twice; the rest of a stream is not known. */
 static bool check_past(const import_task *task) {
@@ -163,7 +156,7 @@ static bool check_past(const import_task *task) {
         fputs("The file ", stderr);
         ui_text(stderr, task->input.name, strlen(task->input.name));
         fprintf(stderr, " was imported before. %s\n", detail);
-        go_on = says_yes("Import it again?");
+        go_on = ui_confirm("Import it again?");
     } else {
         ui_fail(detail,
                 past->complete ? "To import it again: --again."

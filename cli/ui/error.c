@@ -219,6 +219,12 @@ void ui_error(const hv_error *error) {
     say(&what);
 }
 
+char *ui_error_line(const hv_error *error) {
+    const char *detail = hv_error_detail(error);
+    return format_text("%s%s%s", hv_error_message(error), detail != NULL ? ": " : "",
+                       detail != NULL ? detail : "");
+}
+
 json_t *ui_error_json(const hv_error *error) {
     failure what = of_error(error);
     return as_object(&what);
@@ -261,4 +267,15 @@ void ui_note(const char *format, ...) {
     print_lines(text);
     ui_stderr_unlock();
     free(text);
+}
+
+bool ui_confirm(const char *format, ...) {
+    char answer[16] = "";
+    va_list values;
+    va_start(values, format);
+    vfprintf(stderr, format, values);
+    va_end(values);
+    fputs(" [y/N] ", stderr);
+    fflush(stderr);
+    return fgets(answer, sizeof answer, stdin) != NULL && (answer[0] == 'y' || answer[0] == 'Y');
 }

@@ -81,8 +81,11 @@ void ui_error(const hv_error *error);
 /* The object in {"error": …}: a new reference. */
 struct json_t *ui_error_json(const hv_error *error);
 
-/* The same without an hv_error; `detail` and `hint` may be NULL. Style as in the library: short,
- * lower case, no full stop; the others are sentences. */
+/* Message and detail in one line, "message: detail": free() it. */
+char *ui_error_line(const hv_error *error);
+
+/* Report an error without an hv_error; `detail` and `hint` may be NULL. Style as in the library:
+ * short, lower case, no full stop; the others are sentences. */
 void ui_fail(const char *detail, const char *hint, const char *format, ...) UI_PRINTF(3, 4);
 
 /* The same with a status (its name goes into the JSON form): a key that is not there is
@@ -99,6 +102,9 @@ char *ui_json_dump(const struct json_t *value);
 
 /* Print a line for people on stderr; with --json it is left out. Progress bars make room. */
 void ui_note(const char *format, ...) UI_PRINTF(1, 2);
+
+/* Ask a question on the terminal, "… [y/N] ": true for y. */
+bool ui_confirm(const char *format, ...) UI_PRINTF(1, 2);
 
 /* ---- Numbers --------------------------------------------------------------------------------- */
 
