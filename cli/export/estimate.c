@@ -38,10 +38,10 @@ bool export_estimate(hv_store *store, int server, const int *shards, int count, 
         wanted[shards[i]] = hv_shard_server(store, shards[i]) == server;
     if (hv_acquire_server(store, server, &conn, NULL) != HV_OK)
         return false;
-    bool told =
+    bool known =
         sql_answer(conn, PQsendQuery(conn, sql), false, PATIENCE_MS, &result, &failure) == HV_OK &&
         sql_check(result, "nn", 0, INT_MAX, &failure) == HV_OK;
-    for (int i = 0; told && i < PQntuples(result); i++) {
+    for (int i = 0; known && i < PQntuples(result); i++) {
         int64_t shard = sql_number(result, i, 0, 0);
         int64_t entities = sql_number(result, i, 1, 0);
         if (shard >= 0 && shard < HV_SHARDS && wanted[shard] && entities > 0 &&
@@ -51,5 +51,5 @@ bool export_estimate(hv_store *store, int server, const int *shards, int count, 
     sql_failure_clear(&failure);
     PQclear(result);
     hv_release(store, conn, NULL);
-    return told;
+    return known;
 }
