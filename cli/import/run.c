@@ -19,6 +19,7 @@
 #include "import/exported.h"
 #include "import/input.h"
 #include "import/lanes.h"
+#include "import/queue.h"
 #include "import/rejects.h"
 #include "import/report.h"
 #include "import/resume.h"
