@@ -52,10 +52,6 @@ hv_status hvi_get_take(const hvi_operation *op, hv_entity **entity, hv_error **e
     return HV_OK;
 }
 
-hv_status hvi_get_init(hvi_operation *op, hvi_router *router, int64_t key, hv_error **error) {
-    return hvi_operation_init_key(op, &hvi_get, router, key, error);
-}
-
 /* A row of another key than was asked for is another statement's answer. */
 bool hvi_get_read(hvi_item *const *items, size_t count, const PGresult *result) {
     for (int row = 0; row < PQntuples(result); row++) {

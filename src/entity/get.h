@@ -6,9 +6,6 @@
 
 #include "entity/operation.h"
 
-/* See hv_get(). Errors: HV_INVALID, HV_NO_SERVER. */
-hv_status hvi_get_init(hvi_operation *operation, hvi_router *router, int64_t key, hv_error **error);
-
 /* Read the entity that the operation's item has found. Errors: HV_CORRUPT, HV_NO_MEMORY. */
 hv_status hvi_get_take(const hvi_operation *operation, hv_entity **entity, hv_error **error);
 

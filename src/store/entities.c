@@ -1,7 +1,6 @@
 /*
  * entities: the public functions on entities: one operation, one in a queue, many.
  */
-#include "entity/get.h"
 #include "entity/lane.h"
 #include "entity/put.h"
 #include "entity/reserve.h"
@@ -64,7 +63,7 @@ hv_status hv_get(hv_store *store, int64_t key, hv_entity **entity, hv_error **er
     hv_status status = hvi_store_enter(&visit, store, error);
     if (status != HV_OK)
         return status;
-    status = hvi_get_init(&op, &store->router, key, error);
+    status = hvi_operation_init_key(&op, &hvi_get, &store->router, key, error);
     return run(&visit, &op, status, entity, error);
 }
 
@@ -80,13 +79,19 @@ hv_status hv_reserve(hv_store *store, int shard, int count, int64_t *keys, hv_er
 
 /* ---- in a queue ---- */
 
-hv_status hv_queue_get(hv_queue *queue, int64_t key, void *tag, hv_error **error) {
+/* What needs no more than a key. */
+static hv_status add_key(hv_queue *queue, const hvi_verb *verb, int64_t key, void *tag,
+                         hv_error **error) {
     hvi_operation op;
     hv_status status = hvi_queue_check(queue, error);
     if (status != HV_OK)
         return status;
-    status = hvi_get_init(&op, &hvi_queue_store(queue)->router, key, error);
+    status = hvi_operation_init_key(&op, verb, &hvi_queue_store(queue)->router, key, error);
     return hvi_queue_add(queue, &op, status, tag, error);
+}
+
+hv_status hv_queue_get(hv_queue *queue, int64_t key, void *tag, hv_error **error) {
+    return add_key(queue, &hvi_get, key, tag, error);
 }
 
 hv_status hv_queue_put(hv_queue *queue, const hv_new_entity *entity, void *tag, hv_error **error) {
