@@ -14,14 +14,15 @@ static const struct {
     const char *group;
     const command *command;
 } table[] = {
-    {GROUP_ENTITIES, &command_put},    {GROUP_ENTITIES, &command_get},
-    {GROUP_ENTITIES, &command_key},    {GROUP_ENTITIES, &command_reserve},
-    {GROUP_ENTITIES, &command_import}, {GROUP_ENTITIES, &command_export},
-    {GROUP_SERVERS, &command_init},    {GROUP_SERVERS, &command_status},
-    {GROUP_SERVERS, &command_bench},   {GROUP_DEV, &command_dev_up},
-    {GROUP_DEV, &command_dev_down},    {GROUP_DEV, &command_dev_status},
-    {GROUP_DEV, &command_dev_psql},    {GROUP_DEV, &command_dev_destroy},
-    {GROUP_ABOUT, &command_help},      {GROUP_ABOUT, &command_completion},
+    {GROUP_ENTITIES, &command_put},     {GROUP_ENTITIES, &command_get},
+    {GROUP_ENTITIES, &command_exists},  {GROUP_ENTITIES, &command_key},
+    {GROUP_ENTITIES, &command_reserve}, {GROUP_ENTITIES, &command_import},
+    {GROUP_ENTITIES, &command_export},  {GROUP_SERVERS, &command_init},
+    {GROUP_SERVERS, &command_status},   {GROUP_SERVERS, &command_bench},
+    {GROUP_DEV, &command_dev_up},       {GROUP_DEV, &command_dev_down},
+    {GROUP_DEV, &command_dev_status},   {GROUP_DEV, &command_dev_psql},
+    {GROUP_DEV, &command_dev_destroy},  {GROUP_ABOUT, &command_help},
+    {GROUP_ABOUT, &command_completion},
 };
 
 const command *command_at(size_t index, const char **group) {

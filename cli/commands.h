@@ -30,6 +30,7 @@ extern const command command_dev_psql;
 extern const command command_dev_status;
 extern const command command_dev_up;
 extern const command command_export;
+extern const command command_exists;
 extern const command command_get;
 extern const command command_help;
 extern const command command_import;

@@ -475,6 +475,12 @@ typedef struct hv_entity hv_entity;
  */
 HV_API hv_status hv_get(hv_store *store, int64_t key, hv_entity **entity, hv_error **error);
 
+/*
+ * Is there an entity with this key? HV_OK: there is; HV_NOT_FOUND: there is none. It is cheaper
+ * than hv_get(), since the attributes are not read. Errors: as hv_get().
+ */
+HV_API hv_status hv_exists(hv_store *store, int64_t key, hv_error **error);
+
 HV_API void hv_entity_free(hv_entity *entity);
 HV_API int64_t hv_entity_key(const hv_entity *entity);
 HV_API int hv_entity_kind(const hv_entity *entity);
@@ -528,6 +534,14 @@ HV_API hv_status hv_get_many(hv_store *store, const int64_t *keys, size_t count,
                              hv_error **error);
 
 /*
+ * As hv_exists() for `count` keys: statuses[i] is HV_OK for a key that has an entity, HV_NOT_FOUND
+ * for one that has none, and otherwise that of the error in errors[i]. `errors` may be NULL.
+ * Returns the same as hv_get_many().
+ */
+HV_API hv_status hv_exists_many(hv_store *store, const int64_t *keys, size_t count,
+                                hv_status *statuses, hv_error **errors, hv_error **error);
+
+/*
  * Called once for each operation, with its outcome. `key` is the entity's; 0 for a put under a new
  * key that did not succeed. `entity` is what a get found, otherwise NULL. `error` is NULL with
  * HV_OK and HV_NOT_FOUND. Entity and error belong to the function: hv_entity_free(),
@@ -540,13 +554,13 @@ typedef void (*hv_done_fn)(void *context, void *tag, hv_status status, int64_t k
  * no more. *tag, NULL before, is passed on to hv_done_fn. */
 typedef bool (*hv_next_entity_fn)(void *context, hv_new_entity *entity, void **tag);
 
-/* The same for the next key to be fetched. */
+/* The same for the next key to be fetched or looked for. */
 typedef bool (*hv_next_key_fn)(void *context, int64_t *key, void **tag);
 
 /*
- * As hv_put_many() and hv_get_many(), for more than fits in memory: `next` supplies the items and
- * `done` is called with each outcome, in no particular order, both in the caller's thread. They
- * must not call the store.
+ * As hv_put_many(), hv_get_many() and hv_exists_many(), for more than fits in memory: `next`
+ * supplies the items and `done` is called with each outcome, in no particular order, both in the
+ * caller's thread. They must not call the store.
  *
  * However many there are, at most 2,048 operations are in flight for each server, with 4 MB of
  * attributes to be stored, plus at most one larger entity; with what libpq needs to send them, that
@@ -557,6 +571,8 @@ HV_API hv_status hv_put_stream(hv_store *store, hv_next_entity_fn next, hv_done_
                                void *context, hv_error **error);
 HV_API hv_status hv_get_stream(hv_store *store, hv_next_key_fn next, hv_done_fn done, void *context,
                                hv_error **error);
+HV_API hv_status hv_exists_stream(hv_store *store, hv_next_key_fn next, hv_done_fn done,
+                                  void *context, hv_error **error);
 
 /*
  * A queue is the same for event loops: operations can be added at any time, and nothing blocks. A
@@ -603,6 +619,7 @@ HV_API void hv_queue_free(hv_queue *queue);
 HV_API hv_status hv_queue_put(hv_queue *queue, const hv_new_entity *entity, void *tag,
                               hv_error **error);
 HV_API hv_status hv_queue_get(hv_queue *queue, int64_t key, void *tag, hv_error **error);
+HV_API hv_status hv_queue_exists(hv_queue *queue, int64_t key, void *tag, hv_error **error);
 
 /* The descriptor to wait for until it is readable; the same for the queue's whole life. It belongs
  * to the queue: do not read from it or close it. */

@@ -26,6 +26,10 @@ def get_stream(store: Datastore, keys: Iterable[Key]) -> Iterator[tuple[int, Any
     return _stream(store, keys, Queue.get)
 
 
+def exists_stream(store: Datastore, keys: Iterable[Key]) -> Iterator[tuple[int, Any]]:
+    return _stream(store, keys, Queue.exists)
+
+
 def _stream(store: Datastore, items: Iterable[Any], add: Any) -> Iterator[tuple[int, Any]]:
     most, most_bytes = MOST * len(store.servers), MOST_BYTES * len(store.servers)
     with Queue(store) as queue:

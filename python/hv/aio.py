@@ -80,6 +80,11 @@ class Session:
         row: DictRow | None = await self._get(key)
         return row
 
+    async def exists(self, key: Key) -> bool:
+        """Like Datastore.exists()."""
+        there: bool = await self._exists(key)
+        return there
+
     async def put_many(
         self,
         entities: Iterable[tuple[int | Key, int, Mapping[str, Value] | None]],
@@ -92,6 +97,10 @@ class Session:
         """Like Datastore.get_many()."""
         return await self._many(self._get, ((key,) for key in keys), return_errors)
 
+    async def exists_many(self, keys: Iterable[Key], return_errors: bool = False) -> list[Any]:
+        """Like Datastore.exists_many()."""
+        return await self._many(self._exists, ((key,) for key in keys), return_errors)
+
     def _put(
         self, where: int | Key, kind: int, attributes: Mapping[str, Value] | None
     ) -> asyncio.Future[Any]:
@@ -103,6 +112,12 @@ class Session:
     def _get(self, key: Key) -> asyncio.Future[Any]:
         future = self._begin()
         self._queue.get(future, key)
+        self._waiting.add(future)
+        return future
+
+    def _exists(self, key: Key) -> asyncio.Future[Any]:
+        future = self._begin()
+        self._queue.exists(future, key)
         self._waiting.add(future)
         return future
 

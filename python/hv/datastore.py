@@ -112,6 +112,11 @@ class Datastore(_hv.Store):
         put_many()."""
         return _many.collect(_many.get_stream(self, keys), return_errors)
 
+    def exists_many(self, keys: Iterable[Key], return_errors: bool = False) -> list[Any]:
+        """Return, in the order of ``keys``, whether there are such entities. Errors are as for
+        put_many()."""
+        return _many.collect(_many.exists_stream(self, keys), return_errors)
+
     def put_stream(
         self, entities: Iterable[tuple[int | Key, int, Mapping[str, Value] | None]]
     ) -> Iterator[tuple[int, Key | DatastoreError]]:
@@ -128,6 +133,11 @@ class Datastore(_hv.Store):
         """Like get_many(), for more than fits in memory: return an iterator of ``(position, row)``,
         or ``(position, error)``."""
         return _many.get_stream(self, keys)
+
+    def exists_stream(self, keys: Iterable[Key]) -> Iterator[tuple[int, bool | DatastoreError]]:
+        """Like exists_many(), for more than fits in memory: return an iterator of
+        ``(position, bool)``, or ``(position, error)``."""
+        return _many.exists_stream(self, keys)
 
     def __enter__(self) -> Datastore:
         return self

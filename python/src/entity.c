@@ -147,6 +147,32 @@ PyObject *hvpy_entity_get(PyObject *object, PyObject *const *args, Py_ssize_t co
     return result;
 }
 
+/* ---- exists ---- */
+
+const char hvpy_entity_exists_doc[] =
+    "exists($self, key)\n--\n\n"
+    "Is there an entity with this key? Its attributes are not fetched.";
+
+PyObject *hvpy_entity_exists(PyObject *object, PyObject *const *args, Py_ssize_t count,
+                             PyObject *keywords) {
+    static const char *const names[] = {"key"};
+    static const hvpy_arguments expected = {
+        .method = "exists", .names = names, .count = 1, .required = 1};
+    hvpy_store *self = store_of(object);
+    PyObject *found[1];
+    int64_t key;
+    if (hvpy_arguments_parse(&expected, args, count, keywords, found, NULL) < 0 ||
+        !key_from(found[0], &key) || !hvpy_store_enter(self))
+        return NULL;
+    hv_error *error = NULL;
+    hv_status status;
+    HVPY_BEGIN_LIBRARY
+    status = hv_exists(self->store, key, &error);
+    HVPY_END_LIBRARY
+    hvpy_store_leave(self);
+    return failed(status, error) ? NULL : PyBool_FromLong(status == HV_OK);
+}
+
 /* ---- reserve ---- */
 
 const char hvpy_entity_reserve_doc[] =

@@ -25,7 +25,7 @@ typedef struct operation {
     struct operation *next, **link; /* in `pending` or in `done` */
     PyObject *tag;
     size_t size; /* of its attributes */
-    bool is_put;
+    enum { PUT, GET, EXISTS } what;
     hv_status status; /* from here on: when it is done */
     int64_t key;
     hv_entity *entity;
@@ -56,7 +56,7 @@ static void unlink_operation(operation *one) {
 }
 
 /* Make an operation for a queue that was entered; NULL with an exception, and the queue is left. */
-static operation *add_operation(queue_object *self, PyObject *tag, bool is_put) {
+static operation *add_operation(queue_object *self, PyObject *tag, int what) {
     operation *one = PyMem_Calloc(1, sizeof *one);
     if (one == NULL) {
         self->busy = false;
@@ -65,7 +65,7 @@ static operation *add_operation(queue_object *self, PyObject *tag, bool is_put) 
     }
     Py_INCREF(tag);
     one->tag = tag;
-    one->is_put = is_put;
+    one->what = what;
     one->next = self->pending;
     one->link = &self->pending;
     if (one->next != NULL)
@@ -216,7 +216,7 @@ static PyObject *queue_put(PyObject *object, PyObject *const *args, Py_ssize_t c
     if (dict == NULL)
         return NULL;
     PyObject *result = NULL;
-    operation *one = enter(self) ? add_operation(self, found[0], true) : NULL;
+    operation *one = enter(self) ? add_operation(self, found[0], PUT) : NULL;
     if (one != NULL) {
         entity.dict = dict;
         one->size = hvpy_attributes_size(dict);
@@ -228,28 +228,46 @@ static PyObject *queue_put(PyObject *object, PyObject *const *args, Py_ssize_t c
     return result;
 }
 
-static PyObject *queue_get(PyObject *object, PyObject *const *args, Py_ssize_t count,
-                           PyObject *keywords) {
-    static const char *const names[] = {"tag", "key"};
-    static const hvpy_arguments expected = {
-        .method = "get", .names = names, .count = 2, .required = 2};
+/* A get, or a question whether there is an entity. */
+static PyObject *add_key(PyObject *object, PyObject *const *args, Py_ssize_t count,
+                         PyObject *keywords, const hvpy_arguments *expected, int what) {
     queue_object *self = queue_of(object);
     PyObject *found[2];
-    if (hvpy_arguments_parse(&expected, args, count, keywords, found, NULL) < 0)
+    if (hvpy_arguments_parse(expected, args, count, keywords, found, NULL) < 0)
         return NULL;
     if (!hvpy_key_check(found[1]))
         return hvpy_raise_no_key(found[1]);
-    operation *one = enter(self) ? add_operation(self, found[0], false) : NULL;
+    operation *one = enter(self) ? add_operation(self, found[0], what) : NULL;
     if (one == NULL)
         return NULL;
     hv_error *error = NULL;
-    hv_status status = hv_queue_get(self->queue, hvpy_key_id(found[1]), one, &error);
+    int64_t key = hvpy_key_id(found[1]);
+    hv_status status = what == GET ? hv_queue_get(self->queue, key, one, &error)
+                                   : hv_queue_exists(self->queue, key, one, &error);
     return added(self, one, status, error);
+}
+
+static const char *const key_names[] = {"tag", "key"};
+
+static PyObject *queue_get(PyObject *object, PyObject *const *args, Py_ssize_t count,
+                           PyObject *keywords) {
+    static const hvpy_arguments expected = {
+        .method = "get", .names = key_names, .count = 2, .required = 2};
+    return add_key(object, args, count, keywords, &expected, GET);
+}
+
+static PyObject *queue_exists(PyObject *object, PyObject *const *args, Py_ssize_t count,
+                              PyObject *keywords) {
+    static const hvpy_arguments expected = {
+        .method = "exists", .names = key_names, .count = 2, .required = 2};
+    return add_key(object, args, count, keywords, &expected, EXISTS);
 }
 
 /* ---- results ---- */
 
 static PyObject *result_of(const queue_object *self, operation *one) {
+    if (one->status == HV_NOT_FOUND && one->what == EXISTS)
+        Py_RETURN_FALSE;
     if (one->status == HV_NOT_FOUND)
         Py_RETURN_NONE;
     if (one->status != HV_OK) {
@@ -257,7 +275,9 @@ static PyObject *result_of(const queue_object *self, operation *one) {
         one->error = NULL;
         return hvpy_error_new(one->status, error);
     }
-    if (one->is_put)
+    if (one->what == EXISTS)
+        Py_RETURN_TRUE;
+    if (one->what == PUT)
         return hvpy_key_new(one->key, self->store->epoch);
     return hvpy_row_new(hv_entity_key(one->entity), hv_entity_kind(one->entity),
                         hv_entity_dict(one->entity));
@@ -406,6 +426,8 @@ static PyMethodDef queue_methods[] = {
      "put($self, tag, where, kind, attributes=None)\n--\n\nAdd a put into a shard, or under a key "
      "from "
      "reserve()."},
+    {"exists", FAST(queue_exists),
+     "exists($self, tag, key)\n--\n\nAdd a question whether there is an entity."},
     {"get", FAST(queue_get), "get($self, tag, key)\n--\n\nAdd a get."},
     {"advance", FAST(queue_advance),
      "advance($self, timeout=None)\n--\n\nDo what can be done. Wait until something is, for so "

@@ -352,6 +352,7 @@ static PyMethodDef store_methods[] = {
     {"put", FAST(hvpy_entity_put), hvpy_entity_put_doc},
     {"put_key", FAST(hvpy_entity_put_key), hvpy_entity_put_key_doc},
     {"get", FAST(hvpy_entity_get), hvpy_entity_get_doc},
+    {"exists", FAST(hvpy_entity_exists), hvpy_entity_exists_doc},
     {"reserve", FAST(hvpy_entity_reserve), hvpy_entity_reserve_doc},
     {"get_connection", FAST(hvpy_lend_get), hvpy_lend_get_doc},
     {"put_connection", FAST(hvpy_lend_put), hvpy_lend_put_doc},

@@ -93,6 +93,7 @@ struct hvi_verb {
 };
 
 extern const hvi_verb hvi_get;
+extern const hvi_verb hvi_exists;
 extern const hvi_verb hvi_put;      /* under a new key */
 extern const hvi_verb hvi_put_key;  /* under a given one, unless it has an entity */
 extern const hvi_verb hvi_put_once; /* under a reserved one, and reserve a key for the next */

@@ -8,6 +8,7 @@
  * stored: see HVI_KEY_CHANGED.
  */
 #include "wire/refusal.h"
+#include "entity/exists.h"
 #include "entity/get.h"
 #include "entity/put.h"
 #include "entity/reserve.h"
@@ -79,6 +80,20 @@ const hvi_verb hvi_get = {
              " ORDER BY id LIMIT pg_catalog.cardinality($1)",
              ENTITY(HVI_ANY_ROWS), hvi_get_read},
     .answered = hvi_get_answered,
+    .refused = hvi_operation_fail,
+};
+
+const hvi_verb hvi_exists = {
+    .parameters = {HVI_KEY},
+    .one = {"exists", "SELECT id FROM %s.entities WHERE id OPERATOR(pg_catalog.=) $1",
+            KEYS(HVI_AT_MOST_ONE_ROW, HVI_IS_INT8), hvi_exists_read},
+    /* As get_many. */
+    .many = {"exists_many",
+             "SELECT id FROM %s.entities"
+             " WHERE id OPERATOR(pg_catalog.=) ANY ((SELECT $1)::bigint[])"
+             " ORDER BY id LIMIT pg_catalog.cardinality($1)",
+             KEYS(HVI_ANY_ROWS, HVI_IS_INT8), hvi_exists_read},
+    .answered = hvi_exists_answered,
     .refused = hvi_operation_fail,
 };
 

@@ -67,6 +67,16 @@ hv_status hv_get(hv_store *store, int64_t key, hv_entity **entity, hv_error **er
     return run(&visit, &op, status, entity, error);
 }
 
+hv_status hv_exists(hv_store *store, int64_t key, hv_error **error) {
+    hvi_operation op;
+    hvi_visit visit;
+    hv_status status = hvi_store_enter(&visit, store, error);
+    if (status != HV_OK)
+        return status;
+    status = hvi_operation_init_key(&op, &hvi_exists, &store->router, key, error);
+    return run(&visit, &op, status, NULL, error);
+}
+
 hv_status hv_reserve(hv_store *store, int shard, int count, int64_t *keys, hv_error **error) {
     hvi_operation op;
     hvi_visit visit;
@@ -94,6 +104,10 @@ hv_status hv_queue_get(hv_queue *queue, int64_t key, void *tag, hv_error **error
     return add_key(queue, &hvi_get, key, tag, error);
 }
 
+hv_status hv_queue_exists(hv_queue *queue, int64_t key, void *tag, hv_error **error) {
+    return add_key(queue, &hvi_exists, key, tag, error);
+}
+
 hv_status hv_queue_put(hv_queue *queue, const hv_new_entity *entity, void *tag, hv_error **error) {
     hvi_operation op;
     hv_store *store = hvi_queue_store(queue);
@@ -113,6 +127,11 @@ hv_status hv_queue_put(hv_queue *queue, const hv_new_entity *entity, void *tag, 
 
 static hv_status add_get(hv_queue *queue, const hv_new_entity *put, void *tag, hv_error **error) {
     return hv_queue_get(queue, put->key, tag, error);
+}
+
+static hv_status add_exists(hv_queue *queue, const hv_new_entity *put, void *tag,
+                            hv_error **error) {
+    return hv_queue_exists(queue, put->key, tag, error);
 }
 
 hv_status hv_put_many(hv_store *store, const hv_new_entity *entities, size_t count, int64_t *keys,
@@ -150,5 +169,23 @@ hv_status hv_put_stream(hv_store *store, hv_next_entity_fn next, hv_done_fn done
 hv_status hv_get_stream(hv_store *store, hv_next_key_fn next, hv_done_fn done, void *context,
                         hv_error **error) {
     hvi_many many = {.add = add_get, .next_key = next, .done = done, .context = context};
+    return hvi_many_run(store, &many, error);
+}
+
+hv_status hv_exists_many(hv_store *store, const int64_t *keys, size_t count, hv_status *statuses,
+                         hv_error **errors, hv_error **error) {
+    hvi_many many = {
+        .add = add_exists,
+        .count = count,
+        .wanted = keys,
+        .statuses = statuses,
+        .errors = errors,
+    };
+    return hvi_many_run(store, &many, error);
+}
+
+hv_status hv_exists_stream(hv_store *store, hv_next_key_fn next, hv_done_fn done, void *context,
+                           hv_error **error) {
+    hvi_many many = {.add = add_exists, .next_key = next, .done = done, .context = context};
     return hvi_many_run(store, &many, error);
 }

@@ -65,6 +65,8 @@ hv_dict *dict_of(json_t *object);
 json_t *object_of(const hv_dict *dict);
 
 /* Of store_tool_many.c. */
+void do_exists_many(const char *thread, json_t *command, json_t *reply);
+void do_exists_stream(const char *thread, json_t *command, json_t *reply);
 void do_get_many(const char *thread, json_t *command, json_t *reply);
 void do_put_many(const char *thread, json_t *command, json_t *reply);
 void do_queue_add(const char *thread, json_t *command, json_t *reply);

@@ -204,6 +204,13 @@ static void do_get(const char *thread, json_t *command, json_t *reply) {
     hv_entity_free(entity);
 }
 
+/* {"key": number} */
+static void do_exists(const char *thread, json_t *command, json_t *reply) {
+    (void) thread;
+    hv_error *error = NULL;
+    set_outcome(reply, hv_exists(store, number_of(command, "key", 0), &error), error);
+}
+
 /* ---- lent connections ---- */
 
 /* The loan that a command means, named by "conn", or else that of its thread. */
@@ -397,6 +404,9 @@ const command_entry commands[] = {
     {"enter_pipeline", do_enter_pipeline},
     {"fill", do_fill},
     {"fork", do_fork},
+    {"exists", do_exists},
+    {"exists_many", do_exists_many},
+    {"exists_stream", do_exists_stream},
     {"get", do_get},
     {"get_many", do_get_many},
     {"hold", do_hold},

@@ -92,7 +92,61 @@ void do_get_many(const char *thread, json_t *command, json_t *reply) {
     free(errors);
 }
 
+/* {"keys": [number]} */
+void do_exists_many(const char *thread, json_t *command, json_t *reply) {
+    (void) thread;
+    json_t *wanted = json_object_get(command, "keys");
+    size_t count = json_array_size(wanted);
+    int64_t *keys = calloc(count + 1, sizeof *keys);
+    hv_status *statuses = calloc(count + 1, sizeof *statuses);
+    hv_error **errors = calloc(count + 1, sizeof(hv_error *));
+    hv_error *error = NULL;
+    for (size_t i = 0; i < count; i++)
+        keys[i] = json_integer_value(json_array_get(wanted, i));
+    hv_status status = hv_exists_many(store, keys, count, statuses, errors, &error);
+    set_outcome(reply, status, error);
+    json_t *items = json_array();
+    for (size_t i = 0; i < count; i++)
+        json_array_append_new(items, item_of(statuses[i], keys[i], NULL, errors[i]));
+    json_object_set_new(reply, "items", items);
+    free(keys);
+    free(statuses);
+    free(errors);
+}
+
 /* ---- streams ---- */
+
+/* Keys to be looked for, and how many of them had which status. */
+typedef struct looked_for {
+    json_t *keys;
+    size_t at;
+    json_t *statuses;
+} looked_for;
+
+static bool next_looked_for(void *context, int64_t *key, void **tag) {
+    looked_for *l = context;
+    (void) tag;
+    if (l->at == json_array_size(l->keys))
+        return false;
+    *key = json_integer_value(json_array_get(l->keys, l->at++));
+    return true;
+}
+
+static void looked(void *context, void *tag, hv_status status, int64_t key, hv_entity *entity,
+                   hv_error *error) {
+    looked_for *l = context;
+    (void) tag;
+    json_array_append_new(l->statuses, item_of(status, key, entity, error));
+}
+
+/* {"keys": [number]}; the items come in no particular order. */
+void do_exists_stream(const char *thread, json_t *command, json_t *reply) {
+    (void) thread;
+    hv_error *error = NULL;
+    looked_for l = {.keys = json_object_get(command, "keys"), .statuses = json_array()};
+    set_outcome(reply, hv_exists_stream(store, next_looked_for, looked, &l, &error), error);
+    json_object_set_new(reply, "items", l.statuses);
+}
 
 /* Entities of kind 1 with {"number": its number, "filler": …}, put and got again. */
 typedef struct stream {
@@ -249,7 +303,8 @@ void do_queue_new(const char *thread, json_t *command, json_t *reply) {
     set_outcome(reply, status, error);
 }
 
-/* {"operations": gets and puts}; their tags are their numbers in this array. */
+/* {"operations": gets, puts, and questions whether a key "exists"}; their tags are their numbers in
+ * this array. */
 void do_queue_add(const char *thread, json_t *command, json_t *reply) {
     (void) thread;
     size_t number;
@@ -263,6 +318,8 @@ void do_queue_add(const char *thread, json_t *command, json_t *reply) {
             hv_new_entity entity = new_entity_of(operation);
             status = hv_queue_put(queue, &entity, tag, &error);
             free_dict(entity.dict);
+        } else if (json_is_true(json_object_get(operation, "exists"))) {
+            status = hv_queue_exists(queue, number_of(operation, "key", 0), tag, &error);
         } else {
             status = hv_queue_get(queue, number_of(operation, "key", 0), tag, &error);
         }

@@ -19,8 +19,8 @@ SHARD, OTHER = 3, 1
 CUSTOM_PLANS = 5  # of each statement, before PostgreSQL thinks of another one
 SIZES = (1, 2, 10, 256)
 
-PLAIN = {"get", "put", "put_key", "reserve"}
-MANY = {"get_many", "put_many", "put_key_many"}
+PLAIN = {"get", "exists", "put", "put_key", "reserve"}
+MANY = {"get_many", "exists_many", "put_many", "put_key_many"}
 ONCE = {"put_once", "put_once_many"}
 
 
@@ -98,8 +98,11 @@ def use_all(tool, count):
     """Each statement but those of exactly_once, for one and for so many; with their plans made."""
     key = tool.main.put(SHARD, 1, {"a": "b"}).ok().key
     tool.main.get(key).ok()
+    tool.main.exists(key).ok()
     tool.main.put_key(reserve(tool, 1)[0], 1, {"a": "b"}).ok()
-    get_many(tool, put_many(tool, count))
+    keys = put_many(tool, count)
+    get_many(tool, keys)
+    tool.main.exists_many(keys).ok()
     put_many(tool, count, reserve(tool, count))
 
 
@@ -186,6 +189,8 @@ def fill(database, count):
 PARAMETERS = {
     "get": "8391680",
     "get_many": "'{8391680,16780288}'",
+    "exists": "8391680",
+    "exists_many": "'{8391680,16780288}'",
     "put": "1, 'a=>b'",
     "put_many": "'{1,1}', '{a=>b,a=>c}'",
     "put_key": "1, 'a=>b', 8391680",
@@ -213,8 +218,8 @@ def shown_plans(tool, verbs):
 def assert_good(shown):
     for verb, plan in shown.items():
         assert not re.search(r"\bSeq Scan|\bSort\b|\bHash", plan), f"{verb}:\n{plan}"
-        if verb in ("get", "get_many"):
-            assert "Index Scan using entities_pkey" in plan, f"{verb}:\n{plan}"
+        if verb in ("get", "get_many", "exists", "exists_many"):
+            assert re.search("Index (Only )?Scan using entities_pkey", plan), f"{verb}:\n{plan}"
             assert "Index Cond: (id = " in plan
         if verb in ("put_key_many", "put_once_many"):
             assert "Conflict Arbiter Indexes: entities_pkey" in plan, f"{verb}:\n{plan}"

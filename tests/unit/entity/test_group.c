@@ -333,7 +333,8 @@ test_a_single_put_under_a_key_shares_no_transaction_with_what_it_would_undo(void
 /* There is room for the longest statement of each verb, whatever the longest schema and column. */
 static void test_every_statement_has_room(void **state) {
     (void) state;
-    const hvi_verb *const verbs[] = {&hvi_get, &hvi_put, &hvi_put_key, &hvi_put_once, &hvi_reserve};
+    const hvi_verb *const verbs[] = {&hvi_get,     &hvi_exists,   &hvi_put,
+                                     &hvi_put_key, &hvi_put_once, &hvi_reserve};
     const hvi_session session = {.reads_text = true};
     for (size_t n = 0; n < LENGTH(verbs); n++) {
         for (size_t apart = 0; apart <= 1; apart++) {

@@ -1,0 +1,14 @@
+/*
+ * exists: is there an entity under a key?
+ */
+#ifndef HVI_EXISTS_H
+#define HVI_EXISTS_H
+
+#include "entity/operation.h"
+
+/* ---- for the table ---- */
+
+bool hvi_exists_read(hvi_item *const *items, size_t count, const PGresult *result);
+hvi_next hvi_exists_answered(hvi_operation *operation);
+
+#endif
