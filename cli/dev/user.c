@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <limits.h>
 #include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
@@ -88,8 +89,10 @@ static bool become_user(const struct passwd *user) {
         ui_fail(strerror(errno), NULL, "could not become user \"%s\"", user->pw_name);
         return false;
     }
-    /* PostgreSQL's programs complain of a working directory that they cannot enter. */
-    if (access(".", X_OK) != 0 && chdir("/") != 0)
+    /* PostgreSQL's programs leave the working directory and go back to it by its name: they complain
+     * if that or a folder above it is closed to them. */
+    char here[PATH_MAX];
+    if ((getcwd(here, sizeof here) == NULL || chdir(here) != 0) && chdir("/") != 0)
         return false;
     setenv("HOME", user->pw_dir, 1);
     setenv("USER", user->pw_name, 1);

@@ -319,9 +319,11 @@ def test_a_damaged_marker_is_no_licence_to_remove_anything(folder):
 
 
 @needs_root
-def test_root_is_where_the_servers_user_may_not_go(folder, tmp_path):
+@pytest.mark.parametrize("below", ["", "open"])
+def test_root_is_where_the_servers_user_may_not_go(folder, tmp_path, below):
+    (tmp_path / below).mkdir(exist_ok=True)
     tmp_path.chmod(0o700)
-    made = dev("up", folder, *LITTLE, "--json", cwd=tmp_path).ok().json()
+    made = dev("up", folder, *LITTLE, "--json", cwd=tmp_path / below).ok().json()
     assert made["init"][0]["keys"][KEYS] == 1
 
 

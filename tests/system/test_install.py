@@ -67,13 +67,12 @@ class Machine:
         return done.stdout
 
     def installed(self):
-        """The files below the root, the version's architecture left out."""
-        found = {
+        """The files below the root."""
+        return {
             str(path.relative_to(self.root))
             for path in self.root.rglob("*")
             if path.is_symlink() or not path.is_dir()
         }
-        return {re.sub(r"lib/[a-z0-9_]+-linux-gnu/", "lib/", name) for name in found}
 
 
 def needed(path):

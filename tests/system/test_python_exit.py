@@ -72,10 +72,8 @@ for n in range({ends}):
 say(json.dumps({{str(code): ends.count(code) for code in sorted(set(ends))}}))
 """
 
-# The end of the store is an error to its threads. Should one be writing to stderr when Python flushes
-# that for the last time, then Python itself aborts, whoever the thread belongs to.
 AT_WORK = """
-    threading.excepthook = lambda _: None
+    quiet_threads()
     logging.disable()
     def work():
         while True:
@@ -116,7 +114,8 @@ async def many(db):
 @pytest.mark.parametrize(
     "act",
     [
-        "threading.Thread(target=db.put, args=(3, 1), daemon=True).start()",
+        "quiet_threads(); threading.Thread(target=db.put, args=(3, 1), daemon=True).start()",
+        "quiet_threads();"
         "threading.Thread(target=db.get_connection, args=(3,), daemon=True).start()",
         "signal.signal(signal.SIGALRM, late); signal.setitimer(signal.ITIMER_REAL, 0.2); db.put(3, 1)",
     ],

@@ -290,6 +290,7 @@ ENDLESS = {
 def test_the_interpreter_ends_while_daemon_threads_are_at_work(connections, act, logger):
     result = python.run(
         f"""
+        quiet_threads()
         db = Datastore(connections, pool_max=2, logger={logger})
         key = db.put(3, 1)
 
@@ -315,6 +316,7 @@ def test_the_interpreter_ends_while_a_daemon_thread_waits_behind_a_lock(database
         other.cursor().execute("LOCK shard0003.entities")
         result = python.run(
             """
+            quiet_threads()
             db = Datastore(connections, operation_timeout=3600)
             for act in (lambda: db.put(3, 1), lambda: db.put_many([(3, 1, {})])):
                 threading.Thread(target=act, daemon=True).start()
@@ -329,6 +331,7 @@ def test_the_interpreter_ends_while_a_daemon_thread_waits_behind_a_lock(database
 def test_the_interpreter_ends_while_a_daemon_thread_waits_for_a_connection(connections):
     result = python.run(
         """
+        quiet_threads()
         db = Datastore(connections, pool_max=1, pool_block_timeout=3600)
         lent = db.get_connection(3)
         threading.Thread(target=db.get_connection, args=(3,), daemon=True).start()

@@ -1,4 +1,5 @@
-"""Everything at once: every way of putting, and all that can happen to servers and networks.
+"""Everything at once: every way of putting, and all that can happen to servers and networks; decoys
+for all that statements name, and beside it commands that a server lies to.
 
 A few seconds of it in the ordinary run; HV_TEST_SECONDS=3600 and -s for an hour, with a line for
 each round. A round begins with empty tables and fresh processes, and ends with a look at every
@@ -10,11 +11,15 @@ import contextlib
 import os
 import pathlib
 import random
+import threading
 import time
 
 import pytest
 
-from harness import TcpRelay, eventually, hv, python, store_config
+import decoys
+from harness import TcpRelay, command, eventually, hv, python, store_config
+from harness.liar import ALL_WAYS, Liar
+from harness.server import HARNESS
 from harness.stress import ONE, SECONDS, TWO, Put, check, pause, stress  # noqa: F401
 
 pytestmark = [pytest.mark.threads, pytest.mark.races]
@@ -57,6 +62,77 @@ def place_triggers(database, shards):
             WHEN (mod(37 * {number} + {writer}, 100) = 99) EXECUTE FUNCTION refuse();
             CREATE TRIGGER swallow BEFORE INSERT ON shard{shard:04}.entities FOR EACH ROW
             WHEN (mod(53 * {number} + {writer}, 100) = 7) EXECUTE FUNCTION swallow()""")
+
+
+# Found first even where they fit no better than PostgreSQL's own.
+DECOYS_FIRST = {"options": "-csearch_path=public,pg_catalog"}
+PREFIX = {"log_line_prefix": "%m [%p] %d %a "}
+
+
+def plant_decoys(database):
+    """For everything that any statement of the library names: its sources have them all."""
+    sources = (command.source_dir() / "src").rglob("*.c")
+    decoys.plant(database, "".join(path.read_text(encoding="utf-8") for path in sources))
+
+
+def called_decoys(server):
+    lines = server.log_text().splitlines()
+    return decoys.called("\n".join(line for line in lines if f" {HARNESS} " not in line))
+
+
+class LiedTo:
+    """Commands that run one after the other on a database of their own, while whatever answers them
+    falsifies one answer of each: a context manager. They end well, and in time."""
+
+    COMMANDS = (
+        ("put", 2, 7, "a=b"),
+        ("get", "1"),
+        ("status",),
+        ("status", "--json"),
+        ("reserve", 2, 5),
+        ("init",),
+        ("export", "-", "--shards", "1-3"),
+    )
+
+    def __init__(self, database, folder, chance):
+        self.database, self.chance = database, chance
+        self.folder = folder
+        self.ended = threading.Event()
+        self.counts = collections.Counter()
+        self.failure = None
+        self.thread = threading.Thread(target=self._run)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.thread.join()
+        assert self.failure is None, self.failure
+
+    def _run(self):
+        try:
+            with Liar(self.database, patience=5) as liar:
+                path = store_config(
+                    self.folder / "lied.conf",
+                    {"one": (liar.params(**DECOYS_FIRST), "1-3")},
+                    operation_timeout="1s",
+                    pool_block_timeout="1s",
+                )
+                while not self.ended.is_set():
+                    self._ask(liar, path)
+        except Exception as failure:  # of a thread: it is raised where the thread is joined
+            self.failure = failure
+
+    def _ask(self, liar, path):
+        words = self.chance.choice(self.COMMANDS)
+        way = self.chance.choice(ALL_WAYS)
+        liar.lie(self.chance.randrange(1, 12), way)
+        result = hv(*words, config=path, timeout=120)
+        liar.drop()
+        assert result.code in (0, 1, 3), (way, result)
+        self.counts["lies" if liar.lied else "not reached"] += 1
 
 
 class Trouble:
@@ -176,22 +252,23 @@ def settle(databases, relays):
 
 @pytest.fixture
 def battered(make_server, make_extension_server, tmp_path):
-    """One server with strict keys, one with portable ones, a relay before each: the
+    """One server with strict keys, one with portable ones, a relay before each, decoys in both: the
     configuration's path, the two databases, the two relays."""
-    strict = make_extension_server("one", tcp=True)
-    portable = make_server("two", tcp=True).create_database("test")
+    strict = make_extension_server("one", tcp=True, settings=PREFIX)
+    portable = make_server("two", tcp=True, settings=PREFIX).create_database("test")
     databases = [strict, portable]
     direct = {"one": (strict, "1-9"), "two": (portable, "9-17")}
     hv("init", config=store_config(tmp_path / "direct.conf", direct)).ok()
     for server, database in enumerate(databases):
         place_triggers(database, SHARDS[server])
+        plant_decoys(database)
     with contextlib.ExitStack() as stack:
         relays = [stack.enter_context(TcpRelay(database.server)) for database in databases]
         path = store_config(
             tmp_path / "relayed.conf",
             {
-                "one": (relays[ONE].params("test"), "1-9"),
-                "two": (relays[TWO].params("test"), "9-17"),
+                "one": (relays[ONE].params("test", **DECOYS_FIRST), "1-9"),
+                "two": (relays[TWO].params("test", **DECOYS_FIRST), "9-17"),
             },
         )
         yield path, databases, relays
@@ -220,7 +297,7 @@ class PythonWriter:
 
     def __init__(self, relays, first_writer, seed):
         connections = [
-            dict(shards=f"{shards.start}-{shards.stop}", name=name, **relay.params("test"))
+            dict(shards=f"{shards.start}-{shards.stop}", name=name, **relay.params("test", **DECOYS_FIRST))
             for name, relay, shards in zip(["one", "two"], relays, SHARDS.values())
         ]
         code = pathlib.Path(__file__).with_name("soak_writer.py").read_text(encoding="utf-8")
@@ -261,8 +338,9 @@ def check_round(runs, databases):
     return one + two
 
 
-def test_everything_at_once(stress, battered):  # noqa: F811
+def test_everything_at_once(stress, battered, tmp_path):  # noqa: F811
     config, databases, relays = battered
+    other = databases[TWO].server.create_database("other")
     seed = int(os.environ.get("HV_TEST_SEED", time.time_ns() % 10**9))
     chance = random.Random(seed)
     print(f"\nHV_TEST_SEED={seed}")
@@ -281,10 +359,12 @@ def test_everything_at_once(stress, battered):  # noqa: F811
             Trouble(database, relay, chance, troubles)
             for database, relay in zip(databases, relays)
         ]
-        while time.monotonic() < end:
-            chance.choice(both).strike()
-            pause(chance.choice([0, 0.1, 1]))
-        settle(databases, relays)
+        with LiedTo(other, tmp_path, random.Random(chance.randrange(10**6))) as lied_to:
+            while time.monotonic() < end:
+                chance.choice(both).strike()
+                pause(chance.choice([0, 0.1, 1]))
+            settle(databases, relays)
+        troubles += lied_to.counts
         for run in runs:  # it works again
             for server in (ONE, TWO):
                 run.flows(databases, server, count=20)
@@ -296,5 +376,11 @@ def test_everything_at_once(stress, battered):  # noqa: F811
             )
             if shard in SHARDS[ONE] and shard in last_keys and first is not None:
                 assert first > last_keys[shard], "a key that was made before"
+        for database in databases:
+            assert called_decoys(database.server) == []
         rounds += 1
         print(f"round {rounds}: {dict(counts)}; so far {dict(statuses)}, {dict(troubles)}")
+    for database in databases:  # one that is called would have been seen
+        with database.connect(**DECOYS_FIRST) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT max(1::bigint)")
+        assert called_decoys(database.server) == ["max(int8)"]

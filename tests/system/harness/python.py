@@ -41,6 +41,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def say(*what):
     print(*what, flush=True)
 
+# The end of the store is an error to threads that use it. Should one be writing that to stderr when
+# Python flushes it for the last time, Python itself aborts.
+def quiet_threads():
+    threading.excepthook = lambda _: None
+
 def wait_for(condition):
     deadline = time.monotonic() + 60
     while not condition():
