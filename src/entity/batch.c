@@ -12,8 +12,9 @@
  *            └──────────────────────┘       each item has its own fate
  *
  * Apart, statements are not prepared and refer to no type by its number, so that they work whatever
- * has become of those. What is refused as stale even so is the fault of something that the
- * connection's server process has cached: then the session goes, and the operation takes another.
+ * has become of the types. If one is refused as stale even so, the cause is something that the
+ * connection's server process has cached: then the session is not used again, and the operation
+ * takes another.
  */
 #include "entity/batch.h"
 
@@ -23,13 +24,13 @@
 #include "base/interrupt.h"
 #include "wire/refusal.h"
 
-/* How often a session's prepared statements are put right for one batch. */
+/* How often one batch mends its session's prepared statements. */
 #define MAX_MENDED 2
 
 /* ---- life ---- */
 
 void hvi_batch_init(hvi_batch *b, hvi_item *const *items, size_t count) {
-    /* Not one_group: it is large, and made when it is needed. */
+    /* Not one_group: it is large, and is made when it is needed. */
     b->items = items;
     b->count = count;
     b->log = false;
@@ -47,7 +48,7 @@ void hvi_batch_init(hvi_batch *b, hvi_item *const *items, size_t count) {
     b->one_result = NULL;
 }
 
-/* What was sent, and its answers. */
+/* Free what was sent, and its answers. */
 static void clear(hvi_batch *b) {
     for (size_t i = 0; i < b->group_count; i++) {
         hvi_group_fini(&b->groups[i]);
@@ -81,7 +82,7 @@ static bool make_room(hvi_batch *b) {
 
 /* ---- sending ---- */
 
-/* Make groups and queries of the items. False if memory is short. */
+/* Make groups and queries from the items. False if memory is short. */
 static bool build(hvi_batch *b, bool apart) {
     if (!make_room(b))
         return false;
@@ -94,14 +95,14 @@ static bool build(hvi_batch *b, bool apart) {
     return true;
 }
 
-/* TOGETHER or APART. */
+/* Send the items; `state` is TOGETHER or APART. */
 static void send(hvi_batch *b, hvi_batch_state state) {
     bool apart = state == HVI_BATCH_APART;
     clear(b);
     b->state = state;
     b->is_built = build(b, apart);
     if (!b->is_built)
-        return; /* the end will say so */
+        return; /* end_pipeline() reports it */
     hvi_pipeline_start(&b->pipeline, b->session, b->queries, b->group_count, apart);
     b->pipeline.is_mended = !apart && b->mended < MAX_MENDED;
     for (size_t i = 0; i < b->group_count && !b->log; i++)
@@ -110,7 +111,7 @@ static void send(hvi_batch *b, hvi_batch_state state) {
 
 void hvi_batch_start(hvi_batch *b, hvi_session *session, bool apart) {
     b->session = session;
-    /* Several need the types of arrays; without these they go apart. */
+    /* Several items need the array types; without these they go apart. */
     bool knows = b->count == 1 || hvi_session_knows_arrays(session);
     send(b, apart || !knows ? HVI_BATCH_APART : HVI_BATCH_TOGETHER);
 }
@@ -138,7 +139,7 @@ static void answer(hvi_batch *b, size_t number) {
     hvi_group_answer(&b->groups[number], b->results[number], b->session->config->server);
 }
 
-/* Nothing has happened, and it is not to be sent (again). */
+/* Nothing has happened, and the batch is not to be sent (again). */
 static void end_unhappened(hvi_batch *b) {
     const char *server = b->session->config->server;
     hv_error *cause = NULL;
@@ -149,7 +150,7 @@ static void end_unhappened(hvi_batch *b) {
     hvi_batch_fail(b, HVI_FATE_LOST, &cause);
 }
 
-/* The server has refused one of the statements, and nothing of any has happened. Takes *cause. */
+/* The server has refused one of the statements, and none has had an effect. Takes *cause. */
 static void end_refused(hvi_batch *b, hv_error **cause) {
     bool is_stale = hvi_refusal_is_stale(*cause);
     if (b->count > 1 && (b->session->broken || hvi_is_late(b->deadline))) {
@@ -180,8 +181,8 @@ static void end_together(hvi_batch *b) {
     hv_error_free(cause);
 }
 
-/* Parameters refer to types by their numbers, too: if these are no more, what was prepared is only
- * a part of it. */
+/* Parameters refer to types by their numbers, too: if those types no longer exist, mending the
+ * prepared statements is not enough. */
 static void end_mending(hvi_batch *b) {
     bool is_mended = hvi_mending_finish(&b->mending) && b->session->age == HVI_SESSION_CURRENT;
     if (b->session->broken || hvi_is_late(b->deadline))

@@ -1,13 +1,14 @@
 /*
- * batch: items that travel to a server and back on one session: the one way in which operations
- * are carried, a single one too.
+ * batch: items that travel to a server and back on one session: the only way in which operations
+ * are carried, even a single one.
  *
- * Together they are one pipeline and one transaction, items of one verb and shard one statement. If
- * the server refuses that, nothing of it has happened, and each item goes apart: in a transaction
- * of its own, still in one pipeline, so that only those fail that it refuses. A single item has the
- * plain statement, and goes without a pipeline once that is prepared.
+ * Together they are one pipeline and one transaction; items of one verb and shard are one
+ * statement. If the server refuses that, nothing of it has happened, and each item goes apart: in a
+ * transaction of its own, still in one pipeline, so that only the items fail that the server
+ * refuses. A single item uses the plain statement, and goes without a pipeline once that is
+ * prepared.
  *
- * A batch advances step by step and never waits; to wait for it is a loop over its steps.
+ * A batch advances step by step and never waits; waiting for it is a loop over its steps.
  */
 #ifndef HVI_BATCH_H
 #define HVI_BATCH_H
@@ -24,7 +25,7 @@ typedef enum hvi_batch_state {
 typedef struct hvi_batch {
     hvi_item *const *items; /* not owned, as the array; the array is left as it is */
     size_t count;
-    bool log; /* a single item, whose parameters the log wants to see */
+    bool log; /* a single item, whose parameters go to the log */
 
     hvi_batch_state state;
     hvi_session *session; /* not owned */
@@ -33,9 +34,9 @@ typedef struct hvi_batch {
     int mended;
     hvi_pipeline pipeline;
     hvi_mending mending;
-    hv_error *error; /* what speaks for all items; owned */
+    hv_error *error; /* the error of all items; owned */
 
-    /* Owned, with room for one an item; those of a single item are the ones below. */
+    /* Owned, with room for one per item; a single item uses the ones below. */
     hvi_item **sorted;
     hvi_group *groups;
     hvi_query *queries;
@@ -48,7 +49,7 @@ typedef struct hvi_batch {
     PGresult *one_result;
 } hvi_batch;
 
-/* A batch of these items, of which nothing is sent yet. */
+/* Set up a batch of these items; nothing is sent yet. */
 void hvi_batch_init(hvi_batch *batch, hvi_item *const *items, size_t count);
 
 /* Frees what the items' answers point into. */
@@ -63,10 +64,10 @@ hvi_wants hvi_batch_advance(hvi_batch *batch);
 /* Wait until it is over, or late. */
 void hvi_batch_await(hvi_batch *batch, int64_t deadline);
 
-/* May something of it have happened already? */
+/* Can part of it have happened already? */
 bool hvi_batch_is_sent(const hvi_batch *batch);
 
-/* It is over, or given up for being late: each item has its fate. The session is no longer used. */
+/* When it is over, or given up as late: each item gets its fate. The session is no longer used. */
 void hvi_batch_finish(hvi_batch *batch);
 
 /* Instead of starting it: there is no session for it, or no time. Takes *cause. */

@@ -5,7 +5,7 @@
 
 #include "entity/group.h"
 
-/* The keys that have one. */
+/* The answer has the keys that have an entity. */
 bool hvi_exists_read(hvi_item *const *items, size_t count, const PGresult *result) {
     for (int row = 0; row < PQntuples(result); row++) {
         int64_t key = hvi_integer_at(result, row, 0);

@@ -1,5 +1,5 @@
 /*
- * get: fetch one entity; and what an entity is.
+ * get: fetch one entity; and the public functions on an entity.
  */
 #include "entity/get.h"
 
@@ -52,7 +52,7 @@ hv_status hvi_get_take(const hvi_operation *op, hv_entity **entity, hv_error **e
     return HV_OK;
 }
 
-/* A row of another key than was asked for is another statement's answer. */
+/* A row with a key that was not asked for belongs to another statement's answer. */
 bool hvi_get_read(hvi_item *const *items, size_t count, const PGresult *result) {
     for (int row = 0; row < PQntuples(result); row++) {
         int64_t key = hvi_integer_at(result, row, 0);

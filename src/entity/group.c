@@ -84,7 +84,7 @@ static const hvi_verb_statement *statement_of(const hvi_group *group) {
     return group->plain || verb->many.name == NULL ? &verb->one : &verb->many;
 }
 
-/* Put the schema and the column in their places. Written for each single operation: quickly. */
+/* Replace %s by the schema and %b by the column. Quick, as each operation needs it. */
 static void write_sql(const char *pattern, const char *schema, bool as_text, char *to) {
     const char *place;
     for (; (place = strchr(pattern, '%')) != NULL; pattern = place + 2) {
@@ -114,7 +114,7 @@ static uint32_t total_count(const hvi_group *group) {
     return total;
 }
 
-/* One that is no array. */
+/* Set a parameter that is not an array. */
 static void set_single(hvi_group *group, int number, hvi_parameter parameter) {
     const hvi_item *item = group->items[0];
     const uint32_t count = htobe32(total_count(group));
@@ -152,8 +152,8 @@ static void append_array(hvi_group *group, hvi_parameter parameter, uint32_t ele
     }
 }
 
-/* An array, whose place in the bytes is known when all are written: until then its end is its
- * length. */
+/* Append an array. Its address is known only when all are written: until then its length is where
+ * it ends. */
 static void append_many(hvi_group *group, int number, hvi_parameter parameter,
                         const hvi_session *session) {
     uint32_t element = parameter == HVI_KEY    ? INT8_OID
@@ -178,7 +178,7 @@ static void set_arrays(hvi_group *group, int count, const hvi_session *session) 
     }
 }
 
-/* ---- what the log sees ---- */
+/* ---- for the log ---- */
 
 static void append_body_text(hvi_buffer *to, const hvi_item *item) {
     hv_dict *dict = NULL;
@@ -187,7 +187,7 @@ static void append_body_text(hvi_buffer *to, const hvi_item *item) {
     hv_dict_free(dict);
 }
 
-/* The parameters of a plain group for people, one text after the other. */
+/* Write the parameters of a plain group in readable form, one text after the other. */
 static void write_log_values(hvi_group *group, int count) {
     const hvi_item *item = group->items[0];
     hvi_buffer *to = &group->bytes;

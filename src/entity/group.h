@@ -1,8 +1,8 @@
 /*
  * group: items of one verb and shard as one statement: its SQL, its parameters and its answer.
  *
- * Which answer is whose never depends on the order of rows: entities are found by their keys, and
- * new keys are stored and given out by the position of the item that they were made for.
+ * Which item an answer belongs to never depends on the order of rows: entities are found by their
+ * keys, and new keys are stored and assigned by the position of the item that they were made for.
  */
 #ifndef HVI_GROUP_H
 #define HVI_GROUP_H
@@ -18,12 +18,12 @@ typedef struct hvi_group {
     hvi_item *const *items; /* not owned */
     size_t count;
     bool plain;      /* one item, with the verb's statement for one */
-    hv_error *error; /* the error of its items, if they have one of their own; owned */
+    hv_error *error; /* the error of its items, if the group has its own; owned */
     char sql[HVI_GROUP_SQL_LEN];
 
     /* The parameters. */
     char numbers[HVI_PARAMETERS_MAX][8]; /* single ones */
-    hvi_buffer bytes;                    /* arrays, or what the log sees */
+    hvi_buffer bytes;                    /* arrays, or texts for the log */
     const char *values[HVI_PARAMETERS_MAX];
     int lengths[HVI_PARAMETERS_MAX];
     uint32_t types[HVI_PARAMETERS_MAX];
@@ -31,25 +31,25 @@ typedef struct hvi_group {
 } hvi_group;
 
 /*
- * Sort items into groups; `groups` has room for one each. Returns how many. With `apart` each item
- * is a group of its own, in the order given, with the statement for one: which needs to know no
- * type of the database's, and whose answer leaves nothing open. Where its key has an entity, it is
- * refused.
+ * Sort items into groups; `groups` has room for one per item. Returns how many groups there are.
+ * With `apart` each item is a group of its own, in the given order, with the statement for one,
+ * which needs no type numbers of the database and has an unambiguous answer. If its key has an
+ * entity, it is refused.
  */
 size_t hvi_groups_make(hvi_item **items, size_t count, bool apart, hvi_group *groups);
 
-/* Make the group's query for this session, which lives as long as the group. With `log`, of a plain
- * one, the log sees the parameters. False if memory is short. */
+/* Make the group's query for this session; it is valid as long as the group. With `log`, the
+ * parameters of a plain group go to the log. False if memory is short. */
 bool hvi_group_query(hvi_group *group, const hvi_session *session, bool log, hvi_query *query);
 
-/* The query was sent: its parameters can go. */
+/* Free the parameters of the query, which has been sent. */
 void hvi_group_forget_parameters(hvi_group *group);
 
 /*
- * Fill in what its statement gave each item; `server` is for the error. A put under a given key
- * that went together with others and is neither `answered` nor `swallowed` has an entity in its
- * way, or was swallowed: it has to go apart to know. So have two items that put under the same key:
- * it is not known which was stored.
+ * Fill in what the statement gave each item; `server` is for the error. If a put under a given key
+ * went together with others and is neither `answered` nor `swallowed`, its key has an entity, or it
+ * was swallowed: it has to go apart to find out. So do two items that put under the same key: it is
+ * not known which was stored.
  */
 void hvi_group_answer(hvi_group *group, const PGresult *result, const char *server);
 
@@ -57,8 +57,7 @@ void hvi_group_fini(hvi_group *group);
 
 /* ---- for the functions that read answers ---- */
 
-/* The first of the items, which are sorted by key, that has this one, or the place where it would
- * be. */
+/* The first of these items, sorted by key, that has this key, or the place where it would be. */
 size_t hvi_items_find(hvi_item *const *items, size_t count, int64_t key);
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * key_cache: reserved keys that nobody has used yet, by shard.
+ * key_cache: reserved keys that are not used yet, by shard.
  *
  * Each shard has a small stack. The key on top is the one that came last, and so most often the
  * freshest.
@@ -8,8 +8,8 @@
 
 #include <stdlib.h>
 
-/* As many as puts into one shard may travel at the same time, with a round trip each saved: those
- * of a batch. Most shards need a few. */
+/* As many as puts into one shard may travel at the same time (those of a batch), each saving a
+ * round trip. Most shards need few. */
 #define KEYS_FIRST 16
 #define KEYS_MAX   1024
 
@@ -73,7 +73,7 @@ bool hvi_key_cache_take(hvi_key_cache *cache, int shard, int64_t now, int64_t *k
     return taken;
 }
 
-/* Make room for one more; if there is none to be had, all stays as it is. */
+/* Make room for one more; if that is not possible, all stays as it is. */
 static void grow(hvi_cached_keys **place) {
     hvi_cached_keys *kept = *place;
     int room = kept == NULL ? KEYS_FIRST : 2 * kept->room;

@@ -1,9 +1,9 @@
 /*
- * key_cache: reserved keys that nobody has used yet, by shard.
+ * key_cache: reserved keys that are not used yet, by shard.
  *
- * A key is handed out once, and only while it is fresh: its time is part of it, and an entity
- * should not look older than it is. Thread-safe. A forked child starts empty: the keys are its
- * parent's.
+ * A key is handed out once, and only while it is fresh: the key contains its time, and an entity
+ * should not look older than it is. Thread-safe. A forked child starts empty: the keys belong to
+ * its parent.
  */
 #ifndef HVI_KEY_CACHE_H
 #define HVI_KEY_CACHE_H
@@ -13,7 +13,7 @@
 #include "base/error.h"
 #include "base/fork.h"
 
-/* How long after its reservation was asked for a key may be used. */
+/* How long a key may be used after its reservation was asked for. */
 #define HVI_KEY_FRESH_US 1000000
 
 typedef struct hvi_key_cache {
@@ -25,8 +25,7 @@ typedef struct hvi_key_cache {
 hv_status hvi_key_cache_init(hvi_key_cache *cache, hv_error **error);
 void hvi_key_cache_fini(hvi_key_cache *cache);
 
-/* Take the freshest key of a shard; false if there is none that is fresh. `now` is
- * hvi_clock_us(). */
+/* Take the freshest key of a shard; false if none is fresh. `now` is hvi_clock_us(). */
 bool hvi_key_cache_take(hvi_key_cache *cache, int shard, int64_t now, int64_t *key);
 
 /* Keep a key that was asked for at `asked_at`. If there is no room or no memory it is forgotten:

@@ -1,27 +1,27 @@
 /*
  * lane: many callers' operations on few connections.
  *
- * The states of a batch that is shared, and who changes them:
+ * The states of a shared batch, and the functions that change them:
  *
  *                        ┌──┐ join(), step_out()
  *             join()     ▼  │     start_running()                   lead()
  *     (new) ─────────► WAITING ─────────────────────► RUNNING ─────────────────► DONE
  *                        │        its leader has been    the leader alone touches its
- *                        │        granted a lane         operations, but for `abandoned`
+ *                        │        granted a lane         operations, except `abandoned`
  *                        │ hvi_lanes_close()
  *                        └──────────────────► SENT_AWAY
  *
- * While it is WAITING it is in lanes->waiting and guarded by the lock. Its callers sleep: the
- * leader on `granted`, the others on `event`, which also tells them that the leader has stepped out
- * because its deadline passed, and one of them leads now. A batch runs until its leader's deadline;
- * so a leader that has a lane, but less time than another, hands both over. A member whose deadline
- * passes steps out of a WAITING batch; in a RUNNING one it leaves its operation behind, marked
- * abandoned. The batch is freed by whoever drops the last reference, its members and results with
- * it.
+ * While a batch is WAITING, it is in lanes->waiting and guarded by the lock. Its callers sleep: the
+ * leader on `granted`, the others on `event`, which is also signalled when the leader has stepped
+ * out because its deadline passed, and one of them leads now. A batch runs until its leader's
+ * deadline; so a leader that has a lane, but less time than another, hands both over. A member
+ * whose deadline passes steps out of a WAITING batch; in a RUNNING one it leaves its operation
+ * behind, marked abandoned. The caller that drops the last reference frees the batch, with its
+ * members and results.
  *
- * Holds always, until it is closed: `busy` lanes are taken, up to `max`, and up to `most` by
- * batches that have waited long; while a batch waits that has not been granted one, at least `max`
- * are.
+ * Holds always, until the lanes are closed: `busy` lanes are taken, up to `max`, and up to `most`
+ * by batches that have waited long; while a batch waits that has not been granted a lane, at least
+ * `max` are taken.
  */
 #include "entity/lane.h"
 
@@ -34,7 +34,7 @@
 #include "base/interrupt.h"
 
 /* How long a batch waits for a lane before it takes a connection of the pool that no lane has:
- * whatever holds the lanes up (a lock, a slow trigger) must not hold up everybody. */
+ * whatever holds up the lanes (a lock, a slow trigger) must not hold up every caller. */
 #define PATIENCE_MS 100
 
 static hvi_lanes *lanes_of(hvi_fork_member *member) {
@@ -49,7 +49,7 @@ static void fork_parent(hvi_fork_member *member) {
     pthread_mutex_unlock(&lanes_of(member)->lock);
 }
 
-/* Whoever was in a lane or waited for one is not here; their memory is lost with them. */
+/* The threads that were in a lane or waited for one do not exist here; their memory is lost. */
 static void fork_child(hvi_fork_member *member) {
     hvi_lanes *lanes = lanes_of(member);
     pthread_mutex_init(&lanes->lock, NULL);
@@ -62,7 +62,7 @@ static bool wants_parameters(const hvi_lanes *lanes) {
     return log->fn != NULL && log->parameters;
 }
 
-/* Until when to wait for a lane or a session, if all has to be done by the deadline. */
+/* When to stop waiting for a lane or a session, if all has to be done by the deadline. */
 static int64_t wait_end(const hvi_lanes *lanes, int64_t deadline) {
     int64_t end = hvi_deadline_after(lanes->wait_ms);
     return end < deadline ? end : deadline;
@@ -75,7 +75,7 @@ static void see_through(hvi_lanes *lanes, hvi_batch *batch, bool apart, int64_t 
         hvi_batch_fail(batch, HVI_FATE_UNSENT, &cause);
         return;
     }
-    if (hvi_is_late(deadline)) { /* while it is certain that nothing happens */
+    if (hvi_is_late(deadline)) { /* while it is certain that nothing has happened */
         hvi_fail_late(lanes->pool->config.session.server, -1, false, &cause);
         hvi_batch_fail(batch, HVI_FATE_LOST, &cause);
     } else {
@@ -171,7 +171,7 @@ static void add_member(hvi_shared *shared, hvi_member *member) {
     atomic_fetch_add(&shared->references, 1);
 }
 
-/* It is its caller's again; the reference is still held. Leaves no leader if it led. */
+/* The member is its caller's again; the reference is still held. Leaves no leader if it led. */
 static void remove_member(hvi_shared *shared, const hvi_member *member) {
     size_t at = 0;
     while (shared->items[at] != &member->item)
@@ -182,7 +182,7 @@ static void remove_member(hvi_shared *shared, const hvi_member *member) {
         atomic_store(&shared->leader, NULL);
 }
 
-/* Of one member, which leads it. NULL if memory is short. */
+/* A batch of one member, which leads it. NULL if memory is short. */
 static hvi_shared *new_shared(hvi_member *first) {
     hvi_shared *shared = malloc(sizeof *shared);
     if (shared == NULL)
@@ -221,8 +221,8 @@ static hvi_shared *oldest(const hvi_lanes *lanes) {
 }
 
 /*
- * A lane has come free that was taken at `since`: the oldest batch gets it. But where there are
- * extra ones, those that were held up come back last; then there are enough again.
+ * A lane that was taken at `since` is free again: the oldest batch gets it. But while there are
+ * extra lanes, one that was held up is not passed on, so that `max` remain.
  */
 static void grant(hvi_lanes *lanes, int64_t since) {
     bool held_up = hvi_clock_us() - since > PATIENCE_MS * 1000;
@@ -260,8 +260,8 @@ static hvi_shared *join(hvi_lanes *lanes, hvi_member *member) {
 }
 
 /*
- * The member's caller has waited long enough. If its batch still waits, it is taken out, and
- * somebody else leads. Otherwise false; if its deadline has passed too, it is then marked
+ * The member's caller has waited long enough. If its batch still waits, the member is taken out; if
+ * it led, another leads. Otherwise false; if its deadline has passed too, it is then marked
  * abandoned, unless it has to lead.
  */
 static bool step_out(hvi_lanes *lanes, hvi_shared *shared, hvi_member *member) {
@@ -309,7 +309,7 @@ void hvi_lanes_close(hvi_lanes *lanes) {
 
 /* ---- leading and following ---- */
 
-/* The batch has waited long, and its leader looks for a connection that no lane has. */
+/* The batch has waited long: take an extra lane for it, if `most` allows. */
 static void take_extra_lane(hvi_lanes *lanes, hvi_shared *shared) {
     pthread_mutex_lock(&lanes->lock);
     if (lanes->busy < lanes->most && atomic_load(&shared->granted) == 0) {
@@ -337,8 +337,8 @@ static bool await_lane(hvi_lanes *lanes, hvi_shared *shared, hvi_member *leader)
 }
 
 /*
- * A lane is granted. But others may be about to come: those whom the last batch has woken. Let them
- * run and join before the batch goes.
+ * A lane is granted. But other callers may be about to come: those that the last batch has woken.
+ * Let them run and join before the batch goes.
  */
 static void start_running(hvi_lanes *lanes, hvi_shared *shared) {
     sched_yield();
@@ -350,7 +350,7 @@ static void start_running(hvi_lanes *lanes, hvi_shared *shared) {
     pthread_mutex_unlock(&lanes->lock);
 }
 
-/* A lane is granted. If another has clearly more time than the leader, it shall lead. */
+/* A lane is granted. If a member has clearly more time than the leader, it leads from now on. */
 static bool hand_over(hvi_lanes *lanes, hvi_shared *shared, const hvi_member *leader) {
     pthread_mutex_lock(&lanes->lock);
     hvi_member *latest = NULL;
@@ -369,7 +369,7 @@ static bool hand_over(hvi_lanes *lanes, hvi_shared *shared, const hvi_member *le
     return handed;
 }
 
-/* Somebody leads a batch. */
+/* A leader and its batch, for may_stop_leading(). */
 typedef struct leading {
     hvi_lanes *lanes;
     hvi_shared *shared;
@@ -385,8 +385,8 @@ static bool leads_nobody(hvi_lanes *lanes, const hvi_shared *shared) {
     return !others;
 }
 
-/* A leader is interrupted only when nobody else waits for the batch any more: the outcome of the
- * others' operations must not become unknown because he is in a hurry. */
+/* A leader is interrupted only when no other caller waits for the batch any more: an interrupt of
+ * the leader must not make the outcome of the others' operations unknown. */
 static bool may_stop_leading(void *context) {
     const leading *self = context;
     return leads_nobody(self->lanes, self->shared) && hvi_interrupt_ask_outer();
@@ -402,7 +402,7 @@ static void run_shared(hvi_lanes *lanes, hvi_shared *shared) {
     hvi_interrupt_end(&operation);
 }
 
-/* Run the batch in the lane that was granted, pass the lane on, and wake the others, who may be
+/* Run the batch in the lane that was granted, pass the lane on, and wake the others, which may be
  * about to come again. */
 static void lead(hvi_lanes *lanes, hvi_shared *shared) {
     int64_t since = hvi_clock_us();
@@ -435,7 +435,7 @@ static wake_reason follow(hvi_lanes *lanes, hvi_shared *shared, hvi_member *memb
     }
 }
 
-/* Hand the member's part of a batch that is DONE over to its operation. */
+/* Hand over the member's part of a DONE batch to its operation. */
 static hvi_next take(hvi_operation *operation, const hvi_member *member) {
     const char *body = operation->item.body;
     operation->item = member->item;
@@ -443,7 +443,7 @@ static hvi_next take(hvi_operation *operation, const hvi_member *member) {
     return hvi_operation_take(operation);
 }
 
-/* With a statement of its own; in a lane that was taken at `since`, or, if that is 0, in none. */
+/* With a statement of its own, in a lane that was taken at `since`, or in none if that is 0. */
 static hvi_next send_alone(hvi_lanes *lanes, hvi_operation *operation, int64_t since) {
     hvi_batch batch;
     hvi_item *item = &operation->item;
@@ -469,7 +469,7 @@ static hvi_next send_shared(hvi_lanes *lanes, hvi_shared *shared, hvi_member *me
             reason = SENT_AWAY;
         } else {
             start_running(lanes, shared);
-            if (shared->count == 1) { /* nobody has joined: no need for a batch */
+            if (shared->count == 1) { /* no caller has joined: no need for a batch */
                 unref(shared);
                 return send_alone(lanes, operation, hvi_clock_us());
             }
@@ -483,7 +483,7 @@ static hvi_next send_shared(hvi_lanes *lanes, hvi_shared *shared, hvi_member *me
     }
     if (reason == BATCH_DONE) {
         next = take(operation, member);
-    } else if (reason == ABANDONED) { /* others' statements ran with its own */
+    } else if (reason == ABANDONED) { /* its statement was sent with others' */
         next = hvi_operation_late(operation, true);
     } else {
         if (reason == STEPPED_OUT)
@@ -505,7 +505,7 @@ static hvi_next send_shared(hvi_lanes *lanes, hvi_shared *shared, hvi_member *me
 
 /* Take a lane, if one is free and there is no batch to join. Under the lock. */
 static bool take_lane(hvi_lanes *lanes, const hvi_item *item) {
-    if (lanes->busy >= lanes->max && !lanes->closed) /* of a closed one, the pool says it */
+    if (lanes->busy >= lanes->max && !lanes->closed) /* if they are closed, the pool reports it */
         return false;
     if (item != NULL && last_has_room(lanes, item))
         return false;
@@ -513,7 +513,8 @@ static bool take_lane(hvi_lanes *lanes, const hvi_item *item) {
     return true;
 }
 
-/* May it share a lane with others? A batch's parameters are no one operation's. */
+/* May it share a lane with others? Not if the log wants parameters: it gets those of single
+ * operations only. */
 static bool may_share(const hvi_lanes *lanes, const hvi_operation *operation) {
     return lanes->max > 0 && !operation->apart && !wants_parameters(lanes) &&
            operation->item.body_len <= HVI_LANE_MAX_BODY && operation->item.count <= 1;
@@ -535,7 +536,7 @@ hvi_next hvi_lanes_send(hvi_lanes *lanes, hvi_operation *operation) {
     pthread_mutex_lock(&lanes->lock);
     has_lane = take_lane(lanes, &member->item);
     hvi_shared *shared = join(lanes, member);
-    if (shared != NULL && has_lane) /* it is a new one */
+    if (shared != NULL && has_lane) /* the batch is new */
         atomic_store(&shared->granted, 1);
     pthread_mutex_unlock(&lanes->lock);
     if (shared != NULL)

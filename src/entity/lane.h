@@ -1,12 +1,12 @@
 /*
  * lane: many callers' operations on few connections.
  *
- * A server has a few lanes; an operation needs one. Who finds a lane free takes it and runs alone,
- * with the plain prepared statement and its latency. Who finds none joins a batch that waits; when
- * a lane comes free, the batch's leader, one of the callers, runs all of it as one pipeline with
- * one commit, and wakes the others with one call. So batches grow by themselves with the number of
- * callers, and no thread of the library's own is needed. A batch that has waited long takes another
- * connection of the pool.
+ * A server has a few lanes; an operation needs one. A caller that finds a free lane takes it and
+ * runs alone, with the plain prepared statement and its latency. A caller that finds none joins a
+ * waiting batch; when a lane comes free, the batch's leader, one of the callers, runs all of it as
+ * one pipeline with one commit, and wakes the others with one call. So batches grow with the number
+ * of callers, and the library needs no thread of its own. A batch that has waited long takes
+ * another connection of the pool.
  *
  * Each operation keeps its own deadline, status and error, and its caller alone decides what is
  * next for it.
@@ -25,12 +25,12 @@
 #define HVI_LANE_MAX_OPERATIONS 256
 #define HVI_LANE_MAX_BYTES      (1 << 20)
 
-/* A leader whose deadline is this much earlier than another's hands the batch over, µs. So who has
- * more time left when a batch ends was not meant by its deadline. */
+/* A leader whose deadline is this much earlier than another's hands the batch over, µs. So a late
+ * batch was not ended by the deadline of a member that has more time left. */
 #define HVI_LANE_MAX_EARLIER 100000
 
-/* A body above this runs outside the lanes: it would hold up the others. So does a reservation of
- * more than one key. */
+/* An operation with a larger body runs outside the lanes: it would hold up the others. So does a
+ * reservation of more than one key. */
 #define HVI_LANE_MAX_BODY (1 << 16)
 
 typedef struct hvi_lanes {
@@ -39,7 +39,7 @@ typedef struct hvi_lanes {
     int max;         /* lanes; 0: turned off */
     int most;        /* … with those for batches that have waited long */
     int64_t wait_ms; /* how long an operation waits for a lane, and a batch for its session */
-    /* See a batch through on a session of the pool; another function in tests. */
+    /* Run a batch to its end on a session of the pool; another function in tests. */
     void (*run)(struct hvi_lanes *lanes, hvi_batch *batch, bool apart, int64_t deadline);
 
     pthread_mutex_t lock; /* guards the rest */
@@ -49,7 +49,7 @@ typedef struct hvi_lanes {
     hvi_list waiting; /* hvi_shared, oldest first; operations join the last */
 } hvi_lanes;
 
-/* One caller's part of a shared batch, to which it belongs: the caller may leave before. */
+/* One caller's part of a shared batch, which owns it: the caller may leave earlier. */
 typedef struct hvi_member {
     hvi_item item;      /* its body is behind this struct */
     int64_t deadline;   /* its operation's */
@@ -64,12 +64,12 @@ typedef enum hvi_shared_state {
     HVI_SHARED_SENT_AWAY,
 } hvi_shared_state;
 
-/* A batch that callers share. Who may touch it when is said in lane.c. */
+/* A batch that callers share. lane.c documents which thread may touch it when. */
 typedef struct hvi_shared {
     hvi_list link; /* in hvi_lanes.waiting */
     _Atomic int state;
     _Atomic uint32_t granted; /* the leader's futex: 1 when there is a lane */
-    _Atomic uint32_t event;   /* the others': counts */
+    _Atomic uint32_t event;   /* the others': a counter */
     _Atomic(hvi_member *) leader;
     atomic_int references; /* callers that are not done with it */
     size_t count;
@@ -82,17 +82,17 @@ hv_status hvi_lanes_init(hvi_lanes *lanes, hvi_pool *pool, int max, int64_t wait
                          hv_error **error);
 void hvi_lanes_fini(hvi_lanes *lanes);
 
-/* The lanes of all servers of a router, as its options want them. Errors: HV_NO_MEMORY. */
+/* Make the lanes of all servers of a router, as its options say. Errors: HV_NO_MEMORY. */
 hv_status hvi_lanes_make_all(hvi_router *router, hv_error **error);
 void hvi_lanes_free_all(hvi_router *router);
 
-/* Send those away who wait, and whoever comes; those who run finish. */
+/* Send away the callers that wait, and all that come later; those that run finish. */
 void hvi_lanes_close(hvi_lanes *lanes);
 
-/* Have an operation travel once. */
+/* Send an operation once; returns what is next for it. */
 hvi_next hvi_lanes_send(hvi_lanes *lanes, hvi_operation *operation);
 
-/* Have it travel until it is done, by its deadline. */
+/* Send it until it is done, by its deadline at the latest. */
 void hvi_lanes_run(hvi_lanes *lanes, hvi_operation *operation);
 
 #endif

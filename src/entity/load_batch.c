@@ -1,13 +1,12 @@
 /*
- * load_batch: rows that wait to be stored, as COPY will send them, and what became of each.
+ * load_batch: rows that wait to be stored, as COPY will send them, and the state of each.
  */
 #include "entity/load_batch.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* What stands before the body in a tuple: number of columns, the key, the kind, the body's length.
- */
+/* The bytes before the body in a tuple: number of columns, key if any, kind, body's length. */
 #define BEFORE_BODY     (2 + 4 + 2 + 4)
 #define BEFORE_BODY_KEY (BEFORE_BODY + 4 + 8)
 
@@ -20,7 +19,7 @@ void hvi_load_batch_fini(hvi_load_batch *batch) {
     *batch = (hvi_load_batch){.tuples = HVI_BUFFER_EMPTY};
 }
 
-/* Note the row whose tuple is the last in `tuples`. */
+/* Record the row whose tuple is the last in `tuples`. */
 static hv_status note_row(hvi_load_batch *batch, int64_t key, int shard, int kind,
                           hv_error **error) {
     if (batch->count == batch->room) {

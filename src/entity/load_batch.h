@@ -1,5 +1,5 @@
 /*
- * load_batch: rows that wait to be stored, as COPY will send them, and what became of each.
+ * load_batch: rows that wait to be stored, as COPY will send them, and the state of each.
  */
 #ifndef HVI_LOAD_BATCH_H
 #define HVI_LOAD_BATCH_H
@@ -8,7 +8,7 @@
 
 typedef enum hvi_load_state {
     HVI_LOAD_WAITING,
-    HVI_LOAD_STORED,  /* in the transaction under way */
+    HVI_LOAD_STORED,  /* in the running transaction */
     HVI_LOAD_KNOWN,   /* its key has an equal entity already */
     HVI_LOAD_REFUSED, /* for good: `error` says why */
 } hvi_load_state;
@@ -34,7 +34,7 @@ typedef struct hvi_load_batch {
 
 void hvi_load_batch_fini(hvi_load_batch *batch);
 
-/* Append a row, whose arguments are good. Errors: HV_NO_MEMORY; the batch is then of no use. */
+/* Append a row, whose arguments are valid. Errors: HV_NO_MEMORY; the batch is then unusable. */
 hv_status hvi_load_batch_add(hvi_load_batch *batch, int64_t key, int shard, int kind,
                              const hv_dict *dict, hv_error **error);
 
@@ -42,12 +42,12 @@ hv_status hvi_load_batch_add(hvi_load_batch *batch, int64_t key, int shard, int 
 hv_status hvi_load_batch_add_encoded(hvi_load_batch *batch, int64_t key, int shard, int kind,
                                      const char *body, size_t body_len, hv_error **error);
 
-/* Put the numbers of the waiting ones of the first `count` rows into `order`: shard by shard, those
- * with keys in the order of these behind the others. *waiting is how many. */
+/* Put the numbers of the waiting rows among the first `count` into `order`: shard by shard, first
+ * those without keys, then those with keys in key order. *waiting is how many there are. */
 hv_status hvi_load_batch_sort(hvi_load_batch *batch, size_t count, size_t *waiting,
                               hv_error **error);
 
-/* The transaction is not to be: what was stored in it waits again. Refused rows stay refused. */
+/* The transaction is rolled back: the rows stored in it wait again. Refused rows stay refused. */
 void hvi_load_batch_undo(hvi_load_batch *batch);
 
 /* Forget the first `count` rows. */

@@ -1,8 +1,8 @@
 /*
- * load_insert: rows of a load stored by the statements of puts.
+ * load_insert: store rows of a load by the statements of puts.
  *
- * The statement is not kept prepared: it is needed only where triggers or policies of a table are
- * in COPY's way, and a statement that is refused in a transaction cannot be mended there.
+ * The statement is not kept prepared: it is needed only where triggers or policies of a table rule
+ * out COPY, and a statement that is refused in a transaction cannot be mended there.
  */
 #include "entity/load_insert.h"
 
@@ -36,7 +36,7 @@ hv_status hvi_load_insert(hvi_session *session, const hvi_target *target, hvi_lo
     hvi_item *items = malloc(count * sizeof *items);
     hvi_item **order = malloc(count * sizeof *order);
     PGresult *result = NULL;
-    hvi_group group; /* there is one */
+    hvi_group group; /* only one is made */
     hvi_query query;
     hv_status status = HV_OK;
     if (items == NULL || order == NULL) {
@@ -48,7 +48,7 @@ hv_status hvi_load_insert(hvi_session *session, const hvi_target *target, hvi_lo
     if (!hvi_group_query(&group, session, false, &query))
         status = hvi_no_memory(error);
     query.id.verb = NULL;
-    query.is_write = false; /* the transaction's end is */
+    query.is_write = false; /* the commit is the write */
     if (status == HV_OK)
         status = hvi_session_run(session, &query, deadline, &result, error);
     if (status == HV_OK)

@@ -1,11 +1,11 @@
 /*
- * load_keys: rows that bring their keys along: what lies under them already, and that the shard
- * never makes them again.
+ * load_keys: rows with given keys: find the entities that the keys have already, and see that the
+ * shard never makes the keys again.
  *
- * Why no key is made again: keys that are made follow the server's clock, and strict ones also the
- * shard's sequence, which is advanced to the greatest key. The lock that the transaction takes on
- * the shard's table first keeps `hv init --keys` from changing what makes its keys meanwhile; such
- * a change looks at the greatest key itself.
+ * Why no key is made again: made keys follow the server's clock, and strict ones also the shard's
+ * sequence, which is advanced to the greatest key. The transaction first locks the shard's table,
+ * which keeps `hv init --keys` from changing the shard's key generator meanwhile; such a change
+ * looks at the greatest key itself.
  */
 #include "entity/load_keys.h"
 
@@ -36,9 +36,9 @@ static void close_gaps(const hvi_load_keys *keys, size_t from, size_t *end) {
     *end = kept;
 }
 
-/* ---- what lies under the keys ---- */
+/* ---- entities under the keys ---- */
 
-/* Is what was to be stored what is there? `there` is NULL for a row that is no entity. */
+/* Is the entity under the key the one to be stored? `there` is NULL for a row that is no entity. */
 static hv_status compare(const hvi_load_keys *keys, hvi_load_row *row, int kind,
                          const hv_dict *there, hv_error **error) {
     hv_dict *given = NULL;
@@ -46,7 +46,7 @@ static hv_status compare(const hvi_load_keys *keys, hvi_load_row *row, int kind,
     const char *body = hvi_load_row_body(keys->batch, row, &len);
     if (hvi_hstore_decode(body, len, &given, NULL) == HV_NO_MEMORY)
         return hvi_no_memory(error);
-    /* What the caller has given for a binary hstore and is none equals nothing. */
+    /* A body that the caller gave as a binary hstore but is not one equals nothing. */
     if (there != NULL && given != NULL && kind == row->kind && hv_dict_equal(there, given)) {
         row->state = HVI_LOAD_KNOWN;
     } else {
@@ -59,7 +59,7 @@ static hv_status compare(const hvi_load_keys *keys, hvi_load_row *row, int kind,
     return HV_OK;
 }
 
-/* The rows are in the order of their keys: the first that has this one, or *end. */
+/* The first row with this key, or where it would be; the rows are in key order. */
 static size_t find(const hvi_load_keys *keys, size_t from, size_t end, int64_t key) {
     while (from < end) {
         size_t middle = from + (end - from) / 2;
@@ -114,7 +114,7 @@ hv_status hvi_load_keys_sift(const hvi_load_keys *keys, size_t from, size_t *end
     return status;
 }
 
-/* ---- what makes the shard's keys ---- */
+/* ---- the shard's key generator ---- */
 
 static hv_status run(const hvi_load_keys *keys, hvi_buffer *sql, PGresult **result,
                      hv_error **error) {
@@ -133,7 +133,7 @@ static const hvi_form maker_form = {
     .columns = {HVI_IS_KEYS, HVI_IS_INT8, HVI_IS_COUNT, HVI_IS_BOOL},
 };
 
-/* Has the table with this oid triggers that are called for each row that is to be stored, before it
+/* Does the table with this oid have triggers that are called for each row to be stored, before it
  * is (1 + 2 + 4) or instead of it (1 + 64 + 4)? See pg_trigger.h. */
 #define HAS_TRIGGERS(oid)                                                                     \
     "EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid OPERATOR(pg_catalog.=) " oid \
@@ -141,8 +141,8 @@ static const hvi_form maker_form = {
     " AND (g.tgtype OPERATOR(pg_catalog.&) 5) OPERATOR(pg_catalog.=) 5"                       \
     " AND (g.tgtype OPERATOR(pg_catalog.&) 66) OPERATOR(pg_catalog.<>) 0)"
 
-/* Lock it, and look: what it is, the server's clock, how far the sequence is, in milliseconds since
- * the epoch, and whether there are triggers. */
+/* Lock the table, and look up the generator, the server's clock and how far the sequence is, in
+ * milliseconds since the epoch, and whether there are triggers. */
 static hv_status look(const hvi_load_keys *keys, hvi_generator *generator, int64_t *now,
                       int64_t *latest, bool *has_triggers, hv_error **error) {
     const char *schema = keys->target->schema;

@@ -2,18 +2,18 @@
  * load_store: store the rows of a batch by COPY within a transaction, and find those that the
  * server refuses.
  *
- * The rows of each shard are one COPY in a savepoint. When the server refuses it, nothing of it is
- * stored: the rows before the bad one, which the server names, are then sent again, the bad one
- * alone, to be sure that it is, and the others behind it. If the server names none (an AFTER
- * trigger, say), halves are tried. What is sent at once is bounded after a refusal, and grows again
- * with success: so a shard full of bad rows costs a few times as much as one without, and not the
- * square.
+ * The rows of each shard are one COPY in a savepoint. If the server refuses it, nothing of it is
+ * stored: the rows before the bad one, which the server names, are then sent again, next the bad
+ * one alone, to confirm that it is bad, and then the rest. If the server names none (an AFTER
+ * trigger, say), halves are tried. The number of rows sent at once is limited after a refusal, and
+ * grows again with success: so a shard full of bad rows costs a few times as much as one without,
+ * not the square of it.
  *
- * A COPY that the server has not refused may still have stored fewer rows than it was sent, for a
- * trigger can take rows away without an error, and it only says how many. Then it is undone as
- * well, and the shard's rows go by the statements of puts, which say it of each. So do rows with
- * keys where a trigger might change these, and all rows where row-level security does not let COPY
- * in.
+ * A COPY that the server has not refused may still have stored fewer rows than were sent, because a
+ * trigger can drop rows without an error, and it only reports how many were stored. Then it is
+ * undone as well, and the shard's rows are stored by the statements of puts, which report it for
+ * each row. So are rows with keys where a trigger might change these, and all rows where row-level
+ * security does not allow COPY.
  */
 #include "entity/load_store.h"
 
@@ -25,22 +25,22 @@
 #include "entity/load_insert.h"
 #include "entity/load_keys.h"
 
-/* Pieces of a COPY. */
+/* The size of a COPY's pieces, in bytes. */
 #define PIECE ((size_t) 64 << 10)
 
-/* Bytes of rows in an INSERT; it has one row at least. */
+/* Bytes of rows in an INSERT, which has at least one row. */
 #define INSERT_BYTES ((size_t) 1 << 20)
 
-/* Rows in a COPY after a refusal. */
+/* The most rows in a COPY after a refusal. */
 #define CAREFUL 256
 
-/* A row whose error may go by is tried so often at once, with growing pauses between. */
+/* How often a row with a transient error is tried at once, with growing pauses in between. */
 #define QUICK_TRIES 6
 
-/* Tries of a COPY whose made keys met existing ones, before less is tried at once. */
+/* How often a COPY whose made keys met existing ones is tried before fewer rows are sent. */
 #define COLLISION_TRIES 4
 
-/* Of one shard. */
+/* The rows of one shard. */
 typedef struct shard_rows {
     hvi_load_store *store;
     hvi_target target;
@@ -48,7 +48,7 @@ typedef struct shard_rows {
     size_t limit; /* of rows in a COPY */
     int tries;    /* of the same rows, so far */
     bool inserts; /* by the statements of puts, not by COPY */
-    bool is_lost; /* it failed with rows marked as stored: nothing but to undo all is left */
+    bool is_lost; /* it failed with rows marked as stored: all must be undone */
 } shard_rows;
 
 static hvi_load_row *row_at(const hvi_load_store *store, size_t position) {
@@ -91,14 +91,14 @@ static bool next_piece(void *context, const char **piece, size_t *len) {
     return true;
 }
 
-/* What opens the savepoint to which undo() goes back: the one before is no longer needed then. */
+/* The SQL that opens the savepoint for undo(), and releases the one before. */
 static const char *savepoint(hvi_load_store *store) {
     bool was_in = store->in_savepoint;
     store->in_savepoint = true;
     return was_in ? "RELEASE SAVEPOINT hv_load; SAVEPOINT hv_load;" : "SAVEPOINT hv_load;";
 }
 
-/* All of order[from .. end), or nothing; but fewer, *stored, if they got lost on their way. */
+/* Copy all of order[from .. end), or nothing; but *stored is less if the server dropped some. */
 static hv_status copy(const shard_rows *shard, size_t from, size_t end, int64_t *stored,
                       hv_error **error) {
     hvi_load_store *store = shard->store;
@@ -126,9 +126,9 @@ static hv_status undo(const shard_rows *shard, hv_error **error) {
         shard->target.shard, false, hvi_deadline_after(shard->store->timeout), NULL, error);
 }
 
-/* ---- what is to be done about a refusal ---- */
+/* ---- what to do about a refusal ---- */
 
-/* Is it the fault of a row, and not of the shard, the role or the server? */
+/* Is a row the cause, and not the shard, the role or the server? */
 static bool is_fault_of_row(hv_status status, const hv_error *cause) {
     static const char *const others[] = {
         "08", /* connection */
@@ -136,9 +136,9 @@ static bool is_fault_of_row(hv_status status, const hv_error *cause) {
         "28", /* login */
         "3D", /* no such database */
         "3F", /* no such schema */
-        "42", /* no right to, or no such table or column */
+        "42", /* no privilege, or no such table or column */
         "53", /* disk full, out of memory */
-        "55", /* somebody has locked the table */
+        "55", /* another session has locked the table */
         "57", /* shutting down, canceled */
     };
     const char *sqlstate = cause != NULL ? hv_error_sqlstate(cause) : NULL;
@@ -150,7 +150,7 @@ static bool is_fault_of_row(hv_status status, const hv_error *cause) {
     return true;
 }
 
-/* Has the server let no COPY in, though it would let an INSERT in? */
+/* Has the server refused a COPY where it would allow an INSERT? */
 static bool is_refused_copy(const shard_rows *shard, const hv_error *cause) {
     const char *sqlstate = hv_error_sqlstate(cause);
     return !shard->inserts && sqlstate != NULL && strcmp(sqlstate, "0A000") == 0;
@@ -188,8 +188,8 @@ static hv_status refuse(shard_rows *shard, size_t position, hv_error **cause, bo
 
 static hv_status store_range(shard_rows *shard, size_t from, size_t end, hv_error **error);
 
-/* Several rows were refused: store those before the bad one, that one, or a half; *from moves
- * behind what is decided then. */
+/* Several rows were refused: store those before the bad one and that one, or one half; *from moves
+ * past the rows that are decided then. */
 static hv_status divide(shard_rows *shard, size_t *from, size_t end, const hv_error *cause,
                         hv_error **error) {
     int64_t named = hvi_error_copy_row_of(cause);
@@ -235,7 +235,7 @@ static hv_status answer_refusal(shard_rows *shard, size_t *from, size_t *end, hv
 
 /* ---- by the statements of puts ---- */
 
-/* Behind where the rows that can be stored at once end. */
+/* The end of the rows that can be stored at once. */
 static size_t end_of_insert(const hvi_load_store *store, size_t from, size_t end) {
     size_t most = store->session->hstore_array_type != 0 ? HVI_LOAD_INSERT_MAX : 1, bytes = 0;
     size_t at = from;
@@ -244,7 +244,7 @@ static size_t end_of_insert(const hvi_load_store *store, size_t from, size_t end
     return at;
 }
 
-/* Store order[from .. end), and decide all of them; or nothing. What the order is, is lost. */
+/* Store order[from .. end), and decide all of them, or nothing. The range's order is lost. */
 static hv_status insert(shard_rows *shard, size_t from, size_t end, hv_error **error) {
     hvi_load_store *store = shard->store;
     size_t *order = store->batch->order, left = from;
@@ -309,7 +309,7 @@ static hv_status store_range(shard_rows *shard, size_t from, size_t end, hv_erro
         else if (status == HV_OK)
             status = answer_refusal(shard, &from, &left, &cause, error);
         hv_error_free(cause);
-        /* What was sifted out is decided: close the gap. */
+        /* The rows that were sifted out are decided: close the gap. */
         size_t gone = part - left;
         if (gone > 0) {
             size_t *order = store->batch->order;

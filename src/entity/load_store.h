@@ -19,12 +19,12 @@ typedef struct hvi_load_store {
 } hvi_load_store;
 
 /*
- * Store the waiting ones of the first `count` rows: each is then stored, known or refused. Without
- * an error the transaction goes on.
+ * Store the waiting rows among the first `count`: each is then stored, known or refused. Without an
+ * error the transaction stays open.
  *
- * HV_REFUSED with an error that is retriable and `blocked` not HVI_LOAD_NOT_BLOCKED: that row (its
- * number in the batch) met an error that may go by, and met it again at once. Anything else is an
- * error that would hit every row. After both the transaction can only be rolled back.
+ * HV_REFUSED with a retriable error and `blocked` not HVI_LOAD_NOT_BLOCKED: that row (its number in
+ * the batch) met a transient error, and kept meeting it when tried again at once. Any other error
+ * would hit every row. After either, the transaction can only be rolled back.
  */
 #define HVI_LOAD_NOT_BLOCKED SIZE_MAX
 hv_status hvi_load_store_rows(hvi_load_store *store, size_t count, hv_error **error);

@@ -10,10 +10,10 @@
 #include "wire/exchange.h"
 #include "wire/refusal.h"
 
-/* How often an operation goes to another connection because one has cached what is no more. */
+/* How often an operation takes another connection because one has cached something obsolete. */
 #define MAX_STALE 2
 
-/* The pause between tries of what repeats. */
+/* The pause between tries of a verb that repeats. */
 #define RETRY_MS 20
 
 /* ---- life ---- */
@@ -59,7 +59,7 @@ hvi_next hvi_operation_done(hvi_operation *op, hv_status status) {
     return HVI_DONE;
 }
 
-/* No try was confirmed, and one may have succeeded. `cause` is of the last. */
+/* No try was confirmed, and one may have succeeded. `cause` is that of the last. */
 static hvi_next fail_unknown(hvi_operation *op, const hv_error *cause) {
     hv_error **error = &op->error;
     int64_t key = op->item.key;
@@ -77,7 +77,7 @@ static hvi_next fail_unknown(hvi_operation *op, const hv_error *cause) {
     return hvi_operation_done(op, HV_OUTCOME_UNKNOWN);
 }
 
-/* No new key was to be had until the deadline. */
+/* No unused key was found before the deadline. */
 static hvi_next fail_collision(hvi_operation *op) {
     hvi_refusal_explain_collision(&op->cause);
     return hvi_operation_done(op, hvi_error_move(&op->error, &op->cause));
@@ -115,7 +115,7 @@ hvi_next hvi_operation_pause(hvi_operation *op, const hvi_verb *sends, bool apar
     return HVI_PAUSE;
 }
 
-/* What repeats waits until this has gone by. */
+/* A verb that repeats waits until the cause has passed. */
 static hvi_next wait_out(hvi_operation *op, bool apart, const hv_error *cause) {
     hv_error *copy = hvi_error_copy(cause);
     return hvi_operation_pause(op, op->item.verb, apart, RETRY_MS, &copy);
@@ -123,8 +123,8 @@ static hvi_next wait_out(hvi_operation *op, bool apart, const hv_error *cause) {
 
 /* ---- fates ---- */
 
-/* Nothing has happened. If it was only about something that the connection has cached, it is worth
- * another connection, and a statement that refers to nothing by its number. */
+/* Nothing has happened. If the cause is only something that the connection has cached, it is worth
+ * another try on another connection, with a statement that refers to nothing by its number. */
 static hvi_next refused(hvi_operation *op, const hv_error *cause) {
     hvi_refusal refusal = hvi_error_refusal_of(cause);
     if ((refusal == HVI_REFUSAL_TYPES || refusal == HVI_REFUSAL_RESULT) && op->stale++ < MAX_STALE)
@@ -137,7 +137,7 @@ static hvi_next refused(hvi_operation *op, const hv_error *cause) {
     return next;
 }
 
-/* The connection's end says less about a read: nothing was to be written. */
+/* A lost connection leaves nothing unknown about a read: nothing was to be written. */
 static hvi_next fail_read(hvi_operation *op, const hv_error *cause) {
     if (hv_error_status(cause) != HV_OUTCOME_UNKNOWN)
         return fail_as(op, cause);
@@ -148,7 +148,7 @@ static hvi_next fail_read(hvi_operation *op, const hv_error *cause) {
     return HVI_DONE;
 }
 
-/* `cause` speaks for all that shared the connection. */
+/* `cause` is the error of all operations that shared the connection. */
 static hvi_next lost(hvi_operation *op, const hv_error *cause) {
     hv_status status = hv_error_status(cause);
     bool is_unknown = status == HV_OUTCOME_UNKNOWN && op->item.verb->is_write;
@@ -166,7 +166,7 @@ static hvi_next lost(hvi_operation *op, const hv_error *cause) {
     return fail_read(op, cause);
 }
 
-/* There is no connection to be had for it. */
+/* There was no connection available for it. */
 static hvi_next unsent(hvi_operation *op, const hv_error *cause) {
     return op->verb->repeats && hv_error_retriable(cause) ? wait_out(op, op->apart, cause)
                                                           : fail_as(op, cause);

@@ -1,18 +1,18 @@
 /*
  * operation: one operation on an entity, and what each answer or failure means for it: the only
- * place that knows when something is tried again.
+ * place that decides when something is tried again.
  *
  * An operation may need several statements: a put under a key that has an entity fetches that to
- * compare, one that is to happen exactly once reserves a key first. So its item's verb changes on
- * the way. What is the same for all verbs is here, what is a verb's own in its file.
+ * compare, one that must happen exactly once reserves a key first. So its item's verb changes on
+ * the way. The parts that all verbs share are here, those of one verb are in its file.
  *
  *                 hvi_operation_prepare()            hvi_operation_take()
  *     (set up) ──────────────────────────► travels ──────────────────────────► HVI_DONE
  *                  ▲                          │                                    ▲
  *                  └── HVI_AGAIN, HVI_PAUSE ◄─┘     hvi_operation_late() ──────────┘
  *
- * Whoever carries it (the lanes, a queue) gives it a deadline, has its item travel in a batch and
- * takes its word for what is next. It may lie on the stack.
+ * Its carrier (the lanes, a queue) gives it a deadline, sends its item in a batch and does what the
+ * operation returns as next. It may be on the stack.
  */
 #ifndef HVI_OPERATION_H
 #define HVI_OPERATION_H
@@ -32,29 +32,28 @@ struct hvi_operation {
     bool apart;       /* it goes in a transaction of its own */
     int pause_ms;     /* after HVI_PAUSE */
 
-    /* What has happened so far. */
+    /* The course of its tries so far. */
     bool swallowed;      /* the put was swallowed, together with others */
     bool unknown;        /* an earlier try may have succeeded */
     unsigned lost;       /* connections that broke under it */
-    unsigned stale;      /* … or that had cached what is no more */
+    unsigned stale;      /* … or that had cached something that no longer exists */
     unsigned collisions; /* made keys that had an entity */
-    unsigned hidden;     /* times that its key had an entity which was not to be seen */
-    hv_error *cause;     /* what was last in the way; owned */
+    unsigned hidden;     /* times that its key had an entity that could not be found */
+    hv_error *cause;     /* the last error in its way; owned */
 
-    /* Of put_once: keys that were reserved with earlier puts, and when its next one was asked for.
-     */
+    /* Of put_once: keys reserved with earlier puts, and when the next one was asked for. */
     hvi_key_cache *reserved;
     int64_t asked_at;
 
-    /* What came of it, once it is done. */
+    /* The operation's results, once it is done. */
     hv_status status;
     int64_t key;       /* the one that was given, or made; 0: none */
     int64_t *keys;     /* of reserve: where they go; not owned */
-    hv_entity *entity; /* owned, until it is taken, as the next */
+    hv_entity *entity; /* owned, until it is taken, like the error */
     hv_error *error;
 };
 
-/* Set up an operation for a shard, or for the one of a key. Errors: as hvi_target_init…(). */
+/* Set up an operation for a shard, or for the shard of a key. Errors: as hvi_target_init…(). */
 hv_status hvi_operation_init(hvi_operation *operation, const hvi_verb *verb, hvi_router *router,
                              int shard, hv_error **error);
 hv_status hvi_operation_init_key(hvi_operation *operation, const hvi_verb *verb, hvi_router *router,
@@ -63,27 +62,26 @@ hv_status hvi_operation_init_key(hvi_operation *operation, const hvi_verb *verb,
 /* Frees what was not taken. */
 void hvi_operation_fini(hvi_operation *operation);
 
-/* Before its item travels (again). */
+/* Prepare its item, before it travels (again). */
 void hvi_operation_prepare(hvi_operation *operation);
 
-/* Its item has come back and has its fate. */
+/* Its item has come back and has its fate: returns what is next. */
 hvi_next hvi_operation_take(hvi_operation *operation);
 
-/* Its deadline has passed; `is_sent`: while its statement was under way. Always HVI_DONE. */
+/* Its deadline has passed; `is_sent`: while its statement was running. Always HVI_DONE. */
 hvi_next hvi_operation_late(hvi_operation *operation, bool is_sent);
 
 /* ---- for the verbs ---- */
 
 /* The ends. */
 hvi_next hvi_operation_done(hvi_operation *operation, hv_status status);
-/* For good. Takes *cause. If an earlier try may have succeeded, the error says so. */
+/* Fail for good. Takes *cause. If an earlier try may have succeeded, the error says so. */
 hvi_next hvi_operation_fail(hvi_operation *operation, hv_error **cause);
 
 /* Go again, with this verb's statement. */
 hvi_next hvi_operation_again(hvi_operation *operation, const hvi_verb *sends, bool apart);
 
-/* The same after a pause, because of *cause, which is taken; NULL: for the same reason as before.
- */
+/* The same after a pause, because of *cause, which is taken; NULL: for the earlier reason. */
 hvi_next hvi_operation_pause(hvi_operation *operation, const hvi_verb *sends, bool apart, int ms,
                              hv_error **cause);
 

@@ -1,7 +1,7 @@
 /*
  * put: store one entity.
  *
- * What a put's item sends, and what leads from one to the other:
+ * The statements that a put's item sends, and what leads from one to the next:
  *
  *     put:       put ──► stored, or swallowed: HV_NOT_STORED
  *                 └─ the made key has an entity: put again, apart
@@ -16,10 +16,10 @@
  *                   ▲           └─ the key has an entity: `unknown`: it is this put's, so stored
  *                   └──────────────────────────────────── else: an older one, take another key
  *
- * Why a put is never doubled or mixed up with another's: the primary key. A put under a key of the
- * database's making that meets an entity (the portable generator may make a key twice) has stored
- * nothing and takes another key. A put under a reserved key that meets an entity has met its own
- * earlier try: nobody else was given that key.
+ * The primary key is why a put is never doubled or mixed up with another. A put under a key that
+ * the database made and that meets an entity (the portable generator may make a key twice) has
+ * stored nothing and takes another key. A put under a reserved key that meets an entity has met its
+ * own earlier try: no other put was given that key.
  */
 #include "entity/put.h"
 
@@ -39,18 +39,18 @@
 #define QUICK_TRIES 8
 #define PAUSE_MS    1
 
-/* A key that has an entity, which is gone whenever it is looked for, is tried so often. */
+/* How often a key is tried that has an entity which is never found when it is fetched. */
 #define HIDDEN_TRIES 8
 
-/* The server ends the connection over a message of more than a gigabyte. What else is in the
- * message that takes the body there needs less than the 256 bytes that this leaves. */
+/* The server closes the connection over a message of more than a gigabyte. The rest of the message
+ * with the body needs less than the 256 bytes that this leaves. */
 #define BODY_MAX ((size_t) 0x3FFFFF00)
 
 #define INT8_OID 20 /* pg_type.dat */
 
 /* ---- setting up ---- */
 
-/* The rest, after the target: `status` says what came of that. */
+/* Set the rest of a put; `status` is the outcome of setting up its target. */
 static hv_status set_content(hvi_operation *op, hv_status status, int kind, const hv_dict *dict,
                              hv_error **error) {
     size_t size = hvi_hstore_size(dict);
@@ -92,8 +92,8 @@ static void answer_new_key(hvi_item *item, int64_t key) {
     item->new_key = key;
 }
 
-/* Of the plain statements: the key that was stored; of put_once the next one. No row: nothing was
- * stored. */
+/* The plain statements return the key that was stored; put_once returns the next key. No row:
+ * nothing was stored. */
 bool hvi_put_read(hvi_item *const *items, size_t count, const PGresult *result) {
     (void) count; /* 1 */
     hvi_item *item = items[0];
@@ -120,7 +120,7 @@ static uint32_t read_be32(const char *bytes) {
     return be32toh(wire);
 }
 
-/* The array in this column of the only row, if it is one of keys: how many it has. */
+/* Is there an array of keys in this column of the only row? *count is how many it has. */
 static bool read_array(const PGresult *result, int column, size_t *count) {
     const char *bytes = PQgetvalue(result, 0, column);
     size_t len = (size_t) PQgetlength(result, 0, column);
@@ -147,8 +147,8 @@ static int64_t key_at(const PGresult *result, int column, size_t place) {
     return (int64_t) be64toh(wire);
 }
 
-/* Is this key in the array? Answers mostly come in the order of what was asked: *next is where the
- * search begins, and then behind what was found. */
+/* Is this key in the array? Answers mostly come in the order of the items: the search begins at
+ * *next, which then moves past the key that was found. */
 static bool has_stored(const PGresult *result, int column, size_t count, int64_t key,
                        size_t *next) {
     for (size_t i = 0; i < count; i++) {
@@ -161,8 +161,8 @@ static bool has_stored(const PGresult *result, int column, size_t count, int64_t
     return false;
 }
 
-/* The keys that were made for the items in their order, and those of them that were stored; NULL:
- * all. Needs no memory: what is stored has to be reported as that. */
+/* The answer: the keys that were made for the items, in their order, and those of them that were
+ * stored; NULL: all. Allocates no memory: what is stored must be reported as stored. */
 bool hvi_put_read_many(hvi_item *const *items, size_t count, const PGresult *result) {
     size_t made, stored = 0, next = 0, found = 0;
     bool all = PQgetisnull(result, 0, 1);
@@ -180,8 +180,8 @@ bool hvi_put_read_many(hvi_item *const *items, size_t count, const PGresult *res
     return all || found == stored;
 }
 
-/* It is stored under this key; of two items that put under it, which one is not known. False if no
- * item does. */
+/* An entity is stored under this key; of two items that put under it, which one is not known. False
+ * if no item does. */
 static bool answer_key(hvi_item *const *items, size_t count, int64_t key, int64_t next) {
     size_t at = hvi_items_find(items, count, key);
     if (at == count || items[at]->key != key)
@@ -191,7 +191,7 @@ static bool answer_key(hvi_item *const *items, size_t count, int64_t key, int64_
     return true;
 }
 
-/* The keys that were stored; NULL: all. */
+/* The answer: the keys that were stored; NULL: all. */
 bool hvi_put_key_read_many(hvi_item *const *items, size_t count, const PGresult *result) {
     size_t stored = count;
     bool all = PQgetisnull(result, 0, 0);
@@ -203,7 +203,7 @@ bool hvi_put_key_read_many(hvi_item *const *items, size_t count, const PGresult 
     return true;
 }
 
-/* A row for each that was stored: its key, and the next one. */
+/* The answer: a row for each item that was stored, with its key and the next one. */
 bool hvi_put_once_read_many(hvi_item *const *items, size_t count, const PGresult *result) {
     for (int row = 0; row < PQntuples(result); row++)
         if (!answer_key(items, count, hvi_integer_at(result, row, 0),
@@ -214,7 +214,7 @@ bool hvi_put_once_read_many(hvi_item *const *items, size_t count, const PGresult
 
 /* ---- under a new key ---- */
 
-/* The server has done without it. */
+/* The server has neither stored it nor reported an error. */
 static hvi_next end_swallowed(hvi_operation *op) {
     hv_error *cause = NULL;
     hvi_target_fail_not_stored(&op->target, NULL, &cause);
@@ -223,7 +223,7 @@ static hvi_next end_swallowed(hvi_operation *op) {
     return next;
 }
 
-/* A key that does not lead back to its shard would be an entity that nobody finds again. */
+/* An entity whose key does not lead back to its shard would never be found again. */
 static hv_status check_made_key(const hvi_operation *op, int64_t made, hv_error **error) {
     if (hvi_target_has_key(&op->target, made))
         return HV_OK;
@@ -244,7 +244,7 @@ hvi_next hvi_put_answered(hvi_operation *op) {
     return hvi_operation_done(op, status);
 }
 
-/* A made key that an entity has already is not the caller's affair: another is taken. */
+/* A made key that already has an entity does not concern the caller: another is taken. */
 hvi_next hvi_put_refused(hvi_operation *op, hv_error **cause) {
     if (!hvi_refusal_is_key_collision(*cause))
         return hvi_operation_fail(op, cause);
@@ -278,7 +278,7 @@ static hvi_next fail_hidden(hvi_operation *op) {
     return hvi_operation_done(op, HV_CONFLICT);
 }
 
-/* Is what lies under the key what was to be put there? */
+/* Is the entity under the key the one that was to be put there? */
 static hv_status compare(hvi_operation *op, bool *same) {
     hv_entity *there = NULL;
     hv_dict *dict = NULL;
@@ -303,10 +303,10 @@ static hvi_next end_stored(hvi_operation *op) {
     return hvi_operation_done(op, HV_OK);
 }
 
-/* There is nothing under the key, though it was in the way. */
+/* There is no entity under the key, though one was in the way. */
 static hvi_next put_again(hvi_operation *op) {
-    /* It was removed between the two statements; or it was never there, and the put was refused
-     * for another constraint, or, together with others, swallowed. */
+    /* It was removed between the two statements; or it was never there, and the put was refused for
+     * another constraint, or was swallowed when it went together with others. */
     if (op->cause == NULL)
         return hvi_operation_again(op, op->verb, true);
     if (!hvi_refusal_is_key_collision(op->cause))
@@ -357,7 +357,7 @@ hvi_next hvi_put_key_refused(hvi_operation *op, hv_error **cause) {
 
 /* ---- exactly once ---- */
 
-/* Without a key it reserves one first, or has one that came with an earlier put. */
+/* Without a key, take one that came with an earlier put, or else reserve one first. */
 void hvi_put_once_prepare(hvi_operation *op) {
     hvi_item *item = &op->item;
     op->asked_at = hvi_clock_us();

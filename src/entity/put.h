@@ -7,9 +7,9 @@
 #include "entity/operation.h"
 
 /*
- * See hv_put(). With `reserved` it is to happen exactly once: a key is reserved first, or taken
- * from there; each put brings the next key along, so that in the steady state there is no other
- * round trip. Errors: HV_INVALID, HV_NO_SERVER, HV_NO_MEMORY.
+ * See hv_put(). With `reserved` it happens exactly once: a key is reserved first, or taken from
+ * there; each put also reserves the next key, so that in the steady state there is no other round
+ * trip. Errors: HV_INVALID, HV_NO_SERVER, HV_NO_MEMORY.
  */
 hv_status hvi_put_init(hvi_operation *operation, hvi_router *router, hvi_key_cache *reserved,
                        int shard, int kind, const hv_dict *dict, hv_error **error);

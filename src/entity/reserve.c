@@ -1,8 +1,8 @@
 /*
  * reserve: unused keys of a shard.
  *
- * The shard's function reserve_ids() gives keys that neither it nor next_id() gives again. That a
- * connection is lost during a reservation does no harm: the keys are forgotten.
+ * The shard's function reserve_ids() returns keys that neither it nor next_id() returns again.
+ * Losing a connection during a reservation does no harm: the keys are never used.
  */
 #include "entity/reserve.h"
 
@@ -21,7 +21,7 @@ hv_status hvi_reserve_init(hvi_operation *op, hvi_router *router, int shard, int
     return status;
 }
 
-/* One key a row, in ascending order: each item takes as many as it asked for. */
+/* One key per row, in ascending order: each item takes as many as it asked for. */
 bool hvi_reserve_read(hvi_item *const *items, size_t count, const PGresult *result) {
     int next = 0;
     for (size_t i = 0; i < count; i++) {
@@ -52,7 +52,7 @@ hvi_next hvi_reserve_answered(hvi_operation *op) {
     return hvi_operation_done(op, hvi_reserve_take(op, op->keys, &op->error));
 }
 
-/* A shard made before there was reserve_ids() lacks it. */
+/* A shard that was made before reserve_ids() existed lacks it. */
 hvi_next hvi_reserve_refused(hvi_operation *op, hv_error **cause) {
     const char *sqlstate = hv_error_sqlstate(*cause), *server = op->target.server->name;
     if (sqlstate == NULL || strcmp(sqlstate, "42883") != 0 || /* no such function */

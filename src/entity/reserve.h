@@ -6,12 +6,12 @@
 
 #include "entity/operation.h"
 
-/* See hv_reserve(). `keys` has room for `count` and gets them on HV_OK. Errors: HV_INVALID,
+/* See hv_reserve(). `keys` has room for `count`, and is filled on HV_OK. Errors: HV_INVALID,
  * HV_NO_SERVER. */
 hv_status hvi_reserve_init(hvi_operation *operation, hvi_router *router, int shard, int count,
                            int64_t *keys, hv_error **error);
 
-/* The keys that the operation's item was given, in *keys. Errors: HV_CORRUPT. */
+/* Copy the keys that the operation's item was given to `keys`. Errors: HV_CORRUPT. */
 hv_status hvi_reserve_take(const hvi_operation *operation, int64_t *keys, hv_error **error);
 
 /* ---- for the table ---- */

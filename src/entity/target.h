@@ -17,7 +17,7 @@ typedef struct hvi_target {
 /* Find the shard's server. Errors: HV_INVALID, HV_NO_SERVER. */
 hv_status hvi_target_init(hvi_target *target, hvi_router *router, int shard, hv_error **error);
 
-/* The same for the shard of a key. Errors: also HV_INVALID if it is no key. */
+/* The same for the shard of a key. Errors: also HV_INVALID if it is not a key. */
 hv_status hvi_target_init_key(hvi_target *target, hvi_router *router, int64_t key,
                               hv_error **error);
 

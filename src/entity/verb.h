@@ -1,8 +1,9 @@
 /*
  * verb: what can be done with entities: a row of data and functions for each verb.
  *
- * The table is verbs.c; the functions of a row are in the file of its verb. What sends operations
- * and brings answers back (group, batch, lane, and the queues of a store) knows no verb by name.
+ * The table is verbs.c; the functions of a row are in the file of its verb. The modules that send
+ * operations and bring answers back (group, batch, lane, and the queues of a store) know no verb by
+ * name.
  */
 #ifndef HVI_VERB_H
 #define HVI_VERB_H
@@ -16,8 +17,8 @@ typedef struct hvi_operation hvi_operation;
 typedef enum hvi_fate {
     HVI_FATE_ANSWERED,
     HVI_FATE_REFUSED, /* by the server: nothing of it has happened */
-    HVI_FATE_LOST,    /* the connection was lost, or its time was over, or memory is short */
-    HVI_FATE_UNSENT,  /* there was no connection to be had for it */
+    HVI_FATE_LOST,    /* the connection was lost, time ran out, or memory is short */
+    HVI_FATE_UNSENT,  /* no connection was available for it */
 } hvi_fate;
 
 /* One operation's part of a statement: its parameters, and what the statement gave it. */
@@ -31,11 +32,10 @@ typedef struct hvi_item {
     size_t body_len;
 
     hvi_fate fate;
-    const hv_error
-        *error;      /* not of HVI_FATE_ANSWERED, unless the answer has another form; its batch's */
-    bool answered;   /* found, stored, or reserved */
-    bool swallowed;  /* the server has done without it, and not for its key's entity */
-    int64_t new_key; /* the key that was made, or the first or next one that was reserved */
+    const hv_error *error;  /* NULL if answered, unless in another form; owned by the batch */
+    bool answered;          /* found, stored, or reserved */
+    bool swallowed;         /* not stored, without an error, and not for its key's entity */
+    int64_t new_key;        /* the key that was made, or the first or next one that was reserved */
     const PGresult *result; /* what was found; its batch's, in … */
     int row;                /* … this row */
 } hvi_item;
@@ -46,24 +46,23 @@ typedef enum hvi_parameter {
     HVI_KEY,   /* bigint */
     HVI_KIND,  /* smallint */
     HVI_BODY,  /* hstore */
-    HVI_COUNT, /* integer; of many items their sum, and no array */
+    HVI_COUNT, /* integer; for many items their sum, not an array */
 } hvi_parameter;
 
 #define HVI_PARAMETERS_MAX 3
 
-/* What a verb sends: for one item, or for many of one shard. */
+/* The statement that a verb sends: for one item, or for many of one shard. */
 typedef struct hvi_verb_statement {
     const char *name; /* "put_many": the log and pg_prepared_statements show hv_put_many_0012 */
-    /* %s stands for the shard's schema, %b for the column body as it is to be read: see
-     * hvi_body_column(). */
+    /* %s is the shard's schema, %b the column body as it is to be read: see hvi_body_column(). */
     const char *sql;
     hvi_form answer;
-    /* Fill in what an answer of that form gave each item; these are sorted by their keys. False if
-     * it is an answer to something else. */
+    /* Fill in what an answer of that form gave each item; the items are sorted by key. False if it
+     * is an answer to something else. */
     bool (*read)(hvi_item *const *items, size_t count, const PGresult *result);
 } hvi_verb_statement;
 
-/* What is next for an operation. */
+/* The next step of an operation. */
 typedef enum hvi_next {
     HVI_DONE,
     HVI_AGAIN, /* its item travels (again); if it is to go `apart`, in a transaction of its own */
@@ -73,8 +72,8 @@ typedef enum hvi_next {
 struct hvi_verb {
     /* Does it store something, so that it must not be repeated when it may have happened? */
     bool is_write;
-    /* Is `one` refused if the key has an entity, which would take what shares its transaction with
-     * it? Then `many` serves also for one item that shares. */
+    /* Is `one` refused if the key has an entity, which would undo everything else in its
+     * transaction? Then `many` is used even for one item that shares a transaction. */
     bool refuses_taken_keys;
     /* Is it put under a key of its own, so that it can be repeated until it is confirmed? */
     bool repeats;
@@ -84,7 +83,7 @@ struct hvi_verb {
 
     /* ---- its part of an operation's state machine: see operation.h ---- */
 
-    /* Before it travels; may be NULL. */
+    /* Called before it travels; may be NULL. */
     void (*prepare)(hvi_operation *operation);
     /* The item that it sent, of this verb or of another, has been answered. */
     hvi_next (*answered)(hvi_operation *operation);
@@ -99,8 +98,7 @@ extern const hvi_verb hvi_put_key;  /* under a given one, unless it has an entit
 extern const hvi_verb hvi_put_once; /* under a reserved one, and reserve a key for the next */
 extern const hvi_verb hvi_reserve;  /* unused keys */
 
-/* The column body to be read, in binary form or, `as_text`, in hstore's text form: see
- * hvi_session.reads_text. */
+/* The column body, binary or, `as_text`, in hstore's text form: see hvi_session.reads_text. */
 static inline const char *hvi_body_column(bool as_text) {
     return as_text ? "body::pg_catalog.text" : "body";
 }

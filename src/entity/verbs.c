@@ -1,11 +1,11 @@
 /*
- * verbs: the table of verbs: what each sends, and who reads the answers.
+ * verbs: the table of verbs: what each sends, and which functions read the answers.
  *
- * One whose key has an entity already is refused as a unique violation; of many, it is left out.
- * Where a trigger or a rule has taken the row away, a single one has no row in the answer, and of
- * many it is left out too. Where a trigger changes a key that was given, or one of many that were
- * made, so that it could not be said what was stored for which, the statement fails and nothing is
- * stored: see HVI_KEY_CHANGED.
+ * A single item whose key already has an entity is refused as a unique violation; one of many is
+ * left out. Where a trigger or a rule has dropped the row, a single item has no row in the answer,
+ * and one of many is left out too. Where a trigger changes a given key, or one of many made keys,
+ * so that answers could not be matched to items, the statement fails and nothing is stored: see
+ * HVI_KEY_CHANGED.
  */
 #include "wire/refusal.h"
 #include "entity/exists.h"
@@ -15,8 +15,8 @@
 
 /* ---- pieces of SQL ---- */
 
-/* Fails, so that nothing is stored. The number is there so that the planner sees no constant, which
- * it would evaluate where nothing is wrong. */
+/* Fails, so that nothing is stored. The number keeps it from being a constant, which the planner
+ * would evaluate where nothing is wrong. */
 #define FAIL_OVER_KEY(number) "pg_catalog.concat('" HVI_KEY_CHANGED "', ' (', " number ", ')')"
 
 /* `what` of a row that was stored, if its key is the one that was given. */
@@ -25,8 +25,8 @@
     " THEN " what " ELSE " FAIL_OVER_KEY("id") "::bigint END"
 
 /*
- * The keys in "stored", one array, of which each must be one of those in `keys`; NULL: all of
- * these. Mostly they are the same in the same order, which is quickly seen, and nothing is sent.
+ * The keys in "stored" as one array, each of which must be one of those in `keys`; NULL: all of
+ * them. Mostly they are the same in the same order, which is quick to check, and nothing is sent.
  */
 #define STORED_KEYS(keys)                                       \
     "CASE WHEN s.ids OPERATOR(pg_catalog.=) " keys " THEN NULL" \
@@ -37,9 +37,8 @@
 #define FROM_STORED " FROM (SELECT pg_catalog.array_agg(id) AS ids FROM stored) AS s"
 
 /*
- * The SELECT around an array hides its length from the planner: which would otherwise find a plan
- * of its own for each few rows the cheaper one, and plan each time anew. That took longer than to
- * store them.
+ * The SELECT around an array hides its length from the planner, which would otherwise find a custom
+ * plan cheaper for each few rows, and plan again each time. That took longer than storing them.
  */
 #define ELEMENTS(number) "pg_catalog.unnest((SELECT $" number "))"
 #define KINDS_BODIES     ELEMENTS("1") ", " ELEMENTS("2")
@@ -72,8 +71,8 @@ const hvi_verb hvi_get = {
     .one = {"get", "SELECT id, type, %b FROM %s.entities WHERE id OPERATOR(pg_catalog.=) $1",
             ENTITY(HVI_AT_MOST_ONE_ROW), hvi_get_read},
     /* The SELECT: see ELEMENTS. In a plan for any array the planner expects a tenth of the rows
-     * where it does not know the limit, so that the growth of a table between the first plans and
-     * that one does not make it seem dear; and in order, it reads the index. */
+     * where it does not know the limit, so that a table's growth between the first plans and that
+     * one does not make it seem expensive; and with ORDER BY it reads the index. */
     .many = {"get_many",
              "SELECT id, type, %b FROM %s.entities"
              " WHERE id OPERATOR(pg_catalog.=) ANY ((SELECT $1)::bigint[])"
@@ -102,9 +101,9 @@ const hvi_verb hvi_put = {
     .parameters = {HVI_KIND, HVI_BODY},
     .one = {"put", "INSERT INTO %s.entities (type, body) VALUES ($1, $2) RETURNING id",
             KEYS(HVI_AT_MOST_ONE_ROW, HVI_IS_INT8), hvi_put_read},
-    /* The keys are made first, then stored and given out by their places, so that nothing depends
-     * on an order that RETURNING does not promise. Two arrays: the keys that were made, and those
-     * that were stored; NULL: all. */
+    /* The keys are made first, then stored and assigned by position, so that nothing depends on an
+     * order that RETURNING does not promise. The answer is two arrays: the keys that were made, and
+     * those that were stored; NULL: all. */
     .many = {"put_many",
              "WITH new AS MATERIALIZED (SELECT pg_catalog.array_agg(%s.next_id()) AS ids"
              " FROM pg_catalog.generate_series(1, pg_catalog.cardinality((SELECT $1)))),"
@@ -126,7 +125,7 @@ const hvi_verb hvi_put_key = {
             "INSERT INTO %s.entities (type, body, id) VALUES ($1, $2, $3)"
             " RETURNING " IF_UNDER_KEY("id"),
             KEYS(HVI_AT_MOST_ONE_ROW, HVI_IS_INT8), hvi_put_read},
-    /* One array: the keys that were stored; NULL: all. */
+    /* The answer is one array: the keys that were stored; NULL: all. */
     .many = {"put_key_many", "WITH stored AS (" INSERT_GIVEN ") SELECT " STORED_GIVEN FROM_STORED,
              KEYS(HVI_ONE_ROW, HVI_IS_BYTES | HVI_OR_NULL), hvi_put_key_read_many},
     .answered = hvi_put_key_answered,
@@ -142,7 +141,7 @@ const hvi_verb hvi_put_once = {
             "INSERT INTO %s.entities (type, body, id) VALUES ($1, $2, $3)"
             " RETURNING " IF_UNDER_KEY("(SELECT %s.reserve_ids(1))"),
             KEYS(HVI_AT_MOST_ONE_ROW, HVI_IS_INT8 | HVI_OR_NULL), hvi_put_read},
-    /* For each that is stored: its key, the next key, and whether all are stored. */
+    /* A row for each item that is stored: its key, the next key, and whether all are stored. */
     .many = {"put_once_many",
              "WITH stored AS (" INSERT_GIVEN "),"
              " checked AS MATERIALIZED"

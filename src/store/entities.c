@@ -6,7 +6,7 @@
 #include "entity/reserve.h"
 #include "store/many.h"
 
-/* What reserves keys for puts under new ones; NULL: they need not happen exactly once. */
+/* The reserved keys for puts under new keys; NULL: puts need not happen exactly once. */
 static hvi_key_cache *reserved_of(hv_store *store) {
     return store->router.options->values[HVI_EXACTLY_ONCE] != 0 ? &store->reserved : NULL;
 }
@@ -89,7 +89,7 @@ hv_status hv_reserve(hv_store *store, int shard, int count, int64_t *keys, hv_er
 
 /* ---- in a queue ---- */
 
-/* What needs no more than a key. */
+/* Add an operation that needs only a key. */
 static hv_status add_key(hv_queue *queue, const hvi_verb *verb, int64_t key, void *tag,
                          hv_error **error) {
     hvi_operation op;

@@ -13,7 +13,7 @@
 #include "entity/lane.h"
 #include "store/store.h"
 
-/* How often hv_close() looks whether the last user has left. */
+/* How often hv_close() checks whether the last user has left. */
 #define CLOSE_POLL_MS 1
 
 const char *hv_version(void) {
@@ -22,15 +22,15 @@ const char *hv_version(void) {
 
 /* ---- fork ---- */
 
-/* The threads that were in the store are not in the child. */
+/* The threads that were in the store do not exist in the child. */
 static void fork_child(hvi_fork_member *member) {
     atomic_store(&hvi_list_entry(member, hv_store, fork)->users, 0);
 }
 
 /* ---- open and close ---- */
 
-/* The option check_servers: all share one deadline, so that several dead servers cost no more time
- * than one. */
+/* The option check_servers: all servers share one deadline, so that several dead servers cost no
+ * more time than one. */
 static hv_status check_servers(hv_store *store, hv_error **error) {
     hv_status status = HV_OK;
     int64_t deadline = hvi_router_pool_deadline(&store->router);
@@ -94,9 +94,9 @@ hv_status hv_open(const hv_options *options, hv_store **store, hv_error **error)
 }
 
 /*
- * How much of the closed store is still in use: operations under way and lent connections. In this
- * order: a closed pool gets no new users, and who returns the last connection is counted in `users`
- * before it is not in the pool any more.
+ * How much of the closed store is still in use: lent connections and running operations. In this
+ * order: a closed pool gets no new users, and a caller that returns the last connection is counted
+ * in `users` before the pool stops counting it.
  */
 static int in_use(hv_store *store) {
     int users = 0;

@@ -1,5 +1,5 @@
 /*
- * hypervault_key: the public functions of keys: check the arguments, call down, explain.
+ * hypervault_key: the public functions on keys: check the arguments, compute, explain errors.
  */
 #include "hypervault.h"
 
@@ -10,7 +10,7 @@
 #include "base/error.h"
 #include "value/limits.h"
 
-/* A moment as people read it. */
+/* A moment in readable form. */
 typedef struct moment_text {
     char text[64];
 } moment_text;

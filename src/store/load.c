@@ -1,10 +1,10 @@
 /*
  * load: many entities into one server, transaction by transaction, each exactly once.
  *
- * What becomes of the rows that are waiting:
+ * The states, and what happens to the waiting rows:
  *
  *              send            commit
- *     IDLE ──────────► SENT ───────────► IDLE (and the rows are gone)
+ *     IDLE ──────────► SENT ───────────► IDLE (the rows are dropped)
  *      ▲ │              │ │
  *      │ └── refused ◄──┘ └── outcome unknown ──► UNKNOWN ── send ──► SENT (they were not
  *      └──────┘ (rolled back)                        │                committed: sent again)
@@ -12,11 +12,11 @@
  *                                                                                    ──► IDLE
  *
  * set_state() is the one function that changes the state. How UNKNOWN is resolved: every
- * transaction locks the load's record first. The next one to have the lock begins when the one
- * before has ended, whatever became of its connection, and reads what that has left.
+ * transaction locks the load's record first. The next one to get the lock begins when the one
+ * before has ended, whatever happened to its connection, and reads what that one left.
  *
  * A load counts as a user of the store from its opening to its end, so that hv_close() does not
- * take the store from under it.
+ * free a store that is in use.
  */
 
 #include <stdlib.h>
@@ -49,13 +49,13 @@ struct hv_load {
     int64_t timeout;
     load_state state;
     hvi_session *session;    /* in the transaction; not NULL only while SENT */
-    size_t sent;             /* the first so many rows are in it */
+    size_t sent;             /* how many of the first rows are in it */
     int64_t unknown;         /* while UNKNOWN or SETTLED: the position that was to be committed */
     char *unknown_note;      /* and the note; owned; NULL: it stays */
     bool checked[HV_SHARDS]; /* next_id() makes keys of this shard */
 };
 
-/* Release the session, which rolls back what is not committed. */
+/* Change the state. Any other session is released, which rolls back what is not committed. */
 static void set_state(hv_load *load, load_state state, hvi_session *session) {
     if (load->session != NULL && load->session != session)
         hvi_pool_release(&load->server->pool, load->session);
@@ -70,8 +70,8 @@ static hv_status acquire(const hv_load *load, hvi_session **session, hv_error **
                             error);
 }
 
-/* Is this a forked child, and the load its parent's? Then its session is as well, and even the
- * store may be gone. */
+/* Is this a forked child, and the load its parent's? Then so is its session, and even the store may
+ * no longer exist. */
 static bool is_foreign(const hv_load *load) {
     return load->generation != hvi_fork_generation();
 }
@@ -174,7 +174,7 @@ static hv_status check_content(int kind, size_t body_len, hv_error **error) {
     return status;
 }
 
-/* Can it be stored here, under this key? *shard may be -1 if there is one, which says the shard. */
+/* Can a row with this key be stored here? With a key *shard may be -1, as the key determines it. */
 static hv_status check_place(const hv_load *load, int64_t key, int *shard, hv_error **error) {
     hvi_key_fields fields;
     hvi_server *server = NULL;
@@ -229,8 +229,8 @@ static const hvi_form key_form = {
     .columns = {HVI_IS_INT8},
 };
 
-/* A key that does not lead back to its shard would be an entity that nobody finds again: have one
- * made, and look. A shard that has no next_id() has another default, or COPY will say so. */
+/* An entity whose key does not lead back to its shard would never be found again: have a key made,
+ * and check it. A shard that has no next_id() has another default, or COPY will report it. */
 static hv_status check_generator(hv_load *load, hvi_session *session, int shard, hv_error **error) {
     hvi_target target;
     hvi_key_fields fields;
@@ -275,7 +275,7 @@ static hv_status check_generators(hv_load *load, hvi_session *session, size_t co
     return status;
 }
 
-/* Begin the transaction, and see what became of the one before. *settled: it was committed. */
+/* Begin the transaction, and see how the one before ended. *settled: it was committed. */
 static hv_status begin(hv_load *load, hvi_session *session, bool *settled, hv_error **error) {
     int64_t position = 0;
     hv_status status =
@@ -309,7 +309,7 @@ static hv_status store(hv_load *load, hvi_session *session, size_t count, size_t
     return hvi_error_move(error, &cause);
 }
 
-/* *outdated: it was refused over types that are no more, and is worth another try. */
+/* *outdated: it was refused over types that no longer exist, and is worth another try. */
 static hv_status send_rows(hv_load *load, size_t count, size_t *blocked, bool *outdated,
                            hv_error **error) {
     hvi_session *session = NULL;
@@ -337,7 +337,7 @@ static hv_status send_rows(hv_load *load, size_t count, size_t *blocked, bool *o
         set_state(load, LOAD_SETTLED, NULL);
         return HV_OK;
     }
-    if (status != HV_OK) { /* what is unknown stays so */
+    if (status != HV_OK) { /* an unknown outcome stays unknown */
         hvi_pool_release(&load->server->pool, session);
         return status;
     }

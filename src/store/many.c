@@ -1,8 +1,8 @@
 /*
  * many: a queue that is filled and emptied while the caller waits.
  *
- * All forms are one loop: take the next operation from its source, add it to the queue, and
- * let the queue go on now and then; when too much is pending, wait until something is done.
+ * All forms are one loop: take the next operation from its source, add it to the queue, and advance
+ * the queue now and then; when too much is pending, wait until something is done.
  */
 #include "store/many.h"
 
@@ -10,8 +10,8 @@
 
 #include "base/interrupt.h"
 
-/* After so many operations for each server the queue goes on: servers need not wait until all are
- * taken up. Fewer would make more and smaller statements of them. */
+/* The queue is advanced after this many operations per server, so that servers need not wait until
+ * all are added. Fewer would make more and smaller statements. */
 #define STRIDE 512
 
 /* ---- arrays ---- */
@@ -93,7 +93,7 @@ static bool is_full(const hvi_many *m) {
            hvi_queue_bytes(m->queue) >= servers * HVI_MANY_BYTES;
 }
 
-/* Nothing more is begun: say so for each that was not. */
+/* Nothing more is begun: report that for each operation that was not. */
 static void fail_each(hvi_many *m, hv_status status, const hv_error *error) {
     hv_new_entity put;
     void *tag;
@@ -101,7 +101,7 @@ static void fail_each(hvi_many *m, hv_status status, const hv_error *error) {
         done(m, tag, status, put.key, NULL, hvi_error_copy(error));
 }
 
-/* The caller is interrupted: what is pending ends now, and what was not taken up never begins. */
+/* The caller is interrupted: pending operations end now, and the rest never begin. */
 static void give_up(hvi_many *m, bool all_taken) {
     hv_error *error = NULL;
     while (hv_queue_pending(m->queue) > 0)

@@ -1,25 +1,25 @@
 /*
- * many: a queue that is filled and emptied while the caller waits, with bounded memory: what
- * hv_put_many() and its like in hypervault.h are.
+ * many: a queue that is filled and emptied while the caller waits, with bounded memory: the basis
+ * of hv_put_many() and its like in hypervault.h.
  */
 #ifndef HVI_MANY_H
 #define HVI_MANY_H
 
 #include "store/queue.h"
 
-/* What may be pending, for each server. */
+/* How much may be pending, for each server. */
 #define HVI_MANY_OPERATIONS 2048
 #define HVI_MANY_BYTES      (4 << 20)
 
 typedef struct hvi_many {
-    /* Adds one operation to the queue: a put, or what is to be done with put->key. */
+    /* Adds one operation to the queue: a put, or what to do with put->key. */
     hv_status (*add)(hv_queue *queue, const hv_new_entity *put, void *tag, hv_error **error);
 
     /* The operations, in arrays: entities, or keys. */
     size_t count;
     const hv_new_entity *entities;
     const int64_t *wanted;
-    /* What came of each; any may be NULL. */
+    /* The results of each; any may be NULL. */
     int64_t *keys;
     hv_entity **found;
     hv_status *statuses;
@@ -34,7 +34,7 @@ typedef struct hvi_many {
     /* Private. */
     hv_queue *queue;
     size_t at; /* in the arrays */
-    /* The first that failed: in the order of the arrays, or of the ends in a stream. */
+    /* The first that failed: in the order of the arrays, or in which those of a stream ended. */
     size_t failed_at;
     hv_status failed;
     hv_error *failure; /* owned */

@@ -9,9 +9,9 @@
  *               ├───────┼─────┘ │
  *               └─────paused ◄──┘
  *
- * A session is borrowed for one batch and returned after it: whoever waits in the pool's line has
- * its turn between two batches. While one batch is under way, a second one goes only if a session
- * is free at once; while none is, the port stands in the pool's line like any caller.
+ * A session is borrowed for one batch and returned after it: others that wait in the pool's line
+ * have their turn between two batches. While one batch is running, a second one goes only if a
+ * session is free at once; while none is, the port stands in the pool's line like any caller.
  *
  * Holds always: operations in `waiting` and `apart` are in no batch and not done; a port that has a
  * place in line has no connection that is running.
@@ -56,7 +56,7 @@ static bool has_operations(const hvi_port *port) {
 /* ---- watching ---- */
 
 static void watch(hvi_port *port, hvi_port_connection *connection, int fd, hvi_wants wants) {
-    /* While it is being opened, the descriptor may be another one with the same number. */
+    /* While a connection is opened, the descriptor may be another one with the same number. */
     bool is_same = connection->watched == fd && connection->state == HVI_PORT_RUNNING;
     if (is_same && connection->wants == wants)
         return;
@@ -100,7 +100,7 @@ void hvi_queued_release(hvi_queued *queued) {
         free_queued(queued);
 }
 
-/* What is next for an operation that is in no list. */
+/* Put an operation that is in no list into the list for what is next. */
 static void put_in_place(hvi_port *port, hvi_queued *queued, hvi_next next) {
     const hvi_operation *operation = &queued->operation;
     if (next == HVI_DONE) {
@@ -122,11 +122,10 @@ static void resume(hvi_port *port) {
     }
 }
 
-/* Of those that wait, the ones that wait for a connection that is being opened, the others, or
- * all. */
+/* Of the waiting operations, those that wait for a connection to be opened, the others, or all. */
 typedef enum whom { FOR_OPENING, NOT_FOR_OPENING, ALL } whom;
 
-/* There is no connection to be had. */
+/* There is no connection available for these operations. */
 static void fail_list(hvi_port *port, hvi_list *list, whom which, const hv_error *cause) {
     hvi_list_foreach (node, list) {
         hvi_queued *queued = queued_of(node);
@@ -147,7 +146,7 @@ static void fail_waiting(hvi_port *port, whom which, hv_error **cause) {
     *cause = NULL;
 }
 
-/* The first of the list may be late, and then those behind it. */
+/* End the operations at the front of the list that are late. */
 static void expire_list(hvi_port *port, hvi_list *list, int64_t now) {
     while (!hvi_list_empty(list) && queued_of(list->next)->operation.deadline <= now) {
         hvi_queued *queued = queued_of(hvi_list_pop_front(list));
@@ -179,7 +178,7 @@ static void load(hvi_port_connection *connection, hvi_list *from) {
     }
 }
 
-/* The batch is over, or given up: return the session, and see what is next for each. */
+/* The batch is over, or given up: return the session, and see what is next for each operation. */
 static void unload(hvi_port *port, hvi_port_connection *connection) {
     hvi_next next[HVI_PORT_MAX_OPERATIONS];
     unwatch(port, connection);
@@ -187,7 +186,7 @@ static void unload(hvi_port *port, hvi_port_connection *connection) {
     hvi_pool_release(port->pool, connection->session);
     connection->session = NULL;
     connection->state = HVI_PORT_IDLE;
-    /* What has to go again goes back to the front of its line: the last first. */
+    /* Operations that have to go again go back to the front of their list: the last first. */
     for (size_t i = connection->count; i-- > 0;) {
         hvi_queued *queued = connection->queued[i];
         bool is_done = queued->state != HVI_QUEUED_IN_FLIGHT;
@@ -220,11 +219,11 @@ static void go_on(hvi_port *port, hvi_port_connection *connection) {
         watch(port, connection, PQsocket(connection->session->conn), wants);
 }
 
-/* A session is there: send what waits. */
+/* A session is there: send the operations that wait. */
 static void send(hvi_port *port, hvi_port_connection *connection, hvi_session *session) {
     bool apart = !hvi_list_empty(&port->apart);
     connection->state = HVI_PORT_IDLE;
-    if (!has_operations(port)) { /* what it was for is late by now */
+    if (!has_operations(port)) { /* the operations that it was for are late */
         hvi_pool_release(port->pool, session);
         return;
     }
@@ -236,8 +235,8 @@ static void send(hvi_port *port, hvi_port_connection *connection, hvi_session *s
     go_on(port, connection);
 }
 
-/* Its operations whose deadline has passed while it is under way are done. True if there is nothing
- * left to wait for, or nothing has been sent yet: then the batch is to be given up. */
+/* End those operations of a running batch that are late. True if there is nothing left to wait for,
+ * or nothing has been sent yet: then the batch is to be given up. */
 static bool expire_batch(hvi_port *port, hvi_port_connection *connection, int64_t now) {
     if (connection->deadline > now)
         return false;
@@ -268,7 +267,7 @@ static void stand_in_line(hvi_port *port, bool again) {
     port->place_deadline = hvi_deadline_after(port->block_timeout);
 }
 
-/* A session is open, or it is not to be had. */
+/* A session is open, or opening it has failed. */
 static void finish_opening(hvi_port *port, hvi_port_connection *connection) {
     hvi_session *session = NULL;
     hv_error *cause = NULL;
@@ -321,7 +320,7 @@ static void use_turn(hvi_port *port, hvi_port_connection *connection, hvi_turn t
         if (!is_under_way(port) && !port->place.taken)
             stand_in_line(port, false);
         break;
-    default: /* while a connection is being opened, that is what some wait for */
+    default: /* some may be waiting for a connection that is being opened */
         fail_waiting(port, has_connection(port, HVI_PORT_OPENING) ? NOT_FOR_OPENING : ALL, cause);
     }
 }
@@ -333,7 +332,7 @@ static hvi_port_connection *idle_connection(hvi_port *port) {
     return NULL;
 }
 
-/* ---- what happens ---- */
+/* ---- events ---- */
 
 void hvi_port_step(hvi_port *port, hvi_port_connection *connection) {
     if (connection->state == HVI_PORT_OPENING)
@@ -474,7 +473,7 @@ void hvi_port_fini(hvi_port *port) {
 }
 
 void hvi_port_forget(hvi_port *port) {
-    free_lists(port); /* those that are done go before their memory, which a batch may hold */
+    free_lists(port); /* first those that are done: a batch may hold their memory */
     for (int i = 0; i < HVI_PORT_CONNECTIONS; i++) {
         hvi_port_connection *connection = &port->connections[i];
         if (connection->state == HVI_PORT_OPENING)

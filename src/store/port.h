@@ -2,7 +2,7 @@
  * port: one server's part of a queue: the operations that wait for it, and the connections that
  * carry them.
  *
- * A port never waits, and calls nobody back. It has an epoll(7) instance watch its sockets, says
+ * A port never waits, and calls no callback. It has an epoll(7) instance watch its sockets, reports
  * when it must be pumped, and collects the operations that are done.
  */
 #ifndef HVI_PORT_H
@@ -12,8 +12,7 @@
 #include "entity/batch.h"
 #include "entity/operation.h"
 
-/* So many connections of one port at most: while the server works on one batch, the next is made
- * up. */
+/* The most connections of one port: while the server works on one batch, the next is built. */
 #define HVI_PORT_CONNECTIONS 2
 
 /* A batch takes no more operations than this, and no more bytes of bodies, but at least one. */
@@ -29,8 +28,8 @@ typedef struct hvi_queued {
     enum {
         HVI_QUEUED_RESTING, /* it is in a list */
         HVI_QUEUED_IN_FLIGHT,
-        HVI_QUEUED_DETACHED, /* it is done, and in a list, but its batch is still under way … */
-        HVI_QUEUED_RELEASED, /* … and only holds its memory any more */
+        HVI_QUEUED_DETACHED, /* it is done, and in a list, but its batch is still running … */
+        HVI_QUEUED_RELEASED, /* … and only keeps its memory */
     } state;
 } hvi_queued;
 
@@ -58,11 +57,11 @@ typedef struct hvi_port {
     hvi_pool *pool;
     int64_t block_timeout; /* ms: how long to wait for a connection */
     int epoll;             /* where sockets are watched, with their connection as the data */
-    int event;             /* an eventfd(2) that tells of news from the pool's line */
+    int event;             /* an eventfd(2) that signals news from the pool's line */
     bool blind;            /* a socket could not be watched */
 
     hvi_list waiting; /* operations that go together, the oldest first */
-    hvi_list apart;   /* operations that go apart, the same */
+    hvi_list apart;   /* operations that go apart, likewise */
     hvi_list paused;  /* operations that go on at … */
     int64_t resume_at;
     hvi_list done;   /* operations that are done, until hvi_port_take() */
@@ -76,30 +75,30 @@ void hvi_port_init(hvi_port *port, hvi_pool *pool, int64_t block_timeout, int ep
 /* Abandon everything; operations are freed. */
 void hvi_port_fini(hvi_port *port);
 
-/* In a forked child, instead. */
+/* In a forked child, instead of hvi_port_fini(). */
 void hvi_port_forget(hvi_port *port);
 
-/* A new operation, which the port owns now. It goes when the port is next pumped. */
+/* Add an operation, which the port owns then. It goes when the port is next pumped. */
 void hvi_port_add(hvi_port *port, hvi_queued *queued);
 
-/* The next that is done, or NULL. Its results are the caller's; then hvi_queued_release(). */
+/* Take the next operation that is done, or NULL. The caller takes its results, and then releases it
+ * with hvi_queued_release(). */
 hvi_queued *hvi_port_take(hvi_port *port);
 void hvi_queued_release(hvi_queued *queued);
 
-/* A connection's socket is ready. */
+/* Go on with a connection whose socket is ready. */
 void hvi_port_step(hvi_port *port, hvi_port_connection *connection);
 
-/* There may be news in the pool's line. */
+/* Look for news in the pool's line. */
 void hvi_port_look(hvi_port *port);
 
-/* Do what time demands, and send what can be sent. */
+/* Handle the moments that have passed, and send what can be sent. */
 void hvi_port_pump(hvi_port *port);
 
-/* All its operations' deadlines have passed as of now. Some may need more than one call to be
- * done. */
+/* Let all its operations' deadlines pass now. Some may need more than one call to be done. */
 void hvi_port_expire(hvi_port *port);
 
-/* The moment when it must be pumped, whatever else happens; HVI_NEVER. */
+/* The moment when it must be pumped, whatever else happens, or HVI_NEVER. */
 int64_t hvi_port_next(const hvi_port *port);
 
 #endif

@@ -3,12 +3,12 @@
  *
  * A queue counts itself among the store's users as long as it lives.
  *
- * What the queue waits for is in one epoll(7) instance: the sockets of its ports, a timerfd(2)
- * for the next deadline, and an eventfd(2) by which pools tell of news. An epoll instance can be
- * waited for like any descriptor, so that is all its user needs.
+ * Everything that the queue waits for is in one epoll(7) instance: the sockets of its ports, a
+ * timerfd(2) for the next deadline, and an eventfd(2) by which pools signal news. An epoll instance
+ * can be waited for like any descriptor, so it is all that the queue's user needs.
  *
- * Holds always, when nobody is in the queue: the timer is set to the moment when something must be
- * done; if that is now, because there are new operations, to now.
+ * Holds always, outside the queue's functions: the timer is set to the moment when something must
+ * be done; that is now if there are new operations.
  */
 #include "store/queue.h"
 
@@ -33,17 +33,17 @@ struct hv_queue {
     hv_done_fn done;
     void *context; /* the user's */
     hvi_fork_member fork;
-    bool foreign; /* this is a child, and the queue its parent's */
+    bool foreign; /* this is a child, and the queue is its parent's */
     int epoll;
     int timer;
     int event;
-    hvi_port *ports; /* one a server; owned */
+    hvi_port *ports; /* one per server; owned */
     int port_count;
     size_t pending;
     size_t bytes;     /* of bodies */
     size_t finished;  /* counts operations that are done */
-    bool in_use;      /* somebody is in hv_queue_advance() */
-    bool has_news;    /* operations that were not pumped yet */
+    bool in_use;      /* hv_queue_advance() is running */
+    bool has_news;    /* there are operations that were not pumped yet */
     int64_t timer_at; /* what the timer is set to */
 };
 
@@ -82,7 +82,7 @@ static void fork_child(hvi_fork_member *member) {
     hvi_list_entry(member, hv_queue, fork)->foreign = true;
 }
 
-/* The timer and the event have themselves as data; connections have their own address. */
+/* The timer and the event have their fields' addresses as data; connections have their own. */
 static bool open_descriptors(hv_queue *queue) {
     struct epoll_event timer = {.events = EPOLLIN, .data.ptr = &queue->timer};
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = &queue->event};
@@ -222,7 +222,7 @@ hv_store *hvi_queue_store(const hv_queue *queue) {
 
 /* ---- advancing ---- */
 
-/* Hand over what is done. */
+/* Report the operations that are done. */
 static void report(hv_queue *queue) {
     for (int i = 0; i < queue->port_count; i++) {
         hvi_queued *queued;
@@ -254,7 +254,7 @@ static hvi_port *port_of(hv_queue *queue, const hvi_port_connection *connection)
 
 static void handle(hv_queue *queue, void *what) {
     if (what == &queue->timer) {
-        set_timer(queue, HVI_NEVER); /* it is set anew in the end */
+        set_timer(queue, HVI_NEVER); /* it is set again at the end */
     } else if (what == &queue->event) {
         eventfd_t count;
         eventfd_read(queue->event, &count);

@@ -2,7 +2,8 @@
  * queue: any number of operations from one thread, over all servers at once, without waiting: the
  * functions hv_queue_… of hypervault.h.
  *
- * No thread of the library: whoever waits for the queue's descriptor and advances it makes it go.
+ * The library has no thread for it: a queue goes on when its user waits for its descriptor and
+ * advances it.
  */
 #ifndef HVI_QUEUE_H
 #define HVI_QUEUE_H
@@ -13,8 +14,8 @@
 /* May operations be added? Errors: HV_INVALID, HV_CLOSED. */
 hv_status hvi_queue_check(const hv_queue *queue, hv_error **error);
 
-/* Add an operation, which is the queue's now, unless it was set up with a `status` that is none of
- * success: this is returned. Errors: HV_NO_MEMORY. */
+/* Add an operation, which the queue then owns. If it was set up with a `status` other than HV_OK,
+ * it is freed and that status returned. Errors: HV_NO_MEMORY. */
 hv_status hvi_queue_add(hv_queue *queue, hvi_operation *operation, hv_status status, void *tag,
                         hv_error **error);
 
@@ -24,7 +25,7 @@ hv_store *hvi_queue_store(const hv_queue *queue);
 /* The bytes of attributes to be stored that are pending. */
 size_t hvi_queue_bytes(const hv_queue *queue);
 
-/* All that is pending has come to its deadline. */
+/* Let the deadlines of all pending operations pass now. */
 void hvi_queue_expire(hv_queue *queue);
 
 #endif

@@ -2,11 +2,11 @@
  * scan: the entities of a shard in the order of their keys, by COPY, in bounded memory.
  *
  * One statement, so one snapshot. It has a transaction of its own, for two settings: no time limit
- * of the server's on a statement that may well take hours, and no sorting, so that the server
- * walks along the primary key and the first row comes at once, however large the shard is.
+ * of the server on a statement that may well take hours, and no sorting, so that the server follows
+ * the primary key and the first row comes at once, however large the shard is.
  *
  * A scan counts as a user of the store from its opening to its end, so that hv_close() does not
- * take the store from under it.
+ * free a store that is in use.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -26,10 +26,10 @@ struct hv_scan {
     hvi_target target;
     unsigned generation;  /* hvi_fork_generation() when it was opened */
     hvi_session *session; /* acquired; NULL when the scan is over */
-    bool reads_text;      /* as of the session that it had */
+    bool reads_text;      /* that of the session that it had */
     int64_t timeout;
-    int64_t last; /* the key before the present one */
-    bool goes_on; /* what failed is a row, not the scan */
+    int64_t last; /* the previous key */
+    bool goes_on; /* a row has failed, not the scan */
     hvi_copy_reader reader;
     hvi_copy_row row;
     hv_dict *dict; /* of the row; owned; NULL until it is asked for */
@@ -41,7 +41,7 @@ struct hv_scan {
     "SET LOCAL idle_in_transaction_session_timeout TO 0;" \
     "SET LOCAL enable_sort TO off;"
 
-/* Which entities. */
+/* The entities to be scanned. */
 typedef struct selection {
     int64_t from;
     int64_t until; /* 0: all */
@@ -91,11 +91,11 @@ static hv_status begin(hv_scan *scan, const selection *of, hv_error **error) {
     hvi_buffer_fini(&sql);
     if (status != HV_OK)
         return hvi_target_explain(&scan->target, &cause, error);
-    hv_error_free(cause); /* of the try before */
+    hv_error_free(cause); /* of the first try */
     return HV_OK;
 }
 
-/* Give the connection back: at rest, or to be closed in the middle of the COPY. */
+/* Return the connection: at rest, or, in the middle of the COPY, to be closed. */
 static void end(hv_scan *scan, bool at_rest) {
     if (scan->session == NULL)
         return;
@@ -148,13 +148,13 @@ hv_status hv_scan_open(hv_store *store, int shard, int64_t from, int64_t until, 
     return hvi_store_leave_behind(&visit, make_scan(store, shard, &of, scan, error));
 }
 
-/* Is this a forked child, and the scan its parent's? Then its session is as well, and even the
- * store may be gone. */
+/* Is this a forked child, and the scan its parent's? Then so is its session, and even the store may
+ * no longer exist. */
 static bool is_foreign(const hv_scan *scan) {
     return scan->generation != hvi_fork_generation();
 }
 
-/* More of the stream. HV_NOT_FOUND at its end. */
+/* Read more of the stream. HV_NOT_FOUND at its end. */
 static hv_status feed(hv_scan *scan, hv_error **error) {
     char *piece = NULL;
     size_t len = 0;

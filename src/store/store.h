@@ -1,8 +1,8 @@
 /*
- * store: what an hv_store is made of, for the files that have its public functions.
+ * store: the struct hv_store, for the files that have its public functions.
  *
- * An operation counts itself in `users` while it runs, so that hv_close() knows when nobody is in
- * the store any more. The count is the last thing that an operation touches.
+ * An operation counts itself in `users` while it runs, so that hv_close() knows when the store is
+ * no longer in use. The count is the last thing that an operation touches.
  */
 #ifndef HVI_STORE_H
 #define HVI_STORE_H
@@ -21,13 +21,13 @@ struct hv_store {
     hvi_fork_member fork;
 };
 
-/* An operation of a thread on a store, which can be interrupted. */
+/* A thread's operation on a store, which can be interrupted. */
 typedef struct hvi_visit {
     hv_store *store;
     hvi_interruptible operation;
 } hvi_visit;
 
-/* Every operation on a store begins and ends with these; HV_OK: end it. */
+/* Every operation on a store begins and ends with these; it must be ended after HV_OK. */
 static inline hv_status hvi_store_enter(hvi_visit *visit, hv_store *store, hv_error **error) {
     atomic_fetch_add(&store->users, 1);
     if (atomic_load(&store->closed)) {
@@ -55,7 +55,7 @@ static inline hv_status hvi_store_enter_server(hvi_visit *visit, hv_store *store
     return status == HV_OK ? HV_OK : hvi_store_leave(visit, status);
 }
 
-/* Leave; but if it went well, what was made counts as a user of its own, until it is freed. */
+/* Leave; but on HV_OK the object that was made counts as a user of its own until it is freed. */
 static inline hv_status hvi_store_leave_behind(const hvi_visit *visit, hv_status status) {
     if (status == HV_OK)
         atomic_fetch_add(&visit->store->users, 1);

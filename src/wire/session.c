@@ -1,9 +1,9 @@
 /*
  * session: one PostgreSQL connection: run statements within a deadline, keep statements prepared,
- * turn what the server says into errors.
+ * turn the server's messages into errors.
  *
  * This module sends; how the answer comes in, and what it means if it does not, is the exchange's
- * part. To wait for it is done here, or by those who use the pipelines' steps.
+ * part. Waiting for it is done here, or by callers that use the pipelines' steps.
  */
 #include "wire/session.h"
 
@@ -40,7 +40,7 @@ static hvi_wants advance_script(void *what) {
     return hvi_script_advance(what);
 }
 
-/* After PQsend…() of one statement gave `sent`. */
+/* After PQsend…() of one statement returned `sent`. */
 hv_status hvi_session_exchange(hvi_session *session, const hvi_query *query, bool sent,
                                int64_t deadline, PGresult **result, hv_error **error) {
     hvi_exchange x;
@@ -77,7 +77,7 @@ static int send_prepare(hvi_session *session, const hvi_query *query, const char
                          query->types != NULL ? query->parameter_count : 0, query->types);
 }
 
-/* A connection that knows no arrays is kept so long, microseconds. */
+/* How long a connection that knows no arrays is kept, µs. */
 #define TYPELESS_US 1000000
 
 bool hvi_session_knows_arrays(hvi_session *session) {
@@ -120,8 +120,7 @@ bool hvi_mending_finish(hvi_mending *mending) {
 
 /* ---- the log ---- */
 
-/* Tell the log. `sqlstate` may be NULL, or of an attempt before the one that succeeded, on
- * HV_OK. */
+/* Write to the log. `sqlstate` may be NULL, or, on HV_OK, that of an attempt before the last. */
 static void tell(const hvi_session *session, const hvi_query *query, int64_t started,
                  hv_status status, const char *sqlstate) {
     const hvi_session_config *config = session->config;
@@ -235,7 +234,7 @@ void hvi_pipeline_start(hvi_pipeline *p, hvi_session *session, const hvi_query *
         return;
     }
     if (!make_room(p))
-        return; /* hvi_pipeline_finish() will say so */
+        return; /* hvi_pipeline_finish() reports it */
 
     bool sent = PQenterPipelineMode(session->conn);
     bool is_write = false;
@@ -260,8 +259,8 @@ hvi_wants hvi_pipeline_advance(hvi_pipeline *p) {
     return is_started(p) ? hvi_exchange_advance(&p->exchange) : HVI_WANTS_NOTHING;
 }
 
-/* The server has skipped or refused a part: put the books right, the last first, so that there is
- * room for what was not given up after all. */
+/* The server has skipped or refused a part: correct the list of prepared statements, the last
+ * first, so that there is room for those that were not given up after all. */
 static void correct_statements(hvi_pipeline *p) {
     hvi_statements *statements = &p->session->statements;
     for (size_t i = p->message_count; i-- > 0;) {
@@ -275,8 +274,8 @@ static void correct_statements(hvi_pipeline *p) {
     }
 }
 
-/* A statement's own result: of the first of its messages that was refused, or that of
- * HVI_MESSAGE_RUN. A part whose Sync was not answered has none: it may not be committed. */
+/* A statement's own result: that of the first of its messages that was refused, or of
+ * HVI_MESSAGE_RUN. A part whose Sync was not answered has none: it may not have been committed. */
 static void take_results(hvi_pipeline *p, bool failed, PGresult **results) {
     size_t settled = p->apart ? (size_t) p->exchange.answered : failed ? 0 : p->count;
     if (p->is_lone && !failed) {
@@ -308,8 +307,8 @@ static void tell_all(const hvi_pipeline *p, hv_status status, const char *sqlsta
     }
 }
 
-/* Our books do not agree with the server's, however often we mend them: is it always the same
- * server process that we talk to? */
+/* Our list of prepared statements does not match the server's, however often we mend it: the
+ * connection may not always lead to the same server process. */
 static void hint_at_bouncer(const hvi_pipeline *p, hv_error **error) {
     if (is_kept_prepared(p, p->queries) && hvi_error_refusal_of(*error) == HVI_REFUSAL_STATEMENTS)
         hvi_error_hint(error, "Behind a PgBouncer in transaction mode, set the option \"prepare\" "

@@ -1,7 +1,7 @@
 /*
  * session: one PostgreSQL connection: set up, run statements within a deadline, keep statements
- * prepared, turn what the server says into errors. The only module that calls libpq's query
- * functions.
+ * prepared, turn the server's messages into errors. With session_copy, the only module that calls
+ * libpq's query functions.
  *
  * A session is used by one thread at a time. After a failure that leaves the connection unusable it
  * is `broken`: close it.
@@ -15,25 +15,25 @@
 #include "wire/exchange.h"
 #include "wire/statements.h"
 
-/* What the sessions of one server share. Owned by the router; outlives the sessions; immutable. */
+/* Settings that the sessions of one server share. Owned by the router, outlives them; immutable. */
 typedef struct hvi_session_config {
     const char *server;          /* its name */
     const char *const *keywords; /* libpq's parameters, NULL-terminated */
     const char *const *values;
     hv_connector connector;
-    bool own_connections; /* the connector is ours: notices are ours to silence */
+    bool own_connections; /* the connector is ours, so we silence notices */
     int utf8;             /* libpq's number of this encoding */
     bool prepare;
     uint32_t prepared_max;
     hvi_log log;
 } hvi_session_config;
 
-/* Is what the connection has cached of the database still true? DDL may have made types anew, to
- * which statements, parameters, another driver on this connection and triggers refer by number. */
+/* Is what the connection has cached about the database still valid? DDL may have re-created types
+ * that statements, parameters, another driver on it and triggers refer to by number. */
 typedef enum hvi_session_age {
     HVI_SESSION_CURRENT,
-    HVI_SESSION_DOUBTFUL, /* the server has missed something: close it when it is returned */
-    HVI_SESSION_OUTDATED, /* the type hstore is another: so do with all that were opened before */
+    HVI_SESSION_DOUBTFUL, /* its cache may be out of date: close it when it is returned */
+    HVI_SESSION_OUTDATED, /* hstore is another type: close all that were opened before, too */
 } hvi_session_age;
 
 typedef struct hvi_session {
@@ -43,8 +43,7 @@ typedef struct hvi_session {
     hvi_statements statements;
     bool broken;
     hvi_session_age age;
-    /* The types hstore and hstore[] in this database; 0: not known. Set where they are looked
-     * up. */
+    /* The types hstore and hstore[] in this database; 0: unknown. Set where they are looked up. */
     Oid hstore_type;
     Oid hstore_array_type;
     bool reads_text;   /* see hvi_body_column(): bodies are read in hstore's text form */
@@ -54,10 +53,10 @@ typedef struct hvi_session {
     hvi_list link;
     int64_t ends_at; /* it is too old from this moment on */
     int64_t idle_since;
-    int64_t lent_at;    /* if somebody waited then, hvi_clock_us(); else 0 */
+    int64_t lent_at;    /* if another caller waited then, hvi_clock_us(); else 0 */
     int64_t seen_alive; /* when it was last looked at, hvi_clock_us() */
     unsigned generation;
-    bool borrowed; /* its connection is in the hands of a borrower */
+    bool borrowed; /* its connection is lent to a borrower */
 } hvi_session;
 
 /* A statement and its parameters. Pointers are borrowed for the call. */
@@ -74,25 +73,25 @@ typedef struct hvi_query {
     const int *lengths;
     const int *formats;
     bool binary_result;
-    /* The same for people, if the log wants them; else NULL. */
+    /* The parameters in readable form, if the log wants them; else NULL. */
     const char *const *log_values;
 } hvi_query;
 
-/* Something that the server has cached for it, or that it remembers, may be no more. */
+/* Something that the server or the session itself has cached for it may no longer exist. */
 static inline void hvi_session_doubt(hvi_session *session) {
     if (session->age == HVI_SESSION_CURRENT)
         session->age = HVI_SESSION_DOUBTFUL;
 }
 
-/* Is the type of arrays of hstore known? A connection that was opened while hstore was not there
- * may be closed for another one that knows it, but not over and over. */
+/* Is the type of arrays of hstore known? A connection that was opened before hstore existed may be
+ * closed in favour of one that knows it, but not over and over. */
 bool hvi_session_knows_arrays(hvi_session *session);
 
 /*
- * Statements under way. Several are one pipeline and by default one transaction: if the server
- * refuses one, nothing of any has happened. With `apart` each is a transaction of its own, with its
- * own fate, and is not kept prepared. A single one whose statement is prepared already, or is not
- * to be, goes without a pipeline, as quickly as libpq can.
+ * Running statements. Several are one pipeline and by default one transaction: if the server
+ * refuses one, none of them has had an effect. With `apart` each is a transaction of its own, with
+ * its own fate, and is not kept prepared. A single statement that is prepared already, or is not to
+ * be, goes without a pipeline, as quickly as libpq can.
  *
  * An implicit transaction commits after its results have been sent, so that a statement is answered
  * when the server is ready for the next.
@@ -101,15 +100,15 @@ bool hvi_session_knows_arrays(hvi_session *session);
 
 typedef struct hvi_pipeline {
     hvi_session *session;
-    const hvi_query *queries; /* not owned; must stay until the end, but not their parameters */
+    const hvi_query *queries; /* not owned; must last until the end, unlike their parameters */
     size_t count;
     bool apart;
-    bool is_mended;               /* a refusal as stale is mended: the log need not see it */
-    bool is_lone;                 /* it is no pipeline */
+    bool is_mended;               /* a stale refusal is mended: it need not be logged */
+    bool is_lone;                 /* it goes without a pipeline */
     struct hvi_message *messages; /* what was sent; owned, as the results */
     size_t message_count;
-    PGresult **results; /* one a message */
-    /* Both, of a single statement. */
+    PGresult **results; /* one per message */
+    /* Both, for a single statement. */
     struct hvi_message {
         enum { HVI_MESSAGE_GIVE_UP, HVI_MESSAGE_PREPARE, HVI_MESSAGE_RUN } what;
         size_t query;               /* its number */
@@ -124,16 +123,16 @@ typedef struct hvi_pipeline {
 void hvi_pipeline_start(hvi_pipeline *pipeline, hvi_session *session, const hvi_query *queries,
                         size_t count, bool apart);
 
-/* See it through: as hvi_exchange_advance(). */
+/* Make progress: as hvi_exchange_advance(). */
 hvi_wants hvi_pipeline_advance(hvi_pipeline *pipeline);
 
 /*
- * It is over, or given up for being late. On HV_OK results[i], which was NULL, is that of
- * queries[i] and belongs to the caller. Errors: HV_REFUSED (the server's), HV_UNAVAILABLE (lost
- * before anything could have an effect, or only reads), HV_OUTCOME_UNKNOWN (a write lost after it
- * was sent), HV_TIMEOUT (reads past the deadline, or nothing was sent), HV_CORRUPT, HV_NO_MEMORY;
- * the error speaks for all, and all results are NULL. But of several that went `apart` each that
- * was answered has its result, which may be an error (see hvi_fail_refused()), and the others have
+ * When it is over, or given up as late. On HV_OK results[i], which was NULL, is that of queries[i]
+ * and belongs to the caller. Errors: HV_REFUSED (the server's), HV_UNAVAILABLE (lost before
+ * anything could have an effect, or only reads), HV_OUTCOME_UNKNOWN (a write lost after it was
+ * sent), HV_TIMEOUT (reads past the deadline, or nothing was sent), HV_CORRUPT, HV_NO_MEMORY; the
+ * error is that of all queries, and all results are NULL. But of several that went `apart`, each
+ * that was answered has its result, which may be an error (see hvi_fail_refused()); the others have
  * NULL and the error that is returned.
  */
 hv_status hvi_pipeline_finish(hvi_pipeline *pipeline, PGresult **results, hv_error **error);
@@ -141,15 +140,15 @@ hv_status hvi_pipeline_finish(hvi_pipeline *pipeline, PGresult **results, hv_err
 /* In a forked child, instead: forget it, and leave the connection alone. */
 void hvi_pipeline_forget(hvi_pipeline *pipeline);
 
-/* A single statement: all three, waiting for it. *result (never NULL on HV_OK) is the caller's. */
+/* All three for one statement, waiting for it. *result (never NULL on HV_OK) is the caller's. */
 hv_status hvi_session_run(hvi_session *session, const hvi_query *query, int64_t deadline,
                           PGresult **result, hv_error **error);
 
 /*
- * After a refusal that is stale, see hvi_refusal_is_stale(): put our books right. A borrower may
- * have said DEALLOCATE ALL or DISCARD ALL, or somebody has altered the table, or made it and its
- * types anew, as `pg_restore --clean` does. All that the connection has prepared is given up, and
- * the session's age is found out.
+ * After a stale refusal, see hvi_refusal_is_stale(): correct the list of prepared statements. A
+ * borrower may have run DEALLOCATE ALL or DISCARD ALL, or another session has altered the table, or
+ * re-created it and its types, as `pg_restore --clean` does. All that the connection has prepared
+ * is given up, and the session's age is determined.
  */
 typedef struct hvi_mending {
     hvi_session *session;
@@ -157,21 +156,21 @@ typedef struct hvi_mending {
     hvi_exchange exchange;
 } hvi_mending;
 
-/* As the three of a pipeline. `cause` is the refusal. False if it did not go well. */
+/* As the three of a pipeline. `cause` is the refusal. Returns false if mending failed. */
 void hvi_mending_start(hvi_mending *mending, hvi_session *session, const hv_error *cause);
 hvi_wants hvi_mending_advance(hvi_mending *mending);
 bool hvi_mending_finish(hvi_mending *mending);
 
 /*
- * Wait for something that goes step by step: go on, by `advance`, until it is over or late. What a
- * server sends without end makes its socket ready at any time, so the deadline counts then too; but
- * what came while this process was not running is still read once.
+ * Wait for something that goes step by step: call `advance` until it is over or late. A server that
+ * sends without end keeps its socket ready, so the deadline counts then too; but what arrived while
+ * this process was not running is still read once.
  */
 typedef hvi_wants (*hvi_advance_fn)(void *what);
 void hvi_session_await(const hvi_session *session, int64_t deadline, hvi_advance_fn advance,
                        void *what);
 
-/* SQL without parameters under way, several statements allowed. */
+/* Running SQL without parameters; several statements are allowed. */
 typedef struct hvi_script {
     hvi_session *session;
     const char *sql; /* not owned */
@@ -194,8 +193,8 @@ hv_status hvi_session_script(hvi_session *session, const char *sql, int shard, b
 hv_status hvi_session_script_copy(hvi_session *session, const char *sql, int shard,
                                   int64_t deadline, PGresult **result, hv_error **error);
 
-/* For session_copy: after something was handed to libpq, `sent` or not, see it through as
- * hvi_session_run() does. With query->in_copy it ends also when the server is ready for more. */
+/* For session_copy: after something was handed to libpq, `sent` or not, run it to its end as
+ * hvi_session_run() does. With query->in_copy it also ends when the server is ready for more. */
 hv_status hvi_session_exchange(hvi_session *session, const hvi_query *query, bool sent,
                                int64_t deadline, PGresult **result, hv_error **error);
 

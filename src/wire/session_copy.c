@@ -26,8 +26,7 @@ static hv_status begin(hvi_session *session, const char *sql, int shard, ExecSta
     return status;
 }
 
-/* Send a piece, or the end for NULL, and wait until it is sent; after the end, wait for the
- * result. */
+/* Send a piece, or for NULL the end, and wait until it is sent; after the end, for the result. */
 static hv_status put(hvi_session *session, const char *sql, int shard, const char *piece,
                      size_t len, int64_t timeout, int64_t *stored, hv_error **error) {
     hvi_query query = {.sql = sql, .shard = shard, .in_copy = piece != NULL};

@@ -126,7 +126,7 @@ static void fail_opening(hvi_opening *opening) {
 static void connected(hvi_opening *opening, hv_status status, const char *message,
                       const char *sqlstate);
 
-/* For a driver that waits in libpq: only connect_timeout makes that go on to the next host. */
+/* For a driver that waits in libpq: only connect_timeout makes it go on to the next host. */
 static void share_among_hosts(const hvi_opening *opening, const char **keywords,
                               const char **values, char text[12]) {
     int share = hvi_hosts_share(keywords, values, opening->timeout);
@@ -270,7 +270,7 @@ static void finish_asking(hvi_opening *opening) {
     PGresult *answer = NULL;
     hv_error *cause = NULL;
     hv_status status = hvi_script_finish(&opening->script, &answer, &cause);
-    if (opening->sql == NULL && status != HV_OK) { /* to set up */
+    if (opening->sql == NULL && status != HV_OK) { /* the set-up failed */
         hvi_error_move(&opening->error, &cause);
         fail_opening(opening);
     } else {
@@ -376,7 +376,7 @@ static bool detach(const PGconn *conn) {
 
 void hvi_session_abandon(hvi_session *session) {
     /* PQfinish() sends a Terminate message, which must not reach a socket that the parent uses. If
-     * that cannot be prevented, better to leak memory than to end the parent's connection. */
+     * that cannot be prevented, it is better to leak memory than to end the parent's connection. */
     if (detach(session->conn)) {
         hvi_session_close(session);
     } else {
@@ -409,8 +409,7 @@ void hvi_session_prepare_lending(hvi_session *session) {
     PQsetnonblocking(session->conn, 0);
 }
 
-/* Remove what a borrower may have left in libpq: its notice receiver, trace file and
- * notifications. */
+/* Remove what a borrower may have left in libpq: notice receiver, trace file, notifications. */
 static void forget_borrower(hvi_session *session) {
     PGconn *conn = session->conn;
     PGnotify *notification;
@@ -449,7 +448,7 @@ static bool put_right(hvi_session *session, int64_t patience_ms) {
                                NULL, NULL) != HV_OK)
             return false;
         break;
-    default: /* a statement or COPY under way */
+    default: /* a statement or COPY in progress */
         return false;
     }
     return PQsetnonblocking(conn, 1) == 0 &&

@@ -17,8 +17,8 @@ typedef hv_status (*hvi_session_check_fn)(void *context, hvi_session *session, c
                                           hv_error **cause, hv_error **error);
 
 /*
- * A session being opened: connected, set up (UTF8, UTC), checked. Besides the look-up of host names
- * (see connect), only a user's connector without steps blocks, in hvi_opening_start().
+ * A session being opened: connected, set up (UTF8, UTC), checked. Apart from the look-up of host
+ * names (see connect), only a user's connector without steps blocks, in hvi_opening_start().
  */
 typedef struct hvi_opening {
     hvi_session_check_fn check; /* NULL: none */
@@ -80,7 +80,7 @@ bool hvi_session_is_fit(const hvi_session *session);
 bool hvi_session_is_as_new(hvi_session *session);
 
 /* Make a returned connection as good as new: roll back, restore encoding and time zone. False if it
- * must be closed: broken, in COPY or pipeline mode, a statement under way. */
+ * must be closed: broken, in COPY or pipeline mode, a statement in progress. */
 bool hvi_session_reset(hvi_session *session, int64_t patience_ms);
 
 /* Make the connection blocking again, as users of libpq expect, before it is lent. */

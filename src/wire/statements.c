@@ -61,7 +61,7 @@ hvi_statement_id hvi_statements_oldest(const hvi_statements *statements) {
     return hvi_list_entry(statements->order.prev, hvi_statement, link)->id;
 }
 
-/* Allocate the tables; they never grow, so entries never move but by removal. */
+/* Allocate the tables; they never grow, so entries only move when one is removed. */
 static bool allocate(hvi_statements *statements) {
     uint32_t bucket_count = 16;
     while (bucket_count < statements->max)

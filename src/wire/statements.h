@@ -15,7 +15,7 @@
 
 #define HVI_STATEMENT_NAME_LEN 32
 
-/* What a prepared statement does, and for which shard. */
+/* The purpose of a prepared statement, and its shard. */
 typedef struct hvi_statement_id {
     const char *verb; /* "put_many", one static text for each; NULL: no statement */
     int shard;

@@ -1,5 +1,5 @@
 /*
- * Tests of groups: which operations share a statement, and whose each answer is.
+ * Tests of groups: which operations share a statement, and which one each answer belongs to.
  */
 #include "entity/group.h"
 #include "unit.h"
@@ -10,7 +10,7 @@
 #define HSTORE       70000
 #define HSTORE_ARRAY 70001
 
-/* A result as the server's, of binary int8 columns. */
+/* A result like the server's, with binary int8 columns. */
 static PGresult *result_of(int columns, const int64_t *values, int rows) {
     static char name[] = "x";
     PGresAttDesc columns_of[2] = {{.name = name, .format = 1, .typid = 20},
@@ -26,7 +26,7 @@ static PGresult *result_of(int columns, const int64_t *values, int rows) {
     return result;
 }
 
-/* Entities, as a get brings them. */
+/* Entities, as a get returns them. */
 static PGresult *entities_of(const int64_t *keys, int rows) {
     static char name[] = "x", kind[2] = {0, 1}, body[4] = {0};
     PGresAttDesc columns[3] = {{.name = name, .format = 1, .typid = 20},
@@ -164,7 +164,7 @@ static void answer(fixture *f, PGresult *result) {
     hvi_group_answer(&f->groups[0], result, "one");
 }
 
-/* The answer is none to the group's statement: each of its items has the error. */
+/* The answer does not fit the group's statement: each of its items has the error. */
 static void answer_in_vain(fixture *f, PGresult *result) {
     answer(f, result);
     assert_int_equal(hv_error_status(f->groups[0].error), HV_CORRUPT);

@@ -1,5 +1,5 @@
 /*
- * Tests of the reserved keys that nobody has used yet.
+ * Tests of the reserved keys that are not used yet.
  */
 #include "entity/key_cache.h"
 
@@ -61,7 +61,7 @@ static void test_a_key_is_good_for_a_second(void **state) {
     hvi_key_cache_give(&cache, SHARD, 8, 101);
     assert_int_equal(take(SHARD, 100 + FRESH), 8);
     assert_int_equal(take(SHARD, 100 + FRESH), 0);
-    assert_int_equal(take(SHARD, 100), 0); /* it is gone */
+    assert_int_equal(take(SHARD, 100), 0); /* it was dropped */
 }
 
 static void test_a_fresh_key_is_found_below_an_old_one(void **state) {

@@ -1,10 +1,10 @@
 /*
- * Tests of the lanes: each way in which a batch's state changes. Callers are threads; in the place
- * of a session there is a script, which keeps a batch until the test lets it go and then answers
- * each operation with twice its key. That somebody waits is seen in the lanes, under their lock.
+ * Tests of the lanes: each way in which a batch's state changes. Callers are threads; instead of a
+ * session there is a script, which keeps a batch until the test lets it go and then answers each
+ * operation with twice its key. The tests see in the lanes, under their lock, that a caller waits.
  *
- * A caller that runs alone is in the script, too, and leaves its lane with it; so the test's own
- * lanes are those of callers whom it keeps there.
+ * A caller that runs alone is in the script, too, and leaves its lane with it; so the lanes that a
+ * test takes are those of callers that it keeps there.
  */
 #include "entity/lane.h"
 #include "unit.h"
@@ -158,8 +158,8 @@ static bool is_waiting(fixture *f, const caller *who) {
     return found;
 }
 
-/* Begin an operation that finds no lane free, and wait until it waits. On a busy machine it may
- * have given up before we see that. */
+/* Begin an operation that finds no free lane, and return when it is in a waiting batch. On a busy
+ * machine it may have given up before we see that. */
 static caller *queue(fixture *f, const hvi_verb *verb, int64_t key, int64_t ms) {
     caller *made = begin_with(f, verb, key, 0, ms);
     while (!is_waiting(f, made) && !atomic_load(&made->back))
@@ -172,7 +172,7 @@ static void join_caller(caller *of) {
     assert_int_equal(of->next, HVI_DONE);
 }
 
-/* It got the script's answer to it. */
+/* It got the script's answer to its operation. */
 static void assert_done(caller *of) {
     join_caller(of);
     assert_int_equal(of->operation.status, HV_OK);
@@ -191,7 +191,7 @@ static void await_alone(const caller *of) {
         sched_yield();
 }
 
-/* It runs by itself; let it go, and out of its lane. */
+/* It runs alone; let it go, and leave its lane. */
 static void assert_runs_alone(caller *of) {
     await_alone(of);
     atomic_store(&of->freed, true);
@@ -205,7 +205,7 @@ static void take_lane(fixture *f) {
     f->taken[f->taken_count++] = made;
 }
 
-/* The caller that has been longest in one leaves it. */
+/* The caller that has been in a lane longest leaves it. */
 static void leave_lane(fixture *f) {
     assert_runs_alone(f->taken[f->first_taken++]);
 }
@@ -388,7 +388,7 @@ static void a_batch_that_has_waited_long_takes_another_connection(void **state) 
     fixture *f = make(1, 2);
     take_lane(f);
     caller *one = begin_with(f, &writing, 1, 0, AMPLE_MS);
-    await_alone(one); /* though nobody has left the lane */
+    await_alone(one); /* though no caller has left the lane */
     assert_int_equal(busy(f), 2);
     caller *two = queue(f, &writing, 2, 5 * SOON_MS); /* there is no third connection */
     assert_failed(two, HV_TIMEOUT, "no lane to server \"one\" came free in time");
@@ -396,14 +396,14 @@ static void a_batch_that_has_waited_long_takes_another_connection(void **state) 
     caller *three = begin_with(f, &writing, 3, 0, AMPLE_MS);
     await_waiting(f, 1);
     pthread_mutex_lock(&f->lanes.lock);
-    f->lanes.most = 1; /* nobody is to take another by himself */
+    f->lanes.most = 1; /* no batch is to take another by itself */
     pthread_mutex_unlock(&f->lanes.lock);
     caller *four = begin_with(f, &writing, 4, 0, AMPLE_MS);
     await_waiting(f, 2);
-    leave_lane(f); /* which was held up */
+    leave_lane(f); /* this one was held up */
     assert_int_equal(busy(f), 1);
     assert_int_equal(waiting(f), 2);
-    assert_runs_alone(one); /* which was as well, but is no longer too many */
+    assert_runs_alone(one); /* so was this one, but it is no longer one too many */
     assert_done(three);
     assert_done(four);
     finish(f);
@@ -432,7 +432,7 @@ static void who_waits_is_sent_away_when_the_lanes_are_closed(void **state) {
     hvi_lanes_close(&f->lanes);
     for (int i = 0; i < 5; i++)
         assert_failed(callers[i], HV_CLOSED, "the store is closed");
-    take_lane(f); /* the pool says that it is closed */
+    take_lane(f); /* the pool reports that it is closed */
     leave_lane(f);
     leave_lane(f);
     finish(f);

@@ -1,5 +1,5 @@
 /*
- * Rows that wait to be stored: in which order they are, and what is left after a commit.
+ * Tests of the rows that wait to be stored: their order, and what is left after a commit.
  */
 #include "entity/load_batch.h"
 
@@ -32,7 +32,7 @@ static void test_rows_are_stored_by_shard_and_key_and_else_as_they_came(void **s
     batch.rows[2].state = HVI_LOAD_REFUSED;
     batch.rows[0].state = HVI_LOAD_STORED;
     check_order(&batch, 5, "bce");
-    hvi_load_batch_undo(&batch); /* what was refused stays so */
+    hvi_load_batch_undo(&batch); /* refused rows stay refused */
     check_order(&batch, 5, "bcde");
     hvi_load_batch_fini(&batch);
 }

@@ -7,7 +7,7 @@
 
 static hv_store *store;
 
-/* A store whose server cannot be reached: what asks it fails with HV_UNAVAILABLE. */
+/* A store whose server cannot be reached: an operation that asks it fails with HV_UNAVAILABLE. */
 static int start(void **state) {
     (void) state;
     hv_options *options = hv_options_new();
@@ -26,7 +26,7 @@ static int stop(void **state) {
     return hv_close(store, 0, NULL) == HV_OK ? 0 : -1;
 }
 
-/* A gigabyte takes long to make, and lengths are all that is looked at: there are no bytes. */
+/* A gigabyte takes long to make, and only lengths are looked at: there are no bytes. */
 static void set_size(hv_dict *dict, hvi_attribute items[2], size_t size) {
     size_t left = size - 4 - 2 * 8 - 2; /* the count, two pairs of lengths, the keys "a" and "b" */
     items[0] = (hvi_attribute){.key_len = 1, .value_len = (uint32_t) (left / 2)};
