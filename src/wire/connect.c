@@ -48,9 +48,13 @@ bool hvi_wait_socket(const PGconn *conn, hvi_wants wants, int64_t deadline) {
     return hvi_wait_fd(PQsocket(conn), wants, deadline);
 }
 
-bool hvi_is_readable(int fd) {
-    struct pollfd looked = {.fd = fd, .events = POLLIN};
-    return poll(&looked, 1, 0) != 0;
+short hvi_events_now(int fd, short events) {
+    struct pollfd looked = {.fd = fd, .events = events};
+    int count;
+    do
+        count = poll(&looked, 1, 0);
+    while (count < 0 && errno == EINTR); /* even without waiting */
+    return count > 0 ? looked.revents : 0;
 }
 
 /* A text of limited size, cut where it is full; always NUL-terminated. */
@@ -230,11 +234,9 @@ static void give_up_address(hvi_attempt *attempt, bool timed_out) {
 
 /* Is the socket ready for what libpq asked for? PQconnectPoll() must not be called before. */
 static bool is_ready(const hvi_attempt *attempt) {
-    struct pollfd fd = {
-        .fd = PQsocket(attempt->conn),
-        .events = attempt->polling == PGRES_POLLING_WRITING ? POLLOUT : POLLIN,
-    };
-    return fd.fd < 0 || poll(&fd, 1, 0) != 0;
+    int fd = PQsocket(attempt->conn);
+    short events = attempt->polling == PGRES_POLLING_WRITING ? POLLOUT : POLLIN;
+    return fd < 0 || hvi_events_now(fd, events) != 0;
 }
 
 /* Only one step: the socket of a server that keeps sending is always ready, and the caller must get

@@ -81,7 +81,8 @@ bool hvi_wait_fd_until(int fd, hvi_wants wants, int64_t moment, int64_t deadline
 /* The same for a connection's socket. */
 bool hvi_wait_socket(const PGconn *conn, hvi_wants wants, int64_t deadline);
 
-/* Is there something to read, or is the descriptor broken? Does not wait. */
-bool hvi_is_readable(int fd);
+/* What is ready of these events (as for poll(2)), without waiting; 0: nothing. A signal does not
+ * change the answer. */
+short hvi_events_now(int fd, short events);
 
 #endif

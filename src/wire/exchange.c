@@ -212,8 +212,8 @@ void hvi_exchange_start_pipeline(hvi_exchange *x, PGconn *conn, const char *serv
 
 /* Has the other side ended the connection, so that nothing can be sent any more? */
 static bool has_ended(const PGconn *conn) {
-    struct pollfd fd = {.fd = PQsocket(conn)};
-    return fd.fd < 0 || (poll(&fd, 1, 0) > 0 && (fd.revents & (POLLERR | POLLHUP)) != 0);
+    int fd = PQsocket(conn);
+    return fd < 0 || (hvi_events_now(fd, 0) & (POLLERR | POLLHUP)) != 0;
 }
 
 static hvi_wants lose(hvi_exchange *x, bool sent) {

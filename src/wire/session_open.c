@@ -263,7 +263,7 @@ static void give_up_connecting(hvi_opening *opening) {
 static hvi_wants go_on_connecting(hvi_opening *opening) {
     if (!opening->by_user)
         return hvi_connect_advance(&opening->attempt);
-    return hvi_is_readable(opening->users_fd) ? HVI_WANTS_NOTHING : HVI_WANTS_READ;
+    return hvi_events_now(opening->users_fd, POLLIN) != 0 ? HVI_WANTS_NOTHING : HVI_WANTS_READ;
 }
 
 static void finish_asking(hvi_opening *opening) {
@@ -401,8 +401,8 @@ bool hvi_session_is_fit(const hvi_session *session) {
         return false;
     /* An idle server sends nothing: if there is something to read, it has closed the connection, or
      * is about to. */
-    struct pollfd fd = {.fd = PQsocket(session->conn), .events = POLLIN};
-    return fd.fd >= 0 && poll(&fd, 1, 0) == 0;
+    int fd = PQsocket(session->conn);
+    return fd >= 0 && hvi_events_now(fd, POLLIN) == 0;
 }
 
 void hvi_session_prepare_lending(hvi_session *session) {
