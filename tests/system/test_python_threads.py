@@ -62,7 +62,7 @@ class Threads:
 def use(db, lent_may_close=False):
     """A function that does this and that; each thread has its own turn. A connection that is lent may
     be closed while it is in use, if that is expected."""
-    closed = (psycopg2.OperationalError, psycopg2.InterfaceError) if lent_may_close else ()
+    closed = (psycopg2.Error,) if lent_may_close else ()
     turns = collections.defaultdict(int)
 
     def act(each):
