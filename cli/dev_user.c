@@ -89,8 +89,8 @@ static bool become_user(const struct passwd *user) {
         ui_fail(strerror(errno), NULL, "could not become user \"%s\"", user->pw_name);
         return false;
     }
-    /* PostgreSQL's programs leave the working directory and go back to it by its name: they complain
-     * if that or a folder above it is closed to them. */
+    /* PostgreSQL's programs leave the working directory and go back to it by its name: they
+     * complain if that or a folder above it is closed to them. */
     char here[PATH_MAX];
     if ((getcwd(here, sizeof here) == NULL || chdir(here) != 0) && chdir("/") != 0)
         return false;
