@@ -116,16 +116,6 @@ static int find_server(const arguments *args, const dev_folder *folder, const ch
     usage_error(args, hint, "there is no server \"%s\"", name);
 }
 
-/* Root has become another user, who may not be allowed to enter the working folder. psql complains
- * about that, so it gets the servers' folder instead. A folder that can be entered stays, for files
- * that \i names. */
-static void leave_unreachable_folder(const dev_folder *folder) {
-    char *here = getcwd(NULL, 0);
-    if ((here == NULL || access(here, X_OK) != 0) && chdir(folder->dir) != 0)
-        ui_note("the working folder cannot be entered");
-    free(here);
-}
-
 /* Become psql. Returns only if that fails. */
 static void become_psql(const dev_folder *folder, const dev_server *server, char **more,
                         int count) {
@@ -138,7 +128,6 @@ static void become_psql(const dev_folder *folder, const dev_server *server, char
     memcpy(argv, own, sizeof own);
     for (int i = 0; i < count; i++)
         argv[own_count + (size_t) i] = more[i];
-    leave_unreachable_folder(folder);
     execv(program, (char *const *) (uintptr_t) argv);
     ui_fail(strerror(errno), errno == ENOENT ? "Install PostgreSQL's client programs." : NULL,
             "could not run \"%s\"", program);
