@@ -16,7 +16,7 @@ typedef struct import_input {
     const char *base; /* the path's last part, for other files' names; lives as long as the path */
     off_t start;      /* where in a regular file */
     int64_t size;     /* bytes to be read, or -1 if it is not a regular file */
-    mode_t mode;      /* who may read it */
+    mode_t mode;      /* its permissions */
     char *head;       /* bytes that import_input_identity() has read ahead; owned */
     size_t head_len;
     size_t head_at; /* how much of it was returned */

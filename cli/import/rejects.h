@@ -24,7 +24,7 @@ typedef struct import_rejects import_rejects;
 /*
  * Makes no file yet. `path` is the file that the user named, which must not exist unless it is a
  * device or a pipe; NULL: NAME.rejects in the working folder, or NAME.rejects.2 and so on if that
- * exists. `mode` says who may read it.
+ * exists. `mode` is its permissions.
  */
 import_rejects *import_rejects_new(const char *path, const char *name, mode_t mode);
 

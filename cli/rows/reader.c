@@ -282,7 +282,7 @@ static row_result read_record(row_reader *reader, row_record *record, bool *trun
 
 /* ---- The beginning --------------------------------------------------------------------------- */
 
-/* Is it one of the binary files that are often mistaken for text? Their first bytes tell. */
+/* Does it begin as one of the binary files that are often mistaken for text? */
 static bool is_known_binary(const row_reader *reader, row_fault *fault) {
     static const struct {
         const char *bytes;
