@@ -1,5 +1,5 @@
 /*
- * entity: the store's methods for single entities: put, put_key, get, reserve.
+ * entity: the store's methods for single entities: put, put_key, get, exists, reserve.
  *
  * Arguments are converted for the library before the GIL is released, results for Python after it
  * is taken again.

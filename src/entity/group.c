@@ -24,7 +24,7 @@ static int compare_items(const void *left, const void *right) {
     const hvi_item *a = *(hvi_item *const *) left;
     const hvi_item *b = *(hvi_item *const *) right;
     if (a->verb != b->verb)
-        return a->verb < b->verb ? -1 : 1;
+        return (uintptr_t) a->verb < (uintptr_t) b->verb ? -1 : 1;
     if (a->shard != b->shard)
         return a->shard < b->shard ? -1 : 1;
     return a->key < b->key ? -1 : a->key > b->key;
