@@ -228,9 +228,12 @@ static PyObject *queue_put(PyObject *object, PyObject *const *args, Py_ssize_t c
     return result;
 }
 
-/* A get, or a question whether there is an entity. */
+/* An operation on a key alone, which `add` adds to the library's queue. */
+typedef hv_status (*add_key_fn)(hv_queue *queue, int64_t key, void *tag, hv_error **error);
+
 static PyObject *add_key(PyObject *object, PyObject *const *args, Py_ssize_t count,
-                         PyObject *keywords, const hvpy_arguments *expected, int what) {
+                         PyObject *keywords, const hvpy_arguments *expected, int what,
+                         add_key_fn add) {
     queue_object *self = queue_of(object);
     PyObject *found[2];
     if (hvpy_arguments_parse(expected, args, count, keywords, found, NULL) < 0)
@@ -241,9 +244,7 @@ static PyObject *add_key(PyObject *object, PyObject *const *args, Py_ssize_t cou
     if (one == NULL)
         return NULL;
     hv_error *error = NULL;
-    int64_t key = hvpy_key_id(found[1]);
-    hv_status status = what == GET ? hv_queue_get(self->queue, key, one, &error)
-                                   : hv_queue_exists(self->queue, key, one, &error);
+    hv_status status = add(self->queue, hvpy_key_id(found[1]), one, &error);
     return added(self, one, status, error);
 }
 
@@ -253,14 +254,14 @@ static PyObject *queue_get(PyObject *object, PyObject *const *args, Py_ssize_t c
                            PyObject *keywords) {
     static const hvpy_arguments expected = {
         .method = "get", .names = key_names, .count = 2, .required = 2};
-    return add_key(object, args, count, keywords, &expected, GET);
+    return add_key(object, args, count, keywords, &expected, GET, hv_queue_get);
 }
 
 static PyObject *queue_exists(PyObject *object, PyObject *const *args, Py_ssize_t count,
                               PyObject *keywords) {
     static const hvpy_arguments expected = {
         .method = "exists", .names = key_names, .count = 2, .required = 2};
-    return add_key(object, args, count, keywords, &expected, EXISTS);
+    return add_key(object, args, count, keywords, &expected, EXISTS, hv_queue_exists);
 }
 
 /* ---- results ---- */
