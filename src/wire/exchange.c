@@ -340,9 +340,11 @@ hv_status hvi_exchange_finish(hvi_exchange *x, bool *broken, hv_error **error) {
         return status == HV_OK ? fail_astray(x, "more answers than there were messages", error)
                                : status;
     }
-    /* A write after which a transaction is still open is not committed, and will not be. */
+    /* A write after which a transaction is still open is not committed, and will not be. libpq does
+     * not show in which part of a pipeline it was begun. */
     if (status == HV_OK && x->is_write && PQtransactionStatus(x->conn) != PQTRANS_IDLE) {
         *broken = true;
+        x->answered = 0;
         return fail_astray(x, "its answer within a transaction that is still open", error);
     }
     /* Makes libpq drop unsolicited data, which the next statement would take for its answer. */

@@ -467,6 +467,22 @@ def test_a_put_whose_transaction_is_left_open_is_not_called_stored(lied_to, stat
         tool.kill()
 
 
+@pytest.mark.parametrize("state", ["in_transaction", "failed_transaction"])
+def test_none_of_those_that_go_apart_is_called_stored_either(lied_to, state):
+    """The second of three is refused, so each goes in a transaction of its own; after the last one the
+    server says that a transaction is open, and it may have been opened by any of them."""
+    lied_to.database.sql("ALTER TABLE shard0002.entities ADD CHECK (NOT body @> 'bad=>1')")
+    tool = tool_of(lied_to, 2, state)  # errors are not counted
+    try:
+        puts = [{"shard": 2, "kind": 7, "dict": body} for body in (BODY, {"bad": "1"}, BODY)]
+        many = tool.main.put_many(puts)
+        assert lied_to.liar.lied
+        assert [item["status"] for item in many.items] == ["HV_OUTCOME_UNKNOWN"] * 3
+        tool.finish()
+    finally:
+        tool.kill()
+
+
 @pytest.mark.parametrize("way", sorted(LONG | {"copy_in", "copy_out", "copy_both"}))
 def test_no_call_outlives_its_time(lied_to, way):
     """Whatever comes instead of an answer, and if it is a stream that never ends."""
