@@ -33,11 +33,12 @@ hv_status hvi_operation_init_key(hvi_operation *op, const hvi_verb *verb, hvi_ro
 }
 
 void hvi_operation_fini(hvi_operation *op) {
+    hv_error_free(op->refusal);
     hv_error_free(op->cause);
     hv_error_free(op->error);
     hv_entity_free(op->entity);
     hvi_buffer_fini(&op->body);
-    op->cause = op->error = NULL;
+    op->refusal = op->cause = op->error = NULL;
     op->entity = NULL;
 }
 
@@ -191,6 +192,8 @@ static void fail_waiting(const hvi_operation *op, hv_error **error) {
     if (!hvi_interrupted())
         hvi_error_hint(error, "The server is too slow for its load: see the option "
                               "\"operation_timeout\".");
+    else if (op->cause != NULL)
+        hvi_error_detail(error, "Last: %s", hv_error_message(op->cause));
 }
 
 hvi_next hvi_operation_late(hvi_operation *op, bool is_sent) {
@@ -198,12 +201,12 @@ hvi_next hvi_operation_late(hvi_operation *op, bool is_sent) {
     bool is_unknown = is_sent && op->item.verb->is_write;
     if (is_sent)
         hvi_fail_late(op->target.server->name, op->target.shard, is_unknown, &cause);
-    else if (op->cause == NULL)
+    else if (hvi_interrupted() || (op->cause == NULL && op->refusal == NULL))
         fail_waiting(op, &cause);
     else if (op->collisions > 0)
         return fail_collision(op);
     else
-        hvi_error_move(&cause, &op->cause);
+        hvi_error_move(&cause, op->cause != NULL ? &op->cause : &op->refusal);
     op->unknown = op->unknown || is_unknown;
     hvi_next next = hvi_operation_fail(op, &cause);
     hv_error_free(cause);

@@ -265,15 +265,15 @@ static hvi_next fail_conflict(hvi_operation *op) {
     return hvi_operation_done(op, HV_CONFLICT);
 }
 
-/* The key has an entity that cannot be read: op->cause says that it is there. */
+/* The key has an entity that cannot be read: op->refusal says that it is there. */
 static hvi_next fail_hidden(hvi_operation *op) {
     hv_error **error = &op->error;
     hvi_fail(error, HV_CONFLICT, "the key %" PRId64 " has an entity that cannot be read",
              op->item.key);
-    hvi_error_detail(error, "The server said: %s", hv_error_message(op->cause));
+    hvi_error_detail(error, "The server said: %s", hv_error_message(op->refusal));
     hvi_error_hint(error, "See whether the table has row-level security that hides it from this "
                           "role.");
-    hvi_error_sqlstate(error, hv_error_sqlstate(op->cause));
+    hvi_error_sqlstate(error, hv_error_sqlstate(op->refusal));
     hvi_error_where(error, op->target.server->name, op->target.shard);
     return hvi_operation_done(op, HV_CONFLICT);
 }
@@ -294,6 +294,8 @@ static hv_status compare(hvi_operation *op, bool *same) {
 }
 
 static hvi_next take_another_key(hvi_operation *op) {
+    hv_error_free(op->refusal); /* of the key that it leaves */
+    op->refusal = NULL;
     op->item.key = 0;
     return hvi_operation_again(op, op->verb, false);
 }
@@ -307,10 +309,10 @@ static hvi_next end_stored(hvi_operation *op) {
 static hvi_next put_again(hvi_operation *op) {
     /* It was removed between the two statements; or it was never there, and the put was refused for
      * another constraint, or was swallowed when it went together with others. */
-    if (op->cause == NULL)
+    if (op->refusal == NULL)
         return hvi_operation_again(op, op->verb, true);
-    if (!hvi_refusal_is_key_collision(op->cause))
-        return hvi_operation_fail(op, &op->cause);
+    if (!hvi_refusal_is_key_collision(op->refusal))
+        return hvi_operation_fail(op, &op->refusal);
     if (++op->hidden < HIDDEN_TRIES)
         return hvi_operation_pause(op, op->verb, true, PAUSE_MS, NULL);
     if (!op->verb->repeats)
@@ -339,8 +341,8 @@ hvi_next hvi_put_key_answered(hvi_operation *op) {
     if (op->item.answered)
         return end_stored(op);
     op->swallowed = op->item.swallowed;
-    hv_error_free(op->cause);
-    op->cause = NULL;
+    hv_error_free(op->refusal);
+    op->refusal = NULL;
     return look(op);
 }
 
@@ -350,7 +352,7 @@ hvi_next hvi_put_key_refused(hvi_operation *op, hv_error **cause) {
     bool is_put = op->item.verb == op->verb;
     if (!is_put || (!hvi_refusal_is_unique_violation(*cause) && !hvi_refusal_is_of_row(*cause)))
         return hvi_operation_fail(op, cause);
-    hvi_error_move(&op->cause, cause);
+    hvi_error_move(&op->refusal, cause);
     op->swallowed = false;
     return look(op);
 }

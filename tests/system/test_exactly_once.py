@@ -61,13 +61,15 @@ class Sweep:
     operation   does it, with the number of the turn
     prepare     brings the connection into the state in which it is to be cut
     step        from one place to the next, in bytes
+    outcome     its status where nothing is cut
     """
 
-    def __init__(self, between, operation, prepare, step=1):
+    def __init__(self, between, operation, prepare, step=1, outcome="HV_OK"):
         self.between = between
         self.operation = operation
         self.prepare = prepare
         self.step = step
+        self.outcome = outcome
         self.numbers = itertools.count(1)
         measured = [self._measure() for _ in range(3)]
         # The shortest: where a second passed before it, a put has to reserve its key first.
@@ -76,7 +78,7 @@ class Sweep:
     def _measure(self):
         self.prepare()
         before = dict(self.between.bytes)
-        self.operation(next(self.numbers)).ok()
+        self.operation(next(self.numbers)).gives(self.outcome)
         return {way: self.between.bytes[way] - before[way] for way in DIRECTIONS}
 
     def __iter__(self):
@@ -150,6 +152,53 @@ def test_exactly_once_a_shards_first_put_that_is_cut_anywhere_is_stored_once(
     for direction, count, number, reply in sweep:
         where = f"{direction} {count} of {sweep.lengths}"
         assert stored(number, shard=number) == [reply.ok().key], where
+
+
+def assert_refusal_is_kept(sweep, statuses):
+    """Of what is refused and then looked for: that the look is cut off says nothing about the put."""
+    met = set()
+    for direction, count, _, reply in sweep:
+        here = statuses(reply)
+        assert here <= {sweep.outcome, "HV_OUTCOME_UNKNOWN"}, f"{direction} {count}: {reply}"
+        met |= here
+    assert met == {sweep.outcome, "HV_OUTCOME_UNKNOWN"}
+
+
+def test_exactly_once_a_value_that_must_be_unique_is_the_reason_wherever_it_is_cut(
+    make_tool, relayed, one, stored
+):
+    config, between = relayed(exactly_once="on")
+    ann = make_tool(config).main
+    one.sql("CREATE UNIQUE INDEX ON shard0003.entities ((body->'n'))")
+    ann.put(3, 1, {"n": "1"}).ok()
+    sweep = Sweep(
+        between,
+        lambda _: ann.put(3, 1, {"n": "1"}),
+        lambda: ann.reserve(3, 1).ok(),
+        step=3,
+        outcome="HV_REFUSED",
+    )
+    assert_refusal_is_kept(sweep, lambda reply: {reply.status})
+    assert len(stored(1)) == 1
+
+
+def test_exactly_once_a_trigger_is_the_reason_wherever_it_is_cut(make_tool, relayed, one, stored):
+    config, between = relayed(exactly_once="on")
+    ann = make_tool(config).main
+    one.sql("""
+        CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+        CREATE TRIGGER swallow BEFORE INSERT ON shard0003.entities FOR EACH ROW
+        WHEN (NEW.body ? 'n') EXECUTE FUNCTION swallow()""")
+    puts = [{"shard": 3, "kind": 1, "dict": {"n": "1"}}] * 2
+    sweep = Sweep(
+        between,
+        lambda _: ann.put_many(puts),
+        lambda: ann.reserve(3, 1).ok(),
+        step=7,
+        outcome="HV_NOT_STORED",
+    )
+    assert_refusal_is_kept(sweep, lambda reply: {item["status"] for item in reply.items})
+    assert stored(1) == []
 
 
 def test_a_keyed_put_that_is_cut_anywhere_may_be_repeated(make_tool, relayed, stored):
