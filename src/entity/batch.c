@@ -139,11 +139,12 @@ static void answer(hvi_batch *b, size_t number) {
     hvi_group_answer(&b->groups[number], b->results[number], b->session->config->server);
 }
 
-/* Nothing has happened, and the batch is not to be sent (again). */
-static void end_unhappened(hvi_batch *b) {
+/* Nothing has happened, and the batch is not to be sent (again): the connection is lost, or it is
+ * too late. */
+static void end_unhappened(hvi_batch *b, bool is_lost) {
     const char *server = b->session->config->server;
     hv_error *cause = NULL;
-    if (b->session->broken)
+    if (is_lost)
         hvi_fail_lost(server, -1, &cause);
     else
         hvi_fail_late(server, -1, false, &cause);
@@ -154,7 +155,7 @@ static void end_unhappened(hvi_batch *b) {
 static void end_refused(hvi_batch *b, hv_error **cause) {
     bool is_stale = hvi_refusal_is_stale(*cause);
     if (b->count > 1 && (b->session->broken || hvi_is_late(b->deadline))) {
-        end_unhappened(b);
+        end_unhappened(b, b->session->broken);
     } else if (is_stale && !b->session->broken && b->mended < MAX_MENDED) {
         b->mended++;
         b->state = HVI_BATCH_MENDING;
@@ -186,7 +187,7 @@ static void end_together(hvi_batch *b) {
 static void end_mending(hvi_batch *b) {
     bool is_mended = hvi_mending_finish(&b->mending) && b->session->age == HVI_SESSION_CURRENT;
     if (b->session->broken || hvi_is_late(b->deadline))
-        end_unhappened(b);
+        end_unhappened(b, b->session->broken);
     else
         send(b, is_mended ? HVI_BATCH_TOGETHER : HVI_BATCH_APART);
 }
@@ -253,8 +254,8 @@ bool hvi_batch_is_sent(const hvi_batch *b) {
 
 void hvi_batch_finish(hvi_batch *b) {
     if (b->state == HVI_BATCH_MENDING) {
-        hvi_mending_finish(&b->mending);
-        end_unhappened(b);
+        hvi_mending_finish(&b->mending); /* which breaks the session */
+        end_unhappened(b, false);
     } else if (b->state == HVI_BATCH_TOGETHER) {
         end_together(b);
     } else if (b->state == HVI_BATCH_APART) {

@@ -510,6 +510,25 @@ def test_no_call_outlives_its_time(lied_to, way):
             lied_to.liar.drop()
 
 
+def test_an_operation_whose_statement_is_being_prepared_anew_can_be_late(lied_to):
+    """The server has forgotten what was prepared, and falls silent when that is to be mended."""
+    tool = tool_of(lied_to, 0, "stuck")
+    try:
+        for call, arguments in (("get", (lied_to.key,)), ("put", (2, 7, BODY))):
+            tool.main.acquire(2).ok()
+            tool.main.sql("DEALLOCATE ALL").ok()
+            tool.main.release().ok()
+            lied_to.liar.lie(1, "stuck")
+            reply = getattr(tool.main, call)(*arguments).gives("HV_TIMEOUT")
+            assert lied_to.liar.lied and "lost" not in reply.message, reply
+            lied_to.liar.listen()
+            tool.main.get(lied_to.key).ok()
+            tool.main.put(2, 7, BODY).ok()
+        tool.finish()
+    finally:
+        tool.kill()
+
+
 @pytest.mark.parametrize("way", ["ready_twice", "answer_after_ready", "extra_result"])
 def test_what_is_said_unasked_does_not_answer_the_next_statement(lied_to, way):
     other = int(hv("put", 2, 7, "other=1", config=lied_to.direct).ok().out)
