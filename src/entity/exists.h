@@ -8,7 +8,6 @@
 
 /* ---- for the table ---- */
 
-bool hvi_exists_read(hvi_item *const *items, size_t count, const PGresult *result);
 hvi_next hvi_exists_answered(hvi_operation *operation);
 
 #endif

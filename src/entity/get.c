@@ -52,12 +52,13 @@ hv_status hvi_get_take(const hvi_operation *op, hv_entity **entity, hv_error **e
     return HV_OK;
 }
 
-/* A row with a key that was not asked for belongs to another statement's answer. */
+/* A row with a key that was not asked for belongs to another statement's answer. A key that comes
+ * twice takes the place of another: the answer is limited to as many rows as there are keys. */
 bool hvi_get_read(hvi_item *const *items, size_t count, const PGresult *result) {
     for (int row = 0; row < PQntuples(result); row++) {
         int64_t key = hvi_integer_at(result, row, 0);
         size_t at = hvi_items_find(items, count, key);
-        if (at == count || items[at]->key != key)
+        if (at == count || items[at]->key != key || items[at]->answered)
             return false;
         for (; at < count && items[at]->key == key; at++) {
             items[at]->answered = true;

@@ -11,6 +11,7 @@ hv_status hvi_get_take(const hvi_operation *operation, hv_entity **entity, hv_er
 
 /* ---- for the table ---- */
 
+/* For any verb whose answer has a key in its first column. */
 bool hvi_get_read(hvi_item *const *items, size_t count, const PGresult *result);
 hvi_next hvi_get_answered(hvi_operation *operation);
 

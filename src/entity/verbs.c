@@ -85,13 +85,13 @@ const hvi_verb hvi_get = {
 const hvi_verb hvi_exists = {
     .parameters = {HVI_KEY},
     .one = {"exists", "SELECT id FROM %s.entities WHERE id OPERATOR(pg_catalog.=) $1",
-            KEYS(HVI_AT_MOST_ONE_ROW, HVI_IS_INT8), hvi_exists_read},
+            KEYS(HVI_AT_MOST_ONE_ROW, HVI_IS_INT8), hvi_get_read},
     /* As get_many. */
     .many = {"exists_many",
              "SELECT id FROM %s.entities"
              " WHERE id OPERATOR(pg_catalog.=) ANY ((SELECT $1)::bigint[])"
              " ORDER BY id LIMIT pg_catalog.cardinality($1)",
-             KEYS(HVI_ANY_ROWS, HVI_IS_INT8), hvi_exists_read},
+             KEYS(HVI_ANY_ROWS, HVI_IS_INT8), hvi_get_read},
     .answered = hvi_exists_answered,
     .refused = hvi_operation_fail,
 };

@@ -34,6 +34,18 @@ def test_what_was_put_exists_and_other_keys_do_not(tool):
     assert tool.main.exists((1 << 23) | (8000 << 10)).status == "HV_NO_SERVER"
 
 
+def test_an_entity_is_never_missed_because_of_one_that_is_there_twice(tool, servers):
+    """Which the primary key does not prevent where the table has children."""
+    keys = [tool.main.put(3, 1, {}).ok().key for _ in range(3)]
+    servers[0].sql(f"""
+        CREATE TABLE child () INHERITS (shard0003.entities);
+        INSERT INTO child SELECT * FROM ONLY shard0003.entities WHERE id = {keys[0]}""")
+    for many in (tool.main.get_many(keys), tool.main.exists_many(keys)):
+        assert {item["status"] for item in many.items} == {"HV_CORRUPT"}
+    tool.main.exists(keys[0]).gives("HV_CORRUPT")
+    assert set(statuses(tool.main.exists_many(keys[1:])).values()) == {"HV_OK"}
+
+
 def test_the_statement_is_prepared_and_reads_no_attributes(tool, servers):
     key = tool.main.put(3, 1, {"a": "b"}).ok().key
     for _ in range(2):
