@@ -163,6 +163,20 @@ def test_a_put_that_is_to_happen_once_is_not_repeated_when_it_is_interrupted(
     assert stored(servers[ONE], 3) in (2, 3)
 
 
+def test_the_pause_between_two_tries_ends(make_tool, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        where = {"host": "127.0.0.1", "port": closed.getsockname()[1], "dbname": "x"}
+    config = store_config(tmp_path / "closed.conf", {"one": (where, "1-9")})
+    tool = make_tool(config, exactly_once="on", **PATIENT)
+    ann = tool.threads("ann")[0]
+    putting = ann.begin.put(3, 1, BODY)
+    eventually(lambda: tool.stats().failed >= 2)
+    tool.interrupt(ann)
+    given_up = putting.reply().gives("HV_TIMEOUT")
+    assert given_up.message == 'interrupted while waiting for a connection to server "one"'
+    assert given_up.detail.startswith("Last: ")
+
+
 @pytest.mark.parametrize("quietly", [False, True], ids=["signal", "flag alone"])
 def test_the_wait_for_a_gets_answer_ends(make_tool, store, servers, quietly):
     tool = make_tool(store, **PATIENT)
