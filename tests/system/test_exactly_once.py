@@ -183,7 +183,7 @@ def test_exactly_once_a_value_that_must_be_unique_is_the_reason_wherever_it_is_c
 
 
 def test_exactly_once_a_trigger_is_the_reason_wherever_it_is_cut(make_tool, relayed, one, stored):
-    config, between = relayed(exactly_once="on")
+    config, between = relayed(exactly_once="on", pool_max=1)  # a sweep counts on one connection
     ann = make_tool(config).main
     one.sql("""
         CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
