@@ -81,9 +81,10 @@ class Plan:
     def _groups(self):
         """The names of the runs in lists: a list for those that take turns, and one for each of the
         others."""
-        together = {
-            each.ours: [each.ours, *each.theirs] for each in self.comparisons if each.takes_turns
-        }
+        together = {}
+        for each in self.comparisons:
+            if each.takes_turns:
+                together.setdefault(each.ours, [each.ours]).extend(each.theirs)
         grouped = {name for names in together.values() for name in names}
         alone = {name: [name] for name in self.work if name not in grouped}
         return [(together | alone)[name] for name in self.work if name in together | alone]

@@ -83,10 +83,10 @@ class Runs:
 
     # ---- programs that call from many threads ----
 
-    def callers(self, contender, verb, callers, batch=1, far=False, length=1):
+    def callers(self, contender, verb, callers, batch=1, far=False, length=1, build=None):
         """libhypervault and libpq: a run of `callers` threads, `length` times as long as usual; see
-        bench/callers.c."""
-        command = [build_dir() / "bench" / "callers"]
+        bench/callers.c. `build`: the folder of another build than that under test."""
+        command = [(build or build_dir()) / "bench" / "callers"]
         return self._callers(command, contender, verb, callers, batch, far, length)
 
     def python_callers(self, contender, verb, callers, batch=1, far=False):
@@ -169,8 +169,8 @@ class Runs:
 
         return self._measure(work, puts=True)
 
-    def hv_import(self):
-        hv = build_dir() / "cli" / "hv"
+    def hv_import(self, build=None):
+        hv = (build or build_dir()) / "cli" / "hv"
         arguments = ["import", self.arena.rows_file(), f"--kind={KIND}", "--again"]
         return self._import(hv, *arguments, config=self.arena.import_config())
 

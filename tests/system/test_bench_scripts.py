@@ -53,6 +53,34 @@ def test_every_contender_does_what_it_says(tmp_path):
     assert len(picture.findall("{http://www.w3.org/2000/svg}rect")) > 5
 
 
+@pytest.mark.parametrize("only", ["get, one caller", "import"])
+def test_another_build_takes_part_in_every_round(tmp_path, only):
+    shown = run(
+        BENCH / "compare",
+        "--rounds=2",
+        "--seconds=0.3",
+        "--rows=800",
+        "--clients=2",
+        f"--only={only}",
+        f"--against={build_dir()}",
+        f"--output={tmp_path}",
+        env=HERE,
+    ).ok()
+    found = json.loads((tmp_path / "compare.json").read_text("utf-8"))["runs"]
+    ours, beside = [name for name in found if name.startswith(("hv ", "other "))]
+    assert beside == f"other {ours}"
+    assert [name for name, rounds in found.items() if len(rounds) != 2] == []
+    assert all(each["operations"] > 0 for rounds in found.values() for each in rounds)
+    rows = [line for line in shown.out.splitlines() if "the other build: " in line]
+    assert len(rows) == 1 and only in rows[0] and "| 0.97 |" in rows[0]
+
+
+def test_only_a_build_is_compared_with(tmp_path):
+    done = run(BENCH / "compare", f"--against={tmp_path}", f"--output={tmp_path}", env=HERE)
+    assert done.code == 2
+    assert f"{tmp_path} is not a build of hypervault: no bench/callers" in done.err
+
+
 def test_an_import_that_is_killed_twice_has_every_row_in_the_end(tmp_path):
     arguments = ["--rounds=1", "--rows=80000", f"--output={tmp_path}"]
     shown = run(BENCH / "import", *arguments, env=HERE).ok()
