@@ -353,41 +353,42 @@ hvi_turn hvi_pool_try(hvi_pool *pool, bool may_open, hvi_session **session, hv_e
     }
 }
 
-void hvi_pool_stand_in_line(hvi_pool *pool, hvi_place *place, int event, bool again) {
-    place->taken = true;
+void hvi_pool_enqueue(hvi_pool *pool, hvi_pool_waiter *waiter, int event, bool again) {
+    waiter->is_queued = true;
     pthread_mutex_lock(&pool->lock);
-    hvi_slots_enqueue(&pool->slots, &place->waiter, event, again, &place->look_at);
+    hvi_slots_enqueue(&pool->slots, &waiter->waiter, event, again, &waiter->poll_at);
     pthread_mutex_unlock(&pool->lock);
 }
 
-hvi_turn hvi_pool_look(hvi_pool *pool, hvi_place *place, hvi_session **session, hv_error **error) {
+hvi_turn hvi_pool_poll(hvi_pool *pool, hvi_pool_waiter *waiter, hvi_session **session,
+                       hv_error **error) {
     hvi_session *taken = NULL;
     pthread_mutex_lock(&pool->lock);
-    hvi_turn turn = hvi_slots_poll(&pool->slots, &place->waiter, &taken, &place->look_at);
+    hvi_turn turn = hvi_slots_poll(&pool->slots, &waiter->waiter, &taken, &waiter->poll_at);
     fail_turn(pool, turn, 0, error);
     pthread_mutex_unlock(&pool->lock);
-    place->taken = turn == HVI_TURN_WAIT;
+    waiter->is_queued = turn == HVI_TURN_WAIT;
     if (turn == HVI_TURN_SESSION && !is_fit(pool, taken)) {
         turn = hvi_pool_try(pool, true, session, error);
         if (turn == HVI_TURN_WAIT)
-            hvi_pool_stand_in_line(pool, place, place->waiter.event, true);
+            hvi_pool_enqueue(pool, waiter, waiter->waiter.event, true);
         return turn;
     }
     *session = taken;
     return turn;
 }
 
-hv_status hvi_pool_step_out(hvi_pool *pool, hvi_place *place, hv_error **error) {
+hv_status hvi_pool_dequeue(hvi_pool *pool, hvi_pool_waiter *waiter, hv_error **error) {
     hvi_session *session = NULL;
     int64_t next;
-    place->taken = false;
+    waiter->is_queued = false;
     pthread_mutex_lock(&pool->lock);
-    hvi_turn turn = hvi_slots_poll(&pool->slots, &place->waiter, &session, &next);
+    hvi_turn turn = hvi_slots_poll(&pool->slots, &waiter->waiter, &session, &next);
     if (turn == HVI_TURN_WAIT)
-        hvi_slots_dequeue(&pool->slots, &place->waiter);
+        hvi_slots_dequeue(&pool->slots, &waiter->waiter);
     if (turn == HVI_TURN_OPEN)
         hvi_slots_decline(&pool->slots);
-    hv_status status = fail_late(pool, hvi_clock_us() - place->waiter.since, error);
+    hv_status status = fail_late(pool, hvi_clock_us() - waiter->waiter.since, error);
     pthread_mutex_unlock(&pool->lock);
     if (turn == HVI_TURN_SESSION)
         hvi_pool_release(pool, session);

@@ -61,24 +61,25 @@ hv_status hvi_pool_acquire(hvi_pool *pool, int64_t deadline, hvi_session **sessi
  */
 hvi_turn hvi_pool_try(hvi_pool *pool, bool may_open, hvi_session **session, hv_error **error);
 
-/* A place in a pool's queue, for a caller that does not sleep. */
-typedef struct hvi_place {
+/* A caller that waits in a pool's queue without sleeping. */
+typedef struct hvi_pool_waiter {
     hvi_waiter waiter;
-    bool taken;
-    int64_t look_at; /* call hvi_pool_look() at this moment, unless notified before */
-} hvi_place;
+    bool is_queued;
+    int64_t poll_at; /* call hvi_pool_poll() at this moment, unless notified before */
+} hvi_pool_waiter;
 
 /* Join the queue, after HVI_TURN_WAIT. `event`, an eventfd(2), is written to when the caller should
- * look. `again`: its turn had come already, so it is first. */
-void hvi_pool_stand_in_line(hvi_pool *pool, hvi_place *place, int event, bool again);
+ * poll. `again`: its turn had come already, so it is first. */
+void hvi_pool_enqueue(hvi_pool *pool, hvi_pool_waiter *waiter, int event, bool again);
 
 /* See whether the caller's turn has come: as hvi_pool_try() with `may_open`. Unless it returns
  * HVI_TURN_WAIT, the caller has left the queue. */
-hvi_turn hvi_pool_look(hvi_pool *pool, hvi_place *place, hvi_session **session, hv_error **error);
+hvi_turn hvi_pool_poll(hvi_pool *pool, hvi_pool_waiter *waiter, hvi_session **session,
+                       hv_error **error);
 
 /* Leave the queue, and return what it has granted meanwhile. Sets the error of a wait whose
  * deadline has passed, and returns its status. */
-hv_status hvi_pool_step_out(hvi_pool *pool, hvi_place *place, hv_error **error);
+hv_status hvi_pool_dequeue(hvi_pool *pool, hvi_pool_waiter *waiter, hv_error **error);
 
 /* Opening without waiting, after HVI_TURN_OPEN. */
 typedef struct hvi_pool_opening {

@@ -9,12 +9,13 @@
  *               ├───────┼─────┘ │
  *               └─────paused ◄──┘
  *
- * A session is borrowed for one batch and returned after it: others that wait in the pool's line
+ * A session is borrowed for one batch and returned after it: others that wait in the pool's queue
  * have their turn between two batches. While one batch is running, a second one goes only if a
- * session is free at once; while none is, the port stands in the pool's line like any caller.
+ * session is free at once; while none is, the port waits in the pool's queue like any caller.
  *
- * Holds always: operations in `waiting` and `apart` are in no batch and not done; a port that has a
- * place in line has no connection that is running.
+ * Holds always: operations in `waiting` and `apart` are in no batch and not done, and those with
+ * the earliest deadlines are first; a port that waits in the pool's queue has no connection that is
+ * running.
  */
 #include "store/port.h"
 
@@ -38,14 +39,19 @@ void hvi_port_init(hvi_port *port, hvi_pool *pool, int64_t block_timeout, int ep
         port->connections[i].watched = -1;
 }
 
-static bool has_connection(const hvi_port *port, int state) {
+/* A connection in this state, or NULL. */
+static hvi_port_connection *find(hvi_port *port, int state) {
     for (int i = 0; i < HVI_PORT_CONNECTIONS; i++)
         if ((int) port->connections[i].state == state)
-            return true;
-    return false;
+            return &port->connections[i];
+    return NULL;
 }
 
-static bool is_under_way(const hvi_port *port) {
+static bool has_connection(hvi_port *port, int state) {
+    return find(port, state) != NULL;
+}
+
+static bool is_in_use(hvi_port *port) {
     return has_connection(port, HVI_PORT_OPENING) || has_connection(port, HVI_PORT_RUNNING);
 }
 
@@ -68,7 +74,7 @@ static void watch(hvi_port *port, hvi_port_connection *connection, int fd, hvi_w
     connection->wants = wants;
     if (epoll_ctl(port->epoll, EPOLL_CTL_MOD, fd, &event) != 0 &&
         epoll_ctl(port->epoll, EPOLL_CTL_ADD, fd, &event) != 0)
-        port->blind = true;
+        port->is_polled = true;
 }
 
 static void unwatch(hvi_port *port, hvi_port_connection *connection) {
@@ -79,8 +85,19 @@ static void unwatch(hvi_port *port, hvi_port_connection *connection) {
 
 /* ---- operations ---- */
 
+/* All have the same time, so that the newest has the latest deadline. */
 void hvi_port_add(hvi_port *port, hvi_queued *queued) {
     hvi_list_push_back(&port->waiting, &queued->link);
+}
+
+/* Let an operation wait that has been on its way: by its deadline, which is mostly earlier than
+ * those of operations that were added since. */
+static void wait_again(hvi_port *port, hvi_queued *queued) {
+    hvi_list *list = queued->operation.apart ? &port->apart : &port->waiting;
+    hvi_list *later = list->next;
+    while (later != list && queued_of(later)->operation.deadline <= queued->operation.deadline)
+        later = later->next;
+    hvi_list_push_back(later, &queued->link); /* in front of that */
 }
 
 hvi_queued *hvi_port_take(hvi_port *port) {
@@ -101,14 +118,13 @@ void hvi_queued_release(hvi_queued *queued) {
 }
 
 /* Put an operation that is in no list into the list for what is next. */
-static void put_in_place(hvi_port *port, hvi_queued *queued, hvi_next next) {
-    const hvi_operation *operation = &queued->operation;
+static void put_in_list(hvi_port *port, hvi_queued *queued, hvi_next next) {
     if (next == HVI_DONE) {
         hvi_list_push_back(&port->done, &queued->link);
     } else if (next == HVI_AGAIN) {
-        hvi_list_push_front(operation->apart ? &port->apart : &port->waiting, &queued->link);
+        wait_again(port, queued);
     } else {
-        int64_t moment = hvi_clock_us() + operation->pause_ms * INT64_C(1000);
+        int64_t moment = hvi_clock_us() + queued->operation.pause_ms * INT64_C(1000);
         if (hvi_list_empty(&port->paused) || moment < port->resume_at)
             port->resume_at = moment;
         hvi_list_push_back(&port->paused, &queued->link);
@@ -118,28 +134,29 @@ static void put_in_place(hvi_port *port, hvi_queued *queued, hvi_next next) {
 static void resume(hvi_port *port) {
     hvi_list_foreach (node, &port->paused) {
         hvi_list_remove(node);
-        hvi_list_push_back(queued_of(node)->operation.apart ? &port->apart : &port->waiting, node);
+        wait_again(port, queued_of(node));
     }
 }
 
-/* Of the waiting operations, those that wait for a connection to be opened, the others, or all. */
-typedef enum whom { FOR_OPENING, NOT_FOR_OPENING, ALL } whom;
+/* The waiting operations that an error concerns: those that wait for a connection to be opened, the
+ * others, or all. */
+typedef enum concerned { OPENING, NOT_OPENING, ALL } concerned;
 
 /* There is no connection available for these operations. */
-static void fail_list(hvi_port *port, hvi_list *list, whom which, const hv_error *cause) {
+static void fail_list(hvi_port *port, hvi_list *list, concerned which, const hv_error *cause) {
     hvi_list_foreach (node, list) {
         hvi_queued *queued = queued_of(node);
-        if (which != ALL && queued->waits_for_opening != (which == FOR_OPENING))
+        if (which != ALL && queued->waits_for_opening != (which == OPENING))
             continue;
         hvi_list_remove(node);
         queued->operation.item.fate = HVI_FATE_UNSENT;
         queued->operation.item.error = cause;
-        put_in_place(port, queued, hvi_operation_take(&queued->operation));
+        put_in_list(port, queued, hvi_operation_take(&queued->operation));
     }
 }
 
 /* Takes *cause. */
-static void fail_waiting(hvi_port *port, whom which, hv_error **cause) {
+static void fail_waiting(hvi_port *port, concerned which, hv_error **cause) {
     fail_list(port, &port->waiting, which, *cause);
     fail_list(port, &port->apart, which, *cause);
     hv_error_free(*cause);
@@ -150,7 +167,7 @@ static void fail_waiting(hvi_port *port, whom which, hv_error **cause) {
 static void expire_list(hvi_port *port, hvi_list *list, int64_t now) {
     while (!hvi_list_empty(list) && queued_of(list->next)->operation.deadline <= now) {
         hvi_queued *queued = queued_of(hvi_list_pop_front(list));
-        put_in_place(port, queued, hvi_operation_late(&queued->operation, false));
+        put_in_list(port, queued, hvi_operation_late(&queued->operation, false));
     }
 }
 
@@ -180,32 +197,20 @@ static void load(hvi_port_connection *connection, hvi_list *from) {
 
 /* The batch is over, or given up: return the session, and see what is next for each operation. */
 static void unload(hvi_port *port, hvi_port_connection *connection) {
-    hvi_next next[HVI_PORT_MAX_OPERATIONS];
     unwatch(port, connection);
     hvi_batch_finish(&connection->batch);
     hvi_pool_release(port->pool, connection->session);
     connection->session = NULL;
     connection->state = HVI_PORT_IDLE;
-    /* Operations that have to go again go back to the front of their list: the last first. */
-    for (size_t i = connection->count; i-- > 0;) {
-        hvi_queued *queued = connection->queued[i];
-        bool is_done = queued->state != HVI_QUEUED_IN_FLIGHT;
-        next[i] = is_done ? HVI_DONE : hvi_operation_take(&queued->operation);
-        if (next[i] != HVI_DONE) {
-            queued->state = HVI_QUEUED_RESTING;
-            put_in_place(port, queued, next[i]);
-        }
-    }
     for (size_t i = 0; i < connection->count; i++) {
         hvi_queued *queued = connection->queued[i];
-        if (next[i] != HVI_DONE)
-            continue;
-        if (queued->state == HVI_QUEUED_IN_FLIGHT)
-            put_in_place(port, queued, HVI_DONE);
-        if (queued->state == HVI_QUEUED_RELEASED)
+        if (queued->state == HVI_QUEUED_RELEASED) {
             free_queued(queued);
-        else
-            queued->state = HVI_QUEUED_RESTING;
+            continue;
+        }
+        if (queued->state == HVI_QUEUED_IN_FLIGHT)
+            put_in_list(port, queued, hvi_operation_take(&queued->operation));
+        queued->state = HVI_QUEUED_LISTED;
     }
     hvi_batch_fini(&connection->batch);
     connection->count = 0;
@@ -249,7 +254,7 @@ static bool expire_batch(hvi_port *port, hvi_port_connection *connection, int64_
         if (queued->state != HVI_QUEUED_IN_FLIGHT)
             continue;
         if (queued->operation.deadline <= now) {
-            put_in_place(port, queued, hvi_operation_late(&queued->operation, true));
+            put_in_list(port, queued, hvi_operation_late(&queued->operation, true));
             queued->state = HVI_QUEUED_DETACHED;
             continue;
         }
@@ -262,9 +267,9 @@ static bool expire_batch(hvi_port *port, hvi_port_connection *connection, int64_
 
 /* ---- sessions ---- */
 
-static void stand_in_line(hvi_port *port, bool again) {
-    hvi_pool_stand_in_line(port->pool, &port->place, port->event, again);
-    port->place_deadline = hvi_deadline_after(port->block_timeout);
+static void enqueue(hvi_port *port, bool again) {
+    hvi_pool_enqueue(port->pool, &port->waiter, port->event, again);
+    port->waiter_deadline = hvi_deadline_after(port->block_timeout);
 }
 
 /* A session is open, or opening it has failed. */
@@ -277,10 +282,10 @@ static void finish_opening(hvi_port *port, hvi_port_connection *connection) {
     if (hvi_pool_finish_opening(port->pool, &connection->opening, &session, &again, &cause) ==
         HV_OK) {
         send(port, connection, session);
-    } else if (again && !is_under_way(port)) {
-        stand_in_line(port, true);
+    } else if (again && !is_in_use(port)) {
+        enqueue(port, true);
     } else if (!again && !has_connection(port, HVI_PORT_RUNNING)) {
-        fail_waiting(port, FOR_OPENING, &cause);
+        fail_waiting(port, OPENING, &cause);
     }
     hv_error_free(cause);
 }
@@ -317,19 +322,12 @@ static void use_turn(hvi_port *port, hvi_port_connection *connection, hvi_turn t
         open_session(port, connection);
         break;
     case HVI_TURN_WAIT:
-        if (!is_under_way(port) && !port->place.taken)
-            stand_in_line(port, false);
+        if (!is_in_use(port) && !port->waiter.is_queued)
+            enqueue(port, false);
         break;
     default: /* some may be waiting for a connection that is being opened */
-        fail_waiting(port, has_connection(port, HVI_PORT_OPENING) ? NOT_FOR_OPENING : ALL, cause);
+        fail_waiting(port, has_connection(port, HVI_PORT_OPENING) ? NOT_OPENING : ALL, cause);
     }
-}
-
-static hvi_port_connection *idle_connection(hvi_port *port) {
-    for (int i = 0; i < HVI_PORT_CONNECTIONS; i++)
-        if (port->connections[i].state == HVI_PORT_IDLE)
-            return &port->connections[i];
-    return NULL;
 }
 
 /* ---- events ---- */
@@ -341,14 +339,14 @@ void hvi_port_step(hvi_port *port, hvi_port_connection *connection) {
         go_on(port, connection);
 }
 
-void hvi_port_look(hvi_port *port) {
-    if (!port->place.taken)
+void hvi_port_poll(hvi_port *port) {
+    if (!port->waiter.is_queued)
         return;
     hvi_session *session = NULL;
     hv_error *cause = NULL;
-    hvi_turn turn = hvi_pool_look(port->pool, &port->place, &session, &cause);
+    hvi_turn turn = hvi_pool_poll(port->pool, &port->waiter, &session, &cause);
     if (turn != HVI_TURN_WAIT)
-        use_turn(port, idle_connection(port), turn, session, &cause);
+        use_turn(port, find(port, HVI_PORT_IDLE), turn, session, &cause);
 }
 
 static void expire(hvi_port *port, int64_t now) {
@@ -367,15 +365,15 @@ static void expire(hvi_port *port, int64_t now) {
         else if (connection->state == HVI_PORT_RUNNING && expire_batch(port, connection, now))
             unload(port, connection);
     }
-    if (!port->place.taken)
+    if (!port->waiter.is_queued)
         return;
-    if (port->place_deadline <= now) {
-        hvi_pool_step_out(port->pool, &port->place, &cause);
+    if (port->waiter_deadline <= now) {
+        hvi_pool_dequeue(port->pool, &port->waiter, &cause);
         fail_waiting(port, ALL, &cause);
     } else if (!has_operations(port)) {
-        hvi_pool_step_out(port->pool, &port->place, NULL);
-    } else if (port->place.look_at <= now) {
-        hvi_port_look(port);
+        hvi_pool_dequeue(port->pool, &port->waiter, NULL);
+    } else if (port->waiter.poll_at <= now) {
+        hvi_port_poll(port);
     }
 }
 
@@ -383,8 +381,8 @@ void hvi_port_pump(hvi_port *port) {
     hvi_port_connection *connection;
     hvi_turn turn = HVI_TURN_SESSION;
     expire(port, hvi_clock_us());
-    while (turn == HVI_TURN_SESSION && has_operations(port) && !port->place.taken &&
-           (connection = idle_connection(port)) != NULL) {
+    while (turn == HVI_TURN_SESSION && has_operations(port) && !port->waiter.is_queued &&
+           (connection = find(port, HVI_PORT_IDLE)) != NULL) {
         hvi_session *session = NULL;
         hv_error *cause = NULL;
         bool may_open = !has_connection(port, HVI_PORT_OPENING); /* one at a time */
@@ -427,9 +425,9 @@ int64_t hvi_port_next(const hvi_port *port) {
         keep_earlier(&moment, queued_of(port->apart.next)->operation.deadline);
     if (!hvi_list_empty(&port->paused))
         keep_earlier(&moment, port->resume_at);
-    if (port->place.taken) {
-        keep_earlier(&moment, port->place_deadline);
-        keep_earlier(&moment, port->place.look_at);
+    if (port->waiter.is_queued) {
+        keep_earlier(&moment, port->waiter_deadline);
+        keep_earlier(&moment, port->waiter.poll_at);
     }
     for (int i = 0; i < HVI_PORT_CONNECTIONS; i++) {
         const hvi_port_connection *connection = &port->connections[i];
@@ -459,8 +457,8 @@ static void free_lists(hvi_port *port) {
 }
 
 void hvi_port_fini(hvi_port *port) {
-    if (port->place.taken)
-        hvi_pool_step_out(port->pool, &port->place, NULL);
+    if (port->waiter.is_queued)
+        hvi_pool_dequeue(port->pool, &port->waiter, NULL);
     for (int i = 0; i < HVI_PORT_CONNECTIONS; i++) {
         hvi_port_connection *connection = &port->connections[i];
         unwatch(port, connection);

@@ -26,7 +26,7 @@ typedef struct hvi_queued {
     void *tag;              /* the user's */
     bool waits_for_opening; /* for a connection that is being opened */
     enum {
-        HVI_QUEUED_RESTING, /* it is in a list */
+        HVI_QUEUED_LISTED, /* it is in a list */
         HVI_QUEUED_IN_FLIGHT,
         HVI_QUEUED_DETACHED, /* it is done, and in a list, but its batch is still running … */
         HVI_QUEUED_RELEASED, /* … and only keeps its memory */
@@ -57,16 +57,16 @@ typedef struct hvi_port {
     hvi_pool *pool;
     int64_t block_timeout; /* ms: how long to wait for a connection */
     int epoll;             /* where sockets are watched, with their connection as the data */
-    int event;             /* an eventfd(2) that signals news from the pool's line */
-    bool blind;            /* a socket could not be watched */
+    int event;             /* an eventfd(2) that signals news from the pool's queue */
+    bool is_polled;        /* a socket could not be watched: the queue tries all now and then */
 
-    hvi_list waiting; /* operations that go together, the oldest first */
+    hvi_list waiting; /* operations that go together, the earliest deadline first */
     hvi_list apart;   /* operations that go apart, likewise */
     hvi_list paused;  /* operations that go on at … */
     int64_t resume_at;
-    hvi_list done;   /* operations that are done, until hvi_port_take() */
-    hvi_place place; /* in the pool's line, while no connection is in use */
-    int64_t place_deadline;
+    hvi_list done;          /* operations that are done, until hvi_port_take() */
+    hvi_pool_waiter waiter; /* in the pool's queue, while no connection is in use */
+    int64_t waiter_deadline;
     hvi_port_connection connections[HVI_PORT_CONNECTIONS];
 } hvi_port;
 
@@ -89,8 +89,8 @@ void hvi_queued_release(hvi_queued *queued);
 /* Go on with a connection whose socket is ready. */
 void hvi_port_step(hvi_port *port, hvi_port_connection *connection);
 
-/* Look for news in the pool's line. */
-void hvi_port_look(hvi_port *port);
+/* See whether the port's turn in the pool's queue has come. */
+void hvi_port_poll(hvi_port *port);
 
 /* Handle the moments that have passed, and send what can be sent. */
 void hvi_port_pump(hvi_port *port);

@@ -25,8 +25,8 @@
 
 #define MAX_EVENTS 64
 
-/* How often a queue looks at all its sockets if the system cannot watch one. */
-#define BLIND_US 1000
+/* How often a queue tries all its sockets if the system cannot watch one. */
+#define POLL_US 1000
 
 struct hv_queue {
     hv_store *store;
@@ -69,7 +69,7 @@ static int64_t next_moment(const hv_queue *queue) {
     int64_t moment = HVI_NEVER;
     for (int i = 0; i < queue->port_count; i++) {
         const hvi_port *port = &queue->ports[i];
-        int64_t next = port->blind ? hvi_clock_us() + BLIND_US : hvi_port_next(port);
+        int64_t next = port->is_polled ? hvi_clock_us() + POLL_US : hvi_port_next(port);
         if (next < moment)
             moment = next;
     }
@@ -259,7 +259,7 @@ static void handle(hv_queue *queue, void *what) {
         eventfd_t count;
         eventfd_read(queue->event, &count);
         for (int i = 0; i < queue->port_count; i++)
-            hvi_port_look(&queue->ports[i]);
+            hvi_port_poll(&queue->ports[i]);
     } else {
         hvi_port_step(port_of(queue, what), what);
     }
@@ -269,7 +269,7 @@ static void pump(hv_queue *queue) {
     queue->has_news = false;
     for (int i = 0; i < queue->port_count; i++) {
         hvi_port *port = &queue->ports[i];
-        for (int j = 0; port->blind && j < HVI_PORT_CONNECTIONS; j++)
+        for (int j = 0; port->is_polled && j < HVI_PORT_CONNECTIONS; j++)
             hvi_port_step(port, &port->connections[j]);
         hvi_port_pump(port);
     }

@@ -162,6 +162,35 @@ def test_its_turn_in_the_pools_line_is_told_by_the_descriptor(make_queue, store)
     assert done["status"] == "HV_OK"
 
 
+def test_an_operation_that_was_tried_again_ends_at_its_own_deadline(make_queue, store, servers):
+    """It waits before those that were added after it, not behind them: their deadlines are later."""
+    servers[0].sql(
+        "CREATE FUNCTION public.hang_up() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END $$;"
+        " CREATE TRIGGER hang_up BEFORE INSERT ON shard0003.entities"
+        " FOR EACH ROW EXECUTE FUNCTION public.hang_up()"
+    )
+    options = dict(pool_max=1, operation_timeout="2s", pool_block_timeout="1min")
+    tool = make_queue(store, exactly_once="on", **options)
+    add(tool, put(1))
+    assert tool.main.queue_advance(1000).items == []
+
+    def pauses():
+        assert tool.main.queue_advance(1).items == []
+        return tool.stats().open == 0
+
+    eventually(pauses, interval=0.001)
+    tool.main.acquire(3).ok()
+    later = 5 << 23 | 3 << 10
+    add(tool, {"key": later})  # a second after the put
+    first = tool.main.queue_advance(-1)
+    assert [item["key"] for item in first.items] == [0]
+    assert first.items[0]["status"] == "HV_OUTCOME_UNKNOWN"
+    assert first.pending == 1
+    assert [item["key"] for item in tool.main.queue_advance(-1).items] == [later]
+    tool.main.release().ok()
+
+
 def test_a_server_that_went_and_came_back_works_again(make_queue, own_store, own_servers):
     tool = make_queue(own_store)
     add(tool, put(1), put(2, 9))
