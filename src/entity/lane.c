@@ -3,21 +3,21 @@
  *
  * The states of a shared batch, and the functions that change them:
  *
- *                        ┌──┐ join(), step_out()
+ *                        ┌──┐ join(), withdraw()
  *             join()     ▼  │     start_running()                   lead()
  *     (new) ─────────► WAITING ─────────────────────► RUNNING ─────────────────► DONE
  *                        │        its leader has been    the leader alone touches its
  *                        │        granted a lane         operations, except `abandoned`
  *                        │ hvi_lanes_close()
- *                        └──────────────────► SENT_AWAY
+ *                        └──────────────────► CLOSED
  *
  * While a batch is WAITING, it is in lanes->waiting and guarded by the lock. Its callers sleep: the
- * leader on `granted`, the others on `event`, which is also signalled when the leader has stepped
- * out because its deadline passed, and one of them leads now. A batch runs until its leader's
- * deadline; so a leader that has a lane, but less time than another, hands both over. A member
- * whose deadline passes steps out of a WAITING batch; in a RUNNING one it leaves its operation
- * behind, marked abandoned. The caller that drops the last reference frees the batch, with its
- * members and results.
+ * leader on `granted`, the others on `event`, which is also signalled when the leader has withdrawn
+ * because its deadline passed, and one of them leads now. A batch runs until its leader's deadline;
+ * so a leader that has a lane, but less time than another, hands both over. A member whose deadline
+ * passes withdraws from a WAITING batch; in a RUNNING one it leaves its operation behind, marked
+ * abandoned. The caller that drops the last reference frees the batch, with its members and
+ * results.
  *
  * Holds always, until the lanes are closed: `busy` lanes are taken, up to `max`, and up to `most`
  * by batches that have waited long; while a batch waits that has not been granted a lane, at least
@@ -35,7 +35,7 @@
 
 /* How long a batch waits for a lane before it takes a connection of the pool that no lane has:
  * whatever holds up the lanes (a lock, a slow trigger) must not hold up every caller. */
-#define PATIENCE_MS 100
+#define EXTRA_LANE_MS 100
 
 static hvi_lanes *lanes_of(hvi_fork_member *member) {
     return hvi_list_entry(member, hvi_lanes, fork);
@@ -68,7 +68,8 @@ static int64_t wait_end(const hvi_lanes *lanes, int64_t deadline) {
     return end < deadline ? end : deadline;
 }
 
-static void see_through(hvi_lanes *lanes, hvi_batch *batch, bool apart, int64_t deadline) {
+/* Wait for a session, and until the batch is over. */
+static void run_batch(hvi_lanes *lanes, hvi_batch *batch, bool apart, int64_t deadline) {
     hvi_session *session = NULL;
     hv_error *cause = NULL;
     if (hvi_pool_acquire(lanes->pool, wait_end(lanes, deadline), &session, &cause) != HV_OK) {
@@ -93,7 +94,7 @@ hv_status hvi_lanes_init(hvi_lanes *lanes, hvi_pool *pool, int max, int64_t wait
                          .max = max < most ? max : most,
                          .most = most,
                          .wait_ms = wait_ms,
-                         .run = see_through};
+                         .run = run_batch};
     hvi_list_init(&lanes->waiting);
     if (pthread_mutex_init(&lanes->lock, NULL) != 0)
         return hvi_no_memory(error);
@@ -206,11 +207,17 @@ static void unref(hvi_shared *shared) {
     free(shared);
 }
 
+/* Something has changed for the callers that follow. */
+static void wake_followers(hvi_shared *shared) {
+    atomic_fetch_add(&shared->event, 1);
+    hvi_futex_wake(&shared->event, HVI_FUTEX_ALL);
+}
+
 static hvi_shared *shared_of(hvi_list *node) {
     return hvi_list_entry(node, hvi_shared, link);
 }
 
-/* ---- taking and giving lanes; under the lock ---- */
+/* ---- granting lanes and joining batches; under the lock ---- */
 
 /* The oldest batch that waits for a lane; NULL if there is none. */
 static hvi_shared *oldest(const hvi_lanes *lanes) {
@@ -225,7 +232,7 @@ static hvi_shared *oldest(const hvi_lanes *lanes) {
  * extra lanes, one that was held up is not passed on, so that `max` remain.
  */
 static void grant(hvi_lanes *lanes, int64_t since) {
-    bool held_up = hvi_clock_us() - since > PATIENCE_MS * 1000;
+    bool held_up = hvi_clock_us() - since > EXTRA_LANE_MS * 1000;
     hvi_shared *shared = oldest(lanes);
     if (shared == NULL || (lanes->busy > lanes->max && held_up)) {
         lanes->busy--;
@@ -235,7 +242,7 @@ static void grant(hvi_lanes *lanes, int64_t since) {
     hvi_futex_wake(&shared->granted, 1);
 }
 
-static void leave(hvi_lanes *lanes, int64_t since, bool crowded) {
+static void release_lane(hvi_lanes *lanes, int64_t since, bool crowded) {
     pthread_mutex_lock(&lanes->lock);
     lanes->crowded = crowded || !hvi_list_empty(&lanes->waiting);
     grant(lanes, since);
@@ -264,7 +271,7 @@ static hvi_shared *join(hvi_lanes *lanes, hvi_member *member) {
  * it led, another leads. Otherwise false; if its deadline has passed too, it is then marked
  * abandoned, unless it has to lead.
  */
-static bool step_out(hvi_lanes *lanes, hvi_shared *shared, hvi_member *member) {
+static bool withdraw(hvi_lanes *lanes, hvi_shared *shared, hvi_member *member) {
     pthread_mutex_lock(&lanes->lock);
     bool must_lead = atomic_load(&shared->leader) == member && atomic_load(&shared->granted) != 0;
     bool waits = atomic_load(&shared->state) == HVI_SHARED_WAITING && !must_lead;
@@ -274,8 +281,7 @@ static bool step_out(hvi_lanes *lanes, hvi_shared *shared, hvi_member *member) {
             hvi_list_remove(&shared->link);
         else if (atomic_load(&shared->leader) == NULL) {
             atomic_store(&shared->leader, member_of(shared->items[0]));
-            atomic_fetch_add(&shared->event, 1);
-            hvi_futex_wake(&shared->event, HVI_FUTEX_ALL);
+            wake_followers(shared);
         }
     } else if (hvi_is_late(member->deadline)) {
         member->abandoned = atomic_load(&shared->leader) != member;
@@ -297,11 +303,10 @@ void hvi_lanes_close(hvi_lanes *lanes) {
     for (hvi_shared *shared; (shared = oldest(lanes)) != NULL;) {
         hvi_list_remove(&shared->link);
         atomic_fetch_add(&shared->references, 1); /* its members may be awake, and leave at once */
-        atomic_store(&shared->state, HVI_SHARED_SENT_AWAY);
+        atomic_store(&shared->state, HVI_SHARED_CLOSED);
         atomic_store(&shared->granted, 1);
-        atomic_fetch_add(&shared->event, 1);
         hvi_futex_wake(&shared->granted, 1);
-        hvi_futex_wake(&shared->event, HVI_FUTEX_ALL);
+        wake_followers(shared);
         unref(shared);
     }
     pthread_mutex_unlock(&lanes->lock);
@@ -319,17 +324,17 @@ static void take_extra_lane(hvi_lanes *lanes, hvi_shared *shared) {
     pthread_mutex_unlock(&lanes->lock);
 }
 
-/* Wait until a lane is granted; false if the deadline passed first and the leader stepped out. */
+/* Wait until a lane is granted; false if the deadline passed first and the leader withdrew. */
 static bool await_lane(hvi_lanes *lanes, hvi_shared *shared, hvi_member *leader) {
-    int64_t extra_at = hvi_deadline_after(PATIENCE_MS);
+    int64_t extra_at = hvi_deadline_after(EXTRA_LANE_MS);
     while (atomic_load(&shared->granted) == 0) {
-        bool is_patient = extra_at < leader->wait_until;
-        if (hvi_futex_wait(&shared->granted, 0, is_patient ? extra_at : leader->wait_until))
+        bool has_time = extra_at < leader->wait_until;
+        if (hvi_futex_wait(&shared->granted, 0, has_time ? extra_at : leader->wait_until))
             continue;
-        if (is_patient && !hvi_interrupted()) {
+        if (has_time && !hvi_interrupted()) {
             take_extra_lane(lanes, shared);
-            extra_at = hvi_deadline_after(PATIENCE_MS);
-        } else if (step_out(lanes, shared, leader)) {
+            extra_at = hvi_deadline_after(EXTRA_LANE_MS);
+        } else if (withdraw(lanes, shared, leader)) {
             return false;
         }
     }
@@ -362,8 +367,7 @@ static bool hand_over(hvi_lanes *lanes, hvi_shared *shared, const hvi_member *le
     bool handed = latest->deadline - leader->deadline > HVI_LANE_MAX_EARLIER;
     if (handed) {
         atomic_store(&shared->leader, latest);
-        atomic_fetch_add(&shared->event, 1);
-        hvi_futex_wake(&shared->event, HVI_FUTEX_ALL);
+        wake_followers(shared);
     }
     pthread_mutex_unlock(&lanes->lock);
     return handed;
@@ -375,21 +379,19 @@ typedef struct leading {
     hvi_shared *shared;
 } leading;
 
-static bool leads_nobody(hvi_lanes *lanes, const hvi_shared *shared) {
-    bool others = false;
-    pthread_mutex_lock(&lanes->lock);
-    for (size_t i = 0; i < shared->count; i++)
-        others = others || (member_of(shared->items[i]) != atomic_load(&shared->leader) &&
-                            !member_of(shared->items[i])->abandoned);
-    pthread_mutex_unlock(&lanes->lock);
-    return !others;
-}
-
 /* A leader is interrupted only when no other caller waits for the batch any more: an interrupt of
  * the leader must not make the outcome of the others' operations unknown. */
 static bool may_stop_leading(void *context) {
     const leading *self = context;
-    return leads_nobody(self->lanes, self->shared) && hvi_interrupt_ask_outer();
+    const hvi_shared *shared = self->shared;
+    bool has_followers = false;
+    pthread_mutex_lock(&self->lanes->lock);
+    for (size_t i = 0; i < shared->count; i++) {
+        const hvi_member *one = member_of(shared->items[i]);
+        has_followers = has_followers || (one != atomic_load(&shared->leader) && !one->abandoned);
+    }
+    pthread_mutex_unlock(&self->lanes->lock);
+    return !has_followers && hvi_interrupt_ask_outer();
 }
 
 static void run_shared(hvi_lanes *lanes, hvi_shared *shared) {
@@ -407,29 +409,28 @@ static void run_shared(hvi_lanes *lanes, hvi_shared *shared) {
 static void lead(hvi_lanes *lanes, hvi_shared *shared) {
     int64_t since = hvi_clock_us();
     run_shared(lanes, shared);
-    leave(lanes, since, true);
+    release_lane(lanes, since, true);
     atomic_store(&shared->state, HVI_SHARED_DONE);
-    atomic_fetch_add(&shared->event, 1);
-    hvi_futex_wake(&shared->event, HVI_FUTEX_ALL);
+    wake_followers(shared);
 }
 
-typedef enum wake_reason { BATCH_DONE, MUST_LEAD, STEPPED_OUT, ABANDONED, SENT_AWAY } wake_reason;
+typedef enum wake_reason { BATCH_DONE, MUST_LEAD, WITHDRAWN, ABANDONED, CLOSED } wake_reason;
 
 static wake_reason follow(hvi_lanes *lanes, hvi_shared *shared, hvi_member *member) {
     for (;;) {
         uint32_t event = atomic_load(&shared->event);
         if (atomic_load(&shared->state) == HVI_SHARED_DONE)
             return BATCH_DONE;
-        if (atomic_load(&shared->state) == HVI_SHARED_SENT_AWAY)
-            return SENT_AWAY;
+        if (atomic_load(&shared->state) == HVI_SHARED_CLOSED)
+            return CLOSED;
         if (atomic_load(&shared->leader) == member)
             return MUST_LEAD;
         int64_t until = atomic_load(&shared->state) == HVI_SHARED_WAITING ? member->wait_until
                                                                           : member->deadline;
         if (hvi_futex_wait(&shared->event, event, until))
             continue;
-        if (step_out(lanes, shared, member))
-            return STEPPED_OUT;
+        if (withdraw(lanes, shared, member))
+            return WITHDRAWN;
         if (member->abandoned && atomic_load(&shared->state) != HVI_SHARED_DONE)
             return ABANDONED;
     }
@@ -451,7 +452,7 @@ static hvi_next send_alone(hvi_lanes *lanes, hvi_operation *operation, int64_t s
     batch.log = wants_parameters(lanes);
     lanes->run(lanes, &batch, operation->apart, operation->deadline);
     if (since != 0)
-        leave(lanes, since, false);
+        release_lane(lanes, since, false);
     hvi_next next = hvi_operation_take(operation);
     hvi_batch_fini(&batch);
     return next;
@@ -464,9 +465,9 @@ static hvi_next send_shared(hvi_lanes *lanes, hvi_shared *shared, hvi_member *me
     wake_reason reason = follow(lanes, shared, member);
     while (reason == MUST_LEAD) {
         if (!await_lane(lanes, shared, member)) {
-            reason = STEPPED_OUT;
-        } else if (atomic_load(&shared->state) == HVI_SHARED_SENT_AWAY) {
-            reason = SENT_AWAY;
+            reason = WITHDRAWN;
+        } else if (atomic_load(&shared->state) == HVI_SHARED_CLOSED) {
+            reason = CLOSED;
         } else {
             start_running(lanes, shared);
             if (shared->count == 1) { /* no caller has joined: no need for a batch */
@@ -486,7 +487,7 @@ static hvi_next send_shared(hvi_lanes *lanes, hvi_shared *shared, hvi_member *me
     } else if (reason == ABANDONED) { /* its statement was sent with others' */
         next = hvi_operation_late(operation, true);
     } else {
-        if (reason == STEPPED_OUT)
+        if (reason == WITHDRAWN)
             fail_waiting(lanes, &cause);
         else
             hvi_fail(&cause, HV_CLOSED, "the store is closed");
@@ -495,7 +496,7 @@ static hvi_next send_shared(hvi_lanes *lanes, hvi_shared *shared, hvi_member *me
         next = hvi_operation_take(operation);
         hv_error_free(cause);
     }
-    if (reason == STEPPED_OUT)
+    if (reason == WITHDRAWN)
         free(member); /* it is no longer in the batch */
     unref(shared);
     return next;

@@ -37,7 +37,7 @@ typedef struct hvi_lanes {
     hvi_fork_member fork;
     hvi_pool *pool;  /* not owned; where batches get their sessions */
     int max;         /* lanes; 0: turned off */
-    int most;        /* … with those for batches that have waited long */
+    int most;        /* lanes, with the extra ones of batches that have waited long */
     int64_t wait_ms; /* how long an operation waits for a lane, and a batch for its session */
     /* Run a batch to its end on a session of the pool; another function in tests. */
     void (*run)(struct hvi_lanes *lanes, hvi_batch *batch, bool apart, int64_t deadline);
@@ -61,7 +61,7 @@ typedef enum hvi_shared_state {
     HVI_SHARED_WAITING,
     HVI_SHARED_RUNNING,
     HVI_SHARED_DONE,
-    HVI_SHARED_SENT_AWAY,
+    HVI_SHARED_CLOSED,
 } hvi_shared_state;
 
 /* A batch that callers share. lane.c documents which thread may touch it when. */
@@ -86,7 +86,7 @@ void hvi_lanes_fini(hvi_lanes *lanes);
 hv_status hvi_lanes_make_all(hvi_router *router, hv_error **error);
 void hvi_lanes_free_all(hvi_router *router);
 
-/* Send away the callers that wait, and all that come later; those that run finish. */
+/* Fail the operations that wait for a lane, and all that come later; those that run finish. */
 void hvi_lanes_close(hvi_lanes *lanes);
 
 /* Send an operation once; returns what is next for it. */
