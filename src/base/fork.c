@@ -5,8 +5,6 @@
  */
 #include "base/fork.h"
 
-#include <pthread.h>
-
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
 static hvi_list members = {&members, &members};
@@ -19,21 +17,24 @@ static hvi_fork_member *member_of(hvi_list *node) {
 static void prepare(void) {
     pthread_mutex_lock(&registry_lock);
     hvi_list_foreach (node, &members)
-        if (member_of(node)->prepare != NULL)
-            member_of(node)->prepare(member_of(node));
+        if (member_of(node)->lock != NULL)
+            pthread_mutex_lock(member_of(node)->lock);
 }
 
 static void parent(void) {
     hvi_list_foreach (node, &members)
-        if (member_of(node)->parent != NULL)
-            member_of(node)->parent(member_of(node));
+        if (member_of(node)->lock != NULL)
+            pthread_mutex_unlock(member_of(node)->lock);
     pthread_mutex_unlock(&registry_lock);
 }
 
 static void child(void) {
     generation++;
-    hvi_list_foreach (node, &members)
+    hvi_list_foreach (node, &members) {
+        if (member_of(node)->lock != NULL)
+            pthread_mutex_init(member_of(node)->lock, NULL);
         member_of(node)->child(member_of(node));
+    }
     pthread_mutex_init(&registry_lock, NULL);
 }
 

@@ -1,23 +1,24 @@
 /*
  * fork: keep objects with locks consistent across fork().
  *
- * A member's locks are taken before the fork, so that the child finds its memory consistent, and
- * released after it in the parent. In the child, which has only the forking thread, `child`
- * initializes the locks again and forgets what belongs to the parent. Uses pthread_atfork(3).
+ * A member's lock is taken before the fork, so that the child finds its memory consistent, and
+ * released after it in the parent. In the child, which has only the forking thread, it is
+ * initialized again, and `child` forgets what belongs to the parent. Uses pthread_atfork(3).
  */
 #ifndef HVI_FORK_H
 #define HVI_FORK_H
+
+#include <pthread.h>
 
 #include "base/list.h"
 
 typedef struct hvi_fork_member {
     hvi_list link;
-    void (*prepare)(struct hvi_fork_member *); /* without a lock, NULL; so is `parent` */
-    void (*parent)(struct hvi_fork_member *);
+    pthread_mutex_t *lock; /* NULL: none */
     void (*child)(struct hvi_fork_member *);
 } hvi_fork_member;
 
-/* The caller has set the functions, and holds no member's lock. Thread-safe. */
+/* The caller has set lock and function, and holds no member's lock. Thread-safe. */
 void hvi_fork_join(hvi_fork_member *member);
 void hvi_fork_leave(hvi_fork_member *member);
 

@@ -22,21 +22,8 @@ typedef struct hvi_cached_keys {
     } keys[];
 } hvi_cached_keys;
 
-static hvi_key_cache *cache_of(hvi_fork_member *member) {
-    return hvi_list_entry(member, hvi_key_cache, fork);
-}
-
-static void fork_prepare(hvi_fork_member *member) {
-    pthread_mutex_lock(&cache_of(member)->lock);
-}
-
-static void fork_parent(hvi_fork_member *member) {
-    pthread_mutex_unlock(&cache_of(member)->lock);
-}
-
 static void fork_child(hvi_fork_member *member) {
-    hvi_key_cache *cache = cache_of(member);
-    pthread_mutex_init(&cache->lock, NULL);
+    hvi_key_cache *cache = hvi_list_entry(member, hvi_key_cache, fork);
     for (int shard = 0; shard < HV_SHARDS; shard++)
         if (cache->shards[shard] != NULL)
             cache->shards[shard]->count = 0;
@@ -46,8 +33,7 @@ hv_status hvi_key_cache_init(hvi_key_cache *cache, hv_error **error) {
     *cache = (hvi_key_cache){0};
     if (pthread_mutex_init(&cache->lock, NULL) != 0)
         return hvi_no_memory(error);
-    cache->fork.prepare = fork_prepare;
-    cache->fork.parent = fork_parent;
+    cache->fork.lock = &cache->lock;
     cache->fork.child = fork_child;
     hvi_fork_join(&cache->fork);
     return HV_OK;

@@ -37,22 +37,9 @@
  * whatever holds up the lanes (a lock, a slow trigger) must not hold up every caller. */
 #define EXTRA_LANE_MS 100
 
-static hvi_lanes *lanes_of(hvi_fork_member *member) {
-    return hvi_list_entry(member, hvi_lanes, fork);
-}
-
-static void fork_prepare(hvi_fork_member *member) {
-    pthread_mutex_lock(&lanes_of(member)->lock);
-}
-
-static void fork_parent(hvi_fork_member *member) {
-    pthread_mutex_unlock(&lanes_of(member)->lock);
-}
-
 /* The threads that were in a lane or waited for one do not exist here; their memory is lost. */
 static void fork_child(hvi_fork_member *member) {
-    hvi_lanes *lanes = lanes_of(member);
-    pthread_mutex_init(&lanes->lock, NULL);
+    hvi_lanes *lanes = hvi_list_entry(member, hvi_lanes, fork);
     lanes->busy = 0;
     hvi_list_init(&lanes->waiting);
 }
@@ -98,8 +85,7 @@ hv_status hvi_lanes_init(hvi_lanes *lanes, hvi_pool *pool, int max, int64_t wait
     hvi_list_init(&lanes->waiting);
     if (pthread_mutex_init(&lanes->lock, NULL) != 0)
         return hvi_no_memory(error);
-    lanes->fork.prepare = fork_prepare;
-    lanes->fork.parent = fork_parent;
+    lanes->fork.lock = &lanes->lock;
     lanes->fork.child = fork_child;
     hvi_fork_join(&lanes->fork);
     return HV_OK;

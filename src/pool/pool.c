@@ -27,24 +27,11 @@ static hvi_session *session_of(hvi_list *node) {
     return hvi_list_entry(node, hvi_session, link);
 }
 
-static hvi_pool *pool_of(hvi_fork_member *member) {
-    return hvi_list_entry(member, hvi_pool, fork);
-}
-
 /* ---- fork ---- */
-
-static void fork_prepare(hvi_fork_member *member) {
-    pthread_mutex_lock(&pool_of(member)->lock);
-}
-
-static void fork_parent(hvi_fork_member *member) {
-    pthread_mutex_unlock(&pool_of(member)->lock);
-}
 
 /* The child has one thread: the threads that waited, opened or borrowed are gone. */
 static void fork_child(hvi_fork_member *member) {
-    hvi_pool *pool = pool_of(member);
-    pthread_mutex_init(&pool->lock, NULL);
+    hvi_pool *pool = hvi_list_entry(member, hvi_pool, fork);
     hvi_list_splice_back(&pool->orphans, &pool->slots.idle);
     hvi_list_splice_back(&pool->inherited, &pool->slots.lent);
     hvi_slots_forget(&pool->slots);
@@ -60,39 +47,26 @@ hv_status hvi_pool_init(hvi_pool *pool, const hvi_pool_config *config, hv_error 
     hvi_list_init(&pool->inherited);
     if (pthread_mutex_init(&pool->lock, NULL) != 0)
         return hvi_no_memory(error);
-    pool->fork.prepare = fork_prepare;
-    pool->fork.parent = fork_parent;
+    pool->fork.lock = &pool->lock;
     pool->fork.child = fork_child;
     hvi_fork_join(&pool->fork);
     return HV_OK;
 }
 
-/* Close a list of sessions that no other thread can reach any more. Returns their number. */
-static int close_all(hvi_list *sessions) {
+/* End a list of sessions that no other thread can reach any more. Returns their number. */
+static int end_all(hvi_list *sessions, void (*end)(hvi_session *session)) {
     hvi_list *node;
     int count = 0;
     for (; (node = hvi_list_pop_front(sessions)) != NULL; count++)
-        hvi_session_close(session_of(node));
+        end(session_of(node));
     return count;
-}
-
-static void abandon_all(hvi_list *sessions) {
-    hvi_list *node;
-    while ((node = hvi_list_pop_front(sessions)) != NULL)
-        hvi_session_abandon(session_of(node));
-}
-
-static void disown_all(hvi_list *sessions) {
-    hvi_list *node;
-    while ((node = hvi_list_pop_front(sessions)) != NULL)
-        hvi_session_disown(session_of(node));
 }
 
 void hvi_pool_fini(hvi_pool *pool) {
     hvi_fork_leave(&pool->fork);
-    close_all(&pool->slots.idle);
-    abandon_all(&pool->orphans);
-    disown_all(&pool->inherited);
+    end_all(&pool->slots.idle, hvi_session_close);
+    end_all(&pool->orphans, hvi_session_abandon);
+    end_all(&pool->inherited, hvi_session_disown);
     hvi_slots_fini(&pool->slots);
     pthread_mutex_destroy(&pool->lock);
 }
@@ -134,7 +108,7 @@ static void retire_expired(hvi_pool *pool, int64_t now, hvi_list *closing) {
 static void close_retired(hvi_pool *pool, hvi_list *closing) {
     if (hvi_list_empty(closing))
         return;
-    int count = close_all(closing);
+    int count = end_all(closing, hvi_session_close);
     pthread_mutex_lock(&pool->lock);
     hvi_slots_closed(&pool->slots, count);
     pthread_mutex_unlock(&pool->lock);
@@ -150,7 +124,7 @@ static void tidy_up(hvi_pool *pool) {
     hvi_list_splice_back(&orphans, &pool->orphans);
     pthread_mutex_unlock(&pool->lock);
     close_retired(pool, &expired);
-    abandon_all(&orphans);
+    end_all(&orphans, hvi_session_abandon);
 }
 
 /* ---- opening ---- */

@@ -17,20 +17,20 @@
  *       └──────────────────────── closing ◄──────┴────────────────────────┘
  *                 closed                 retire    retire_idle, retire_unused
  *
- * The states of a waiter. hvi_waiter.state is WAITING while the waiter is in the queue, also if it
- * is woken or has priority; serve() sets one of the others, once. A waiter whose deadline passes
+ * The states of a waiter. hvi_waiter.turn is WAIT while the waiter is in the queue, also if it is
+ * woken or has priority; serve() sets one of the others, once. A waiter whose deadline passes
  * leaves the queue itself.
  *
  *                    wake_oldest()
  *             ┌───────────────────────► woken ───────────────────┐ hvi_slots_poll(): one is idle
  *             │                          │  │                    ▼
- *          WAITING ◄─────────────────────┘  │           SERVED: it has a session, in `lent`
+ *            WAIT ◄──────────────────────┘  │           SESSION: it has one, in `lent`
  *             │     another took it first   │                    ▲
  *             ├──────────► with priority ◄──┤                    │
  *             │ OVERTAKE_US     └───────────┼────────────────────┤ one is returned, or idle
  *             └─────────────────────────────┴────────────────────┘ one is returned after long use
  *
- *          any of them ──► MAY_OPEN: it has a slot in state opening
+ *          any of them ──► OPEN: it has a slot in state opening
  *                          REFUSED: no session can be had
  *                          CLOSED: the pool is closed
  *
@@ -150,23 +150,23 @@ static void leave_queue(hvi_slots *slots, hvi_waiter *waiter) {
         slots->woken = NULL;
 }
 
-/* End a waiter's wait with this state, and a session or slot if the state says so. */
-static void serve(hvi_slots *slots, hvi_waiter *waiter, int state, hvi_session *session) {
+/* End a waiter's wait with this turn, and a session or slot if that is part of it. */
+static void serve(hvi_slots *slots, hvi_waiter *waiter, hvi_turn turn, hvi_session *session) {
     leave_queue(slots, waiter);
-    if (state == HVI_WAITER_SERVED)
+    if (turn == HVI_TURN_SESSION)
         mark_lent(slots, session);
-    if (state == HVI_WAITER_MAY_OPEN)
+    if (turn == HVI_TURN_OPEN)
         take_free_slot(slots);
-    waiter->state = state;
+    waiter->turn = turn;
     waiter->session = session;
 }
 
 /* The same for the oldest waiter, and wake it; false if there is none. */
-static bool serve_oldest(hvi_slots *slots, int state, hvi_session *session) {
+static bool serve_oldest(hvi_slots *slots, hvi_turn turn, hvi_session *session) {
     hvi_waiter *waiter = oldest(slots);
     if (waiter == NULL)
         return false;
-    serve(slots, waiter, state, session);
+    serve(slots, waiter, turn, session);
     notify(waiter);
     return true;
 }
@@ -179,9 +179,9 @@ static bool serve_oldest(hvi_slots *slots, int state, hvi_session *session) {
 static void use_free_slots(hvi_slots *slots) {
     while (!hvi_list_empty(&slots->waiters) && has_free_slot(slots)) {
         if (can_open(slots)) {
-            serve_oldest(slots, HVI_WAITER_MAY_OPEN, NULL);
+            serve_oldest(slots, HVI_TURN_OPEN, NULL);
         } else if (slots->lent_count + slots->opening == 0) {
-            serve_oldest(slots, HVI_WAITER_REFUSED, NULL);
+            serve_oldest(slots, HVI_TURN_REFUSED, NULL);
         } else {
             /* They must compute again when to wake up: see next_attempt(). */
             hvi_list_foreach (node, &slots->waiters)
@@ -201,7 +201,7 @@ static void wake_oldest(hvi_slots *slots) {
     int64_t now;
     while (!hvi_list_empty(&slots->idle) && (waiter = oldest(slots)) != NULL) {
         if (waiter->event >= 0 || oldest_has_priority(slots, &now)) {
-            serve_oldest(slots, HVI_WAITER_SERVED, pop_warmest(slots));
+            serve_oldest(slots, HVI_TURN_SESSION, pop_warmest(slots));
             continue;
         }
         if (slots->woken == NULL) {
@@ -236,7 +236,7 @@ static void await_notification(hvi_waiter *waiter, pthread_mutex_t *lock, int64_
 
 void hvi_slots_enqueue(hvi_slots *slots, hvi_waiter *waiter, int event, bool again, int64_t *next) {
     int64_t now = hvi_clock_us();
-    *waiter = (hvi_waiter){.state = HVI_WAITER_WAITING, .since = now, .event = event};
+    *waiter = (hvi_waiter){.turn = HVI_TURN_WAIT, .since = now, .event = event};
     waiter->priority_at = again ? now : now + HVI_SLOTS_OVERTAKE_US;
     if (again)
         hvi_list_push_front(&slots->waiters, &waiter->link);
@@ -251,22 +251,6 @@ void hvi_slots_enqueue(hvi_slots *slots, hvi_waiter *waiter, int event, bool aga
     *next = next_attempt(slots);
 }
 
-static hvi_turn turn_of(const hvi_waiter *waiter, hvi_session **session) {
-    switch (waiter->state) {
-    case HVI_WAITER_SERVED:
-        *session = waiter->session;
-        return HVI_TURN_SESSION;
-    case HVI_WAITER_MAY_OPEN:
-        return HVI_TURN_OPEN;
-    case HVI_WAITER_REFUSED:
-        return HVI_TURN_REFUSED;
-    case HVI_WAITER_CLOSED:
-        return HVI_TURN_CLOSED;
-    default:
-        return HVI_TURN_WAIT;
-    }
-}
-
 hvi_turn hvi_slots_poll(hvi_slots *slots, hvi_waiter *waiter, hvi_session **session,
                         int64_t *next) {
     int64_t now = hvi_clock_us();
@@ -274,17 +258,19 @@ hvi_turn hvi_slots_poll(hvi_slots *slots, hvi_waiter *waiter, hvi_session **sess
     if (was_woken)
         slots->woken = NULL;
     if (waiter == oldest(slots) && !hvi_list_empty(&slots->idle))
-        serve(slots, waiter, HVI_WAITER_SERVED, pop_warmest(slots));
+        serve(slots, waiter, HVI_TURN_SESSION, pop_warmest(slots));
     if (now >= next_attempt(slots) || was_woken)
         settle(slots);
     else
         wake_oldest(slots);
     *next = next_attempt(slots);
-    if (waiter->state != HVI_WAITER_WAITING)
+    if (waiter->turn != HVI_TURN_WAIT)
         slots->stats[HV_STAT_WAIT_US] += now - waiter->since;
-    if (waiter->state == HVI_WAITER_SERVED) /* its use begins only now */
-        waiter->session->lent_at = now;
-    return turn_of(waiter, session);
+    if (waiter->turn == HVI_TURN_SESSION) {
+        waiter->session->lent_at = now; /* its use begins only now */
+        *session = waiter->session;
+    }
+    return waiter->turn;
 }
 
 void hvi_slots_dequeue(hvi_slots *slots, hvi_waiter *waiter) {
@@ -323,7 +309,8 @@ hvi_turn hvi_slots_take(hvi_slots *slots, pthread_mutex_t *lock, int64_t deadlin
     hvi_waiter waiter;
     int64_t next;
     hvi_slots_enqueue(slots, &waiter, -1, again, &next);
-    turn = turn_of(&waiter, session);
+    *session = waiter.session;
+    turn = waiter.turn;
     while (turn == HVI_TURN_WAIT && !hvi_is_late(deadline)) {
         await_notification(&waiter, lock, next < deadline ? next : deadline);
         turn = hvi_slots_poll(slots, &waiter, session, &next);
@@ -391,7 +378,7 @@ static bool was_kept_long(const hvi_slots *slots, const hvi_session *session) {
 
 void hvi_slots_return(hvi_slots *slots, hvi_session *session, int64_t now) {
     unmark_lent(slots, session);
-    if (was_kept_long(slots, session) && serve_oldest(slots, HVI_WAITER_SERVED, session)) {
+    if (was_kept_long(slots, session) && serve_oldest(slots, HVI_TURN_SESSION, session)) {
         wake_oldest(slots); /* another may be idle, for which that waiter had been woken */
         return;
     }
@@ -432,7 +419,7 @@ void hvi_slots_closed(hvi_slots *slots, int count) {
 
 void hvi_slots_close(hvi_slots *slots) {
     slots->closed = true;
-    while (serve_oldest(slots, HVI_WAITER_CLOSED, NULL))
+    while (serve_oldest(slots, HVI_TURN_CLOSED, NULL))
         ;
 }
 

@@ -51,24 +51,6 @@ void hvi_slots_fini(hvi_slots *slots);
  * The sessions are the parent's: take them out of the lists first. */
 void hvi_slots_forget(hvi_slots *slots);
 
-/* A caller in the queue, which may be overtaken until `priority_at`. In state HVI_WAITER_SERVED it
- * has a session, already in `lent`; in HVI_WAITER_MAY_OPEN a slot in state opening. */
-typedef struct hvi_waiter {
-    hvi_list link;
-    enum {
-        HVI_WAITER_WAITING,
-        HVI_WAITER_SERVED,
-        HVI_WAITER_MAY_OPEN,
-        HVI_WAITER_REFUSED,
-        HVI_WAITER_CLOSED
-    } state;
-    hvi_session *session;
-    int64_t since;
-    int64_t priority_at;
-    int event; /* an eventfd(2) that is written to as a notification; -1: the waiter sleeps on … */
-    _Atomic uint32_t notifications; /* … this futex, which counts them */
-} hvi_waiter;
-
 /* The outcome of asking for a session. */
 typedef enum hvi_turn {
     HVI_TURN_WAIT,    /* there is none now */
@@ -78,6 +60,17 @@ typedef enum hvi_turn {
     HVI_TURN_REFUSED, /* the server accepts no connections: see last_error */
     HVI_TURN_CLOSED,
 } hvi_turn;
+
+/* A caller in the queue, which may be overtaken until `priority_at`. */
+typedef struct hvi_waiter {
+    hvi_list link;
+    hvi_turn turn;        /* HVI_TURN_WAIT while it is in the queue */
+    hvi_session *session; /* with HVI_TURN_SESSION; it is already in `lent` */
+    int64_t since;
+    int64_t priority_at;
+    int event; /* an eventfd(2) that is written to as a notification; -1: the waiter sleeps on … */
+    _Atomic uint32_t notifications; /* … this futex, which counts them */
+} hvi_waiter;
 
 /*
  * Get a session or a slot to open one in, waiting in the queue if need be; `lock` is released

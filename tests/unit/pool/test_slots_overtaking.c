@@ -90,12 +90,12 @@ static void test_what_was_used_for_long_goes_to_the_oldest_waiter(void **state) 
     assert_ptr_equal(f->slots.woken, &first);
     f->sessions[1].lent_at = hvi_clock_us() - HVI_SLOTS_SHORT_US - 1;
     hvi_slots_return(&f->slots, &f->sessions[1], 1);
-    assert_int_equal(first.state, HVI_WAITER_SERVED);
+    assert_int_equal(first.turn, HVI_TURN_SESSION);
     assert_ptr_equal(first.session, &f->sessions[1]);
     assert_ptr_equal(f->slots.woken, &second); /* for the other session */
     f->sessions[2].lent_at = 0;                /* since when is unknown */
     hvi_slots_return(&f->slots, &f->sessions[2], 1);
-    assert_int_equal(second.state, HVI_WAITER_SERVED);
+    assert_int_equal(second.turn, HVI_TURN_SESSION);
     assert_stats(f, 3, 1, 2, 0);
     assert_int_equal(take(f, &session), HVI_TURN_SESSION);
     discard(f);
@@ -107,7 +107,7 @@ static void test_the_use_of_a_session_begins_when_its_waiter_wakes_up(void **sta
     fixture *f = make_busy(1, &first, &second);
     first.priority_at = 0;
     give_back(f, 0);
-    assert_int_equal(first.state, HVI_WAITER_SERVED);
+    assert_int_equal(first.turn, HVI_TURN_SESSION);
     f->sessions[0].lent_at = 0;
     int64_t before = hvi_clock_us();
     assert_int_equal(poll_turn(f, &first), HVI_TURN_SESSION);
@@ -122,10 +122,10 @@ static void test_what_comes_free_goes_to_a_waiter_with_priority(void **state) {
     fixture *f = make_busy(2, &first, &second);
     first.priority_at = 0;
     give_back(f, 0);
-    assert_int_equal(first.state, HVI_WAITER_SERVED);
+    assert_int_equal(first.turn, HVI_TURN_SESSION);
     assert_int_equal(take(f, &session), HVI_TURN_LATE);
     give_back(f, 1);
-    assert_int_equal(second.state, HVI_WAITER_WAITING);
+    assert_int_equal(second.turn, HVI_TURN_WAIT);
     assert_int_equal(take(f, &session), HVI_TURN_SESSION);
     assert_int_equal(poll_turn(f, &first), HVI_TURN_SESSION);
     discard(f);
@@ -141,8 +141,8 @@ static void test_a_waiter_that_got_priority_after_it_was_woken_is_not_overtaken(
     first.priority_at = second.priority_at = 0;
     assert_null(peek_idle(f));
     assert_int_equal(take(f, &session), HVI_TURN_LATE);
-    assert_int_equal(first.state, HVI_WAITER_SERVED);
-    assert_int_equal(second.state, HVI_WAITER_SERVED);
+    assert_int_equal(first.turn, HVI_TURN_SESSION);
+    assert_int_equal(second.turn, HVI_TURN_SESSION);
     assert_stats(f, 2, 0, 2, 0);
     discard(f);
 }
@@ -155,7 +155,7 @@ static void test_polling_serves_older_waiters_with_priority_first(void **state) 
     give_back(f, 1);
     first.priority_at = second.priority_at = 0; /* the first was woken, but has not polled */
     assert_int_equal(poll_turn(f, &second), HVI_TURN_SESSION);
-    assert_int_equal(first.state, HVI_WAITER_SERVED);
+    assert_int_equal(first.turn, HVI_TURN_SESSION);
     discard(f);
 }
 
@@ -184,7 +184,7 @@ static void test_a_waiter_that_does_not_sleep_is_served_at_once(void **state) {
     assert_false(is_notified(event));
     assert_int_equal(poll_turn(f, &sleeper), HVI_TURN_SESSION);
     assert_true(is_notified(event));
-    assert_int_equal(awake.state, HVI_WAITER_SERVED);
+    assert_int_equal(awake.turn, HVI_TURN_SESSION);
     close(event);
     discard(f);
 }
@@ -197,7 +197,7 @@ static void test_a_slot_that_came_free_is_used_by_a_waiter_that_was_woken_in_vai
     give_back(f, 0);
     hvi_slots_retire(&f->slots, &f->sessions[1], &f->closing);
     hvi_slots_closed(&f->slots, 1);
-    assert_int_equal(first.state, HVI_WAITER_WAITING); /* it has been woken for the idle one */
+    assert_int_equal(first.turn, HVI_TURN_WAIT); /* it has been woken for the idle one */
     assert_int_equal(take(f, &session), HVI_TURN_SESSION);
     assert_ptr_equal(session, &f->sessions[0]);
     assert_int_equal(poll_turn(f, &first), HVI_TURN_OPEN);
