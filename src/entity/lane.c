@@ -110,8 +110,6 @@ hv_status hvi_lanes_make_all(hvi_router *router, hv_error **error) {
         else
             free(made);
     }
-    if (status != HV_OK)
-        hvi_lanes_free_all(router);
     return status;
 }
 

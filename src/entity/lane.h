@@ -82,7 +82,8 @@ hv_status hvi_lanes_init(hvi_lanes *lanes, hvi_pool *pool, int max, int64_t wait
                          hv_error **error);
 void hvi_lanes_fini(hvi_lanes *lanes);
 
-/* Make the lanes of all servers of a router, as its options say. Errors: HV_NO_MEMORY. */
+/* Make the lanes of all servers of a router, as its options say. Errors: HV_NO_MEMORY; then some
+ * may be there. */
 hv_status hvi_lanes_make_all(hvi_router *router, hv_error **error);
 void hvi_lanes_free_all(hvi_router *router);
 

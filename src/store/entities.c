@@ -57,24 +57,24 @@ hv_status hv_put_key(hv_store *store, int64_t key, int kind, const hv_dict *dict
     return run(&visit, &op, status, NULL, error);
 }
 
-hv_status hv_get(hv_store *store, int64_t key, hv_entity **entity, hv_error **error) {
+/* An operation that needs only a key. */
+static hv_status run_key(hv_store *store, const hvi_verb *verb, int64_t key, hv_entity **entity,
+                         hv_error **error) {
     hvi_operation op;
     hvi_visit visit;
     hv_status status = hvi_store_enter(&visit, store, error);
     if (status != HV_OK)
         return status;
-    status = hvi_operation_init_key(&op, &hvi_get, &store->router, key, error);
+    status = hvi_operation_init_key(&op, verb, &store->router, key, error);
     return run(&visit, &op, status, entity, error);
 }
 
+hv_status hv_get(hv_store *store, int64_t key, hv_entity **entity, hv_error **error) {
+    return run_key(store, &hvi_get, key, entity, error);
+}
+
 hv_status hv_exists(hv_store *store, int64_t key, hv_error **error) {
-    hvi_operation op;
-    hvi_visit visit;
-    hv_status status = hvi_store_enter(&visit, store, error);
-    if (status != HV_OK)
-        return status;
-    status = hvi_operation_init_key(&op, &hvi_exists, &store->router, key, error);
-    return run(&visit, &op, status, NULL, error);
+    return run_key(store, &hvi_exists, key, NULL, error);
 }
 
 hv_status hv_reserve(hv_store *store, int shard, int count, int64_t *keys, hv_error **error) {
@@ -89,23 +89,12 @@ hv_status hv_reserve(hv_store *store, int shard, int count, int64_t *keys, hv_er
 
 /* ---- in a queue ---- */
 
-/* Add an operation that needs only a key. */
-static hv_status add_key(hv_queue *queue, const hvi_verb *verb, int64_t key, void *tag,
-                         hv_error **error) {
-    hvi_operation op;
-    hv_status status = hvi_queue_check(queue, error);
-    if (status != HV_OK)
-        return status;
-    status = hvi_operation_init_key(&op, verb, &hvi_queue_store(queue)->router, key, error);
-    return hvi_queue_add(queue, &op, status, tag, error);
-}
-
 hv_status hv_queue_get(hv_queue *queue, int64_t key, void *tag, hv_error **error) {
-    return add_key(queue, &hvi_get, key, tag, error);
+    return hvi_queue_add_key(queue, &hvi_get, key, tag, error);
 }
 
 hv_status hv_queue_exists(hv_queue *queue, int64_t key, void *tag, hv_error **error) {
-    return add_key(queue, &hvi_exists, key, tag, error);
+    return hvi_queue_add_key(queue, &hvi_exists, key, tag, error);
 }
 
 hv_status hv_queue_put(hv_queue *queue, const hv_new_entity *entity, void *tag, hv_error **error) {
@@ -125,19 +114,9 @@ hv_status hv_queue_put(hv_queue *queue, const hv_new_entity *entity, void *tag, 
 
 /* ---- many ---- */
 
-static hv_status add_get(hv_queue *queue, const hv_new_entity *put, void *tag, hv_error **error) {
-    return hv_queue_get(queue, put->key, tag, error);
-}
-
-static hv_status add_exists(hv_queue *queue, const hv_new_entity *put, void *tag,
-                            hv_error **error) {
-    return hv_queue_exists(queue, put->key, tag, error);
-}
-
 hv_status hv_put_many(hv_store *store, const hv_new_entity *entities, size_t count, int64_t *keys,
                       hv_status *statuses, hv_error **errors, hv_error **error) {
     hvi_many many = {
-        .add = hv_queue_put,
         .count = count,
         .entities = entities,
         .keys = keys,
@@ -147,10 +126,17 @@ hv_status hv_put_many(hv_store *store, const hv_new_entity *entities, size_t cou
     return hvi_many_run(store, &many, error);
 }
 
-hv_status hv_get_many(hv_store *store, const int64_t *keys, size_t count, hv_entity **entities,
-                      hv_status *statuses, hv_error **errors, hv_error **error) {
+hv_status hv_put_stream(hv_store *store, hv_next_entity_fn next, hv_done_fn done, void *context,
+                        hv_error **error) {
+    hvi_many many = {.next_entity = next, .done = done, .context = context};
+    return hvi_many_run(store, &many, error);
+}
+
+static hv_status run_keys(hv_store *store, const hvi_verb *verb, const int64_t *keys, size_t count,
+                          hv_entity **entities, hv_status *statuses, hv_error **errors,
+                          hv_error **error) {
     hvi_many many = {
-        .add = add_get,
+        .verb = verb,
         .count = count,
         .wanted = keys,
         .found = entities,
@@ -160,32 +146,28 @@ hv_status hv_get_many(hv_store *store, const int64_t *keys, size_t count, hv_ent
     return hvi_many_run(store, &many, error);
 }
 
-hv_status hv_put_stream(hv_store *store, hv_next_entity_fn next, hv_done_fn done, void *context,
-                        hv_error **error) {
-    hvi_many many = {.add = hv_queue_put, .next_entity = next, .done = done, .context = context};
+static hv_status stream_keys(hv_store *store, const hvi_verb *verb, hv_next_key_fn next,
+                             hv_done_fn done, void *context, hv_error **error) {
+    hvi_many many = {.verb = verb, .next_key = next, .done = done, .context = context};
     return hvi_many_run(store, &many, error);
+}
+
+hv_status hv_get_many(hv_store *store, const int64_t *keys, size_t count, hv_entity **entities,
+                      hv_status *statuses, hv_error **errors, hv_error **error) {
+    return run_keys(store, &hvi_get, keys, count, entities, statuses, errors, error);
 }
 
 hv_status hv_get_stream(hv_store *store, hv_next_key_fn next, hv_done_fn done, void *context,
                         hv_error **error) {
-    hvi_many many = {.add = add_get, .next_key = next, .done = done, .context = context};
-    return hvi_many_run(store, &many, error);
+    return stream_keys(store, &hvi_get, next, done, context, error);
 }
 
 hv_status hv_exists_many(hv_store *store, const int64_t *keys, size_t count, hv_status *statuses,
                          hv_error **errors, hv_error **error) {
-    hvi_many many = {
-        .add = add_exists,
-        .count = count,
-        .wanted = keys,
-        .statuses = statuses,
-        .errors = errors,
-    };
-    return hvi_many_run(store, &many, error);
+    return run_keys(store, &hvi_exists, keys, count, NULL, statuses, errors, error);
 }
 
 hv_status hv_exists_stream(hv_store *store, hv_next_key_fn next, hv_done_fn done, void *context,
                            hv_error **error) {
-    hvi_many many = {.add = add_exists, .next_key = next, .done = done, .context = context};
-    return hvi_many_run(store, &many, error);
+    return stream_keys(store, &hvi_exists, next, done, context, error);
 }

@@ -57,20 +57,16 @@ static hv_status open_store(const hv_options *options, hv_store **store, hv_erro
         return hvi_no_memory(error);
     made->epoch = options->values[HVI_EPOCH];
     hv_status status = hvi_key_cache_init(&made->reserved, error);
-    if (status == HV_OK) {
-        status = hvi_router_init(&made->router, options, hvi_layout_check, &made->epoch, error);
-        if (status == HV_OK && (status = hvi_lanes_make_all(&made->router, error)) != HV_OK)
-            hvi_router_fini(&made->router);
-        if (status != HV_OK)
-            hvi_key_cache_fini(&made->reserved);
-    }
     if (status != HV_OK) {
         free(made);
         return status;
     }
     made->fork.child = fork_child;
     hvi_fork_join(&made->fork);
-    if (options->values[HVI_CHECK_SERVERS] != 0)
+    status = hvi_router_init(&made->router, options, hvi_layout_check, &made->epoch, error);
+    if (status == HV_OK)
+        status = hvi_lanes_make_all(&made->router, error);
+    if (status == HV_OK && options->values[HVI_CHECK_SERVERS] != 0)
         status = check_servers(made, error);
     if (status != HV_OK) {
         free_store(made);
@@ -142,22 +138,22 @@ hv_status hv_close(hv_store *store, int64_t timeout, hv_error **error) {
     return HV_OK;
 }
 
-void hv_disconnect(hv_store *store) {
+/* See hvi_pool_disconnect(). */
+static void disconnect(hv_store *store, bool anew) {
     hvi_visit visit;
     if (hvi_store_enter(&visit, store, NULL) != HV_OK)
         return;
     for (int i = 0; i < store->router.server_count; i++)
-        hvi_pool_disconnect(&store->router.servers[i].pool, false);
+        hvi_pool_disconnect(&store->router.servers[i].pool, anew);
     hvi_store_leave(&visit, HV_OK);
 }
 
+void hv_disconnect(hv_store *store) {
+    disconnect(store, false);
+}
+
 void hv_reinstantiate(hv_store *store) {
-    hvi_visit visit;
-    if (hvi_store_enter(&visit, store, NULL) != HV_OK)
-        return;
-    for (int i = 0; i < store->router.server_count; i++)
-        hvi_pool_disconnect(&store->router.servers[i].pool, true);
-    hvi_store_leave(&visit, HV_OK);
+    disconnect(store, true);
 }
 
 hv_status hv_connect(const char *const *keywords, const char *const *values, int64_t timeout,

@@ -70,14 +70,10 @@ static hv_status acquire(const hv_load *load, hvi_session **session, hv_error **
                             error);
 }
 
-/* Is this a forked child, and the load its parent's? Then so is its session, and even the store may
- * no longer exist. */
-static bool is_foreign(const hv_load *load) {
-    return load->generation != hvi_fork_generation();
-}
-
 static hv_status check_process(const hv_load *load, hv_error **error) {
-    return is_foreign(load) ? hvi_fail(error, HV_INVALID, "the load is another process's") : HV_OK;
+    return hvi_store_is_foreign(load->generation)
+               ? hvi_fail(error, HV_INVALID, "the load is another process's")
+               : HV_OK;
 }
 
 static bool is_text(const char *text) {
@@ -142,19 +138,19 @@ hv_status hv_load_open(hv_store *store, int server, const char *name, hv_load **
     hv_status status = hvi_store_enter_server(&visit, store, server, &found, error);
     if (status != HV_OK)
         return status;
-    return hvi_store_leave_behind(&visit, make_load(store, found, name, load, error));
+    return hvi_store_leave_object(&visit, make_load(store, found, name, load, error));
 }
 
 void hv_load_free(hv_load *load) {
     if (load == NULL)
         return;
     hv_store *store = load->store;
-    bool foreign = is_foreign(load);
+    bool foreign = hvi_store_is_foreign(load->generation);
     if (foreign)
         load->session = NULL;
     free_load(load);
-    if (!foreign) /* the store counts the users of this process */
-        atomic_fetch_sub(&store->users, 1);
+    if (!foreign)
+        hvi_store_drop_object(store);
 }
 
 int64_t hv_load_position(const hv_load *load) {

@@ -19,7 +19,7 @@
 static bool next_of_arrays(hvi_many *m, hv_new_entity *put, void **tag) {
     if (m->at == m->count)
         return false;
-    if (m->entities != NULL)
+    if (m->verb == NULL)
         *put = m->entities[m->at];
     else
         put->key = m->wanted[m->at];
@@ -56,13 +56,6 @@ static void done_in_arrays(hvi_many *m, void *tag, hv_status status, int64_t key
         hv_error_free(error);
 }
 
-/* ---- streams ---- */
-
-static bool next_of_stream(hvi_many *m, hv_new_entity *put, void **tag) {
-    return m->next_key != NULL ? m->next_key(m->context, &put->key, tag)
-                               : m->next_entity(m->context, put, tag);
-}
-
 /* ---- the loop ---- */
 
 static void done(void *context, void *tag, hv_status status, int64_t key, hv_entity *entity,
@@ -80,7 +73,15 @@ static void done(void *context, void *tag, hv_status status, int64_t key, hv_ent
 static bool next(hvi_many *m, hv_new_entity *put, void **tag) {
     *put = (hv_new_entity){0};
     *tag = NULL;
-    return m->done != NULL ? next_of_stream(m, put, tag) : next_of_arrays(m, put, tag);
+    if (m->done == NULL)
+        return next_of_arrays(m, put, tag);
+    return m->verb != NULL ? m->next_key(m->context, &put->key, tag)
+                           : m->next_entity(m->context, put, tag);
+}
+
+static hv_status add(hvi_many *m, const hv_new_entity *put, void *tag, hv_error **error) {
+    return m->verb != NULL ? hvi_queue_add_key(m->queue, m->verb, put->key, tag, error)
+                           : hv_queue_put(m->queue, put, tag, error);
 }
 
 static size_t server_count(const hvi_many *m) {
@@ -124,7 +125,7 @@ static void do_all(hvi_many *m) {
         if (all_taken)
             break;
         hv_error *error = NULL;
-        hv_status status = m->add(m->queue, &put, tag, &error);
+        hv_status status = add(m, &put, tag, &error);
         if (status != HV_OK)
             done(m, tag, status, put.key, NULL, error);
         if (taken % stride == 0)

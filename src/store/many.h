@@ -12,8 +12,7 @@
 #define HVI_MANY_BYTES      (4 << 20)
 
 typedef struct hvi_many {
-    /* Adds one operation to the queue: a put, or what to do with put->key. */
-    hv_status (*add)(hv_queue *queue, const hv_new_entity *put, void *tag, hv_error **error);
+    const hvi_verb *verb; /* what to do with each key; NULL: put entities */
 
     /* The operations, in arrays: entities, or keys. */
     size_t count;

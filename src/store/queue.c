@@ -31,9 +31,8 @@
 struct hv_queue {
     hv_store *store;
     hv_done_fn done;
-    void *context; /* the user's */
-    hvi_fork_member fork;
-    bool foreign; /* this is a child, and the queue is its parent's */
+    void *context;       /* the user's */
+    unsigned generation; /* hvi_fork_generation() when it was made */
     int epoll;
     int timer;
     int event;
@@ -78,8 +77,8 @@ static int64_t next_moment(const hv_queue *queue) {
 
 /* ---- life ---- */
 
-static void fork_child(hvi_fork_member *member) {
-    hvi_list_entry(member, hv_queue, fork)->foreign = true;
+static bool is_foreign(const hv_queue *queue) {
+    return hvi_store_is_foreign(queue->generation);
 }
 
 /* The timer and the event have their fields' addresses as data; connections have their own. */
@@ -122,6 +121,7 @@ static hv_status make_queue(hv_store *store, hv_queue **queue, hv_error **error)
     if (made == NULL)
         return hvi_no_memory(error);
     *made = (hv_queue){.store = store, .epoll = -1, .timer = -1, .event = -1};
+    made->generation = hvi_fork_generation();
     made->timer_at = HVI_NEVER;
     made->ports = calloc((size_t) router->server_count, sizeof *made->ports);
     bool has_descriptors = open_descriptors(made);
@@ -134,8 +134,6 @@ static hv_status make_queue(hv_store *store, hv_queue **queue, hv_error **error)
     for (int i = 0; i < made->port_count; i++)
         hvi_port_init(&made->ports[i], &router->servers[i].pool,
                       router->options->values[HVI_POOL_BLOCK_TIMEOUT], made->epoll, made->event);
-    made->fork.child = fork_child;
-    hvi_fork_join(&made->fork);
     *queue = made;
     return HV_OK;
 }
@@ -153,15 +151,14 @@ hv_status hv_queue_new(hv_store *store, hv_done_fn done, void *context, hv_queue
         made->context = context;
         *queue = made;
     }
-    return hvi_store_leave_behind(&visit, status);
+    return hvi_store_leave_object(&visit, status);
 }
 
 void hv_queue_free(hv_queue *queue) {
     if (queue == NULL)
         return;
     hv_store *store = queue->store;
-    bool foreign = queue->foreign;
-    hvi_fork_leave(&queue->fork);
+    bool foreign = is_foreign(queue);
     for (int i = 0; i < queue->port_count; i++) {
         if (foreign)
             hvi_port_forget(&queue->ports[i]);
@@ -169,14 +166,14 @@ void hv_queue_free(hv_queue *queue) {
             hvi_port_fini(&queue->ports[i]);
     }
     free_queue(queue);
-    if (!foreign) /* the store counts the users of this process */
-        atomic_fetch_sub(&store->users, 1);
+    if (!foreign)
+        hvi_store_drop_object(store);
 }
 
 /* ---- adding ---- */
 
 hv_status hvi_queue_check(const hv_queue *queue, hv_error **error) {
-    if (queue->foreign) {
+    if (is_foreign(queue)) {
         hvi_fail(error, HV_INVALID, "the queue is another process's");
         hvi_error_hint(error, "Make a queue of its own in each process.");
         return HV_INVALID;
@@ -204,12 +201,22 @@ hv_status hvi_queue_add(hv_queue *queue, hvi_operation *operation, hv_status sta
     return HV_OK;
 }
 
+hv_status hvi_queue_add_key(hv_queue *queue, const hvi_verb *verb, int64_t key, void *tag,
+                            hv_error **error) {
+    hvi_operation op;
+    hv_status status = hvi_queue_check(queue, error);
+    if (status != HV_OK)
+        return status;
+    status = hvi_operation_init_key(&op, verb, &queue->store->router, key, error);
+    return hvi_queue_add(queue, &op, status, tag, error);
+}
+
 int hv_queue_fd(const hv_queue *queue) {
     return queue->epoll;
 }
 
 size_t hv_queue_pending(const hv_queue *queue) {
-    return queue->foreign ? 0 : queue->pending;
+    return is_foreign(queue) ? 0 : queue->pending;
 }
 
 size_t hvi_queue_bytes(const hv_queue *queue) {
@@ -290,7 +297,7 @@ static bool wait_and_handle(hv_queue *queue, int64_t until) {
 }
 
 size_t hv_queue_advance(hv_queue *queue, int64_t timeout) {
-    if (queue->foreign || queue->in_use)
+    if (is_foreign(queue) || queue->in_use)
         return 0;
     size_t before = queue->finished;
     int64_t until = hvi_deadline_after(timeout);

@@ -19,6 +19,11 @@ hv_status hvi_queue_check(const hv_queue *queue, hv_error **error);
 hv_status hvi_queue_add(hv_queue *queue, hvi_operation *operation, hv_status status, void *tag,
                         hv_error **error);
 
+/* Add an operation that needs only a key. Errors: those of hvi_queue_check() and hvi_queue_add(),
+ * and of hvi_operation_init_key(). */
+hv_status hvi_queue_add_key(hv_queue *queue, const hvi_verb *verb, int64_t key, void *tag,
+                            hv_error **error);
+
 /* Its store. */
 hv_store *hvi_queue_store(const hv_queue *queue);
 

@@ -145,13 +145,7 @@ hv_status hv_scan_open(hv_store *store, int shard, int64_t from, int64_t until, 
     hv_status status = hvi_store_enter(&visit, store, error);
     if (status != HV_OK)
         return status;
-    return hvi_store_leave_behind(&visit, make_scan(store, shard, &of, scan, error));
-}
-
-/* Is this a forked child, and the scan its parent's? Then so is its session, and even the store may
- * no longer exist. */
-static bool is_foreign(const hv_scan *scan) {
-    return scan->generation != hvi_fork_generation();
+    return hvi_store_leave_object(&visit, make_scan(store, shard, &of, scan, error));
 }
 
 /* Read more of the stream. HV_NOT_FOUND at its end. */
@@ -187,7 +181,7 @@ static hv_status read_entity(hv_scan *scan, hv_error **error) {
 hv_status hv_scan_next(hv_scan *scan, hv_error **error) {
     hv_error *cause = NULL;
     hv_status status;
-    if (is_foreign(scan))
+    if (hvi_store_is_foreign(scan->generation))
         return hvi_fail(error, HV_INVALID, "the scan is another process's");
     hv_dict_free(scan->dict);
     scan->dict = NULL;
@@ -220,12 +214,12 @@ void hv_scan_close(hv_scan *scan) {
     if (scan == NULL)
         return;
     hv_store *store = scan->store;
-    bool foreign = is_foreign(scan);
+    bool foreign = hvi_store_is_foreign(scan->generation);
     if (foreign)
         scan->session = NULL;
     free_scan(scan);
-    if (!foreign) /* the store counts the users of this process */
-        atomic_fetch_sub(&store->users, 1);
+    if (!foreign)
+        hvi_store_drop_object(store);
 }
 
 int64_t hv_scan_key(const hv_scan *scan) {

@@ -55,11 +55,23 @@ static inline hv_status hvi_store_enter_server(hvi_visit *visit, hv_store *store
     return status == HV_OK ? HV_OK : hvi_store_leave(visit, status);
 }
 
-/* Leave; but on HV_OK the object that was made counts as a user of its own until it is freed. */
-static inline hv_status hvi_store_leave_behind(const hvi_visit *visit, hv_status status) {
+/* Leave; but on HV_OK the object that was made counts as a user of its own, until
+ * hvi_store_drop_object(). */
+static inline hv_status hvi_store_leave_object(const hvi_visit *visit, hv_status status) {
     if (status == HV_OK)
         atomic_fetch_add(&visit->store->users, 1);
     return hvi_store_leave(visit, status);
+}
+
+/* Is this a forked child, and an object with this hvi_fork_generation() its parent's? Then so are
+ * its sessions, and even its store may no longer exist. */
+static inline bool hvi_store_is_foreign(unsigned generation) {
+    return generation != hvi_fork_generation();
+}
+
+/* The object is freed. Not for a foreign one: a store counts the users of its own process. */
+static inline void hvi_store_drop_object(hv_store *store) {
+    atomic_fetch_sub(&store->users, 1);
 }
 
 #endif
