@@ -212,6 +212,11 @@ void hvi_error_sqlstate(hv_error **error, const char *sqlstate) {
         e->retriable = sqlstate_retriable(e->sqlstate);
 }
 
+bool hvi_error_has_sqlstate(const hv_error *error, const char *sqlstate) {
+    const char *its = error != NULL ? hv_error_sqlstate(error) : NULL;
+    return its != NULL && strcmp(its, sqlstate) == 0;
+}
+
 void hvi_error_constraint(hv_error **error, const char *constraint) {
     hv_error *e = writable(error);
     if (e == NULL || constraint == NULL)

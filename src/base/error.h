@@ -32,6 +32,9 @@ void hvi_error_where(hv_error **error, const char *server, int shard);
 /* Also decides whether HV_REFUSED is retriable (serialization failures, deadlocks, resources). */
 void hvi_error_sqlstate(hv_error **error, const char *sqlstate);
 
+/* Is that the error's SQLSTATE? Not of NULL. */
+bool hvi_error_has_sqlstate(const hv_error *error, const char *sqlstate);
+
 /* The constraint that the server names. NULL is allowed and changes nothing. */
 void hvi_error_constraint(hv_error **error, const char *constraint);
 

@@ -141,7 +141,7 @@ static void answer(hvi_batch *b, size_t number) {
 
 /* Nothing has happened, and the batch is not to be sent (again): the connection is lost, or it is
  * too late. */
-static void end_unhappened(hvi_batch *b, bool is_lost) {
+static void end_without_effect(hvi_batch *b, bool is_lost) {
     const char *server = b->session->config->server;
     hv_error *cause = NULL;
     if (is_lost)
@@ -155,7 +155,7 @@ static void end_unhappened(hvi_batch *b, bool is_lost) {
 static void end_refused(hvi_batch *b, hv_error **cause) {
     bool is_stale = hvi_refusal_is_stale(*cause);
     if (b->count > 1 && (b->session->broken || hvi_is_late(b->deadline))) {
-        end_unhappened(b, b->session->broken);
+        end_without_effect(b, b->session->broken);
     } else if (is_stale && !b->session->broken && b->mended < MAX_MENDED) {
         b->mended++;
         b->state = HVI_BATCH_MENDING;
@@ -187,7 +187,7 @@ static void end_together(hvi_batch *b) {
 static void end_mending(hvi_batch *b) {
     bool is_mended = hvi_mending_finish(&b->mending) && b->session->age == HVI_SESSION_CURRENT;
     if (b->session->broken || hvi_is_late(b->deadline))
-        end_unhappened(b, b->session->broken);
+        end_without_effect(b, b->session->broken);
     else
         send(b, is_mended ? HVI_BATCH_TOGETHER : HVI_BATCH_APART);
 }
@@ -255,7 +255,7 @@ bool hvi_batch_is_sent(const hvi_batch *b) {
 void hvi_batch_finish(hvi_batch *b) {
     if (b->state == HVI_BATCH_MENDING) {
         hvi_mending_finish(&b->mending); /* which breaks the session */
-        end_unhappened(b, false);
+        end_without_effect(b, false);
     } else if (b->state == HVI_BATCH_TOGETHER) {
         end_together(b);
     } else if (b->state == HVI_BATCH_APART) {

@@ -130,46 +130,46 @@ static void set_single(hvi_group *group, int number, hvi_parameter parameter) {
     }
 }
 
+/* The type of a parameter's array, or of its elements. */
+static uint32_t array_type(hvi_parameter parameter, bool element, const hvi_session *session) {
+    if (parameter == HVI_KEY)
+        return element ? INT8_OID : INT8_ARRAY_OID;
+    if (parameter == HVI_KIND)
+        return element ? INT2_OID : INT2_ARRAY_OID;
+    return element ? session->hstore_type : session->hstore_array_type;
+}
+
 /* A one-dimensional array in binary form (array_send in arrayfuncs.c). */
-static void append_array(hvi_group *group, hvi_parameter parameter, uint32_t element_type) {
+static void append_array(hvi_group *group, hvi_parameter parameter, const hvi_session *session) {
     hvi_buffer *to = &group->bytes;
+    bool is_body = parameter == HVI_BODY;
     size_t size = 64;
     for (size_t i = 0; i < group->count; i++)
-        size += 4 + (parameter == HVI_BODY ? group->items[i]->body_len : sizeof(int64_t));
+        size += 4 + (is_body ? group->items[i]->body_len : sizeof(int64_t));
     hvi_buffer_reserve(to, size);
     hvi_buffer_append_be32(to, 1); /* dimensions */
     hvi_buffer_append_be32(to, 0); /* no NULLs */
-    hvi_buffer_append_be32(to, element_type);
+    hvi_buffer_append_be32(to, array_type(parameter, true, session));
     hvi_buffer_append_be32(to, (uint32_t) group->count);
     hvi_buffer_append_be32(to, 1); /* the first index */
     for (size_t i = 0; i < group->count; i++) {
         const hvi_item *item = group->items[i];
         char number[8];
-        bool is_body = parameter == HVI_BODY;
         size_t len = is_body ? item->body_len : (size_t) write_number(number, parameter, item);
         hvi_buffer_append_be32(to, (uint32_t) len);
         hvi_buffer_append(to, is_body ? item->body : number, len);
     }
 }
 
-/* Append an array. Its address is known only when all are written: until then its length is where
+/* The arrays' addresses are known only when all are written: until then an array's length is where
  * it ends. */
-static void append_many(hvi_group *group, int number, hvi_parameter parameter,
-                        const hvi_session *session) {
-    uint32_t element = parameter == HVI_KEY    ? INT8_OID
-                       : parameter == HVI_KIND ? INT2_OID
-                                               : session->hstore_type;
-    append_array(group, parameter, element);
-    group->types[number] = parameter == HVI_KEY    ? INT8_ARRAY_OID
-                           : parameter == HVI_KIND ? INT2_ARRAY_OID
-                                                   : session->hstore_array_type;
-    group->lengths[number] = (int) group->bytes.len;
-}
-
 static void set_arrays(hvi_group *group, int count, const hvi_session *session) {
-    const uint8_t *parameters = group->items[0]->verb->parameters;
-    for (int i = 0; i < count; i++)
-        append_many(group, i, (hvi_parameter) parameters[i], session);
+    for (int i = 0; i < count; i++) {
+        hvi_parameter parameter = (hvi_parameter) group->items[0]->verb->parameters[i];
+        append_array(group, parameter, session);
+        group->types[i] = array_type(parameter, false, session);
+        group->lengths[i] = (int) group->bytes.len;
+    }
     for (int i = 0, start = 0; i < count && hvi_buffer_ok(&group->bytes); i++) {
         int end = group->lengths[i];
         group->values[i] = group->bytes.data + start;

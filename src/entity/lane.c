@@ -145,11 +145,6 @@ static hvi_member *new_member(const hvi_lanes *lanes, const hvi_operation *opera
     return made;
 }
 
-static bool has_room(const hvi_shared *shared, const hvi_item *item) {
-    return shared->count < HVI_LANE_MAX_OPERATIONS &&
-           shared->bytes + item->body_len <= HVI_LANE_MAX_BYTES;
-}
-
 static void add_member(hvi_shared *shared, hvi_member *member) {
     shared->items[shared->count++] = &member->item;
     shared->bytes += member->item.body_len;
@@ -233,21 +228,22 @@ static void release_lane(hvi_lanes *lanes, int64_t since, bool crowded) {
     pthread_mutex_unlock(&lanes->lock);
 }
 
-static bool last_has_room(const hvi_lanes *lanes, const hvi_item *item) {
-    return !hvi_list_empty(&lanes->waiting) && has_room(shared_of(lanes->waiting.prev), item);
+/* The batch that this item can join, or NULL. */
+static hvi_shared *find_room(const hvi_lanes *lanes, const hvi_item *item) {
+    hvi_shared *last = hvi_list_empty(&lanes->waiting) ? NULL : shared_of(lanes->waiting.prev);
+    bool has_room = last != NULL && last->count < HVI_LANE_MAX_OPERATIONS &&
+                    last->bytes + item->body_len <= HVI_LANE_MAX_BYTES;
+    return has_room ? last : NULL;
 }
 
 /* The batch that the member joins; NULL if memory is short. */
 static hvi_shared *join(hvi_lanes *lanes, hvi_member *member) {
-    if (last_has_room(lanes, &member->item)) {
-        hvi_shared *last = shared_of(lanes->waiting.prev);
-        add_member(last, member);
-        return last;
-    }
-    hvi_shared *made = new_shared(member);
-    if (made != NULL)
-        hvi_list_push_back(&lanes->waiting, &made->link);
-    return made;
+    hvi_shared *shared = find_room(lanes, &member->item);
+    if (shared != NULL)
+        add_member(shared, member);
+    else if ((shared = new_shared(member)) != NULL)
+        hvi_list_push_back(&lanes->waiting, &shared->link);
+    return shared;
 }
 
 /*
@@ -492,7 +488,7 @@ static hvi_next send_shared(hvi_lanes *lanes, hvi_shared *shared, hvi_member *me
 static bool take_lane(hvi_lanes *lanes, const hvi_item *item) {
     if (lanes->busy >= lanes->max && !lanes->closed) /* if they are closed, the pool reports it */
         return false;
-    if (item != NULL && last_has_room(lanes, item))
+    if (item != NULL && find_room(lanes, item) != NULL)
         return false;
     lanes->busy++;
     return true;

@@ -51,9 +51,7 @@ static hv_status compare(const hvi_load_keys *keys, hvi_load_row *row, int kind,
         row->state = HVI_LOAD_KNOWN;
     } else {
         row->state = HVI_LOAD_REFUSED;
-        hvi_fail(&row->error, HV_CONFLICT, "the key %" PRId64 " has another entity", row->key);
-        hvi_error_detail(&row->error, "Its kind or its attributes are not the ones to be stored.");
-        hvi_error_where(&row->error, keys->target->server->name, row->shard);
+        hvi_target_fail_conflict(keys->target, row->key, &row->error);
     }
     hv_dict_free(given);
     return HV_OK;
@@ -141,36 +139,33 @@ static const hvi_form maker_form = {
     " AND (g.tgtype OPERATOR(pg_catalog.&) 5) OPERATOR(pg_catalog.=) 5"                       \
     " AND (g.tgtype OPERATOR(pg_catalog.&) 66) OPERATOR(pg_catalog.<>) 0)"
 
+#define TABLE_HAS_TRIGGERS     HAS_TRIGGERS("pg_catalog.to_regclass('%s.entities')")
+#define PARTITION_HAS_TRIGGERS HAS_TRIGGERS("p.relid")
+
+/* Takes the schema, the epoch, the schema, HVI_KEY_ADDED_BITS, and the schema three times. */
+#define INSPECT                                                                            \
+    "LOCK TABLE %s.entities IN ROW EXCLUSIVE MODE;"                                        \
+    " SELECT " HVI_GENERATOR_OF_FUNCTION ","                                               \
+    " pg_catalog.floor(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())"        \
+    "  OPERATOR(pg_catalog.*) 1000)::bigint OPERATOR(pg_catalog.-) %" PRId64 ","           \
+    " coalesce(pg_catalog.pg_sequence_last_value("                                         \
+    "  pg_catalog.to_regclass('%s.table_id_seq')), 0) OPERATOR(pg_catalog.>>) %d,"         \
+    " " TABLE_HAS_TRIGGERS " OR EXISTS"                                                    \
+    "  (SELECT FROM pg_catalog.pg_partition_tree(pg_catalog.to_regclass('%s.entities')) p" \
+    "   WHERE " PARTITION_HAS_TRIGGERS ")"                                                 \
+    " FROM (SELECT pg_catalog.to_regprocedure('%s.next_id()') AS oid) AS n"                \
+    " LEFT JOIN pg_catalog.pg_proc f ON f.oid OPERATOR(pg_catalog.=) n.oid"
+
 /* Lock the table, and look up the generator, the server's clock and how far the sequence is, in
  * milliseconds since the epoch, and whether there are triggers. */
-static hv_status look(const hvi_load_keys *keys, hvi_generator *generator, int64_t *now,
-                      int64_t *latest, bool *has_triggers, hv_error **error) {
+static hv_status inspect(const hvi_load_keys *keys, hvi_generator *generator, int64_t *now,
+                         int64_t *latest, bool *has_triggers, hv_error **error) {
     const char *schema = keys->target->schema;
     hvi_buffer sql = HVI_BUFFER_EMPTY;
     PGresult *result = NULL;
     hv_error *cause = NULL;
-    hvi_buffer_append_format(&sql, "LOCK TABLE %s.entities IN ROW EXCLUSIVE MODE;", schema);
-    hvi_buffer_append_text(&sql, "SELECT " HVI_GENERATOR_OF_FUNCTION ",");
-    hvi_buffer_append_format(
-        &sql,
-        " pg_catalog.floor(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())"
-        "  OPERATOR(pg_catalog.*) 1000)::bigint OPERATOR(pg_catalog.-) %" PRId64 ","
-        " coalesce(pg_catalog.pg_sequence_last_value("
-        "  pg_catalog.to_regclass('%s.table_id_seq')), 0) OPERATOR(pg_catalog.>>) %d,"
-        " " HAS_TRIGGERS(
-            "pg_catalog.to_regclass('%s.entities')") " OR EXISTS"
-                                                     "  (SELECT FROM "
-                                                     "pg_catalog.pg_partition_tree(pg_catalog.to_"
-                                                     "regclass('%s.entities')) p"
-                                                     "  WHERE " HAS_TRIGGERS(
-                                                         "p.relid") ")"
-                                                                    " FROM (SELECT "
-                                                                    "pg_catalog.to_regprocedure('%"
-                                                                    "s.next_id()') AS oid) AS n"
-                                                                    " LEFT JOIN pg_catalog.pg_proc "
-                                                                    "f ON f.oid "
-                                                                    "OPERATOR(pg_catalog.=) n.oid",
-        keys->epoch, schema, HVI_KEY_ADDED_BITS, schema, schema, schema);
+    hvi_buffer_append_format(&sql, INSPECT, schema, keys->epoch, schema, HVI_KEY_ADDED_BITS, schema,
+                             schema, schema);
     hv_status status = run(keys, &sql, &result, &cause);
     if (status == HV_OK)
         status = hvi_result_check(result, &maker_form, keys->target->server->name,
@@ -215,7 +210,7 @@ hv_status hvi_load_keys_prepare(const hvi_load_keys *keys, size_t from, size_t *
                                 bool *has_triggers, hv_error **error) {
     hvi_generator generator = HVI_GENERATOR_NONE;
     int64_t now = 0, latest = 0, greatest = 0;
-    hv_status status = look(keys, &generator, &now, &latest, has_triggers, error);
+    hv_status status = inspect(keys, &generator, &now, &latest, has_triggers, error);
     if (status != HV_OK)
         return status;
     bool strict = generator == HVI_GENERATOR_STRICT;

@@ -152,8 +152,7 @@ static bool is_fault_of_row(hv_status status, const hv_error *cause) {
 
 /* Has the server refused a COPY where it would allow an INSERT? */
 static bool is_refused_copy(const shard_rows *shard, const hv_error *cause) {
-    const char *sqlstate = hv_error_sqlstate(cause);
-    return !shard->inserts && sqlstate != NULL && strcmp(sqlstate, "0A000") == 0;
+    return !shard->inserts && hvi_error_has_sqlstate(cause, "0A000");
 }
 
 static void mark_stored(const hvi_load_store *store, size_t from, size_t end) {
@@ -208,16 +207,16 @@ static hv_status divide(shard_rows *shard, size_t *from, size_t end, const hv_er
 static hv_status answer_refusal(shard_rows *shard, size_t *from, size_t *end, hv_error **cause,
                                 hv_error **error) {
     hvi_load_store *store = shard->store;
-    bool kept = row_at(store, *from)->key != 0;
-    if (kept && hvi_refusal_is_unique_violation(*cause)) {
+    bool has_key = row_at(store, *from)->key != 0;
+    if (has_key && hvi_refusal_is_unique_violation(*cause)) {
         size_t before = *end;
         hv_status status = hvi_load_keys_sift(&shard->keys, *from, end, error);
         if (status != HV_OK || *end < before)
             return status;
     }
-    if (!kept && hvi_refusal_is_key_collision(*cause) && ++shard->tries < COLLISION_TRIES)
+    if (!has_key && hvi_refusal_is_key_collision(*cause) && ++shard->tries < COLLISION_TRIES)
         return HV_OK;
-    if (!kept && hvi_refusal_is_key_collision(*cause) && *end - *from == 1)
+    if (!has_key && hvi_refusal_is_key_collision(*cause) && *end - *from == 1)
         hvi_refusal_explain_collision(cause);
     if (*end - *from == 1) {
         bool again = false;
@@ -333,17 +332,17 @@ static hv_status store_shard(hvi_load_store *store, size_t from, size_t end, hv_
         .epoch = store->router->options->values[HVI_EPOCH],
         .timeout = store->timeout,
     };
-    size_t kept = from; /* the first row that has a key */
-    while (kept < end && row_at(store, kept)->key == 0)
-        kept++;
-    if (status == HV_OK && from < kept)
-        status = store_range(&shard, from, kept, error);
+    size_t keyed = from; /* the first row that has a key */
+    while (keyed < end && row_at(store, keyed)->key == 0)
+        keyed++;
+    if (status == HV_OK && from < keyed)
+        status = store_range(&shard, from, keyed, error);
     bool has_triggers = false;
-    if (status == HV_OK && kept < end)
-        status = hvi_load_keys_prepare(&shard.keys, kept, &end, &has_triggers, error);
+    if (status == HV_OK && keyed < end)
+        status = hvi_load_keys_prepare(&shard.keys, keyed, &end, &has_triggers, error);
     shard.inserts = shard.inserts || has_triggers;
-    if (status == HV_OK && kept < end)
-        status = store_range(&shard, kept, end, error);
+    if (status == HV_OK && keyed < end)
+        status = store_range(&shard, keyed, end, error);
     return status;
 }
 

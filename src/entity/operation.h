@@ -39,9 +39,8 @@ struct hvi_operation {
     unsigned stale;      /* … or that had cached something that no longer exists */
     unsigned collisions; /* made keys that had an entity */
     unsigned hidden;     /* times that its key had an entity that could not be found */
-    hv_error
-        *refusal;    /* why its put under a key stored nothing, while that is looked into; owned */
-    hv_error *cause; /* the last obstacle that it waits out; owned */
+    hv_error *refusal;   /* while it is looked into: why a put under a key stored nothing; owned */
+    hv_error *cause;     /* the last obstacle that it waits out; owned */
 
     /* Of put_once: keys reserved with earlier puts, and when the next one was asked for. */
     hvi_key_cache *reserved;

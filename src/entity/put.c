@@ -227,11 +227,9 @@ static hvi_next end_swallowed(hvi_operation *op) {
 static hv_status check_made_key(const hvi_operation *op, int64_t made, hv_error **error) {
     if (hvi_target_has_key(&op->target, made))
         return HV_OK;
-    hvi_fail(error, HV_CORRUPT, "%s.next_id() does not make keys of shard %d", op->target.schema,
-             op->target.shard);
+    hv_status status = hvi_target_fail_keys(&op->target, "next_id", error);
     hvi_error_detail(error, "The entity was stored with the key %" PRId64 ".", made);
-    hvi_error_where(error, op->target.server->name, op->target.shard);
-    return HV_CORRUPT;
+    return status;
 }
 
 hvi_next hvi_put_answered(hvi_operation *op) {
@@ -257,12 +255,9 @@ hvi_next hvi_put_refused(hvi_operation *op, hv_error **cause) {
 /* ---- under a given key ---- */
 
 static hvi_next fail_conflict(hvi_operation *op) {
-    hv_error **error = &op->error;
-    hvi_fail(error, HV_CONFLICT, "the key %" PRId64 " has another entity", op->item.key);
-    hvi_error_detail(error, "Its kind or its attributes are not the ones that were to be put.");
-    hvi_error_hint(error, "Use each reserved key for one entity.");
-    hvi_error_where(error, op->target.server->name, op->target.shard);
-    return hvi_operation_done(op, HV_CONFLICT);
+    hv_status status = hvi_target_fail_conflict(&op->target, op->item.key, &op->error);
+    hvi_error_hint(&op->error, "Use each reserved key for one entity.");
+    return hvi_operation_done(op, status);
 }
 
 /* The key has an entity that cannot be read: op->refusal says that it is there. */
@@ -330,8 +325,8 @@ static hvi_next compared(hvi_operation *op) {
     return status == HV_OK && !same ? fail_conflict(op) : hvi_operation_done(op, status);
 }
 
-/* The key has an entity: fetch it. */
-static hvi_next look(hvi_operation *op) {
+/* The key has an entity: fetch it, to compare. */
+static hvi_next fetch(hvi_operation *op) {
     return hvi_operation_again(op, &hvi_get, false);
 }
 
@@ -343,7 +338,7 @@ hvi_next hvi_put_key_answered(hvi_operation *op) {
     op->swallowed = op->item.swallowed;
     hv_error_free(op->refusal);
     op->refusal = NULL;
-    return look(op);
+    return fetch(op);
 }
 
 hvi_next hvi_put_key_refused(hvi_operation *op, hv_error **cause) {
@@ -354,7 +349,7 @@ hvi_next hvi_put_key_refused(hvi_operation *op, hv_error **cause) {
         return hvi_operation_fail(op, cause);
     hvi_error_move(&op->refusal, cause);
     op->swallowed = false;
-    return look(op);
+    return fetch(op);
 }
 
 /* ---- exactly once ---- */

@@ -6,8 +6,6 @@
  */
 #include "entity/reserve.h"
 
-#include <string.h>
-
 #include "value/generator.h"
 
 hv_status hvi_reserve_init(hvi_operation *op, hvi_router *router, int shard, int count,
@@ -36,12 +34,8 @@ bool hvi_reserve_read(hvi_item *const *items, size_t count, const PGresult *resu
 hv_status hvi_reserve_take(const hvi_operation *op, int64_t *keys, hv_error **error) {
     const hvi_item *item = &op->item;
     for (int i = 0; i < item->count; i++) {
-        if (!hvi_target_has_key(&op->target, hvi_integer_at(item->result, item->row + i, 0))) {
-            hvi_fail(error, HV_CORRUPT, "%s.reserve_ids() does not make keys of shard %d",
-                     op->target.schema, op->target.shard);
-            hvi_error_where(error, op->target.server->name, op->target.shard);
-            return HV_CORRUPT;
-        }
+        if (!hvi_target_has_key(&op->target, hvi_integer_at(item->result, item->row + i, 0)))
+            return hvi_target_fail_keys(&op->target, "reserve_ids", error);
     }
     for (int i = 0; i < item->count; i++)
         keys[i] = hvi_integer_at(item->result, item->row + i, 0);
@@ -54,9 +48,9 @@ hvi_next hvi_reserve_answered(hvi_operation *op) {
 
 /* A shard that was made before reserve_ids() existed lacks it. */
 hvi_next hvi_reserve_refused(hvi_operation *op, hv_error **cause) {
-    const char *sqlstate = hv_error_sqlstate(*cause), *server = op->target.server->name;
-    if (sqlstate == NULL || strcmp(sqlstate, "42883") != 0 || /* no such function */
-        hvi_generator_lacks_extension(sqlstate, hv_error_message(*cause)))
+    const char *server = op->target.server->name;
+    if (!hvi_error_has_sqlstate(*cause, "42883") || /* no such function */
+        hvi_generator_lacks_extension(hv_error_sqlstate(*cause), hv_error_message(*cause)))
         return hvi_operation_fail(op, cause);
     hvi_fail(&op->error, HV_NOT_INITIALIZED, "shard %d on server \"%s\" cannot reserve keys",
              op->target.shard, server);

@@ -4,7 +4,6 @@
 #include "entity/target.h"
 
 #include <inttypes.h>
-#include <string.h>
 
 #include "value/limits.h"
 #include "wire/refusal.h"
@@ -31,40 +30,42 @@ bool hvi_target_has_key(const hvi_target *target, int64_t key) {
     return hvi_key_unpack(key, &fields) && fields.shard == target->shard;
 }
 
-/* The server does not know the shard's schema or table, or one of its functions. */
-static hv_status fail_not_initialized(const hvi_target *target, const hv_error *cause,
-                                      hv_error **error) {
-    hv_status status = hvi_fail_not_initialized(target->server->name, target->shard, error);
-    hvi_error_detail(error, "%s", hv_error_message(cause));
-    hvi_error_sqlstate(error, hv_error_sqlstate(cause));
-    return status;
-}
-
-static bool is_missing_relation(const hv_error *cause) {
-    const char *sqlstate = hv_error_sqlstate(cause);
-    return sqlstate != NULL && (strcmp(sqlstate, "42P01") == 0 || strcmp(sqlstate, "3F000") == 0);
-}
-
 hv_status hvi_target_explain(const hvi_target *target, hv_error **cause, hv_error **error) {
-    if (hv_error_status(*cause) == HV_REFUSED && is_missing_relation(*cause)) {
-        hv_status status = fail_not_initialized(target, *cause, error);
-        hv_error_free(*cause);
-        *cause = NULL;
-        return status;
+    bool is_missing = hvi_error_has_sqlstate(*cause, "42P01") || /* no such table … */
+                      hvi_error_has_sqlstate(*cause, "3F000");   /* … or schema */
+    hv_status status;
+    if (hv_error_status(*cause) == HV_REFUSED && is_missing) {
+        status = hvi_fail_not_initialized(target->server->name, target->shard, error);
+        hvi_error_detail(error, "%s", hv_error_message(*cause));
+        hvi_error_sqlstate(error, hv_error_sqlstate(*cause));
+    } else if (hvi_refusal_is_of_row(*cause)) {
+        status = hvi_target_fail_not_stored(target, *cause, error);
+    } else {
+        hvi_error_where(cause, target->server->name, target->shard);
+        return hvi_error_move(error, cause);
     }
-    if (hvi_refusal_is_of_row(*cause)) {
-        hvi_target_fail_not_stored(target, *cause, error);
-        hv_error_free(*cause);
-        *cause = NULL;
-        return HV_NOT_STORED;
-    }
-    hvi_error_where(cause, target->server->name, target->shard);
-    return hvi_error_move(error, cause);
+    hv_error_free(*cause);
+    *cause = NULL;
+    return status;
 }
 
 hv_status hvi_target_fail_not_stored(const hvi_target *target, const hv_error *cause,
                                      hv_error **error) {
     return hvi_fail_not_stored(cause, target->server->name, target->shard, error);
+}
+
+hv_status hvi_target_fail_keys(const hvi_target *target, const char *function, hv_error **error) {
+    hvi_fail(error, HV_CORRUPT, "%s.%s() does not make keys of shard %d", target->schema, function,
+             target->shard);
+    hvi_error_where(error, target->server->name, target->shard);
+    return HV_CORRUPT;
+}
+
+hv_status hvi_target_fail_conflict(const hvi_target *target, int64_t key, hv_error **error) {
+    hvi_fail(error, HV_CONFLICT, "the key %" PRId64 " has another entity", key);
+    hvi_error_detail(error, "Its kind or its attributes are not the ones to be stored.");
+    hvi_error_where(error, target->server->name, target->shard);
+    return HV_CONFLICT;
 }
 
 hv_status hvi_target_fail_null(const hvi_target *target, int64_t key, bool no_kind,

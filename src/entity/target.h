@@ -33,6 +33,12 @@ hv_status hvi_target_explain(const hvi_target *target, hv_error **cause, hv_erro
 hv_status hvi_target_fail_not_stored(const hvi_target *target, const hv_error *cause,
                                      hv_error **error);
 
+/* HV_CORRUPT: `function` of the shard's schema has made a key of another shard. */
+hv_status hvi_target_fail_keys(const hvi_target *target, const char *function, hv_error **error);
+
+/* HV_CONFLICT: the key has an entity that is not the one to be stored under it. */
+hv_status hvi_target_fail_conflict(const hvi_target *target, int64_t key, hv_error **error);
+
 /* HV_CORRUPT: a row without a type (`no_kind`) or a body, which a table without NOT NULL allows. */
 hv_status hvi_target_fail_null(const hvi_target *target, int64_t key, bool no_kind,
                                hv_error **error);

@@ -129,12 +129,6 @@ static void tidy_up(hvi_pool *pool) {
 
 /* ---- opening ---- */
 
-/* Did the server refuse because it has too many connections? */
-static bool is_server_full(const hv_error *cause) {
-    const char *sqlstate = hv_error_sqlstate(cause);
-    return sqlstate != NULL && strcmp(sqlstate, "53300") == 0;
-}
-
 void hvi_pool_start_opening(hvi_pool *pool, hvi_pool_opening *opening, int64_t deadline) {
     const hvi_pool_config *config = &pool->config;
     pthread_mutex_lock(&pool->lock);
@@ -161,7 +155,8 @@ hv_status hvi_pool_finish_opening(hvi_pool *pool, hvi_pool_opening *opening, hvi
         hvi_slots_opened(&pool->slots, opened);
         *session = opened;
     } else {
-        *again = is_server_full(cause) && pool->slots.lent_count + pool->slots.idle_count > 0;
+        *again = hvi_error_has_sqlstate(cause, "53300") && /* too many connections */
+                 pool->slots.lent_count + pool->slots.idle_count > 0;
         hvi_slots_not_opened(&pool->slots);
     }
     pthread_mutex_unlock(&pool->lock);

@@ -231,15 +231,11 @@ static hv_status choose_generator(hvi_creation *creation, bool is_needed, hv_err
     return HV_OK;
 }
 
-static bool has_sqlstate(const hv_error *cause, const char *sqlstate) {
-    return hv_error_sqlstate(cause) != NULL && strcmp(hv_error_sqlstate(cause), sqlstate) == 0;
-}
-
 /* The error for a change of a shard in use that has failed, so that nothing is changed. Takes
  * *cause. */
 static hv_status fail_change(const hvi_creation *creation, int shard, hv_error **cause,
                              hv_error **error) {
-    if (has_sqlstate(*cause, SQLSTATE_LOCKED)) {
+    if (hvi_error_has_sqlstate(*cause, SQLSTATE_LOCKED)) {
         const char *server = creation->server->name;
         hvi_fail(error, HV_REFUSED, "could not change shard %d on server \"%s\": it is in use",
                  shard, server);
@@ -250,10 +246,10 @@ static hv_status fail_change(const hvi_creation *creation, int shard, hv_error *
         hv_error_free(*cause);
         return HV_REFUSED;
     }
-    if (has_sqlstate(*cause, HVI_GENERATOR_LATER))
+    if (hvi_error_has_sqlstate(*cause, HVI_GENERATOR_LATER))
         hvi_error_hint(cause, "Run `hv init` again when the clock has passed them: strict keys may "
                               "be ahead of it, portable ones may not.");
-    if (has_sqlstate(*cause, HVI_GENERATOR_HOPELESS))
+    if (hvi_error_has_sqlstate(*cause, HVI_GENERATOR_HOPELESS))
         hvi_error_hint(cause, "Check the server's clock, and find the entities that have such "
                               "keys.");
     return hvi_error_move(error, cause);
@@ -291,8 +287,8 @@ static hv_status run_patiently(hvi_creation *creation, const char *change, int s
         hvi_buffer_append_text(&sql, change);
         status = hvi_buffer_ok(&sql) ? run(creation, sql.data, shard, NULL, &cause)
                                      : hvi_no_memory(&cause);
-        bool may_pass = status != HV_OK && (has_sqlstate(cause, SQLSTATE_LOCKED) ||
-                                            has_sqlstate(cause, HVI_GENERATOR_LATER));
+        bool may_pass = status != HV_OK && (hvi_error_has_sqlstate(cause, SQLSTATE_LOCKED) ||
+                                            hvi_error_has_sqlstate(cause, HVI_GENERATOR_LATER));
         if (!may_pass || hvi_is_late(deadline - RETRY_MS * 1000))
             break;
         hvi_pause(RETRY_MS);

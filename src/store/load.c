@@ -163,18 +163,16 @@ const char *hv_load_note(const hv_load *load) {
 
 /* ---- rows ---- */
 
-static hv_status check_content(int kind, size_t body_len, hv_error **error) {
-    hv_status status = hvi_check_kind(kind, error);
-    if (status == HV_OK && body_len > HVI_DICT_MAX_LEN)
-        return hvi_fail(error, HV_INVALID, "the attributes are too large");
-    return status;
-}
-
-/* Can a row with this key be stored here? With a key *shard may be -1, as the key determines it. */
-static hv_status check_place(const hv_load *load, int64_t key, int *shard, hv_error **error) {
+/* Can this row be stored here? With a key *shard may be -1, as the key determines it. */
+static hv_status check_row(const hv_load *load, int64_t key, int *shard, int kind, size_t body_len,
+                           hv_error **error) {
     hvi_key_fields fields;
     hvi_server *server = NULL;
-    hv_status status = check_process(load, error);
+    hv_status status = hvi_check_kind(kind, error);
+    if (status == HV_OK && body_len > HVI_DICT_MAX_LEN)
+        status = hvi_fail(error, HV_INVALID, "the attributes are too large");
+    if (status == HV_OK)
+        status = check_process(load, error);
     if (status == HV_OK && key != 0)
         status = hvi_check_key(key, &fields, error);
     if (status != HV_OK)
@@ -195,9 +193,7 @@ static hv_status check_place(const hv_load *load, int64_t key, int *shard, hv_er
 
 hv_status hv_load_add(hv_load *load, int64_t key, int shard, int kind, const hv_dict *dict,
                       hv_error **error) {
-    hv_status status = check_content(kind, hvi_hstore_size(dict), error);
-    if (status == HV_OK)
-        status = check_place(load, key, &shard, error);
+    hv_status status = check_row(load, key, &shard, kind, hvi_hstore_size(dict), error);
     if (status == HV_OK)
         status = hvi_load_batch_add(&load->batch, key, shard, kind, dict, error);
     return status;
@@ -205,9 +201,7 @@ hv_status hv_load_add(hv_load *load, int64_t key, int shard, int kind, const hv_
 
 hv_status hv_load_add_binary(hv_load *load, int64_t key, int shard, int kind, const char *bytes,
                              size_t len, hv_error **error) {
-    hv_status status = check_content(kind, len, error);
-    if (status == HV_OK)
-        status = check_place(load, key, &shard, error);
+    hv_status status = check_row(load, key, &shard, kind, len, error);
     if (status == HV_OK)
         status = hvi_load_batch_add_encoded(&load->batch, key, shard, kind, bytes, len, error);
     return status;
@@ -229,7 +223,6 @@ static const hvi_form key_form = {
  * and check it. A shard that has no next_id() has another default, or COPY will report it. */
 static hv_status check_generator(hv_load *load, hvi_session *session, int shard, hv_error **error) {
     hvi_target target;
-    hvi_key_fields fields;
     hvi_buffer sql = HVI_BUFFER_EMPTY;
     PGresult *result = NULL;
     hv_error *cause = NULL;
@@ -243,16 +236,12 @@ static hv_status check_generator(hv_load *load, hvi_session *session, int shard,
                  : hvi_no_memory(&cause);
     if (status == HV_OK)
         status = hvi_result_check(result, &key_form, load->server->name, shard, &cause);
-    const char *sqlstate = cause != NULL ? hv_error_sqlstate(cause) : NULL;
-    if (sqlstate != NULL && strcmp(sqlstate, "42883") == 0) {
+    if (hvi_error_has_sqlstate(cause, "42883")) /* no such function */
         status = HV_OK;
-    } else if (status != HV_OK) {
+    else if (status != HV_OK)
         status = hvi_target_explain(&target, &cause, error);
-    } else if (!hvi_key_unpack(hvi_integer_at(result, 0, 0), &fields) || fields.shard != shard) {
-        status = hvi_fail(error, HV_CORRUPT, "%s.next_id() does not make keys of shard %d",
-                          target.schema, shard);
-        hvi_error_where(error, load->server->name, shard);
-    }
+    else if (!hvi_target_has_key(&target, hvi_integer_at(result, 0, 0)))
+        status = hvi_target_fail_keys(&target, "next_id", error);
     load->checked[shard] = status == HV_OK;
     hv_error_free(cause);
     PQclear(result);
