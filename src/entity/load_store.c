@@ -308,12 +308,12 @@ static hv_status store_range(shard_rows *shard, size_t from, size_t end, hv_erro
         else if (status == HV_OK)
             status = answer_refusal(shard, &from, &left, &cause, error);
         hv_error_free(cause);
-        /* The rows that were sifted out are decided: close the gap. */
-        size_t gone = part - left;
-        if (gone > 0) {
+        /* Rows that were sifted out are decided: close the gap. */
+        size_t decided = part - left;
+        if (decided > 0) {
             size_t *order = store->batch->order;
             memmove(order + left, order + part, (end - part) * sizeof *order);
-            end -= gone;
+            end -= decided;
         }
     }
     return status;

@@ -29,7 +29,7 @@ static hvi_session *session_of(hvi_list *node) {
 
 /* ---- fork ---- */
 
-/* The child has one thread: the threads that waited, opened or borrowed are gone. */
+/* The child has one thread: those that waited, opened or borrowed do not exist here. */
 static void fork_child(hvi_fork_member *member) {
     hvi_pool *pool = hvi_list_entry(member, hvi_pool, fork);
     hvi_list_splice_back(&pool->orphans, &pool->slots.idle);
@@ -398,20 +398,20 @@ void hvi_pool_release(hvi_pool *pool, hvi_session *session) {
 /* ---- borrowers of the connection itself ---- */
 
 /* Under the lock: this is one system call that does not block. */
-static bool look_at(hvi_session *session) {
+static bool check_idle(hvi_session *session) {
     if (!hvi_session_is_fit(session))
         return false; /* the next caller that acquires it discards it */
     session->seen_alive = hvi_clock_us();
     return true;
 }
 
-PGconn *hvi_pool_lend_idle(hvi_pool *pool, bool may_look) {
+PGconn *hvi_pool_lend_idle(hvi_pool *pool, bool may_check) {
     int64_t now = hvi_clock_coarse_us();
     pthread_mutex_lock(&pool->lock);
     int64_t lent_at = 0;
     hvi_session *session = hvi_slots_peek_idle(&pool->slots, &lent_at);
     if (session != NULL && !over_lifetime(session, now) && !is_untidy(pool, now) &&
-        (now - session->seen_alive < SEEN_US || (may_look && look_at(session)))) {
+        (now - session->seen_alive < SEEN_US || (may_check && check_idle(session)))) {
         hvi_slots_take_idle(&pool->slots, lent_at);
         session->borrowed = true;
     } else {

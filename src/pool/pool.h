@@ -107,10 +107,10 @@ void hvi_pool_release(hvi_pool *pool, hvi_session *session);
 
 /*
  * The quick way to acquire and lend: the connection of an idle session that was checked a moment
- * ago or, with `may_look`, is checked now. NULL if there is none, or if something must be opened,
+ * ago or, with `may_check`, is checked now. NULL if there is none, or if something must be opened,
  * closed or waited for.
  */
-PGconn *hvi_pool_lend_idle(hvi_pool *pool, bool may_look);
+PGconn *hvi_pool_lend_idle(hvi_pool *pool, bool may_check);
 
 /* Lend the connection of an acquired session to a borrower, which returns it by its pointer. */
 void hvi_pool_lend(hvi_pool *pool, hvi_session *session);

@@ -268,7 +268,7 @@ static hv_status begin(hv_load *load, hvi_session *session, bool *settled, hv_er
     *settled = status == HV_OK && load->state == LOAD_UNKNOWN && position == load->unknown;
     if (status != HV_OK || *settled || position == load->record.position)
         return status;
-    status = hvi_fail(error, HV_CONFLICT, "somebody else goes on with the import \"%s\"",
+    status = hvi_fail(error, HV_CONFLICT, "another process goes on with the import \"%s\"",
                       load->record.name);
     hvi_error_hint(error, "Let one process do it.");
     hvi_error_where(error, load->server->name, -1);
@@ -435,7 +435,7 @@ hv_status hv_load_commit(hv_load *load, int64_t position, const char *note, hv_e
 
 /* ---- listing ---- */
 
-hv_status hv_load_list(hv_store *store, int server, const char *prefix, hv_load_fn tell,
+hv_status hv_load_list(hv_store *store, int server, const char *prefix, hv_load_fn each,
                        void *context, hv_error **error) {
     const hvi_router *router = &store->router;
     hvi_server *found = NULL;
@@ -447,7 +447,7 @@ hv_status hv_load_list(hv_store *store, int server, const char *prefix, hv_load_
     status = hvi_pool_acquire(&found->pool, hvi_router_pool_deadline(router), &session, error);
     if (status == HV_OK) {
         status = hvi_load_record_list(
-            session, prefix, router->options->values[HVI_OPERATION_TIMEOUT], tell, context, error);
+            session, prefix, router->options->values[HVI_OPERATION_TIMEOUT], each, context, error);
         hvi_pool_release(&found->pool, session);
     }
     return hvi_store_leave(&visit, status);

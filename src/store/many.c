@@ -27,12 +27,9 @@ static bool next_of_arrays(hvi_many *m, hv_new_entity *put, void **tag) {
     return true;
 }
 
-static bool is_failure(hv_status status) {
-    return status != HV_OK && status != HV_NOT_FOUND;
-}
-
 static void note_failure(hvi_many *m, size_t place, hv_status status, const hv_error *error) {
-    if (!is_failure(status) || (m->failed != HV_OK && m->failed_at <= place))
+    bool is_failure = status != HV_OK && status != HV_NOT_FOUND;
+    if (!is_failure || (m->failed != HV_OK && m->failed_at <= place))
         return;
     m->failed_at = place;
     m->failed = status;

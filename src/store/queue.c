@@ -94,12 +94,10 @@ static bool open_descriptors(hv_queue *queue) {
 }
 
 static void close_descriptors(hv_queue *queue) {
-    if (queue->epoll >= 0)
-        close(queue->epoll);
-    if (queue->timer >= 0)
-        close(queue->timer);
-    if (queue->event >= 0)
-        close(queue->event);
+    const int opened[] = {queue->epoll, queue->timer, queue->event};
+    for (size_t i = 0; i < sizeof opened / sizeof opened[0]; i++)
+        if (opened[i] >= 0)
+            close(opened[i]);
 }
 
 static hv_status fail_descriptors(hv_error **error) {

@@ -251,7 +251,7 @@ def test_two_that_go_on_with_one_import_do_not_double_a_row(store, servers, tmp_
     go_on(store, path)
     assert numbers(servers) == list(range(1, ROWS + 1))
     for _, summary, errors in ends:
-        assert summary["complete"] or "somebody else goes on" in errors[0]["message"]
+        assert summary["complete"] or "another process goes on" in errors[0]["message"]
 
 
 # ---- servers that go and come ----
