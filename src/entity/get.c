@@ -37,11 +37,10 @@ hv_status hvi_get_take(const hvi_operation *op, hv_entity **entity, hv_error **e
     int row = op->item.row;
     if (PQgetisnull(result, row, 1) || PQgetisnull(result, row, 2))
         return hvi_target_fail_null(&op->target, op->item.key, PQgetisnull(result, row, 1), error);
-    hv_entity *made = calloc(1, sizeof *made);
+    hv_entity *made = malloc(sizeof *made);
     if (made == NULL)
         return hvi_no_memory(error);
-    made->key = op->item.key;
-    made->kind = (int) hvi_integer_at(result, row, 1);
+    *made = (hv_entity){.key = op->item.key, .kind = (int) hvi_integer_at(result, row, 1)};
     hv_status status = hvi_body_at(result, row, 2, &made->dict, error);
     if (status != HV_OK) {
         hvi_error_where(error, op->target.server->name, op->target.shard);

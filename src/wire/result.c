@@ -61,7 +61,7 @@ hv_status hvi_fail_answer(const char *server, int shard, const char *asked, hv_e
 
 /* ---- reading ---- */
 
-static int64_t read_binary(const char *bytes, int len) {
+static int64_t read_binary(const char *bytes, int len, Oid type) {
     uint16_t two;
     uint32_t four;
     uint64_t eight;
@@ -71,7 +71,8 @@ static int64_t read_binary(const char *bytes, int len) {
         return (int16_t) be16toh(two);
     case sizeof four:
         memcpy(&four, bytes, sizeof four);
-        return (int32_t) be32toh(four);
+        four = be32toh(four);
+        return type == OID_OID ? (int64_t) four : (int32_t) four;
     case sizeof eight:
         memcpy(&eight, bytes, sizeof eight);
         return (int64_t) be64toh(eight);
@@ -98,8 +99,7 @@ int64_t hvi_integer_at(const PGresult *result, int row, int column) {
     const char *bytes = PQgetvalue(result, row, column);
     int len = PQgetlength(result, row, column);
     if (PQfformat(result, column) == 1)
-        return PQftype(result, column) == OID_OID ? (uint32_t) read_binary(bytes, len)
-                                                  : read_binary(bytes, len);
+        return read_binary(bytes, len, PQftype(result, column));
     return read_text(bytes, len, &value) ? value : 0;
 }
 
@@ -128,12 +128,12 @@ const char *hvi_text_at(const PGresult *result, int row, int column) {
 
 /* Does a value, which is not NULL, fit the column? */
 static bool fits(const PGresult *result, int row, int column, int as) {
+    if (as == HVI_IS_BYTES)
+        return true;
     const char *bytes = PQgetvalue(result, row, column);
     int len = PQgetlength(result, row, column);
     bool binary = PQfformat(result, column) == 1;
     int64_t value = 0;
-    if (as == HVI_IS_BYTES)
-        return true;
     if (as == HVI_IS_BOOL)
         return len == 1 && (binary ? bytes[0] == 0 || bytes[0] == 1 : strchr("tf", bytes[0]) != 0);
     if (binary) {
@@ -141,7 +141,7 @@ static bool fits(const PGresult *result, int row, int column, int as) {
         int needed = type == INT8_OID ? 8 : type == INT2_OID ? 2 : 4;
         if (len != needed)
             return false;
-        value = hvi_integer_at(result, row, column);
+        value = read_binary(bytes, len, type);
     } else if (!read_text(bytes, len, &value)) {
         return false;
     }

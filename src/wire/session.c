@@ -20,11 +20,12 @@
 void hvi_session_await(const hvi_session *session, int64_t deadline, hvi_advance_fn advance,
                        void *what) {
     hvi_wants wants;
-    bool in_time = true;
-    while ((wants = advance(what)) != HVI_WANTS_NOTHING && in_time) {
-        if (!hvi_wait_socket(session->conn, wants, deadline))
+    bool has_waited = false;
+    while ((wants = advance(what)) != HVI_WANTS_NOTHING) {
+        if ((has_waited && hvi_is_late(deadline)) ||
+            !hvi_wait_socket(session->conn, wants, deadline))
             return;
-        in_time = !hvi_is_late(deadline);
+        has_waited = true;
     }
 }
 
