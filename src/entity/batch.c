@@ -177,6 +177,7 @@ static void end_together(hvi_batch *b) {
     } else {
         for (size_t i = 0; i < b->group_count; i++)
             answer(b, i);
+        b->session->seen_alive = hvi_clock_us();
         b->state = HVI_BATCH_DONE;
     }
     hv_error_free(cause);

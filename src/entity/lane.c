@@ -55,11 +55,22 @@ static int64_t wait_end(const hvi_lanes *lanes, int64_t deadline) {
     return end < deadline ? end : deadline;
 }
 
+/* Borrow a session for the batch. */
+static hv_status acquire(const hvi_lanes *lanes, const hvi_batch *batch, int64_t deadline,
+                         hvi_session **session, hv_error **error) {
+    bool only_reads = true;
+    for (size_t i = 0; i < batch->count; i++)
+        only_reads = only_reads && !batch->items[i]->verb->is_write;
+    int64_t end = wait_end(lanes, deadline);
+    return only_reads ? hvi_pool_acquire_to_read(lanes->pool, end, session, error)
+                      : hvi_pool_acquire(lanes->pool, end, session, error);
+}
+
 /* Wait for a session, and until the batch is over. */
 static void run_batch(hvi_lanes *lanes, hvi_batch *batch, bool apart, int64_t deadline) {
     hvi_session *session = NULL;
     hv_error *cause = NULL;
-    if (hvi_pool_acquire(lanes->pool, wait_end(lanes, deadline), &session, &cause) != HV_OK) {
+    if (acquire(lanes, batch, deadline, &session, &cause) != HV_OK) {
         hvi_batch_fail(batch, HVI_FATE_UNSENT, &cause);
         return;
     }
@@ -211,9 +222,9 @@ static hvi_shared *oldest(const hvi_lanes *lanes) {
  * extra lanes, one that was held up is not passed on, so that `max` remain.
  */
 static void grant(hvi_lanes *lanes, int64_t since) {
-    bool held_up = hvi_clock_us() - since > EXTRA_LANE_MS * 1000;
     hvi_shared *shared = oldest(lanes);
-    if (shared == NULL || (lanes->busy > lanes->max && held_up)) {
+    bool is_extra = lanes->busy > lanes->max;
+    if (shared == NULL || (is_extra && hvi_clock_us() - since > EXTRA_LANE_MS * 1000)) {
         lanes->busy--;
         return;
     }

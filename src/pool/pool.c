@@ -19,8 +19,10 @@
 #define RESET_BORROWED_MS 5000
 #define RESET_MS          100
 
-/* A session that was checked so little time ago, give or take a tick of the coarse clock, is lent
- * to a borrower without another check, which would cost more than all the rest of borrowing. */
+/* A session that was checked, or that the server has answered on, so little time ago is lent
+ * without another check: to a borrower, because the check would cost more than all the rest of
+ * borrowing (that time is then measured give or take a tick of the coarse clock); for a read,
+ * because it is repeated if the connection proves lost. */
 #define SEEN_US 1000
 
 static hvi_session *session_of(hvi_list *node) {
@@ -239,6 +241,7 @@ static void discard(hvi_pool *pool, hvi_session *session) {
     hvi_list unfit;
     hvi_list_init(&unfit);
     pthread_mutex_lock(&pool->lock);
+    pool->lost_at = hvi_clock_us();
     hvi_slots_retire(&pool->slots, session, &unfit);
     pool->slots.stats[HV_STAT_LOANS]--; /* it was not lent after all */
     pthread_mutex_unlock(&pool->lock);
@@ -254,17 +257,27 @@ static void report_refusal(hvi_pool *pool, int64_t waited_us, hv_error **error) 
     pthread_mutex_unlock(&pool->lock);
 }
 
-/* May it be lent, as far as a check shows? If not, it is discarded. */
-static bool is_fit(hvi_pool *pool, hvi_session *session) {
-    session->seen_alive = hvi_clock_us();
-    bool fit = !over_lifetime(session, session->seen_alive) && hvi_session_is_fit(session);
+/* May it be lent, as far as a check shows? If not, it is discarded. `is_trusted`: if it was seen
+ * alive a moment ago, that is enough. */
+static bool is_fit(hvi_pool *pool, hvi_session *session, bool is_trusted) {
+    int64_t now = hvi_clock_us();
+    bool fit = !over_lifetime(session, now);
+    if (fit && (!is_trusted || now - session->seen_alive >= SEEN_US)) {
+        session->seen_alive = now;
+        fit = hvi_session_is_fit(session);
+    }
     if (!fit)
         discard(pool, session);
     return fit;
 }
 
-hv_status hvi_pool_acquire(hvi_pool *pool, int64_t deadline, hvi_session **session,
-                           hv_error **error) {
+/* Under the lock: has no connection been lost since this one was seen alive? */
+static bool may_trust(const hvi_pool *pool, const hvi_session *session) {
+    return session->seen_alive > pool->lost_at;
+}
+
+static hv_status acquire(hvi_pool *pool, int64_t deadline, bool to_read, hvi_session **session,
+                         hv_error **error) {
     int64_t started = hvi_clock_us();
     hv_error *cause = NULL;
     hv_status status;
@@ -281,6 +294,7 @@ hv_status hvi_pool_acquire(hvi_pool *pool, int64_t deadline, hvi_session **sessi
         hvi_turn turn =
             hvi_slots_take(&pool->slots, &pool->lock, deadline, again, &taken, &waited_us);
         status = fail_turn(pool, turn, waited_us, &cause);
+        bool is_trusted = to_read && turn == HVI_TURN_SESSION && may_trust(pool, taken);
         pthread_mutex_unlock(&pool->lock);
         if (status != HV_OK)
             break;
@@ -291,7 +305,7 @@ hv_status hvi_pool_acquire(hvi_pool *pool, int64_t deadline, hvi_session **sessi
                 continue; /* the server is full: wait for a session to be returned */
             if (status == HV_TIMEOUT && was_refused)
                 report_refusal(pool, hvi_clock_us() - started, &cause);
-        } else if (!is_fit(pool, taken)) {
+        } else if (!is_fit(pool, taken, is_trusted)) {
             again = true;
             continue;
         }
@@ -305,6 +319,16 @@ hv_status hvi_pool_acquire(hvi_pool *pool, int64_t deadline, hvi_session **sessi
     return HV_OK;
 }
 
+hv_status hvi_pool_acquire(hvi_pool *pool, int64_t deadline, hvi_session **session,
+                           hv_error **error) {
+    return acquire(pool, deadline, false, session, error);
+}
+
+hv_status hvi_pool_acquire_to_read(hvi_pool *pool, int64_t deadline, hvi_session **session,
+                                   hv_error **error) {
+    return acquire(pool, deadline, true, session, error);
+}
+
 /* ---- borrowing without waiting ---- */
 
 hvi_turn hvi_pool_try(hvi_pool *pool, bool may_open, hvi_session **session, hv_error **error) {
@@ -315,7 +339,7 @@ hvi_turn hvi_pool_try(hvi_pool *pool, bool may_open, hvi_session **session, hv_e
         hvi_turn turn = hvi_slots_try(&pool->slots, may_open, &taken);
         fail_turn(pool, turn, 0, error);
         pthread_mutex_unlock(&pool->lock);
-        if (turn == HVI_TURN_SESSION && !is_fit(pool, taken))
+        if (turn == HVI_TURN_SESSION && !is_fit(pool, taken, false))
             continue;
         *session = taken;
         return turn;
@@ -337,7 +361,7 @@ hvi_turn hvi_pool_poll(hvi_pool *pool, hvi_pool_waiter *waiter, hvi_session **se
     fail_turn(pool, turn, 0, error);
     pthread_mutex_unlock(&pool->lock);
     waiter->is_queued = turn == HVI_TURN_WAIT;
-    if (turn == HVI_TURN_SESSION && !is_fit(pool, taken)) {
+    if (turn == HVI_TURN_SESSION && !is_fit(pool, taken, false)) {
         turn = hvi_pool_try(pool, true, session, error);
         if (turn == HVI_TURN_WAIT)
             hvi_pool_enqueue(pool, waiter, waiter->waiter.event, true);
@@ -369,6 +393,8 @@ hv_status hvi_pool_dequeue(hvi_pool *pool, hvi_pool_waiter *waiter, hv_error **e
 /* Under the lock. `keep`: it is as good as new. */
 static void put_back(hvi_pool *pool, hvi_session *session, bool keep, hvi_list *closing) {
     int64_t now = hvi_clock_coarse_us();
+    if (session->broken)
+        pool->lost_at = hvi_clock_us();
     if (session->age == HVI_SESSION_OUTDATED && session->generation == pool->generation) {
         pool->generation++; /* the other sessions are outdated too */
         hvi_slots_retire_idle(&pool->slots, closing);

@@ -39,6 +39,7 @@ typedef struct hvi_pool {
     pthread_mutex_t lock; /* guards everything below */
     hvi_slots slots;
     unsigned generation; /* sessions of an older one are closed when they come back */
+    int64_t lost_at;     /* when a session last proved unfit, hvi_clock_us() */
     hvi_list orphans;    /* in a forked child: the parent's idle sessions, to be abandoned */
     hvi_list inherited;  /* … and its lent ones, which may still be returned here */
 } hvi_pool;
@@ -53,6 +54,11 @@ void hvi_pool_fini(hvi_pool *pool);
  * check. */
 hv_status hvi_pool_acquire(hvi_pool *pool, int64_t deadline, hvi_session **session,
                            hv_error **error);
+
+/* The same for a caller that only reads, and tries again if the connection proves lost: a session
+ * that was seen alive a moment ago is not checked, unless another has proved unfit since. */
+hv_status hvi_pool_acquire_to_read(hvi_pool *pool, int64_t deadline, hvi_session **session,
+                                   hv_error **error);
 
 /*
  * The same without waiting. HVI_TURN_SESSION: *session is lent. HVI_TURN_OPEN, only if `may_open`:

@@ -54,7 +54,7 @@ typedef struct hvi_session {
     int64_t ends_at; /* it is too old from this moment on */
     int64_t idle_since;
     int64_t lent_at;    /* if another caller waited then, hvi_clock_us(); else 0 */
-    int64_t seen_alive; /* when it was last looked at, hvi_clock_us() */
+    int64_t seen_alive; /* when it was last looked at, or answered, hvi_clock_us() */
     unsigned generation;
     bool borrowed; /* its connection is lent to a borrower */
 } hvi_session;

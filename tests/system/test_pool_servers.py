@@ -55,6 +55,30 @@ def test_a_connection_reset_by_the_network_while_idle_is_replaced_unseen(make_to
     assert ann.get(key).ok().dict == {"a": "b"}
 
 
+def test_a_read_survives_the_loss_of_all_connections_that_were_just_used(make_tool, relayed_store):
+    """They are not checked before they are lent to a read: only the first may be in vain."""
+    config, between = relayed_store
+    tool = make_tool(config)
+    ann, bob = tool.threads("ann", "bob")
+    key = ann.put(3, 1, {"a": "b"}).ok().key
+
+    def read(*threads):
+        """How many bytes of answers."""
+        before = between.bytes["to_client"]
+        for reading in [each.begin.get(key) for each in threads]:
+            reading.reply().ok()
+        return between.bytes["to_client"] - before
+
+    read(ann)
+    one = read(ann)
+    for _ in range(10):
+        eventually(lambda: read(ann, bob) == 2 * one and between.open == 2)
+        between.end_all_in("to_client", 2 * one)
+        read(ann, bob)
+        eventually(lambda: between.open == 0)
+        ann.get(key).ok()
+
+
 def test_a_connection_with_unread_bytes_is_not_lent(make_tool, store, servers):
     tool = make_tool(store)
     ann = tool.threads("ann")[0]

@@ -105,7 +105,7 @@ class _End(asyncio.Protocol):
             self.relay._left[self.direction] = (count - len(data), how)
             if len(data) >= count:
                 data, rest = data[:count], data[count:]
-                act = self._cut if how == "cut" else self._stall
+                act = {"cut": self._cut, "end all": self._end_all, "stall": self._stall}[how]
                 self.relay._left[self.direction] = None
         self.sent += len(data)
         if data and not self.peer.transport.is_closing():
@@ -117,6 +117,11 @@ class _End(asyncio.Protocol):
         self.queue.clear()
         self.transport.pause_reading()
         self._reset_when_flushed()
+
+    def _end_all(self, _):
+        for end in list(self.relay._ends):
+            end.queue.clear()
+            end.transport.close()
 
     def _stall(self, rest):
         if rest:
@@ -194,6 +199,10 @@ class TcpRelay:
         """Reset the connection that carries the `count`th byte from now on in this direction, after
         delivering it. Happens once; a count of None cancels it."""
         self._call(self._left.__setitem__, direction, count and (count, "cut"))
+
+    def end_all_in(self, direction, count):
+        """The same, but every connection is closed then, as when a server is shut down."""
+        self._call(self._left.__setitem__, direction, (count, "end all"))
 
     def stall_in(self, direction, count):
         """The same, but stall() then: nothing more is delivered on any connection."""
