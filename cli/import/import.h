@@ -12,12 +12,12 @@
 #define IMPORT_TRIAL_ROWS 100
 
 typedef struct import_settings {
-    hv_store *store; /* like `rejects`, must outlive the lanes */
+    hv_store *store; /* like `rejects`, must outlive the workers */
     import_rejects *rejects;
     const char *id;    /* the import's name, for its records */
     const char *file;  /* the input's name, for its records */
     int shard;         /* the only one that rows will go to; -1: any */
-    int jobs;          /* lanes for each server */
+    int jobs;          /* workers for each server */
     int64_t retry_for; /* milliseconds */
     int64_t first_row; /* the number of the first row that will be given, minus one */
     bool (*interrupted)(void);
@@ -46,7 +46,7 @@ typedef enum import_stop {
     IMPORT_FAILED,     /* totals.error will hit every row */
     IMPORT_HOPELESS,   /* the first IMPORT_TRIAL_ROWS were rejected, the last for totals.reason */
     IMPORT_NO_REJECTS, /* the rejects file cannot be written: totals.write_errno */
-    IMPORT_UNREAD,     /* the input cannot be used: import_lanes_abandon() */
+    IMPORT_UNREAD,     /* the input cannot be used: import_workers_abandon() */
 } import_stop;
 
 typedef struct import_totals {

@@ -1,5 +1,5 @@
 /*
- * queue: the rows that wait for each lane, and what the lanes' threads share under one lock.
+ * queue: the rows that wait for each worker, and what the workers' threads share under one lock.
  */
 #include "import/queue.h"
 
@@ -27,126 +27,127 @@ void import_wait(pthread_cond_t *condition, pthread_mutex_t *lock, int64_t ms) {
     pthread_cond_timedwait(condition, lock, &until);
 }
 
-char *import_note(const import_lane *lane, const char *state, uint64_t digest, int64_t stored) {
+char *import_note(const import_worker *worker, const char *state, uint64_t digest, int64_t stored) {
     return format_text("%s %016" PRIx64 " %" PRId64 " %s", state, digest, stored,
-                       lane->lanes->settings.file);
+                       worker->workers->settings.file);
 }
 
 /* ---- Ending early ---------------------------------------------------------------------------- */
 
-bool import_has_stopped(const import_lanes *lanes) {
-    return lanes->totals.stop != IMPORT_COMPLETE;
+bool import_has_stopped(const import_workers *workers) {
+    return workers->totals.stop != IMPORT_COMPLETE;
 }
 
-bool import_stop_lanes(import_lanes *lanes, import_stop why) {
-    if (import_has_stopped(lanes))
+bool import_stop_workers(import_workers *workers, import_stop why) {
+    if (import_has_stopped(workers))
         return false;
-    lanes->totals.stop = why;
-    lanes->finish_to = 0;
-    for (int i = 0; i < lanes->count && why == IMPORT_INTERRUPTED; i++)
-        if (lanes->all[i].taken > lanes->finish_to)
-            lanes->finish_to = lanes->all[i].taken;
-    pthread_cond_broadcast(&lanes->room);
-    pthread_cond_broadcast(&lanes->work);
+    workers->totals.stop = why;
+    workers->finish_to = 0;
+    for (int i = 0; i < workers->count && why == IMPORT_INTERRUPTED; i++)
+        if (workers->all[i].taken > workers->finish_to)
+            workers->finish_to = workers->all[i].taken;
+    pthread_cond_broadcast(&workers->room);
+    pthread_cond_broadcast(&workers->work);
     return true;
 }
 
-void import_look_for_interrupt(import_lanes *lanes) {
-    if (!import_has_stopped(lanes) && lanes->settings.interrupted())
-        import_stop_lanes(lanes, IMPORT_INTERRUPTED);
+void import_look_for_interrupt(import_workers *workers) {
+    if (!import_has_stopped(workers) && workers->settings.interrupted())
+        import_stop_workers(workers, IMPORT_INTERRUPTED);
 }
 
-bool import_lanes_stopped(import_lanes *lanes) {
-    pthread_mutex_lock(&lanes->lock);
-    import_look_for_interrupt(lanes);
-    bool stopped = import_has_stopped(lanes);
-    pthread_mutex_unlock(&lanes->lock);
+bool import_workers_stopped(import_workers *workers) {
+    pthread_mutex_lock(&workers->lock);
+    import_look_for_interrupt(workers);
+    bool stopped = import_has_stopped(workers);
+    pthread_mutex_unlock(&workers->lock);
     return stopped;
 }
 
 /* ---- Queues ---------------------------------------------------------------------------------- */
 
-size_t import_queue_room(const import_lanes *lanes) {
-    return 2 * lanes->batch_rows;
+size_t import_queue_room(const import_workers *workers) {
+    return 2 * workers->batch_rows;
 }
 
-import_item *import_queued(const import_lane *lane, size_t position) {
-    return &lane->queue[(lane->queue_start + position) % import_queue_room(lane->lanes)];
+import_item *import_queued(const import_worker *worker, size_t position) {
+    return &worker->queue[(worker->queue_start + position) % import_queue_room(worker->workers)];
 }
 
 /* How many rows of the queue may be taken now; under the lock. */
-static size_t may_take(const import_lane *lane) {
-    const import_lanes *lanes = lane->lanes;
+static size_t may_take(const import_worker *worker) {
+    const import_workers *workers = worker->workers;
     int64_t last = INT64_MAX;
-    if (import_has_stopped(lanes))
-        last = lanes->finish_to;
-    else if (!lanes->tried && lanes->settings.first_row < INT64_MAX - IMPORT_TRIAL_ROWS)
-        last = lanes->settings.first_row + IMPORT_TRIAL_ROWS;
+    if (import_has_stopped(workers))
+        last = workers->finish_to;
+    else if (!workers->tried && workers->settings.first_row < INT64_MAX - IMPORT_TRIAL_ROWS)
+        last = workers->settings.first_row + IMPORT_TRIAL_ROWS;
     size_t count = 0, bytes = 0;
-    if (lane->queue_len > 0 && import_queued(lane, lane->queue_len - 1)->row->number <= last &&
-        lanes->held_bytes < BATCH_BYTES)
-        return lane->queue_len < lanes->batch_rows ? lane->queue_len : lanes->batch_rows;
-    while (count < lane->queue_len && count < lanes->batch_rows && bytes < BATCH_BYTES &&
-           import_queued(lane, count)->row->number <= last)
-        bytes += import_queued(lane, count++)->row->text_len;
+    if (worker->queue_len > 0 &&
+        import_queued(worker, worker->queue_len - 1)->row->number <= last &&
+        workers->held_bytes < BATCH_BYTES)
+        return worker->queue_len < workers->batch_rows ? worker->queue_len : workers->batch_rows;
+    while (count < worker->queue_len && count < workers->batch_rows && bytes < BATCH_BYTES &&
+           import_queued(worker, count)->row->number <= last)
+        bytes += import_queued(worker, count++)->row->text_len;
     return count;
 }
 
 /* Is there no reason to wait for more rows than may be taken now? */
-static bool is_ripe(const import_lane *lane, size_t count) {
-    const import_lanes *lanes = lane->lanes;
-    return count == lanes->batch_rows || lanes->given_all || import_has_stopped(lanes) ||
-           (count > 0 && count < lane->queue_len) || lanes->held_bytes >= MAX_HELD_BYTES / 2 ||
-           import_now() - lane->waiting_since >= LINGER_MS;
+static bool is_ripe(const import_worker *worker, size_t count) {
+    const import_workers *workers = worker->workers;
+    return count == workers->batch_rows || workers->given_all || import_has_stopped(workers) ||
+           (count > 0 && count < worker->queue_len) || workers->held_bytes >= MAX_HELD_BYTES / 2 ||
+           import_now() - worker->waiting_since >= LINGER_MS;
 }
 
 /* Will there be no more? */
-static bool is_over(const import_lane *lane) {
-    const import_lanes *lanes = lane->lanes;
-    return import_has_stopped(lanes) || (lanes->given_all && lane->queue_len == 0);
+static bool is_over(const import_worker *worker) {
+    const import_workers *workers = worker->workers;
+    return import_has_stopped(workers) || (workers->given_all && worker->queue_len == 0);
 }
 
-bool import_take(import_lane *lane) {
-    import_lanes *lanes = lane->lanes;
+bool import_take(import_worker *worker) {
+    import_workers *workers = worker->workers;
     size_t count;
-    pthread_mutex_lock(&lanes->lock);
+    pthread_mutex_lock(&workers->lock);
     for (;;) {
-        count = may_take(lane);
-        if (count > 0 && is_ripe(lane, count))
+        count = may_take(worker);
+        if (count > 0 && is_ripe(worker, count))
             break;
-        if (count == 0 && is_over(lane))
+        if (count == 0 && is_over(worker))
             break;
-        import_wait(&lanes->work, &lanes->lock, count > 0 ? LINGER_MS : IMPORT_TICK_MS);
+        import_wait(&workers->work, &workers->lock, count > 0 ? LINGER_MS : IMPORT_TICK_MS);
     }
     for (size_t i = 0; i < count; i++) {
-        lane->batch[i] = (import_work){.item = *import_queued(lane, 0)};
-        lane->queue_start = (lane->queue_start + 1) % import_queue_room(lanes);
-        lane->queue_len--;
+        worker->batch[i] = (import_work){.item = *import_queued(worker, 0)};
+        worker->queue_start = (worker->queue_start + 1) % import_queue_room(workers);
+        worker->queue_len--;
     }
-    lane->batch_len = count;
+    worker->batch_len = count;
     if (count > 0)
-        lane->taken = lane->batch[count - 1].item.row->number;
-    lane->waiting_since = import_now();
-    pthread_cond_broadcast(&lanes->room);
-    pthread_mutex_unlock(&lanes->lock);
+        worker->taken = worker->batch[count - 1].item.row->number;
+    worker->waiting_since = import_now();
+    pthread_cond_broadcast(&workers->room);
+    pthread_mutex_unlock(&workers->lock);
     return count > 0;
 }
 
-bool import_queue_takes(const import_lane *lane, size_t bytes) {
-    const import_lanes *lanes = lane->lanes;
-    bool fits = lanes->held_bytes == 0 || lanes->held_bytes + bytes <= MAX_HELD_BYTES;
-    return fits && lane->queue_len < import_queue_room(lanes);
+bool import_queue_takes(const import_worker *worker, size_t bytes) {
+    const import_workers *workers = worker->workers;
+    bool fits = workers->held_bytes == 0 || workers->held_bytes + bytes <= MAX_HELD_BYTES;
+    return fits && worker->queue_len < import_queue_room(workers);
 }
 
-void import_queue_add(import_lane *lane, const import_item *item) {
-    import_lanes *lanes = lane->lanes;
-    size_t end = (lane->queue_start + lane->queue_len) % import_queue_room(lanes);
-    lane->queue[end] = *item;
-    if (lane->queue_len++ == 0)
-        lane->waiting_since = import_now();
-    if (lane->queue_len == 1 || lane->queue_len == lanes->batch_rows)
-        pthread_cond_broadcast(&lanes->work);
-    lanes->held_bytes += item->row->text_len;
+void import_queue_add(import_worker *worker, const import_item *item) {
+    import_workers *workers = worker->workers;
+    size_t end = (worker->queue_start + worker->queue_len) % import_queue_room(workers);
+    worker->queue[end] = *item;
+    if (worker->queue_len++ == 0)
+        worker->waiting_since = import_now();
+    if (worker->queue_len == 1 || worker->queue_len == workers->batch_rows)
+        pthread_cond_broadcast(&workers->work);
+    workers->held_bytes += item->row->text_len;
 }
 
 /* ---- What became of rows --------------------------------------------------------------------- */
@@ -156,28 +157,28 @@ void import_work_free(import_work *work) {
     free(work->reason);
 }
 
-void import_decided(import_lane *lane, size_t count, int64_t stored, int64_t known,
+void import_decided(import_worker *worker, size_t count, int64_t stored, int64_t known,
                     const char *last_reason) {
-    import_lanes *lanes = lane->lanes;
-    import_totals *totals = &lanes->totals;
-    pthread_mutex_lock(&lanes->lock);
-    lane->decided = lane->batch[count - 1].item.row->number;
+    import_workers *workers = worker->workers;
+    import_totals *totals = &workers->totals;
+    pthread_mutex_lock(&workers->lock);
+    worker->decided = worker->batch[count - 1].item.row->number;
     totals->stored += stored;
     totals->known += known;
     totals->rejected += (int64_t) count - stored;
-    lanes->tried = lanes->tried || totals->stored > 0;
-    if (!lanes->tried && totals->rejected >= IMPORT_TRIAL_ROWS &&
-        import_stop_lanes(lanes, IMPORT_HOPELESS))
+    workers->tried = workers->tried || totals->stored > 0;
+    if (!workers->tried && totals->rejected >= IMPORT_TRIAL_ROWS &&
+        import_stop_workers(workers, IMPORT_HOPELESS))
         totals->reason = copy_text(last_reason);
     for (size_t i = 0; i < count; i++)
-        lanes->held_bytes -= lane->batch[i].item.row->text_len;
-    pthread_cond_broadcast(&lanes->work); /* the trial may be over */
-    pthread_cond_broadcast(&lanes->room);
-    pthread_mutex_unlock(&lanes->lock);
-    if (lanes->settings.decided != NULL)
-        lanes->settings.decided(lanes->settings.context, (int64_t) count);
+        workers->held_bytes -= worker->batch[i].item.row->text_len;
+    pthread_cond_broadcast(&workers->work); /* the trial may be over */
+    pthread_cond_broadcast(&workers->room);
+    pthread_mutex_unlock(&workers->lock);
+    if (workers->settings.decided != NULL)
+        workers->settings.decided(workers->settings.context, (int64_t) count);
     for (size_t i = 0; i < count; i++)
-        import_work_free(&lane->batch[i]);
-    lane->batch_len -= count;
-    memmove(lane->batch, lane->batch + count, lane->batch_len * sizeof *lane->batch);
+        import_work_free(&worker->batch[i]);
+    worker->batch_len -= count;
+    memmove(worker->batch, worker->batch + count, worker->batch_len * sizeof *worker->batch);
 }

@@ -1,5 +1,5 @@
 /*
- * queue: the rows that wait for each lane, and what the lanes' threads share under one lock.
+ * queue: the rows that wait for each worker, and what the workers' threads share under one lock.
  *
  * A row's way:
  *
@@ -9,8 +9,8 @@
  *
  * Holds always, under the lock: rows leave a queue in the order of their numbers; no more than
  * IMPORT_TRIAL_ROWS rows have left the queues while none is stored; `stop` changes once, from
- * IMPORT_COMPLETE. After an interrupt all rows up to the last one that any lane has taken are still
- * decided, so that what is decided is the beginning of the input.
+ * IMPORT_COMPLETE. After an interrupt all rows up to the last one that any worker has taken are
+ * still decided, so that what is decided is the beginning of the input.
  */
 #ifndef QUEUE_H
 #define QUEUE_H
@@ -19,7 +19,7 @@
 
 #include "import/import.h"
 
-typedef struct import_lanes import_lanes;
+typedef struct import_workers import_workers;
 
 /* A row in a transaction. */
 typedef struct import_work {
@@ -30,8 +30,8 @@ typedef struct import_work {
     char *reason;     /* the same in words; owned */
 } import_work;
 
-typedef struct import_lane {
-    import_lanes *lanes;
+typedef struct import_worker {
+    import_workers *workers;
     hv_load *load;
     int server;
     pthread_t thread;
@@ -45,20 +45,20 @@ typedef struct import_lane {
     size_t batch_len;
     bool unknown; /* whether they are stored is not known */
 
-    /* Under the lanes' lock. */
+    /* Under the workers' lock. */
     import_item *queue; /* a ring */
     size_t queue_start;
     size_t queue_len;
     int64_t waiting_since; /* the first in the queue was given then; milliseconds */
     int64_t taken;         /* the number of the last row taken */
     int64_t decided;       /* the number of the last row decided */
-} import_lane;
+} import_worker;
 
-struct import_lanes {
+struct import_workers {
     import_settings settings;
-    import_lane *all;
+    import_worker *all;
     int count;
-    int *of_shard;     /* HV_SHARDS numbers of lanes; -1: none */
+    int *of_shard;     /* HV_SHARDS numbers of workers; -1: none */
     size_t batch_rows; /* in a transaction */
 
     pthread_mutex_t lock; /* guards everything below */
@@ -80,45 +80,45 @@ struct import_lanes {
 int64_t import_now(void); /* milliseconds, monotonic */
 
 /* What is recorded with a position: free() it. `state` is "running" or "complete". */
-char *import_note(const import_lane *lane, const char *state, uint64_t digest, int64_t stored);
+char *import_note(const import_worker *worker, const char *state, uint64_t digest, int64_t stored);
 
 void import_work_free(import_work *work);
 
 /* ---- Under the lock -------------------------------------------------------------------------- */
 
 /* Has the import ended early? */
-bool import_has_stopped(const import_lanes *lanes);
+bool import_has_stopped(const import_workers *workers);
 
 /* End early. Returns false if it had already ended. */
-bool import_stop_lanes(import_lanes *lanes, import_stop why);
+bool import_stop_workers(import_workers *workers, import_stop why);
 
 /* End early if the user has interrupted the command. */
-void import_look_for_interrupt(import_lanes *lanes);
+void import_look_for_interrupt(import_workers *workers);
 
 /* Wait some milliseconds, or until the condition is signalled. */
 void import_wait(pthread_cond_t *condition, pthread_mutex_t *lock, int64_t ms);
 
 /* How many rows a queue holds at most, and the one at a position in it. */
-size_t import_queue_room(const import_lanes *lanes);
-import_item *import_queued(const import_lane *lane, size_t position);
+size_t import_queue_room(const import_workers *workers);
+import_item *import_queued(const import_worker *worker, size_t position);
 
 /* Is there room for a row of so many bytes? */
-bool import_queue_takes(const import_lane *lane, size_t bytes);
+bool import_queue_takes(const import_worker *worker, size_t bytes);
 
 /* Put a row at the end of the queue. */
-void import_queue_add(import_lane *lane, const import_item *item);
+void import_queue_add(import_worker *worker, const import_item *item);
 
 /* ---- Without the lock ------------------------------------------------------------------------ */
 
 /* Has the import ended early? Also checks for an interrupt. */
-bool import_lanes_stopped(import_lanes *lanes);
+bool import_workers_stopped(import_workers *workers);
 
-/* Take rows into the lane's empty batch; false: there will be none. */
-bool import_take(import_lane *lane);
+/* Take rows into the worker's empty batch; false: there will be none. */
+bool import_take(import_worker *worker);
 
 /* The first `count` rows of the batch are decided, as many of them stored and known as given: free
  * them. */
-void import_decided(import_lane *lane, size_t count, int64_t stored, int64_t known,
+void import_decided(import_worker *worker, size_t count, int64_t stored, int64_t known,
                     const char *last_reason);
 
 #endif

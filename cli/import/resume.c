@@ -45,7 +45,7 @@ uint64_t import_digest_shards(uint64_t digest, const hv_store *store) {
 typedef struct found {
     char id[IMPORT_ID_SIZE];
     bool moved;   /* rows were decided */
-    bool unended; /* a lane is not complete */
+    bool unended; /* a worker is not complete */
 } found;
 
 typedef struct search {

@@ -2,8 +2,8 @@
  * resume: the name and records of an import, by which a later run continues it.
  *
  * The name is "import/SOURCE/SETTINGS/BEGUN": hashes of the input's beginning and of the settings,
- * and the time when it began. Each of its lanes has a record of that name and its own number in the
- * database that it loads (see hv_load_open()).
+ * and the time when it began. Each of its workers has a record of that name and its own number in
+ * the database that it loads (see hv_load_open()).
  */
 #ifndef IMPORT_RESUME_H
 #define IMPORT_RESUME_H

@@ -1,9 +1,9 @@
 /*
  * run: one import, from its input to its outcome.
  *
- * The main thread reads rows and chooses their shards; lanes store them (import/lanes.h says what
- * holds after a run that ends early). Before anything begins, everything that can be checked is
- * checked: the input, the place for rejected rows, the servers.
+ * The main thread reads rows and chooses their shards; workers store them (import/workers.h says
+ * what holds after a run that ends early). Before anything begins, everything that can be checked
+ * is checked: the input, the place for rejected rows, the servers.
  */
 #include "import/run.h"
 
@@ -18,7 +18,7 @@
 #include "base/utf8.h"
 #include "import/exported.h"
 #include "import/input.h"
-#include "import/lanes.h"
+#include "import/workers.h"
 #include "import/queue.h"
 #include "import/rejects.h"
 #include "import/report.h"
@@ -46,7 +46,7 @@ typedef struct import_task {
     char label[LABEL_BYTES + 16]; /* kind and name, printable */
     import_history history;
     import_begun begun;
-    import_lanes *lanes;
+    import_workers *workers;
     import_trial trial; /* of an export's keys */
     ui_progress *progress;
     import_totals totals;
@@ -58,7 +58,7 @@ typedef struct import_task {
 
 static bool is_canceled(void *context) {
     const import_task *task = context;
-    return task->lanes != NULL ? import_lanes_stopped(task->lanes) : interrupted();
+    return task->workers != NULL ? import_workers_stopped(task->workers) : interrupted();
 }
 
 /* The hash of all that decides what becomes of a row. */
@@ -152,12 +152,12 @@ static bool check_past(const import_task *task) {
                                "number %s%s. Another would store them a second time.",
                                ui_time(time, past->begun), ui_number(number, past->rows),
                                past->complete ? "" : ", and more remain");
-    bool go_on = false;
+    bool confirmed = false;
     if (ui_is_terminal(stdin) && ui_is_terminal(stderr) && !ui_is_json()) {
         fputs("The file ", stderr);
         ui_text(stderr, task->input.name, strlen(task->input.name));
         fprintf(stderr, " was imported before. %s\n", detail);
-        go_on = ui_confirm("Import it again?");
+        confirmed = ui_confirm("Import it again?");
     } else {
         ui_fail(detail,
                 past->complete ? "To import it again: --again."
@@ -165,14 +165,14 @@ static bool check_past(const import_task *task) {
                 "%s was imported before", task->input.name);
     }
     free(detail);
-    return go_on;
+    return confirmed;
 }
 
 static void rows_decided(void *context, int64_t rows) {
     ui_progress_add(((import_task *) context)->progress, 0, rows);
 }
 
-static bool open_lanes(import_task *task) {
+static bool open_workers(import_task *task) {
     import_settings settings = {
         .store = task->store,
         .rejects = task->rejects,
@@ -186,14 +186,14 @@ static bool open_lanes(import_task *task) {
         .decided = rows_decided,
         .context = task,
     };
-    task->lanes = import_lanes_open(&settings);
-    return task->lanes != NULL;
+    task->workers = import_workers_open(&settings);
+    return task->workers != NULL;
 }
 
 /* Is a row in the rejects file decided? */
 static bool keep_reject(void *context, int64_t number, int shard) {
     const import_task *task = context;
-    return number <= import_lanes_position(task->lanes, shard);
+    return number <= import_workers_position(task->workers, shard);
 }
 
 static bool check_shard(const import_task *task) {
@@ -219,7 +219,7 @@ static bool prepare(import_task *task) {
     task->rejects = import_rejects_new(task->asked.rejects, task->input.base, task->input.mode);
     if (!begun && !import_rejects_name(task->rejects, task->id, false, NULL, NULL))
         return false;
-    if (!open_lanes(task))
+    if (!open_workers(task))
         return false;
     if (begun && !import_rejects_name(task->rejects, task->id, true, keep_reject, task))
         return false;
@@ -240,7 +240,7 @@ static bool prepare(import_task *task) {
 static void say_fault(import_task *task, const row_fault *fault) {
     char text[ROW_FAULT_SIZE];
     const char *hint = fault->hint[0] != '\0' ? fault->hint : NULL;
-    import_lanes_abandon(task->lanes, true);
+    import_workers_abandon(task->workers, true);
     if (fault->line == 0)
         ui_fail(NULL, hint, "could not read %s: %s", task->input.name, fault->message);
     else
@@ -265,7 +265,7 @@ static void estimate(const import_task *task, int64_t first, int64_t bytes, int6
 
 /* Report that the records of earlier runs do not agree with the input. */
 static void say_other_input(import_task *task, const char *how, int64_t number) {
-    import_lanes_abandon(task->lanes, false);
+    import_workers_abandon(task->workers, false);
     ui_fail(NULL, "Import what is new in it by itself, without --resume.",
             "%s is not the input that this import was begun with: it %s %" PRId64, task->input.name,
             how, number);
@@ -274,13 +274,13 @@ static void say_other_input(import_task *task, const char *how, int64_t number) 
 /* Give the rows that were held back. */
 static bool give_held(import_task *task) {
     import_trial *trial = &task->trial;
-    bool go_on = true;
-    for (size_t i = 0; go_on && i < trial->count; i++)
-        go_on = import_lanes_give(task->lanes, &trial->held[i]);
+    bool taken = true;
+    for (size_t i = 0; taken && i < trial->count; i++)
+        taken = import_workers_give(task->workers, &trial->held[i]);
     for (size_t i = 0; i < trial->count; i++)
         import_item_free(&trial->held[i]);
     trial->count = trial->bytes = 0;
-    return go_on;
+    return taken;
 }
 
 /* Act on the verdict about an export's keys. */
@@ -289,17 +289,17 @@ static bool follow(import_task *task, import_verdict verdict) {
         return true;
     if (verdict == IMPORT_GIVE)
         return give_held(task);
-    import_lanes_abandon(task->lanes, true);
+    import_workers_abandon(task->workers, true);
     import_trial_explain(&task->trial, task->input.name);
     return false;
 }
 
-/* Give a row to its lane, unless the input is not the one that earlier runs read. */
+/* Give a row to its worker, unless the input is not the one that earlier runs read. */
 static bool give_row(import_task *task, row *next, int64_t before) {
     import_item item = {.row = next, .shard = -1, .kind = task->asked.kind, .before = before};
     task->digest = import_digest(task->digest, next->text, next->text_len);
     item.digest = task->digest;
-    if (!import_lanes_agree(task->lanes, next->number, task->digest)) {
+    if (!import_workers_agree(task->workers, next->number, task->digest)) {
         say_other_input(task, "differs before line", next->line + 1);
         row_free(next);
         return false;
@@ -309,7 +309,7 @@ static bool give_row(import_task *task, row *next, int64_t before) {
         return follow(task, import_trial_add(&task->trial, &item, shows));
     }
     item.shard = import_route_row(&task->route, next);
-    return import_lanes_give(task->lanes, &item);
+    return import_workers_give(task->workers, &item);
 }
 
 static void read_rows(import_task *task) {
@@ -335,12 +335,13 @@ static void read_rows(import_task *task) {
             break;
     }
     bool all = result == ROW_END || rows == task->asked.limit;
-    if (all && !import_lanes_stopped(task->lanes))
+    if (all && !import_workers_stopped(task->workers))
         follow(task, import_trial_end(&task->trial));
     if (all) {
         ui_progress_total(task->progress, 0, rows);
-        if (import_lanes_farthest(task->lanes) > number && !import_lanes_stopped(task->lanes))
-            say_other_input(task, "ends before row", import_lanes_farthest(task->lanes));
+        if (import_workers_farthest(task->workers) > number &&
+            !import_workers_stopped(task->workers))
+            say_other_input(task, "ends before row", import_workers_farthest(task->workers));
     }
     if (result == ROW_FAILED)
         say_fault(task, &fault);
@@ -348,18 +349,18 @@ static void read_rows(import_task *task) {
         ui_note("finishing what is in progress; interrupt again to end at once");
 }
 
-static bool run_lanes(import_task *task) {
+static bool run_workers(import_task *task) {
     signal(SIGPIPE, SIG_IGN); /* the rejects file may be a pipe: then writing to it is an error */
     interrupt_catch();
     task->started = hvi_clock_us();
     task->progress = ui_progress_new(1, (const char *const[]){task->input.base}, "rows");
-    bool started = import_lanes_start(task->lanes);
+    bool started = import_workers_start(task->workers);
     if (!started)
         ui_fail(NULL, NULL, "could not start a thread: %s", strerror(errno));
     else
         read_rows(task);
-    import_lanes_finish(task->lanes, task->digest, &task->totals);
-    task->lanes = NULL;
+    import_workers_finish(task->workers, task->digest, &task->totals);
+    task->workers = NULL;
     ui_progress_free(task->progress, false);
     signal(SIGPIPE, SIG_DFL);
     return started;
@@ -369,11 +370,11 @@ static int import(import_task *task) {
     if (!prepare(task))
         return EXIT_FAILED;
     import_outcome outcome = {.id = task->id, .totals = &task->totals, .rejects = task->rejects};
-    if (task->begun == IMPORT_ENDED && import_lanes_complete(task->lanes)) {
+    if (task->begun == IMPORT_ENDED && import_workers_complete(task->workers)) {
         import_report_done_before(&outcome);
         return EXIT_DONE;
     }
-    if (!run_lanes(task))
+    if (!run_workers(task))
         return EXIT_FAILED;
     outcome.duration = hvi_clock_us() - task->started;
     import_report_stop(&outcome);
@@ -385,7 +386,7 @@ static int import(import_task *task) {
 int import_run(const import_request *request) {
     import_task task = {.asked = *request, .input = {.fd = -1}, .route = {.fixed = -1}};
     int code = import(&task);
-    import_lanes_free(task.lanes);
+    import_workers_free(task.workers);
     if (!import_rejects_free(task.rejects)) {
         ui_fail(NULL, NULL, "could not write rejected rows: %s", strerror(errno));
         code = EXIT_FAILED;
