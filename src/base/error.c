@@ -26,6 +26,18 @@ struct hv_error {
     char *constraint;
 };
 
+#define NAME(s) [s] = #s
+
+static const char *const names[] = {NAME(HV_OK),          NAME(HV_NOT_FOUND),
+                                    NAME(HV_INVALID),     NAME(HV_BAD_CONFIG),
+                                    NAME(HV_NO_SERVER),   NAME(HV_TIMEOUT),
+                                    NAME(HV_UNAVAILABLE), NAME(HV_OUTCOME_UNKNOWN),
+                                    NAME(HV_REFUSED),     NAME(HV_NOT_INITIALIZED),
+                                    NAME(HV_MISMATCH),    NAME(HV_CORRUPT),
+                                    NAME(HV_CLOSED),      NAME(HV_BUSY),
+                                    NAME(HV_NO_MEMORY),   NAME(HV_CONFLICT),
+                                    NAME(HV_NOT_STORED)};
+
 #define BARE(s) \
     [s] = {.status = (s), .shard = -1, .message = (char[]){#s ": out of memory for more"}}
 
@@ -42,49 +54,13 @@ static hv_error bare[] = {
     BARE(HV_CORRUPT),
     BARE(HV_CLOSED),
     BARE(HV_BUSY),
-    [HV_NO_MEMORY] = {.status = HV_NO_MEMORY, .shard = -1, .message = (char[]){"out of memory"}},
     BARE(HV_CONFLICT),
     BARE(HV_NOT_STORED),
+    [HV_NO_MEMORY] = {.status = HV_NO_MEMORY, .shard = -1, .message = (char[]){"out of memory"}},
 };
 
 const char *hv_status_name(hv_status status) {
-    switch (status) {
-    case HV_OK:
-        return "HV_OK";
-    case HV_NOT_FOUND:
-        return "HV_NOT_FOUND";
-    case HV_INVALID:
-        return "HV_INVALID";
-    case HV_BAD_CONFIG:
-        return "HV_BAD_CONFIG";
-    case HV_NO_SERVER:
-        return "HV_NO_SERVER";
-    case HV_TIMEOUT:
-        return "HV_TIMEOUT";
-    case HV_UNAVAILABLE:
-        return "HV_UNAVAILABLE";
-    case HV_OUTCOME_UNKNOWN:
-        return "HV_OUTCOME_UNKNOWN";
-    case HV_REFUSED:
-        return "HV_REFUSED";
-    case HV_NOT_INITIALIZED:
-        return "HV_NOT_INITIALIZED";
-    case HV_MISMATCH:
-        return "HV_MISMATCH";
-    case HV_CORRUPT:
-        return "HV_CORRUPT";
-    case HV_CLOSED:
-        return "HV_CLOSED";
-    case HV_BUSY:
-        return "HV_BUSY";
-    case HV_NO_MEMORY:
-        return "HV_NO_MEMORY";
-    case HV_CONFLICT:
-        return "HV_CONFLICT";
-    case HV_NOT_STORED:
-        return "HV_NOT_STORED";
-    }
-    return "HV_?";
+    return (size_t) status < sizeof names / sizeof *names ? names[status] : "HV_?";
 }
 
 /* Formatted text on the heap, or NULL. */

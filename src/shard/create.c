@@ -43,22 +43,32 @@ typedef struct hvi_creation {
     hvi_without without;
 } hvi_creation;
 
-/* If the role lacks the right, hint at a role that has it. */
-static void hint_at_rights(hv_error **error) {
-    const char *sqlstate = error != NULL ? hv_error_sqlstate(*error) : NULL;
-    if (sqlstate != NULL && strcmp(sqlstate, "42501") == 0)
-        hvi_error_hint(error, "Run `hv init` as the database's owner, or GRANT the role CREATE on "
-                              "the database.");
+static int64_t deadline_of(const hvi_creation *creation) {
+    return hvi_router_operation_deadline(creation->router);
 }
 
-static hv_status run(hvi_creation *creation, const char *sql, int shard, PGresult **result,
-                     hv_error **error) {
+/* Does the configuration give the shard to this server? */
+static bool is_ours(const hvi_creation *creation, int shard) {
+    return hvi_shard_map_server(&creation->router->options->map, shard) == creation->server->number;
+}
+
+/* Run a script. If the role lacks a right, hint at a role that has it. */
+static hv_status run(hvi_creation *creation, const hvi_buffer *sql, int shard, hv_error **error) {
+    if (!hvi_buffer_ok(sql))
+        return hvi_no_memory(error);
     /* Not marked as a write: running it again is right whatever its outcome. */
-    hv_status status =
-        hvi_session_script(creation->session, sql, shard, false,
-                           hvi_router_operation_deadline(creation->router), result, error);
-    if (status == HV_REFUSED)
-        hint_at_rights(error);
+    hv_status status = hvi_session_script(creation->session, sql->data, shard, false,
+                                          deadline_of(creation), NULL, error);
+    if (status == HV_REFUSED && error != NULL && hvi_error_has_sqlstate(*error, "42501"))
+        hvi_error_hint(error, "Run `hv init` as the database's owner, or GRANT the role CREATE on "
+                              "the database.");
+    return status;
+}
+
+/* Run a script, and free its text. */
+static hv_status run_once(hvi_creation *creation, hvi_buffer *sql, int shard, hv_error **error) {
+    hv_status status = run(creation, sql, shard, error);
+    hvi_buffer_fini(sql);
     return status;
 }
 
@@ -67,8 +77,7 @@ static hv_status run(hvi_creation *creation, const char *sql, int shard, PGresul
 static hv_status check_record(hvi_creation *creation, bool *recorded, hv_error **error) {
     hvi_layout layout;
     const char *server = creation->server->name;
-    hv_status status = hvi_layout_read(
-        creation->session, hvi_router_operation_deadline(creation->router), &layout, error);
+    hv_status status = hvi_layout_read(creation->session, deadline_of(creation), &layout, error);
     if (status == HV_OK)
         status = hvi_layout_accept(&layout, creation->epoch, server, error);
     *recorded = status == HV_OK && layout.version > 0 &&
@@ -102,10 +111,7 @@ static hv_status write_record(hvi_creation *creation, hv_error **error) {
         " WHERE layout.server OPERATOR(pg_catalog.~) '^server [0-9]+$'::pg_catalog.text",
         HVI_LAYOUT_VERSION, creation->epoch, name);
     PQfreemem(name);
-    hv_status status =
-        hvi_buffer_ok(&sql) ? run(creation, sql.data, -1, NULL, error) : hvi_no_memory(error);
-    hvi_buffer_fini(&sql);
-    return status;
+    return run_once(creation, &sql, -1, error);
 }
 
 /* Columns may be NULL. Changing that reads the whole table under a lock that blocks everything, so
@@ -175,24 +181,18 @@ static hv_status create_shard(hvi_creation *creation, int shard, bool has_table,
                                  " body %s NOT NULL)",
                                  schema, schema, creation->hstore);
     }
-    hv_status status =
-        hvi_buffer_ok(&sql) ? run(creation, sql.data, shard, NULL, error) : hvi_no_memory(error);
-    hvi_buffer_fini(&sql);
-    return status;
+    return run_once(creation, &sql, shard, error);
 }
 
 /* ---- the generators of keys ---- */
 
 /* Does one of the shards have strict keys, and keep them? */
 static bool needs_extension(const hvi_creation *creation, const hvi_shard_row *rows, size_t count) {
-    const hvi_shard_map *map = &creation->router->options->map;
-    if (creation->choice == HVI_KEYS_PORTABLE)
-        return false;
-    for (size_t i = 0; i < count; i++)
-        if (rows[i].generator == HVI_GENERATOR_STRICT &&
-            hvi_shard_map_server(map, rows[i].shard) == creation->server->number)
-            return true;
-    return false;
+    bool keeps = creation->choice != HVI_KEYS_PORTABLE, any = false;
+    for (size_t i = 0; keeps && i < count; i++)
+        any =
+            any || (rows[i].generator == HVI_GENERATOR_STRICT && is_ours(creation, rows[i].shard));
+    return any;
 }
 
 /* The hint for shards with strict keys if the extension cannot be created. */
@@ -215,8 +215,7 @@ static hv_status choose_generator(hvi_creation *creation, bool is_needed, hv_err
     if (creation->choice == HVI_KEYS_PORTABLE)
         return HV_OK;
     hv_error *cause = NULL;
-    hv_status status = hvi_extension_hypervault(
-        creation->session, hvi_router_operation_deadline(creation->router), &cause);
+    hv_status status = hvi_extension_hypervault(creation->session, deadline_of(creation), &cause);
     if (status == HV_OK)
         creation->generator = HVI_GENERATOR_STRICT;
     else if (status == HV_NOT_FOUND || status == HV_MISMATCH) {
@@ -276,7 +275,7 @@ static void append_lock_timeout(hvi_buffer *sql, int shard, bool for_vacuum) {
  * until the operation's deadline. */
 static hv_status run_patiently(hvi_creation *creation, const char *change, int shard,
                                hv_error **error) {
-    int64_t deadline = hvi_router_operation_deadline(creation->router);
+    int64_t deadline = deadline_of(creation);
     hvi_buffer sql = HVI_BUFFER_EMPTY;
     hv_error *cause = NULL;
     hv_status status;
@@ -285,8 +284,7 @@ static hv_status run_patiently(hvi_creation *creation, const char *change, int s
         hvi_buffer_append_text(&sql, HVI_CREATION_LOCK);
         append_lock_timeout(&sql, shard, try % VACUUM_TRY == 0);
         hvi_buffer_append_text(&sql, change);
-        status = hvi_buffer_ok(&sql) ? run(creation, sql.data, shard, NULL, &cause)
-                                     : hvi_no_memory(&cause);
+        status = run(creation, &sql, shard, &cause);
         bool may_pass = status != HV_OK && (hvi_error_has_sqlstate(cause, SQLSTATE_LOCKED) ||
                                             hvi_error_has_sqlstate(cause, HVI_GENERATOR_LATER));
         if (!may_pass || hvi_is_late(deadline - RETRY_MS * 1000))
@@ -324,10 +322,7 @@ static hv_status renew_shard(hvi_creation *creation, int shard, hv_error **error
     hvi_buffer sql = HVI_BUFFER_EMPTY;
     hvi_buffer_append_text(&sql, HVI_CREATION_LOCK);
     hvi_generator_renew(&sql, shard, creation->epoch);
-    hv_status status =
-        hvi_buffer_ok(&sql) ? run(creation, sql.data, shard, NULL, error) : hvi_no_memory(error);
-    hvi_buffer_fini(&sql);
-    return status;
+    return run_once(creation, &sql, shard, error);
 }
 
 /* ---- all shards of a server ---- */
@@ -337,8 +332,7 @@ static hv_status check_shards(const hvi_creation *creation, const hvi_shard_row 
                               hv_error **error) {
     hv_status status = HV_OK;
     for (size_t i = 0; status == HV_OK && i < count; i++)
-        if (hvi_shard_map_server(&creation->router->options->map, rows[i].shard) ==
-            creation->server->number)
+        if (is_ours(creation, rows[i].shard))
             status = check_shard(creation, &rows[i], error);
     return status;
 }
@@ -349,12 +343,9 @@ static hv_status check_owners(const hvi_creation *creation, hv_error **error) {
     hvi_foreign *foreign = NULL;
     size_t count = 0;
     hv_status status =
-        hvi_owners_read(creation->session, hvi_router_operation_deadline(creation->router),
-                        &foreign, &count, error);
+        hvi_owners_read(creation->session, deadline_of(creation), &foreign, &count, error);
     for (size_t i = 0; status == HV_OK && i < count; i++)
-        if (foreign[i].shard < 0 ||
-            hvi_shard_map_server(&creation->router->options->map, foreign[i].shard) ==
-                creation->server->number)
+        if (foreign[i].shard < 0 || is_ours(creation, foreign[i].shard))
             status = hvi_owners_refuse(&foreign[i], creation->server->name, error);
     hvi_owners_free(foreign, count);
     return status;
@@ -413,18 +404,14 @@ static hv_status create_imports(hvi_creation *creation, hv_error **error) {
                              " IF pg_catalog.to_regclass('hypervault.imports') IS NULL THEN %s;"
                              " END IF; END $do$",
                              hvi_load_record_table);
-    hv_status status =
-        hvi_buffer_ok(&sql) ? run(creation, sql.data, -1, NULL, error) : hvi_no_memory(error);
-    hvi_buffer_fini(&sql);
-    return status;
+    return run_once(creation, &sql, -1, error);
 }
 
 /* The record and hstore. */
 static hv_status prepare_database(hvi_creation *creation, hv_error **error) {
     bool recorded = false;
     hv_status status =
-        hvi_extension_hstore(creation->session, hvi_router_operation_deadline(creation->router),
-                             &creation->hstore, error);
+        hvi_extension_hstore(creation->session, deadline_of(creation), &creation->hstore, error);
     if (status == HV_OK)
         status = check_record(creation, &recorded, error);
     if (status == HV_OK && !recorded)
@@ -484,9 +471,7 @@ static hv_status create_all(hvi_creation *creation, hv_progress_fn progress, voi
     if (status == HV_OK)
         status = check_record(creation, &recorded, error);
     if (status == HV_OK)
-        status =
-            hvi_layout_shards(creation->session, hvi_router_operation_deadline(creation->router),
-                              &rows, &count, error);
+        status = hvi_layout_shards(creation->session, deadline_of(creation), &rows, &count, error);
     if (status == HV_OK)
         status = check_shards(creation, rows, count, error);
     if (status == HV_OK)

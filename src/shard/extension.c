@@ -34,19 +34,18 @@ static hv_status read_text(hvi_session *session, const char *sql, int64_t deadli
 /* The error for an extension that the server would not create. */
 static hv_status fail_create(const char *extension, const char *package, const char *server,
                              const hv_error *cause, hv_error **error) {
-    const char *sqlstate = hv_error_sqlstate(cause);
     hv_status status =
         hvi_fail(error, hv_error_status(cause),
                  "could not create the extension %s on server \"%s\"", extension, server);
     hvi_error_detail(error, "%s", hv_error_message(cause));
-    hvi_error_sqlstate(error, sqlstate);
+    hvi_error_sqlstate(error, hv_error_sqlstate(cause));
     hvi_error_where(error, server, -1);
-    if (sqlstate != NULL && strcmp(sqlstate, "42501") == 0)
+    if (hvi_error_has_sqlstate(cause, "42501"))
         hvi_error_hint(error,
                        "Let the database's owner or a superuser run CREATE EXTENSION %s in this "
                        "database.",
                        extension);
-    else if (sqlstate != NULL && (strcmp(sqlstate, "58P01") == 0 || strcmp(sqlstate, "0A000") == 0))
+    else if (hvi_error_has_sqlstate(cause, "58P01") || hvi_error_has_sqlstate(cause, "0A000"))
         hvi_error_hint(error, "Install %s on the server's machine.", package);
     else if (hv_error_hint(cause) != NULL)
         hvi_error_hint(error, "%s", hv_error_hint(cause));
@@ -159,9 +158,8 @@ static hv_status check_library(hvi_session *session, int64_t deadline, hv_error 
     hv_status status =
         hvi_session_script(session, "SELECT hypervault.key_shard('1'::pg_catalog.int8)", -1, false,
                            deadline, NULL, &cause);
-    bool forbidden = status == HV_REFUSED && hv_error_sqlstate(cause) != NULL &&
-                     strcmp(hv_error_sqlstate(cause), "42501") == 0;
-    if (forbidden) { /* a role that does not put */
+    if (status == HV_REFUSED &&
+        hvi_error_has_sqlstate(cause, "42501")) { /* a role that does not put */
         hv_error_free(cause);
         return HV_OK;
     }

@@ -14,10 +14,8 @@
 
 /* The error for a record that could not be read. Takes *cause. */
 static hv_status fail_record(const char *server, hv_error **cause, hv_error **error) {
-    const char *sqlstate = hv_error_sqlstate(*cause);
-    bool forbidden = sqlstate != NULL && strcmp(sqlstate, "42501") == 0;
-    bool other_form = sqlstate != NULL && strcmp(sqlstate, "42703") == 0;
-    if (!forbidden && !other_form)
+    bool forbidden = hvi_error_has_sqlstate(*cause, "42501");
+    if (!forbidden && !hvi_error_has_sqlstate(*cause, "42703"))
         return hvi_error_move(error, cause);
     hv_status status = forbidden ? HV_REFUSED : HV_MISMATCH;
     hvi_fail(error, status,
@@ -30,7 +28,7 @@ static hv_status fail_record(const char *server, hv_error **cause, hv_error **er
                               "hypervault.layout.");
     else
         hvi_error_hint(error, "The schema hypervault belongs to hypervault: rename the other one.");
-    hvi_error_sqlstate(error, sqlstate);
+    hvi_error_sqlstate(error, hv_error_sqlstate(*cause));
     hvi_error_where(error, server, -1);
     hv_error_free(*cause);
     *cause = NULL;

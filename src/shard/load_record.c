@@ -69,7 +69,7 @@ static const hvi_form look_form = {
 
 /* Is the table there, and is the database one of a store, with any shard? It queries the catalogue,
  * because a role may have no rights on the shards that it does not load into. */
-static hv_status look(hvi_session *session, int shard, int64_t timeout, bool *has_table,
+static hv_status look(hvi_session *session, int64_t timeout, bool *has_table, bool *has_shard,
                       hv_error **error) {
     hvi_buffer sql = HVI_BUFFER_EMPTY;
     PGresult *result = NULL;
@@ -80,10 +80,8 @@ static hv_status look(hvi_session *session, int shard, int64_t timeout, bool *ha
               "   WHERE t.relname OPERATOR(pg_catalog.=) 'entities'::pg_catalog.name"
               "   AND n.nspname OPERATOR(pg_catalog.~) '^shard[0-9]{4}$'::pg_catalog.text)");
     hv_status status = run(session, &sql, false, timeout, &look_form, &result, error);
-    if (status == HV_OK && !hvi_bool_at(result, 0, 1)) {
-        status = hvi_fail_not_initialized(session->config->server, shard, error);
-    }
     *has_table = status == HV_OK && hvi_bool_at(result, 0, 0);
+    *has_shard = status == HV_OK && hvi_bool_at(result, 0, 1);
     PQclear(result);
     return status;
 }
@@ -94,8 +92,7 @@ static hv_status create_table(hvi_session *session, int64_t timeout, hv_error **
     hvi_buffer_append_text(&sql, HVI_CREATION_LOCK "CREATE SCHEMA IF NOT EXISTS hypervault;");
     hvi_buffer_append_text(&sql, hvi_load_record_table);
     hv_status status = run(session, &sql, false, timeout, NULL, NULL, error);
-    const char *sqlstate = error != NULL && *error != NULL ? hv_error_sqlstate(*error) : NULL;
-    if (status == HV_REFUSED && sqlstate != NULL && strcmp(sqlstate, "42501") == 0)
+    if (status == HV_REFUSED && error != NULL && hvi_error_has_sqlstate(*error, "42501"))
         hvi_error_hint(error, "Run `hv init` once as the database's owner: it makes the table "
                               "hypervault.imports.");
     return status;
@@ -120,10 +117,12 @@ static hv_status take_record(const PGresult *result, hvi_load_record *record, hv
 
 hv_status hvi_load_record_open(hvi_session *session, int shard, int64_t timeout,
                                hvi_load_record *record, hv_error **error) {
-    bool has_table;
+    bool has_table, has_shard;
     PGresult *result = NULL;
     hvi_buffer sql = HVI_BUFFER_EMPTY;
-    hv_status status = look(session, shard, timeout, &has_table, error);
+    hv_status status = look(session, timeout, &has_table, &has_shard, error);
+    if (status == HV_OK && !has_shard)
+        status = hvi_fail_not_initialized(session->config->server, shard, error);
     if (status == HV_OK && !has_table)
         status = create_table(session, timeout, error);
     if (status != HV_OK)
@@ -196,12 +195,6 @@ hv_status hvi_load_record_commit(hvi_session *session, const hvi_load_record *re
 
 /* ---- listing ---- */
 
-static const hvi_form table_form = {
-    .asked = "the table of imports",
-    .rows = HVI_ONE_ROW,
-    .columns = {HVI_IS_BOOL},
-};
-
 static const hvi_form list_form = {
     .asked = "the records of imports",
     .rows = HVI_ANY_ROWS,
@@ -212,11 +205,8 @@ hv_status hvi_load_record_list(hvi_session *session, const char *prefix, int64_t
                                hv_load_fn each, void *context, hv_error **error) {
     hvi_buffer sql = HVI_BUFFER_EMPTY;
     PGresult *result = NULL;
-    hvi_buffer_append_text(&sql, "SELECT pg_catalog.to_regclass('hypervault.imports') IS NOT NULL");
-    hv_status status = run(session, &sql, false, timeout, &table_form, &result, error);
-    bool has_table = status == HV_OK && hvi_bool_at(result, 0, 0);
-    PQclear(result);
-    result = NULL;
+    bool has_table, has_shard;
+    hv_status status = look(session, timeout, &has_table, &has_shard, error);
     if (!has_table)
         return status;
     hvi_buffer_append_text(&sql, "SELECT name, position, note FROM hypervault.imports"

@@ -46,8 +46,7 @@ bool hvi_refusal_is_of_row(const hv_error *cause) {
 }
 
 bool hvi_refusal_is_unique_violation(const hv_error *cause) {
-    const char *sqlstate = hv_error_sqlstate(cause);
-    return sqlstate != NULL && strcmp(sqlstate, "23505") == 0;
+    return hvi_error_has_sqlstate(cause, "23505");
 }
 
 bool hvi_refusal_is_key_collision(const hv_error *cause) {
