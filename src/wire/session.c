@@ -37,10 +37,6 @@ static hvi_wants advance_pipeline(void *what) {
     return hvi_pipeline_advance(what);
 }
 
-static hvi_wants advance_script(void *what) {
-    return hvi_script_advance(what);
-}
-
 /* After PQsend…() of one statement returned `sent`. */
 hv_status hvi_session_exchange(hvi_session *session, const hvi_query *query, bool sent,
                                int64_t deadline, PGresult **result, hv_error **error) {
@@ -62,21 +58,6 @@ hv_status hvi_session_exchange(hvi_session *session, const hvi_query *query, boo
 }
 
 /* ---- statements ---- */
-
-static int send_unprepared(hvi_session *session, const hvi_query *query) {
-    return PQsendQueryParams(session->conn, query->sql, query->parameter_count, query->types,
-                             query->values, query->lengths, query->formats, query->binary_result);
-}
-
-static int send_prepared(hvi_session *session, const hvi_query *query, const char *name) {
-    return PQsendQueryPrepared(session->conn, name, query->parameter_count, query->values,
-                               query->lengths, query->formats, query->binary_result);
-}
-
-static int send_prepare(hvi_session *session, const hvi_query *query, const char *name) {
-    return PQsendPrepare(session->conn, name, query->sql,
-                         query->types != NULL ? query->parameter_count : 0, query->types);
-}
 
 /* How long a connection that knows no arrays is kept, µs. */
 #define TYPELESS_US 1000000
@@ -121,9 +102,9 @@ bool hvi_mending_finish(hvi_mending *mending) {
 
 /* ---- the log ---- */
 
-/* Write to the log. `sqlstate` may be NULL, or, on HV_OK, that of an attempt before the last. */
-static void tell(const hvi_session *session, const hvi_query *query, int64_t started,
-                 hv_status status, const char *sqlstate) {
+/* `sqlstate` may be NULL, or, on HV_OK, that of an attempt before the last. */
+static void log_statement(const hvi_session *session, const hvi_query *query, int64_t started,
+                          hv_status status, const char *sqlstate) {
     const hvi_session_config *config = session->config;
     if (config->log.fn == NULL)
         return;
@@ -150,6 +131,25 @@ static bool is_kept_prepared(const hvi_pipeline *p, const hvi_query *query) {
     return !p->apart && p->session->config->prepare && query->id.verb != NULL;
 }
 
+static bool send_prepare(hvi_session *session, const hvi_query *query) {
+    char name[HVI_STATEMENT_NAME_LEN];
+    hvi_statement_name(query->id, name);
+    return PQsendPrepare(session->conn, name, query->sql,
+                         query->types != NULL ? query->parameter_count : 0, query->types) != 0;
+}
+
+static bool send_run(hvi_pipeline *p, const hvi_query *query) {
+    PGconn *conn = p->session->conn;
+    char name[HVI_STATEMENT_NAME_LEN];
+    if (!is_kept_prepared(p, query))
+        return PQsendQueryParams(conn, query->sql, query->parameter_count, query->types,
+                                 query->values, query->lengths, query->formats,
+                                 query->binary_result) != 0;
+    hvi_statement_name(query->id, name);
+    return PQsendQueryPrepared(conn, name, query->parameter_count, query->values, query->lengths,
+                               query->formats, query->binary_result) != 0;
+}
+
 static void note(hvi_pipeline *p, int what, size_t query, hvi_statement_id statement) {
     p->messages[p->message_count++] = (struct hvi_message){what, query, statement};
 }
@@ -167,6 +167,11 @@ static bool send_give_up(hvi_pipeline *p, size_t number) {
     return PQsendQueryParams(session->conn, sql, 0, NULL, NULL, NULL, NULL, 0) != 0;
 }
 
+/* Can the statement run without being prepared first? */
+static bool is_ready_to_run(hvi_pipeline *p, const hvi_query *query) {
+    return !is_kept_prepared(p, query) || hvi_statements_use(&p->session->statements, query->id);
+}
+
 /* Send one query; false if libpq could not. A statement is prepared and run in one round trip; it
  * is prepared even if running it is refused. If there is no memory to note that, the next use finds
  * the name taken and mends it. */
@@ -174,43 +179,14 @@ static bool send_in_pipeline(hvi_pipeline *p, size_t number) {
     hvi_session *session = p->session;
     const hvi_query *query = &p->queries[number];
     bool sent = true;
-    if (!is_kept_prepared(p, query)) {
-        sent = send_unprepared(session, query);
-    } else {
-        char name[HVI_STATEMENT_NAME_LEN];
-        hvi_statement_name(query->id, name);
-        if (!hvi_statements_use(&session->statements, query->id)) {
-            sent = send_give_up(p, number) && send_prepare(session, query, name);
-            note(p, HVI_MESSAGE_PREPARE, number, query->id);
-            hvi_statements_add(&session->statements, query->id);
-        }
-        sent = sent && send_prepared(session, query, name);
+    if (!is_ready_to_run(p, query)) {
+        sent = send_give_up(p, number) && send_prepare(session, query);
+        note(p, HVI_MESSAGE_PREPARE, number, query->id);
+        hvi_statements_add(&session->statements, query->id);
     }
+    sent = sent && send_run(p, query);
     note(p, HVI_MESSAGE_RUN, number, (hvi_statement_id){0});
     return sent && (!p->apart || PQpipelineSync(session->conn));
-}
-
-/* Is it a single statement that has nothing to be sent before it? */
-static bool is_lone(const hvi_pipeline *p) {
-    const hvi_query *query = p->queries;
-    return p->count == 1 &&
-           (!is_kept_prepared(p, query) || hvi_statements_use(&p->session->statements, query->id));
-}
-
-static void start_lone(hvi_pipeline *p) {
-    hvi_session *session = p->session;
-    const hvi_query *query = p->queries;
-    char name[HVI_STATEMENT_NAME_LEN];
-    bool sent;
-    if (is_kept_prepared(p, query)) {
-        hvi_statement_name(query->id, name);
-        sent = send_prepared(session, query, name);
-    } else {
-        sent = send_unprepared(session, query);
-    }
-    hvi_exchange_start(&p->exchange, session->conn, session->config->server, sent);
-    p->exchange.shard = query->shard;
-    p->exchange.is_write = query->is_write;
 }
 
 /* False if memory is short. */
@@ -229,9 +205,12 @@ void hvi_pipeline_start(hvi_pipeline *p, hvi_session *session, const hvi_query *
                         size_t count, bool apart) {
     *p = (hvi_pipeline){.session = session, .queries = queries, .count = count, .apart = apart};
     p->started = session->config->log.fn != NULL ? hvi_clock_us() : 0;
-    p->is_lone = is_lone(p);
+    p->is_lone = count == 1 && is_ready_to_run(p, queries);
     if (p->is_lone) {
-        start_lone(p);
+        hvi_exchange_start(&p->exchange, session->conn, session->config->server,
+                           send_run(p, queries));
+        p->exchange.shard = queries->shard;
+        p->exchange.is_write = queries->is_write;
         return;
     }
     if (!make_room(p))
@@ -293,18 +272,16 @@ static void take_results(hvi_pipeline *p, bool failed, PGresult **results) {
     }
 }
 
-static void tell_all(const hvi_pipeline *p, hv_status status, const char *sqlstate,
-                     PGresult *const *results) {
-    if (p->session->config->log.fn == NULL)
-        return;
+static void log_all(const hvi_pipeline *p, hv_status status, const char *sqlstate,
+                    PGresult *const *results) {
     for (size_t i = 0; i < p->count; i++) {
         const PGresult *own = results[i];
         if (own == NULL)
-            tell(p->session, &p->queries[i], p->started, status, sqlstate);
+            log_statement(p->session, &p->queries[i], p->started, status, sqlstate);
         else
-            tell(p->session, &p->queries[i], p->started,
-                 hvi_result_is_good(own) ? HV_OK : HV_REFUSED,
-                 PQresultErrorField(own, PG_DIAG_SQLSTATE));
+            log_statement(p->session, &p->queries[i], p->started,
+                          hvi_result_is_good(own) ? HV_OK : HV_REFUSED,
+                          PQresultErrorField(own, PG_DIAG_SQLSTATE));
     }
 }
 
@@ -333,7 +310,7 @@ hv_status hvi_pipeline_finish(hvi_pipeline *p, PGresult **results, hv_error **er
     if (status == HV_REFUSED)
         hint_at_bouncer(p, &cause);
     if (!p->is_mended || p->session->broken || !hvi_refusal_is_stale(cause))
-        tell_all(p, status, sqlstate_of(cause), results);
+        log_all(p, status, sqlstate_of(cause), results);
     hvi_pipeline_forget(p);
     return status == HV_OK ? HV_OK : hvi_error_move(error, &cause);
 }
@@ -384,7 +361,7 @@ hv_status hvi_script_finish(hvi_script *script, PGresult **result, hv_error **er
     bool broken;
     hv_status status = hvi_exchange_finish(&script->exchange, &broken, &cause);
     session->broken = session->broken || broken;
-    tell(session, &query, script->started, status, sqlstate_of(cause));
+    log_statement(session, &query, script->started, status, sqlstate_of(cause));
     if (status == HV_OK && result != NULL) {
         *result = script->exchange.last;
         script->exchange.last = NULL;
@@ -400,7 +377,7 @@ static hv_status run_script(hvi_session *session, const char *sql, int shard, bo
     hvi_script script;
     hvi_script_start(&script, session, sql, shard, is_write);
     script.exchange.may_copy = may_copy;
-    hvi_session_await(session, deadline, advance_script, &script);
+    hvi_session_await(session, deadline, advance_exchange, &script.exchange);
     return hvi_script_finish(&script, result, error);
 }
 
