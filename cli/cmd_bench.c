@@ -4,7 +4,7 @@
  * A run goes through these steps. Whatever the outcome, the entities it has put are removed at the
  * end:
  *
- *     check the servers --> put what is to be got --> warm up --> measure --> tell --> remove
+ *     check the servers --> put what is to be got --> warm up --> measure --> report --> remove
  */
 #include <inttypes.h>
 #include <jansson.h>

@@ -41,7 +41,7 @@ typedef struct server_init {
     hv_error *error;
 } server_init;
 
-static void tell_progress(void *context, int server, int done, int total) {
+static void show_progress(void *context, int server, int done, int total) {
     ui_progress_total(context, server, total);
     ui_progress_set(context, server, done);
 }
@@ -117,7 +117,7 @@ static void create(hv_store *store, int server, void *item) {
     ui_progress_total(part->progress, server, part->shards);
     part->status =
         hv_create_shards_without(store, server, without != NULL ? without->servers : NULL,
-                                 without != NULL ? without->count : 0, tell_progress,
+                                 without != NULL ? without->count : 0, show_progress,
                                  part->progress, &part->created, &part->error);
     if (part->status == HV_OK)
         part->status = look(store, server, part);

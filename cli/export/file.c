@@ -112,7 +112,7 @@ static bool open_part(export_file *file, bool *goes_on) {
     if (*goes_on && other == NULL)
         other = copy_text(file->part);
     if (other != NULL && !(*goes_on && (file->choice->resume || file->choice->overwrite))) {
-        char *about = export_mark_tell(*goes_on ? file->part : other);
+        char *about = export_mark_describe(*goes_on ? file->part : other);
         ui_fail(about,
                 *goes_on ? "Continue it with --resume, or remove it."
                          : "Give the same options to continue it, or remove it.",
@@ -147,7 +147,7 @@ void export_file_refuse(const char *path) {
     export_mark mark;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     bool known = fd >= 0 && export_mark_read(fd, &mark);
-    char *about = export_mark_tell(path);
+    char *about = export_mark_describe(path);
     ui_fail(about, "Replace it with --overwrite, name another file, or move this one away.",
             known ? "\"%s\" is a finished export" : "\"%s\" exists already", path);
     free(about);

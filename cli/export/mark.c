@@ -40,7 +40,7 @@ void export_mark_write(int fd, const export_mark *mark) {
     free(text);
 }
 
-char *export_mark_tell(const char *path) {
+char *export_mark_describe(const char *path) {
     export_mark mark;
     struct stat info = {0};
     char begun[UI_NUMBER_SIZE], ended[UI_NUMBER_SIZE];

@@ -24,6 +24,6 @@ bool export_mark_read(int fd, export_mark *mark);
 void export_mark_write(int fd, const export_mark *mark);
 
 /* A sentence or two about the file of this name, for a detail: free() it. */
-char *export_mark_tell(const char *path);
+char *export_mark_describe(const char *path);
 
 #endif

@@ -86,7 +86,7 @@ static wait_result read_answer(PGconn *conn, int64_t deadline, PGresult **result
             return PQstatus(conn) == CONNECTION_OK ? ANSWERED : LOST;
         PQclear(*result);
         *result = next;
-        if (begins_copy(next)) /* nobody asked for one, and libpq gives it again and again */
+        if (begins_copy(next)) /* it was not asked for, and libpq gives it again and again */
             return LOST;
     }
     return waited;

@@ -148,7 +148,7 @@ class PsycopgConnector:
         # lost. The reference that it is passed becomes the default of pop().
         opened[number] = weakref.ref(conn, functools.partial(opened.pop, number))
 
-    def put_right(self, conn: extensions.connection) -> bool:
+    def reset(self, conn: extensions.connection) -> bool:
         """Undo a borrower's settings on psycopg2's side; False if the connection must be closed."""
         at_rest = (
             extensions.TRANSACTION_STATUS_IDLE,

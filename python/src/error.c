@@ -99,7 +99,7 @@ static int set_attribute(PyObject *exception, const char *name, PyObject *value)
     return result;
 }
 
-static int tell_all(PyObject *exception, hv_status status, const hv_error *error) {
+static int set_attributes(PyObject *exception, hv_status status, const hv_error *error) {
     if (set_attribute(exception, "status", hvpy_text(hv_status_name(status))) < 0)
         return -1;
     if (error == NULL)
@@ -148,7 +148,7 @@ PyObject *hvpy_error_from(hv_status status, const hv_error *error) {
     if (text != NULL)
         exception = PyObject_CallFunctionObjArgs(class_of(status), text, NULL);
     Py_XDECREF(text);
-    if (exception != NULL && tell_all(exception, status, error) < 0)
+    if (exception != NULL && set_attributes(exception, status, error) < 0)
         Py_CLEAR(exception);
     return exception;
 }

@@ -1,5 +1,5 @@
 /*
- * handler: tells exceptions that a signal's handler raises from those of the code that it
+ * handler: distinguishes exceptions that a signal's handler raises from those of the code that it
  * interrupted.
  *
  * Python runs a handler between any two byte codes of the main thread, so its exception comes out

@@ -1,5 +1,5 @@
 /*
- * handler: tells exceptions that a signal's handler raises from those of the code that it
+ * handler: distinguishes exceptions that a signal's handler raises from those of the code that it
  * interrupted.
  */
 #ifndef HVPY_HANDLER_H

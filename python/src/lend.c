@@ -197,13 +197,12 @@ static PyObject *give_back(hvpy_store *self, PyObject *connection, PGconn *conn,
 }
 
 /* Reset the connection; returns 0 if that is impossible, -1 with an exception. */
-static int put_right(hvpy_store *self, PyObject *connection) {
+static int reset(hvpy_store *self, PyObject *connection) {
     int good = is_as_new(connection);
     if (good == 1)
         return 1;
     PyErr_Clear(); /* psycopg2's own, of a connection that is beyond repair */
-    PyObject *result =
-        PyObject_CallMethod(self->callbacks->connector, "put_right", "O", connection);
+    PyObject *result = PyObject_CallMethod(self->callbacks->connector, "reset", "O", connection);
     good = result == NULL ? -1 : PyObject_IsTrue(result);
     Py_XDECREF(result);
     return good;
@@ -222,7 +221,7 @@ static PyObject *put_back(hvpy_store *self, PyObject *connection, bool broken) {
         return give_back(self, connection, conn, true);
     if (lent != connection)
         return not_lent(connection);
-    int good = broken ? 0 : put_right(self, connection);
+    int good = broken ? 0 : reset(self, connection);
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback); /* Ctrl-C, say: the connection goes back in any case */
     PyObject *result = hv_connection_handle(self->store, conn) == connection

@@ -147,7 +147,7 @@ static PyObject *load_add(PyObject *object, PyObject *args, PyObject *kwargs) {
 }
 
 /* Set the exception's attribute `blocked` to the number of the row that is blocked. */
-static void tell_blocked(size_t blocked) {
+static void set_blocked(size_t blocked) {
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
     PyErr_NormalizeException(&type, &value, &traceback);
@@ -173,7 +173,7 @@ static PyObject *load_send(PyObject *object, PyObject *args, PyObject *kwargs) {
     HVPY_END_LIBRARY
     PyObject *result = leave(self, status, error);
     if (status != HV_OK && blocked != SIZE_MAX)
-        tell_blocked(blocked);
+        set_blocked(blocked);
     return result;
 }
 
@@ -325,7 +325,8 @@ static PyMethodDef load_methods[] = {
      "row($self, index, /)\n--\n\nWhat became of a row: False: it is stored; True: it was there "
      "already; or the\nDatastoreError for which it was refused."},
     {"give_up", load_give_up, METH_VARARGS,
-     "give_up($self, index, /)\n--\n\nRefuse a row that is blocked, for the reason told."},
+     "give_up($self, index, /)\n--\n\nRefuse a row that is blocked, for the reason that send() "
+     "gave."},
     {"commit", WITH_NAMES(load_commit),
      "commit($self, position, note=None)\n--\n\nCommit what was sent, with the new position. If it "
      "fails, begin again with send()."},

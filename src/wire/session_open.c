@@ -260,7 +260,7 @@ static void give_up_connecting(hvi_opening *opening) {
     connected(opening, HV_TIMEOUT, message, "");
 }
 
-static hvi_wants go_on_connecting(hvi_opening *opening) {
+static hvi_wants advance_connecting(hvi_opening *opening) {
     if (!opening->by_user)
         return hvi_connect_advance(&opening->attempt);
     return hvi_events_now(opening->users_fd, POLLIN) != 0 ? HVI_WANTS_NOTHING : HVI_WANTS_READ;
@@ -285,7 +285,7 @@ hvi_wants hvi_opening_advance(hvi_opening *opening) {
     for (;;) {
         switch (opening->state) {
         case HVI_CONNECTING:
-            wants = go_on_connecting(opening);
+            wants = advance_connecting(opening);
             if (wants != HVI_WANTS_NOTHING)
                 return wants;
             finish_connecting(opening);
@@ -433,7 +433,7 @@ bool hvi_session_is_as_new(hvi_session *session) {
            PQsetnonblocking(session->conn, 1) == 0;
 }
 
-static bool put_right(hvi_session *session, int64_t patience_ms) {
+static bool try_reset(hvi_session *session, int64_t patience_ms) {
     PGconn *conn = session->conn;
     if (!is_at_rest(session))
         return false;
@@ -460,7 +460,7 @@ static bool put_right(hvi_session *session, int64_t patience_ms) {
 bool hvi_session_reset(hvi_session *session, int64_t patience_ms) {
     /* The socket of a broken connection is shut down before PQfinish(), which otherwise could block
      * on sending what the borrower has left in libpq's buffer to a server that does not read. */
-    if (!put_right(session, patience_ms))
+    if (!try_reset(session, patience_ms))
         session->broken = true;
     return !session->broken;
 }
