@@ -213,7 +213,7 @@ class Runs:
         arguments = [goroutines, CONNECTIONS, self.seconds, self.arena.conninfo()]
 
         def work():
-            told = run(self._pgxpool, *arguments).ok().json()
-            return told["operations"], told["per_second"]
+            result = run(self._pgxpool, *arguments).ok().json()
+            return result["operations"], result["per_second"]
 
         return self._measure(work, puts=False)

@@ -443,7 +443,7 @@ static bool export_all(export_task *task) {
     return complete && (!task->asked.overwrite || replace_all(task));
 }
 
-/* ---- Telling what came of it ----------------------------------------------------------------- */
+/* ---- The report ------------------------------------------------------------------------------ */
 
 /* Goes to standard error if the entities go to standard output. */
 static void print_summary(export_task *task, bool complete, int64_t duration) {

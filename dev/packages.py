@@ -30,10 +30,10 @@ def main():
     # The status distinguishes installed packages from those whose settings alone are left.
     form = UNIT.join(f"${{{field}}}" for field in ("db:Status-Status", *FIELDS.values()))
     form += RECORD
-    told = subprocess.run(
+    listing = subprocess.run(
         ["dpkg-query", "--show", f"--showformat={form}"], stdout=subprocess.PIPE, check=True
     ).stdout.decode("utf-8", "replace")
-    for record in told.split(RECORD)[:-1]:
+    for record in listing.split(RECORD)[:-1]:
         status, *values = [value or None for value in record.split(UNIT)]
         if status != "installed":
             continue

@@ -39,11 +39,11 @@ def rendered(path):
     return re.sub(".\b", "", text.stdout).replace("\u2010", "-"), complaints
 
 
-def page_problems(told, text):
+def page_problems(listing, text):
     found = []
-    names = [command["name"] for command in told["commands"]]
-    options = {option["name"] for option in told["global_options"]}
-    for command in told["commands"]:
+    names = [command["name"] for command in listing["commands"]]
+    options = {option["name"] for option in listing["global_options"]}
+    for command in listing["commands"]:
         options |= {option["name"] for option in command.get("options", [])}
     for name in names:
         words = r"\s+".join(map(re.escape, name.split()))
@@ -63,7 +63,7 @@ def default_of(text):
     return [value for value in plain if re.fullmatch(r"\w+", value)]
 
 
-def default_problems(told, text):
+def default_problems(listing, text):
     """An option's section of the page begins with its names, and its text is indented."""
     sections = {}
     for name, body in re.findall(
@@ -73,7 +73,7 @@ def default_problems(told, text):
                           r"(.*?)\.(?:\s|$)", body)
         sections.setdefault(name, []).append(default_of(found.group(1)) if found else [])
     by_help = {}
-    for command in told["commands"]:
+    for command in listing["commands"]:
         for option in command.get("options", []):
             found = re.search(r"; default: (.*)$", option["help"])
             by_help.setdefault(option["name"], []).append(default_of(found.group(1)) if found else [])
@@ -86,9 +86,9 @@ def default_problems(told, text):
     return problems
 
 
-def example_problems(told, place, markdown):
+def example_problems(listing, place, markdown):
     """Problems of the lines `hv WORD …` in the code blocks of a Markdown text."""
-    firsts = {command["name"].split()[0] for command in told["commands"]}
+    firsts = {command["name"].split()[0] for command in listing["commands"]}
     found = []
     in_block = False
     for number, line in enumerate(markdown.splitlines(), 1):
@@ -103,13 +103,13 @@ def example_problems(told, place, markdown):
 def main(hv):
     root = checking.ROOT
     done = subprocess.run([hv, "help", "--json"], capture_output=True, text=True, check=True)
-    told = json.loads(done.stdout)
+    listing = json.loads(done.stdout)
     text, complaints = rendered(root / PAGE)
     found = [f"{PAGE}: {complaint}" for complaint in complaints]
-    found += page_problems(told, text) + default_problems(told, text)
+    found += page_problems(listing, text) + default_problems(listing, text)
     for path in checking.files(root, ".md"):
         place = path.relative_to(root)
-        found += example_problems(told, place, path.read_text(encoding="utf-8"))
+        found += example_problems(listing, place, path.read_text(encoding="utf-8"))
     checking.report(found)
 
 

@@ -17,8 +17,8 @@ def formatter():
     for name in (f"clang-format-{VERSION}", "clang-format"):
         path = shutil.which(name)
         if path:
-            told = subprocess.run([path, "--version"], capture_output=True, text=True, check=True)
-            match = re.search(r"version (\d+)", told.stdout)
+            done = subprocess.run([path, "--version"], capture_output=True, text=True, check=True)
+            match = re.search(r"version (\d+)", done.stdout)
             if match and int(match.group(1)) == VERSION:
                 return path
     return None

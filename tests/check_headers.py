@@ -43,9 +43,9 @@ def problems(root, flags):
             command = [*compiler, *WARN, *folders, *flags, str(source)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode != 0:
-                told = done.stderr.replace(f"{root}/", "")
+                output = done.stderr.replace(f"{root}/", "")
                 name = path.relative_to(root)
-                found.append(f"{name}: does not compile alone with {compiler[0]}:\n{told}")
+                found.append(f"{name}: does not compile alone with {compiler[0]}:\n{output}")
 
     with tempfile.TemporaryDirectory() as folder:
         source = pathlib.Path(folder) / "alone"

@@ -16,7 +16,7 @@ import checking
 NEEDED = ("mypy", "psycopg2-stubs")
 
 
-def told(*command, **env):
+def output_of(*command, **env):
     """The output of one of mypy's programs: nothing if all is well."""
     done = subprocess.run(
         [sys.executable, "-m", *command],
@@ -33,10 +33,10 @@ def problems(root, folder=None):
     settings = str(root / "pyproject.toml")
     with tempfile.TemporaryDirectory() as cache:
         command = ["mypy", f"--config-file={settings}", f"--cache-dir={cache}", "--no-pretty"]
-        found = told(*command, "--no-error-summary", str(root / "python" / "hv"))
+        found = output_of(*command, "--no-error-summary", str(root / "python" / "hv"))
     if folder and not found:
         command = ["mypy.stubtest", f"--mypy-config-file={settings}", "--concise", "hv._hv"]
-        found = told(*command, MYPYPATH=str(folder), PYTHONPATH=str(folder))
+        found = output_of(*command, MYPYPATH=str(folder), PYTHONPATH=str(folder))
     return [line.replace(f"{root}/", "") for line in found]
 
 

@@ -88,7 +88,7 @@ bool dev_way_remove(const dev_way *way);
 
 /*
  * Check the folder `dir` (created with its parents if `create`) and become the user that it belongs
- * to, for good. Root follows only a path that nobody else can change, gives away no existing
+ * to, for good. Root follows only a path that no other user can change, gives away no existing
  * folder, and becomes the folder's owner, or for a new folder `user`, or else postgres or nobody.
  * Other users stay what they are. `*dir` is replaced by its real path.
  */

@@ -209,7 +209,7 @@ bool dev_folder_read(dev_folder *folder, const char *dir, bool *missing) {
     return ok;
 }
 
-/* 32 hexadecimal digits that nobody can guess. */
+/* 32 hexadecimal digits that cannot be guessed. */
 static bool random_word(char word[33]) {
     unsigned char bytes[16];
     if (getrandom(bytes, sizeof bytes, 0) != (ssize_t) sizeof bytes) {

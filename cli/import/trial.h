@@ -2,10 +2,10 @@
  * trial: were the keys of an export rounded on its way here?
  *
  * A program that keeps numbers as doubles changes the last digits of a key, and an import would
- * store the entity a second time under the wrong one. A single rounded key cannot be told from a
- * good one, but among a few good keys there is one that no double is printed as. So rows are held
- * back until such a key is seen. If there are many rows without one, the file is refused if all
- * their keys above 2^53 look rounded; otherwise they are given.
+ * store the entity a second time under the wrong one. A single rounded key cannot be distinguished
+ * from a good one, but among a few good keys there is one that no double is printed as. So rows are
+ * held back until such a key is seen. If there are many rows without one, the file is refused if
+ * all their keys above 2^53 look rounded; otherwise they are given.
  */
 #ifndef IMPORT_TRIAL_H
 #define IMPORT_TRIAL_H

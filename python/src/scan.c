@@ -168,7 +168,7 @@ static PyObject *scan_next(PyObject *object) {
     if (status != HV_OK && status != HV_NOT_FOUND)
         hvpy_raise(status, error);
     if (status != HV_CORRUPT ||
-        !hv_scan_goes_on(self->scan)) /* otherwise next() goes on behind it */
+        !hv_scan_goes_on(self->scan)) /* otherwise next() continues after it */
         end(self);
     return NULL; /* without an exception: the end */
 }

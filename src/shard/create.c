@@ -19,7 +19,7 @@
 #include "shard/load_record.h"
 #include "shard/owners.h"
 
-/* A change of a shard in use waits for a lock only so long, because writers wait behind it; the
+/* A change of a shard in use waits for a lock only so long, because writers must wait too; the
  * pause until it tries again is longer. */
 #define LOCK_TIMEOUT "100ms"
 #define RETRY_MS     400

@@ -69,7 +69,7 @@ static const hvi_form look_form = {
 
 /* Is the table there, and is the database one of a store, with any shard? It queries the catalogue,
  * because a role may have no rights on the shards that it does not load into. */
-static hv_status look(hvi_session *session, int64_t timeout, bool *has_table, bool *has_shard,
+static hv_status look(hvi_session *session, int shard, int64_t timeout, bool *has_table,
                       hv_error **error) {
     hvi_buffer sql = HVI_BUFFER_EMPTY;
     PGresult *result = NULL;
@@ -80,8 +80,9 @@ static hv_status look(hvi_session *session, int64_t timeout, bool *has_table, bo
               "   WHERE t.relname OPERATOR(pg_catalog.=) 'entities'::pg_catalog.name"
               "   AND n.nspname OPERATOR(pg_catalog.~) '^shard[0-9]{4}$'::pg_catalog.text)");
     hv_status status = run(session, &sql, false, timeout, &look_form, &result, error);
+    if (status == HV_OK && !hvi_bool_at(result, 0, 1))
+        status = hvi_fail_not_initialized(session->config->server, shard, error);
     *has_table = status == HV_OK && hvi_bool_at(result, 0, 0);
-    *has_shard = status == HV_OK && hvi_bool_at(result, 0, 1);
     PQclear(result);
     return status;
 }
@@ -117,12 +118,10 @@ static hv_status take_record(const PGresult *result, hvi_load_record *record, hv
 
 hv_status hvi_load_record_open(hvi_session *session, int shard, int64_t timeout,
                                hvi_load_record *record, hv_error **error) {
-    bool has_table, has_shard;
+    bool has_table;
     PGresult *result = NULL;
     hvi_buffer sql = HVI_BUFFER_EMPTY;
-    hv_status status = look(session, timeout, &has_table, &has_shard, error);
-    if (status == HV_OK && !has_shard)
-        status = hvi_fail_not_initialized(session->config->server, shard, error);
+    hv_status status = look(session, shard, timeout, &has_table, error);
     if (status == HV_OK && !has_table)
         status = create_table(session, timeout, error);
     if (status != HV_OK)
@@ -195,6 +194,12 @@ hv_status hvi_load_record_commit(hvi_session *session, const hvi_load_record *re
 
 /* ---- listing ---- */
 
+static const hvi_form table_form = {
+    .asked = "the table of imports",
+    .rows = HVI_ONE_ROW,
+    .columns = {HVI_IS_BOOL},
+};
+
 static const hvi_form list_form = {
     .asked = "the records of imports",
     .rows = HVI_ANY_ROWS,
@@ -205,8 +210,11 @@ hv_status hvi_load_record_list(hvi_session *session, const char *prefix, int64_t
                                hv_load_fn each, void *context, hv_error **error) {
     hvi_buffer sql = HVI_BUFFER_EMPTY;
     PGresult *result = NULL;
-    bool has_table, has_shard;
-    hv_status status = look(session, timeout, &has_table, &has_shard, error);
+    hvi_buffer_append_text(&sql, "SELECT pg_catalog.to_regclass('hypervault.imports') IS NOT NULL");
+    hv_status status = run(session, &sql, false, timeout, &table_form, &result, error);
+    bool has_table = status == HV_OK && hvi_bool_at(result, 0, 0);
+    PQclear(result);
+    result = NULL;
     if (!has_table)
         return status;
     hvi_buffer_append_text(&sql, "SELECT name, position, note FROM hypervault.imports"

@@ -283,7 +283,7 @@ def test_a_wrong_default_range_or_type_is_found(right, wrong):
 
 # ---- commands ----
 
-TOLD = {
+LISTING = {
     "commands": [
         {"name": "put", "options": [{"name": "kind"}]},
         {"name": "dev up"},
@@ -294,7 +294,7 @@ PAGE = "COMMANDS\n   put SHARD [--kind N]\n\n   dev up\n\n   --json\n"
 
 
 def test_a_man_page_with_everything_is_right():
-    assert check_commands.page_problems(TOLD, PAGE) == []
+    assert check_commands.page_problems(LISTING, PAGE) == []
 
 
 @pytest.mark.parametrize(
@@ -307,7 +307,7 @@ def test_a_man_page_with_everything_is_right():
     ],
 )
 def test_what_is_missing_or_too_much_in_the_man_page_is_found(right, wrong, problem):
-    found = check_commands.page_problems(TOLD, PAGE.replace(right, wrong))
+    found = check_commands.page_problems(LISTING, PAGE.replace(right, wrong))
     assert found == [f"docs/man/hv.1: {problem}"]
 
 
@@ -322,15 +322,15 @@ def test_what_is_missing_or_too_much_in_the_man_page_is_found(right, wrong, prob
     ],
 )
 def test_a_default_that_differs_from_the_man_pages_is_found(by_help, written, same):
-    option = {"name": "user", "help": f"as whom; default: {by_help}"}
-    told = {"commands": [{"name": "up", "options": [option]}]}
+    option = {"name": "user", "help": f"the user; default: {by_help}"}
+    listing = {"commands": [{"name": "up", "options": [option]}]}
     text = f"     up\n{' ' * 13}-u, --user name\n{' ' * 21}As root.  The default is {written}.\n"
-    assert (check_commands.default_problems(told, text) == []) == same
+    assert (check_commands.default_problems(listing, text) == []) == same
 
 
 def test_an_example_of_a_command_that_does_not_exist_is_found():
     text = "```sh\n$ hv --json put 5\nhv pull 5\n```\nhv shoves\n"
-    assert check_commands.example_problems(TOLD, "README.md", text) == [
+    assert check_commands.example_problems(LISTING, "README.md", text) == [
         "README.md:3: there is no command hv pull"
     ]
 

@@ -106,17 +106,17 @@ static hv_status act_load(hv_error **error) {
 }
 
 /* All or nothing. */
-static void require_told(hv_status status) {
+static void require_reported(hv_status status) {
     int64_t stored = stored_in_this_run(), position = recorded_position();
     bool all = stored == LOADED && position == ROWS, nothing = stored == 0 && position == 0;
-    bool as_told = status == HV_OK ? all : nothing;
-    if (!as_told && !(status == HV_OUTCOME_UNKNOWN && all))
+    bool as_reported = status == HV_OK ? all : nothing;
+    if (!as_reported && !(status == HV_OUTCOME_UNKNOWN && all))
         fail("%s, but %" PRId64 " entities stored, and the position is %" PRId64,
              hv_status_name(status), stored, position);
 }
 
 static void require_all(void) {
-    require_told(HV_OK);
+    require_reported(HV_OK);
     if (hv_load_position(load) != ROWS || hv_load_count(load) != 0 ||
         strcmp(hv_load_note(load), "a note") != 0)
         fail("the load is at %" PRId64, hv_load_position(load));
@@ -134,7 +134,7 @@ static void go_on_reopened(void) {
 }
 
 static void after_load(hv_status status) {
-    require_told(status);
+    require_reported(status);
     go_on_reopened();
     require_all();
 }
@@ -142,7 +142,7 @@ static void after_load(hv_status status) {
 /* A load that is still open is continued with the rows that are in it. */
 static void after_load_kept(hv_status status) {
     hv_error *error = NULL;
-    require_told(status);
+    require_reported(status);
     if (!is_added) {
         go_on_reopened();
     } else if (status != HV_OK) {

@@ -89,7 +89,8 @@ static bool send_piece(int fd, script *s) {
     return sent;
 }
 
-/* Serve connections, each from where the previous one has left the input, until told to stop. */
+/* Serve connections, each from where the previous one has left the input, until one sends the end
+ * mark. */
 static void *serve(void *context) {
     script *s = context;
     char taken[65536];

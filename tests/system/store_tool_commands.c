@@ -359,7 +359,7 @@ static void do_trace(const char *thread, json_t *command, json_t *reply) {
     PQtrace(find_loan(thread, command, false)->conn, trace_file);
 }
 
-/* Close the file, without telling libpq. */
+/* Close the file, without libpq's knowledge. */
 static void do_close_trace(const char *thread, json_t *command, json_t *reply) {
     (void) thread;
     (void) command;

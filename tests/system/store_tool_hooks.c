@@ -68,11 +68,12 @@ void log_event(void *context, const hv_log_event *event) {
 
 /* ---- interrupts ---- */
 
-/* {"whom": a thread, "quietly": true without a signal} */
+/* {"thread": a thread, "quietly": true without a signal} */
 void do_interrupt(const char *thread, json_t *command, json_t *reply) {
     (void) thread;
     (void) reply;
-    interrupt_thread(text_of(command, "whom"), !json_is_true(json_object_get(command, "quietly")));
+    interrupt_thread(text_of(command, "thread"),
+                     !json_is_true(json_object_get(command, "quietly")));
 }
 
 /* ---- a connector of our own ---- */
@@ -127,7 +128,7 @@ const hv_connector counting_connector = {
 /* A connection that a thread opens. Freed by the later of the two users. */
 typedef struct attempt {
     char **keywords, **values;
-    int done, tell; /* a pipe's ends */
+    int done, notify; /* a pipe's ends */
     pthread_mutex_t lock;
     bool is_over, is_given_up; /* guarded by it */
     hv_status status;          /* as the fields below; set before it is over */
@@ -156,7 +157,7 @@ static void free_attempt(attempt *made) {
     free_texts(made->keywords);
     free_texts(made->values);
     close(made->done);
-    close(made->tell);
+    close(made->notify);
     pthread_mutex_destroy(&made->lock);
     free(made);
 }
@@ -171,7 +172,7 @@ static void *run_attempt(void *argument) {
     pthread_mutex_lock(&made->lock);
     made->is_over = true;
     bool is_given_up = made->is_given_up;
-    if (!is_given_up && write(made->tell, ".", 1) != 1)
+    if (!is_given_up && write(made->notify, ".", 1) != 1)
         die("a pipe is broken");
     pthread_mutex_unlock(&made->lock);
     if (is_given_up) {
@@ -199,7 +200,7 @@ static hv_status start_connecting(void *context, const char *const *keywords,
     if (pipe2(ends, O_CLOEXEC) != 0)
         die("no pipe");
     made->done = *fd = ends[0];
-    made->tell = ends[1];
+    made->notify = ends[1];
     *started = made;
     if (pthread_create(&thread, NULL, run_attempt, made) != 0 || pthread_detach(thread) != 0)
         die("no thread");

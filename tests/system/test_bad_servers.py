@@ -19,9 +19,9 @@ COMMANDS = {
 def error_of(command, config):
     """The error of a command that fails, once as people see it and once as programs do."""
     command = COMMANDS.get(command, command)
-    told = hv(*command, config=config)
-    assert told.code == 1, told
-    assert [line.startswith("hv: ") for line in told.err.splitlines()].count(True) == 1, told
+    outcome = hv(*command, config=config)
+    assert outcome.code == 1, outcome
+    assert [line.startswith("hv: ") for line in outcome.err.splitlines()].count(True) == 1, outcome
     result = hv(*command, "--json", config=config)
     assert result.code == 1, result
     if command[0] == "init":
@@ -31,8 +31,8 @@ def error_of(command, config):
     else:
         error = json.loads(result.err)["error"]
     for text in error["message"], error.get("detail", ""), error.get("hint", ""):
-        assert text in told.err.replace("\n    ", "\n")
-    assert f'"{error["server"]}"' in told.err
+        assert text in outcome.err.replace("\n    ", "\n")
+    assert f'"{error["server"]}"' in outcome.err
     return error
 
 
@@ -77,7 +77,7 @@ def test_a_wrong_password_is_refused_with_a_hint(servers, configure, command):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_server_that_is_down_is_told_with_its_address(make_server, configure, command):
+def test_a_server_that_is_down_is_reported_with_its_address(make_server, configure, command):
     server = make_server(tcp=True)
     config = configure(server)
     server.stop()
@@ -92,7 +92,7 @@ def test_a_server_that_is_down_is_told_with_its_address(make_server, configure, 
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_an_unknown_database_is_told_by_name(server, configure, command):
+def test_an_unknown_database_is_reported_by_name(server, configure, command):
     error = error_of(command, configure({**server.params(), "dbname": "nonesuch"}))
     assert (error["status"], error["sqlstate"]) == ("HV_UNAVAILABLE", "3D000")
     assert 'database "nonesuch" does not exist' in error["detail"]
@@ -101,7 +101,7 @@ def test_an_unknown_database_is_told_by_name(server, configure, command):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_server_that_has_not_started_yet_is_told_as_such(make_server, configure, command):
+def test_a_server_that_has_not_started_yet_is_reported_as_such(make_server, configure, command):
     primary = make_server("primary")
     # A standby without hot standby stays in this state.
     starting = PostgresServer("one", standby_of=primary, settings={"hot_standby": "off"})
@@ -129,7 +129,7 @@ def _await_refusal(server):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_server_without_a_free_connection_is_told_as_such(make_server, configure, command):
+def test_a_server_without_a_free_connection_is_reported_as_such(make_server, configure, command):
     server = make_server(settings={"max_connections": "3", "superuser_reserved_connections": "0"})
     config = configure(server)
     held = []
@@ -190,7 +190,7 @@ def test_a_role_that_may_create_makes_shards(server, configure, plain_role):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_role_without_rights_is_told_which_it_needs(server, configure, plain_role, command):
+def test_a_role_without_rights_is_reported_which_it_needs(server, configure, plain_role, command):
     hv("init", config=configure(server)).ok()
     config = configure(server.params(user=plain_role))
     error = error_of(command, config)

@@ -48,8 +48,8 @@ def test_a_nightly_export_that_overwrites_has_what_there_is(store, target):
     args, path = target
     for night in range(1, 4):
         hv("put", 3, 1, f"n={night}", config=store).ok()
-        told = export(store, *args, "--overwrite", "--json").ok().json()
-        assert told["complete"] and told["entities"] == night == lines(path)
+        report = export(store, *args, "--overwrite", "--json").ok().json()
+        assert report["complete"] and report["entities"] == night == lines(path)
     assert not list(path.parent.glob("*.part-*"))
     hv("put", 3, 2, "n=4", config=store).ok()
     export(store, *args, "--overwrite", "--kind", 2).ok()

@@ -64,7 +64,7 @@ def test_every_command_explains_itself_in_lines_that_fit():
         assert hv("help", *words, "--json").ok().json() == command
 
 
-def test_help_tells_the_options_of_the_configuration():
+def test_help_shows_the_options_of_the_configuration():
     shown = hv("help", "options").ok().out
     options = hv("help", "options", "--json").ok().json()
     assert {"pool_max", "pool_block_timeout", "epoch"} <= {option["name"] for option in options}
@@ -200,7 +200,7 @@ def test_what_was_put_is_what_get_shows(store, servers):
     ]
 
 
-def test_put_tells_programs_more_than_the_key(store):
+def test_put_reports_more_than_the_key_to_programs(store):
     answer = hv("put", 3, 7, "a=b", "--json", config=store).ok().json()
     assert set(answer) == {"id", "created", "shard_id", "kind"}
     assert (answer["shard_id"], answer["kind"]) == (3, 7)
@@ -407,9 +407,9 @@ def test_status_counts_what_is_there(store, servers):
         ["one", "ready", "8", "portable", "0"],
         ["two", "ready", "8", "portable", "3"],
     ]
-    told = hv("status", "--json", config=store).ok().json()
-    assert told["epoch"] == 1379365531352
-    one, two = told["servers"]
+    report = hv("status", "--json", config=store).ok().json()
+    assert report["epoch"] == 1379365531352
+    one, two = report["servers"]
     assert (one["name"], one["ready"], one["shards_ready"], one["entities"]) == ("one", True, 8, 0)
     assert two["database"] == servers[1].dbname
     assert two["postgres_version"].startswith(servers[1].value("SHOW server_version").split()[0])
@@ -443,7 +443,7 @@ def test_status_says_which_shards_are_not_in_order(store, servers):
     hv("status", config=store).ok()
 
 
-def test_status_tells_of_shards_that_the_configuration_does_not_know(store, servers, tmp_path):
+def test_status_shows_shards_that_the_configuration_does_not_know(store, servers, tmp_path):
     one, two = servers
     config = store_config(tmp_path / "less.conf", {"one": (one, "1-5"), "two": (two, "9-17")})
     shown = hv("status", config=config).ok()

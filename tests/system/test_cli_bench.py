@@ -38,9 +38,9 @@ def end_of(process):
 def interrupt(process):
     """End it early, as Ctrl-C does, since the test's other work may take long."""
     process.send_signal(signal.SIGINT)
-    code, told, errors = end_of(process)
+    code, report, errors = end_of(process)
     assert code == -signal.SIGINT
-    return told, errors
+    return report, errors
 
 
 def marked(databases, mark):
@@ -48,14 +48,14 @@ def marked(databases, mark):
     return [row for row in entities(databases) if row[2].get("bench") == mark]
 
 
-def check_sums(told):
+def check_sums(report):
     """The figures of the operations add up."""
-    latency = told["latency_ns"]
-    assert told["succeeded"] == latency["put"]["count"] + latency["get"]["count"]
-    assert told["succeeded"] == sum(told["succeeded_each_second"])
-    assert told["failed"] == sum(told["failed_each_second"])
-    assert told["failed"] == sum(error["count"] for error in told["errors"].values())
-    assert told["per_second"] == pytest.approx(told["succeeded"] / told["duration"])
+    latency = report["latency_ns"]
+    assert report["succeeded"] == latency["put"]["count"] + latency["get"]["count"]
+    assert report["succeeded"] == sum(report["succeeded_each_second"])
+    assert report["failed"] == sum(report["failed_each_second"])
+    assert report["failed"] == sum(error["count"] for error in report["errors"].values())
+    assert report["per_second"] == pytest.approx(report["succeeded"] / report["duration"])
     for verb in latency.values():
         if verb["count"] == 0:
             continue
@@ -73,33 +73,33 @@ def check_sums(told):
 @pytest.mark.parametrize("rate", [None, 300])
 @pytest.mark.parametrize("via, batch", [("store", 1), ("store", 7), ("lane", 1), ("pool", 1)])
 @pytest.mark.parametrize("work", ["put", "get", "mix"])
-def test_what_is_told_agrees_with_the_servers(store, servers, work, via, batch, rate):
+def test_the_report_agrees_with_the_servers(store, servers, work, via, batch, rate):
     more = ["--rate", rate] if rate else []
     more += ["--batch", batch] if batch > 1 else []
     more += [] if work == "put" else ["--entities", 50]
-    told = bench(store, work, "--via", via, "--keep", *more).ok().json()
-    assert told["complete"] and told["failed"] == 0 and told["succeeded"] > 0
-    check_sums(told)
-    latency = told["latency_ns"]
+    report = bench(store, work, "--via", via, "--keep", *more).ok().json()
+    assert report["complete"] and report["failed"] == 0 and report["succeeded"] > 0
+    check_sums(report)
+    latency = report["latency_ns"]
     assert (latency["put"]["count"] > 0) == (work != "get")
     assert (latency["get"]["count"] > 0) == (work != "put")
-    assert told["stored"] == latency["put"]["count"] + (0 if work == "put" else 50)
-    found = marked(servers, told["settings"]["bench"])
-    assert len(found) == len(entities(servers)) == told["stored"]
+    assert report["stored"] == latency["put"]["count"] + (0 if work == "put" else 50)
+    found = marked(servers, report["settings"]["bench"])
+    assert len(found) == len(entities(servers)) == report["stored"]
     assert {kind for _, kind, _ in found} == {KIND}
     assert {len(body) for _, _, body in found} == {3}
-    assert told["removed"] is None
+    assert report["removed"] is None
     if rate:
-        assert told["succeeded"] + told["missed"] == rate
+        assert report["succeeded"] + report["missed"] == rate
     else:
-        assert told["missed"] == 0
+        assert report["missed"] == 0
 
 
 def test_operations_of_one_call_count_from_when_each_was_due(store):
     batches = ["--seconds", 4, "--rate", 25, "--batch", 50, "-n", 1]
-    told = bench(store, "put", *batches).ok().json()
-    latency = told["latency_ns"]["put"]
-    assert (told["settings"]["batch"], latency["count"] + told["missed"]) == (50, 100)
+    report = bench(store, "put", *batches).ok().json()
+    latency = report["latency_ns"]["put"]
+    assert (report["settings"]["batch"], latency["count"] + report["missed"]) == (50, 100)
     assert latency["max"] >= 1_960_000_000  # the first waits for the 49 that come after it
     assert latency["min"] < 1_960_000_000
 
@@ -112,10 +112,10 @@ def test_lanes_can_be_measured_where_they_are_turned_off(tmp_path, servers):
 
 
 def test_the_warm_up_does_not_count(store):
-    told = bench(store, "put", "--warmup", 2, "--rate", 100).ok().json()
-    assert told["succeeded"] + told["missed"] == 100
-    assert told["stored"] > told["succeeded"]
-    assert told["removed"] == told["stored"]
+    report = bench(store, "put", "--warmup", 2, "--rate", 100).ok().json()
+    assert report["succeeded"] + report["missed"] == 100
+    assert report["stored"] > report["succeeded"]
+    assert report["removed"] == report["stored"]
 
 
 def test_at_a_rate_a_stall_is_counted_by_all_that_were_due(own_store, own_servers):
@@ -123,31 +123,31 @@ def test_at_a_rate_a_stall_is_counted_by_all_that_were_due(own_store, own_server
     eventually(lambda: entities(own_servers))
     with own_servers[0].server.frozen(), own_servers[1].server.frozen():
         time.sleep(1)  # the stall
-    code, told, _ = end_of(process)
+    code, report, _ = end_of(process)
     assert code == 0
-    slow = [count for limit, count in told["latency_ns"]["put"]["buckets"] if limit > 250_000_000]
+    slow = [count for limit, count in report["latency_ns"]["put"]["buckets"] if limit > 250_000_000]
     assert sum(slow) > 50  # of the 75 that were due in the stall's first three quarters
-    check_sums(told)
+    check_sums(report)
 
 
-def test_a_rate_that_is_too_high_is_told(store):
-    told = bench(store, "put", "--rate", 1_000_000, "-n", 1).ok().json()
-    assert told["missed"] + told["succeeded"] == 1_000_000
+def test_a_rate_that_is_too_high_is_reported(store):
+    report = bench(store, "put", "--rate", 1_000_000, "-n", 1).ok().json()
+    assert report["missed"] + report["succeeded"] == 1_000_000
     shown = hv("bench", "put", *QUICK, "--rate", 1_000_000, "-n", 1, config=store).ok()
     assert re.search(r"\n[\d,]+ operations were due and had not begun at the end", shown.out)
 
 
-def test_connections_and_cpu_time_are_told_for_each_server(store, servers):
-    told = bench(store, "put", "--seconds", 2).ok().json()
-    one, two = told["servers"]
+def test_connections_and_cpu_time_are_reported_for_each_server(store, servers):
+    report = bench(store, "put", "--seconds", 2).ok().json()
+    one, two = report["servers"]
     assert (one["name"], two["name"]) == ("one", "two")
     for server in (one, two):
         assert 1 <= server["pool"]["open"] <= 4
         assert server["pool"]["loans"] > 0
     # Both servers are on this machine, one reached by its socket, one by TCP.
     assert one["cpu_us"] > 0 and two["cpu_us"] > 0
-    assert told["servers_cpu_us"] == one["cpu_us"] + two["cpu_us"]
-    assert told["client_cpu_us"] > 0
+    assert report["servers_cpu_us"] == one["cpu_us"] + two["cpu_us"]
+    assert report["client_cpu_us"] > 0
 
 
 def test_two_databases_of_one_server_are_one_server_to_the_cpu_time(tmp_path, server):
@@ -155,9 +155,9 @@ def test_two_databases_of_one_server_are_one_server_to_the_cpu_time(tmp_path, se
     try:
         config = store_config(tmp_path / "a.conf", {"a": (server, "0-2"), "b": (other, "2-4")})
         hv("init", config=config).ok()
-        told = bench(config, "put").ok().json()
-        a, b = told["servers"]
-        assert told["servers_cpu_us"] == a["cpu_us"] == b["cpu_us"] > 0
+        report = bench(config, "put").ok().json()
+        a, b = report["servers"]
+        assert report["servers_cpu_us"] == a["cpu_us"] == b["cpu_us"] > 0
     finally:
         other.drop()
 
@@ -172,8 +172,8 @@ def test_entities_go_to_the_shards_that_were_chosen(store, servers):
 
 @pytest.mark.parametrize("size", [0, 1000])
 def test_a_value_has_the_size_that_was_asked_for(store, servers, size):
-    told = bench(store, "mix", "--value-size", size, "--entities", 5, "--keep").ok().json()
-    assert told["settings"]["value_size"] == size
+    report = bench(store, "mix", "--value-size", size, "--entities", 5, "--keep").ok().json()
+    assert report["settings"]["value_size"] == size
     assert {len(body["value"]) for _, _, body in entities(servers)} == {size}
 
 
@@ -188,9 +188,9 @@ def test_borrowed_connections_respect_the_options_of_prepared_statements(
     logs = [(database.server, database.server.log_size()) for database in servers]
     process = start(config, "mix", "-t", 60, "-n", 4, "--entities", 20, "--via", "pool")
     eventually(lambda: len(entities(servers)) > 40)  # each shard was used
-    told, _ = interrupt(process)
-    assert told["failed"] == 0
-    assert told["removed"] == told["stored"]
+    report, _ = interrupt(process)
+    assert report["failed"] == 0
+    assert report["removed"] == report["stored"]
     # A statement that is no longer known, or prepared twice, would appear in the log as an error.
     for server, since in logs:
         assert "bench_" not in server.log_text(since)
@@ -216,8 +216,8 @@ def test_nothing_of_others_is_touched(store, servers):
         KIND,
         mark,
     )
-    told, _ = interrupt(process)
-    assert told["removed"] == told["stored"] > 0
+    report, _ = interrupt(process)
+    assert report["removed"] == report["stored"] > 0
     left = entities(servers)
     assert sorted(map(str, left)) == sorted(
         map(str, before + [(2, 1, {"bench": mark}), (12, KIND, {"bench": mark})])
@@ -225,16 +225,16 @@ def test_nothing_of_others_is_touched(store, servers):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_after_an_interrupt_the_result_is_told_and_nothing_is_left(store, servers, number):
+def test_after_an_interrupt_the_result_is_reported_and_nothing_is_left(store, servers, number):
     process = start(store, "put", "-t", 60)
     eventually(lambda: len(entities(servers)) > 20)
     process.send_signal(number)
-    code, told, _ = end_of(process)
+    code, report, _ = end_of(process)
     assert code == -number
-    assert not told["complete"]
-    assert told["succeeded"] > 20 and told["duration"] < 60
-    check_sums(told)
-    assert told["removed"] == told["stored"]
+    assert not report["complete"]
+    assert report["succeeded"] > 20 and report["duration"] < 60
+    check_sums(report)
+    assert report["removed"] == report["stored"]
     assert entities(servers) == []
 
 
@@ -243,10 +243,10 @@ def test_an_interrupt_while_entities_are_put_for_gets_leaves_nothing(store, serv
     process = start(store, "get", "--entities", 10_000_000)
     eventually(lambda: len(entities(servers)) > 20)
     process.send_signal(signal.SIGINT)
-    code, told, _ = end_of(process)
+    code, report, _ = end_of(process)
     assert code == -signal.SIGINT
-    assert "succeeded" not in told
-    assert told["removed"] == told["stored"] > 20
+    assert "succeeded" not in report
+    assert report["removed"] == report["stored"] > 20
     assert entities(servers) == []
 
 
@@ -286,11 +286,11 @@ def test_what_the_server_refuses_is_counted_and_shown(store, servers):
     for via in ("store", "pool"):
         result = bench(store, "put", "--via", via)
         assert result.code == 1
-        told = result.json()
-        assert told["complete"] and told["succeeded"] > 0
-        assert list(told["errors"]) == ["HV_REFUSED"]
-        assert "no_bench" in told["errors"]["HV_REFUSED"]["first"]
-        check_sums(told)
+        report = result.json()
+        assert report["complete"] and report["succeeded"] > 0
+        assert list(report["errors"]) == ["HV_REFUSED"]
+        assert "no_bench" in report["errors"]["HV_REFUSED"]["first"]
+        check_sums(report)
     shown = hv("bench", "put", *QUICK, "--shards", 3, config=store)
     assert shown.code == 1
     assert re.search(r"\nHV_REFUSED +[\d,]+ +.*no_bench", shown.out)
@@ -317,14 +317,14 @@ def test_answers_are_compared_with_what_was_put(store, servers):
             servers[1].sql(f"UPDATE shard{shard:04}.entities SET body = body || 'more=>1'")
         for database in servers:
             await_statement(database)
-        told, _ = interrupt(process)
-        assert set(told["errors"]) == {"HV_NOT_FOUND", "HV_CORRUPT"}
-        check_sums(told)
-        assert (told["stored"], told["removed"]) == (32, 16)
+        report, _ = interrupt(process)
+        assert set(report["errors"]) == {"HV_NOT_FOUND", "HV_CORRUPT"}
+        check_sums(report)
+        assert (report["stored"], report["removed"]) == (32, 16)
         assert entities(servers) == []
 
 
-def test_a_server_that_goes_down_counts_errors_and_what_is_left_is_told(own_store, own_servers):
+def test_a_server_that_goes_down_counts_errors_and_what_is_left_is_reported(own_store, own_servers):
     one, two = own_servers
     process = start(own_store, "put", "-t", 60)
     eventually(lambda: one.value("SELECT count(*) FROM shard0001.entities") > 0)
@@ -333,16 +333,16 @@ def test_a_server_that_goes_down_counts_errors_and_what_is_left_is_told(own_stor
     before = one.value("SELECT count(*) FROM shard0001.entities")
     # Half of the operations are for the server that is down: some of them have failed then.
     eventually(lambda: one.value("SELECT count(*) FROM shard0001.entities") > before + 10)
-    told, errors = interrupt(process)
-    assert told["failed"] > 0 and "HV_UNAVAILABLE" in told["errors"]
-    assert told["succeeded"] > 0
-    check_sums(told)
-    assert told["removed"] < told["stored"]
-    assert told["servers"][1]["cpu_us"] is None and told["servers_cpu_us"] is None
+    report, errors = interrupt(process)
+    assert report["failed"] > 0 and "HV_UNAVAILABLE" in report["errors"]
+    assert report["succeeded"] > 0
+    check_sums(report)
+    assert report["removed"] < report["stored"]
+    assert report["servers"][1]["cpu_us"] is None and report["servers_cpu_us"] is None
     left = errors[-1]
     assert left["message"] == 'entities of this run may be left on server "two"'
     two.server.start()
-    assert all(body["bench"] == told["settings"]["bench"] for _, _, body in entities(own_servers))
+    assert all(body["bench"] == report["settings"]["bench"] for _, _, body in entities(own_servers))
     # The hint says how to remove them.
     statement = re.search(r"DELETE FROM .*", left["hint"]).group()
     for shard in SHARDS[1]:
@@ -357,9 +357,9 @@ def test_a_server_that_comes_back_is_cleaned_too(own_store, own_servers):
     eventually(lambda: two.value("SELECT count(*) FROM shard0009.entities") > 0)
     two.server.kill9()
     two.server.start()
-    told, errors = interrupt(process)
-    assert told["failed"] > 0 and errors == []
-    assert told["stored"] <= told["removed"] <= told["stored"] + told["outcome_unknown"]
+    report, errors = interrupt(process)
+    assert report["failed"] > 0 and errors == []
+    assert report["stored"] <= report["removed"] <= report["stored"] + report["outcome_unknown"]
     assert entities(own_servers) == []
 
 
@@ -372,9 +372,9 @@ def test_a_server_that_is_down_at_the_start_is_an_error_before_anything_is_put(
     error = json.loads(result.err)["error"]
     assert (error["status"], error["server"]) == ("HV_UNAVAILABLE", "two")
     # It does not matter to a run that does not use it.
-    told = bench(own_store, "put", "--shards", "1-9").ok().json()
-    assert told["removed"] == told["stored"]
-    assert told["servers_cpu_us"] == told["servers"][0]["cpu_us"]
+    report = bench(own_store, "put", "--shards", "1-9").ok().json()
+    assert report["removed"] == report["stored"]
+    assert report["servers_cpu_us"] == report["servers"][0]["cpu_us"]
 
 
 def test_shards_that_were_not_made_are_an_error(config):
@@ -401,8 +401,8 @@ def test_without_the_right_to_remove_nothing_is_put_unless_it_is_to_be_kept(
         assert refused.code == 1
         assert "--keep" in json.loads(refused.err)["error"]["hint"]
         assert entities(servers) == []
-        told = bench(path, "put", "--shards", 3, "--keep").ok().json()
-        assert len(entities(servers)) == told["stored"] > 0
+        report = bench(path, "put", "--shards", 3, "--keep").ok().json()
+        assert len(entities(servers)) == report["stored"] > 0
     finally:
         one.sql(f'DROP OWNED BY "{role}"; DROP ROLE "{role}"')
 

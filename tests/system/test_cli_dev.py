@@ -1,4 +1,4 @@
-"""hv dev: private servers are made, used and removed, wherever and by whomever."""
+"""hv dev: private servers are made, used and removed, wherever and by whichever user."""
 
 import contextlib
 import os
@@ -55,7 +55,7 @@ def test_up_makes_servers_that_can_be_used_at_once(standing):
     assert [server["shards_ready"] for server in status["servers"]] == [8, 8]
 
 
-def test_status_tells_what_is_so(standing):
+def test_status_shows_what_is_so(standing):
     folder, _ = standing
     one, two = servers_of(folder)
     assert (one["name"], one["shards"], two["name"], two["shards"]) == ("one", "0-8", "two", "8-16")
@@ -147,12 +147,12 @@ def test_servers_and_shards_are_spread_evenly(folder):
     assert [server["created"] for server in created] == [3, 3, 4]
 
 
-def test_up_tells_programs_everything(folder):
-    told = dev("up", folder, *LITTLE, "--json").ok().json()
-    assert told["config"] == config_of(folder)
-    assert told["servers"] == servers_of(folder) or told["servers"][0]["running"]
+def test_up_reports_everything_to_programs(folder):
+    report = dev("up", folder, *LITTLE, "--json").ok().json()
+    assert report["config"] == config_of(folder)
+    assert report["servers"] == servers_of(folder) or report["servers"][0]["running"]
     keys = {"strict": 0, "portable": 0, "original": 0, KEYS: 1}
-    assert told["init"] == [
+    assert report["init"] == [
         {"server": "one", "ready": True, "shards": 1, "created": 1, "keys": keys}
     ]
 
@@ -509,7 +509,7 @@ def test_destroy_leaves_nothing_of_ours_and_everything_of_others(folder):
     assert os.listdir(outside) == ["kept"]
 
 
-def test_destroy_without_a_terminal_wants_to_be_told(standing):
+def test_destroy_without_a_terminal_needs_an_option(standing):
     folder, _ = standing
     result = dev("destroy", folder)
     assert (result.code, result.out) == (2, "")

@@ -128,7 +128,7 @@ def test_no_postgresql_says_what_to_install(place, folder):
 
 
 @needs_root
-def test_a_machine_without_postgresql_is_told_what_to_install(folder):
+def test_without_postgresql_the_error_says_what_to_install(folder):
     # A mount namespace in which PostgreSQL's folder is empty.
     hidden = os.path.dirname(os.path.dirname(os.path.realpath(binaries())))
     if hidden != "/usr/lib/postgresql":
@@ -167,7 +167,7 @@ def test_nothing_behind_a_nul_byte_in_the_configuration_is_lost(folder):
     assert config.read_bytes() == text
 
 @needs_root
-def test_a_full_disk_is_told_and_can_be_cleared_up(folder):
+def test_a_full_disk_is_reported_and_can_be_cleared_up(folder):
     os.mkdir(folder)
     script = (
         f'mount -t tmpfs -o size=12m none "{folder}" && chown postgres "{folder}" && '
@@ -192,8 +192,8 @@ def test_up_that_is_interrupted_leaves_running_servers_alone(folder):
     assert servers_of(folder)[0]["pid"] == pid
 
 
-@pytest.mark.parametrize("whom", ["everybody on the terminal", "hv alone"])
-def test_up_that_ends_while_it_waits_for_a_server_cancels_the_start(place, folder, whom):
+@pytest.mark.parametrize("target", ["everybody on the terminal", "hv alone"])
+def test_up_that_ends_while_it_waits_for_a_server_cancels_the_start(place, folder, target):
     """A PostgreSQL that starts only when it may."""
     pg_config = fake_postgres(place, f"exec '{binaries()}/initdb' \"$@\"")
     postgres = pathlib.Path(place, "bin/postgres")
@@ -214,12 +214,12 @@ def test_up_that_ends_while_it_waits_for_a_server_cancels_the_start(place, folde
             } >= {os.path.realpath("/bin/sh"), os.path.realpath(f"{binaries()}/pg_ctl")}
 
     eventually(waiting, what="pg_ctl and what it has started are at work")
-    if whom == "hv alone":
+    if target == "hv alone":
         child.kill()
     else:
         os.killpg(child.pid, signal.SIGINT)
     output = child.communicate()
-    assert child.returncode == (-signal.SIGKILL if whom == "hv alone" else -signal.SIGINT), output
+    assert child.returncode == (-signal.SIGKILL if target == "hv alone" else -signal.SIGINT), output
     eventually(lambda: not postmasters(folder), what="nothing is left at work")
     assert servers_of(folder)[0]["running"] is False
     pathlib.Path(place, "may").touch()

@@ -164,7 +164,7 @@ def test_root_cannot_choose_a_user_that_will_not_do(folder, user, message):
     assert not os.path.exists(folder)
 
 
-def test_root_is_told_if_the_user_cannot_get_to_the_folder(place):
+def test_for_root_a_folder_that_the_user_cannot_get_to_is_an_error(place):
     closed = os.path.join(place, "closed")
     os.mkdir(closed, 0o700)
     result = dev("up", f"{closed}/deep/er")

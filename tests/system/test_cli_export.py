@@ -130,7 +130,7 @@ def test_shards_kinds_and_times_are_chosen(store, servers, tmp_path):
     assert found("--until", "2013-01-01") == []
 
 
-def test_progress_tells_about_how_many_there_will_be(store, servers):
+def test_progress_shows_about_how_many_there_will_be(store, servers):
     servers[0].sql(
         "INSERT INTO shard0002.entities SELECT n << 23 | 2 << 10, 1, hstore('a', repeat('x', 100))"
         " FROM generate_series(1::bigint, 3000) n"
@@ -165,7 +165,7 @@ def test_no_file_is_replaced(store, tmp_path):
     assert (tmp_path / "x.ndjson").read_text() == "precious"
 
 
-def test_a_full_disk_is_told(store, servers):
+def test_a_full_disk_is_reported(store, servers):
     insert(servers, key_of(5, 12), 1, {"n": "1"})
     refused = export(store, "/dev/full")
     assert refused.code == 1 and "No space left on device" in refused.err
@@ -223,7 +223,7 @@ def test_the_order_does_not_depend_on_servers(store, servers, tmp_path, shared_s
 # ---- keys that are kept ----
 
 
-def test_what_is_there_already_is_told_and_another_entity_is_a_conflict(store, servers, tmp_path):
+def test_what_is_there_already_is_shown_and_another_entity_is_a_conflict(store, servers, tmp_path):
     for number in range(3000):
         insert(servers, key_of(1000 + number, 3), 1, {"n": str(number)})
     path = tmp_path / "x.ndjson"

@@ -214,8 +214,8 @@ def test_by_an_attribute_the_shard_is_the_hash_of_its_value(store, servers, tmp_
 
 
 def test_the_hash_in_the_help_is_right():
-    told = re.search(r'(\d+) for\s+"alice"', hv("help", "import").out)
-    assert int(told.group(1)) == fnv1a(b"alice")
+    result = re.search(r'(\d+) for\s+"alice"', hv("help", "import").out)
+    assert int(result.group(1)) == fnv1a(b"alice")
 
 
 def test_by_an_attribute_rows_without_it_are_rejected(store, servers, tmp_path):
@@ -305,16 +305,16 @@ def test_a_rejects_file_replaces_no_other(store, tmp_path):
     assert len(rejects(tmp_path / "x.csv.rejects.2")) == 1
 
 
-def test_a_file_name_of_any_bytes_can_be_told(store, tmp_path):
+def test_a_file_name_of_any_bytes_can_be_shown(store, tmp_path):
     name = os.fsencode(tmp_path) + b"/x\xff\x1b.csv"
     with open(name, "wb") as file:
         file.write(b"a,b\n1\n2,3\n")
     args = ("import", os.fsdecode(name), "--kind", 1)
-    told = hv(*args, "--json", config=store, cwd=tmp_path)
-    assert told.json()["complete"] and told.json()["stored"] == 1
-    assert told.json()["rejects"] == "x\\xff\\x1b.csv.rejects"
-    told = hv(*args, "--again", config=store, cwd=tmp_path)
-    assert told.lines[1] == "rejected rows are in x\\xff\\x1b.csv.rejects.2"
+    result = hv(*args, "--json", config=store, cwd=tmp_path)
+    assert result.json()["complete"] and result.json()["stored"] == 1
+    assert result.json()["rejects"] == "x\\xff\\x1b.csv.rejects"
+    result = hv(*args, "--again", config=store, cwd=tmp_path)
+    assert result.lines[1] == "rejected rows are in x\\xff\\x1b.csv.rejects.2"
 
 
 def test_a_named_rejects_file_must_not_exist(store, servers, tmp_path):
@@ -327,8 +327,8 @@ def test_a_named_rejects_file_must_not_exist(store, servers, tmp_path):
     missing = import_file(store, tmp_path / "x.csv", "--rejects", "no/such/place")
     assert missing.code == 1 and "--rejects FILE" in missing.err
     assert count(servers) == 0
-    told = import_file(store, tmp_path / "x.csv", "--rejects", tmp_path / "other")
-    assert told.json()["rejects"] == str(tmp_path / "other")
+    result = import_file(store, tmp_path / "x.csv", "--rejects", tmp_path / "other")
+    assert result.json()["rejects"] == str(tmp_path / "other")
 
 
 def test_a_rejects_file_is_as_private_as_the_input(store, tmp_path):

@@ -223,7 +223,7 @@ def test_what_is_wrong_is_said_and_nothing_is_shown(args, message):
 # ---- configuration ----
 
 
-def test_a_configuration_tells_the_epoch_and_the_server(tmp_path):
+def test_a_configuration_gives_the_epoch_and_the_server(tmp_path):
     config = store_config(tmp_path / "a.conf", {"alpha": (NOWHERE, "12")}, epoch=1000000000000)
     answer = decoded(GOLDEN, config=config)
     assert answer["server"] == "alpha"

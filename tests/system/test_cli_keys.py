@@ -23,17 +23,17 @@ def test_reserve_prints_keys_that_entities_are_put_under(store):
     assert hv("get", first, config=store).code == 3
 
 
-def test_reserve_takes_one_key_unless_told_otherwise(store):
+def test_reserve_takes_one_key_by_default(store):
     assert len(hv("reserve", 1, config=store).ok().lines) == 1
     assert len(hv("reserve", 1, 100_000, config=store).ok().lines) == 100_000
 
 
-def test_reserve_and_put_tell_programs(store):
-    told = hv("reserve", 3, 2, "--json", config=store).ok().json()
-    assert set(told) == {"shard_id", "keys"}
-    assert told["shard_id"] == 3 and len(told["keys"]) == 2
-    put = hv("put", f"--key={told['keys'][0]}", 7, "--json", config=store).ok().json()
-    assert (put["id"], put["shard_id"], put["kind"]) == (told["keys"][0], 3, 7)
+def test_reserve_and_put_report_to_programs(store):
+    report = hv("reserve", 3, 2, "--json", config=store).ok().json()
+    assert set(report) == {"shard_id", "keys"}
+    assert report["shard_id"] == 3 and len(report["keys"]) == 2
+    put = hv("put", f"--key={report['keys'][0]}", 7, "--json", config=store).ok().json()
+    assert (put["id"], put["shard_id"], put["kind"]) == (report["keys"][0], 3, 7)
 
 
 def test_put_under_a_key_may_be_repeated_with_the_same_only(store):
@@ -85,7 +85,7 @@ def test_reserve_and_put_fail_for_shards_that_nobody_holds(store):
 # ---- init --keys, and status ----
 
 
-def keys_told(config):
+def keys_reported(config):
     """What hv status reports about keys: in words, in numbers, and for each shard."""
     row = hv("status", config=config).lines[1]
     (server,) = hv("status", "--json", config=config).json()["servers"]
@@ -97,13 +97,13 @@ def test_init_changes_keys_and_says_what_makes_them(strict_config):
     for how in ("portable", "strict", "portable"):
         table = hv("init", "--keys", how, config=strict_config).ok()
         assert table.lines[1].split()[4:] == [how, "ready"]
-        row, numbers, shards = keys_told(strict_config)
+        row, numbers, shards = keys_reported(strict_config)
         assert how in row.split()
         assert numbers == {"strict": 0, "portable": 0, "original": 0, how: 4}
         assert shards == dict.fromkeys(range(1, 5), how)
-    told = hv("init", "--keys=strict", "--json", config=strict_config).ok().json()
-    assert told[0]["keys"] == {"strict": 4, "portable": 0, "original": 0}
-    assert told[0]["created"] == 4
+    report = hv("init", "--keys=strict", "--json", config=strict_config).ok().json()
+    assert report[0]["keys"] == {"strict": 4, "portable": 0, "original": 0}
+    assert report[0]["created"] == 4
 
 
 def test_what_is_typed_counts_more_than_what_is_configured(tmp_path, extension_server):
@@ -119,7 +119,7 @@ def test_shards_of_several_kinds_are_counted(strict_config, extension_server):
         "CREATE OR REPLACE FUNCTION shard0002.next_id(OUT result bigint) LANGUAGE sql"
         " AS 'SELECT 1::bigint'"
     )
-    row, numbers, shards = keys_told(strict_config)
+    row, numbers, shards = keys_reported(strict_config)
     assert "1 original, 3 portable" in row
     assert numbers == {"strict": 0, "portable": 3, "original": 1}
     assert shards == {1: "portable", 2: "original", 3: "portable", 4: "portable"}

@@ -84,7 +84,7 @@ def test_waiters_are_woken_when_the_store_is_closed(make_tool, store):
     dan.close(0).ok()
 
 
-def test_close_waits_for_what_is_lent_as_long_as_it_is_told_to(make_tool, store):
+def test_close_waits_for_what_is_lent_up_to_its_timeout(make_tool, store):
     tool = make_tool(store)
     ann, bob = tool.threads("ann", "bob")
     ann.acquire(3).ok()

@@ -82,7 +82,7 @@ def test_a_foreign_folder_is_not_built_in(script, tmp_path):
     assert (tmp_path / "precious").read_text() == "data"
 
 
-def test_the_script_of_packages_tells_each_installed_one_once():
+def test_the_script_of_packages_lists_each_installed_one_once():
     packages = run(DEV / "packages.py").ndjson()
     names = subprocess.run(
         ["dpkg-query", "--show", "--showformat=${db:Status-Status} ${Package}\n"],

@@ -148,9 +148,9 @@ def test_what_the_database_cannot_represent_is_refused_alone(make_tool, store_in
     items = tool.main.put_many([{"shard": 3, "kind": 1, "dict": each} for each in bodies]).items
     assert [item["status"] for item in items] == ["HV_OK", "HV_REFUSED", "HV_OK"]
     rows = "".join(json.dumps(each) + "\n" for each in bodies)
-    told = hv("import", "-", "--kind", 1, "--shard", 4, "--json", config=config, input=rows)
-    assert told.code == 1, told
-    assert (told.json()["stored"], told.json()["rejected"]) == (2, 1), told
+    result = hv("import", "-", "--kind", 1, "--shard", 4, "--json", config=config, input=rows)
+    assert result.code == 1, result
+    assert (result.json()["stored"], result.json()["rejected"]) == (2, 1), result
 
 
 def test_bytes_that_are_no_text_are_an_error_of_that_entity(make_tool, store_in):
@@ -167,5 +167,5 @@ def test_bytes_that_are_no_text_are_an_error_of_that_entity(make_tool, store_in)
     assert tool.main.get(good).ok().dict == body_of("SQL_ASCII")
     items = tool.main.get_many([bad, good]).items
     assert [item["status"] for item in items] == ["HV_REFUSED", "HV_OK"]
-    told = hv("export", "-", config=config)
-    assert told.code == 1 and "0xfc" in told.err, told
+    result = hv("export", "-", config=config)
+    assert result.code == 1 and "0xfc" in result.err, result

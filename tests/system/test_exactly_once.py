@@ -102,12 +102,12 @@ class Sweep:
         """Was the answer complete? Then it does not matter that the connection ended."""
         return direction == "to_client" and count == self.lengths["to_client"]
 
-    def is_told(self, direction, count):
+    def is_sent_whole(self, direction, count):
         """Had the server got the whole request?"""
         return direction == "to_client" or count == self.lengths["to_server"]
 
 
-def test_a_put_that_is_cut_anywhere_is_told_as_it_is(make_tool, relayed, stored):
+def test_a_put_that_is_cut_anywhere_is_reported_as_it_is(make_tool, relayed, stored):
     config, between = relayed()
     ann = make_tool(config).main
     sweep = Sweep(
@@ -121,7 +121,7 @@ def test_a_put_that_is_cut_anywhere_is_told_as_it_is(make_tool, relayed, stored)
             assert reply.status == "HV_OUTCOME_UNKNOWN", where
             if direction == "to_client":
                 eventually(lambda: len(stored(number)) == 1, what=where)
-            elif not sweep.is_told(direction, count):
+            elif not sweep.is_sent_whole(direction, count):
                 assert stored(number) == [], where
 
 
@@ -380,9 +380,9 @@ def test_exactly_once_a_server_that_is_gone_before_anything_was_sent_is_unavaila
     between.refuse()
     between.cut()
 
-    told = []
-    eventually(lambda: told.append(ann.put(3, 1, {})) or told[-1].status == "HV_UNAVAILABLE")
-    for gone in told:
+    seen = []
+    eventually(lambda: seen.append(ann.put(3, 1, {})) or seen[-1].status == "HV_UNAVAILABLE")
+    for gone in seen:
         # Its time may also end while it is about to connect once more.
         assert gone.status in ("HV_UNAVAILABLE", "HV_TIMEOUT")
         assert gone.retriable and not gone.outcome_unknown
@@ -490,9 +490,9 @@ def test_exactly_once_an_entity_that_lies_under_the_reserved_key_is_another(
     assert keys_by_number(one, [3])[2] == [reserved, key]
 
 
-def test_exactly_once_is_told_when_the_shard_cannot_reserve_keys(make_tool, relayed, one):
+def test_exactly_once_is_an_error_when_the_shard_cannot_reserve_keys(make_tool, relayed, one):
     config, _ = relayed(exactly_once="on")
     one.sql("DROP FUNCTION shard0003.reserve_ids(integer)")
-    told = make_tool(config).main.put(3, 1, {}).gives("HV_NOT_INITIALIZED")
-    assert told.message == 'shard 3 on server "one" cannot reserve keys'
-    assert told.shard == 3 and not told.retriable and told.ms < SLACK
+    result = make_tool(config).main.put(3, 1, {}).gives("HV_NOT_INITIALIZED")
+    assert result.message == 'shard 3 on server "one" cannot reserve keys'
+    assert result.shard == 3 and not result.retriable and result.ms < SLACK

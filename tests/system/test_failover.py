@@ -160,10 +160,10 @@ def test_a_lone_host_that_is_silent_is_unavailable_after_connect_timeout(configu
     port = silent()
     config = configure(port, connect_timeout=2, options={"pool_block_timeout": "60s"})
     began = time.monotonic()
-    told = hv("put", 3, 1, "a=b", "--json", config=config)
-    assert told.code == 1 and time.monotonic() - began < 20
-    assert '"HV_UNAVAILABLE"' in told.err and "timeout expired" in told.err
-    assert f"port {port}" in told.err
+    result = hv("put", 3, 1, "a=b", "--json", config=config)
+    assert result.code == 1 and time.monotonic() - began < 20
+    assert '"HV_UNAVAILABLE"' in result.err and "timeout expired" in result.err
+    assert f"port {port}" in result.err
 
 
 def test_all_hosts_that_failed_are_named(configure, silent):
@@ -174,20 +174,20 @@ def test_all_hosts_that_failed_are_named(configure, silent):
     config = configure(
         free[0], port, free[1], connect_timeout=2, options={"pool_block_timeout": "60s"}
     )
-    told = hv("put", 3, 1, "a=b", config=config)
-    assert told.code == 1
+    result = hv("put", 3, 1, "a=b", config=config)
+    assert result.code == 1
     for part in (f"port {free[0]} failed", f"port {port} failed", f"port {free[1]} failed"):
-        assert told.err.count(part) == 1, told
-    assert told.err.count("refused") == 2 and told.err.count("timeout expired") == 1, told
+        assert result.err.count(part) == 1, result
+    assert result.err.count("refused") == 2 and result.err.count("timeout expired") == 1, result
 
 
 def test_the_host_that_was_waited_for_at_the_deadline_is_named(configure, silent):
     one, two = silent(), silent()
     config = configure(one, two, options={"pool_block_timeout": "1s"})
-    told = hv("put", 3, 1, "a=b", config=config)
-    assert told.code == 1 and "in time" in told.err
-    assert f"port {one} failed: no answer" in told.err, told
-    assert f"port {two} failed: no connection within 1000 ms" in told.err, told
+    result = hv("put", 3, 1, "a=b", config=config)
+    assert result.code == 1 and "in time" in result.err
+    assert f"port {one} failed: no answer" in result.err, result
+    assert f"port {two} failed: no connection within 1000 ms" in result.err, result
 
 
 def test_a_slow_host_that_answers_is_not_passed_over(make_tool, configure, relay, live):
@@ -229,7 +229,7 @@ def test_a_queue_goes_on_to_the_next_host(make_tool, configure, silent, live, ki
     tool.main.queue_free()
 
 
-def test_a_queue_is_told_when_the_last_host_is_silent_too(make_tool, configure, silent):
+def test_a_queue_reports_that_the_last_host_is_silent_too(make_tool, configure, silent):
     tool = make_tool(configure(silent(), connect_timeout=2), pool_block_timeout="60s")
     tool.main.queue_new().ok()
     operation = {"shard": 3, "kind": 1, "dict": BODY}
@@ -401,19 +401,19 @@ def test_a_certificate_is_checked_against_the_name_of_its_host(
 @pytest.mark.parametrize("value", ["abc", "1.5", "999999999999", "2 s", "0x10"])
 @pytest.mark.parametrize("option", ["connect_timeout", "keepalives_idle", "tcp_user_timeout"])
 def test_a_number_that_is_none_is_refused_when_the_configuration_is_read(configure, live, value, option):
-    told = hv("put", 3, 1, "a=b", config=configure(live.server.port, **{option: value}))
-    assert told.code == 1
-    assert f'server "one": "{option}" is not a whole number' in told.err
-    assert "hypervault.conf" in told.err
+    result = hv("put", 3, 1, "a=b", config=configure(live.server.port, **{option: value}))
+    assert result.code == 1
+    assert f'server "one": "{option}" is not a whole number' in result.err
+    assert "hypervault.conf" in result.err
 
 
 def test_nonsense_from_the_environment_is_refused_as_psql_does(configure, live):
     env = {"PGCONNECT_TIMEOUT": "soon"}
-    told = hv("put", 3, 1, "a=b", config=configure(live.server.port), env=env)
-    assert told.code == 1
-    assert 'for connection option "connect_timeout"' in told.err
-    assert "invalid integer value" in told.err
-    assert 'server "one"' in told.err
+    result = hv("put", 3, 1, "a=b", config=configure(live.server.port), env=env)
+    assert result.code == 1
+    assert 'for connection option "connect_timeout"' in result.err
+    assert "invalid integer value" in result.err
+    assert 'server "one"' in result.err
 
 
 # ---- Python ----

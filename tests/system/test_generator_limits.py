@@ -54,7 +54,7 @@ def test_no_reserved_key_comes_after_the_last_one_there_is(init, server):
     assert reserve(server, 3)[-1] == 2**63 - 2**23 + 3 * 1024 + 1023
 
 
-def test_a_sequence_that_cannot_make_strict_keys_is_told_at_once(init, extension_server):
+def test_a_sequence_that_cannot_make_strict_keys_is_reported_at_once(init, extension_server):
     database = extension_server
     init(database, keys="portable").ok()
     database.sql("ALTER SEQUENCE shard0003.table_id_seq INCREMENT 5")

@@ -147,7 +147,7 @@ def old_extension(extension_server):
     return extension_server
 
 
-def test_an_extension_that_is_too_old_is_told(init, old_extension):
+def test_an_extension_that_is_too_old_is_reported(init, old_extension):
     result = init(old_extension, keys="strict")
     assert result.code == 1
     assert 'the extension hypervault on server "one" is too old' in result.err
@@ -204,7 +204,7 @@ def test_a_key_made_twice_is_met_with_another_one(make_tool, init, server, tick_
         assert ann.get(reply.key).ok().dict == {"n": str(number)}
 
 
-def test_a_shard_that_makes_no_other_key_is_told_at_the_deadline(make_tool, init, server):
+def test_a_shard_that_makes_no_other_key_is_reported_at_the_deadline(make_tool, init, server):
     init(server, keys="portable").ok()
     server.sql(
         "CREATE OR REPLACE FUNCTION shard0003.next_id(OUT result bigint) LANGUAGE sql"
@@ -214,15 +214,15 @@ def test_a_shard_that_makes_no_other_key_is_told_at_the_deadline(make_tool, init
     ann.put(3, 1, {"n": "1"}).ok()
 
     def put_refused():
-        told = ann.put(3, 1, {"n": "2"})
-        if told.status == "HV_OUTCOME_UNKNOWN":  # sent a moment before the deadline
+        outcome = ann.put(3, 1, {"n": "2"})
+        if outcome.status == "HV_OUTCOME_UNKNOWN":  # sent a moment before the deadline
             return None
-        return told.gives("HV_REFUSED")
+        return outcome.gives("HV_REFUSED")
 
-    told = eventually(put_refused)
-    assert (told.sqlstate, told.constraint) == ("23505", "entities_pkey")
-    assert 2900 < told.ms < 5500
-    assert told.retriable and "clock may have been set back" in told.hint
+    outcome = eventually(put_refused)
+    assert (outcome.sqlstate, outcome.constraint) == ("23505", "entities_pkey")
+    assert 2900 < outcome.ms < 5500
+    assert outcome.retriable and "clock may have been set back" in outcome.hint
     assert list(keys_by_number(server, [3])) == [1]
 
 
@@ -536,9 +536,9 @@ def test_original_shards_reserve_nothing_until_they_are_changed(make_tool, init,
     make_original(server)
     init(server).ok()
     ann = make_tool(init.path).main
-    told = ann.reserve(3, 1).gives("HV_NOT_INITIALIZED")
-    assert told.message == 'shard 3 on server "one" cannot reserve keys'
-    assert told.hint == "Run `hv init --keys=strict` or `hv init --keys=portable`."
+    result = ann.reserve(3, 1).gives("HV_NOT_INITIALIZED")
+    assert result.message == 'shard 3 on server "one" cannot reserve keys'
+    assert result.hint == "Run `hv init --keys=strict` or `hv init --keys=portable`."
     key = ann.put(3, 1, {"a": "b"}).ok().key
     ann.put_key(key + 1, 1, {"c": "d"}).ok()  # that needs no reservation
     init(server, keys="portable").ok()

@@ -159,7 +159,7 @@ def test_init_while_entities_are_put_disturbs_nobody(server, tmp_path):
 # ---- hstore is not installed ----
 
 
-def test_a_server_without_the_files_of_hstore_is_told_to_install_them(make_server, tmp_path):
+def test_a_server_without_the_files_of_hstore_is_reported_to_install_them(make_server, tmp_path):
     server = make_server("one", bindir=installation.bindir_without("hstore"))
     config = _config(tmp_path / "hypervault.conf", server)
     result = hv("init", "--json", config=config)

@@ -171,8 +171,8 @@ def test_what_meson_installs_works_and_is_removed(machine, store, tmp_path):
 def test_the_extension_is_installed_and_removed(machine):
     install, removal = commands("The extension")
     machine.run(install, before="export with_llvm=no\n")
-    told = run("pg_config", "--pkglibdir", "--sharedir").ok().lines
-    library, share = (place.lstrip("/") for place in told)
+    folders = run("pg_config", "--pkglibdir", "--sharedir").ok().lines
+    library, share = (place.lstrip("/") for place in folders)
     scripts = {f"{share}/extension/hypervault{end}" for end in (".control", "--1.0.sql")}
     assert machine.installed() == scripts | {f"{library}/hypervault.so"}
     machine.run(removal)

@@ -239,7 +239,7 @@ def test_who_follows_does_not_wait_for_the_batch_and_the_leader_goes_on(batch):
     getting.reply().gives("HV_NOT_FOUND")
 
 
-def test_a_leader_whom_nobody_follows_any_more_ends_too(batch):
+def test_a_leader_without_followers_any_more_ends_too(batch):
     tool, leader, follower, getting, putting, unlock = batch
     tool.interrupt(leader)
     tool.interrupt(follower)

@@ -288,7 +288,7 @@ REFUSE_AND_END = """
         FOR EACH ROW WHEN (NEW.type = 7) EXECUTE FUNCTION public.refuse_and_end()"""
 
 
-def test_a_refusal_that_breaks_the_connection_is_told_to_its_own_put_only(
+def test_a_refusal_that_breaks_the_connection_is_reported_to_its_own_put_only(
     make_tool, store, servers
 ):
     servers[ONE].sql(REFUSE_AND_END)
@@ -392,7 +392,7 @@ def test_a_batch_that_is_cut_off_leaves_its_puts_unknown_and_repeats_its_gets(
     assert_stored(tool, [one.reply() for one in pending[:8]])
 
 
-def test_a_batch_whose_server_is_killed_and_comes_back_is_told_and_works_again(
+def test_a_batch_whose_server_is_killed_and_comes_back_fails_and_works_again(
     make_tool, own_store, own_servers
 ):
     one = own_servers[ONE]
@@ -523,7 +523,7 @@ def test_a_batch_waits_for_a_connection_as_long_as_a_single_operation(make_tool,
 # ---- reserved keys ----
 
 
-def test_puts_under_keys_share_a_batch_and_each_is_told_of_its_own_key(make_tool, store, servers):
+def test_puts_under_keys_share_a_batch_and_each_learns_of_its_own_key(make_tool, store, servers):
     tool = make_tool(store, log=True, lanes=1, pool_max=1)
     keys = tool.main.reserve(3, 9).ok().keys
     tool.main.put_key(keys[0], 1, body(0)).ok()

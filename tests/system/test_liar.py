@@ -353,11 +353,11 @@ class Package(Command):
         assert result.code == 0, result
         names = set()
         for line in result.lines:
-            what, _, told = line.partition(" ")
+            what, _, value = line.partition(" ")
             if what in ("put", "put_many"):
-                keys = json.loads(told)
+                keys = json.loads(value)
                 assert all(map(store.stored, keys if what == "put_many" else [keys])), result
-            names.add(f"{what} {told}" if what == "error" else "ok")
+            names.add(f"{what} {value}" if what == "error" else "ok")
         return ", ".join(sorted(names))
 
 

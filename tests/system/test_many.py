@@ -75,7 +75,7 @@ def test_what_is_not_there_is_not_found_and_no_failure(tool):
     assert [item.get("dict") for item in reply.items] == [None, {"a": "b"}] * 2
 
 
-def test_what_cannot_be_stored_is_told_as_by_a_single_put(tool, servers):
+def test_what_cannot_be_stored_is_reported_as_by_a_single_put(tool, servers):
     wrong = [
         {"shard": 3, "kind": 40000, "dict": {}},
         {"shard": 20, "kind": 1, "dict": {}},
@@ -93,7 +93,7 @@ def test_what_cannot_be_stored_is_told_as_by_a_single_put(tool, servers):
     assert len(stored(*servers)) == 3
 
 
-def test_what_is_no_key_is_told_as_by_a_single_get(tool):
+def test_what_is_no_key_is_reported_as_by_a_single_get(tool):
     single = tool.main.get(-5).gives("HV_INVALID")
     reply = get_many(tool, [-5, 1 << 23 | 100 << 10, 1 << 23 | 3 << 10]).gives("HV_INVALID")
     assert statuses(reply) == ["HV_INVALID", "HV_NO_SERVER", "HV_NOT_FOUND"]
@@ -268,8 +268,8 @@ def test_puts_whose_answers_are_cut_off_have_an_unknown_outcome(
     many(tool, puts(2, [1])).ok()
     between.cut_in("to_client", count)
     reply = many(tool, puts(200, [1, 9]))
-    told = {status: statuses(reply).count(status) for status in set(statuses(reply))}
-    assert set(told) <= {"HV_OK", "HV_OUTCOME_UNKNOWN"}
+    seen = {status: statuses(reply).count(status) for status in set(statuses(reply))}
+    assert set(seen) <= {"HV_OK", "HV_OUTCOME_UNKNOWN"}
     assert statuses(reply)[1::2] == ["HV_OK"] * 100
     found = stored(*own_servers)
     for i, item in enumerate(reply.items):
@@ -323,7 +323,7 @@ HOLD_UP = """
         WHEN (new.body OPERATOR(public.->) 'n' = '20000') EXECUTE FUNCTION hold_up()"""
 
 
-def test_a_server_that_is_killed_in_the_middle_is_told_of_truly(make_tool, own_store, own_servers):
+def test_a_server_that_is_killed_in_the_middle_is_reported_truly(make_tool, own_store, own_servers):
     tool = make_tool(own_store)
     many(tool, puts(16)).ok()
     own_servers[ONE].sql(HOLD_UP)
@@ -335,14 +335,14 @@ def test_a_server_that_is_killed_in_the_middle_is_told_of_truly(make_tool, own_s
     reply = putting.reply()
     own_servers[ONE].server.start()
     found = stored(*own_servers)
-    told = set()
+    seen = set()
     for i, item in enumerate(reply.items):
-        told.add(item["status"])
+        seen.add(item["status"])
         if item["status"] == "HV_OK":
             assert found[item["key"]] == i
         elif item["status"] != "HV_OUTCOME_UNKNOWN":
             assert i not in found.values() or i < 16
-    assert "HV_OK" in told and told & {"HV_OUTCOME_UNKNOWN", "HV_UNAVAILABLE"}
+    assert "HV_OK" in seen and seen & {"HV_OUTCOME_UNKNOWN", "HV_UNAVAILABLE"}
 
 
 # ---- connections of the pool ----

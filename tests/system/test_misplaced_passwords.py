@@ -47,7 +47,7 @@ LINES = [
 
 
 @pytest.fixture
-def tell(tmp_path):
+def run_hv(tmp_path):
     """A function that runs hv with this configuration, and finds the password in nothing it says."""
     path = tmp_path / "hypervault.conf"
 
@@ -75,31 +75,31 @@ def is_shown(keyword, value):
 
 
 @pytest.mark.parametrize("keyword", KEYWORDS)
-def test_of_a_server(tell, keyword):
+def test_of_a_server(run_hv, keyword):
     for value in WORDS + SETTINGS:
         if not is_shown(keyword, value):
-            tell(f"{server(keyword)}{keyword} = {value}\n", "get", 1)
+            run_hv(f"{server(keyword)}{keyword} = {value}\n", "get", 1)
 
 
-def test_of_the_options(tell):
+def test_of_the_options(run_hv):
     for name in OPTIONS:
         for value in WORDS + SETTINGS:
-            tell(f"[hypervault]\n{name} = {value}\n{server()}", "get", 1)
+            run_hv(f"[hypervault]\n{name} = {value}\n{server()}", "get", 1)
 
 
-def test_in_a_line_that_is_none(tell):
+def test_in_a_line_that_is_none(run_hv):
     for line in LINES:
-        tell(f"{server()}{line.format(MARK)}\n", "get", 1)
-        tell(f"{line.format(MARK)}\n{server()}", "get", 1)
+        run_hv(f"{server()}{line.format(MARK)}\n", "get", 1)
+        run_hv(f"{line.format(MARK)}\n{server()}", "get", 1)
 
 
 @pytest.mark.parametrize("variable", VARIABLES)
-def test_in_the_environment(tell, variable):
+def test_in_the_environment(run_hv, variable):
     name = variable[2:].lower()
     but = ("host",) if variable in ("PGHOST", "PGHOSTADDR", "PGSERVICE") else (name,)
     for value in WORDS[:1] + SETTINGS:
         if not is_shown(name, value):
-            tell(server(*but), "get", 1, env={variable: value})
+            run_hv(server(*but), "get", 1, env={variable: value})
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_in_the_environment(tell, variable):
     "put get key reserve import export init status bench help completion".split()
     + ["dev status", "dev psql", "dev down", "dev up"],
 )
-def test_among_the_arguments(tell, command):
+def test_among_the_arguments(run_hv, command):
     stop = ["--servers", "99"] if command == "dev up" else []
     for words in (
         *([setting] for setting in SETTINGS),
@@ -119,15 +119,15 @@ def test_among_the_arguments(tell, command):
         ["--format", SETTINGS[2]],
         ["--config", SETTINGS[0]],
     ):
-        tell(server(), *command.split(), *words, *stop, failing=False)
-        tell(server(), *command.split(), "1", "1", *words, *stop, failing=False)
+        run_hv(server(), *command.split(), *words, *stop, failing=False)
+        run_hv(server(), *command.split(), "1", "1", *words, *stop, failing=False)
 
 
-def test_instead_of_a_command(tell):
+def test_instead_of_a_command(run_hv):
     for word in SETTINGS:
-        tell(server(), word)
-        tell(server(), "dev", word)
-        tell(server(), f"--{word}", "get")
+        run_hv(server(), word)
+        run_hv(server(), "dev", word)
+        run_hv(server(), f"--{word}", "get")
 
 
 @pytest.mark.skipif(not python.is_usable(), reason="the package is not built")

@@ -140,9 +140,9 @@ def test_a_shard_of_which_another_role_owns_something_is_not_ready(roles, tmp_pa
     (line,) = [line for line in shown.lines if "1 shard incomplete (2)" in line]
     assert f'the role "{MALLORY}", which is not trusted here, owns' in line
     assert named in line
-    told = hv("status", "--json", config=config)
-    assert told.code == 1
-    states = {each["shard_id"]: each for each in told.json()["servers"][0]["shards"]}
+    result = hv("status", "--json", config=config)
+    assert result.code == 1
+    states = {each["shard_id"]: each for each in result.json()["servers"][0]["shards"]}
     assert [each["state"] for each in states.values()] == ["ready", "incomplete", "ready"]
     assert named in states[2]["detail"] and "Trusted are" in states[2]["hint"]
     assert hv("init", config=config).code == 1

@@ -124,7 +124,7 @@ def _say_everything(folder, config, env):
     return said
 
 
-def test_no_command_tells_the_password(database, role, source, secret, tmp_path):
+def test_no_command_shows_the_password(database, role, source, secret, tmp_path):
     config, env = source(_place(database, role))
     hv("init", config=config, env=env).ok()
     secret.require_absent(*_say_everything(tmp_path, config, env))
@@ -141,7 +141,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_no_error_tells_the_password_when_something_is_wrong_with_the(
+def test_no_error_shows_the_password_when_something_is_wrong_with_the(
     database, role, source, secret, tmp_path, what
 ):
     config, env = source(WRONG[what](_place(database, role)), pool_block_timeout="2s")
@@ -150,7 +150,7 @@ def test_no_error_tells_the_password_when_something_is_wrong_with_the(
     secret.require_absent(*said)
 
 
-def test_no_log_event_tells_the_password(database, role, source, secret, make_tool):  # noqa: F811
+def test_no_log_event_shows_the_password(database, role, source, secret, make_tool):  # noqa: F811
     config, env = source(_place(database, role))
     hv("init", config=config, env=env).ok()
     tool = make_tool(config, log=True, env=env, log_parameters="on")
@@ -166,7 +166,7 @@ def test_no_log_event_tells_the_password(database, role, source, secret, make_to
     secret.require_absent(*(json.dumps(event.fields) for event in events))
 
 
-def test_the_list_of_processes_does_not_tell_the_password(database, role, source, secret, tmp_path):
+def test_the_list_of_processes_does_not_show_the_password(database, role, source, secret, tmp_path):
     config, env = source(_place(database, role))
     make_shards(config, database, env=env)
     args = ["--kind", 1, "--format", "ndjson"]
@@ -211,7 +211,7 @@ MALFORMED = {
 
 @pytest.mark.parametrize("what", MALFORMED)
 @pytest.mark.parametrize("command", [["status"], ["status", "--json"], ["put", 1, 1]])
-def test_a_malformed_configuration_tells_its_place_but_no_password(tmp_path, secret, what, command):
+def test_a_malformed_configuration_shows_its_place_but_no_password(tmp_path, secret, what, command):
     config = tmp_path / "hypervault.conf"
     config.write_text("[server one]\nshards = 1-3\n" + MALFORMED[what].format(secret.mark) + "\n")
     result = hv(*command, config=config)
@@ -220,7 +220,7 @@ def test_a_malformed_configuration_tells_its_place_but_no_password(tmp_path, sec
     secret.require_absent(result.out, result.err)
 
 
-def test_a_malformed_service_file_tells_no_password(tmp_path, secret):
+def test_a_malformed_service_file_shows_no_password(tmp_path, secret):
     path = _private_file(tmp_path / "services.conf", f"[vault]\npassword {secret.text}\n")
     config = store_config(tmp_path / "h.conf", {"one": ({"service": "vault"}, "1-3")})
     for command in ("status",), ("put", 1, 1):
@@ -230,7 +230,7 @@ def test_a_malformed_service_file_tells_no_password(tmp_path, secret):
         secret.require_absent(result.out, result.err)
 
 
-def test_a_password_file_that_others_may_read_is_not_used_and_told_by_name(
+def test_a_password_file_that_others_may_read_is_not_used_and_is_named(
     database, role, tmp_path, secret
 ):
     params = _place(database, role)

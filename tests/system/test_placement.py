@@ -37,8 +37,8 @@ def _shards_of(database):
 
 def _status(config):
     result = hv("status", "--json", config=config)
-    told = {server["name"]: server for server in result.json()["servers"]}
-    return result.code, told
+    report = {server["name"]: server for server in result.json()["servers"]}
+    return result.code, report
 
 
 def _states(server):
@@ -63,9 +63,9 @@ def test_init_makes_no_empty_copy_of_a_shard_that_another_server_holds(filled, t
     assert "shards" in second["error"]["hint"] and "move" in second["error"]["hint"]
     assert _shards_of(one) == [1, 2, 3, 4]  # nor is 9, though no other server has it
     assert _shards_of(two) == [5, 6, 7, 8]
-    told = hv("init", config=edited)
-    assert told.code == 1 and "shards 3 to 4" in told.err
-    assert "not begun" in told.out and "ready" not in told.out
+    outcome = hv("init", config=edited)
+    assert outcome.code == 1 and "shards 3 to 4" in outcome.err
+    assert "not begun" in outcome.out and "ready" not in outcome.out
 
 
 def test_many_shards_are_named_as_ranges(servers, tmp_path):
@@ -98,9 +98,9 @@ def test_after_a_move_by_hand_nothing_is_wrong_with_what_was_renamed(filled, tmp
     one.sql("ALTER SCHEMA shard0004 RENAME TO shard0004_moved")
     new = _config(tmp_path, (one, "1-4"), (two, "4-9"), "new.conf")
     hv("init", config=new).ok()
-    code, told = _status(new)
-    assert code == 0, told
-    assert set(_states(told["one"])) == {1, 2, 3}
+    code, report = _status(new)
+    assert code == 0, report
+    assert set(_states(report["one"])) == {1, 2, 3}
 
     # A program with the old configuration makes no copy where the shard was.
     error = json.loads(hv("put", 4, 1, "a=b", "--json", config=old).err)["error"]
@@ -119,8 +119,8 @@ def test_a_server_that_cannot_be_reached_is_a_reason_to_make_nothing(own_servers
     first, second = result.json()
     assert not first["ready"] and second["error"]["status"] == "HV_UNAVAILABLE"
     assert _shards_of(one) == []
-    told = hv("init", config=config)
-    assert "hv init --without SERVER" in told.err
+    outcome = hv("init", config=config)
+    assert "hv init --without SERVER" in outcome.err
 
     result = hv("init", "--without", "two", "--json", config=config).ok()
     first, second = result.json()
@@ -196,14 +196,14 @@ def test_two_inits_with_different_configurations_do_not_both_succeed(servers, tm
 def test_status_shows_a_shard_that_lies_elsewhere(filled, tmp_path):
     one, two, _, _ = filled
     edited = _config(tmp_path, (one, "1-3"), (two, "3-9"), "edited.conf")
-    code, told = _status(edited)
+    code, report = _status(edited)
     assert code == 1
-    assert not told["two"]["ready"]
-    states = _states(told["two"])
+    assert not report["two"]["ready"]
+    states = _states(report["two"])
     assert (states[3], states[4], states[5]) == ("elsewhere", "elsewhere", "ready")
-    (three,) = [shard for shard in told["two"]["shards"] if shard["shard_id"] == 3]
+    (three,) = [shard for shard in report["two"]["shards"] if shard["shard_id"] == 3]
     assert three["detail"] == 'server "one" holds it'
-    assert told["two"]["shards_elsewhere"] == 2
+    assert report["two"]["shards_elsewhere"] == 2
     shown = hv("status", config=edited)
     assert shown.code == 1
     assert any(line.split()[:2] == ["two", "misplaced"] for line in shown.lines)
@@ -226,12 +226,12 @@ def test_status_shows_a_shard_that_lies_on_two_servers(filled, tmp_path, rows):
     hv("init", config=alone).ok()  # which knows nothing of server one
     if rows == "without rows":
         one.sql("DELETE FROM shard0004.entities")
-    code, told = _status(config)
+    code, report = _status(config)
     assert code == 1
     for name in "one", "two":
-        assert not told[name]["ready"]
-        assert _states(told[name])[4] == "twice"
-        assert told[name]["shards_twice"] == 1
+        assert not report[name]["ready"]
+        assert _states(report[name])[4] == "twice"
+        assert report[name]["shards_twice"] == 1
     shown = hv("status", "--shards", config=config)
     assert sum(line.split()[:3] in (["4", "one", "twice"], ["4", "two", "twice"]) for line in shown.lines) == 2
 
@@ -242,8 +242,8 @@ def test_two_names_of_one_database_hold_nothing_twice(server, tmp_path):
     make_shards(config, server)
     server.sql("DROP SCHEMA hypervault CASCADE")
     config = _config(tmp_path, (server, "1-3"), (server, "3-5"), "two.conf")
-    code, told = _status(config)
-    assert code == 0, told
+    code, report = _status(config)
+    assert code == 0, report
 
 
 def test_python_compares_servers_too(filled, tmp_path):

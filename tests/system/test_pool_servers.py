@@ -143,7 +143,7 @@ def test_attempts_that_fail_leave_every_slot_free(make_tool, relayed_store):
     tool.await_stats(open=2, lent=2)
 
 
-def test_while_a_server_is_down_callers_are_told_at_once_and_it_is_left_alone(
+def test_while_a_server_is_down_callers_fail_at_once_and_it_is_left_alone(
     make_tool, relayed_store
 ):
     config, between = relayed_store
@@ -160,7 +160,7 @@ def test_while_a_server_is_down_callers_are_told_at_once_and_it_is_left_alone(
     assert between.connections <= 16 + 1 + took / 0.2
 
 
-def test_a_wrong_password_is_told_with_its_sqlstate_and_not_worth_repeating(
+def test_a_wrong_password_is_reported_with_its_sqlstate_and_not_worth_repeating(
     make_tool, tmp_path, servers
 ):
     wrong = {**servers[TWO].params(), "password": "wrong"}
@@ -173,7 +173,7 @@ def test_a_wrong_password_is_told_with_its_sqlstate_and_not_worth_repeating(
     assert refused.retriable is False
 
 
-def test_a_missing_database_is_told(make_tool, tmp_path, servers):
+def test_a_missing_database_is_reported(make_tool, tmp_path, servers):
     missing = {**servers[ONE].params(), "dbname": "nowhere"}
     config = store_config(tmp_path / "c", {"one": (missing, "1-9")})
     refused = make_tool(config).main.put(3, 1, {}).gives("HV_UNAVAILABLE")
@@ -228,11 +228,11 @@ def test_a_silent_server_does_not_slow_the_others_down(make_tool, relayed_store)
     assert not hanging.done
     hanging.reply().gives("HV_TIMEOUT")
 
-    def told_at_once():
+    def fails_at_once():
         """Once that is known, no caller waits for it; but 200 ms later one tries again."""
         return bob.put(3, 1, {}).gives("HV_TIMEOUT").ms < AT_ONCE
 
-    eventually(told_at_once)
+    eventually(fails_at_once)
 
 
 def test_a_refusing_server_does_not_slow_the_others_down(make_tool, relayed_store):
@@ -268,7 +268,7 @@ def test_a_connection_that_is_out_does_not_keep_others_waiting_for_a_server_that
     eventually(waited_and_got_it)
 
 
-def test_waiters_are_told_why_when_the_last_connection_is_gone_and_no_other_can_be_had(
+def test_waiters_learn_why_when_the_last_connection_is_gone_and_no_other_can_be_had(
     make_tool, relayed_store
 ):
     config, between = relayed_store

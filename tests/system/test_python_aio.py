@@ -182,7 +182,7 @@ def test_a_stream_of_many_is_bounded(db):  # noqa: F811
         ("one", 1, {}, TypeError),
     ],
 )
-def test_wrong_arguments_are_told_at_once(db, shard, kind, attributes, error):  # noqa: F811
+def test_wrong_arguments_are_reported_at_once(db, shard, kind, attributes, error):  # noqa: F811
     async def work():
         async with aio.Session(db) as session:
             with pytest.raises(error):
@@ -383,7 +383,7 @@ def test_a_loop_may_end_with_operations_pending(connections, databases):  # noqa
         assert store.closed
 
 
-def test_a_session_that_was_not_closed_is_told_of(db):  # noqa: F811
+def test_a_session_that_was_not_closed_is_reported(db):  # noqa: F811
     async def work():
         aio.Session(db)
 

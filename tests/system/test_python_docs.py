@@ -50,7 +50,7 @@ def test_what_the_pools_count_is_explained_in_one_place(connections):  # noqa: F
         assert explained == list(db.pool_stats())
 
 
-def test_the_page_tells_all_that_a_datastore_has():
+def test_the_page_describes_all_that_a_datastore_has():
     import inspect
 
     from hv.datastore import Datastore

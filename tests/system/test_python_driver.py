@@ -44,9 +44,9 @@ def test_the_copy_of_psycopg2_works_by_itself(foreign, tmp_path):
 @pytest.mark.parametrize("order", ["import psycopg2, hv.datastore", "import hv.datastore, psycopg2"])
 def test_a_foreign_libpq_is_refused_at_the_import(foreign, tmp_path, order):
     code = f"try:\n    {order}\nexcept ImportError as error:\n    print(error)\n"
-    told = imported(tmp_path, code, foreign)
-    assert "libpX.so.5" in told and "libpq.so.5" in told
-    assert "psycopg2-binary" in told
+    output = imported(tmp_path, code, foreign)
+    assert "libpX.so.5" in output and "libpq.so.5" in output
+    assert "psycopg2-binary" in output
 
 
 def test_the_usual_psycopg2_is_taken(tmp_path):

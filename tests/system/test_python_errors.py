@@ -48,8 +48,8 @@ def caught(act, kind=DatastoreError):
     for more in (error.detail, error.hint):
         assert more is None or more in str(error)
     text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    for told in (text, repr(error), repr(error.args), repr(vars(error))):
-        assert SECRET not in told
+    for shown in (text, repr(error), repr(error.args), repr(vars(error))):
+        assert SECRET not in shown
     return error
 
 
@@ -208,7 +208,7 @@ def test_a_connection_that_is_misspelt_is_an_error(connections):
     caught(lambda: Datastore([]))
 
 
-def test_a_connection_that_is_no_dict_is_not_told_for_it_may_hold_a_password():
+def test_a_connection_that_is_no_dict_is_not_shown_for_it_may_hold_a_password():
     error = caught(lambda: Datastore(["host=localhost password=" + SECRET]))
     assert error.status == "HV_BAD_CONFIG" and "str" in error.message
 
@@ -221,7 +221,7 @@ def test_a_store_is_opened_once(connections):
     assert db.closed
 
 
-def test_a_connection_that_was_not_lent_is_told_without_what_it_was_opened_with(db, databases):
+def test_a_connection_that_was_not_lent_is_shown_without_what_it_was_opened_with(db, databases):
     with plain(databases[0], sslpassword=SECRET) as foreign:
         error = caught(lambda: db.put_connection(foreign), PoolError)
     assert "has not lent" in error.message
@@ -229,7 +229,7 @@ def test_a_connection_that_was_not_lent_is_told_without_what_it_was_opened_with(
 
 
 @pytest.mark.parametrize("more", ["\0", "\udc80"], ids=["NUL", "surrogate"])
-def test_a_parameter_that_cannot_be_told_whole_is_an_error(connections, more):
+def test_a_parameter_that_cannot_be_passed_whole_is_an_error(connections, more):
     one, two = connections
     for act in (
         lambda: Datastore([{**one, "password": SECRET + more}, two]),
@@ -257,7 +257,7 @@ def test_parameters_reach_the_server_as_utf_8_in_any_locale(connections):
 # ---- the server says no ----
 
 
-def test_a_refused_put_tells_the_servers_reason(db, databases):
+def test_a_refused_put_has_the_servers_reason(db, databases):
     databases[0].sql("ALTER TABLE shard0003.entities ADD CONSTRAINT small CHECK (type < 100)")
     try:
         error = caught(lambda: db.put(3, 500, a="b"))
@@ -270,7 +270,7 @@ def test_a_refused_put_tells_the_servers_reason(db, databases):
     assert (other.status, other.sqlstate) == ("HV_REFUSED", "23514")
 
 
-def test_a_shard_that_is_not_made_tells_what_to_do(databases, connections):
+def test_for_a_shard_that_is_not_made_the_hint_says_what_to_do(databases, connections):
     one, two = connections
     with Datastore([{**one, "shards": "1-9,20"}, two]) as db:
         error = caught(lambda: db.put(20, 1))
@@ -280,11 +280,11 @@ def test_a_shard_that_is_not_made_tells_what_to_do(databases, connections):
 
 def test_shards_are_made_from_python_too(databases, connections):
     one, _ = connections
-    told = []
+    seen = []
     with Datastore([{**one, "name": "one", "shards": "1-9,21-24"}]) as db:
-        assert db.create_shards(progress=lambda *what: told.append(what)) == 3
+        assert db.create_shards(progress=lambda *what: seen.append(what)) == 3
         assert db.create_shards("one") == 0
-        assert told[-1] == ("one", 11, 11)
+        assert seen[-1] == ("one", 11, 11)
         assert db.get(db.put(21, 1, a="b"))["body"] == {"a": "b"}
         report = db.inspect("one")
     assert report and "shards" in report
@@ -320,7 +320,7 @@ def test_a_server_that_cannot_be_reached_is_a_connection_error(place):
         assert db.pool_stats()["open"] == 0
 
 
-def test_a_wrong_password_is_told_without_the_password(databases, connections):
+def test_a_wrong_password_is_reported_without_the_password(databases, connections):
     one, two = connections
     with Datastore([one, {**two, "password": SECRET}]) as db:
         for act in operations(db, 12)[:8]:
@@ -331,7 +331,7 @@ def test_a_wrong_password_is_told_without_the_password(databases, connections):
         db.put(3, 1)  # the other server is well
 
 
-def test_a_database_that_does_not_exist_is_told(connections):
+def test_a_database_that_does_not_exist_is_reported(connections):
     one, two = connections
     with Datastore([{**one, "dbname": "nothing"}, two]) as db:
         error = caught(lambda: db.put(3, 1), ConnectionError)

@@ -72,8 +72,8 @@ def version():
 def test_pip_installs_from_a_checkout(checkout, venv, connections, tmp_path):
     pip(venv, "--no-build-isolation", checkout)
     assert check_installed(venv, connections, tmp_path) == version()
-    told = run(venv, "-m", "pip", "show", "hv").ok().out
-    assert f"Version: {version()}\n" in told and "Requires: psycopg2\n" in told
+    output = run(venv, "-m", "pip", "show", "hv").ok().out
+    assert f"Version: {version()}\n" in output and "Requires: psycopg2\n" in output
     assert run("git", "-C", checkout, "status", "--porcelain").ok().out == ""
 
 

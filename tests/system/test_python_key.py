@@ -39,11 +39,11 @@ def test_the_first_key_is_made_at_the_epoch():
 
 @pytest.mark.parametrize("id", [1, 1023, 1024, 1 << 23, GOLDEN, LAST - 1, LAST])
 def test_the_package_and_the_command_say_the_same_of_a_key(id):
-    told = hv("key", id, "--json").ok().json()
+    report = hv("key", id, "--json").ok().json()
     key = Key(id)
-    assert told["shard_id"] == key.shard_id
-    assert told["added_id"] == key.added_id
-    assert told["created"] == key.created.isoformat(timespec="milliseconds") + "Z"
+    assert report["shard_id"] == key.shard_id
+    assert report["added_id"] == key.added_id
+    assert report["created"] == key.created.isoformat(timespec="milliseconds") + "Z"
 
 
 def test_another_epoch_moves_the_time_and_nothing_else():

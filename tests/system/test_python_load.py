@@ -51,7 +51,7 @@ def test_a_load_goes_on_where_it_was_committed(db, databases):
     assert rows(databases[0], 4) == [("0",), ("1",)]
 
 
-def test_a_refused_row_is_told_and_the_others_are_stored(db, databases):
+def test_a_refused_row_is_reported_and_the_others_are_stored(db, databases):
     databases[0].sql("ALTER TABLE shard0005.entities ADD CONSTRAINT small CHECK (type < 5)")
     (reserved,) = db.reserve(5)
     with db.load(db.server_of(3), "people 2") as load:

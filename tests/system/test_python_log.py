@@ -41,7 +41,7 @@ def test_a_logger_sees_the_statements_of_put_and_get_too(connections, caplog):
         assert 0 < record.hv_duration < 30 and record.hv_sqlstate is None
 
 
-def test_a_logger_is_told_of_what_the_server_refuses(connections, caplog):
+def test_a_logger_learns_of_what_the_server_refuses(connections, caplog):
     caplog.set_level(logging.DEBUG, "hv.test")
     with Datastore(connections, logger=logging.getLogger("hv.test")) as db:
         with db.cursor(5) as cursor:
@@ -134,9 +134,9 @@ def test_a_logger_that_raises_does_no_harm(connections, monkeypatch):
         def write(self, text):
             raise OSError("disk full")
 
-    told = []
-    monkeypatch.setattr("sys.unraisablehook", told.append)
+    unraisable = []
+    monkeypatch.setattr("sys.unraisablehook", unraisable.append)
     with Datastore(connections, logger=Broken()) as db:
         key = db.put(5, 1, a="b")
         assert db.get(key)["body"] == {"a": "b"}
-    assert told and all(isinstance(each.exc_value, OSError) for each in told)
+    assert unraisable and all(isinstance(each.exc_value, OSError) for each in unraisable)

@@ -253,7 +253,7 @@ def test_after_reinstantiate_everything_works(db, databases):
     assert db.pool_stats("server 1")["opened"] <= 3
 
 
-def test_what_goes_wrong_in_a_with_is_told_though_a_connection_is_still_lent(connections):
+def test_what_goes_wrong_in_a_with_is_raised_though_a_connection_is_still_lent(connections):
     with pytest.raises(ZeroDivisionError) as caught:
         with Datastore(connections) as db:
             lent = db.get_connection(5)
@@ -285,7 +285,7 @@ def test_a_closed_store_says_so(connections, databases):
     eventually(lambda: not databases[0].clients())
 
 
-def test_servers_and_shards_are_told(db):
+def test_servers_and_shards_are_listed(db):
     assert len(db.servers) == 2
     first, second = db.servers
     assert db.server_of(3) == first and db.server_of(12) == second
@@ -365,11 +365,11 @@ def test_an_error_of_the_iterable_ends_the_call_and_leaves_the_store_whole(db):
     assert db.get(db.put(3, 1, a="b"))["body"] == {"a": "b"}
 
 
-def test_a_stream_tells_what_became_of_each_as_it_comes(db):
+def test_a_stream_reports_what_became_of_each_as_it_comes(db):
     total = 5000
-    told = dict(db.put_stream((n % 16 + 1, 1, {"n": str(n)}) for n in range(total)))
-    assert sorted(told) == list(range(total))
-    keys = [told[n] for n in range(total)]
+    seen = dict(db.put_stream((n % 16 + 1, 1, {"n": str(n)}) for n in range(total)))
+    assert sorted(seen) == list(range(total))
+    keys = [seen[n] for n in range(total)]
     rows = dict(db.get_stream(iter(keys)))
     assert all(rows[n]["body"] == {"n": str(n)} for n in range(total))
 

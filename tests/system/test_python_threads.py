@@ -114,7 +114,7 @@ def test_others_are_at_work_meanwhile(databases, connections, how):
     eventually(lambda: not databases[0].clients() and not databases[1].clients())
 
 
-def test_who_waits_for_a_connection_is_told_when_the_store_closes(connections):
+def test_a_thread_that_waits_for_a_connection_ends_when_the_store_closes(connections):
     db = Datastore(connections, pool_max=1, pool_block_timeout=600)
     lent = db.get_connection(3)
     with Threads(lambda each: db.get_connection(3), 4) as threads:

@@ -64,7 +64,7 @@ def drive(tool, until, timeout=60):
     return done
 
 
-def test_each_operation_is_told_once_with_its_tag(tool, servers):
+def test_each_operation_is_reported_once_with_its_tag(tool, servers):
     add(tool, *(put(i, 1 + i % 16) for i in range(3000)))
     done = all_done(tool)
     assert sorted(done) == list(range(3000))
@@ -100,14 +100,14 @@ def test_a_connector_in_steps_is_not_waited_for(make_queue, store):
     assert all_done(tool)[0]["status"] == "HV_OK"
 
 
-def test_to_advance_waits_no_longer_than_it_is_told(make_queue, relayed_store):
+def test_to_advance_waits_no_longer_than_its_timeout(make_queue, relayed_store):
     config, between = relayed_store
     tool = make_queue(config)
     between.stall()
     add(tool, put(1))
-    told = tool.main.queue_advance(200)
-    assert (told.items, told.pending) == ([], 1)
-    assert 190 < told.ms < 5000
+    result = tool.main.queue_advance(200)
+    assert (result.items, result.pending) == ([], 1)
+    assert 190 < result.ms < 5000
     between.resume()
     assert all_done(tool)[0]["status"] == "HV_OK"
 
@@ -136,7 +136,7 @@ def test_deadlines_are_kept_by_who_watches_the_descriptor_alone(make_queue, rela
     eventually(lambda: (add(tool, put(5)), all_done(tool)[0]["status"] == "HV_OK")[1])
 
 
-def test_a_connection_that_is_not_opened_in_time_is_told_by_the_descriptor(
+def test_the_descriptor_becomes_ready_when_a_connection_is_not_opened_in_time(
     make_queue, relayed_store
 ):
     config, between = relayed_store
@@ -149,7 +149,7 @@ def test_a_connection_that_is_not_opened_in_time_is_told_by_the_descriptor(
     between.resume()
 
 
-def test_its_turn_in_the_pools_line_is_told_by_the_descriptor(make_queue, store):
+def test_the_descriptor_becomes_ready_at_its_turn_in_the_pools_line(make_queue, store):
     tool = make_queue(store, pool_max=1, pool_block_timeout="1min")
     (ann,) = tool.threads("ann")
     ann.acquire(3).ok()
@@ -204,7 +204,7 @@ def test_a_server_that_went_and_came_back_works_again(make_queue, own_store, own
     eventually(lambda: (add(tool, put(5)), all_done(tool)[0]["status"] == "HV_OK")[1])
 
 
-def test_an_operation_that_finds_a_server_gone_is_told_at_once_while_another_tries(
+def test_an_operation_that_finds_a_server_gone_is_reported_at_once_while_another_tries(
     make_queue, relayed_store
 ):
     """Once the server is known not to answer, one caller tries, and the others need not wait for
@@ -215,7 +215,7 @@ def test_an_operation_that_finds_a_server_gone_is_told_at_once_while_another_tri
     add(tool, put(1))
     assert all_done(tool)[0]["status"] == "HV_TIMEOUT"
 
-    def told_at_once():
+    def fails_at_once():
         add(tool, put(2))
         tool.main.queue_advance(0)
         add(tool, put(3))
@@ -225,7 +225,7 @@ def test_an_operation_that_finds_a_server_gone_is_told_at_once_while_another_tri
         all_done(tool)
         return took < 0.5 and first
 
-    eventually(told_at_once)
+    eventually(fails_at_once)
     between.resume()
 
 
@@ -237,7 +237,7 @@ def test_connections_are_given_back_between_batches(make_queue, store):
     assert tool.stats().open <= 2
 
 
-def test_a_store_with_a_queue_is_in_use_and_what_is_pending_is_told(make_queue, relayed_store):
+def test_a_store_with_a_queue_is_in_use_and_what_is_pending_is_reported(make_queue, relayed_store):
     config, between = relayed_store
     tool = make_queue(config)
     add(tool, put(1))
@@ -332,7 +332,7 @@ def test_a_put_that_must_happen_once_gives_up_in_the_end(make_queue, own_store, 
     own_servers[ONE].server.start()
 
 
-def test_operations_that_are_told_may_lead_to_others(tool):
+def test_operations_that_are_done_may_lead_to_others(tool):
     """The example event_loop does so; here, many small advances."""
     add(tool, put(0))
     key = all_done(tool)[0]["key"]

@@ -375,7 +375,7 @@ def refused_email(reply):
 
 
 @pytest.mark.parametrize("exactly_once", ["off", "on"])
-def test_a_violated_index_of_the_users_own_is_told_and_not_tried_again(
+def test_a_violated_index_of_the_users_own_is_reported_and_not_tried_again(
     make_tool, tmp_path, database, config, unique_email, exactly_once
 ):
     path = store_config(tmp_path / "c", {"one": (database, "1-9")}, exactly_once=exactly_once)

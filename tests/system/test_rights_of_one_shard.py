@@ -38,23 +38,23 @@ def _rows(tmp_path):
 def test_rows_are_imported_into_the_shard_and_exported_again(narrow, tmp_path):
     server, config, _ = narrow
     rows = _rows(tmp_path)
-    told = hv("import", rows, "--shard", 3, "--kind", 1, "--json", config=config, cwd=tmp_path)
-    assert told.ok().json()["stored"] == 100
+    result = hv("import", rows, "--shard", 3, "--kind", 1, "--json", config=config, cwd=tmp_path)
+    assert result.ok().json()["stored"] == 100
     assert server.value("SELECT count(*) FROM shard0003.entities") == 100
     out = tmp_path / "out.ndjson"
-    told = hv("export", out, "--shards", 3, "--json", config=config).ok()
-    assert told.json()["entities"] == 100
+    result = hv("export", out, "--shards", 3, "--json", config=config).ok()
+    assert result.json()["entities"] == 100
     server.sql("TRUNCATE shard0003.entities")
-    told = hv("import", out, "--exported", "--json", config=config, cwd=tmp_path)
-    assert told.ok().json()["stored"] == 100
+    result = hv("import", out, "--exported", "--json", config=config, cwd=tmp_path)
+    assert result.ok().json()["stored"] == 100
 
 
 def test_a_shard_that_is_not_made_keeps_nobody_from_another(narrow, tmp_path):
     server, config, _ = narrow
     server.sql("DROP SCHEMA shard0001 CASCADE")
     rows = _rows(tmp_path)
-    told = hv("import", rows, "--shard", 3, "--kind", 1, "--json", config=config, cwd=tmp_path)
-    assert told.ok().json()["stored"] == 100
+    result = hv("import", rows, "--shard", 3, "--kind", 1, "--json", config=config, cwd=tmp_path)
+    assert result.ok().json()["stored"] == 100
 
 
 def test_other_shards_are_refused_by_name(narrow, tmp_path):
@@ -96,9 +96,9 @@ def test_an_import_into_a_shard_that_is_not_made_says_so_and_rejects_nothing(ser
     config = store_config(tmp_path / "hypervault.conf", {"one": (server, "1-5")})
     make_shards(config, server)
     server.sql("DROP SCHEMA shard0002 CASCADE")
-    told = hv(
+    result = hv(
         "import", _rows(tmp_path), "--shard", 2, "--kind", 1, "--json", config=config, cwd=tmp_path
     )
-    assert told.code == 1
-    assert "shard 2 is not initialised" in told.err
-    assert told.json()["rejected"] == 0
+    assert result.code == 1
+    assert "shard 2 is not initialised" in result.err
+    assert result.json()["rejected"] == 0

@@ -40,8 +40,8 @@ def _error(*command, config):
     assert result.code == 1, result
     if not result.out:
         return json.loads(result.err)["error"]
-    told = result.json()
-    parts = told["servers"] if "servers" in told else told
+    report = result.json()
+    parts = report["servers"] if "servers" in report else report
     (error,) = [part["error"] for part in parts if "two" in (part.get("name"), part.get("server"))]
     return error
 

@@ -99,7 +99,7 @@ def test_what_is_no_key_is_refused(make_tool, store, key):
     assert refused.message == f"{key} is not a key"
 
 
-def test_a_shard_that_is_not_made_is_told_with_what_to_do(make_tool, config):
+def test_a_shard_that_is_not_made_is_reported_with_what_to_do(make_tool, config):
     ann = make_tool(config).main
     for refused in (ann.put(3, 1, {}), ann.get(1 << 23 | 3 << 10)):
         refused.gives("HV_NOT_INITIALIZED")
@@ -110,7 +110,7 @@ def test_a_shard_that_is_not_made_is_told_with_what_to_do(make_tool, config):
         assert not refused.retriable
 
 
-def test_what_the_server_refuses_is_told_in_its_words(make_tool, store, servers):
+def test_what_the_server_refuses_is_reported_in_its_words(make_tool, store, servers):
     servers[ONE].sql("ALTER TABLE shard0003.entities ADD CONSTRAINT small CHECK (type < 10)")
     refused = make_tool(store).main.put(3, 10, {}).gives("HV_REFUSED")
     assert refused.message == (
@@ -162,7 +162,7 @@ def test_entities_of_the_original_implementation_are_read(make_tool, tmp_path, s
     assert ann.get(key).ok().dict == {"a": None}
 
 
-def test_a_key_that_would_not_lead_back_is_told(make_tool, store, servers):
+def test_a_key_that_would_not_lead_back_is_reported(make_tool, store, servers):
     servers[ONE].sql(
         "CREATE OR REPLACE FUNCTION shard0003.next_id(OUT result bigint) LANGUAGE sql"
         " AS 'SELECT 1::bigint << 23 | 4 << 10'"
@@ -228,7 +228,7 @@ def test_the_log_sees_parameters_only_if_it_is_asked_to(make_tool, store):
     assert tool.log[-1].parameters == [str(key)]
 
 
-def test_no_password_is_ever_logged_or_told(make_tool, store, servers):
+def test_no_password_is_ever_logged_or_shown(make_tool, store, servers):
     password = servers[TWO].server.password
     tool = make_tool(store, log=True, log_parameters="on")
     tool.main.put(9, 1, {}).ok()
@@ -263,7 +263,7 @@ def test_options_are_set_by_name(unopened, store):
         ("pool_max", "many", 'invalid value for option "pool_max"', None),
     ],
 )
-def test_wrong_options_are_told(unopened, store, name, value, message, hint):
+def test_wrong_options_are_reported(unopened, store, name, value, message, hint):
     refused = unopened.open(store, **{name: value}).gives("HV_BAD_CONFIG")
     assert refused.message == message
     assert refused.hint == hint

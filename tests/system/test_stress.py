@@ -70,7 +70,7 @@ def forbid_hundredths(database, shards, moment=""):
 
 @pytest.mark.parametrize("lanes", [1, 2, 5])
 @pytest.mark.parametrize("moment", ["", "DEFERRABLE INITIALLY DEFERRED"], ids=["row", "commit"])
-def test_of_64_threads_only_those_are_refused_whom_a_constraint_forbids(
+def test_of_64_threads_only_those_are_refused_that_a_constraint_forbids(
     stress, store, servers, moment, lanes
 ):
     forbid_hundredths(servers[ONE], range(1, 9), moment)

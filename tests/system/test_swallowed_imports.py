@@ -55,7 +55,7 @@ def test_of_an_import_only_the_rows_that_a_trigger_takes_are_rejected(
     assert numbers(servers) == sorted(set(range(ROWS)) - gone)
 
 
-def test_rows_that_are_refused_and_rows_that_are_taken_away_are_told_apart(
+def test_rows_that_are_refused_and_rows_that_are_taken_away_are_distinguished(
     store, servers, tmp_path
 ):
     swallow_everywhere(servers, "(new.body -> 'n')::int % 10 = 3")
@@ -77,9 +77,9 @@ def load_rows(load, rows):
     for row in rows:
         load.add(*row)
     load.send()
-    told = [load.row(n) for n in range(len(rows))]
+    outcomes = [load.row(n) for n in range(len(rows))]
     load.commit(load.position + len(rows))
-    return told
+    return outcomes
 
 
 @pytest.fixture
@@ -91,15 +91,15 @@ def datastore(servers, store):
         yield opened
 
 
-def test_a_load_tells_of_each_row_whether_it_is_stored(datastore, servers):
+def test_a_load_reports_of_each_row_whether_it_is_stored(datastore, servers):
     swallow(servers[0], "new.type = 5")
     kinds = [5 if n % 3 == 0 else 1 for n in range(500)]
     keys = list(itertools.chain.from_iterable(datastore.reserve(s, 63) for s in SHARDS[0]))[:500]
     with datastore.load("one", "swallowed") as load:
         rows = [(n % 8 + 1, kind, {"n": n}) for n, kind in enumerate(kinds)]
         rows += [(key, kind, {"n": 1000 + n}) for n, (key, kind) in enumerate(zip(keys, kinds))]
-        told = load_rows(load, rows)
-        for (_, kind, _), each in zip(rows, told):
+        outcomes = load_rows(load, rows)
+        for (_, kind, _), each in zip(rows, outcomes):
             if kind == 5:
                 assert each.status == "HV_NOT_STORED" and "psql" in each.hint
             else:
@@ -116,8 +116,9 @@ def test_a_load_stores_nothing_under_a_key_that_a_trigger_changes(datastore, ser
     rename(servers[0], condition="new.type = 5")
     keys = datastore.reserve(3, 600)[::2]
     with datastore.load("one", "renamed") as load:
-        told = load_rows(load, [(key, 5 if n % 10 == 0 else 1, {"n": n}) for n, key in enumerate(keys)])
-    for number, each in enumerate(told):
+        rows = [(key, 5 if n % 10 == 0 else 1, {"n": n}) for n, key in enumerate(keys)]
+        outcomes = load_rows(load, rows)
+    for number, each in enumerate(outcomes):
         if number % 10 == 0:
             assert each.status == "HV_NOT_STORED" and "changes the key" in each.message
         else:

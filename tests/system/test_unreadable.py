@@ -82,16 +82,16 @@ def test_an_export_goes_on_and_says_what_is_not_there(broken, tmp_path, where):
 
 def test_an_export_counts_what_is_not_there_and_names_the_first(broken, tmp_path):
     server, config, keys = broken
-    told = hv("export", tmp_path / "some.ndjson", "--json", config=config)
-    assert told.code == 1
-    summary = told.json()
+    result = hv("export", tmp_path / "some.ndjson", "--json", config=config)
+    assert result.code == 1
+    summary = result.json()
     assert (summary["complete"], summary["entities"], summary["unreadable"]) == (True, 6, 3)
     assert summary["unreadable_keys"] == [str(keys[n]) for n in WHAT]
     server.sql("UPDATE shard0003.entities SET body = NULL")
-    told = hv("export", tmp_path / "none.ndjson", "--json", config=config)
-    assert (told.code, told.json()["entities"], told.json()["unreadable"]) == (1, 0, 9)
-    assert told.json()["unreadable_keys"] == [str(key) for key in keys[:5]]
-    assert told.err.count("HV_CORRUPT") == 5
+    result = hv("export", tmp_path / "none.ndjson", "--json", config=config)
+    assert (result.code, result.json()["entities"], result.json()["unreadable"]) == (1, 0, 9)
+    assert result.json()["unreadable_keys"] == [str(key) for key in keys[:5]]
+    assert result.err.count("HV_CORRUPT") == 5
 
 
 def test_a_scan_in_python_goes_on_behind_what_it_cannot_read(broken):

@@ -20,13 +20,13 @@ _bindir = None
 
 def _places():
     """The folders of the machine's PostgreSQL: programs, shared files and libraries."""
-    told = subprocess.run(
+    done = subprocess.run(
         [os.path.join(binaries(), "pg_config"), "--bindir", "--sharedir", "--pkglibdir"],
         capture_output=True,
         text=True,
         check=True,
     )
-    return told.stdout.splitlines()
+    return done.stdout.splitlines()
 
 
 def _link_files(source, target, but):

@@ -53,8 +53,8 @@ def binaries():
     """The folder of initdb and postgres. $HV_PG_BINDIR chooses one of several."""
     candidates = [os.environ.get("HV_PG_BINDIR")]
     with contextlib.suppress(OSError, subprocess.CalledProcessError):
-        told = subprocess.run(["pg_config", "--bindir"], capture_output=True, text=True, check=True)
-        candidates.append(told.stdout.strip())  # on Debian it may be one without a server
+        done = subprocess.run(["pg_config", "--bindir"], capture_output=True, text=True, check=True)
+        candidates.append(done.stdout.strip())  # on Debian it may be one without a server
 
     def version(path):
         return [int(number) for number in re.findall(r"\d+", path)]

@@ -41,7 +41,7 @@ COMMANDS = {
     "get": ("key",),
     "get_many": ("keys",),
     "hold": ("what", "on"),
-    "interrupt": ("whom", "quietly"),
+    "interrupt": ("thread", "quietly"),
     "notifications": ("conn",),
     "open": ("config", "options", "log", "connector", "interrupts"),
     "put": ("shard", "kind", "dict"),

@@ -120,8 +120,8 @@ def pause(seconds):
 def check(puts, databases):
     """Every acknowledged put is there under its key, every other only if its outcome was unknown,
     and none twice. Returns how many there were of each status, by server."""
-    told = {(put.writer, put.number): put for put in puts}
-    assert len(told) == len(puts)
+    by_number = {(put.writer, put.number): put for put in puts}
+    assert len(by_number) == len(puts)
     there = {}
     for shard in range(1, 17):
         database = databases[ONE] if shard < 9 else databases[TWO]
@@ -130,12 +130,12 @@ def check(puts, databases):
             f" FROM shard{shard:04}.entities"
         ):
             assert (writer, number) not in there, "stored twice"
-            put = there[writer, number] = told[writer, number]
+            put = there[writer, number] = by_number[writer, number]
             assert put.status in ("HV_OK", "HV_OUTCOME_UNKNOWN"), f"reported as failed: {put}"
             assert put.shard == shard
             assert kind == number % 1000
             assert put.status != "HV_OK" or put.key in (key, 0)
-    for name, put in told.items():
+    for name, put in by_number.items():
         assert put.status != "HV_OK" or name in there, f"lost: {put}"
     return [
         collections.Counter(put.status for put in puts if (put.shard < 9) == (server == ONE))

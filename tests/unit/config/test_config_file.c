@@ -171,7 +171,7 @@ static void test_a_file_adds_to_what_is_set(void **state) {
 
 /* ---- what is refused ---- */
 
-static void test_what_is_unknown_is_told_with_the_nearest(void **state) {
+static void test_what_is_unknown_is_reported_with_the_nearest(void **state) {
     (void) state;
     assert_bad("[hypervault]\npool_maks = 3\n", 2, "unknown option \"pool_maks\"",
                "Did you mean \"pool_max\"?");
@@ -188,7 +188,7 @@ static void test_what_is_unknown_is_told_with_the_nearest(void **state) {
     assert_bad("[Server one]\nhost = x\n", 2, "unknown section [Server one]", "[server NAME]");
 }
 
-static void test_values_that_are_wrong_are_told_with_their_line(void **state) {
+static void test_values_that_are_wrong_are_reported_with_their_line(void **state) {
     (void) state;
     assert_bad("[hypervault]\n\n\npool_max = none\n", 4, "invalid value for option \"pool_max\"",
                NULL);
@@ -198,7 +198,7 @@ static void test_values_that_are_wrong_are_told_with_their_line(void **state) {
     assert_bad("[server one]\nport = x\n", 2, "server \"one\": invalid port", "1 to 65535");
 }
 
-static void test_shards_that_are_wrong_are_told_with_their_line(void **state) {
+static void test_shards_that_are_wrong_are_reported_with_their_line(void **state) {
     (void) state;
     hv_options *options = hv_options_new();
     hv_error *error = NULL;
@@ -403,7 +403,7 @@ static void test_quotes_that_are_wrong_are_refused(void **state) {
                "a name is longer than 49 characters", NULL);
 }
 
-static void test_no_error_tells_a_password(void **state) {
+static void test_no_error_shows_a_password(void **state) {
     (void) state;
     static const char *const texts[] = {
         "[server one]\npasswrod = tops3cret\n",
@@ -471,7 +471,7 @@ static void test_a_nul_byte_is_refused(void **state) {
     assert_bad_bytes(end, sizeof end - 1, 3, "a NUL byte in the line", NULL);
 }
 
-static void test_what_is_no_file_is_told(void **state) {
+static void test_what_is_no_file_is_reported(void **state) {
     (void) state;
     hv_options *options = hv_options_new();
     hv_error *error = NULL;
@@ -573,9 +573,9 @@ int main(void) {
         cmocka_unit_test(test_an_empty_file_sets_nothing),
         cmocka_unit_test(test_values_may_be_empty),
         cmocka_unit_test(test_a_file_adds_to_what_is_set),
-        cmocka_unit_test(test_what_is_unknown_is_told_with_the_nearest),
-        cmocka_unit_test(test_values_that_are_wrong_are_told_with_their_line),
-        cmocka_unit_test(test_shards_that_are_wrong_are_told_with_their_line),
+        cmocka_unit_test(test_what_is_unknown_is_reported_with_the_nearest),
+        cmocka_unit_test(test_values_that_are_wrong_are_reported_with_their_line),
+        cmocka_unit_test(test_shards_that_are_wrong_are_reported_with_their_line),
         cmocka_unit_test(test_the_same_setting_twice_is_refused),
         cmocka_unit_test(test_two_servers_of_one_name_are_refused),
         cmocka_unit_test(test_lines_that_are_no_settings_are_refused),
@@ -586,9 +586,9 @@ int main(void) {
         cmocka_unit_test(test_a_value_in_quotes_is_read_as_it_is),
         cmocka_unit_test(test_a_long_value_in_quotes_is_read_whole),
         cmocka_unit_test(test_quotes_that_are_wrong_are_refused),
-        cmocka_unit_test(test_no_error_tells_a_password),
+        cmocka_unit_test(test_no_error_shows_a_password),
         cmocka_unit_test(test_a_nul_byte_is_refused),
-        cmocka_unit_test(test_what_is_no_file_is_told),
+        cmocka_unit_test(test_what_is_no_file_is_reported),
         cmocka_unit_test(test_the_first_place_that_has_a_file_counts),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -206,7 +206,7 @@ static void test_choices(void **state) {
         assert_bad_value("keys", bad[i]);
 }
 
-static void test_an_unknown_option_is_told_with_the_nearest(void **state) {
+static void test_an_unknown_option_is_reported_with_the_nearest(void **state) {
     (void) state;
     hv_options *options = hv_options_new();
     hv_error *error = NULL;
@@ -452,7 +452,7 @@ int main(void) {
         cmocka_unit_test(test_a_duration_that_is_not_zero_is_not_taken_for_no_limit),
         cmocka_unit_test(test_booleans),
         cmocka_unit_test(test_choices),
-        cmocka_unit_test(test_an_unknown_option_is_told_with_the_nearest),
+        cmocka_unit_test(test_an_unknown_option_is_reported_with_the_nearest),
         cmocka_unit_test(test_the_last_value_counts),
         cmocka_unit_test(test_servers_are_numbered_as_they_are_named),
         cmocka_unit_test(test_every_parameter_of_libpq_is_taken_as_it_is),

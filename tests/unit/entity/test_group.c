@@ -281,7 +281,7 @@ static void test_an_array_of_another_length_answers_nothing(void **state) {
     }
 }
 
-static void test_of_two_that_put_under_one_key_neither_is_told_to_be_stored(void **state) {
+static void test_of_two_that_put_under_one_key_neither_is_reported_as_stored(void **state) {
     (void) state;
     fixture f = {0};
     const int64_t keys[] = {7, 5};
@@ -371,7 +371,7 @@ int main(void) {
         cmocka_unit_test(test_only_what_was_stored_is_answered_whatever_the_order),
         cmocka_unit_test(test_a_single_put_without_a_row_was_swallowed),
         cmocka_unit_test(test_an_array_of_another_length_answers_nothing),
-        cmocka_unit_test(test_of_two_that_put_under_one_key_neither_is_told_to_be_stored),
+        cmocka_unit_test(test_of_two_that_put_under_one_key_neither_is_reported_as_stored),
         cmocka_unit_test(test_reserved_keys_are_one_for_each),
         cmocka_unit_test(
             test_a_single_put_under_a_key_shares_no_transaction_with_what_it_would_undo),

@@ -96,7 +96,7 @@ static hv_status read_changed(size_t at, char byte) {
     return status;
 }
 
-static void test_what_is_no_such_stream_is_told(void **state) {
+static void test_what_is_no_such_stream_is_reported(void **state) {
     (void) state;
     assert_int_equal(read_changed(0, 'Q'), HV_CORRUPT);     /* the signature */
     assert_int_equal(read_changed(11, 1), HV_CORRUPT);      /* a flag that changes the rows */
@@ -130,7 +130,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows_come_out_of_pieces_of_any_size),
         cmocka_unit_test(test_a_stream_without_rows_ends),
-        cmocka_unit_test(test_what_is_no_such_stream_is_told),
+        cmocka_unit_test(test_what_is_no_such_stream_is_reported),
         cmocka_unit_test(test_every_change_of_a_byte_is_survived),
         cmocka_unit_test(test_a_row_without_a_key_has_two_columns),
     };

@@ -135,7 +135,7 @@ static void test_short_keys_come_first(void **state) {
                  "\"\xc3\xa9\"=>\"6\"");
 }
 
-static void test_malformed_text_is_told_with_its_place(void **state) {
+static void test_malformed_text_is_reported_with_its_place(void **state) {
     (void) state;
     assert_malformed("=", 0, "Expected a key, but found \"=\".");
     assert_malformed("a", 1, "Expected \"=>\" after a key, but the text ends.");
@@ -251,7 +251,7 @@ int main(void) {
         cmocka_unit_test(test_empty_words_need_quotes),
         cmocka_unit_test(test_the_last_value_of_a_key_wins),
         cmocka_unit_test(test_short_keys_come_first),
-        cmocka_unit_test(test_malformed_text_is_told_with_its_place),
+        cmocka_unit_test(test_malformed_text_is_reported_with_its_place),
         cmocka_unit_test(test_text_that_is_not_utf8_is_refused),
         cmocka_unit_test(test_the_length_says_where_text_ends),
         cmocka_unit_test(test_printing_to_a_broken_buffer_prints_nothing),

@@ -44,10 +44,10 @@ static void check(const bench_histogram *histogram, int64_t *durations, size_t c
     for (size_t i = 0; i < sizeof shares / sizeof shares[0]; i++) {
         size_t rank = (count * (size_t) shares[i] + 99999) / 100000;
         int64_t exact = durations[rank == 0 ? 0 : rank - 1];
-        int64_t told = bench_histogram_percentile(histogram, shares[i]);
-        if (told < exact || told > exact + exact / 128)
-            fail_msg("share %d of %zu: %lld instead of %lld", shares[i], count, (long long) told,
-                     (long long) exact);
+        int64_t reported = bench_histogram_percentile(histogram, shares[i]);
+        if (reported < exact || reported > exact + exact / 128)
+            fail_msg("share %d of %zu: %lld instead of %lld", shares[i], count,
+                     (long long) reported, (long long) exact);
     }
 }
 
@@ -96,7 +96,7 @@ static void every_duration_lies_in_the_bucket_that_should_hold_it(void **state) 
     free(histogram);
 }
 
-static void a_histogram_without_durations_tells_zero(void **state) {
+static void a_histogram_without_durations_reports_zero(void **state) {
     (void) state;
     bench_histogram *histogram = calloc(1, sizeof *histogram);
     assert_non_null(histogram);
@@ -153,7 +153,7 @@ int main(void) {
         cmocka_unit_test(percentiles_are_those_of_a_sorted_array),
         cmocka_unit_test(percentiles_of_few_durations_are_right_too),
         cmocka_unit_test(every_duration_lies_in_the_bucket_that_should_hold_it),
-        cmocka_unit_test(a_histogram_without_durations_tells_zero),
+        cmocka_unit_test(a_histogram_without_durations_reports_zero),
         cmocka_unit_test(extreme_durations_are_counted_and_the_longest_is_exact),
         cmocka_unit_test(merged_histograms_are_as_if_one_had_counted_all),
     };

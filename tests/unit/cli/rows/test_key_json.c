@@ -46,7 +46,7 @@ static void test_strings_and_numbers_are_read(void **state) {
     assert_false(key_json_read("12\"", &(int64_t){0}));
 }
 
-static void test_fractions_and_exponents_are_told(void **state) {
+static void test_fractions_and_exponents_are_reported(void **state) {
     (void) state;
     assert_true(key_json_is_fraction("1.0"));
     assert_true(key_json_is_fraction("3.4e+18"));
@@ -56,7 +56,7 @@ static void test_fractions_and_exponents_are_told(void **state) {
 }
 
 /* What jq 1.6 and JavaScript print, and the 17 digits that other programs do. */
-static void test_what_a_double_is_printed_as_is_told_from_other_keys(void **state) {
+static void test_what_a_double_is_printed_as_is_distinguished_from_other_keys(void **state) {
     (void) state;
     static const struct {
         int64_t key, shortest, seventeen;
@@ -84,8 +84,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_key_is_written_as_a_string),
         cmocka_unit_test(test_strings_and_numbers_are_read),
-        cmocka_unit_test(test_fractions_and_exponents_are_told),
-        cmocka_unit_test(test_what_a_double_is_printed_as_is_told_from_other_keys),
+        cmocka_unit_test(test_fractions_and_exponents_are_reported),
+        cmocka_unit_test(test_what_a_double_is_printed_as_is_distinguished_from_other_keys),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
