@@ -3,18 +3,15 @@
  */
 #include "base/buffer.h"
 
+#include <endian.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-void hvi_buffer_init(hvi_buffer *buffer) {
-    *buffer = (hvi_buffer) HVI_BUFFER_EMPTY;
-}
-
 void hvi_buffer_fini(hvi_buffer *buffer) {
     free(buffer->data);
-    hvi_buffer_init(buffer);
+    *buffer = (hvi_buffer) HVI_BUFFER_EMPTY;
 }
 
 void hvi_buffer_reset(hvi_buffer *buffer) {
@@ -72,13 +69,8 @@ void hvi_buffer_append_byte(hvi_buffer *buffer, char byte) {
 }
 
 void hvi_buffer_append_be32(hvi_buffer *buffer, uint32_t value) {
-    const unsigned char bytes[4] = {
-        (unsigned char) (value >> 24),
-        (unsigned char) (value >> 16),
-        (unsigned char) (value >> 8),
-        (unsigned char) value,
-    };
-    hvi_buffer_append(buffer, bytes, sizeof bytes);
+    uint32_t wire = htobe32(value);
+    hvi_buffer_append(buffer, &wire, sizeof wire);
 }
 
 void hvi_buffer_append_format(hvi_buffer *buffer, const char *format, ...) {
@@ -102,6 +94,6 @@ char *hvi_buffer_take(hvi_buffer *buffer) {
     if (!hvi_buffer_reserve(buffer, 0))
         return NULL;
     char *data = buffer->data;
-    hvi_buffer_init(buffer);
+    *buffer = (hvi_buffer) HVI_BUFFER_EMPTY;
     return data;
 }

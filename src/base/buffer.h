@@ -24,7 +24,6 @@ typedef struct hvi_buffer {
 #define HVI_BUFFER_EMPTY \
     { NULL, 0, 0, false }
 
-void hvi_buffer_init(hvi_buffer *buffer);
 void hvi_buffer_fini(hvi_buffer *buffer);
 
 /* Empty it, keeping the memory; also makes a broken one usable again. */

@@ -342,13 +342,8 @@ size_t hv_dict_count(const hv_dict *dict) {
 bool hv_dict_get(const hv_dict *dict, const char *key, size_t key_len, const char **value,
                  size_t *value_len) {
     const hvi_attribute *item = read_argument(&key, &key_len) ? find(dict, key, key_len) : NULL;
-    if (item == NULL)
-        return false;
-    if (value != NULL)
-        *value = item->is_null ? NULL : dict->bytes + item->value;
-    if (value_len != NULL)
-        *value_len = item->value_len;
-    return true;
+    return item != NULL &&
+           hv_dict_at(dict, (size_t) (item - dict->items), NULL, NULL, value, value_len);
 }
 
 bool hv_dict_at(const hv_dict *dict, size_t index, const char **key, size_t *key_len,

@@ -6,6 +6,7 @@
  */
 #include "value/hstore.h"
 
+#include <endian.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,23 +21,19 @@ size_t hvi_hstore_size(const hv_dict *dict) {
     return size;
 }
 
-static unsigned char *put_be32(unsigned char *to, uint32_t value) {
-    to[0] = (unsigned char) (value >> 24);
-    to[1] = (unsigned char) (value >> 16);
-    to[2] = (unsigned char) (value >> 8);
-    to[3] = (unsigned char) value;
-    return to + 4;
+static char *put_be32(char *to, uint32_t value) {
+    uint32_t wire = htobe32(value);
+    memcpy(to, &wire, sizeof wire);
+    return to + sizeof wire;
 }
 
-static unsigned char *put_text(unsigned char *to, const hv_dict *dict, size_t offset,
-                               uint32_t len) {
+static char *put_text(char *to, const hv_dict *dict, size_t offset, uint32_t len) {
     to = put_be32(to, len);
     memcpy(to, dict->bytes + offset, len);
     return to + len;
 }
 
-static void put_dict(char *bytes, const hv_dict *dict) {
-    unsigned char *to = (unsigned char *) bytes;
+static void put_dict(char *to, const hv_dict *dict) {
     to = put_be32(to, dict != NULL ? (uint32_t) dict->count : 0);
     for (size_t i = 0; dict != NULL && i < dict->count; i++) {
         const hvi_attribute *item = &dict->items[i];
@@ -83,16 +80,13 @@ typedef struct reader {
                       __VA_ARGS__),                                                            \
      HV_CORRUPT)
 
-static uint32_t peek_be32(const reader *r) {
-    const unsigned char *p = (const unsigned char *) r->data + r->at;
-    return (uint32_t) p[0] << 24 | (uint32_t) p[1] << 16 | (uint32_t) p[2] << 8 | p[3];
-}
-
 static hv_status read_length(reader *r, const char *what, uint32_t *length) {
-    if (r->len - r->at < 4)
+    uint32_t wire;
+    if (r->len - r->at < sizeof wire)
         return fail_decode(r, "the %s is cut off", what);
-    *length = peek_be32(r);
-    r->at += 4;
+    memcpy(&wire, r->data + r->at, sizeof wire);
+    *length = be32toh(wire);
+    r->at += sizeof wire;
     return HV_OK;
 }
 

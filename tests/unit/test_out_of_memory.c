@@ -178,7 +178,7 @@ static hv_dict *const untouched = (hv_dict *) (uintptr_t) 0x5a5a;
 static void *prepare_binary(void) {
     hv_dict *dict = sample(sample_count);
     hvi_buffer *bytes = malloc(sizeof *bytes);
-    hvi_buffer_init(bytes);
+    *bytes = (hvi_buffer) HVI_BUFFER_EMPTY;
     hvi_hstore_encode(dict, bytes);
     assert_true(hvi_buffer_ok(bytes));
     hv_dict_free(dict);
@@ -188,7 +188,7 @@ static void *prepare_binary(void) {
 static void *prepare_text(void) {
     hv_dict *dict = sample(sample_count);
     hvi_buffer *text = malloc(sizeof *text);
-    hvi_buffer_init(text);
+    *text = (hvi_buffer) HVI_BUFFER_EMPTY;
     hvi_hstore_print(dict, text);
     assert_true(hvi_buffer_ok(text));
     hv_dict_free(dict);

@@ -12,7 +12,7 @@ static void test_an_empty_buffer_has_no_memory_and_is_ok(void **state) {
     assert_true(hvi_buffer_ok(&buffer));
     assert_null(buffer.data);
     hvi_buffer_fini(&buffer);
-    hvi_buffer_init(&buffer);
+    buffer = (hvi_buffer) HVI_BUFFER_EMPTY;
     assert_int_equal(buffer.len, 0);
 }
 
