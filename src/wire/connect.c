@@ -21,7 +21,7 @@ void hvi_discard_notice(void *context, const PGresult *result) {
     (void) result;
 }
 
-bool hvi_wait_fd(int fd, hvi_wants wants, int64_t deadline) {
+static bool wait_fd(int fd, hvi_wants wants, int64_t deadline) {
     struct pollfd waited = {
         .fd = fd,
         .events = wants == HVI_WANTS_WRITE ? POLLOUT | POLLIN : POLLIN,
@@ -40,12 +40,12 @@ bool hvi_wait_fd(int fd, hvi_wants wants, int64_t deadline) {
 }
 
 bool hvi_wait_fd_until(int fd, hvi_wants wants, int64_t moment, int64_t deadline) {
-    hvi_wait_fd(fd, wants, moment < deadline ? moment : deadline);
+    wait_fd(fd, wants, moment < deadline ? moment : deadline);
     return !hvi_is_late(deadline);
 }
 
 bool hvi_wait_socket(const PGconn *conn, hvi_wants wants, int64_t deadline) {
-    return hvi_wait_fd(PQsocket(conn), wants, deadline);
+    return wait_fd(PQsocket(conn), wants, deadline);
 }
 
 short hvi_events_now(int fd, short events) {

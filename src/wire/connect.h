@@ -68,18 +68,13 @@ void hvi_libpq_disconnect(void *context, PGconn *conn, void *handle);
 /* A notice receiver that does nothing: libpq's own prints to stderr. */
 void hvi_discard_notice(void *context, const PGresult *result);
 
-/*
- * Wait until a descriptor is ready. False if the deadline passed or the operation is interrupted;
- * true also if the descriptor is broken, or -1: its next use will show that.
- */
-bool hvi_wait_fd(int fd, hvi_wants wants, int64_t deadline);
-
-/* The same, but wait until `moment` at most. False if the deadline has passed, even if the
- * descriptor is ready. */
-bool hvi_wait_fd_until(int fd, hvi_wants wants, int64_t moment, int64_t deadline);
-
-/* The same for a connection's socket. */
+/* Wait until a connection's socket is ready. False if the deadline passed or the operation is
+ * interrupted; true also if the socket is broken, or there is none: its next use will show that. */
 bool hvi_wait_socket(const PGconn *conn, hvi_wants wants, int64_t deadline);
+
+/* The same for any descriptor, but wait until `moment` at most. False if the deadline has passed,
+ * even if the descriptor is ready. */
+bool hvi_wait_fd_until(int fd, hvi_wants wants, int64_t moment, int64_t deadline);
 
 /* What is ready of these events (as for poll(2)), without waiting; 0: nothing. A signal does not
  * change the answer. */

@@ -123,16 +123,9 @@ hv_status hvi_fail_refused(const char *server, int shard, const PGresult *result
 /* ---- results ---- */
 
 bool hvi_result_is_good(const PGresult *result) {
-    switch (PQresultStatus(result)) {
-    case PGRES_COMMAND_OK:
-    case PGRES_TUPLES_OK:
-    case PGRES_EMPTY_QUERY:
-    case PGRES_COPY_IN:
-    case PGRES_COPY_OUT:
-        return true;
-    default:
-        return false;
-    }
+    ExecStatusType status = PQresultStatus(result);
+    return status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK || status == PGRES_EMPTY_QUERY ||
+           status == PGRES_COPY_IN || status == PGRES_COPY_OUT;
 }
 
 /* Is this an error with which the server ends the connection? */
@@ -250,14 +243,8 @@ static hvi_wants flush(hvi_exchange *x) {
 
 /* Does this result begin a COPY? libpq then returns such results without end. */
 static bool begins_copy(const PGresult *result) {
-    switch (PQresultStatus(result)) {
-    case PGRES_COPY_IN:
-    case PGRES_COPY_OUT:
-    case PGRES_COPY_BOTH:
-        return true;
-    default:
-        return false;
-    }
+    ExecStatusType status = PQresultStatus(result);
+    return status == PGRES_COPY_IN || status == PGRES_COPY_OUT || status == PGRES_COPY_BOTH;
 }
 
 static hvi_wants end_receiving(hvi_exchange *x, bool is_astray) {

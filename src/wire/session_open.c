@@ -123,8 +123,50 @@ static void fail_opening(hvi_opening *opening) {
     opening->session = NULL;
 }
 
+static void ask(hvi_opening *opening, const char *sql) {
+    opening->state = HVI_ASKING;
+    opening->sql = sql;
+    hvi_script_start(&opening->script, opening->session, sql != NULL ? sql : set_up_sql, -1, false);
+}
+
+static void check(hvi_opening *opening, hv_status status, const PGresult *answer,
+                  hv_error **cause) {
+    const char *sql = opening->sql;
+    if (opening->check != NULL)
+        status = opening->check(opening->check_context, opening->session, &sql, status, answer,
+                                cause, &opening->error);
+    else
+        sql = NULL;
+    if (status != HV_OK) {
+        fail_opening(opening);
+    } else if (sql != NULL) {
+        ask(opening, sql);
+    } else {
+        opening->session->opened_at = hvi_clock_us();
+        opening->state = HVI_OPENED;
+    }
+}
+
+/* Go on after the attempt to connect has ended with this status. */
 static void connected(hvi_opening *opening, hv_status status, const char *message,
-                      const char *sqlstate);
+                      const char *sqlstate) {
+    hvi_session *session = opening->session;
+    const hvi_session_config *config = session->config;
+    if (status == HV_OK)
+        session->reads_text = is_converted(session->conn);
+    if (status != HV_OK) {
+        fail_connect(config, status, message, sqlstate, &opening->error);
+        fail_opening(opening);
+    } else if (PQsetnonblocking(session->conn, 1) != 0) {
+        session->broken = true;
+        hvi_fail_lost(config->server, -1, &opening->error);
+        fail_opening(opening);
+    } else if (needs_set_up(session)) {
+        ask(opening, NULL);
+    } else {
+        check(opening, HV_OK, NULL, NULL);
+    }
+}
 
 /* For a driver that waits in libpq: only connect_timeout makes it go on to the next host. */
 static void share_among_hosts(const hvi_opening *opening, const char **keywords,
@@ -184,51 +226,6 @@ void hvi_opening_start(hvi_opening *opening, const hvi_session_config *config,
         start_users_attempt(opening, keywords, values);
     }
     free(keywords);
-}
-
-static void ask(hvi_opening *opening, const char *sql) {
-    opening->state = HVI_ASKING;
-    opening->sql = sql;
-    hvi_script_start(&opening->script, opening->session, sql != NULL ? sql : set_up_sql, -1, false);
-}
-
-static void check(hvi_opening *opening, hv_status status, const PGresult *answer,
-                  hv_error **cause) {
-    const char *sql = opening->sql;
-    if (opening->check != NULL)
-        status = opening->check(opening->check_context, opening->session, &sql, status, answer,
-                                cause, &opening->error);
-    else
-        sql = NULL;
-    if (status != HV_OK) {
-        fail_opening(opening);
-    } else if (sql != NULL) {
-        ask(opening, sql);
-    } else {
-        opening->session->opened_at = hvi_clock_us();
-        opening->state = HVI_OPENED;
-    }
-}
-
-/* Go on after the attempt to connect has ended with this status. */
-static void connected(hvi_opening *opening, hv_status status, const char *message,
-                      const char *sqlstate) {
-    hvi_session *session = opening->session;
-    const hvi_session_config *config = session->config;
-    if (status == HV_OK)
-        session->reads_text = is_converted(session->conn);
-    if (status != HV_OK) {
-        fail_connect(config, status, message, sqlstate, &opening->error);
-        fail_opening(opening);
-    } else if (PQsetnonblocking(session->conn, 1) != 0) {
-        session->broken = true;
-        hvi_fail_lost(config->server, -1, &opening->error);
-        fail_opening(opening);
-    } else if (needs_set_up(session)) {
-        ask(opening, NULL);
-    } else {
-        check(opening, HV_OK, NULL, NULL);
-    }
 }
 
 static void finish_connecting(hvi_opening *opening) {
