@@ -382,9 +382,7 @@ hv_status hvi_config_file_read(hv_options *options, const char *path, bool named
     hvi_buffer_fini(&reading.given);
     hvi_buffer_fini(&reading.servers);
     fclose(reading.file);
-    if (reading.status != HV_OK)
-        return hvi_error_move(error, &reading.error);
-    return HV_OK;
+    return reading.status == HV_OK ? HV_OK : hvi_error_move(error, &reading.error);
 }
 
 /* The places after $HYPERVAULT_CONFIG, in order. */
@@ -409,7 +407,9 @@ static bool candidate(int index, hvi_buffer *path) {
     }
 }
 
-hv_status hvi_config_file_find(char **path, bool *by_name, hv_error **error) {
+/* Set *path to the first file that exists in the order that hv_options_load() promises; free() it.
+ * *by_name: $HYPERVAULT_CONFIG names it. Errors: HV_BAD_CONFIG if there is none; HV_NO_MEMORY. */
+static hv_status find_file(char **path, bool *by_name, hv_error **error) {
     hvi_buffer buffer = HVI_BUFFER_EMPTY;
     hvi_buffer looked = HVI_BUFFER_EMPTY;
     bool found = false;
@@ -452,7 +452,7 @@ hv_status hv_options_load(hv_options *options, const char *path, char **found, h
     hv_status status = HV_OK;
     bool named = true;
     if (path == NULL)
-        status = hvi_config_file_find(&used, &named, error);
+        status = find_file(&used, &named, error);
     else if ((used = strdup(path)) == NULL)
         status = hvi_no_memory(error);
     if (status == HV_OK)

@@ -14,8 +14,4 @@
  * the reason why the file is not trusted; HV_NO_MEMORY. */
 hv_status hvi_config_file_read(hv_options *options, const char *path, bool named, hv_error **error);
 
-/* Set *path to the first file that exists in the order that hv_options_load() promises; free() it.
- * *by_name: $HYPERVAULT_CONFIG names it. Errors: HV_BAD_CONFIG if there is none; HV_NO_MEMORY. */
-hv_status hvi_config_file_find(char **path, bool *by_name, hv_error **error);
-
 #endif

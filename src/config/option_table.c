@@ -152,14 +152,12 @@ static bool parse_duration(const char *text, size_t len, int64_t *value) {
 static bool parse_boolean(const char *text, size_t len, int64_t *value) {
     static const char *const words[2][4] = {{"off", "false", "no", "0"},
                                             {"on", "true", "yes", "1"}};
-    for (int which = 0; which < 2; which++) {
-        for (int i = 0; i < 4; i++) {
+    for (int which = 0; which < 2; which++)
+        for (int i = 0; i < 4; i++)
             if (is_word(text, len, words[which][i])) {
                 *value = which;
                 return true;
             }
-        }
-    }
     return false;
 }
 

@@ -66,21 +66,18 @@ static hv_status read_server(hvi_session *session, int64_t deadline, hv_report *
 
 /* The report's line for a schema that was found. */
 static hvi_report_shard describe(const hvi_shard_row *row, bool is_mapped) {
-    hvi_report_shard shard = {
+    unsigned faults = hvi_shard_row_faults(row);
+    hv_shard_state found = faults == 0 ? HV_SHARD_READY : HV_SHARD_INCOMPLETE;
+    return (hvi_report_shard){
         .shard = row->shard,
-        .state = HV_SHARD_INCOMPLETE,
+        .state = is_mapped ? found : HV_SHARD_UNMAPPED,
         .is_configured = is_mapped,
         .is_held = row->has_table,
         .entities = row->tuples > 0 ? row->tuples : 0,
         .bytes = row->bytes,
         .keys = (hv_keys) row->generator, /* the same numbers */
-        .faults = hvi_shard_row_faults(row),
+        .faults = faults,
     };
-    if (!is_mapped)
-        shard.state = HV_SHARD_UNMAPPED;
-    else if (shard.faults == 0)
-        shard.state = HV_SHARD_READY;
-    return shard;
 }
 
 /* Set detail and hint of all shards with faults. */

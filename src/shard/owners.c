@@ -8,6 +8,11 @@
 
 #include "wire/result.h"
 
+/* The hint that lists the trusted roles. */
+#define TRUSTED_HINT                                                                          \
+    "Trusted are your role and those that it is a member of, superusers, and the database's " \
+    "owner."
+
 /* The roles that are not trusted. Objects of pg_database_owner belong to the database's owner. */
 #define UNTRUSTED_ROLES                                                              \
     "SELECT r.oid, r.rolname FROM pg_catalog.pg_roles r"                             \
@@ -124,7 +129,7 @@ void hvi_owners_free(hvi_foreign *list, size_t count) {
 void hvi_owners_explain(const hvi_foreign *foreign, hvi_buffer *detail, hvi_buffer *hint) {
     hvi_buffer_append_format(detail, "the role \"%s\", which is not trusted here, owns %s",
                              foreign->role, foreign->what);
-    hvi_buffer_append_text(hint, HVI_OWNERS_TRUSTED);
+    hvi_buffer_append_text(hint, TRUSTED_HINT);
 }
 
 hv_status hvi_owners_refuse(const hvi_foreign *foreign, const char *server, hv_error **error) {
@@ -137,8 +142,8 @@ hv_status hvi_owners_refuse(const hvi_foreign *foreign, const char *server, hv_e
                  foreign->role, server);
     hvi_error_detail(error, "It owns %s, and could make other roles run its code.", foreign->what);
     hvi_error_hint(error,
-                   HVI_OWNERS_TRUSTED " ALTER %s OWNER TO one of them if it is as it should be, "
-                                      "or else DROP it.",
+                   TRUSTED_HINT " ALTER %s OWNER TO one of them if it is as it should be, "
+                                "or else DROP it.",
                    foreign->first);
     hvi_error_where(error, server, foreign->shard);
     return HV_MISMATCH;

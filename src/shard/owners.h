@@ -12,11 +12,6 @@
 #include "base/buffer.h"
 #include "wire/session.h"
 
-/* The hint that lists the trusted roles. */
-#define HVI_OWNERS_TRUSTED                                                                    \
-    "Trusted are your role and those that it is a member of, superusers, and the database's " \
-    "owner."
-
 /* The objects that an untrusted role owns in one shard, or in the schema hypervault. All texts are
  * owned. */
 typedef struct hvi_foreign {
