@@ -68,11 +68,11 @@ void log_event(void *context, const hv_log_event *event) {
 
 /* ---- interrupts ---- */
 
-/* {"thread": a thread, "quietly": true without a signal} */
+/* {"target": a thread, "quietly": true without a signal} */
 void do_interrupt(const char *thread, json_t *command, json_t *reply) {
     (void) thread;
     (void) reply;
-    interrupt_thread(text_of(command, "thread"),
+    interrupt_thread(text_of(command, "target"),
                      !json_is_true(json_object_get(command, "quietly")));
 }
 

@@ -41,7 +41,7 @@ COMMANDS = {
     "get": ("key",),
     "get_many": ("keys",),
     "hold": ("what", "on"),
-    "interrupt": ("thread", "quietly"),
+    "interrupt": ("target", "quietly"),
     "notifications": ("conn",),
     "open": ("config", "options", "log", "connector", "interrupts"),
     "put": ("shard", "kind", "dict"),
