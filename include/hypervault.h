@@ -10,8 +10,8 @@
  *
  *  - Every call that can fail returns an hv_status and takes an `hv_error **` last. HV_OK is 0.
  *    Pass NULL if you do not want the error's text. Otherwise point it at a variable that is NULL;
- *    on failure it then holds an error that you free with hv_error_free(). HV_NOT_FOUND is an
- *    answer, not a failure: it comes without an error object.
+ *    on failure it then holds an error that you free with hv_error_free(). HV_NOT_FOUND and
+ *    HV_CHANGED are answers, not failures: they come without an error object.
  *  - Text is UTF-8. Bytes are a pointer and a length; HV_STRLEN as the length means "up to the
  *    NUL". PostgreSQL's text cannot hold a NUL byte, and neither can an attribute.
  *  - Functions that take `const` objects do not keep the pointers; what they return as `const`
@@ -56,7 +56,7 @@ HV_API const char *hv_version(void);
 typedef enum hv_status {
     HV_OK = 0,
     HV_NOT_FOUND = 1,   /* no entity has this key; no error object */
-    HV_INVALID = 2,     /* an argument is wrong; nothing was sent */
+    HV_INVALID = 2,     /* an argument is wrong, or cannot be applied; nothing was changed */
     HV_BAD_CONFIG = 3,  /* an option or the configuration file is wrong */
     HV_NO_SERVER = 4,   /* no server of the store holds this shard */
     HV_TIMEOUT = 5,     /* a deadline passed, or the call was interrupted; nothing was written */
@@ -72,7 +72,8 @@ typedef enum hv_status {
     HV_BUSY = 13,       /* connections are still lent */
     HV_NO_MEMORY = 14,  /* out of memory */
     HV_CONFLICT = 15,   /* the key has another entity already */
-    HV_NOT_STORED = 16, /* a trigger or a rule of the table kept the row from being stored */
+    HV_NOT_STORED = 16, /* a trigger or a rule kept the row from being stored or changed */
+    HV_CHANGED = 17,    /* the entity does not meet the condition; no change, and no error object */
 } hv_status;
 
 /* The status's name, for example "HV_TIMEOUT". Static; never NULL; "HV_?" for an unknown one. */
@@ -481,11 +482,109 @@ HV_API hv_status hv_get(hv_store *store, int64_t key, hv_entity **entity, hv_err
  */
 HV_API hv_status hv_exists(hv_store *store, int64_t key, hv_error **error);
 
+/*
+ * Fetch an entity with chosen attributes only, for entities that have many or large ones. `names`
+ * is a NULL-terminated array; an attribute that the entity does not have is left out. Otherwise as
+ * hv_get().
+ */
+HV_API hv_status hv_get_only(hv_store *store, int64_t key, const char *const *names,
+                             hv_entity **entity, hv_error **error);
+
 HV_API void hv_entity_free(hv_entity *entity);
 HV_API int64_t hv_entity_key(const hv_entity *entity);
 HV_API int hv_entity_kind(const hv_entity *entity);
 /* Never NULL; lives as long as the entity. */
 HV_API const hv_dict *hv_entity_dict(const hv_entity *entity);
+
+/*
+ * The entity's version: a short text without spaces that differs after every change of the entity.
+ * Never NULL; lives as long as the entity. Two readings of an entity that nobody has changed in
+ * between have the same version, unless its table was rewritten (VACUUM FULL, CLUSTER, some ALTER
+ * TABLE), restored from a dump or moved: then it may have another. So a condition on a version may
+ * find a change where there was none, but misses none, with one exception: the version is made of
+ * the number of the transaction that wrote the row (xmin) and the row's place in the table (ctid),
+ * and these numbers begin anew after 2^32 transactions. A version that is that old, or that comes
+ * from the entity's former server or from before a restore, may fit by chance.
+ */
+HV_API const char *hv_entity_version(const hv_entity *entity);
+
+/* ---- Changing entities ----------------------------------------------------------------------- */
+
+/*
+ * The condition of a change: everything in it must hold. The server checks it in the statement that
+ * makes the change, so nobody can come between. A condition may be used for any number of changes.
+ */
+typedef struct hv_condition hv_condition;
+
+/* A condition that always holds, or NULL if memory is short. */
+HV_API hv_condition *hv_condition_new(void);
+HV_API void hv_condition_free(hv_condition *condition);
+
+/*
+ * Add to a condition: the entity has these attributes with these values (NULL is a value: the
+ * attribute is there and NULL); it does not have this attribute (`name_len` may be HV_STRLEN); it
+ * is of this kind; it still has the version that hv_entity_version() returned.
+ *
+ * Errors: HV_INVALID if it contradicts the rest of the condition, for a kind that is out of range
+ * and for text that is no version; HV_NO_MEMORY. The condition is then as it was.
+ */
+HV_API hv_status hv_condition_has(hv_condition *condition, const hv_dict *attributes,
+                                  hv_error **error);
+HV_API hv_status hv_condition_lacks(hv_condition *condition, const char *name, size_t name_len,
+                                    hv_error **error);
+HV_API hv_status hv_condition_kind(hv_condition *condition, int kind, hv_error **error);
+HV_API hv_status hv_condition_version(hv_condition *condition, const char *version,
+                                      hv_error **error);
+
+/*
+ * All changes have this in common. They change an entity that is there, and never make one:
+ * HV_NOT_FOUND if there is none. With a `condition` (NULL: none) that does not hold, nothing is
+ * changed and the status is HV_CHANGED; *present (may be NULL) is then the entity as it is, which
+ * belongs to the caller, and otherwise NULL.
+ *
+ * HV_OK is returned only after the server has confirmed the commit. A lost connection: each
+ * function says whether the change is then repeated, once, on another connection, or with the
+ * option `exactly_once` until operation_timeout has passed. HV_OUTCOME_UNKNOWN: a try may have
+ * changed the entity, and no later one was confirmed. If a change with a condition was repeated and
+ * finds that the condition does not hold, or no entity, the reason may be its own first try: that
+ * is HV_OUTCOME_UNKNOWN too.
+ *
+ * HV_NOT_STORED: a trigger, a rule or a policy of the table kept the row as it was.
+ * Other errors: as hv_put(); HV_INVALID also for a version of another key.
+ */
+
+/* Replace an entity's kind and all of its attributes (NULL: none). Repeated after a lost
+ * connection. */
+HV_API hv_status hv_replace(hv_store *store, int64_t key, int kind, const hv_dict *dict,
+                            const hv_condition *condition, hv_entity **present, hv_error **error);
+
+/*
+ * Set the attributes in `set`, remove those named in `remove` (a NULL-terminated array), and leave
+ * all others as they are; either may be NULL. Only these are sent. Repeated after a lost
+ * connection. Errors: HV_INVALID if there is nothing to set or remove, or for an attribute in both.
+ */
+HV_API hv_status hv_merge(hv_store *store, int64_t key, const hv_dict *set,
+                          const char *const *remove, const hv_condition *condition,
+                          hv_entity **present, hv_error **error);
+
+/*
+ * Add `amount`, such as "1" or "-0.25", to an attribute that holds an integer or a decimal number;
+ * one that is missing or NULL counts as 0. The sum is exact: integers stay integers, and decimals
+ * keep the places that they have ("1.50" and "0.5" make "2.00"). On HV_OK *entity (may be NULL) is
+ * the entity with this one attribute, which has its new value; with HV_CHANGED all of it.
+ *
+ * Not repeated after a lost connection, since it may then be added twice, unless the condition is
+ * on a version. Errors: HV_INVALID if the amount or the attribute's value is not such a number, or
+ * if one of them or the sum has more than 100 characters.
+ */
+HV_API hv_status hv_increment(hv_store *store, int64_t key, const char *attribute,
+                              const char *amount, const hv_condition *condition, hv_entity **entity,
+                              hv_error **error);
+
+/* Delete an entity. Repeated after a lost connection; if the second try finds no entity, that is
+ * HV_OK without a condition, since the first one may have deleted it. */
+HV_API hv_status hv_delete(hv_store *store, int64_t key, const hv_condition *condition,
+                           hv_entity **present, hv_error **error);
 
 /* ---- Many operations at once ----------------------------------------------------------------- */
 
@@ -541,11 +640,48 @@ HV_API hv_status hv_get_many(hv_store *store, const int64_t *keys, size_t count,
 HV_API hv_status hv_exists_many(hv_store *store, const int64_t *keys, size_t count,
                                 hv_status *statuses, hv_error **errors, hv_error **error);
 
+/* As hv_get_only(), the same `names` of all, for `count` keys. Otherwise as hv_get_many(). */
+HV_API hv_status hv_get_only_many(hv_store *store, const int64_t *keys, size_t count,
+                                  const char *const *names, hv_entity **entities,
+                                  hv_status *statuses, hv_error **errors, hv_error **error);
+
+/* A change of an entity, for many at once; the fields are the arguments of the functions. */
+typedef enum hv_change_type {
+    HV_REPLACE = 1,   /* kind, dict */
+    HV_MERGE = 2,     /* dict: those to be set; remove */
+    HV_INCREMENT = 3, /* attribute, amount */
+    HV_DELETE = 4,
+} hv_change_type;
+
+typedef struct hv_change {
+    hv_change_type type;
+    int64_t key;
+    int kind;
+    const hv_dict *dict;
+    const char *const *remove;
+    const char *attribute;
+    const char *amount;
+    const hv_condition *condition;
+} hv_change;
+
+/*
+ * Make `count` changes, of any types, in their order where they concern the same key. The outcome
+ * of changes[i] is in statuses[i], its entity or NULL (see hv_increment(), HV_CHANGED) in
+ * entities[i] and its error or NULL in errors[i]; both belong to the caller. Each of the three
+ * arrays has room for `count`, or is NULL.
+ *
+ * HV_OK: every change was answered, with HV_OK, HV_NOT_FOUND or HV_CHANGED. Otherwise as
+ * hv_put_many().
+ */
+HV_API hv_status hv_change_many(hv_store *store, const hv_change *changes, size_t count,
+                                hv_entity **entities, hv_status *statuses, hv_error **errors,
+                                hv_error **error);
+
 /*
  * Called once for each operation, with its outcome. `key` is the entity's; 0 for a put under a new
- * key that did not succeed. `entity` is what a get found, otherwise NULL. `error` is NULL with
- * HV_OK and HV_NOT_FOUND. Entity and error belong to the function: hv_entity_free(),
- * hv_error_free(). `tag` is the one that was passed with the operation.
+ * key that did not succeed. `entity` is what a get found, or what a change returns, otherwise NULL.
+ * `error` is NULL with HV_OK, HV_NOT_FOUND and HV_CHANGED. Entity and error belong to the function:
+ * hv_entity_free(), hv_error_free(). `tag` is the one that was passed with the operation.
  */
 typedef void (*hv_done_fn)(void *context, void *tag, hv_status status, int64_t key,
                            hv_entity *entity, hv_error *error);
@@ -556,6 +692,9 @@ typedef bool (*hv_next_entity_fn)(void *context, hv_new_entity *entity, void **t
 
 /* The same for the next key to be fetched or looked for. */
 typedef bool (*hv_next_key_fn)(void *context, int64_t *key, void **tag);
+
+/* The same for the next change. */
+typedef bool (*hv_next_change_fn)(void *context, hv_change *change, void **tag);
 
 /*
  * As hv_put_many(), hv_get_many() and hv_exists_many(), for more than fits in memory: `next`
@@ -572,6 +711,8 @@ HV_API hv_status hv_put_stream(hv_store *store, hv_next_entity_fn next, hv_done_
 HV_API hv_status hv_get_stream(hv_store *store, hv_next_key_fn next, hv_done_fn done, void *context,
                                hv_error **error);
 HV_API hv_status hv_exists_stream(hv_store *store, hv_next_key_fn next, hv_done_fn done,
+                                  void *context, hv_error **error);
+HV_API hv_status hv_change_stream(hv_store *store, hv_next_change_fn next, hv_done_fn done,
                                   void *context, hv_error **error);
 
 /*
@@ -619,7 +760,11 @@ HV_API void hv_queue_free(hv_queue *queue);
 HV_API hv_status hv_queue_put(hv_queue *queue, const hv_new_entity *entity, void *tag,
                               hv_error **error);
 HV_API hv_status hv_queue_get(hv_queue *queue, int64_t key, void *tag, hv_error **error);
+HV_API hv_status hv_queue_get_only(hv_queue *queue, int64_t key, const char *const *names,
+                                   void *tag, hv_error **error);
 HV_API hv_status hv_queue_exists(hv_queue *queue, int64_t key, void *tag, hv_error **error);
+HV_API hv_status hv_queue_change(hv_queue *queue, const hv_change *change, void *tag,
+                                 hv_error **error);
 
 /* The descriptor to wait for until it is readable; the same for the queue's whole life. It belongs
  * to the queue: do not read from it or close it. */
