@@ -36,7 +36,7 @@ static const char *const names[] = {NAME(HV_OK),          NAME(HV_NOT_FOUND),
                                     NAME(HV_MISMATCH),    NAME(HV_CORRUPT),
                                     NAME(HV_CLOSED),      NAME(HV_BUSY),
                                     NAME(HV_NO_MEMORY),   NAME(HV_CONFLICT),
-                                    NAME(HV_NOT_STORED)};
+                                    NAME(HV_NOT_STORED),  NAME(HV_CHANGED)};
 
 #define BARE(s) \
     [s] = {.status = (s), .shard = -1, .message = (char[]){#s ": out of memory for more"}}

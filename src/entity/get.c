@@ -5,12 +5,15 @@
 
 #include <stdlib.h>
 
+#include "value/version.h"
 #include "entity/group.h"
 
 struct hv_entity {
-    int64_t key;
+    hvi_version version; /* with the key */
     int kind;
-    hv_dict *dict; /* owned */
+    hv_dict *dict;                      /* owned */
+    char *version_text; /* the next, which is written when it is asked for */
+    char room[HVI_VERSION_LEN];
 };
 
 void hv_entity_free(hv_entity *entity) {
@@ -21,7 +24,7 @@ void hv_entity_free(hv_entity *entity) {
 }
 
 int64_t hv_entity_key(const hv_entity *entity) {
-    return entity->key;
+    return entity->version.key;
 }
 
 int hv_entity_kind(const hv_entity *entity) {
@@ -32,18 +35,83 @@ const hv_dict *hv_entity_dict(const hv_entity *entity) {
     return entity->dict;
 }
 
-hv_status hvi_get_take(const hvi_operation *op, hv_entity **entity, hv_error **error) {
+const char *hv_entity_version(const hv_entity *entity) {
+    hvi_version_print(&entity->version, entity->version_text);
+    return entity->version_text;
+}
+
+/* A number in network byte order. */
+static uint32_t number_at(const char *bytes, size_t len) {
+    uint32_t number = 0;
+    for (size_t i = 0; i < len; i++)
+        number = number << 8 | (unsigned char) bytes[i];
+    return number;
+}
+
+/* xmin (xidsend) and ctid (tidsend): the block's number and the row's in it. */
+#define XID_LEN   4
+#define BLOCK_LEN 4
+#define TID_LEN   (BLOCK_LEN + 2)
+
+static bool read_version(const PGresult *result, int row, hvi_version *version) {
+    const char *tid = PQgetvalue(result, row, 4);
+    if (PQgetlength(result, row, 3) != XID_LEN || PQgetlength(result, row, 4) != TID_LEN)
+        return false;
+    version->xmin = number_at(PQgetvalue(result, row, 3), XID_LEN);
+    version->block = number_at(tid, BLOCK_LEN);
+    version->offset = (uint16_t) number_at(tid + BLOCK_LEN, TID_LEN - BLOCK_LEN);
+    return true;
+}
+
+/* All but its dict. */
+static hv_status take_row(const hvi_operation *op, hv_entity **entity, hv_error **error) {
     const PGresult *result = op->item.result;
     int row = op->item.row;
-    if (PQgetisnull(result, row, 1) || PQgetisnull(result, row, 2))
-        return hvi_target_fail_null(&op->target, op->item.key, PQgetisnull(result, row, 1), error);
+    const char *server = op->target.server->name;
+    if (PQgetisnull(result, row, 1))
+        return hvi_target_fail_null(&op->target, op->item.key, true, error);
     hv_entity *made = malloc(sizeof *made);
     if (made == NULL)
         return hvi_no_memory(error);
-    *made = (hv_entity){.key = op->item.key, .kind = (int) hvi_integer_at(result, row, 1)};
-    hv_status status = hvi_body_at(result, row, 2, &made->dict, error);
+    made->version.key = op->item.key;
+    made->kind = (int) hvi_integer_at(result, row, 1);
+    made->dict = NULL;
+    made->version_text = made->room;
+    if (!read_version(result, row, &made->version)) {
+        free(made);
+        return hvi_fail_answer(server, op->target.shard, "an entity", error,
+                               "sent no version of it");
+    }
+    *entity = made;
+    return HV_OK;
+}
+
+hv_status hvi_get_take(const hvi_operation *op, hv_entity **entity, hv_error **error) {
+    hv_entity *made = NULL;
+    if (PQgetisnull(op->item.result, op->item.row, 2) &&
+        !PQgetisnull(op->item.result, op->item.row, 1))
+        return hvi_target_fail_null(&op->target, op->item.key, false, error);
+    hv_status status = take_row(op, &made, error);
+    if (status == HV_OK)
+        status = hvi_body_at(op->item.result, op->item.row, 2, &made->dict, error);
     if (status != HV_OK) {
         hvi_error_where(error, op->target.server->name, op->target.shard);
+        hv_entity_free(made);
+        return status;
+    }
+    *entity = made;
+    return HV_OK;
+}
+
+hv_status hvi_get_take_attribute(const hvi_operation *op, const char *name, size_t name_len,
+                                 const char *value, hv_entity **entity, hv_error **error) {
+    hv_entity *made = NULL;
+    hv_status status = take_row(op, &made, error);
+    if (status == HV_OK)
+        status = (made->dict = hv_dict_new()) != NULL ? HV_OK : hvi_no_memory(error);
+    if (status == HV_OK)
+        status = hv_dict_set_bytes(made->dict, name, name_len, value, HV_STRLEN, error);
+    if (status != HV_OK) {
         hv_entity_free(made);
         return status;
     }
@@ -66,6 +134,32 @@ bool hvi_get_read(hvi_item *const *items, size_t count, const PGresult *result) 
         }
     }
     return true;
+}
+
+/* Several items may read other attributes of one entity: an answer has the item's number, from 1.
+ */
+bool hvi_get_only_read_many(hvi_item *const *items, size_t count, const PGresult *result) {
+    for (int row = 0; row < PQntuples(result); row++) {
+        int64_t number = hvi_integer_at(result, row, 0);
+        if (number < 1 || (uint64_t) number > count || items[number - 1]->answered)
+            return false;
+        items[number - 1]->answered = true;
+        items[number - 1]->result = result;
+        items[number - 1]->row = row;
+    }
+    return true;
+}
+
+hv_status hvi_get_only_init(hvi_operation *op, hvi_router *router, int64_t key,
+                            const char *const *names, hv_error **error) {
+    hv_dict *dict = NULL;
+    hv_status status = hvi_operation_init_key(op, &hvi_get_only, router, key, error);
+    if (status == HV_OK)
+        status = hvi_dict_of_names(names, &dict, error);
+    if (status == HV_OK)
+        status = hvi_operation_add_part(op, dict, error);
+    hv_dict_free(dict);
+    return status;
 }
 
 hvi_next hvi_get_answered(hvi_operation *op) {

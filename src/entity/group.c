@@ -14,20 +14,85 @@
 
 /* pg_type.dat */
 #define INT2_OID       21
+#define INT4_OID       23
 #define INT8_OID       20
+#define TEXT_OID       25
 #define INT2_ARRAY_OID 1005
+#define INT4_ARRAY_OID 1007
 #define INT8_ARRAY_OID 1016
+#define TEXT_ARRAY_OID 1009
+
+/* The parameters: numbers have a size, the others are a part of the item's body. */
+static const struct {
+    uint32_t type; /* 0: hstore */
+    uint32_t array_type;
+    uint8_t size;
+    uint8_t part;
+} parameters[HVI_PARAMETERS] = {
+    [HVI_KEY] = {INT8_OID, INT8_ARRAY_OID, .size = 8},
+    [HVI_KIND] = {INT2_OID, INT2_ARRAY_OID, .size = 2},
+    [HVI_COUNT] = {INT4_OID, .size = 4},
+    [HVI_IF_KIND] = {INT4_OID, INT4_ARRAY_OID, .size = 4},
+    [HVI_ATTRIBUTE] = {TEXT_OID, TEXT_ARRAY_OID, .part = 0},
+    [HVI_AMOUNT] = {TEXT_OID, TEXT_ARRAY_OID, .part = 1},
+    [HVI_REMOVE] = {.part = 1},
+    [HVI_HAS] = {.part = 2},
+    [HVI_LACKS] = {.part = 3},
+    [HVI_VERSION] = {TEXT_OID, TEXT_ARRAY_OID, .part = 4},
+};
 
 /* ---- groups ---- */
 
+static int compare_numbers(uint64_t a, uint64_t b) {
+    return a < b ? -1 : a > b;
+}
+
+/* The order of the groups, and of the items in them. */
 static int compare_items(const void *left, const void *right) {
     const hvi_item *a = *(hvi_item *const *) left;
     const hvi_item *b = *(hvi_item *const *) right;
+    if (a->turn != b->turn)
+        return compare_numbers(a->turn, b->turn);
     if (a->verb != b->verb)
-        return (uintptr_t) a->verb < (uintptr_t) b->verb ? -1 : 1;
+        return compare_numbers((uintptr_t) a->verb, (uintptr_t) b->verb);
     if (a->shard != b->shard)
         return a->shard < b->shard ? -1 : 1;
     return a->key < b->key ? -1 : a->key > b->key;
+}
+
+static bool share_group(const hvi_item *a, const hvi_item *b) {
+    return a->turn == b->turn && a->verb == b->verb && a->shard == b->shard;
+}
+
+static int compare_keys(const void *left, const void *right) {
+    const hvi_item *a = *(hvi_item *const *) left;
+    const hvi_item *b = *(hvi_item *const *) right;
+    if (a->key != b->key)
+        return a->key < b->key ? -1 : 1;
+    return compare_numbers(a->place, b->place);
+}
+
+/* Does it write under a key that others may have, too? */
+static bool writes_key(const hvi_item *item) {
+    return item->verb->is_write && item->key != 0;
+}
+
+/* Items with the same key take turns, unless all of them only read. */
+static void take_turns(hvi_item **items, size_t count) {
+    bool any = false;
+    for (size_t i = 0; i < count; i++) {
+        items[i]->place = (unsigned) i;
+        items[i]->turn = 0;
+        any = any || writes_key(items[i]);
+    }
+    if (!any)
+        return;
+    qsort(items, count, sizeof *items, compare_keys);
+    for (size_t i = 1; i < count; i++) {
+        const hvi_item *last = items[i - 1];
+        if (items[i]->key != 0 && items[i]->key == last->key)
+            items[i]->turn = last->turn + (last->verb->is_write || items[i]->verb->is_write);
+    }
 }
 
 /* Not all of it is cleared: the statement's text, the larger part, is written later. */
@@ -40,11 +105,13 @@ static void start_group(hvi_group *group, hvi_item **items) {
 
 size_t hvi_groups_make(hvi_item **items, size_t count, bool apart, hvi_group *groups) {
     size_t made = 0;
-    if (!apart && count > 1)
+    if (!apart && count > 1) {
+        take_turns(items, count);
         qsort(items, count, sizeof *items, compare_items);
+    }
     for (size_t i = 0; i < count; i++) {
         const hvi_item *last = i > 0 ? items[i - 1] : NULL;
-        if (apart || last == NULL || last->verb != items[i]->verb || last->shard != items[i]->shard)
+        if (apart || last == NULL || !share_group(last, items[i]))
             start_group(&groups[made++], &items[i]);
         else
             groups[made - 1].count++;
@@ -84,27 +151,26 @@ static const hvi_verb_statement *statement_of(const hvi_group *group) {
     return group->plain || verb->many.name == NULL ? &verb->one : &verb->many;
 }
 
-/* Replace %s by the schema and %b by the column. Quick, as each operation needs it. */
-static void write_sql(const char *pattern, const char *schema, bool as_text, char *to) {
+/* Replace %s, %h and %b; see verb.h. Quick, as each operation needs it. */
+static void write_sql(const char *pattern, const char *schema, const hvi_session *session,
+                      char *to) {
     const char *place;
     for (; (place = strchr(pattern, '%')) != NULL; pattern = place + 2) {
         memcpy(to, pattern, (size_t) (place - pattern));
-        to = stpcpy(to + (place - pattern), place[1] == 'b' ? hvi_body_column(as_text) : schema);
+        to = stpcpy(to + (place - pattern), place[1] == 's' ? schema
+                                            : place[1] == 'h'
+                                                ? session->hstore_schema
+                                                : hvi_body_column(session->reads_text));
     }
     stpcpy(to, pattern);
 }
 
 /* ---- parameters ---- */
 
-/* A number in network byte order. Returns its length. */
-static int write_number(char *to, hvi_parameter parameter, const hvi_item *item) {
-    const uint64_t key = htobe64((uint64_t) item->key);
-    const uint16_t kind = htobe16((uint16_t) item->kind);
-    if (parameter == HVI_KEY)
-        memcpy(to, &key, sizeof key);
-    else
-        memcpy(to, &kind, sizeof kind);
-    return parameter == HVI_KEY ? sizeof key : sizeof kind;
+static const char *part_of(const hvi_item *item, int part, size_t *len) {
+    size_t start = part > 0 ? item->ends[part - 1] : 0;
+    *len = item->ends[part] - start;
+    return item->body + start;
 }
 
 static uint32_t total_count(const hvi_group *group) {
@@ -114,50 +180,59 @@ static uint32_t total_count(const hvi_group *group) {
     return total;
 }
 
+/* A number in network byte order. */
+static void write_number(char to[8], hvi_parameter parameter, const hvi_item *item,
+                         uint32_t count) {
+    const uint64_t key = htobe64((uint64_t) item->key);
+    const uint16_t kind = htobe16((uint16_t) item->kind);
+    const uint32_t number = htobe32(parameter == HVI_COUNT ? count : (uint32_t) item->if_kind);
+    if (parameter == HVI_KEY)
+        memcpy(to, &key, sizeof key);
+    else if (parameter == HVI_KIND)
+        memcpy(to, &kind, sizeof kind);
+    else
+        memcpy(to, &number, sizeof number);
+}
+
 /* Set a parameter that is not an array. */
 static void set_single(hvi_group *group, int number, hvi_parameter parameter) {
     const hvi_item *item = group->items[0];
-    const uint32_t count = htobe32(total_count(group));
+    size_t len = parameters[parameter].size;
     group->values[number] = group->numbers[number];
-    if (parameter == HVI_BODY) {
-        group->values[number] = item->body;
-        group->lengths[number] = (int) item->body_len;
-    } else if (parameter == HVI_COUNT) {
-        memcpy(group->numbers[number], &count, sizeof count);
-        group->lengths[number] = sizeof count;
-    } else {
-        group->lengths[number] = write_number(group->numbers[number], parameter, item);
-    }
-}
-
-/* The type of a parameter's array, or of its elements. */
-static uint32_t array_type(hvi_parameter parameter, bool element, const hvi_session *session) {
-    if (parameter == HVI_KEY)
-        return element ? INT8_OID : INT8_ARRAY_OID;
-    if (parameter == HVI_KIND)
-        return element ? INT2_OID : INT2_ARRAY_OID;
-    return element ? session->hstore_type : session->hstore_array_type;
+    if (len > 0)
+        write_number(group->numbers[number], parameter, item, total_count(group));
+    else
+        group->values[number] = part_of(item, parameters[parameter].part, &len);
+    group->lengths[number] = (int) len;
 }
 
 /* A one-dimensional array in binary form (array_send in arrayfuncs.c). */
 static void append_array(hvi_group *group, hvi_parameter parameter, const hvi_session *session) {
+    uint32_t type = parameters[parameter].type;
     hvi_buffer *to = &group->bytes;
-    bool is_body = parameter == HVI_BODY;
-    size_t size = 64;
-    for (size_t i = 0; i < group->count; i++)
-        size += 4 + (is_body ? group->items[i]->body_len : sizeof(int64_t));
+    size_t size = 64, len = parameters[parameter].size;
+    bool is_number = len > 0;
+    for (size_t i = 0; i < group->count; i++) {
+        if (!is_number)
+            part_of(group->items[i], parameters[parameter].part, &len);
+        size += 4 + len;
+    }
     hvi_buffer_reserve(to, size);
     hvi_buffer_append_be32(to, 1); /* dimensions */
     hvi_buffer_append_be32(to, 0); /* no NULLs */
-    hvi_buffer_append_be32(to, array_type(parameter, true, session));
+    hvi_buffer_append_be32(to, type != 0 ? type : session->hstore_type);
     hvi_buffer_append_be32(to, (uint32_t) group->count);
     hvi_buffer_append_be32(to, 1); /* the first index */
     for (size_t i = 0; i < group->count; i++) {
         const hvi_item *item = group->items[i];
         char number[8];
-        size_t len = is_body ? item->body_len : (size_t) write_number(number, parameter, item);
+        const char *bytes = number;
+        if (is_number)
+            write_number(number, parameter, item, 0);
+        else
+            bytes = part_of(item, parameters[parameter].part, &len);
         hvi_buffer_append_be32(to, (uint32_t) len);
-        hvi_buffer_append(to, is_body ? item->body : number, len);
+        hvi_buffer_append(to, bytes, len);
     }
 }
 
@@ -166,8 +241,9 @@ static void append_array(hvi_group *group, hvi_parameter parameter, const hvi_se
 static void set_arrays(hvi_group *group, int count, const hvi_session *session) {
     for (int i = 0; i < count; i++) {
         hvi_parameter parameter = (hvi_parameter) group->items[0]->verb->parameters[i];
+        uint32_t type = parameters[parameter].array_type;
         append_array(group, parameter, session);
-        group->types[i] = array_type(parameter, false, session);
+        group->types[i] = type != 0 ? type : session->hstore_array_type;
         group->lengths[i] = (int) group->bytes.len;
     }
     for (int i = 0, start = 0; i < count && hvi_buffer_ok(&group->bytes); i++) {
@@ -180,11 +256,35 @@ static void set_arrays(hvi_group *group, int count, const hvi_session *session) 
 
 /* ---- for the log ---- */
 
-static void append_body_text(hvi_buffer *to, const hvi_item *item) {
+static void append_hstore_text(hvi_buffer *to, const char *bytes, size_t len) {
     hv_dict *dict = NULL;
-    if (hvi_hstore_decode(item->body, item->body_len, &dict, NULL) == HV_OK)
+    if (hvi_hstore_decode(bytes, len, &dict, NULL) == HV_OK)
         hvi_hstore_print(dict, to);
     hv_dict_free(dict);
+}
+
+static void append_text(hvi_buffer *to, const hvi_item *item, hvi_parameter parameter) {
+    size_t len;
+    const char *bytes;
+    switch (parameter) {
+    case HVI_KEY:
+        hvi_buffer_append_format(to, "%" PRId64, item->key);
+        break;
+    case HVI_KIND:
+    case HVI_COUNT:
+    case HVI_IF_KIND:
+        hvi_buffer_append_format(to, "%d",
+                                 parameter == HVI_KIND    ? item->kind
+                                 : parameter == HVI_COUNT ? item->count
+                                                          : item->if_kind);
+        break;
+    default:
+        bytes = part_of(item, parameters[parameter].part, &len);
+        if (parameters[parameter].type == TEXT_OID)
+            hvi_buffer_append(to, bytes, len);
+        else
+            append_hstore_text(to, bytes, len);
+    }
 }
 
 /* Write the parameters of a plain group in readable form, one text after the other. */
@@ -194,17 +294,7 @@ static void write_log_values(hvi_group *group, int count) {
     size_t starts[HVI_PARAMETERS_MAX];
     for (int i = 0; i < count; i++) {
         starts[i] = to->len;
-        switch (item->verb->parameters[i]) {
-        case HVI_KEY:
-            hvi_buffer_append_format(to, "%" PRId64, item->key);
-            break;
-        case HVI_BODY:
-            append_body_text(to, item);
-            break;
-        default:
-            hvi_buffer_append_format(
-                to, "%d", item->verb->parameters[i] == HVI_KIND ? item->kind : item->count);
-        }
+        append_text(to, item, (hvi_parameter) item->verb->parameters[i]);
         hvi_buffer_append(to, "", 1);
     }
     for (int i = 0; i < count && hvi_buffer_ok(to); i++)
@@ -221,14 +311,14 @@ static int parameter_count(const hvi_verb *verb) {
 }
 
 bool hvi_group_query(hvi_group *group, const hvi_session *session, bool log, hvi_query *query) {
-    static const int binary_formats[HVI_PARAMETERS_MAX] = {1, 1, 1};
+    static const int binary_formats[HVI_PARAMETERS_MAX] = {1, 1, 1, 1, 1, 1, 1};
     const hvi_item *first = group->items[0];
     const hvi_verb_statement *statement = statement_of(group);
     bool is_array = statement == &first->verb->many;
     int count = parameter_count(first->verb);
     char schema[HVI_SCHEMA_NAME_LEN];
     hvi_schema_name(first->shard, schema);
-    write_sql(statement->sql, schema, session->reads_text, group->sql);
+    write_sql(statement->sql, schema, session, group->sql);
     for (int i = 0; i < count && !is_array; i++)
         set_single(group, i, (hvi_parameter) first->verb->parameters[i]);
     if (is_array)

@@ -11,7 +11,7 @@
 #include "wire/session.h"
 #include "entity/verb.h"
 
-#define HVI_GROUP_SQL_LEN 900
+#define HVI_GROUP_SQL_LEN 3000
 
 /* Items of one verb and shard, next to each other. */
 typedef struct hvi_group {
@@ -32,6 +32,9 @@ typedef struct hvi_group {
 
 /*
  * Sort items into groups; `groups` has room for one per item. Returns how many groups there are.
+ * The statements run in the order of the groups. Items with the same key, one of which changes what
+ * is under it, are in different groups, in their given order.
+ *
  * With `apart` each item is a group of its own, in the given order, with the statement for one,
  * which needs no type numbers of the database and has an unambiguous answer. If its key has an
  * entity, it is refused.
@@ -48,8 +51,7 @@ void hvi_group_forget_parameters(hvi_group *group);
 /*
  * Fill in what the statement gave each item; `server` is for the error. If a put under a given key
  * went together with others and is neither `answered` nor `swallowed`, its key has an entity, or it
- * was swallowed: it has to go apart to find out. So do two items that put under the same key: it is
- * not known which was stored.
+ * was swallowed: it has to go apart to find out.
  */
 void hvi_group_answer(hvi_group *group, const PGresult *result, const char *server);
 

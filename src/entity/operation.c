@@ -4,16 +4,18 @@
 #include "entity/operation.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/interrupt.h"
+#include "value/hstore.h"
 #include "wire/exchange.h"
 #include "wire/refusal.h"
 
 /* How often an operation takes another connection because one has cached something obsolete. */
 #define MAX_STALE 2
 
-/* The pause between tries of a verb that repeats. */
+/* The pause between tries of an operation that is repeated until it is done. */
 #define RETRY_MS 20
 
 /* ---- life ---- */
@@ -30,6 +32,42 @@ hv_status hvi_operation_init_key(hvi_operation *op, const hvi_verb *verb, hvi_ro
     hv_status status = hvi_target_init_key(&op->target, router, key, error);
     op->item.shard = op->target.shard;
     return status;
+}
+
+/* The server closes the connection over a message of more than a gigabyte. The rest of the message
+ * with the body needs less than the 256 bytes that this leaves. */
+#define BODY_MAX ((size_t) 0x3FFFFF00)
+
+/* Is there room for a part of this size? */
+static hv_status check_room(const hvi_operation *op, size_t size, hv_error **error) {
+    size_t total = op->body.len + size;
+    if (total <= BODY_MAX)
+        return HV_OK;
+    hvi_fail(error, HV_INVALID, "the attributes are too large");
+    hvi_error_detail(error, "They take %zu bytes; an entity has room for %zu.", total, BODY_MAX);
+    return HV_INVALID;
+}
+
+static hv_status end_part(hvi_operation *op, hv_error **error) {
+    op->item.body = op->body.data;
+    op->item.body_len = op->item.ends[op->part_count++] = op->body.len;
+    return hvi_buffer_ok(&op->body) ? HV_OK : hvi_no_memory(error);
+}
+
+hv_status hvi_operation_add_part(hvi_operation *op, const hv_dict *dict, hv_error **error) {
+    hv_status status = check_room(op, hvi_hstore_size(dict), error);
+    if (status != HV_OK)
+        return status;
+    hvi_hstore_encode(dict, &op->body);
+    return end_part(op, error);
+}
+
+hv_status hvi_operation_add_text(hvi_operation *op, const char *text, hv_error **error) {
+    hv_status status = check_room(op, strlen(text), error);
+    if (status != HV_OK)
+        return status;
+    hvi_buffer_append_text(&op->body, text);
+    return end_part(op, error);
 }
 
 void hvi_operation_fini(hvi_operation *op) {
@@ -63,17 +101,22 @@ hvi_next hvi_operation_done(hvi_operation *op, hv_status status) {
 /* No try was confirmed, and one may have succeeded. `cause` is that of the last. */
 static hvi_next fail_unknown(hvi_operation *op, const hv_error *cause) {
     hv_error **error = &op->error;
+    hvi_operation_fail_unknown(op);
+    hvi_error_detail(error, "Last: %s", hv_error_message(cause));
+    hvi_error_sqlstate(error, hv_error_sqlstate(cause));
+    return HVI_DONE;
+}
+
+hvi_next hvi_operation_fail_unknown(hvi_operation *op) {
+    hv_error **error = &op->error;
+    const char *deed = op->verb->deed;
     int64_t key = op->item.key;
     if (hvi_interrupted())
-        hvi_fail(error, HV_OUTCOME_UNKNOWN,
-                 "interrupted before a put under the key %" PRId64 " was confirmed", key);
-    else
-        hvi_fail(error, HV_OUTCOME_UNKNOWN, "a put under the key %" PRId64 " was not confirmed",
+        hvi_fail(error, HV_OUTCOME_UNKNOWN, "interrupted before %s %" PRId64 " was confirmed", deed,
                  key);
-    hvi_error_detail(error, "Last: %s", hv_error_message(cause));
-    hvi_error_hint(error, "The entity may or may not be there: get the key, or put the same under "
-                          "it again.");
-    hvi_error_sqlstate(error, hv_error_sqlstate(cause));
+    else
+        hvi_fail(error, HV_OUTCOME_UNKNOWN, "%s %" PRId64 " was not confirmed", deed, key);
+    hvi_error_hint(error, "%s", op->verb->if_unknown);
     hvi_error_where(error, op->target.server->name, op->target.shard);
     return hvi_operation_done(op, HV_OUTCOME_UNKNOWN);
 }
@@ -85,7 +128,7 @@ static hvi_next fail_collision(hvi_operation *op) {
 }
 
 hvi_next hvi_operation_fail(hvi_operation *op, hv_error **cause) {
-    if (op->verb->repeats && op->unknown)
+    if (op->repeat != HVI_REPEAT_NEVER && op->unknown)
         return fail_unknown(op, *cause);
     if (op->collisions > 0 && hv_error_status(*cause) == HV_TIMEOUT)
         return fail_collision(op);
@@ -116,7 +159,7 @@ hvi_next hvi_operation_pause(hvi_operation *op, const hvi_verb *sends, bool apar
     return HVI_PAUSE;
 }
 
-/* A verb that repeats waits until the cause has passed. */
+/* Wait until the cause has passed. */
 static hvi_next wait_out(hvi_operation *op, bool apart, const hv_error *cause) {
     hv_error *copy = hvi_error_copy(cause);
     return hvi_operation_pause(op, op->item.verb, apart, RETRY_MS, &copy);
@@ -130,7 +173,7 @@ static hvi_next refused(hvi_operation *op, const hv_error *cause) {
     hvi_refusal refusal = hvi_error_refusal_of(cause);
     if ((refusal == HVI_REFUSAL_TYPES || refusal == HVI_REFUSAL_RESULT) && op->stale++ < MAX_STALE)
         return hvi_operation_again(op, op->item.verb, true);
-    if (op->verb->repeats && hv_error_retriable(cause))
+    if (op->repeat == HVI_REPEAT_UNTIL_DONE && hv_error_retriable(cause))
         return wait_out(op, true, cause);
     hv_error *copy = hvi_error_copy(cause);
     hvi_next next = op->verb->refused(op, &copy);
@@ -158,19 +201,19 @@ static hvi_next lost(hvi_operation *op, const hv_error *cause) {
         return hvi_operation_late(op, true);
     if (hvi_is_late(op->deadline))
         return fail_as(op, cause);
-    if (op->verb->repeats && status != HV_NO_MEMORY)
+    if (op->repeat == HVI_REPEAT_UNTIL_DONE && status != HV_NO_MEMORY)
         return wait_out(op, false, cause);
-    if (is_unknown)
+    if (is_unknown && op->repeat == HVI_REPEAT_NEVER)
         return fail_as(op, cause);
     if (status == HV_TIMEOUT || (status != HV_NO_MEMORY && op->lost++ == 0))
         return hvi_operation_again(op, op->item.verb, op->apart);
-    return fail_read(op, cause);
+    return is_unknown ? fail_as(op, cause) : fail_read(op, cause);
 }
 
 /* There was no connection available for it. */
 static hvi_next unsent(hvi_operation *op, const hv_error *cause) {
-    return op->verb->repeats && hv_error_retriable(cause) ? wait_out(op, op->apart, cause)
-                                                          : fail_as(op, cause);
+    bool waits = op->repeat == HVI_REPEAT_UNTIL_DONE && hv_error_retriable(cause);
+    return waits ? wait_out(op, op->apart, cause) : fail_as(op, cause);
 }
 
 hvi_next hvi_operation_take(hvi_operation *op) {

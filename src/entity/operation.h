@@ -23,11 +23,20 @@
 #include "entity/target.h"
 #include "entity/verb.h"
 
+/* Is a write repeated whose connection was lost, so that it may have happened already? */
+typedef enum hvi_repeat {
+    HVI_REPEAT_NEVER,
+    HVI_REPEAT_ONCE,
+    HVI_REPEAT_UNTIL_DONE, /* until it is confirmed, or late; other obstacles are waited out, too */
+} hvi_repeat;
+
 struct hvi_operation {
     const hvi_verb *verb;
+    hvi_repeat repeat;
     hvi_target target;
     hvi_item item;    /* what it sends now */
     hvi_buffer body;  /* the item's, if it has one; owned */
+    int part_count;   /* of the body */
     int64_t deadline; /* hvi_clock_us() */
     bool apart;       /* it goes in a transaction of its own */
     int pause_ms;     /* after HVI_PAUSE */
@@ -39,6 +48,8 @@ struct hvi_operation {
     unsigned stale;      /* … or that had cached something that no longer exists */
     unsigned collisions; /* made keys that had an entity */
     unsigned hidden;     /* times that its key had an entity that could not be found */
+    unsigned unchanged;  /* times that a change did not happen though nothing was in the way */
+    unsigned conflicts;  /* deadlocks and the like that a change was in */
     hv_error *refusal;   /* while it is looked into: why a put under a key stored nothing; owned */
     hv_error *cause;     /* the last obstacle that it waits out; owned */
 
@@ -60,6 +71,13 @@ hv_status hvi_operation_init(hvi_operation *operation, const hvi_verb *verb, hvi
 hv_status hvi_operation_init_key(hvi_operation *operation, const hvi_verb *verb, hvi_router *router,
                                  int64_t key, hv_error **error);
 
+/*
+ * Append a part to the body of the item. Errors: HV_INVALID if the body grows too large for one
+ * message, HV_NO_MEMORY.
+ */
+hv_status hvi_operation_add_part(hvi_operation *operation, const hv_dict *dict, hv_error **error);
+hv_status hvi_operation_add_text(hvi_operation *operation, const char *text, hv_error **error);
+
 /* Frees what was not taken. */
 void hvi_operation_fini(hvi_operation *operation);
 
@@ -78,6 +96,9 @@ hvi_next hvi_operation_late(hvi_operation *operation, bool is_sent);
 hvi_next hvi_operation_done(hvi_operation *operation, hv_status status);
 /* Fail for good. Takes *cause. If an earlier try may have succeeded, the error says so. */
 hvi_next hvi_operation_fail(hvi_operation *operation, hv_error **cause);
+
+/* Fail because an earlier try may have succeeded, and what was found since then does not say. */
+hvi_next hvi_operation_fail_unknown(hvi_operation *operation);
 
 /* Go again, with this verb's statement. */
 hvi_next hvi_operation_again(hvi_operation *operation, const hvi_verb *sends, bool apart);

@@ -23,7 +23,6 @@
  */
 #include "entity/put.h"
 
-#include <endian.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -42,33 +41,16 @@
 /* How often a key is tried that has an entity which is never found when it is fetched. */
 #define HIDDEN_TRIES 8
 
-/* The server closes the connection over a message of more than a gigabyte. The rest of the message
- * with the body needs less than the 256 bytes that this leaves. */
-#define BODY_MAX ((size_t) 0x3FFFFF00)
-
-#define INT8_OID 20 /* pg_type.dat */
-
 /* ---- setting up ---- */
 
 /* Set the rest of a put; `status` is the outcome of setting up its target. */
 static hv_status set_content(hvi_operation *op, hv_status status, int kind, const hv_dict *dict,
                              hv_error **error) {
-    size_t size = hvi_hstore_size(dict);
     if (status == HV_OK)
         status = hvi_check_kind(kind, error);
-    if (status != HV_OK)
-        return status;
-    if (size > BODY_MAX) {
-        hvi_fail(error, HV_INVALID, "the attributes are too large");
-        hvi_error_detail(error, "They take %zu bytes; an entity has room for %zu.", size, BODY_MAX);
-        return HV_INVALID;
-    }
-    hvi_hstore_encode(dict, &op->body);
     op->item.kind = kind;
     op->item.count = 1; /* of keys, if one is to be reserved */
-    op->item.body = op->body.data;
-    op->item.body_len = op->body.len;
-    return hvi_buffer_ok(&op->body) ? HV_OK : hvi_no_memory(error);
+    return status == HV_OK ? hvi_operation_add_part(op, dict, error) : status;
 }
 
 hv_status hvi_put_init(hvi_operation *op, hvi_router *router, hvi_key_cache *reserved, int shard,
@@ -76,6 +58,7 @@ hv_status hvi_put_init(hvi_operation *op, hvi_router *router, hvi_key_cache *res
     const hvi_verb *verb = reserved != NULL ? &hvi_put_once : &hvi_put;
     hv_status status = hvi_operation_init(op, verb, router, shard, error);
     op->reserved = reserved;
+    op->repeat = reserved != NULL ? HVI_REPEAT_UNTIL_DONE : HVI_REPEAT_NEVER;
     return set_content(op, status, kind, dict, error);
 }
 
@@ -108,52 +91,13 @@ bool hvi_put_read(hvi_item *const *items, size_t count, const PGresult *result) 
     return item->answered;
 }
 
-/* ---- arrays of keys, as a group sends them ---- */
-
-#define ARRAY_HEADER  20
-#define ARRAY_EMPTY   12 /* no dimensions */
-#define ARRAY_ELEMENT (4 + sizeof(int64_t))
-
-static uint32_t read_be32(const char *bytes) {
-    uint32_t wire;
-    memcpy(&wire, bytes, sizeof wire);
-    return be32toh(wire);
-}
-
-/* Is there an array of keys in this column of the only row? *count is how many it has. */
-static bool read_array(const PGresult *result, int column, size_t *count) {
-    const char *bytes = PQgetvalue(result, 0, column);
-    size_t len = (size_t) PQgetlength(result, 0, column);
-    *count = 0;
-    if (len < ARRAY_EMPTY || read_be32(bytes + 4) != 0 || read_be32(bytes + 8) != INT8_OID)
-        return false;
-    if (read_be32(bytes) == 0)
-        return len == ARRAY_EMPTY;
-    if (len < ARRAY_HEADER || read_be32(bytes) != 1)
-        return false;
-    *count = read_be32(bytes + 12);
-    if (len != ARRAY_HEADER + *count * ARRAY_ELEMENT)
-        return false;
-    for (size_t i = 0; i < *count; i++)
-        if (read_be32(bytes + ARRAY_HEADER + i * ARRAY_ELEMENT) != sizeof(int64_t))
-            return false;
-    return true;
-}
-
-static int64_t key_at(const PGresult *result, int column, size_t place) {
-    uint64_t wire;
-    memcpy(&wire, PQgetvalue(result, 0, column) + ARRAY_HEADER + place * ARRAY_ELEMENT + 4,
-           sizeof wire);
-    return (int64_t) be64toh(wire);
-}
-
 /* Is this key in the array? Answers mostly come in the order of the items: the search begins at
  * *next, which then moves past the key that was found. */
 static bool has_stored(const PGresult *result, int column, size_t count, int64_t key,
                        size_t *next) {
     for (size_t i = 0; i < count; i++) {
         size_t place = *next + i < count ? *next + i : *next + i - count;
-        if (key_at(result, column, place) == key) {
+        if (hvi_array_at(result, column, place) == key) {
             *next = place + 1 < count ? place + 1 : 0;
             return true;
         }
@@ -166,10 +110,11 @@ static bool has_stored(const PGresult *result, int column, size_t count, int64_t
 bool hvi_put_read_many(hvi_item *const *items, size_t count, const PGresult *result) {
     size_t made, stored = 0, next = 0, found = 0;
     bool all = PQgetisnull(result, 0, 1);
-    if (!read_array(result, 0, &made) || made != count || (!all && !read_array(result, 1, &stored)))
+    if (!hvi_array_check(result, 0, &made) || made != count ||
+        (!all && !hvi_array_check(result, 1, &stored)))
         return false;
     for (size_t i = 0; i < count; i++) {
-        int64_t key = key_at(result, 0, i);
+        int64_t key = hvi_array_at(result, 0, i);
         if (all || has_stored(result, 1, stored, key, &next)) {
             answer_new_key(items[i], key);
             found++;
@@ -180,14 +125,12 @@ bool hvi_put_read_many(hvi_item *const *items, size_t count, const PGresult *res
     return all || found == stored;
 }
 
-/* An entity is stored under this key; of two items that put under it, which one is not known. False
- * if no item does. */
+/* An entity is stored under this key. False if no item puts under it. */
 static bool answer_key(hvi_item *const *items, size_t count, int64_t key, int64_t next) {
     size_t at = hvi_items_find(items, count, key);
     if (at == count || items[at]->key != key)
         return false;
-    if (at + 1 == count || items[at + 1]->key != key)
-        answer_new_key(items[at], next);
+    answer_new_key(items[at], next);
     return true;
 }
 
@@ -195,10 +138,10 @@ static bool answer_key(hvi_item *const *items, size_t count, int64_t key, int64_
 bool hvi_put_key_read_many(hvi_item *const *items, size_t count, const PGresult *result) {
     size_t stored = count;
     bool all = PQgetisnull(result, 0, 0);
-    if (!all && !read_array(result, 0, &stored))
+    if (!all && !hvi_array_check(result, 0, &stored))
         return false;
     for (size_t i = 0; i < stored; i++)
-        if (!answer_key(items, count, all ? items[i]->key : key_at(result, 0, i), 0))
+        if (!answer_key(items, count, all ? items[i]->key : hvi_array_at(result, 0, i), 0))
             return false;
     return true;
 }
@@ -310,7 +253,7 @@ static hvi_next put_again(hvi_operation *op) {
         return hvi_operation_fail(op, &op->refusal);
     if (++op->hidden < HIDDEN_TRIES)
         return hvi_operation_pause(op, op->verb, true, PAUSE_MS, NULL);
-    if (!op->verb->repeats)
+    if (op->verb != &hvi_put_once)
         return fail_hidden(op);
     return op->unknown ? end_stored(op) : take_another_key(op);
 }
@@ -319,7 +262,7 @@ static hvi_next compared(hvi_operation *op) {
     bool same = false;
     if (!op->item.answered)
         return op->swallowed ? end_swallowed(op) : put_again(op);
-    if (op->verb->repeats)
+    if (op->verb == &hvi_put_once)
         return op->unknown ? end_stored(op) : take_another_key(op);
     hv_status status = compare(op, &same);
     return status == HV_OK && !same ? fail_conflict(op) : hvi_operation_done(op, status);

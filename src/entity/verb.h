@@ -13,6 +13,9 @@
 typedef struct hvi_verb hvi_verb;
 typedef struct hvi_operation hvi_operation;
 
+/* The most parts of a body. */
+#define HVI_PARTS_MAX 5
+
 /* How a statement ended. */
 typedef enum hvi_fate {
     HVI_FATE_ANSWERED,
@@ -28,33 +31,50 @@ typedef struct hvi_item {
     int64_t key;
     int kind;
     int count;        /* how many keys are to be reserved */
-    const char *body; /* hstore, binary; not owned */
+    int if_kind;      /* of a condition: or HVI_ANY_KIND */
+    const char *body; /* its parts, one after the other; not owned */
     size_t body_len;
+    size_t ends[HVI_PARTS_MAX]; /* where each part ends; a put has one, the attributes */
+
+    unsigned place; /* in its batch: items with one key keep their order; the next is private … */
+    unsigned turn;  /* … to hvi_groups_make() */
 
     hvi_fate fate;
     const hv_error *error;  /* NULL if answered, unless in another form; owned by the batch */
-    bool answered;          /* found, stored, or reserved */
+    bool answered;          /* found, stored, changed, or reserved */
     bool swallowed;         /* not stored, without an error, and not for its key's entity */
+    bool is_there;          /* of a change: there is an entity … */
+    bool holds;             /* … and the condition holds */
     int64_t new_key;        /* the key that was made, or the first or next one that was reserved */
     const PGresult *result; /* what was found; its batch's, in … */
     int row;                /* … this row */
 } hvi_item;
 
-/* A parameter: for many items, an array of these. */
+/* A parameter: for many items, an array of these. Names are an hstore, with NULL as the values. */
 typedef enum hvi_parameter {
     HVI_NO_PARAMETER,
-    HVI_KEY,   /* bigint */
-    HVI_KIND,  /* smallint */
-    HVI_BODY,  /* hstore */
-    HVI_COUNT, /* integer; for many items their sum, not an array */
+    HVI_KEY,       /* bigint */
+    HVI_KIND,      /* smallint */
+    HVI_COUNT,     /* integer; for many items their sum, not an array */
+    HVI_IF_KIND,   /* integer */
+    HVI_BODY,      /* part 0: hstore, attributes to be stored or set */
+    HVI_NAMES,     /* part 0: hstore, names of attributes to be read */
+    HVI_ATTRIBUTE, /* part 0: text */
+    HVI_REMOVE,    /* part 1: hstore, names */
+    HVI_AMOUNT,    /* part 1: text */
+    HVI_HAS,       /* part 2: hstore, of a condition, like the rest */
+    HVI_LACKS,     /* part 3: hstore, names */
+    HVI_VERSION,   /* part 4: text; or empty */
+    HVI_PARAMETERS
 } hvi_parameter;
 
-#define HVI_PARAMETERS_MAX 3
+#define HVI_PARAMETERS_MAX 7
 
 /* The statement that a verb sends: for one item, or for many of one shard. */
 typedef struct hvi_verb_statement {
     const char *name; /* "put_many": the log and pg_prepared_statements show hv_put_many_0012 */
-    /* %s is the shard's schema, %b the column body as it is to be read: see hvi_body_column(). */
+    /* %s is the shard's schema, %h that of hstore, %b the column body as it is to be read: see
+     * hvi_body_column(). */
     const char *sql;
     hvi_form answer;
     /* Fill in what an answer of that form gave each item; the items are sorted by key. False if it
@@ -72,12 +92,15 @@ typedef enum hvi_next {
 struct hvi_verb {
     /* Does it store something, so that it must not be repeated when it may have happened? */
     bool is_write;
+    bool is_conditional;
     /* Is `one` refused if the key has an entity, which would undo everything else in its
      * transaction? Then `many` is used even for one item that shares a transaction. */
     bool refuses_taken_keys;
-    /* Is it put under a key of its own, so that it can be repeated until it is confirmed? */
-    bool repeats;
-    uint8_t parameters[HVI_PARAMETERS_MAX];
+    /* Of a write under a key, for the error if nothing is known of its outcome: what was done, such
+     * as "a put under the key", and the hint. */
+    const char *deed;
+    const char *if_unknown;
+    uint8_t parameters[HVI_PARAMETERS_MAX]; /* hvi_parameter */
     hvi_verb_statement one;
     hvi_verb_statement many; /* without a name: `one` serves for many, too */
 
@@ -92,11 +115,19 @@ struct hvi_verb {
 };
 
 extern const hvi_verb hvi_get;
+extern const hvi_verb hvi_get_only; /* chosen attributes */
 extern const hvi_verb hvi_exists;
 extern const hvi_verb hvi_put;      /* under a new key */
 extern const hvi_verb hvi_put_key;  /* under a given one, unless it has an entity */
 extern const hvi_verb hvi_put_once; /* under a reserved one, and reserve a key for the next */
 extern const hvi_verb hvi_reserve;  /* unused keys */
+extern const hvi_verb hvi_replace;
+extern const hvi_verb hvi_merge;
+extern const hvi_verb hvi_delete;
+extern const hvi_verb hvi_replace_if; /* with a condition, like the next */
+extern const hvi_verb hvi_merge_if;
+extern const hvi_verb hvi_delete_if;
+extern const hvi_verb hvi_increment; /* with or without */
 
 /* The column body, binary or, `as_text`, in hstore's text form: see hvi_session.reads_text. */
 static inline const char *hvi_body_column(bool as_text) {

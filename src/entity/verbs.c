@@ -8,6 +8,7 @@
  * HVI_KEY_CHANGED.
  */
 #include "wire/refusal.h"
+#include "entity/change.h"
 #include "entity/exists.h"
 #include "entity/get.h"
 #include "entity/put.h"
@@ -20,9 +21,10 @@
 #define FAIL_OVER_KEY(number) "pg_catalog.concat('" HVI_KEY_CHANGED "', ' (', " number ", ')')"
 
 /* `what` of a row that was stored, if its key is the one that was given. */
-#define IF_UNDER_KEY(what)                   \
-    "CASE WHEN id OPERATOR(pg_catalog.=) $3" \
-    " THEN " what " ELSE " FAIL_OVER_KEY("id") "::bigint END"
+#define IF_KEY(id, key, what)                                    \
+    "CASE WHEN " id " OPERATOR(pg_catalog.=) " key " THEN " what \
+    " ELSE " FAIL_OVER_KEY(id) "::bigint END"
+#define IF_UNDER_KEY(what) IF_KEY("id", "$3", what)
 
 /*
  * The keys in "stored" as one array, each of which must be one of those in `keys`; NULL: all of
@@ -46,6 +48,12 @@
 #define STORED_GIVEN     STORED_KEYS("$3")
 #define STORED_MADE      STORED_KEYS("new.ids")
 
+/* Parameters as a table. The limit makes the planner expect a row, and read the entities by their
+ * key, however large the table is later. */
+#define GIVEN(arrays, with, columns)                                       \
+    "(SELECT * FROM ROWS FROM (" arrays ")" with " AS given (" columns ")" \
+    " LIMIT pg_catalog.cardinality((SELECT $1))) AS given"
+
 #define INSERT_GIVEN                                                               \
     "INSERT INTO %s.entities (type, body, id) SELECT type, body, id"               \
     " FROM ROWS FROM (" KINDS_BODIES ", " GIVEN_KEYS ") AS given (type, body, id)" \
@@ -53,11 +61,13 @@
 
 /* ---- the forms of answers ---- */
 
+/* id, type, body, xmin and ctid. */
+#define ENTITY_COLUMNS \
+    HVI_IS_INT8, HVI_IS_INT2 | HVI_OR_NULL, HVI_IS_BYTES | HVI_OR_NULL, HVI_IS_BYTES, HVI_IS_BYTES
 #define ENTITY(how_many)                                                                 \
     {                                                                                    \
         .asked = "an entity: id bigint, type smallint, body hstore", .rows = (how_many), \
-        .binary = true,                                                                  \
-        .columns = {HVI_IS_INT8, HVI_IS_INT2 | HVI_OR_NULL, HVI_IS_BYTES | HVI_OR_NULL}, \
+        .binary = true, .columns = {ENTITY_COLUMNS},                                     \
     }
 #define KEYS(how_many, ...)                                                             \
     {                                                                                   \
@@ -68,16 +78,35 @@
 
 const hvi_verb hvi_get = {
     .parameters = {HVI_KEY},
-    .one = {"get", "SELECT id, type, %b FROM %s.entities WHERE id OPERATOR(pg_catalog.=) $1",
+    .one = {"get",
+            "SELECT id, type, %b, xmin, ctid FROM %s.entities WHERE id OPERATOR(pg_catalog.=) $1",
             ENTITY(HVI_AT_MOST_ONE_ROW), hvi_get_read},
     /* The SELECT: see ELEMENTS. In a plan for any array the planner expects a tenth of the rows
      * where it does not know the limit, so that a table's growth between the first plans and that
      * one does not make it seem expensive; and with ORDER BY it reads the index. */
     .many = {"get_many",
-             "SELECT id, type, %b FROM %s.entities"
+             "SELECT id, type, %b, xmin, ctid FROM %s.entities"
              " WHERE id OPERATOR(pg_catalog.=) ANY ((SELECT $1)::bigint[])"
              " ORDER BY id LIMIT pg_catalog.cardinality($1)",
              ENTITY(HVI_ANY_ROWS), hvi_get_read},
+    .answered = hvi_get_answered,
+    .refused = hvi_operation_fail,
+};
+
+#define SLICED(names) "%h.slice(body, %h.akeys(" names ")) AS body, xmin AS x, ctid AS c"
+
+const hvi_verb hvi_get_only = {
+    .parameters = {HVI_KEY, HVI_NAMES},
+    .one = {"get_only",
+            "SELECT id, type, %b, x, c FROM (SELECT id, type, " SLICED(
+                "$2::%h.hstore") " FROM %s.entities WHERE id OPERATOR(pg_catalog.=) $1) AS e",
+            ENTITY(HVI_AT_MOST_ONE_ROW), hvi_get_read},
+    .many =
+        {"get_only_many",
+         "SELECT number, type, %b, x, c FROM (SELECT number, type, " SLICED("names") " FROM " GIVEN(
+             ELEMENTS("1") ", " ELEMENTS("2"), " WITH ORDINALITY",
+             "key, names, number") ", %s.entities WHERE id OPERATOR(pg_catalog.=) key) AS e",
+         ENTITY(HVI_ANY_ROWS), hvi_get_only_read_many},
     .answered = hvi_get_answered,
     .refused = hvi_operation_fail,
 };
@@ -135,7 +164,9 @@ const hvi_verb hvi_put_key = {
 const hvi_verb hvi_put_once = {
     .is_write = true,
     .refuses_taken_keys = true,
-    .repeats = true,
+    .deed = "a put under the key",
+    .if_unknown =
+        "The entity may or may not be there: get the key, or put the same under it again.",
     .parameters = {HVI_KIND, HVI_BODY, HVI_KEY},
     .one = {"put_once",
             "INSERT INTO %s.entities (type, body, id) VALUES ($1, $2, $3)"
@@ -162,4 +193,224 @@ const hvi_verb hvi_reserve = {
             hvi_reserve_read},
     .answered = hvi_reserve_answered,
     .refused = hvi_reserve_refused,
+};
+
+/* ---- changes ---- */
+
+#define IS_KEY(id, key) id " OPERATOR(pg_catalog.=) " key
+
+#define MERGED(set, remove) "%h.hs_concat(%h.delete(e.body, %h.akeys(" remove ")), " set ")"
+
+#define MERGE(set, remove) "UPDATE %s.entities AS e SET body = " MERGED(set, remove)
+#define REPLACE(kind, set) "UPDATE %s.entities AS e SET type = " kind ", body = " set
+#define THREE_ARRAYS       ELEMENTS("1") ", " ELEMENTS("2") ", " ELEMENTS("3")
+#define FIVE_ARRAYS        THREE_ARRAYS ", " ELEMENTS("4") ", " ELEMENTS("5")
+#define SEVEN_ARRAYS       FIVE_ARRAYS ", " ELEMENTS("6") ", " ELEMENTS("7")
+#define UNDER_KEY(key)     IF_KEY("e.id", key, "e.id")
+
+/* Without a condition, for one. A row only if the entity is there: was it changed? */
+#define CHANGE_ONE(change)                                                          \
+    "WITH done AS (" change " WHERE " IS_KEY("e.id", "$1") " RETURNING " UNDER_KEY( \
+        "$1") " AS id)"                                                             \
+              " SELECT id, true FROM done UNION ALL"                                \
+              " SELECT e.id, false FROM %s.entities AS e WHERE " IS_KEY(            \
+                  "e.id", "$1") " AND NOT EXISTS (SELECT FROM done)"
+
+/* … for many: the keys of those that were changed, and of those that are there. NULL: all. */
+#define CHANGE_MANY(change)                                                                     \
+    "WITH stored AS (" change ") SELECT " STORED_KEYS(                                          \
+        "$1") ","                                                                               \
+              " CASE WHEN s.ids OPERATOR(pg_catalog.=) $1 THEN NULL ELSE ARRAY(SELECT id"       \
+              " FROM %s.entities WHERE id OPERATOR(pg_catalog.=) ANY ((SELECT $1)::bigint[])) " \
+              "END" FROM_STORED
+
+#define CHANGE_GIVEN(change, arrays, columns)                                \
+    CHANGE_MANY(change " FROM " GIVEN(arrays, "", columns) " WHERE " IS_KEY( \
+        "e.id", "given.key") " RETURNING " UNDER_KEY("given.key") " AS id")
+
+/* Does the condition hold for a row e? */
+#define HOLDS(has, lacks, kind, version)                                                     \
+    "coalesce(%h.hs_contains(e.body, " has ") AND NOT %h.exists_any(e.body, %h.akeys(" lacks \
+    ")) AND (" kind " OPERATOR(pg_catalog.=) 65536"                                          \
+    " OR e.type::integer OPERATOR(pg_catalog.=) " kind ") AND (" version                     \
+    " OPERATOR(pg_catalog.=) '' OR pg_catalog.concat(e.xmin, e.ctid)"                        \
+    " OPERATOR(pg_catalog.=) " version "), false) AS holds"
+
+#define CONDITION(has, lacks, kind, version)                                    \
+    HOLDS("$" has "::%h.hstore", "$" lacks "::%h.hstore", "$" kind "::integer", \
+          "$" version "::pg_catalog.text")
+#define CONDITION_COLUMNS "has, lacks, kind, version"
+#define GIVEN_CONDITION   HOLDS("has", "lacks", "kind", "version")
+
+/* The rows, locked, so that what is found out about them stays true until they are changed. */
+#define LOCKED "SELECT e.id, e.type, e.body, e.xmin AS x, e.ctid AS c, "
+#define LOCKED_ONE(more) \
+    LOCKED more " FROM %s.entities AS e WHERE " IS_KEY("e.id", "$1") " FOR UPDATE"
+#define LOCKED_MANY(more, arrays, columns)                   \
+    LOCKED more " FROM " GIVEN(arrays, "",                   \
+                               columns) ", %s.entities AS e" \
+                                        " WHERE " IS_KEY("e.id", "given.key") " FOR UPDATE OF e"
+
+#define WHERE_THERE " WHERE " IS_KEY("e.id", "there.id") " AND there.holds"
+#define RETURNING_DONE \
+    " RETURNING " UNDER_KEY("there.id") " AS id, e.type, e.xmin AS x, e.ctid AS c"
+
+/* The rows of the answer: those that were changed, and those for which the condition does not hold;
+ * all that are there, if not as many were changed as should be. */
+#define ANSWER(why)                                                                        \
+    " UNION ALL SELECT id, type, CASE WHEN holds THEN NULL ELSE %b END, x, c, holds,"      \
+    " false, " why " FROM there WHERE NOT holds OR (SELECT pg_catalog.count(*) FROM done)" \
+    " OPERATOR(pg_catalog.<>) (SELECT pg_catalog.count(*) FROM there WHERE holds)"
+
+#define CHANGE_IF(locked, change)                                                          \
+    "WITH there AS MATERIALIZED (" locked "), done AS (" change WHERE_THERE RETURNING_DONE \
+    ") SELECT id, type, NULL, x, c, true, true, NULL FROM done" ANSWER("NULL::pg_catalog.text")
+
+#define IF_FORM(how_many)                                                                  \
+    {                                                                                      \
+        .asked = "what has become of entities", .rows = (how_many), .binary = true,        \
+        .columns = {ENTITY_COLUMNS, HVI_IS_BOOL, HVI_IS_BOOL, HVI_IS_BYTES | HVI_OR_NULL}, \
+    }
+
+#define ONE_FORM  KEYS(HVI_AT_MOST_ONE_ROW, HVI_IS_INT8, HVI_IS_BOOL)
+#define MANY_FORM KEYS(HVI_ONE_ROW, HVI_IS_BYTES | HVI_OR_NULL, HVI_IS_BYTES | HVI_OR_NULL)
+
+#define IF_UNKNOWN "It may or may not have been done: get the entity."
+
+const hvi_verb hvi_replace = {
+    .is_write = true,
+    .deed = "a replacement of the entity",
+    .if_unknown = IF_UNKNOWN,
+    .parameters = {HVI_KEY, HVI_KIND, HVI_BODY},
+    .one = {"replace", CHANGE_ONE(REPLACE("$2", "$3")), ONE_FORM, hvi_change_read},
+    .many = {"replace_many",
+             CHANGE_GIVEN(REPLACE("given.type", "given.body"), THREE_ARRAYS, "key, type, body"),
+             MANY_FORM, hvi_change_read_many},
+    .answered = hvi_change_answered,
+    .refused = hvi_change_refused,
+};
+
+const hvi_verb hvi_merge = {
+    .is_write = true,
+    .deed = "a merge into the entity",
+    .if_unknown = IF_UNKNOWN,
+    .parameters = {HVI_KEY, HVI_BODY, HVI_REMOVE},
+    .one = {"merge", CHANGE_ONE(MERGE("$2::%h.hstore", "$3::%h.hstore")), ONE_FORM,
+            hvi_change_read},
+    .many = {"merge_many",
+             CHANGE_GIVEN(MERGE("given.body", "given.remove"), THREE_ARRAYS, "key, body, remove"),
+             MANY_FORM, hvi_change_read_many},
+    .answered = hvi_change_answered,
+    .refused = hvi_change_refused,
+};
+
+const hvi_verb hvi_delete = {
+    .is_write = true,
+    .deed = "a deletion of the entity",
+    .if_unknown = IF_UNKNOWN,
+    .parameters = {HVI_KEY},
+    .one = {"delete", CHANGE_ONE("DELETE FROM %s.entities AS e"), ONE_FORM, hvi_change_read},
+    .many = {"delete_many",
+             CHANGE_MANY("DELETE FROM %s.entities WHERE id OPERATOR(pg_catalog.=)"
+                         " ANY ((SELECT $1)::bigint[]) RETURNING id"),
+             MANY_FORM, hvi_change_read_many},
+    .answered = hvi_change_answered,
+    .refused = hvi_change_refused,
+};
+
+const hvi_verb hvi_replace_if = {
+    .is_write = true,
+    .is_conditional = true,
+    .deed = "a replacement of the entity",
+    .if_unknown = IF_UNKNOWN,
+    .parameters = {HVI_KEY, HVI_KIND, HVI_BODY, HVI_HAS, HVI_LACKS, HVI_IF_KIND, HVI_VERSION},
+    .one = {"replace_if",
+            CHANGE_IF(LOCKED_ONE(CONDITION("4", "5", "6", "7")), REPLACE("$2", "$3") " FROM there"),
+            IF_FORM(HVI_ANY_ROWS), hvi_change_read_if},
+    .many = {"replace_if_many",
+             CHANGE_IF(LOCKED_MANY("given.new_type, given.new_body, " GIVEN_CONDITION, SEVEN_ARRAYS,
+                                   "key, new_type, new_body, " CONDITION_COLUMNS),
+                       REPLACE("there.new_type", "there.new_body") " FROM there"),
+             IF_FORM(HVI_ANY_ROWS), hvi_change_read_if},
+    .answered = hvi_change_answered,
+    .refused = hvi_change_refused,
+};
+
+const hvi_verb hvi_merge_if = {
+    .is_write = true,
+    .is_conditional = true,
+    .deed = "a merge into the entity",
+    .if_unknown = IF_UNKNOWN,
+    .parameters = {HVI_KEY, HVI_BODY, HVI_REMOVE, HVI_HAS, HVI_LACKS, HVI_IF_KIND, HVI_VERSION},
+    .one = {"merge_if",
+            CHANGE_IF(LOCKED_ONE(CONDITION("4", "5", "6", "7")),
+                      MERGE("$2::%h.hstore", "$3::%h.hstore") " FROM there"),
+            IF_FORM(HVI_ANY_ROWS), hvi_change_read_if},
+    .many = {"merge_if_many",
+             CHANGE_IF(LOCKED_MANY("given.set, given.remove, " GIVEN_CONDITION, SEVEN_ARRAYS,
+                                   "key, set, remove, " CONDITION_COLUMNS),
+                       MERGE("there.set", "there.remove") " FROM there"),
+             IF_FORM(HVI_ANY_ROWS), hvi_change_read_if},
+    .answered = hvi_change_answered,
+    .refused = hvi_change_refused,
+};
+
+const hvi_verb hvi_delete_if = {
+    .is_write = true,
+    .is_conditional = true,
+    .deed = "a deletion of the entity",
+    .if_unknown = IF_UNKNOWN,
+    .parameters = {HVI_KEY, HVI_HAS, HVI_LACKS, HVI_IF_KIND, HVI_VERSION},
+    .one = {"delete_if",
+            CHANGE_IF(LOCKED_ONE(CONDITION("2", "3", "4", "5")),
+                      "DELETE FROM %s.entities AS e USING there"),
+            IF_FORM(HVI_ANY_ROWS), hvi_change_read_if},
+    .many = {"delete_if_many",
+             CHANGE_IF(LOCKED_MANY(GIVEN_CONDITION, FIVE_ARRAYS, "key, " CONDITION_COLUMNS),
+                       "DELETE FROM %s.entities AS e USING there"),
+             IF_FORM(HVI_ANY_ROWS), hvi_change_read_if},
+    .answered = hvi_change_answered,
+    .refused = hvi_change_refused,
+};
+
+/* change.c knows this pattern, too. */
+#define HVI_NUMBER "^[-+]?([0-9]+[.]?[0-9]*|[.][0-9]+)$"
+#define FITS(text) "(pg_catalog.length(" text ") OPERATOR(pg_catalog.<=) 100)"
+
+/* The sum is made after the rows are locked, and only of numbers. */
+#define INCREMENT(locked)                                                                      \
+    "WITH locked AS MATERIALIZED (" locked "),"                                                \
+    " there AS MATERIALIZED (SELECT *, CASE WHEN is_number THEN (coalesce(old, '0')"           \
+    "::numeric OPERATOR(pg_catalog.+) amount::numeric)::pg_catalog.text END AS sum"            \
+    " FROM (SELECT *, coalesce(" FITS(                                                         \
+        "old") " AND old OPERATOR(pg_catalog.~) '" HVI_NUMBER "',"                             \
+               " true) AS is_number FROM locked) AS l),"                                       \
+               " done AS (UPDATE %s.entities AS e"                                             \
+               " SET body = %h.hs_concat(e.body, %h.hstore(there.attribute, there.sum)) FROM " \
+               "there" WHERE_THERE " AND " FITS("there.sum") RETURNING_DONE                    \
+        ", there.sum)"                                                                         \
+        " SELECT id, type, NULL, x, c, true, true, sum FROM done" ANSWER(                      \
+            "CASE WHEN is_number AND " FITS(                                                   \
+                "sum") " THEN NULL WHEN is_number THEN sum ELSE old END")
+
+#define OLD(attribute, amount) \
+    attribute " AS attribute, " amount " AS amount, %h.fetchval(e.body, " attribute ") AS old, "
+
+const hvi_verb hvi_increment = {
+    .is_write = true,
+    .is_conditional = true,
+    .deed = "an increment of the entity",
+    .if_unknown = IF_UNKNOWN,
+    .parameters = {HVI_KEY, HVI_ATTRIBUTE, HVI_AMOUNT, HVI_HAS, HVI_LACKS, HVI_IF_KIND,
+                   HVI_VERSION},
+    .one = {"increment",
+            INCREMENT(LOCKED_ONE(OLD("$2::pg_catalog.text", "$3::pg_catalog.text")
+                                     CONDITION("4", "5", "6", "7"))),
+            IF_FORM(HVI_ANY_ROWS), hvi_change_read_if},
+    .many = {"increment_many",
+             INCREMENT(LOCKED_MANY(OLD("given.name", "given.addend") GIVEN_CONDITION, SEVEN_ARRAYS,
+                                   "key, name, addend, " CONDITION_COLUMNS)),
+             IF_FORM(HVI_ANY_ROWS), hvi_change_read_if},
+    .answered = hvi_change_answered,
+    .refused = hvi_change_refused,
 };

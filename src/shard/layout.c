@@ -38,17 +38,19 @@ static hv_status fail_record(const char *server, hv_error **cause, hv_error **er
 static const char what_is_here[] =
     "SELECT one.layout IS NOT NULL,"
     " coalesce(t.oid, 0), coalesce(t.typarray, 0),"
-    " coalesce(l.relkind OPERATOR(pg_catalog.=) 'r' AND NOT l.relrowsecurity, true)"
+    " coalesce(l.relkind OPERATOR(pg_catalog.=) 'r' AND NOT l.relrowsecurity, true),"
+    " pg_catalog.quote_ident(n.nspname)"
     " FROM (VALUES (pg_catalog.to_regclass('hypervault.layout'))) AS one (layout)"
     " LEFT JOIN pg_catalog.pg_class l ON l.oid OPERATOR(pg_catalog.=) one.layout"
     " LEFT JOIN pg_catalog.pg_extension e ON e.extname OPERATOR(pg_catalog.=) 'hstore'"
     " LEFT JOIN pg_catalog.pg_type t ON t.typnamespace OPERATOR(pg_catalog.=) e.extnamespace"
-    " AND t.typname OPERATOR(pg_catalog.=) 'hstore'";
+    " AND t.typname OPERATOR(pg_catalog.=) 'hstore'"
+    " LEFT JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace";
 
 static const hvi_form here_form = {
     .asked = "hypervault's objects in the database",
     .rows = HVI_ONE_ROW,
-    .columns = {HVI_IS_BOOL, HVI_IS_OID, HVI_IS_OID, HVI_IS_BOOL},
+    .columns = {HVI_IS_BOOL, HVI_IS_OID, HVI_IS_OID, HVI_IS_BOOL, HVI_IS_BYTES | HVI_OR_NULL},
 };
 
 static const char record[] = "SELECT version, epoch, server FROM ONLY hypervault.layout";
@@ -75,6 +77,9 @@ static hv_status take_here(hvi_session *session, const PGresult *result, const c
     }
     session->hstore_type = (Oid) hvi_integer_at(result, 0, 1);
     session->hstore_array_type = (Oid) hvi_integer_at(result, 0, 2);
+    const char *schema = hvi_text_at(result, 0, 4);
+    if (schema != NULL && strlen(schema) < sizeof session->hstore_schema)
+        strcpy(session->hstore_schema, schema);
     *next = hvi_bool_at(result, 0, 0) ? record : NULL;
     return HV_OK;
 }

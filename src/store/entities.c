@@ -1,6 +1,8 @@
 /*
  * entities: the public functions on entities: one operation, one in a queue, many.
  */
+#include "entity/change.h"
+#include "entity/get.h"
 #include "entity/lane.h"
 #include "entity/put.h"
 #include "entity/reserve.h"
@@ -11,8 +13,8 @@ static hvi_key_cache *reserved_of(hv_store *store) {
     return store->router.options->values[HVI_EXACTLY_ONCE] != 0 ? &store->reserved : NULL;
 }
 
-/* Run an operation that was set up with `status` until it is done, and leave the store. If it finds
- * an entity, that goes to *entity. */
+/* Run an operation that was set up with `status` until it is done, and leave the store. If it has
+ * an entity as a result, that goes to *entity. */
 static hv_status run(const hvi_visit *visit, hvi_operation *operation, hv_status status,
                      hv_entity **entity, hv_error **error) {
     if (status == HV_OK) {
@@ -22,7 +24,7 @@ static hv_status run(const hvi_visit *visit, hvi_operation *operation, hv_status
         if (operation->error != NULL)
             hvi_error_move(error, &operation->error);
     }
-    if (status == HV_OK && entity != NULL) {
+    if (operation->entity != NULL && entity != NULL) {
         *entity = operation->entity;
         operation->entity = NULL;
     }
@@ -73,6 +75,17 @@ hv_status hv_get(hv_store *store, int64_t key, hv_entity **entity, hv_error **er
     return run_key(store, &hvi_get, key, entity, error);
 }
 
+hv_status hv_get_only(hv_store *store, int64_t key, const char *const *names, hv_entity **entity,
+                      hv_error **error) {
+    hvi_operation op;
+    hvi_visit visit;
+    hv_status status = hvi_store_enter(&visit, store, error);
+    if (status != HV_OK)
+        return status;
+    status = hvi_get_only_init(&op, &store->router, key, names, error);
+    return run(&visit, &op, status, entity, error);
+}
+
 hv_status hv_exists(hv_store *store, int64_t key, hv_error **error) {
     return run_key(store, &hvi_exists, key, NULL, error);
 }
@@ -87,10 +100,79 @@ hv_status hv_reserve(hv_store *store, int shard, int count, int64_t *keys, hv_er
     return run(&visit, &op, status, NULL, error);
 }
 
+/* ---- one change ---- */
+
+static bool persists(const hv_store *store) {
+    return store->router.options->values[HVI_EXACTLY_ONCE] != 0;
+}
+
+static hv_status run_change(hv_store *store, const hv_change *change, hv_entity **entity,
+                            hv_error **error) {
+    hvi_operation op;
+    hvi_visit visit;
+    if (entity != NULL)
+        *entity = NULL;
+    hv_status status = hvi_store_enter(&visit, store, error);
+    if (status != HV_OK)
+        return status;
+    status = hvi_change_init(&op, &store->router, change, persists(store), error);
+    return run(&visit, &op, status, entity, error);
+}
+
+hv_status hv_replace(hv_store *store, int64_t key, int kind, const hv_dict *dict,
+                     const hv_condition *condition, hv_entity **present, hv_error **error) {
+    const hv_change change = {
+        .type = HV_REPLACE, .key = key, .kind = kind, .dict = dict, .condition = condition};
+    return run_change(store, &change, present, error);
+}
+
+hv_status hv_merge(hv_store *store, int64_t key, const hv_dict *set, const char *const *remove,
+                   const hv_condition *condition, hv_entity **present, hv_error **error) {
+    const hv_change change = {
+        .type = HV_MERGE, .key = key, .dict = set, .remove = remove, .condition = condition};
+    return run_change(store, &change, present, error);
+}
+
+hv_status hv_increment(hv_store *store, int64_t key, const char *attribute, const char *amount,
+                       const hv_condition *condition, hv_entity **entity, hv_error **error) {
+    const hv_change change = {.type = HV_INCREMENT,
+                              .key = key,
+                              .attribute = attribute,
+                              .amount = amount,
+                              .condition = condition};
+    return run_change(store, &change, entity, error);
+}
+
+hv_status hv_delete(hv_store *store, int64_t key, const hv_condition *condition,
+                    hv_entity **present, hv_error **error) {
+    const hv_change change = {.type = HV_DELETE, .key = key, .condition = condition};
+    return run_change(store, &change, present, error);
+}
+
 /* ---- in a queue ---- */
 
 hv_status hv_queue_get(hv_queue *queue, int64_t key, void *tag, hv_error **error) {
     return hvi_queue_add_key(queue, &hvi_get, key, tag, error);
+}
+
+hv_status hv_queue_get_only(hv_queue *queue, int64_t key, const char *const *names, void *tag,
+                            hv_error **error) {
+    hvi_operation op;
+    hv_status status = hvi_queue_check(queue, error);
+    if (status != HV_OK)
+        return status;
+    status = hvi_get_only_init(&op, &hvi_queue_store(queue)->router, key, names, error);
+    return hvi_queue_add(queue, &op, status, tag, error);
+}
+
+hv_status hv_queue_change(hv_queue *queue, const hv_change *change, void *tag, hv_error **error) {
+    hvi_operation op;
+    hv_store *store = hvi_queue_store(queue);
+    hv_status status = hvi_queue_check(queue, error);
+    if (status != HV_OK)
+        return status;
+    status = hvi_change_init(&op, &store->router, change, persists(store), error);
+    return hvi_queue_add(queue, &op, status, tag, error);
 }
 
 hv_status hv_queue_exists(hv_queue *queue, int64_t key, void *tag, hv_error **error) {
@@ -160,6 +242,39 @@ hv_status hv_get_many(hv_store *store, const int64_t *keys, size_t count, hv_ent
 hv_status hv_get_stream(hv_store *store, hv_next_key_fn next, hv_done_fn done, void *context,
                         hv_error **error) {
     return stream_keys(store, &hvi_get, next, done, context, error);
+}
+
+hv_status hv_get_only_many(hv_store *store, const int64_t *keys, size_t count,
+                           const char *const *names, hv_entity **entities, hv_status *statuses,
+                           hv_error **errors, hv_error **error) {
+    hvi_many many = {
+        .names = names,
+        .count = count,
+        .wanted = keys,
+        .found = entities,
+        .statuses = statuses,
+        .errors = errors,
+    };
+    return hvi_many_run(store, &many, error);
+}
+
+hv_status hv_change_many(hv_store *store, const hv_change *changes, size_t count,
+                         hv_entity **entities, hv_status *statuses, hv_error **errors,
+                         hv_error **error) {
+    hvi_many many = {
+        .count = count,
+        .changes = changes,
+        .found = entities,
+        .statuses = statuses,
+        .errors = errors,
+    };
+    return hvi_many_run(store, &many, error);
+}
+
+hv_status hv_change_stream(hv_store *store, hv_next_change_fn next, hv_done_fn done, void *context,
+                           hv_error **error) {
+    hvi_many many = {.next_change = next, .done = done, .context = context};
+    return hvi_many_run(store, &many, error);
 }
 
 hv_status hv_exists_many(hv_store *store, const int64_t *keys, size_t count, hv_status *statuses,

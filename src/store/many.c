@@ -14,21 +14,30 @@
  * all are added. Fewer would make more and smaller statements. */
 #define STRIDE 512
 
+/* An operation that is to be done: a put, a change, or what its verb does with the key. */
+typedef struct wanted {
+    int64_t key; /* 0: a put under a new one */
+    hv_new_entity put;
+    hv_change change;
+} wanted;
+
 /* ---- arrays ---- */
 
-static bool next_of_arrays(hvi_many *m, hv_new_entity *put, void **tag) {
+static bool next_of_arrays(hvi_many *m, wanted *one, void **tag) {
     if (m->at == m->count)
         return false;
-    if (m->verb == NULL)
-        *put = m->entities[m->at];
+    if (m->entities != NULL)
+        one->put = m->entities[m->at];
+    else if (m->changes != NULL)
+        one->change = m->changes[m->at];
     else
-        put->key = m->wanted[m->at];
+        one->key = m->wanted[m->at];
     *tag = (void *) (uintptr_t) m->at++; /* NOLINT: a number in a tag */
     return true;
 }
 
 static void note_failure(hvi_many *m, size_t place, hv_status status, const hv_error *error) {
-    bool is_failure = status != HV_OK && status != HV_NOT_FOUND;
+    bool is_failure = status != HV_OK && status != HV_NOT_FOUND && status != HV_CHANGED;
     if (!is_failure || (m->failed != HV_OK && m->failed_at <= place))
         return;
     m->failed_at = place;
@@ -67,18 +76,29 @@ static void done(void *context, void *tag, hv_status status, int64_t key, hv_ent
 }
 
 /* The next operation of its source; false: there is none. */
-static bool next(hvi_many *m, hv_new_entity *put, void **tag) {
-    *put = (hv_new_entity){0};
+static bool next(hvi_many *m, wanted *one, void **tag) {
+    bool found;
+    *one = (wanted){0};
     *tag = NULL;
     if (m->done == NULL)
-        return next_of_arrays(m, put, tag);
-    return m->verb != NULL ? m->next_key(m->context, &put->key, tag)
-                           : m->next_entity(m->context, put, tag);
+        found = next_of_arrays(m, one, tag);
+    else if (m->next_entity != NULL)
+        found = m->next_entity(m->context, &one->put, tag);
+    else if (m->next_change != NULL)
+        found = m->next_change(m->context, &one->change, tag);
+    else
+        found = m->next_key(m->context, &one->key, tag);
+    one->key |= one->put.key | one->change.key; /* only one of them is set */
+    return found;
 }
 
-static hv_status add(hvi_many *m, const hv_new_entity *put, void *tag, hv_error **error) {
-    return m->verb != NULL ? hvi_queue_add_key(m->queue, m->verb, put->key, tag, error)
-                           : hv_queue_put(m->queue, put, tag, error);
+static hv_status add(hvi_many *m, const wanted *one, void *tag, hv_error **error) {
+    if (m->changes != NULL || m->next_change != NULL)
+        return hv_queue_change(m->queue, &one->change, tag, error);
+    if (m->names != NULL)
+        return hv_queue_get_only(m->queue, one->key, m->names, tag, error);
+    return m->verb != NULL ? hvi_queue_add_key(m->queue, m->verb, one->key, tag, error)
+                           : hv_queue_put(m->queue, &one->put, tag, error);
 }
 
 static size_t server_count(const hvi_many *m) {
@@ -93,10 +113,10 @@ static bool is_full(const hvi_many *m) {
 
 /* Nothing more is begun: report that for each operation that was not. */
 static void fail_each(hvi_many *m, hv_status status, const hv_error *error) {
-    hv_new_entity put;
+    wanted one;
     void *tag;
-    while (m->done == NULL && next(m, &put, &tag))
-        done(m, tag, status, put.key, NULL, hvi_error_copy(error));
+    while (m->done == NULL && next(m, &one, &tag))
+        done(m, tag, status, one.key, NULL, hvi_error_copy(error));
 }
 
 /* The caller is interrupted: pending operations end now, and the rest never begin. */
@@ -114,17 +134,17 @@ static void give_up(hvi_many *m, bool all_taken) {
 
 static void do_all(hvi_many *m) {
     size_t stride = STRIDE * server_count(m);
-    hv_new_entity put;
+    wanted one;
     void *tag;
     bool all_taken = false;
     for (size_t taken = 1; !hvi_interrupted(); taken++) {
-        all_taken = !next(m, &put, &tag);
+        all_taken = !next(m, &one, &tag);
         if (all_taken)
             break;
         hv_error *error = NULL;
-        hv_status status = add(m, &put, tag, &error);
+        hv_status status = add(m, &one, tag, &error);
         if (status != HV_OK)
-            done(m, tag, status, put.key, NULL, error);
+            done(m, tag, status, one.key, NULL, error);
         if (taken % stride == 0)
             hv_queue_advance(m->queue, 0);
         while (is_full(m) && !hvi_interrupted())

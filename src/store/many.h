@@ -12,21 +12,24 @@
 #define HVI_MANY_BYTES      (4 << 20)
 
 typedef struct hvi_many {
-    const hvi_verb *verb; /* what to do with each key; NULL: put entities */
+    const hvi_verb *verb;     /* what to do with each key … */
+    const char *const *names; /* … but if there are names, hv_get_only() */
 
-    /* The operations, in arrays: entities, or keys. */
+    /* The operations, in one of these arrays. */
     size_t count;
     const hv_new_entity *entities;
-    const int64_t *wanted;
+    const int64_t *wanted; /* keys */
+    const hv_change *changes;
     /* The results of each; any may be NULL. */
     int64_t *keys;
     hv_entity **found;
     hv_status *statuses;
     hv_error **errors;
 
-    /* Or as streams. */
+    /* Or from one of these streams. */
     hv_next_entity_fn next_entity;
     hv_next_key_fn next_key;
+    hv_next_change_fn next_change;
     hv_done_fn done;
     void *context;
 
@@ -39,7 +42,7 @@ typedef struct hvi_many {
     hv_error *failure; /* owned */
 } hvi_many;
 
-/* Do all of it. Returns the first status that is neither HV_OK nor HV_NOT_FOUND, with its error. */
+/* Do all of it. Returns the first status that is a failure, with its error. */
 hv_status hvi_many_run(hv_store *store, hvi_many *many, hv_error **error);
 
 #endif

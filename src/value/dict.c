@@ -335,6 +335,18 @@ hv_status hv_dict_set(hv_dict *dict, const char *key, const char *value, hv_erro
     return hv_dict_set_bytes(dict, key, HV_STRLEN, value, HV_STRLEN, error);
 }
 
+hv_status hvi_dict_of_names(const char *const *names, hv_dict **dict, hv_error **error) {
+    hv_dict *made = hv_dict_new();
+    hv_status status = made != NULL ? HV_OK : hvi_no_memory(error);
+    for (size_t i = 0; status == HV_OK && names != NULL && names[i] != NULL; i++)
+        status = hv_dict_set(made, names[i], NULL, error);
+    if (status == HV_OK)
+        *dict = made;
+    else
+        hv_dict_free(made);
+    return status;
+}
+
 size_t hv_dict_count(const hv_dict *dict) {
     return dict->count;
 }

@@ -58,6 +58,10 @@ static inline int hvi_dict_compare(const char *a, size_t a_len, const char *b, s
  * NULL if memory is short. */
 hv_dict *hvi_dict_new(size_t items, size_t bytes);
 
+/* A dict of these names, a NULL-terminated array, with NULL as the values; `names` NULL: an empty
+ * one. Errors: as hv_dict_set(). */
+hv_status hvi_dict_of_names(const char *const *names, hv_dict **dict, hv_error **error);
+
 /* Append an attribute whose bytes are known to be valid text of an allowed length, and for which
  * hvi_dict_new() made room. `value` NULL sets NULL. HV_NO_MEMORY, or HV_INVALID if the key is there
  * already; neither makes an error object. */

@@ -239,3 +239,41 @@ hv_status hvi_result_check(const PGresult *result, const hvi_form *form, const c
         return HV_OK;
     return hvi_fail_answer(server, shard, form->asked, error, "%s", sent);
 }
+
+/* ---- arrays (array_send in arrayfuncs.c) ---- */
+
+#define ARRAY_HEADER  20
+#define ARRAY_EMPTY   12 /* no dimensions */
+#define ARRAY_ELEMENT (4 + sizeof(int64_t))
+
+static uint32_t read_be32(const char *bytes) {
+    uint32_t wire;
+    memcpy(&wire, bytes, sizeof wire);
+    return be32toh(wire);
+}
+
+bool hvi_array_check(const PGresult *result, int column, size_t *count) {
+    const char *bytes = PQgetvalue(result, 0, column);
+    size_t len = (size_t) PQgetlength(result, 0, column);
+    *count = 0;
+    if (len < ARRAY_EMPTY || read_be32(bytes + 4) != 0 || read_be32(bytes + 8) != INT8_OID)
+        return false;
+    if (read_be32(bytes) == 0)
+        return len == ARRAY_EMPTY;
+    if (len < ARRAY_HEADER || read_be32(bytes) != 1)
+        return false;
+    *count = read_be32(bytes + 12);
+    if (len != ARRAY_HEADER + *count * ARRAY_ELEMENT)
+        return false;
+    for (size_t i = 0; i < *count; i++)
+        if (read_be32(bytes + ARRAY_HEADER + i * ARRAY_ELEMENT) != sizeof(int64_t))
+            return false;
+    return true;
+}
+
+int64_t hvi_array_at(const PGresult *result, int column, size_t place) {
+    uint64_t wire;
+    memcpy(&wire, PQgetvalue(result, 0, column) + ARRAY_HEADER + place * ARRAY_ELEMENT + 4,
+           sizeof wire);
+    return (int64_t) be64toh(wire);
+}

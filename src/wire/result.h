@@ -71,6 +71,13 @@ bool hvi_bool_at(const PGresult *result, int row, int column);
 hv_status hvi_body_at(const PGresult *result, int row, int column, hv_dict **dict,
                       hv_error **error);
 
+/* Is there an array of bigint in this column of the only row, in binary form? *count is how many it
+ * has. */
+bool hvi_array_check(const PGresult *result, int column, size_t *count);
+
+/* One of them. */
+int64_t hvi_array_at(const PGresult *result, int column, size_t place);
+
 /* The text of a value, which lives as long as the result; NULL for NULL. */
 const char *hvi_text_at(const PGresult *result, int row, int column);
 

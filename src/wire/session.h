@@ -36,6 +36,9 @@ typedef enum hvi_session_age {
     HVI_SESSION_OUTDATED, /* hstore is another type: close all that were opened before, too */
 } hvi_session_age;
 
+/* Room for a name of PostgreSQL's in quotes, each of whose up to 63 bytes may be a quote. */
+#define HVI_QUOTED_NAME_LEN 130
+
 typedef struct hvi_session {
     const hvi_session_config *config;
     PGconn *conn; /* owned, through the connector */
@@ -46,6 +49,7 @@ typedef struct hvi_session {
     /* The types hstore and hstore[] in this database; 0: unknown. Set where they are looked up. */
     Oid hstore_type;
     Oid hstore_array_type;
+    char hstore_schema[HVI_QUOTED_NAME_LEN]; /* that of the type and its functions, quoted */
     bool reads_text;   /* see hvi_body_column(): bodies are read in hstore's text form */
     int64_t opened_at; /* hvi_clock_us() */
 
