@@ -591,11 +591,15 @@ HV_API hv_status hv_delete(hv_store *store, int64_t key, const hv_condition *con
 /*
  * One thread can have any number of operations in flight, on any shards. Operations on one server
  * are batched: one statement for all puts or all gets of a shard, one commit for many; all servers
- * work at once. Each operation still has its own outcome, with the statuses and errors of hv_put(),
- * hv_put_key() and hv_get(): if the server refuses one, the others are done without it; a server
- * that is down fails its own operations and no others. After a lost connection, gets are repeated;
- * puts have an unknown outcome, unless the option `exactly_once` is on: then they are repeated too.
- * The option `operation_timeout` counts for each operation from the moment that it is added.
+ * work at once. Each operation still has its own outcome, with the statuses and errors of the
+ * function for one, such as hv_put(), hv_get() and hv_merge(): if the server refuses one, the
+ * others are done without it; a server that is down fails its own operations and no others. After a
+ * lost connection, gets are repeated, and those changes that hv_merge() and its like repeat; puts
+ * have an unknown outcome, unless the option `exactly_once` is on: then they are repeated too. The
+ * option `operation_timeout` counts for each operation from the moment that it is added.
+ *
+ * Operations on the same key, in one call or in one queue, take effect in the order in which they
+ * were added; those on different keys in any order.
  *
  * The parameters of these statements are not logged.
  */

@@ -42,7 +42,7 @@ _C_TOKEN = re.compile(
     r"""/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\])+'|\w+|\\\n|\s+|.""", re.DOTALL
 )
 _MACRO = re.compile(r"[A-Z][A-Z0-9_]+|PRI[a-z]\d+")
-_FORMAT = re.compile(r"%[-0-9.*]*(?:ll)?[sdub]")
+_FORMAT = re.compile(r"%[-0-9.*]*(?:ll)?[sdubh]")
 
 
 def c_strings(text):

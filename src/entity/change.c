@@ -25,7 +25,7 @@
 #define CONFLICT_TRIES 20
 #define CONFLICT_MS    5
 
-/* The longest number that is added to, or added, or made so. HVI_NUMBER in verbs.c is the same. */
+/* The longest number that is added to, or added, or made so. verbs.c knows it, too. */
 #define NUMBER_MAX 100
 
 /* ---- setting up ---- */
@@ -86,7 +86,7 @@ static hv_status add_merge(hvi_operation *op, const hv_change *change, hv_error 
     return status;
 }
 
-/* As the pattern HVI_NUMBER: digits with at most one point, and perhaps a sign. */
+/* As the pattern in verbs.c: digits with at most one point, and perhaps a sign. */
 static bool is_number(const char *text) {
     const char *at = text + (text[0] == '-' || text[0] == '+');
     size_t digits = strspn(at, "0123456789");

@@ -11,7 +11,7 @@
 struct hv_entity {
     hvi_version version; /* with the key */
     int kind;
-    hv_dict *dict;                      /* owned */
+    hv_dict *dict;      /* owned */
     char *version_text; /* the next, which is written when it is asked for */
     char room[HVI_VERSION_LEN];
 };

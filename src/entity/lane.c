@@ -167,7 +167,8 @@ static void remove_member(hvi_shared *shared, const hvi_member *member) {
     size_t at = 0;
     while (shared->items[at] != &member->item)
         at++;
-    shared->items[at] = shared->items[--shared->count];
+    memmove(&shared->items[at], &shared->items[at + 1],
+            (--shared->count - at) * sizeof(hvi_item *));
     shared->bytes -= member->item.body_len;
     if (atomic_load(&shared->leader) == member)
         atomic_store(&shared->leader, NULL);

@@ -93,6 +93,8 @@ struct hvi_verb {
     /* Does it store something, so that it must not be repeated when it may have happened? */
     bool is_write;
     bool is_conditional;
+    /* Does its answer settle it, so that later operations on its key may be in the same batch? */
+    bool is_settled;
     /* Is `one` refused if the key has an entity, which would undo everything else in its
      * transaction? Then `many` is used even for one item that shares a transaction. */
     bool refuses_taken_keys;

@@ -77,6 +77,7 @@
 /* ---- the verbs ---- */
 
 const hvi_verb hvi_get = {
+    .is_settled = true,
     .parameters = {HVI_KEY},
     .one = {"get",
             "SELECT id, type, %b, xmin, ctid FROM %s.entities WHERE id OPERATOR(pg_catalog.=) $1",
@@ -96,6 +97,7 @@ const hvi_verb hvi_get = {
 #define SLICED(names) "%h.slice(body, %h.akeys(" names ")) AS body, xmin AS x, ctid AS c"
 
 const hvi_verb hvi_get_only = {
+    .is_settled = true,
     .parameters = {HVI_KEY, HVI_NAMES},
     .one = {"get_only",
             "SELECT id, type, %b, x, c FROM (SELECT id, type, " SLICED(
@@ -112,6 +114,7 @@ const hvi_verb hvi_get_only = {
 };
 
 const hvi_verb hvi_exists = {
+    .is_settled = true,
     .parameters = {HVI_KEY},
     .one = {"exists", "SELECT id FROM %s.entities WHERE id OPERATOR(pg_catalog.=) $1",
             KEYS(HVI_AT_MOST_ONE_ROW, HVI_IS_INT8), hvi_get_read},
@@ -197,220 +200,192 @@ const hvi_verb hvi_reserve = {
 
 /* ---- changes ---- */
 
-#define IS_KEY(id, key) id " OPERATOR(pg_catalog.=) " key
+/* The row to be changed, e, by the key that was given, in an array, or of a row that is locked. */
+#define E_IS_1          "e.id OPERATOR(pg_catalog.=) $1"
+#define E_IS_GIVEN      "e.id OPERATOR(pg_catalog.=) given.key"
+#define E_IS_THERE      "e.id OPERATOR(pg_catalog.=) there.id"
+#define RETURNING_1     " RETURNING " IF_KEY("e.id", "$1", "e.id") " AS id"
+#define RETURNING_GIVEN " RETURNING " IF_KEY("e.id", "given.key", "e.id") " AS id"
+#define RETURNING_THERE \
+    " RETURNING " IF_KEY("e.id", "there.id", "e.id") " AS id, e.type, e.xmin AS x, e.ctid AS c"
 
-#define MERGED(set, remove) "%h.hs_concat(%h.delete(e.body, %h.akeys(" remove ")), " set ")"
+#define REPLACE(kind, body) "UPDATE %s.entities AS e SET type = " kind ", body = " body
+#define MERGE(set, remove)                \
+    "UPDATE %s.entities AS e SET body = " \
+    "%h.hs_concat(%h.delete(e.body, %h.akeys(" remove ")), " set ")"
 
-#define MERGE(set, remove) "UPDATE %s.entities AS e SET body = " MERGED(set, remove)
-#define REPLACE(kind, set) "UPDATE %s.entities AS e SET type = " kind ", body = " set
-#define THREE_ARRAYS       ELEMENTS("1") ", " ELEMENTS("2") ", " ELEMENTS("3")
-#define FIVE_ARRAYS        THREE_ARRAYS ", " ELEMENTS("4") ", " ELEMENTS("5")
-#define SEVEN_ARRAYS       FIVE_ARRAYS ", " ELEMENTS("6") ", " ELEMENTS("7")
-#define UNDER_KEY(key)     IF_KEY("e.id", key, "e.id")
+#define ARRAYS_3 ELEMENTS("1") ", " ELEMENTS("2") ", " ELEMENTS("3")
+#define ARRAYS_5 ARRAYS_3 ", " ELEMENTS("4") ", " ELEMENTS("5")
+#define ARRAYS_7 ARRAYS_5 ", " ELEMENTS("6") ", " ELEMENTS("7")
 
 /* Without a condition, for one. A row only if the entity is there: was it changed? */
-#define CHANGE_ONE(change)                                                          \
-    "WITH done AS (" change " WHERE " IS_KEY("e.id", "$1") " RETURNING " UNDER_KEY( \
-        "$1") " AS id)"                                                             \
-              " SELECT id, true FROM done UNION ALL"                                \
-              " SELECT e.id, false FROM %s.entities AS e WHERE " IS_KEY(            \
-                  "e.id", "$1") " AND NOT EXISTS (SELECT FROM done)"
+#define CHANGE_ONE(change)                                   \
+    "WITH done AS (" change " WHERE " E_IS_1 RETURNING_1 ")" \
+    " SELECT id, true FROM done UNION ALL"                   \
+    " SELECT e.id, false FROM %s.entities AS e WHERE " E_IS_1 " AND NOT EXISTS (SELECT FROM done)"
 
-/* … for many: the keys of those that were changed, and of those that are there. NULL: all. */
-#define CHANGE_MANY(change)                                                                     \
-    "WITH stored AS (" change ") SELECT " STORED_KEYS(                                          \
-        "$1") ","                                                                               \
-              " CASE WHEN s.ids OPERATOR(pg_catalog.=) $1 THEN NULL ELSE ARRAY(SELECT id"       \
-              " FROM %s.entities WHERE id OPERATOR(pg_catalog.=) ANY ((SELECT $1)::bigint[])) " \
-              "END" FROM_STORED
+/* The same for many: the keys of those that were changed, and of those that are there; NULL: all.
+ */
+#define CHANGE_MANY(change)                                                           \
+    "WITH stored AS (" change ") SELECT " STORED_FIRST ","                            \
+    " CASE WHEN s.ids OPERATOR(pg_catalog.=) $1 THEN NULL ELSE ARRAY(SELECT id"       \
+    " FROM %s.entities WHERE id OPERATOR(pg_catalog.=) ANY ((SELECT $1)::bigint[])) " \
+    "END" FROM_STORED
+#define STORED_FIRST STORED_KEYS("$1")
+#define CHANGE_GIVEN(change, columns) \
+    CHANGE_MANY(change " FROM " GIVEN(ARRAYS_3, "", columns) " WHERE " E_IS_GIVEN RETURNING_GIVEN)
 
-#define CHANGE_GIVEN(change, arrays, columns)                                \
-    CHANGE_MANY(change " FROM " GIVEN(arrays, "", columns) " WHERE " IS_KEY( \
-        "e.id", "given.key") " RETURNING " UNDER_KEY("given.key") " AS id")
-
-/* Does the condition hold for a row e? */
-#define HOLDS(has, lacks, kind, version)                                                     \
-    "coalesce(%h.hs_contains(e.body, " has ") AND NOT %h.exists_any(e.body, %h.akeys(" lacks \
-    ")) AND (" kind " OPERATOR(pg_catalog.=) 65536"                                          \
-    " OR e.type::integer OPERATOR(pg_catalog.=) " kind ") AND (" version                     \
-    " OPERATOR(pg_catalog.=) '' OR pg_catalog.concat(e.xmin, e.ctid)"                        \
-    " OPERATOR(pg_catalog.=) " version "), false) AS holds"
-
-#define CONDITION(has, lacks, kind, version)                                    \
+/* Does the condition hold for e? */
+#define HOLDS(has, lacks, kind, version)                                                \
+    "coalesce(%h.hs_contains(e.body, " has ")"                                          \
+    " AND NOT %h.exists_any(e.body, %h.akeys(" lacks "))"                               \
+    " AND (" kind " OPERATOR(pg_catalog.=) 65536"                                       \
+    " OR e.type::integer OPERATOR(pg_catalog.=) " kind ")"                              \
+    " AND (" version " OPERATOR(pg_catalog.=) ''"                                       \
+    " OR pg_catalog.concat(e.xmin, e.ctid) OPERATOR(pg_catalog.=) " version "), false)" \
+    " AS holds"
+#define HOLDS_ONE(has, lacks, kind, version)                                    \
     HOLDS("$" has "::%h.hstore", "$" lacks "::%h.hstore", "$" kind "::integer", \
           "$" version "::pg_catalog.text")
+#define HOLDS_GIVEN       HOLDS("has", "lacks", "kind", "version")
 #define CONDITION_COLUMNS "has, lacks, kind, version"
-#define GIVEN_CONDITION   HOLDS("has", "lacks", "kind", "version")
 
-/* The rows, locked, so that what is found out about them stays true until they are changed. */
-#define LOCKED "SELECT e.id, e.type, e.body, e.xmin AS x, e.ctid AS c, "
-#define LOCKED_ONE(more) \
-    LOCKED more " FROM %s.entities AS e WHERE " IS_KEY("e.id", "$1") " FOR UPDATE"
-#define LOCKED_MANY(more, arrays, columns)                   \
-    LOCKED more " FROM " GIVEN(arrays, "",                   \
-                               columns) ", %s.entities AS e" \
-                                        " WHERE " IS_KEY("e.id", "given.key") " FOR UPDATE OF e"
-
-#define WHERE_THERE " WHERE " IS_KEY("e.id", "there.id") " AND there.holds"
-#define RETURNING_DONE \
-    " RETURNING " UNDER_KEY("there.id") " AS id, e.type, e.xmin AS x, e.ctid AS c"
+/* The rows are locked, so that what is found out about them is true until they are changed. */
+#define LOCKED           "SELECT e.id, e.type, e.body, e.xmin AS x, e.ctid AS c, "
+#define LOCKED_ONE(more) LOCKED more " FROM %s.entities AS e WHERE " E_IS_1 " FOR UPDATE"
+#define LOCKED_MANY(more, arrays, columns)                                                 \
+    LOCKED more " FROM %s.entities AS e, " GIVEN(arrays, "", columns) " WHERE " E_IS_GIVEN \
+                                                                      " FOR UPDATE OF e"
 
 /* The rows of the answer: those that were changed, and those for which the condition does not hold;
- * all that are there, if not as many were changed as should be. */
-#define ANSWER(why)                                                                        \
-    " UNION ALL SELECT id, type, CASE WHEN holds THEN NULL ELSE %b END, x, c, holds,"      \
-    " false, " why " FROM there WHERE NOT holds OR (SELECT pg_catalog.count(*) FROM done)" \
+ * or all that are there, if not as many were changed as should be. */
+#define ANSWER(sum, why)                                                                \
+    " SELECT id, type, NULL, x, c, true, true, " sum " FROM done UNION ALL"             \
+    " SELECT id, type, CASE WHEN holds THEN NULL ELSE %b END, x, c, holds, false, " why \
+    " FROM there WHERE NOT holds OR (SELECT pg_catalog.count(*) FROM done)"             \
     " OPERATOR(pg_catalog.<>) (SELECT pg_catalog.count(*) FROM there WHERE holds)"
 
-#define CHANGE_IF(locked, change)                                                          \
-    "WITH there AS MATERIALIZED (" locked "), done AS (" change WHERE_THERE RETURNING_DONE \
-    ") SELECT id, type, NULL, x, c, true, true, NULL FROM done" ANSWER("NULL::pg_catalog.text")
-
-#define IF_FORM(how_many)                                                                  \
-    {                                                                                      \
-        .asked = "what has become of entities", .rows = (how_many), .binary = true,        \
-        .columns = {ENTITY_COLUMNS, HVI_IS_BOOL, HVI_IS_BOOL, HVI_IS_BYTES | HVI_OR_NULL}, \
-    }
+#define CHANGE_IF(locked, change)                                               \
+    "WITH there AS MATERIALIZED (" locked "),"                                  \
+    " done AS (" change " WHERE " E_IS_THERE " AND there.holds" RETURNING_THERE \
+    ")" ANSWER("NULL", "NULL::pg_catalog.text")
 
 #define ONE_FORM  KEYS(HVI_AT_MOST_ONE_ROW, HVI_IS_INT8, HVI_IS_BOOL)
 #define MANY_FORM KEYS(HVI_ONE_ROW, HVI_IS_BYTES | HVI_OR_NULL, HVI_IS_BYTES | HVI_OR_NULL)
+#define IF_FORM                                                                            \
+    {                                                                                      \
+        .asked = "what has become of entities", .rows = HVI_ANY_ROWS, .binary = true,      \
+        .columns = {ENTITY_COLUMNS, HVI_IS_BOOL, HVI_IS_BOOL, HVI_IS_BYTES | HVI_OR_NULL}, \
+    }
 
-#define IF_UNKNOWN "It may or may not have been done: get the entity."
+/* All changes have this in common. */
+#define CHANGE(what)                                                   \
+    .is_write = true, .is_settled = true, .deed = (what),              \
+    .if_unknown = "It may or may not have been done: get the entity.", \
+    .answered = hvi_change_answered, .refused = hvi_change_refused
 
 const hvi_verb hvi_replace = {
-    .is_write = true,
-    .deed = "a replacement of the entity",
-    .if_unknown = IF_UNKNOWN,
+    CHANGE("a replacement of the entity"),
     .parameters = {HVI_KEY, HVI_KIND, HVI_BODY},
     .one = {"replace", CHANGE_ONE(REPLACE("$2", "$3")), ONE_FORM, hvi_change_read},
-    .many = {"replace_many",
-             CHANGE_GIVEN(REPLACE("given.type", "given.body"), THREE_ARRAYS, "key, type, body"),
+    .many = {"replace_many", CHANGE_GIVEN(REPLACE("given.type", "given.body"), "key, type, body"),
              MANY_FORM, hvi_change_read_many},
-    .answered = hvi_change_answered,
-    .refused = hvi_change_refused,
+};
+
+const hvi_verb hvi_replace_if = {
+    CHANGE("a replacement of the entity"),
+    .is_conditional = true,
+    .parameters = {HVI_KEY, HVI_KIND, HVI_BODY, HVI_HAS, HVI_LACKS, HVI_IF_KIND, HVI_VERSION},
+    .one = {"replace_if",
+            CHANGE_IF(LOCKED_ONE(HOLDS_ONE("4", "5", "6", "7")), REPLACE("$2", "$3") " FROM there"),
+            IF_FORM, hvi_change_read_if},
+    .many = {"replace_if_many",
+             CHANGE_IF(LOCKED_MANY("new_type, new_body, " HOLDS_GIVEN, ARRAYS_7,
+                                   "key, new_type, new_body, " CONDITION_COLUMNS),
+                       REPLACE("there.new_type", "there.new_body") " FROM there"),
+             IF_FORM, hvi_change_read_if},
 };
 
 const hvi_verb hvi_merge = {
-    .is_write = true,
-    .deed = "a merge into the entity",
-    .if_unknown = IF_UNKNOWN,
+    CHANGE("a merge into the entity"),
     .parameters = {HVI_KEY, HVI_BODY, HVI_REMOVE},
     .one = {"merge", CHANGE_ONE(MERGE("$2::%h.hstore", "$3::%h.hstore")), ONE_FORM,
             hvi_change_read},
-    .many = {"merge_many",
-             CHANGE_GIVEN(MERGE("given.body", "given.remove"), THREE_ARRAYS, "key, body, remove"),
+    .many = {"merge_many", CHANGE_GIVEN(MERGE("given.set", "given.remove"), "key, set, remove"),
              MANY_FORM, hvi_change_read_many},
-    .answered = hvi_change_answered,
-    .refused = hvi_change_refused,
+};
+
+const hvi_verb hvi_merge_if = {
+    CHANGE("a merge into the entity"),
+    .is_conditional = true,
+    .parameters = {HVI_KEY, HVI_BODY, HVI_REMOVE, HVI_HAS, HVI_LACKS, HVI_IF_KIND, HVI_VERSION},
+    .one = {"merge_if",
+            CHANGE_IF(LOCKED_ONE(HOLDS_ONE("4", "5", "6", "7")),
+                      MERGE("$2::%h.hstore", "$3::%h.hstore") " FROM there"),
+            IF_FORM, hvi_change_read_if},
+    .many = {"merge_if_many",
+             CHANGE_IF(LOCKED_MANY("set, remove, " HOLDS_GIVEN, ARRAYS_7,
+                                   "key, set, remove, " CONDITION_COLUMNS),
+                       MERGE("there.set", "there.remove") " FROM there"),
+             IF_FORM, hvi_change_read_if},
 };
 
 const hvi_verb hvi_delete = {
-    .is_write = true,
-    .deed = "a deletion of the entity",
-    .if_unknown = IF_UNKNOWN,
+    CHANGE("a deletion of the entity"),
     .parameters = {HVI_KEY},
     .one = {"delete", CHANGE_ONE("DELETE FROM %s.entities AS e"), ONE_FORM, hvi_change_read},
     .many = {"delete_many",
              CHANGE_MANY("DELETE FROM %s.entities WHERE id OPERATOR(pg_catalog.=)"
                          " ANY ((SELECT $1)::bigint[]) RETURNING id"),
              MANY_FORM, hvi_change_read_many},
-    .answered = hvi_change_answered,
-    .refused = hvi_change_refused,
-};
-
-const hvi_verb hvi_replace_if = {
-    .is_write = true,
-    .is_conditional = true,
-    .deed = "a replacement of the entity",
-    .if_unknown = IF_UNKNOWN,
-    .parameters = {HVI_KEY, HVI_KIND, HVI_BODY, HVI_HAS, HVI_LACKS, HVI_IF_KIND, HVI_VERSION},
-    .one = {"replace_if",
-            CHANGE_IF(LOCKED_ONE(CONDITION("4", "5", "6", "7")), REPLACE("$2", "$3") " FROM there"),
-            IF_FORM(HVI_ANY_ROWS), hvi_change_read_if},
-    .many = {"replace_if_many",
-             CHANGE_IF(LOCKED_MANY("given.new_type, given.new_body, " GIVEN_CONDITION, SEVEN_ARRAYS,
-                                   "key, new_type, new_body, " CONDITION_COLUMNS),
-                       REPLACE("there.new_type", "there.new_body") " FROM there"),
-             IF_FORM(HVI_ANY_ROWS), hvi_change_read_if},
-    .answered = hvi_change_answered,
-    .refused = hvi_change_refused,
-};
-
-const hvi_verb hvi_merge_if = {
-    .is_write = true,
-    .is_conditional = true,
-    .deed = "a merge into the entity",
-    .if_unknown = IF_UNKNOWN,
-    .parameters = {HVI_KEY, HVI_BODY, HVI_REMOVE, HVI_HAS, HVI_LACKS, HVI_IF_KIND, HVI_VERSION},
-    .one = {"merge_if",
-            CHANGE_IF(LOCKED_ONE(CONDITION("4", "5", "6", "7")),
-                      MERGE("$2::%h.hstore", "$3::%h.hstore") " FROM there"),
-            IF_FORM(HVI_ANY_ROWS), hvi_change_read_if},
-    .many = {"merge_if_many",
-             CHANGE_IF(LOCKED_MANY("given.set, given.remove, " GIVEN_CONDITION, SEVEN_ARRAYS,
-                                   "key, set, remove, " CONDITION_COLUMNS),
-                       MERGE("there.set", "there.remove") " FROM there"),
-             IF_FORM(HVI_ANY_ROWS), hvi_change_read_if},
-    .answered = hvi_change_answered,
-    .refused = hvi_change_refused,
 };
 
 const hvi_verb hvi_delete_if = {
-    .is_write = true,
+    CHANGE("a deletion of the entity"),
     .is_conditional = true,
-    .deed = "a deletion of the entity",
-    .if_unknown = IF_UNKNOWN,
     .parameters = {HVI_KEY, HVI_HAS, HVI_LACKS, HVI_IF_KIND, HVI_VERSION},
     .one = {"delete_if",
-            CHANGE_IF(LOCKED_ONE(CONDITION("2", "3", "4", "5")),
+            CHANGE_IF(LOCKED_ONE(HOLDS_ONE("2", "3", "4", "5")),
                       "DELETE FROM %s.entities AS e USING there"),
-            IF_FORM(HVI_ANY_ROWS), hvi_change_read_if},
+            IF_FORM, hvi_change_read_if},
     .many = {"delete_if_many",
-             CHANGE_IF(LOCKED_MANY(GIVEN_CONDITION, FIVE_ARRAYS, "key, " CONDITION_COLUMNS),
+             CHANGE_IF(LOCKED_MANY(HOLDS_GIVEN, ARRAYS_5, "key, " CONDITION_COLUMNS),
                        "DELETE FROM %s.entities AS e USING there"),
-             IF_FORM(HVI_ANY_ROWS), hvi_change_read_if},
-    .answered = hvi_change_answered,
-    .refused = hvi_change_refused,
+             IF_FORM, hvi_change_read_if},
 };
 
-/* change.c knows this pattern, too. */
-#define HVI_NUMBER "^[-+]?([0-9]+[.]?[0-9]*|[.][0-9]+)$"
-#define FITS(text) "(pg_catalog.length(" text ") OPERATOR(pg_catalog.<=) 100)"
+/* What counts as a number: change.c knows it, too. The sum is made of locked rows, and only where
+ * there are numbers. */
+#define IS_NUMBER                                                 \
+    "coalesce(pg_catalog.length(old) OPERATOR(pg_catalog.<=) 100" \
+    " AND old OPERATOR(pg_catalog.~) '^[-+]?([0-9]+[.]?[0-9]*|[.][0-9]+)$', true)"
+#define SUM                                                                \
+    "(coalesce(old, '0')::numeric OPERATOR(pg_catalog.+) amount::numeric)" \
+    "::pg_catalog.text"
+#define SUM_FITS "pg_catalog.length(there.sum) OPERATOR(pg_catalog.<=) 100"
+#define INCREMENT(locked)                                                                        \
+    "WITH locked AS MATERIALIZED (SELECT *, " IS_NUMBER " AS is_number FROM (" locked ") AS l)," \
+    " there AS MATERIALIZED (SELECT *, CASE WHEN is_number THEN " SUM " END AS sum"              \
+    " FROM locked),"                                                                             \
+    " done AS (UPDATE %s.entities AS e"                                                          \
+    " SET body = %h.hs_concat(e.body, %h.hstore(there.name, there.sum)) FROM there"              \
+    " WHERE " E_IS_THERE " AND there.holds AND " SUM_FITS RETURNING_THERE ", there.sum)" ANSWER( \
+        "sum", "CASE WHEN NOT is_number THEN old WHEN " SUM_FITS " THEN NULL ELSE sum END")
 
-/* The sum is made after the rows are locked, and only of numbers. */
-#define INCREMENT(locked)                                                                      \
-    "WITH locked AS MATERIALIZED (" locked "),"                                                \
-    " there AS MATERIALIZED (SELECT *, CASE WHEN is_number THEN (coalesce(old, '0')"           \
-    "::numeric OPERATOR(pg_catalog.+) amount::numeric)::pg_catalog.text END AS sum"            \
-    " FROM (SELECT *, coalesce(" FITS(                                                         \
-        "old") " AND old OPERATOR(pg_catalog.~) '" HVI_NUMBER "',"                             \
-               " true) AS is_number FROM locked) AS l),"                                       \
-               " done AS (UPDATE %s.entities AS e"                                             \
-               " SET body = %h.hs_concat(e.body, %h.hstore(there.attribute, there.sum)) FROM " \
-               "there" WHERE_THERE " AND " FITS("there.sum") RETURNING_DONE                    \
-        ", there.sum)"                                                                         \
-        " SELECT id, type, NULL, x, c, true, true, sum FROM done" ANSWER(                      \
-            "CASE WHEN is_number AND " FITS(                                                   \
-                "sum") " THEN NULL WHEN is_number THEN sum ELSE old END")
-
-#define OLD(attribute, amount) \
-    attribute " AS attribute, " amount " AS amount, %h.fetchval(e.body, " attribute ") AS old, "
+#define ADDENDS(name, amount) \
+    name " AS name, " amount " AS amount, %h.fetchval(e.body, " name ") AS old, "
 
 const hvi_verb hvi_increment = {
-    .is_write = true,
+    CHANGE("an increment of the entity"),
     .is_conditional = true,
-    .deed = "an increment of the entity",
-    .if_unknown = IF_UNKNOWN,
     .parameters = {HVI_KEY, HVI_ATTRIBUTE, HVI_AMOUNT, HVI_HAS, HVI_LACKS, HVI_IF_KIND,
                    HVI_VERSION},
     .one = {"increment",
-            INCREMENT(LOCKED_ONE(OLD("$2::pg_catalog.text", "$3::pg_catalog.text")
-                                     CONDITION("4", "5", "6", "7"))),
-            IF_FORM(HVI_ANY_ROWS), hvi_change_read_if},
+            INCREMENT(LOCKED_ONE(ADDENDS("$2::pg_catalog.text", "$3::pg_catalog.text")
+                                     HOLDS_ONE("4", "5", "6", "7"))),
+            IF_FORM, hvi_change_read_if},
     .many = {"increment_many",
-             INCREMENT(LOCKED_MANY(OLD("given.name", "given.addend") GIVEN_CONDITION, SEVEN_ARRAYS,
-                                   "key, name, addend, " CONDITION_COLUMNS)),
-             IF_FORM(HVI_ANY_ROWS), hvi_change_read_if},
-    .answered = hvi_change_answered,
-    .refused = hvi_change_refused,
+             INCREMENT(LOCKED_MANY(ADDENDS("given.attribute", "given.addend") HOLDS_GIVEN, ARRAYS_7,
+                                   "key, attribute, addend, " CONDITION_COLUMNS)),
+             IF_FORM, hvi_change_read_if},
 };

@@ -55,8 +55,16 @@ static bool is_in_use(hvi_port *port) {
     return has_connection(port, HVI_PORT_OPENING) || has_connection(port, HVI_PORT_RUNNING);
 }
 
+/* May one of these be sent in a new batch? */
+static bool has_ready(const hvi_port *port, const hvi_list *list) {
+    hvi_list_foreach (node, list)
+        if (hvi_key_order_allows(&port->order, &queued_of(node)->place, port)) /* not a batch */
+            return true;
+    return false;
+}
+
 static bool has_operations(const hvi_port *port) {
-    return !hvi_list_empty(&port->waiting) || !hvi_list_empty(&port->apart);
+    return has_ready(port, &port->waiting) || has_ready(port, &port->apart);
 }
 
 /* ---- watching ---- */
@@ -85,9 +93,39 @@ static void unwatch(hvi_port *port, hvi_port_connection *connection) {
 
 /* ---- operations ---- */
 
+static void note_order(hvi_port *port, const hvi_list *list) {
+    hvi_list_foreach (node, list)
+        hvi_key_order_add(&port->order, &queued_of(node)->place, &queued_of(node)->operation);
+}
+
+/* From now on the order matters: the pending operations, all of which only read, come first. */
+static bool begin_order(hvi_port *port) {
+    if (!hvi_key_order_begin(&port->order))
+        return false;
+    note_order(port, &port->waiting);
+    note_order(port, &port->apart);
+    note_order(port, &port->paused);
+    for (int i = 0; i < HVI_PORT_CONNECTIONS; i++) {
+        hvi_port_connection *connection = &port->connections[i];
+        for (size_t j = 0; j < connection->count; j++) {
+            hvi_queued *queued = connection->queued[j];
+            if (queued->state != HVI_QUEUED_IN_FLIGHT)
+                continue;
+            hvi_key_order_add(&port->order, &queued->place, &queued->operation);
+            queued->place.batch = connection;
+        }
+    }
+    return true;
+}
+
 /* All have the same time, so that the newest has the latest deadline. */
-void hvi_port_add(hvi_port *port, hvi_queued *queued) {
+bool hvi_port_add(hvi_port *port, hvi_queued *queued) {
+    if (port->order.buckets == NULL && hvi_key_order_matters(&queued->operation) &&
+        !begin_order(port))
+        return false;
     hvi_list_push_back(&port->waiting, &queued->link);
+    hvi_key_order_add(&port->order, &queued->place, &queued->operation);
+    return true;
 }
 
 /* Let an operation wait that has been on its way: by its deadline, which is mostly earlier than
@@ -119,7 +157,9 @@ void hvi_queued_release(hvi_queued *queued) {
 
 /* Put an operation that is in no list into the list for what is next. */
 static void put_in_list(hvi_port *port, hvi_queued *queued, hvi_next next) {
+    queued->place.batch = NULL;
     if (next == HVI_DONE) {
+        hvi_key_order_remove(&port->order, &queued->place);
         hvi_list_push_back(&port->done, &queued->link);
     } else if (next == HVI_AGAIN) {
         wait_again(port, queued);
@@ -173,19 +213,24 @@ static void expire_list(hvi_port *port, hvi_list *list, int64_t now) {
 
 /* ---- batches ---- */
 
-/* Take operations from the front of the list, as many as fit. */
-static void load(hvi_port_connection *connection, hvi_list *from) {
+/* Take operations from the front of the list, as many as fit and may be sent together. */
+static void load(hvi_port *port, hvi_port_connection *connection, hvi_list *from) {
     size_t bytes = 0;
     connection->count = 0;
     connection->deadline = HVI_NEVER;
-    while (!hvi_list_empty(from) && connection->count < HVI_PORT_MAX_OPERATIONS) {
-        hvi_queued *queued = queued_of(from->next);
+    hvi_list_foreach (node, from) {
+        hvi_queued *queued = queued_of(node);
         hvi_operation *operation = &queued->operation;
+        if (connection->count == HVI_PORT_MAX_OPERATIONS)
+            break;
+        if (!hvi_key_order_allows(&port->order, &queued->place, connection))
+            continue;
         bytes += operation->item.body_len;
         if (connection->count > 0 && bytes > HVI_PORT_MAX_BYTES)
             break;
         hvi_list_remove(&queued->link);
         hvi_operation_prepare(operation);
+        queued->place.batch = connection;
         queued->waits_for_opening = false;
         queued->state = HVI_QUEUED_IN_FLIGHT;
         connection->items[connection->count] = &operation->item;
@@ -226,13 +271,13 @@ static void go_on(hvi_port *port, hvi_port_connection *connection) {
 
 /* A session is there: send the operations that wait. */
 static void send(hvi_port *port, hvi_port_connection *connection, hvi_session *session) {
-    bool apart = !hvi_list_empty(&port->apart);
+    bool apart = has_ready(port, &port->apart);
     connection->state = HVI_PORT_IDLE;
     if (!has_operations(port)) { /* the operations that it was for are late */
         hvi_pool_release(port->pool, session);
         return;
     }
-    load(connection, apart ? &port->apart : &port->waiting);
+    load(port, connection, apart ? &port->apart : &port->waiting);
     connection->state = HVI_PORT_RUNNING;
     connection->session = session;
     hvi_batch_init(&connection->batch, connection->items, connection->count);
@@ -468,6 +513,7 @@ void hvi_port_fini(hvi_port *port) {
             unload(port, connection);
     }
     free_lists(port);
+    hvi_key_order_fini(&port->order);
 }
 
 void hvi_port_forget(hvi_port *port) {
@@ -483,4 +529,5 @@ void hvi_port_forget(hvi_port *port) {
         for (size_t j = 0; j < connection->count; j++)
             free_queued(connection->queued[j]);
     }
+    hvi_key_order_fini(&port->order);
 }

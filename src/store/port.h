@@ -11,6 +11,7 @@
 #include "pool/pool.h"
 #include "entity/batch.h"
 #include "entity/operation.h"
+#include "store/key_order.h"
 
 /* The most connections of one port: while the server works on one batch, the next is built. */
 #define HVI_PORT_CONNECTIONS 2
@@ -24,6 +25,7 @@ typedef struct hvi_queued {
     hvi_list link; /* where it waits */
     hvi_operation operation;
     void *tag;              /* the user's */
+    hvi_key_place place;    /* among the operations on its key */
     bool waits_for_opening; /* for a connection that is being opened */
     enum {
         HVI_QUEUED_LISTED, /* it is in a list */
@@ -60,6 +62,7 @@ typedef struct hvi_port {
     int event;             /* an eventfd(2) that signals news from the pool's queue */
     bool is_polled;        /* a socket could not be watched: the queue tries all now and then */
 
+    hvi_key_order order;
     hvi_list waiting; /* operations that go together, the earliest deadline first */
     hvi_list apart;   /* operations that go apart, likewise */
     hvi_list paused;  /* operations that go on at … */
@@ -78,8 +81,9 @@ void hvi_port_fini(hvi_port *port);
 /* In a forked child, instead of hvi_port_fini(). */
 void hvi_port_forget(hvi_port *port);
 
-/* Add an operation, which the port owns then. It goes when the port is next pumped. */
-void hvi_port_add(hvi_port *port, hvi_queued *queued);
+/* Add an operation, which the port owns then. It goes when the port is next pumped. False if memory
+ * is short: then it was not added. */
+bool hvi_port_add(hvi_port *port, hvi_queued *queued);
 
 /* Take the next operation that is done, or NULL. The caller takes its results, and then releases it
  * with hvi_queued_release(). */

@@ -190,9 +190,13 @@ hv_status hvi_queue_add(hv_queue *queue, hvi_operation *operation, hv_status sta
     }
     *made = (hvi_queued){.operation = *operation, .tag = tag};
     made->operation.deadline = hvi_router_operation_deadline(&queue->store->router);
+    if (!hvi_port_add(&queue->ports[operation->target.server->number], made)) {
+        hvi_operation_fini(operation);
+        free(made);
+        return hvi_no_memory(error);
+    }
     queue->pending++;
     queue->bytes += operation->item.body_len;
-    hvi_port_add(&queue->ports[operation->target.server->number], made);
     queue->has_news = true;
     if (!queue->in_use)
         set_timer(queue, 0);
