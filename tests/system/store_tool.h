@@ -1,8 +1,8 @@
 /*
  * store_tool.h: shared by the parts of store_tool.
  *
- * store_tool.c has the threads, store_tool_commands.c and store_tool_many.c the commands,
- * store_tool_hooks.c the callbacks that it gives to the store.
+ * store_tool.c has the threads, store_tool_commands.c, store_tool_changes.c and store_tool_many.c
+ * the commands, store_tool_hooks.c the callbacks that it gives to the store.
  */
 #ifndef HV_TEST_STORE_TOOL_H
 #define HV_TEST_STORE_TOOL_H
@@ -63,6 +63,25 @@ void set_outcome(json_t *reply, hv_status status, hv_error *error);
 /* From and to JSON. NULL is no dict. */
 hv_dict *dict_of(json_t *object);
 json_t *object_of(const hv_dict *dict);
+
+/* Put key, kind, attributes and version of an entity into the reply; NULL sets nothing. */
+void set_entity(json_t *reply, const hv_entity *entity);
+
+/* The result of one operation among many; entity and error are freed. */
+json_t *item_of(hv_status status, int64_t key, hv_entity *entity, hv_error *error);
+
+/* Of store_tool_changes.c. */
+const char **names_of(json_t *array);
+hv_status change_of(json_t *operation, hv_change *change, hv_error **error);
+void free_change(const hv_change *change);
+void do_change_many(const char *thread, json_t *command, json_t *reply);
+void do_change_stream(const char *thread, json_t *command, json_t *reply);
+void do_delete(const char *thread, json_t *command, json_t *reply);
+void do_get_only(const char *thread, json_t *command, json_t *reply);
+void do_get_only_many(const char *thread, json_t *command, json_t *reply);
+void do_increment(const char *thread, json_t *command, json_t *reply);
+void do_merge(const char *thread, json_t *command, json_t *reply);
+void do_replace(const char *thread, json_t *command, json_t *reply);
 
 /* Of store_tool_many.c. */
 void do_exists_many(const char *thread, json_t *command, json_t *reply);

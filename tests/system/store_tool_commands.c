@@ -30,7 +30,8 @@ void set_outcome(json_t *reply, hv_status status, hv_error *error) {
     set_text(reply, "status", hv_status_name(status));
     if (error == NULL)
         return;
-    if (status == HV_OK || status == HV_NOT_FOUND || hv_error_status(error) != status)
+    if (status == HV_OK || status == HV_NOT_FOUND || status == HV_CHANGED ||
+        hv_error_status(error) != status)
         die("an error that does not fit its status");
     set_text(reply, "message", hv_error_message(error));
     set_text(reply, "detail", hv_error_detail(error));
@@ -139,6 +140,15 @@ json_t *object_of(const hv_dict *dict) {
     return object;
 }
 
+void set_entity(json_t *reply, const hv_entity *entity) {
+    if (entity == NULL)
+        return;
+    set_number(reply, "key", hv_entity_key(entity));
+    set_number(reply, "kind", hv_entity_kind(entity));
+    json_object_set_new(reply, "dict", object_of(hv_entity_dict(entity)));
+    set_text(reply, "version", hv_entity_version(entity));
+}
+
 /* {"shard": number, "kind": number, "dict": object or null} */
 static void do_put(const char *thread, json_t *command, json_t *reply) {
     (void) thread;
@@ -196,11 +206,7 @@ static void do_get(const char *thread, json_t *command, json_t *reply) {
     set_outcome(reply, status, error);
     if ((status == HV_OK) != (entity != NULL))
         die("the entity was touched on failure, or not set on success");
-    if (status == HV_OK) {
-        set_number(reply, "key", hv_entity_key(entity));
-        set_number(reply, "kind", hv_entity_kind(entity));
-        json_object_set_new(reply, "dict", object_of(hv_entity_dict(entity)));
-    }
+    set_entity(reply, entity);
     hv_entity_free(entity);
 }
 
@@ -395,10 +401,13 @@ static void do_fork(const char *thread, json_t *command, json_t *reply) {
 
 const command_entry commands[] = {
     {"acquire", do_acquire},
+    {"change_many", do_change_many},
+    {"change_stream", do_change_stream},
     {"close", do_close},
     {"stop", do_stop},
     {"close_trace", do_close_trace},
     {"connector", do_connector},
+    {"delete", do_delete},
     {"discard", do_discard},
     {"disconnect", do_disconnect},
     {"enter_pipeline", do_enter_pipeline},
@@ -409,8 +418,12 @@ const command_entry commands[] = {
     {"exists_stream", do_exists_stream},
     {"get", do_get},
     {"get_many", do_get_many},
+    {"get_only", do_get_only},
+    {"get_only_many", do_get_only_many},
     {"hold", do_hold},
+    {"increment", do_increment},
     {"interrupt", do_interrupt},
+    {"merge", do_merge},
     {"notifications", do_notifications},
     {"open", do_open},
     {"put", do_put},
@@ -424,6 +437,7 @@ const command_entry commands[] = {
     {"reinstantiate", do_reinstantiate},
     {"release", do_release},
     {"release_foreign", do_release_foreign},
+    {"replace", do_replace},
     {"reserve", do_reserve},
     {"send", do_send},
     {"sql", do_sql},

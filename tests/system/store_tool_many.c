@@ -3,7 +3,7 @@
  * command takes are listed above its function.
  *
  * An operation is {"key": number} for a get, {"shard", "kind", "dict"} for a put, or the same with
- * "key" in place of "shard". Its result is {"status", "key", "dict", "message", …}.
+ * "key" in place of "shard". Its result is {"status", "key", "dict", "version", "message", …}.
  */
 #include <poll.h>
 #include <stdio.h>
@@ -12,17 +12,13 @@
 
 #include "store_tool.h"
 
-/* The result of one operation; entity and error are freed. */
-static json_t *item_of(hv_status status, int64_t key, hv_entity *entity, hv_error *error) {
+json_t *item_of(hv_status status, int64_t key, hv_entity *entity, hv_error *error) {
     json_t *item = json_object();
     set_outcome(item, status, error);
     set_number(item, "key", key);
-    if (entity != NULL) {
-        if (hv_entity_key(entity) != key)
-            die("another key's entity");
-        set_number(item, "kind", hv_entity_kind(entity));
-        json_object_set_new(item, "dict", object_of(hv_entity_dict(entity)));
-    }
+    if (entity != NULL && hv_entity_key(entity) != key)
+        die("another key's entity");
+    set_entity(item, entity);
     hv_entity_free(entity);
     return item;
 }
@@ -144,7 +140,8 @@ void do_exists_stream(const char *thread, json_t *command, json_t *reply) {
     (void) thread;
     hv_error *error = NULL;
     looked_for l = {.keys = json_object_get(command, "keys"), .statuses = json_array()};
-    set_outcome(reply, hv_exists_stream(store, next_looked_for, looked, &l, &error), error);
+    hv_status status = hv_exists_stream(store, next_looked_for, looked, &l, &error);
+    set_outcome(reply, status, error);
     json_object_set_new(reply, "items", l.statuses);
 }
 
@@ -303,8 +300,25 @@ void do_queue_new(const char *thread, json_t *command, json_t *reply) {
     set_outcome(reply, status, error);
 }
 
-/* {"operations": gets, puts, and questions whether a key "exists"}; their tags are their numbers in
- * this array. */
+/* Add a change; if its condition is refused, nothing is added. */
+static hv_status queue_change(json_t *operation, void *tag, hv_error **error) {
+    hv_change change;
+    hv_status status = change_of(operation, &change, error);
+    if (status == HV_OK)
+        status = hv_queue_change(queue, &change, tag, error);
+    free_change(&change);
+    return status;
+}
+
+static hv_status queue_get_only(json_t *operation, void *tag, hv_error **error) {
+    const char **names = names_of(json_object_get(operation, "names"));
+    hv_status status = hv_queue_get_only(queue, number_of(operation, "key", 0), names, tag, error);
+    free(names);
+    return status;
+}
+
+/* {"operations": gets, also of "names" only, puts, changes, and questions whether a key "exists"};
+ * their tags are their numbers in this array. */
 void do_queue_add(const char *thread, json_t *command, json_t *reply) {
     (void) thread;
     size_t number;
@@ -314,7 +328,11 @@ void do_queue_add(const char *thread, json_t *command, json_t *reply) {
         void *tag = (void *) (intptr_t) number;
         hv_error *error = NULL;
         hv_status status;
-        if (json_object_get(operation, "kind") != NULL) {
+        if (json_object_get(operation, "change") != NULL) {
+            status = queue_change(operation, tag, &error);
+        } else if (json_object_get(operation, "names") != NULL) {
+            status = queue_get_only(operation, tag, &error);
+        } else if (json_object_get(operation, "kind") != NULL) {
             hv_new_entity entity = new_entity_of(operation);
             status = hv_queue_put(queue, &entity, tag, &error);
             free_dict(entity.dict);
