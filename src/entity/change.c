@@ -4,8 +4,8 @@
  * The statement that makes a change also says why it did not: there is no entity, the condition
  * does not hold, or the value is no number. So a change is one statement, whose answer is final:
  * later operations on the same key may be in the same batch. Only if nothing was in the way is it
- * sent again: an unconditional change reads the table as it was when its statement began, and the
- * entity may have been deleted since then. If the second try finds the same, a trigger, a rule or a
+ * sent again: whether an entity is there is read from the table as it was when the statement began,
+ * and it may have been deleted since then. If the second try finds the same, a trigger, a rule or a
  * policy has kept the row as it was.
  *
  * A change with a condition that was repeated after a lost connection, and then finds that the

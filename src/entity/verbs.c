@@ -258,17 +258,26 @@ const hvi_verb hvi_reserve = {
                                                                       " FOR UPDATE OF e"
 
 /* The rows of the answer: those that were changed, and those for which the condition does not hold;
- * or all that are there, if not as many were changed as should be. */
-#define ANSWER(sum, why)                                                                \
+ * all that are there, if not as many were changed as should be; and those that could be read but
+ * not locked, because a policy allows no UPDATE, or because they have just been deleted. */
+#define ANSWER(sum, why, hidden)                                                        \
     " SELECT id, type, NULL, x, c, true, true, " sum " FROM done UNION ALL"             \
     " SELECT id, type, CASE WHEN holds THEN NULL ELSE %b END, x, c, holds, false, " why \
     " FROM there WHERE NOT holds OR (SELECT pg_catalog.count(*) FROM done)"             \
-    " OPERATOR(pg_catalog.<>) (SELECT pg_catalog.count(*) FROM there WHERE holds)"
+    " OPERATOR(pg_catalog.<>) (SELECT pg_catalog.count(*) FROM there WHERE holds)"      \
+    " UNION ALL SELECT e.id, e.type, NULL, e.xmin, e.ctid, true, false, NULL"           \
+    " FROM %s.entities AS e WHERE " hidden
+#define HIDDEN_ONE E_IS_1 " AND NOT EXISTS (SELECT FROM there)"
+#define HIDDEN_MANY                                                        \
+    "(SELECT pg_catalog.count(*) FROM there) OPERATOR(pg_catalog.<>)"      \
+    " pg_catalog.cardinality((SELECT $1)) AND e.id OPERATOR(pg_catalog.=)" \
+    " ANY ((SELECT $1)::bigint[]) AND NOT e.id OPERATOR(pg_catalog.=)"     \
+    " ANY (SELECT id FROM there)"
 
-#define CHANGE_IF(locked, change)                                               \
+#define CHANGE_IF(locked, change, hidden)                                       \
     "WITH there AS MATERIALIZED (" locked "),"                                  \
     " done AS (" change " WHERE " E_IS_THERE " AND there.holds" RETURNING_THERE \
-    ")" ANSWER("NULL", "NULL::pg_catalog.text")
+    ")" ANSWER("NULL", "NULL::pg_catalog.text", hidden)
 
 #define ONE_FORM  KEYS(HVI_AT_MOST_ONE_ROW, HVI_IS_INT8, HVI_IS_BOOL)
 #define MANY_FORM KEYS(HVI_ONE_ROW, HVI_IS_BYTES | HVI_OR_NULL, HVI_IS_BYTES | HVI_OR_NULL)
@@ -297,12 +306,13 @@ const hvi_verb hvi_replace_if = {
     .is_conditional = true,
     .parameters = {HVI_KEY, HVI_KIND, HVI_BODY, HVI_HAS, HVI_LACKS, HVI_IF_KIND, HVI_VERSION},
     .one = {"replace_if",
-            CHANGE_IF(LOCKED_ONE(HOLDS_ONE("4", "5", "6", "7")), REPLACE("$2", "$3") " FROM there"),
+            CHANGE_IF(LOCKED_ONE(HOLDS_ONE("4", "5", "6", "7")), REPLACE("$2", "$3") " FROM there",
+                      HIDDEN_ONE),
             IF_FORM, hvi_change_read_if},
     .many = {"replace_if_many",
              CHANGE_IF(LOCKED_MANY("new_type, new_body, " HOLDS_GIVEN, ARRAYS_7,
                                    "key, new_type, new_body, " CONDITION_COLUMNS),
-                       REPLACE("there.new_type", "there.new_body") " FROM there"),
+                       REPLACE("there.new_type", "there.new_body") " FROM there", HIDDEN_MANY),
              IF_FORM, hvi_change_read_if},
 };
 
@@ -321,12 +331,12 @@ const hvi_verb hvi_merge_if = {
     .parameters = {HVI_KEY, HVI_BODY, HVI_REMOVE, HVI_HAS, HVI_LACKS, HVI_IF_KIND, HVI_VERSION},
     .one = {"merge_if",
             CHANGE_IF(LOCKED_ONE(HOLDS_ONE("4", "5", "6", "7")),
-                      MERGE("$2::%h.hstore", "$3::%h.hstore") " FROM there"),
+                      MERGE("$2::%h.hstore", "$3::%h.hstore") " FROM there", HIDDEN_ONE),
             IF_FORM, hvi_change_read_if},
     .many = {"merge_if_many",
              CHANGE_IF(LOCKED_MANY("set, remove, " HOLDS_GIVEN, ARRAYS_7,
                                    "key, set, remove, " CONDITION_COLUMNS),
-                       MERGE("there.set", "there.remove") " FROM there"),
+                       MERGE("there.set", "there.remove") " FROM there", HIDDEN_MANY),
              IF_FORM, hvi_change_read_if},
 };
 
@@ -346,11 +356,11 @@ const hvi_verb hvi_delete_if = {
     .parameters = {HVI_KEY, HVI_HAS, HVI_LACKS, HVI_IF_KIND, HVI_VERSION},
     .one = {"delete_if",
             CHANGE_IF(LOCKED_ONE(HOLDS_ONE("2", "3", "4", "5")),
-                      "DELETE FROM %s.entities AS e USING there"),
+                      "DELETE FROM %s.entities AS e USING there", HIDDEN_ONE),
             IF_FORM, hvi_change_read_if},
     .many = {"delete_if_many",
              CHANGE_IF(LOCKED_MANY(HOLDS_GIVEN, ARRAYS_5, "key, " CONDITION_COLUMNS),
-                       "DELETE FROM %s.entities AS e USING there"),
+                       "DELETE FROM %s.entities AS e USING there", HIDDEN_MANY),
              IF_FORM, hvi_change_read_if},
 };
 
@@ -363,14 +373,15 @@ const hvi_verb hvi_delete_if = {
     "(coalesce(old, '0')::numeric OPERATOR(pg_catalog.+) amount::numeric)" \
     "::pg_catalog.text"
 #define SUM_FITS "pg_catalog.length(there.sum) OPERATOR(pg_catalog.<=) 100"
-#define INCREMENT(locked)                                                                        \
+#define INCREMENT(locked, hidden)                                                                \
     "WITH locked AS MATERIALIZED (SELECT *, " IS_NUMBER " AS is_number FROM (" locked ") AS l)," \
     " there AS MATERIALIZED (SELECT *, CASE WHEN is_number THEN " SUM " END AS sum"              \
     " FROM locked),"                                                                             \
     " done AS (UPDATE %s.entities AS e"                                                          \
     " SET body = %h.hs_concat(e.body, %h.hstore(there.name, there.sum)) FROM there"              \
     " WHERE " E_IS_THERE " AND there.holds AND " SUM_FITS RETURNING_THERE ", there.sum)" ANSWER( \
-        "sum", "CASE WHEN NOT is_number THEN old WHEN " SUM_FITS " THEN NULL ELSE sum END")
+        "sum", "CASE WHEN NOT is_number THEN old WHEN " SUM_FITS " THEN NULL ELSE sum END",      \
+        hidden)
 
 #define ADDENDS(name, amount) \
     name " AS name, " amount " AS amount, %h.fetchval(e.body, " name ") AS old, "
@@ -382,10 +393,12 @@ const hvi_verb hvi_increment = {
                    HVI_VERSION},
     .one = {"increment",
             INCREMENT(LOCKED_ONE(ADDENDS("$2::pg_catalog.text", "$3::pg_catalog.text")
-                                     HOLDS_ONE("4", "5", "6", "7"))),
+                                     HOLDS_ONE("4", "5", "6", "7")),
+                      HIDDEN_ONE),
             IF_FORM, hvi_change_read_if},
     .many = {"increment_many",
              INCREMENT(LOCKED_MANY(ADDENDS("given.attribute", "given.addend") HOLDS_GIVEN, ARRAYS_7,
-                                   "key, attribute, addend, " CONDITION_COLUMNS)),
+                                   "key, attribute, addend, " CONDITION_COLUMNS),
+                       HIDDEN_MANY),
              IF_FORM, hvi_change_read_if},
 };
