@@ -85,6 +85,7 @@ void hvi_operation_prepare(hvi_operation *op) {
     item->error = NULL;
     item->answered = false;
     item->swallowed = false;
+    item->is_there = item->holds = false;
     item->new_key = 0;
     item->result = NULL;
     if (op->verb->prepare != NULL)

@@ -248,6 +248,7 @@ hv_status hv_get_only_many(hv_store *store, const int64_t *keys, size_t count,
                            const char *const *names, hv_entity **entities, hv_status *statuses,
                            hv_error **errors, hv_error **error) {
     hvi_many many = {
+        .verb = &hvi_get_only,
         .names = names,
         .count = count,
         .wanted = keys,

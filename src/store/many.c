@@ -95,7 +95,7 @@ static bool next(hvi_many *m, wanted *one, void **tag) {
 static hv_status add(hvi_many *m, const wanted *one, void *tag, hv_error **error) {
     if (m->changes != NULL || m->next_change != NULL)
         return hv_queue_change(m->queue, &one->change, tag, error);
-    if (m->names != NULL)
+    if (m->verb == &hvi_get_only)
         return hv_queue_get_only(m->queue, one->key, m->names, tag, error);
     return m->verb != NULL ? hvi_queue_add_key(m->queue, m->verb, one->key, tag, error)
                            : hv_queue_put(m->queue, &one->put, tag, error);

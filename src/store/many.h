@@ -12,8 +12,8 @@
 #define HVI_MANY_BYTES      (4 << 20)
 
 typedef struct hvi_many {
-    const hvi_verb *verb;     /* what to do with each key … */
-    const char *const *names; /* … but if there are names, hv_get_only() */
+    const hvi_verb *verb;     /* what to do with each key */
+    const char *const *names; /* of hvi_get_only */
 
     /* The operations, in one of these arrays. */
     size_t count;
