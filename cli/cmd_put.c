@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "arguments.h"
+#include "attributes.h"
 #include "commands.h"
 #include "rows/key_json.h"
 #include "servers/store.h"
@@ -16,78 +17,13 @@
 #include "ui/output.h"
 #include "ui/ui.h"
 
-enum { OPTION_KEY = 1, OPTION_NULL, OPTION_STDIN };
+enum { OPTION_KEY = 1 };
 
 static const command_option options[] = {
     {"key", 'k', "KEY", OPTION_KEY, "put under this key, from hv reserve"},
-    {"null", 'n', "NAME", OPTION_NULL, "an attribute whose value is NULL; may be repeated"},
-    {"stdin", 0, NULL, OPTION_STDIN, "read attributes from standard input: one JSON object"},
+    ATTRIBUTE_OPTIONS,
     {NULL, 0, NULL, 0, NULL},
 };
-
-/* Add an attribute from the command line; a wrong one is a usage error. */
-static void add(const arguments *args, hv_dict *dict, const char *name, size_t name_len,
-                const char *value) {
-    hv_error *error = NULL;
-    if (hv_dict_get(dict, name, name_len, &(const char *){NULL}, NULL))
-        usage_error(args, "Name each attribute once.", "attribute \"%.*s\" is given twice",
-                    (int) name_len, name);
-    hv_status status = hv_dict_set_bytes(dict, name, name_len, value, HV_STRLEN, &error);
-    if (status != HV_OK) {
-        ui_error(error);
-        exit(exit_code(status));
-    }
-}
-
-/* NAME=VALUE */
-static void add_word(const arguments *args, hv_dict *dict, const char *word) {
-    const char *equals = strchr(word, '=');
-    if (equals == NULL) {
-        char *hint =
-            format_text("Write %s=VALUE, %s= for an empty value, or --null %s.", word, word, word);
-        usage_error(args, hint, "attribute \"%s\" has no value", word);
-    }
-    add(args, dict, word, (size_t) (equals - word), equals + 1);
-}
-
-static json_t *read_object(void) {
-    json_error_t problem;
-    json_t *object = json_loadf(stdin, JSON_REJECT_DUPLICATES, &problem);
-    if (object == NULL) {
-        ui_fail_status(
-            HV_INVALID, problem.text, "Standard input is one JSON object, {\"name\": \"value\"}.",
-            "standard input is not JSON: line %d, column %d", problem.line, problem.column);
-        return NULL;
-    }
-    if (!json_is_object(object)) {
-        ui_fail_status(HV_INVALID, NULL,
-                       "Standard input is one JSON object, {\"name\": \"value\"}.",
-                       "the JSON on standard input is not an object");
-        json_decref(object);
-        return NULL;
-    }
-    return object;
-}
-
-static int add_stdin(const arguments *args, hv_dict *dict) {
-    json_t *object = read_object();
-    if (object == NULL)
-        return EXIT_USAGE;
-    const char *name;
-    json_t *value;
-    int code = EXIT_DONE;
-    json_object_foreach(object, name, value) {
-        if (!json_is_string(value) && !json_is_null(value)) {
-            ui_fail_status(HV_INVALID, "Attributes are text or NULL.", "Put the value into quotes.",
-                           "attribute \"%s\" is neither a string nor null", name);
-            code = EXIT_USAGE;
-            break;
-        }
-        add(args, dict, name, strlen(name), json_string_value(value));
-    }
-    json_decref(object);
-    return code;
-}
 
 static bool is_number(const char *word) {
     return word[0] != '\0' && word[strspn(word, "0123456789")] == '\0';
@@ -107,25 +43,13 @@ static void print_key(int64_t key, int64_t epoch, int kind) {
 }
 
 static int run(arguments *args) {
-    hv_dict *dict = hv_dict_new();
-    if (dict == NULL)
-        out_of_memory();
-    bool from_stdin = false;
+    attributes given;
     int64_t key = 0; /* 0: the database makes one */
     int id;
-    while ((id = arguments_next(args)) != 0) {
-        switch (id) {
-        case OPTION_KEY:
+    attributes_init(&given);
+    while ((id = arguments_next(args)) != 0)
+        if (!attributes_option(&given, args, id))
             key = argument_key(args, args->value);
-            break;
-        case OPTION_NULL:
-            add(args, dict, args->value, strlen(args->value), NULL);
-            break;
-        case OPTION_STDIN:
-            from_stdin = true;
-            break;
-        }
-    }
     int next = 0; /* of args->items */
     arguments_expect(args, key != 0 ? 1 : 2, -1);
     if (key != 0 && args->count > 1 && is_number(args->items[1]))
@@ -133,17 +57,16 @@ static int run(arguments *args) {
                     "shard %s is given in addition to a key", args->items[0]);
     int shard = key != 0 ? -1 : argument_shard(args, args->items[next++]);
     int kind = argument_kind(args, args->items[next++]);
-    for (; next < args->count; next++)
-        add_word(args, dict, args->items[next]);
+    attributes_words(&given, args, args->items + next, args->count - next);
 
     hv_store *store = NULL;
-    int code = from_stdin ? add_stdin(args, dict) : EXIT_DONE;
+    int code = attributes_read(&given);
     if (code == EXIT_DONE)
         code = open_store(&store);
     if (code == EXIT_DONE) {
         hv_error *error = NULL;
-        hv_status status = key != 0 ? hv_put_key(store, key, kind, dict, &error)
-                                    : hv_put(store, shard, kind, dict, &key, &error);
+        hv_status status = key != 0 ? hv_put_key(store, key, kind, given.dict, &error)
+                                    : hv_put(store, shard, kind, given.dict, &key, &error);
         if (status == HV_OK)
             print_key(key, hv_epoch(store), kind);
         else
@@ -152,7 +75,7 @@ static int run(arguments *args) {
         hv_error_free(error);
     }
     hv_close(store, 0, NULL);
-    hv_dict_free(dict);
+    attributes_fini(&given);
     return code;
 }
 

@@ -18,6 +18,10 @@ typedef struct command_option {
     const char *values;   /* "auto strict portable": all that its argument can be; NULL: anything */
 } command_option;
 
+/* An entry in a macro of options that several commands have. */
+#define COMMAND_OPTION(...) \
+    { __VA_ARGS__ }
+
 typedef struct arguments arguments;
 
 typedef struct command {

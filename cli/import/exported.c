@@ -78,7 +78,7 @@ exported_key import_exported_row(import_item *item, const row_format *format) {
         dict = hv_dict_new();
         if (dict == NULL)
             out_of_memory();
-        if (!row_parse_object(body, len, read->line, dict, &fault))
+        if (!row_parse_object(body, len, read->line, false, dict, &fault))
             refuse(read, fault.message);
     } else if (hv_dict_parse(body, len, &dict, &error) != HV_OK) {
         refuse(read, hv_error_message(error));

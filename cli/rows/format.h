@@ -81,8 +81,10 @@ extern const row_format row_csv;
 extern const row_format row_tsv;
 
 /* Read one JSON object like a row of NDJSON, into an empty dict. False: `fault` says what is wrong,
- * with the column counted from the beginning of the object. */
-bool row_parse_object(const char *text, size_t len, int64_t line, hv_dict *dict, row_fault *fault);
+ * with the column counted from the beginning of the object. `alone`: the object is no part of a
+ * row: it may have any number of lines, and a name that is given twice is wrong. */
+bool row_parse_object(const char *text, size_t len, int64_t line, bool alone, hv_dict *dict,
+                      row_fault *fault);
 
 /* ---- table.c: what CSV and TSV have in common -------------------------------------------- */
 

@@ -20,6 +20,7 @@ typedef struct scanner {
     const char *text;
     size_t len;
     size_t at;
+    bool alone; /* the object is all there is, in any number of lines */
     row_fault *fault;
 } scanner;
 
@@ -45,7 +46,7 @@ static char peek(const scanner *s) {
 static bool expected(scanner *s, const char *what) {
     if (s->at >= s->len)
         return row_fault_at(s->fault, s->record->line, s->text, s->at,
-                            "expected %s, but the line ends", what);
+                            "expected %s, but the %s ends", what, s->alone ? "text" : "line");
     size_t len = 1;
     while (s->at + len < s->len && len < 16 && !is_space(s->text[s->at + len]))
         len++;
@@ -281,12 +282,18 @@ static bool read_attribute(scanner *s, row_scratch *scratch, hv_dict *dict) {
         scratch->bare = !quoted && !null;
     if (name->failed)
         return fault_here(s, "out of memory");
-    return row_set(dict, s->record, at, name->data != NULL ? name->data : "", name->len,
-                   null ? NULL : value, s->fault);
+    const char *name_text = name->data != NULL ? name->data : "";
+    if (s->alone && hv_dict_get(dict, name_text, name->len, NULL, NULL))
+        return row_fault_at(s->fault, s->record->line, s->text, at,
+                            "the name \"%s\" is given twice",
+                            hvi_utf8_excerpt(name_text, name->len).text);
+    return row_set(dict, s->record, at, name_text, name->len, null ? NULL : value, s->fault);
 }
 
-static bool parse(const row_record *record, row_scratch *scratch, hv_dict *dict, row_fault *fault) {
-    scanner s = {.record = record, .text = record->text, .len = record->len, .fault = fault};
+static bool parse_object(const row_record *record, bool alone, row_scratch *scratch, hv_dict *dict,
+                         row_fault *fault) {
+    scanner s = {
+        .record = record, .text = record->text, .len = record->len, .alone = alone, .fault = fault};
     skip_space(&s);
     if (peek(&s) != '{')
         return expected(&s, "an object");
@@ -306,14 +313,19 @@ static bool parse(const row_record *record, row_scratch *scratch, hv_dict *dict,
     s.at++;
     skip_space(&s);
     if (s.at < s.len)
-        return expected(&s, "the end of the line");
+        return expected(&s, alone ? "the end of the text" : "the end of the line");
     return true;
 }
 
-bool row_parse_object(const char *text, size_t len, int64_t line, hv_dict *dict, row_fault *fault) {
+static bool parse(const row_record *record, row_scratch *scratch, hv_dict *dict, row_fault *fault) {
+    return parse_object(record, false, scratch, dict, fault);
+}
+
+bool row_parse_object(const char *text, size_t len, int64_t line, bool alone, hv_dict *dict,
+                      row_fault *fault) {
     row_record record = {.text = text, .len = len, .line = line};
     row_scratch scratch = {0};
-    bool parsed = parse(&record, &scratch, dict, fault);
+    bool parsed = parse_object(&record, alone, &scratch, dict, fault);
     row_text_fini(&scratch.name);
     row_text_fini(&scratch.value);
     return parsed;

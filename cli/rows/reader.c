@@ -339,19 +339,6 @@ static row_result look_at_start(row_reader *reader, row_fault *fault) {
     return ROW_READ;
 }
 
-/* Check for bytes that no row may contain in any format. */
-static bool check_text(const row_record *record, row_fault *fault) {
-    const char *nul = record->len > 0 ? memchr(record->text, '\0', record->len) : NULL;
-    if (nul != NULL)
-        return row_fault_at(fault, record->line, record->text, (size_t) (nul - record->text),
-                            "a NUL byte");
-    size_t valid = hvi_utf8_prefix(record->text, record->len);
-    if (valid < record->len)
-        return row_fault_at(fault, record->line, record->text, valid,
-                            "the byte 0x%02x is not UTF-8", (unsigned char) record->text[valid]);
-    return true;
-}
-
 static bool fault_too_long(const row_reader *reader, const row_record *record, const char *what,
                            row_fault *fault) {
     char limit[32];
@@ -369,7 +356,7 @@ static row_result start(row_reader *reader, row_fault *fault) {
     result = read_record(reader, &record, &truncated, fault);
     if (result != ROW_READ)
         return result;
-    if (!check_text(&record, fault)) {
+    if (!row_text_check(record.text, record.len, record.line, fault)) {
         row_fault_hint(fault, "This does not look like %s in UTF-8.", reader->format->name);
         return ROW_FAILED;
     }
@@ -414,7 +401,7 @@ static row_result next_row(row_reader *reader, row_record *record, bool *truncat
 
 static bool parse(row_reader *reader, const row_record *record, bool truncated, hv_dict *dict,
                   row_fault *fault) {
-    if (!check_text(record, fault))
+    if (!row_text_check(record->text, record->len, record->line, fault))
         return false;
     if (truncated)
         return fault_too_long(reader, record, "row", fault);

@@ -169,6 +169,17 @@ bool row_fault_line(row_fault *fault, int64_t line, const char *format, ...) {
     return false;
 }
 
+bool row_text_check(const char *text, size_t len, int64_t line, row_fault *fault) {
+    const char *nul = len > 0 ? memchr(text, '\0', len) : NULL;
+    if (nul != NULL)
+        return row_fault_at(fault, line, text, (size_t) (nul - text), "a NUL byte");
+    size_t valid = hvi_utf8_prefix(text, len);
+    if (valid < len)
+        return row_fault_at(fault, line, text, valid, "the byte 0x%02x is not UTF-8",
+                            (unsigned char) text[valid]);
+    return true;
+}
+
 void row_fault_hint(row_fault *fault, const char *format, ...) {
     va_list args;
     va_start(args, format);

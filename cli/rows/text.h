@@ -61,6 +61,10 @@ bool row_fault_at(row_fault *fault, int64_t line, const char *text, size_t offse
 bool row_fault_line(row_fault *fault, int64_t line, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* Check that text, which begins at the start of line `line`, is UTF-8 without NUL bytes. False:
+ * `fault` says where it is not. */
+bool row_text_check(const char *text, size_t len, int64_t line, row_fault *fault);
+
 /* Add what to do. */
 void row_fault_hint(row_fault *fault, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

@@ -227,24 +227,50 @@ def test_attributes_come_from_standard_input_too(store):
     assert body == {**given, "b": "2"}
 
 
+def test_values_that_are_not_text_are_stored_as_an_import_stores_them(store, tmp_path):
+    row = '{"n": 1.10, "big": 12345678901234567890, "e": -1e400, "t": true, "f": false, "nil": null, '
+    row += '"o": { "b" : [1, "x y", {}], "a": null }, "text": "1"}'
+    (tmp_path / "x.ndjson").write_text(row + "\n")
+    hv("import", "x.ndjson", "--kind", 1, "--shard", 2, config=store, cwd=tmp_path).ok()
+    (imported,) = hv("export", "-", config=store).ok().ndjson()
+    key = put_stdin(store, row.replace(", ", ",\n"))
+    assert hv("get", key, "--json", config=store).ok().json()["body"] == imported["body"]
+    assert imported["body"] == {
+        "n": "1.10",
+        "big": "12345678901234567890",
+        "e": "-1e400",
+        "t": "true",
+        "f": "false",
+        "nil": None,
+        "o": '{"b":[1,"x y",{}],"a":null}',
+        "text": "1",
+    }
+
+
+def put_stdin(store, text):
+    return hv("put", 1, 0, "--stdin", config=store, input=text).ok().out.strip()
+
+
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("", "standard input is not JSON: line 1, column 0"),
-        ("{", "standard input is not JSON: line 1, column 1"),
-        ('{"a": "1"} x', "standard input is not JSON: line 1, column"),
-        ('{"a": "1", "a": "2"}', "standard input is not JSON: line 1, column"),
-        (b'{"a": "\xff"}', "standard input is not JSON: line 1, column"),
-        ('{"a": "\\u0000"}', "standard input is not JSON: line 1, column"),
-        ('["a"]', "the JSON on standard input is not an object"),
-        ('{"a": 1}', 'attribute "a" is neither a string nor null'),
+        ("", "line 1, column 1: expected an object, but the text ends"),
+        ("{", "line 1, column 2: expected a name in quotes, but the text ends"),
+        ('{"a":\n "1"}\n x', 'line 3, column 2: expected the end of the text, found "x"'),
+        ('{"a": "1", "a": "2"}', 'line 1, column 12: the name "a" is given twice'),
+        (b'{"a": "\xff"}', "line 1, column 8: the byte 0xff is not UTF-8"),
+        (b'{"a": "\x00"}', "line 1, column 8: a NUL byte"),
+        ('{"a": "\\u0000"}', "line 1, column 8: PostgreSQL's text cannot hold the character"),
+        ('["a"]', 'line 1, column 1: expected an object, found "["a"]"'),
+        ('{"a": 01}', "line 1, column 8: a number must not have leading zeros"),
         ('{"b": "2"}', 'attribute "b" is given twice'),
     ],
 )
 def test_standard_input_that_is_no_dict_of_text_is_refused(store, servers, text, message):
     result = hv("put", 1, 0, "b=1", "--stdin", config=store, input=text)
     assert (result.code, result.out) == (2, "")
-    assert result.err.startswith(f"hv: {message}")
+    place = "standard input, " if message.startswith("line") else ""
+    assert result.err.startswith(f"hv: {place}{message}")
     assert servers[0].value("SELECT count(*) FROM shard0001.entities") == 0
 
 
