@@ -7,12 +7,21 @@
 
 #include "arguments.h"
 #include "commands.h"
+#include "key_source.h"
 #include "rows/key_json.h"
 #include "servers/store.h"
 #include "ui/exit.h"
 #include "ui/memory.h"
 #include "ui/output.h"
 #include "ui/ui.h"
+
+typedef struct looking {
+    hv_store *store;
+    /* Of those that are looked for at once. */
+    int64_t keys[KEYS_AT_ONCE];
+    hv_status statuses[KEYS_AT_ONCE];
+    hv_error *errors[KEYS_AT_ONCE];
+} looking;
 
 /* Show the answer for one key; a failure has an error. */
 static void show(int64_t key, hv_status status, const hv_error *error) {
@@ -26,35 +35,35 @@ static void show(int64_t key, hv_status status, const hv_error *error) {
     else if (status == HV_NOT_FOUND)
         ui_fail_status(HV_NOT_FOUND, NULL, NULL, "no entity has the key %" PRId64, key);
     else
-        ui_error(error);
+        ui_key_error(error, key);
+}
+
+/* Look for those in run->keys. */
+static int look(looking *run, size_t count) {
+    int code = EXIT_DONE;
+    hv_exists_many(run->store, run->keys, count, run->statuses, run->errors, NULL);
+    for (size_t i = 0; i < count; i++) {
+        if (output_ok())
+            show(run->keys[i], run->statuses[i], run->errors[i]);
+        code = worse_code(code, exit_code_of_one(run->statuses[i]));
+        hv_error_free(run->errors[i]);
+    }
+    return code;
 }
 
 static int run(arguments *args) {
+    looking *task = new_memory(sizeof *task);
+    key_source keys;
+    size_t count;
     arguments_expect(args, 1, -1);
-    size_t count = (size_t) args->count;
-    int64_t *keys = new_memory(count * sizeof *keys);
-    hv_status *statuses = new_memory(count * sizeof *statuses);
-    hv_error **errors = new_memory(count * sizeof(hv_error *));
-    for (size_t i = 0; i < count; i++)
-        keys[i] = argument_key(args, args->items[i]);
-    hv_store *store = NULL;
-    int code = open_store(&store);
-    if (store != NULL)
-        hv_exists_many(store, keys, count, statuses, errors, NULL);
-    for (size_t i = 0; store != NULL && i < count; i++) {
-        if (output_ok())
-            show(keys[i], statuses[i], errors[i]);
-        /* A failure outweighs a missing entity. */
-        if (statuses[i] == HV_NOT_FOUND && code == EXIT_DONE)
-            code = EXIT_NOT_FOUND;
-        else if (statuses[i] != HV_OK && statuses[i] != HV_NOT_FOUND)
-            code = EXIT_FAILED;
-        hv_error_free(errors[i]);
-    }
-    hv_close(store, 0, NULL);
-    free(keys);
-    free(statuses);
-    free(errors);
+    key_source_init(&keys, args, args->items, args->count);
+    int code = open_store(&task->store);
+    while (task->store != NULL && output_ok() &&
+           (count = key_source_take(&keys, task->keys, &code)) > 0)
+        code = worse_code(code, look(task, count));
+    hv_close(task->store, 0, NULL);
+    key_source_fini(&keys);
+    free(task);
     return code;
 }
 
@@ -66,8 +75,10 @@ const command command_exists = {
         "Prints the keys that have an entity. A key that has none is reported on standard error,\n"
         "and the exit code is 3. With --json there is an object for each key on a line of its "
         "own:\n"
-        "{\"id\": ..., \"exists\": true}",
+        "{\"id\": ..., \"exists\": true}\n"
+        "\n" KEYS_HELP,
     .examples = "hv exists 307821103844175873\n"
-                "hv exists 307821103844175873 --json | jq .exists",
+                "hv exists 307821103844175873 --json | jq .exists\n"
+                "hv exists - < keys",
     .run = run,
 };

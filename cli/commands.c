@@ -15,7 +15,9 @@ static const struct {
     const command *command;
 } table[] = {
     {GROUP_ENTITIES, &command_put},     {GROUP_ENTITIES, &command_get},
-    {GROUP_ENTITIES, &command_exists},  {GROUP_ENTITIES, &command_key},
+    {GROUP_ENTITIES, &command_exists},  {GROUP_ENTITIES, &command_replace},
+    {GROUP_ENTITIES, &command_merge},   {GROUP_ENTITIES, &command_increment},
+    {GROUP_ENTITIES, &command_delete},  {GROUP_ENTITIES, &command_key},
     {GROUP_ENTITIES, &command_reserve}, {GROUP_ENTITIES, &command_import},
     {GROUP_ENTITIES, &command_export},  {GROUP_SERVERS, &command_init},
     {GROUP_SERVERS, &command_status},   {GROUP_SERVERS, &command_bench},

@@ -24,6 +24,7 @@ extern const command_option global_options[];
 /* Each is defined in its cmd_*.c. */
 extern const command command_bench;
 extern const command command_completion;
+extern const command command_delete;
 extern const command command_dev_destroy;
 extern const command command_dev_down;
 extern const command command_dev_psql;
@@ -34,9 +35,12 @@ extern const command command_exists;
 extern const command command_get;
 extern const command command_help;
 extern const command command_import;
+extern const command command_increment;
 extern const command command_init;
 extern const command command_key;
+extern const command command_merge;
 extern const command command_put;
+extern const command command_replace;
 extern const command command_reserve;
 extern const command command_status;
 

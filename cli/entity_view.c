@@ -13,7 +13,6 @@
 
 #include "rows/key_json.h"
 #include "ui/memory.h"
-#include "ui/output.h"
 #include "ui/ui.h"
 
 typedef struct attribute {
@@ -37,7 +36,7 @@ static attribute *sorted(const hv_dict *dict) {
     return list;
 }
 
-void entity_print_json(const hv_entity *entity, int64_t epoch) {
+json_t *entity_json(const hv_entity *entity, int64_t epoch) {
     const hv_dict *dict = hv_entity_dict(entity);
     attribute *list = sorted(dict);
     json_t *body = json_object();
@@ -51,9 +50,13 @@ void entity_print_json(const hv_entity *entity, int64_t epoch) {
     int shard = 0;
     char time[UI_NUMBER_SIZE];
     hv_key_unpack(hv_entity_key(entity), epoch, &created, &shard, NULL, NULL);
-    print_json(json_pack("{s:o, s:s, s:i, s:i, s:o}", "id", key_json(hv_entity_key(entity)),
-                         "created", ui_time(time, created), "shard_id", shard, "kind",
-                         hv_entity_kind(entity), "body", body));
+    json_t *whole =
+        json_pack("{s:o, s:s, s:i, s:i, s:s, s:o}", "id", key_json(hv_entity_key(entity)),
+                  "created", ui_time(time, created), "shard_id", shard, "kind",
+                  hv_entity_kind(entity), "version", hv_entity_version(entity), "body", body);
+    if (whole == NULL)
+        out_of_memory();
+    return whole;
 }
 
 static void print_attribute(const attribute *shown, int width) {
@@ -82,7 +85,8 @@ void entity_print(const hv_entity *entity, int64_t epoch, const char *server) {
         fputs(" on ", stdout);
         ui_text(stdout, server, strlen(server));
     }
-    printf("  created %s\n", ui_time(time, created));
+    printf("  created %s  %sversion %s%s\n", ui_time(time, created), ui_on(stdout, UI_DIM),
+           hv_entity_version(entity), ui_off(stdout));
     size_t width = 0;
     for (size_t i = 0; i < hv_dict_count(dict); i++)
         width = list[i].name_len > width ? list[i].name_len : width;

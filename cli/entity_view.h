@@ -6,10 +6,10 @@
 
 #include "hypervault.h"
 
-/* {"id": …, "created": …, "shard_id": …, "kind": …, "body": {…}} on a line of stdout. */
-void entity_print_json(const hv_entity *entity, int64_t epoch);
+/* {"id": …, "created": …, "shard_id": …, "kind": …, "version": …, "body": {…}}: a new reference. */
+struct json_t *entity_json(const hv_entity *entity, int64_t epoch);
 
-/* The same for people, several lines. `server` may be NULL. */
+/* The same for people, on several lines of stdout. `server` may be NULL. */
 void entity_print(const hv_entity *entity, int64_t epoch, const char *server);
 
 #endif

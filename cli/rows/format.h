@@ -80,6 +80,10 @@ extern const row_format row_ndjson;
 extern const row_format row_csv;
 extern const row_format row_tsv;
 
+/* A list of keys: each row has the attribute KEY_LINE_NAME. See key_lines.c. */
+#define KEY_LINE_NAME "id"
+extern const row_format row_key_lines;
+
 /* Read one JSON object like a row of NDJSON, into an empty dict. False: `fault` says what is wrong,
  * with the column counted from the beginning of the object. `alone`: the object is no part of a
  * row: it may have any number of lines, and a name that is given twice is wrong. */

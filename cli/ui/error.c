@@ -9,6 +9,7 @@
  */
 #include "ui/ui.h"
 
+#include <inttypes.h>
 #include <jansson.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -24,6 +25,7 @@ typedef struct failure {
     const char *detail;
     const char *hint;
     const hv_error *error; /* the rest, or NULL */
+    int64_t key;           /* the key concerned; 0: none */
 } failure;
 
 /* ---- What was typed, and may hold a password ------------------------------------------------- */
@@ -100,11 +102,21 @@ static void print_place(const char *message, const hv_error *error) {
     free(quoted);
 }
 
+/* The key concerned, unless the message names it. */
+static void print_key(const char *message, int64_t key) {
+    char *digits = format_text("%" PRId64, key);
+    if (strstr(message, digits) == NULL)
+        fprintf(stderr, "    for the key %s\n", digits);
+    free(digits);
+}
+
 static void print_text(const failure *what) {
     fprintf(stderr, "%shv:%s ", ui_on(stderr, UI_BAD), ui_off(stderr));
     print_lines(what->message);
     if (what->error != NULL)
         print_place(what->message, what->error);
+    if (what->key != 0)
+        print_key(what->message, what->key);
     if (what->detail != NULL) {
         fputs("    ", stderr);
         print_lines(what->detail);
@@ -167,6 +179,11 @@ static json_t *as_object(const failure *what) {
     json_t *object = json_object();
     if (what->status != HV_OK)
         json_object_set_new(object, "status", ui_json_text(hv_status_name(what->status)));
+    if (what->key != 0) {
+        char *digits = format_text("%" PRId64, what->key);
+        json_object_set_new(object, "id", ui_json_text(digits));
+        free(digits);
+    }
     json_object_set_new(object, "message", shown_json(what->message));
     if (what->detail != NULL)
         json_object_set_new(object, "detail", shown_json(what->detail));
@@ -216,6 +233,12 @@ static failure of_error(const hv_error *error) {
 
 void ui_error(const hv_error *error) {
     failure what = of_error(error);
+    say(&what);
+}
+
+void ui_key_error(const hv_error *error, int64_t key) {
+    failure what = of_error(error);
+    what.key = key;
     say(&what);
 }
 

@@ -104,7 +104,7 @@ def test_the_first_word_of_dev_lists_what_can_follow():
         (["put", "5", "1", "a=1", "a=2"], 'attribute "a" is given twice', "once"),
         (["put", "5", "1", "a=1", "-n", "a"], 'attribute "a" is given twice', "once"),
         (["put", "5", "1", "-n"], "option --null needs an argument: NAME", "Usage is"),
-        (["get"], "arguments are missing", "Usage is `hv get KEY...`"),
+        (["get"], "arguments are missing", "Usage is `hv get KEY... [--only NAME]...`"),
         (["get", "12", "x"], 'KEY is not a number: "x"', "9223372036854775807"),
         (["completion", "tcsh"], 'unknown shell "tcsh"', "bash"),
         (["--config"], "option --config needs an argument: FILE", "See `hv help`."),
@@ -175,6 +175,8 @@ def test_what_was_put_is_what_get_shows(store, servers):
     ]
     entity = hv("get", key, "--json", config=store).ok().json()
     assert entity.pop("created") == hv("key", key, "--json").ok().json()["created"]
+    version = entity.pop("version")
+    assert re.fullmatch(r"\S+", version)
     assert entity == {
         "id": str(key),
         "shard_id": 12,
@@ -190,6 +192,7 @@ def test_what_was_put_is_what_get_shows(store, servers):
     }
     first, *attributes = hv("get", key, config=store).ok().lines
     assert first.startswith(f"{key}  kind -3  shard 12 on two  created 20")
+    assert first.endswith(f"Z  version {version}")
     assert [line.split(" = ") for line in attributes] == [
         ["         ", '"noname"'],
         ["  beep   ", '"boop"'],

@@ -15,6 +15,11 @@
 #include <cmocka.h>
 
 #include "rows/reader.h"
+#include "ui/memory.h"
+
+void out_of_memory(void) {
+    abort();
+}
 
 /* ---- Reading a text, and writing down what came ---------------------------------------------- */
 
@@ -231,6 +236,55 @@ static void ndjson_that_is_other_json_fails(void **state) {
           "failed: line 1, column 1: expected an object, found \"a,b\"\n");
     check(&row_ndjson, "{\n  \"a\": 1\n}\n",
           "failed: line 1, column 2: expected a name in quotes, but the line ends\n");
+}
+
+/* ---- Lists of keys --------------------------------------------------------------------------- */
+
+static void keys_stand_alone_in_quotes_or_in_objects(void **state) {
+    (void) state;
+    check(&row_key_lines,
+          "5\n\n 307821103844175873 \r\n\"7\"\n"
+          "{\"id\": \"307821103844175873\", \"kind\": 1}\n{\"id\":9}",
+          "1@1 \"id\"=>\"5\"\n"
+          "2@3 \"id\"=>\"307821103844175873\"\n"
+          "3@4 \"id\"=>\"7\"\n"
+          "4@5 \"id\"=>\"307821103844175873\", \"kind\"=>\"1\"\n"
+          "5@6 \"id\"=>\"9\"\n"
+          "end\n");
+}
+
+static void lines_that_are_no_keys_are_refused_by_themselves(void **state) {
+    (void) state;
+    static const struct {
+        const char *line;
+        const char *fault;
+    } cases[] = {
+        {"x", ", column 1: \"x\" is not a key"},
+        {" 5 6", ", column 2: \"5 6\" is not a key"},
+        {"0", ", column 1: \"0\" is not a key"},
+        {"-5", ", column 1: \"-5\" is not a key"},
+        {"\"5", ", column 1: \"\"5\" is not a key"},
+        {"\"", ", column 1: \"\"\" is not a key"},
+        {"9223372036854775808", ", column 1: \"9223372036854775808\" is not a key"},
+        {"10000000000000000000000", ", column 1: \"10000000000000000000000\" is not a key"},
+        {"[5]", ", column 1: \"[5]\" is not a key"},
+        {"{}", ": no \"id\" with a key"},
+        {"{\"id\": null}", ": no \"id\" with a key"},
+        {"{\"id\": true}", ": \"true\" is not a key"},
+        {"{\"id\": \"5.0\"}", ": \"5.0\" is not a key"},
+        {"{\"id\": 5.0}", ": the key 5.0 may have been rounded on its way"},
+        {"{\"id\": 3439329500000000000}",
+         ": the key 3439329500000000000 may have been rounded on its way"},
+        {"{\"id\": 5", ", column 9: expected a comma or }, but the line ends"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char input[100];
+        char expected[200];
+        snprintf(input, sizeof input, "1\n%s\n2\n", cases[i].line);
+        snprintf(expected, sizeof expected,
+                 "1@1 \"id\"=>\"1\"\n2@2 ! line 2%s\n3@3 \"id\"=>\"2\"\nend\n", cases[i].fault);
+        check(&row_key_lines, input, expected);
+    }
 }
 
 /* ---- CSV ------------------------------------------------------------------------------------- */
@@ -559,6 +613,8 @@ int main(void) {
         cmocka_unit_test(ndjson_nested_without_end_is_refused),
         cmocka_unit_test(ndjson_with_bad_first_rows_goes_on),
         cmocka_unit_test(ndjson_that_is_other_json_fails),
+        cmocka_unit_test(keys_stand_alone_in_quotes_or_in_objects),
+        cmocka_unit_test(lines_that_are_no_keys_are_refused_by_themselves),
         cmocka_unit_test(csv_fields_are_read_as_in_rfc_4180),
         cmocka_unit_test(csv_an_empty_field_is_null_and_a_quoted_one_empty),
         cmocka_unit_test(csv_an_empty_line_is_a_row_only_under_one_name),
