@@ -40,6 +40,7 @@ enum {
     OPTION_WARMUP,
     OPTION_RATE,
     OPTION_MIX,
+    OPTION_WRITES,
     OPTION_ENTITIES,
     OPTION_VALUE_SIZE,
     OPTION_SHARDS,
@@ -52,10 +53,13 @@ static const command_option options[] = {
     {"callers", 'n', "N", OPTION_CALLERS, "threads that call at once, 1 to 1024; default: 16"},
     {"batch", 'b', "N", OPTION_BATCH, "operations in one call, 1 to 10000; default: 1"},
     {"seconds", 't', "S", OPTION_SECONDS, "how long to measure; default: 10"},
-    {"warmup", 0, "S", OPTION_WARMUP, "seconds to warm up before; default: 1"},
+    {"warmup", 0, "S", OPTION_WARMUP, "seconds to warm up before; default: 1, with delete 0"},
     {"rate", 'r', "N", OPTION_RATE, "operations that are due each second, for all callers"},
     {"mix", 0, "PERCENT", OPTION_MIX, "with mix: how many are gets; default: 50"},
-    {"entities", 0, "N", OPTION_ENTITIES, "with get and mix: put N first; default: 10000"},
+    {"writes", 0, "VERB", OPTION_WRITES, "put, merge or modify; with mix: the rest; default: put",
+     "put merge modify"},
+    {"entities", 0, "N", OPTION_ENTITIES,
+     "without put: put N first; default: 10000, with delete 100000"},
     {"value-size", 0, "BYTES", OPTION_VALUE_SIZE, "one value of this size instead of small ones"},
     {"shards", 's', "LIST", OPTION_SHARDS, "as in the configuration, 1-5,9; default: all"},
     {"kind", 'k', "N", OPTION_KIND, "the kind of the entities; default: 32767"},
@@ -84,26 +88,61 @@ static bench_way argument_via(const arguments *args, const char *text) {
     usage_error(args, "The ways are store, lane and pool.", "unknown way \"%s\"", text);
 }
 
+static bench_verb argument_verb(const arguments *args, const char *text) {
+    for (int verb = 0; verb < BENCH_VERBS; verb++)
+        if (strcmp(text, bench_verb_name((bench_verb) verb)) == 0)
+            return (bench_verb) verb;
+    usage_error(args, "It is put, get, merge, modify, delete or mix.",
+                "there is no \"%s\" to measure", text);
+}
+
+static bench_verb argument_writes(const arguments *args, const char *text) {
+    static const bench_verb verbs[] = {BENCH_PUT, BENCH_MERGE, BENCH_MODIFY};
+    for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++)
+        if (strcmp(text, bench_verb_name(verbs[i])) == 0)
+            return verbs[i];
+    usage_error(args, "They are put, merge or modify.", "a mix cannot have \"%s\"", text);
+}
+
+/* What was typed about the work; -1: nothing. */
+typedef struct work_options {
+    int64_t mix;
+    int64_t writes; /* a bench_verb */
+    int64_t entities;
+    int64_t warmup;
+} work_options;
+
 /* The kind of work, and what fits it. */
-static void take_work(const arguments *args, bench_settings *settings, int64_t mix,
-                      int64_t entities) {
-    const char *work = args->items[0];
-    bool is_mix = strcmp(work, "mix") == 0;
-    bool is_put = strcmp(work, "put") == 0;
-    if (!is_mix && !is_put && strcmp(work, "get") != 0)
-        usage_error(args, "It is put, get or mix.", "there is no \"%s\" to measure", work);
-    if (mix >= 0 && !is_mix)
-        usage_error(args, "Write `hv bench mix`.", "--mix is for a mix of puts and gets");
-    if (entities >= 0 && is_put)
-        usage_error(args, NULL, "--entities is for gets, and put has none");
-    settings->work = is_mix ? "mix" : is_put ? "put" : "get";
-    settings->get_percent = is_put ? 0 : !is_mix ? 100 : mix >= 0 ? (int) mix : 50;
-    settings->entities = is_put ? 0 : entities >= 0 ? entities : 10000;
+static void take_work(const arguments *args, bench_settings *settings, const work_options *typed) {
+    bool is_mix = strcmp(args->items[0], "mix") == 0;
+    bench_verb verb = is_mix ? BENCH_VERBS : argument_verb(args, args->items[0]);
+    if (typed->mix >= 0 && !is_mix)
+        usage_error(args, "Write `hv bench mix`.", "--mix is for a mix of gets and writes");
+    if (typed->writes >= 0 && !is_mix)
+        usage_error(args, "Write `hv bench mix`.", "--writes is for a mix of gets and writes");
+    if (typed->entities >= 0 && verb == BENCH_PUT)
+        usage_error(args, NULL, "--entities is for what is done with entities that are there");
+    settings->work = is_mix ? "mix" : bench_verb_name(verb);
+    settings->get_percent =
+        is_mix ? (typed->mix >= 0 ? (int) typed->mix : 50) : (verb == BENCH_GET ? 100 : 0);
+    settings->write = is_mix ? (typed->writes >= 0 ? (bench_verb) typed->writes : BENCH_PUT)
+                      : verb == BENCH_GET ? BENCH_PUT
+                                          : verb;
+    bool is_delete = verb == BENCH_DELETE;
+    settings->warmup = typed->warmup >= 0 ? typed->warmup : is_delete ? 0 : 1;
+    settings->entities = verb == BENCH_PUT      ? 0
+                         : typed->entities >= 0 ? typed->entities
+                         : is_delete            ? 100000
+                                                : 10000;
+    if (settings->batch > 1 && settings->write == BENCH_MODIFY)
+        usage_error(args, NULL, "--batch is not for modify, which is two operations in turn");
+    if (settings->way == BENCH_VIA_POOL && settings->write != BENCH_PUT)
+        usage_error(args, NULL, "--via pool is for puts and gets");
 }
 
 static void read_arguments(arguments *args, bench_run *run) {
     bench_settings *settings = &run->settings;
-    int64_t mix = -1, entities = -1;
+    work_options typed = {.mix = -1, .writes = -1, .entities = -1, .warmup = -1};
     int id;
     while ((id = arguments_next(args)) != 0) {
         const char *value = args->value;
@@ -118,16 +157,19 @@ static void read_arguments(arguments *args, bench_run *run) {
             settings->seconds = argument_integer(args, "--seconds", value, 1, 86400);
             break;
         case OPTION_WARMUP:
-            settings->warmup = argument_integer(args, "--warmup", value, 0, 3600);
+            typed.warmup = argument_integer(args, "--warmup", value, 0, 3600);
             break;
         case OPTION_RATE:
             settings->rate = argument_integer(args, "--rate", value, 1, 10000000);
             break;
         case OPTION_MIX:
-            mix = argument_integer(args, "--mix", value, 0, 100);
+            typed.mix = argument_integer(args, "--mix", value, 0, 100);
+            break;
+        case OPTION_WRITES:
+            typed.writes = argument_writes(args, value);
             break;
         case OPTION_ENTITIES:
-            entities = argument_integer(args, "--entities", value, 1, 100000000);
+            typed.entities = argument_integer(args, "--entities", value, 1, 100000000);
             break;
         case OPTION_VALUE_SIZE:
             settings->value_size = argument_integer(args, "--value-size", value, 0, MAX_VALUE_SIZE);
@@ -147,7 +189,7 @@ static void read_arguments(arguments *args, bench_run *run) {
         }
     }
     arguments_expect(args, 1, 1);
-    take_work(args, settings, mix, entities);
+    take_work(args, settings, &typed);
     if (settings->batch > 1 && settings->way == BENCH_VIA_POOL)
         usage_error(args, NULL, "--batch is for calls of the store, and not for --via pool");
     if (settings->value_size * settings->callers > MAX_MEMORY)
@@ -211,10 +253,12 @@ static bool measure(bench_run *run) {
 static bool clean(bench_run *run, bench_report *report) {
     report->stored = bench_load_stored(run->load);
     report->unknown = bench_load_unknown(run->load);
+    report->deleted = bench_load_deleted(run->load);
     report->removed = run->settings.keep ? -1 : 0;
-    if (run->settings.keep || report->stored + report->unknown == 0)
+    int64_t left = report->stored - report->deleted;
+    if (run->settings.keep || left + report->unknown == 0)
         return true;
-    return bench_servers_clean(&run->servers, report->stored, bench_load_least_key(run->load),
+    return bench_servers_clean(&run->servers, left, bench_load_least_key(run->load),
                                &report->removed);
 }
 
@@ -240,12 +284,7 @@ static int run_all(bench_run *run) {
 
 static int run(arguments *args) {
     bench_run task = {
-        .settings = {.callers = 16,
-                     .batch = 1,
-                     .seconds = 10,
-                     .warmup = 1,
-                     .kind = 32767,
-                     .value_size = -1},
+        .settings = {.callers = 16, .batch = 1, .seconds = 10, .kind = 32767, .value_size = -1},
     };
     read_arguments(args, &task);
     int code = EXIT_FAILED;
@@ -266,11 +305,16 @@ static int run(arguments *args) {
 
 const command command_bench = {
     .name = "bench",
-    .synopsis = "put|get|mix [OPTION]...",
+    .synopsis = "put|get|merge|modify|delete|mix [OPTION]...",
     .summary = "measure a store under load",
-    .help = "Callers, each a thread, put or get entities in shards chosen at random, and\n"
-            "every answer is compared with what was put. For gets and a mix, entities are put\n"
-            "first. The report shows operations, latencies, errors, connections and CPU time.\n"
+    .help = "Callers, each a thread, put entities in shards chosen at random, or get or change\n"
+            "entities chosen at random that were put first. What is got is compared with what\n"
+            "was put. The report shows operations, latencies, errors, connections and CPU time.\n"
+            "\n"
+            "merge sets an attribute. modify gets an entity and merges what follows from it if\n"
+            "it is still the same version, and otherwise begins again. delete deletes each\n"
+            "entity once; the measurement ends when none is left. mix is gets, and what\n"
+            "--writes says: with merge it is like YCSB's workload A, with modify like F.\n"
             "\n"
             "How latency is measured: without --rate each caller begins an operation when its\n"
             "last one has ended, and is timed from there. Each caller then sees a stall of the\n"
@@ -284,13 +328,13 @@ const command command_bench = {
             "most 0.8 percent too high; max is exact. Without --rate a caller pauses for 10 ms\n"
             "after an error.\n"
             "\n"
-            "With --batch each call is for that many operations, all puts or all gets, which\n"
+            "With --batch each call is for that many operations, all of one kind, which\n"
             "take as long as the call; with --rate it is made when the last of them is due.\n"
             "\n"
-            "--via store calls hv_put() and hv_get() of the store as it is configured, --via\n"
-            "lane the same with two lanes if it has none. With --via pool each operation\n"
-            "borrows a connection, runs the prepared statement with libpq and returns it, as\n"
-            "an application would without hv_put() and hv_get(), for comparison.\n"
+            "--via store calls the store's functions as it is configured, --via lane the same\n"
+            "with two lanes if it has none. With --via pool each put or get borrows a\n"
+            "connection, runs the prepared statement with libpq and returns it, as an\n"
+            "application would without hv_put() and hv_get(), for comparison.\n"
             "\n"
             "Entities have three small attributes, or one value of --value-size. Each has the\n"
             "attribute \"bench\", whose value is random and the same for the whole run. At the\n"
@@ -306,6 +350,7 @@ const command command_bench = {
     .examples = "hv bench put\n"
                 "hv bench get --callers 64 --entities 100000\n"
                 "hv bench mix --mix 90 --rate 2000 --callers 128 --seconds 60\n"
+                "hv bench mix --writes modify\n"
                 "hv bench get --callers 1 --batch 1000\n"
                 "hv bench put --via pool --json | jq .per_second",
     .run = run,

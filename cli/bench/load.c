@@ -1,5 +1,5 @@
 /*
- * load: callers, each a thread, that put and get as fast as they can or at a given rate.
+ * load: callers, each a thread, that put, get and change as fast as they can or at a given rate.
  *
  * Callers share nothing but counters while they run: each has its own dict, histograms and random
  * numbers, which the main thread reads when all have ended.
@@ -49,6 +49,7 @@ typedef struct caller {
     int64_t counted;
     int64_t stored;
     int64_t unknown;
+    int64_t deleted;
     int64_t least_key; /* 0: none */
 } caller;
 
@@ -57,11 +58,13 @@ struct bench_load {
     caller *callers;
     int started;          /* threads that are to be joined */
     pthread_mutex_t gate; /* held until all threads have started */
-    int64_t *keys;        /* of the entities to be got */
+    int64_t *keys;        /* of the entities to be got or changed */
     ui_progress *progress;
 
     _Atomic bool stopped;
     _Atomic int64_t next; /* the next operation's number, in an open loop and while filling */
+    _Atomic int64_t next_deleted; /* the next entity to be deleted: each is deleted once */
+    _Atomic bool used_up;         /* there is none left; `stopped` is set too */
     /* Points in time; set before the gate opens. */
     int64_t start;
     int64_t begin; /* the end of the warm-up */
@@ -99,6 +102,12 @@ static void put(caller *self, int count) {
     }
 }
 
+static void delete_all(caller *self, int count) {
+    bench_call_change(&self->call, BENCH_DELETE, self->keys, count, self->failures);
+    for (int i = 0; i < count; i++)
+        self->deleted += self->failures[i].status == HV_OK;
+}
+
 static bench_second *second_of(bench_load *load, int64_t moment) {
     int64_t second = (moment - load->begin) / SECOND;
     int last = load->result.second_count - 1;
@@ -128,6 +137,27 @@ static int64_t due(const bench_load *load, int64_t number) {
     return load->start + number / rate * SECOND + number % rate * SECOND / rate;
 }
 
+/* Choose keys for a call; returns how many there are. */
+static int choose_keys(caller *self, bench_verb verb, int operations) {
+    bench_load *load = self->load;
+    int64_t entities = load->settings->entities;
+    if (verb != BENCH_DELETE) {
+        for (int i = 0; i < operations; i++)
+            self->keys[i] = load->keys[pick(self, entities)];
+        return operations;
+    }
+    int64_t first = atomic_fetch_add(&load->next_deleted, operations);
+    int64_t left = first < entities ? entities - first : 0;
+    int count = left < operations ? (int) left : operations;
+    for (int i = 0; i < count; i++)
+        self->keys[i] = load->keys[first + i];
+    if (count < operations) {
+        atomic_store(&load->used_up, true);
+        atomic_store(&load->stopped, true);
+    }
+    return count;
+}
+
 /*
  * Run `operations` in one call. In an open loop `number` is that of the first one, and each is
  * timed from when it was due; in a closed loop all are timed from the call. False if one failed.
@@ -136,17 +166,21 @@ static bool operate(caller *self, int operations, int64_t number) {
     bench_load *load = self->load;
     const bench_settings *settings = load->settings;
     int64_t start = bench_now();
-    bench_verb verb = pick(self, 100) < settings->get_percent ? BENCH_GET : BENCH_PUT;
-    for (int i = 0; i < operations; i++) {
-        if (verb == BENCH_GET)
-            self->keys[i] = load->keys[pick(self, settings->entities)];
-        else
-            self->shards[i] = settings->shards[pick(self, settings->shard_count)];
-    }
-    if (verb == BENCH_GET)
-        bench_call_get(&self->call, self->keys, operations, self->failures);
-    else
+    bench_verb verb = pick(self, 100) < settings->get_percent ? BENCH_GET : settings->write;
+    if (verb != BENCH_PUT)
+        operations = choose_keys(self, verb, operations);
+    for (int i = 0; i < operations && verb == BENCH_PUT; i++)
+        self->shards[i] = settings->shards[pick(self, settings->shard_count)];
+    if (operations == 0)
+        return true;
+    if (verb == BENCH_PUT)
         put(self, operations);
+    else if (verb == BENCH_GET)
+        bench_call_get(&self->call, self->keys, operations, self->failures);
+    else if (verb == BENCH_DELETE)
+        delete_all(self, operations);
+    else
+        bench_call_change(&self->call, verb, self->keys, operations, self->failures);
     int64_t now = bench_now();
     bool succeeded = true;
     for (int i = 0; i < operations; i++) {
@@ -277,12 +311,13 @@ static bool start(bench_load *load, void *(*work)(void *) ) {
     return error == 0;
 }
 
-/* Show the progress until a moment. False if it was interrupted before. */
+/* Show the progress until a moment, or until nothing is left to do. False if it was interrupted
+ * before. */
 static bool watch_until(bench_load *load, int64_t moment) {
     while (!interrupted()) {
         int64_t now = bench_now();
         int64_t left = moment - now;
-        if (left <= 0)
+        if (left <= 0 || atomic_load(&load->used_up))
             return true;
         int64_t done = 0;
         for (int i = 0; i < load->result.second_count; i++)
@@ -315,7 +350,7 @@ static void add_up(bench_load *load) {
     for (int verb = 0; verb < BENCH_VERBS; verb++)
         result->succeeded += (int64_t) result->latency[verb].count;
     result->duration = last_end - load->begin;
-    if (settings->rate > 0 && result->measured) {
+    if (settings->rate > 0 && result->measured && !result->used_up) {
         int64_t were_due = due_before(load, load->over) - due_before(load, load->begin);
         result->missed = were_due > counted ? were_due - counted : 0;
     }
@@ -405,10 +440,16 @@ bool bench_load_start(bench_load *load) {
 
 const bench_result *bench_load_finish(bench_load *load) {
     ui_progress_time(load->progress, 0, (load->end - bench_now()) / 1000);
-    if (watch_until(load, load->end))
-        load->result.measured = true;
-    else
+    if (!watch_until(load, load->end)) {
         end_early(load);
+    } else if (atomic_load(&load->used_up)) {
+        load->over = bench_now();
+        load->result.measured = load->over > load->begin;
+        load->result.used_up = true;
+        stop(load);
+    } else {
+        load->result.measured = true;
+    }
     join(load);
     ui_progress_free(load->progress, false);
     load->progress = NULL;
@@ -428,6 +469,13 @@ int64_t bench_load_unknown(const bench_load *load) {
     for (int i = 0; i < load->settings->callers; i++)
         unknown += load->callers[i].unknown;
     return unknown;
+}
+
+int64_t bench_load_deleted(const bench_load *load) {
+    int64_t deleted = 0;
+    for (int i = 0; i < load->settings->callers; i++)
+        deleted += load->callers[i].deleted;
+    return deleted;
 }
 
 int64_t bench_load_least_key(const bench_load *load) {

@@ -1,5 +1,6 @@
 /*
- * load: callers, each a thread, that put and get as fast as they can or at a given rate.
+ * load: callers, each a thread, that put, get and change as fast as they can or at a given
+ * rate.
  *
  * How time is measured. In a closed loop a caller begins an operation when its last one has ended,
  * and is timed from there: each caller sees a stall of the server once, although many more
@@ -30,6 +31,7 @@ typedef struct bench_result {
     int64_t duration; /* nanoseconds; up to the end of the last operation */
     int64_t succeeded;
     int64_t missed;           /* open loop: due, but not begun before the end */
+    bool used_up;             /* it ended early because all entities were deleted */
     bench_histogram *latency; /* by bench_verb; owned, as all here */
     bench_errors errors;
     bench_second *seconds; /* by the end of operations; the last one holds all later ones */
@@ -41,7 +43,8 @@ typedef struct bench_load bench_load;
 bench_load *bench_load_new(const bench_settings *settings, hv_store *store);
 void bench_load_free(bench_load *load);
 
-/* Put the entities that will be got. False after an error message, or if interrupted() is true. */
+/* Put the entities that will be got or changed. False after an error message, or if interrupted()
+ * is true. */
 bool bench_load_fill(bench_load *load);
 
 /* Start the callers; returns when the warm-up is over. False after an error message. */
@@ -50,10 +53,11 @@ bool bench_load_start(bench_load *load);
 /* Wait for the end, or an interrupt. The result belongs to the load. */
 const bench_result *bench_load_finish(bench_load *load);
 
-/* Since the load was made: entities that are stored, puts that may be stored, and the least key (or
- * 0). */
+/* Since the load was made: entities that are stored, puts that may be stored, those of the
+ * stored ones that were deleted, and the least key (or 0). */
 int64_t bench_load_stored(const bench_load *load);
 int64_t bench_load_unknown(const bench_load *load);
+int64_t bench_load_deleted(const bench_load *load);
 int64_t bench_load_least_key(const bench_load *load);
 
 #endif

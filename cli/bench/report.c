@@ -11,8 +11,6 @@
 #include "ui/memory.h"
 #include "ui/ui.h"
 
-static const char *const verb_names[] = {[BENCH_PUT] = "put", [BENCH_GET] = "get"};
-
 /* ---- Numbers --------------------------------------------------------------------------------- */
 
 /* A short time with three digits: "850 us", "1.25 ms". */
@@ -86,9 +84,10 @@ static void print_latencies(const bench_report *report) {
     ui_table *table = ui_table_new(columns, 8);
     int shown = 0;
     for (int verb = 0; verb < BENCH_VERBS; verb++) {
-        bool wanted = report->settings->get_percent != (verb == BENCH_PUT ? 100 : 0);
+        bool wanted = bench_has_verb(report->settings, (bench_verb) verb);
         if (wanted)
-            add_latency(table, verb_names[verb], &result->latency[verb], result->duration);
+            add_latency(table, bench_verb_name((bench_verb) verb), &result->latency[verb],
+                        result->duration);
         shown += wanted;
     }
     if (shown > 1) {
@@ -225,6 +224,9 @@ void bench_report_print(const bench_report *report) {
             "%s%s operations were due and had not begun at the end%s: the rate was too high, and\n"
             "the latencies, which do not include them, are too low\n",
             ui_on(stdout, UI_WARN), ui_number(number, result->missed), ui_off(stdout));
+    if (result->used_up)
+        printf("%sall entities were deleted before the time was over%s: put more with --entities\n",
+               ui_on(stdout, UI_WARN), ui_off(stdout));
     print_errors(report);
     putchar('\n');
     print_usage(report);
@@ -234,12 +236,13 @@ void bench_report_print_end(const bench_report *report) {
     char number[UI_NUMBER_SIZE];
     if (report->stored + report->unknown == 0)
         return;
+    printf("%s entities were put", ui_number(number, report->stored));
+    if (report->deleted > 0)
+        printf(", %s deleted", ui_number(number, report->deleted));
     if (report->removed < 0)
-        printf("%s entities were put and are kept\n", ui_number(number, report->stored));
+        puts(report->deleted > 0 ? ", the others are kept" : " and are kept");
     else
-        printf("%s entities were put, ", ui_number(number, report->stored));
-    if (report->removed >= 0)
-        printf("%s removed\n", ui_number(number, report->removed));
+        printf(", %s removed\n", ui_number(number, report->removed));
     if (report->unknown > 0)
         printf("it is not known whether %s more puts stored one\n",
                ui_number(number, report->unknown));

@@ -20,7 +20,8 @@ typedef struct bench_report {
     bool complete;              /* it was neither interrupted nor ended by a failure */
     int64_t stored;             /* all entities that were put */
     int64_t unknown;            /* puts that may or may not have stored one */
-    int64_t removed;            /* -1: they are kept */
+    int64_t deleted;            /* by the operations that were measured, or before */
+    int64_t removed;            /* in the end; -1: they are kept */
 } bench_report;
 
 /* For people: first the measurements, later what became of the entities. */

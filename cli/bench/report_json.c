@@ -44,6 +44,14 @@ static json_t *latency_as_json(const bench_histogram *histogram) {
     return object;
 }
 
+static json_t *latencies_as_json(const bench_result *result) {
+    json_t *object = json_object();
+    for (int verb = 0; verb < BENCH_VERBS; verb++)
+        json_object_set_new(object, bench_verb_name((bench_verb) verb),
+                            latency_as_json(&result->latency[verb]));
+    return object;
+}
+
 static json_t *errors_as_json(const bench_errors *errors) {
     json_t *object = json_object();
     for (int status = 0; status < BENCH_STATUSES; status++)
@@ -91,34 +99,34 @@ static json_t *settings_as_json(const bench_settings *settings) {
     json_t *shards = json_array();
     for (int i = 0; i < settings->shard_count; i++)
         json_array_append_new(shards, json_integer(settings->shards[i]));
-    return json_pack(
-        "{s:s, s:i, s:i, s:i, s:i, s:I, s:I, s:o, s:i, s:o, s:I, s:s, s:s, s:o}", "operation",
-        settings->work, "get_percent", settings->get_percent, "callers", settings->callers, "batch",
-        settings->batch, "lanes", settings->lanes, "seconds", (json_int_t) settings->seconds,
-        "warmup", (json_int_t) settings->warmup, "rate",
-        settings->rate > 0 ? json_integer(settings->rate) : json_null(), "kind", settings->kind,
-        "value_size", known(settings->value_size), "entities", (json_int_t) settings->entities,
-        "via", bench_way_name(settings->way), BENCH_MARK, settings->mark, "shards", shards);
+    return json_pack("{s:s, s:i, s:s, s:i, s:i, s:i, s:I, s:I, s:o, s:i, s:o, s:I, s:s, s:s, s:o}",
+                     "operation", settings->work, "get_percent", settings->get_percent, "writes",
+                     bench_verb_name(settings->write), "callers", settings->callers, "batch",
+                     settings->batch, "lanes", settings->lanes, "seconds",
+                     (json_int_t) settings->seconds, "warmup", (json_int_t) settings->warmup,
+                     "rate", settings->rate > 0 ? json_integer(settings->rate) : json_null(),
+                     "kind", settings->kind, "value_size", known(settings->value_size), "entities",
+                     (json_int_t) settings->entities, "via", bench_way_name(settings->way),
+                     BENCH_MARK, settings->mark, "shards", shards);
 }
 
 void bench_report_print_json(const bench_report *report) {
     const bench_result *result = report->result;
-    json_t *object = json_pack("{s:b, s:o, s:I, s:I, s:o}", "complete", report->complete,
-                               "settings", settings_as_json(report->settings), "stored",
-                               (json_int_t) report->stored, "outcome_unknown",
-                               (json_int_t) report->unknown, "removed", known(report->removed));
+    json_t *object =
+        json_pack("{s:b, s:o, s:I, s:I, s:I, s:o}", "complete", report->complete, "settings",
+                  settings_as_json(report->settings), "stored", (json_int_t) report->stored,
+                  "outcome_unknown", (json_int_t) report->unknown, "deleted",
+                  (json_int_t) report->deleted, "removed", known(report->removed));
     if (result != NULL && result->measured) {
         double seconds = (double) result->duration / 1e9;
         json_object_update_new(
             object,
-            json_pack("{s:f, s:I, s:I, s:I, s:f, s:o, s:{s:o, s:o}, s:o, s:o, s:o, s:o, s:o}",
-                      "duration", seconds, "succeeded", (json_int_t) result->succeeded, "failed",
+            json_pack("{s:f, s:I, s:I, s:I, s:f, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "duration",
+                      seconds, "succeeded", (json_int_t) result->succeeded, "failed",
                       (json_int_t) result->errors.total, "missed", (json_int_t) result->missed,
                       "per_second", (double) result->succeeded / seconds, "errors",
-                      errors_as_json(&result->errors), "latency_ns", "put",
-                      latency_as_json(&result->latency[BENCH_PUT]), "get",
-                      latency_as_json(&result->latency[BENCH_GET]), "succeeded_each_second",
-                      seconds_as_json(result, false), "failed_each_second",
+                      errors_as_json(&result->errors), "latency_ns", latencies_as_json(result),
+                      "succeeded_each_second", seconds_as_json(result, false), "failed_each_second",
                       seconds_as_json(result, true), "client_cpu_us",
                       known(report->usage->client_us), "servers_cpu_us",
                       known(report->usage->servers_us), "servers", servers_as_json(report)));

@@ -51,7 +51,8 @@ def marked(databases, mark):
 def check_sums(report):
     """The figures of the operations add up."""
     latency = report["latency_ns"]
-    assert report["succeeded"] == latency["put"]["count"] + latency["get"]["count"]
+    assert set(latency) == {"put", "get", "merge", "modify", "delete"}
+    assert report["succeeded"] == sum(verb["count"] for verb in latency.values())
     assert report["succeeded"] == sum(report["succeeded_each_second"])
     assert report["failed"] == sum(report["failed_each_second"])
     assert report["failed"] == sum(error["count"] for error in report["errors"].values())
@@ -93,6 +94,76 @@ def test_the_report_agrees_with_the_servers(store, servers, work, via, batch, ra
         assert report["succeeded"] + report["missed"] == rate
     else:
         assert report["missed"] == 0
+
+
+@pytest.mark.threads
+@pytest.mark.parametrize("rate", [None, 300])
+@pytest.mark.parametrize(
+    "work, write, batch",
+    [
+        (["merge"], "merge", 1),
+        (["merge"], "merge", 7),
+        (["modify"], "modify", 1),
+        (["mix", "--writes", "merge"], "merge", 1),
+        (["mix", "--writes", "merge"], "merge", 7),
+        (["mix", "--writes", "modify"], "modify", 1),
+    ],
+)
+def test_changes_are_measured_and_are_there_afterwards(store, servers, work, write, batch, rate):
+    more = ["--entities", 20, "--keep", *(["--rate", rate] if rate else [])]
+    more += ["--batch", batch] if batch > 1 else []
+    report = bench(store, *work, *more).ok().json()
+    assert report["complete"] and report["failed"] == 0
+    check_sums(report)
+    latency = report["latency_ns"]
+    assert latency[write]["count"] > 0 and latency["put"]["count"] == 0
+    assert (latency["get"]["count"] > 0) == (work[0] == "mix")
+    assert report["settings"]["writes"] == write
+    assert report["stored"] == 20 and report["deleted"] == 0
+    found = marked(servers, report["settings"]["bench"])
+    assert len(found) == len(entities(servers)) == 20
+    changed = [int(body["changed"]) for _, _, body in found if "changed" in body]
+    assert changed and {len(body) for _, _, body in found} <= {3, 4}
+    if write == "modify":  # each made the number one higher, and none was lost
+        assert sum(changed) == latency["modify"]["count"]
+
+
+@pytest.mark.threads
+@pytest.mark.parametrize("batch, rate", [(1, None), (7, None), (7, 300)])
+def test_deletes_are_measured_until_nothing_is_left(store, servers, batch, rate):
+    more = ["--entities", 100, "--batch", batch, "--seconds", 60]
+    more += ["--rate", rate] if rate else []
+    report = hv("bench", "delete", "--json", *more, config=store).ok().json()
+    assert report["complete"] and report["failed"] == 0 and report["missed"] == 0
+    check_sums(report)
+    assert report["latency_ns"]["delete"]["count"] == report["stored"] == report["deleted"] == 100
+    assert report["removed"] == 0 and report["duration"] < 60
+    assert entities(servers) == []
+    shown = hv("bench", "delete", *more, config=store).ok().out
+    assert "all entities were deleted before the time was over" in shown
+    assert "100 entities were put, 100 deleted, 0 removed" in shown
+
+
+def test_deletes_that_end_in_time_leave_the_others_to_be_removed(store, servers):
+    report = bench(store, "delete", "--rate", 20, "--entities", 500).ok().json()
+    assert report["stored"] == 500 and report["succeeded"] + report["missed"] == 20
+    assert 0 < report["deleted"] <= 20
+    assert report["removed"] == report["stored"] - report["deleted"]
+    assert entities(servers) == []
+
+
+def test_a_change_of_an_entity_that_is_gone_is_an_error(store, servers):
+    for work in ("merge", "modify", "delete"):
+        process = start(store, work, "-t", 60, "-n", 2, "--entities", 1000, "--rate", 20)
+        eventually(lambda: len(entities(servers)) > 500)
+        for database, shards in zip(servers, SHARDS):
+            for shard in shards:
+                database.sql(f"DELETE FROM shard{shard:04}.entities")
+        for database in servers:
+            await_statement(database)
+        report, _ = interrupt(process)
+        assert set(report["errors"]) == {"HV_NOT_FOUND"}
+        check_sums(report)
 
 
 def test_operations_of_one_call_count_from_when_each_was_due(store):
@@ -411,12 +482,18 @@ def test_without_the_right_to_remove_nothing_is_put_unless_it_is_to_be_kept(
     "args, message",
     [
         ([], "arguments are missing"),
-        (["delete"], 'no "delete" to measure'),
+        (["remove"], 'no "remove" to measure'),
         (["put", "get"], 'unexpected argument "get"'),
         (["put", "--callers", "1025"], "1025"),
         (["put", "--seconds", "0"], "--seconds"),
         (["put", "--rate", "fast"], "fast"),
         (["put", "--mix", "50"], "--mix"),
+        (["merge", "--writes", "put"], "--writes"),
+        (["mix", "--writes", "delete"], 'a mix cannot have "delete"'),
+        (["modify", "--batch", "2"], "--batch is not for modify"),
+        (["mix", "--writes", "modify", "--batch", "2"], "--batch is not for modify"),
+        (["merge", "--via", "pool"], "--via pool is for puts and gets"),
+        (["delete", "--via", "pool"], "--via pool is for puts and gets"),
         (["mix", "--mix", "101"], "101"),
         (["put", "--entities", "5"], "--entities"),
         (["put", "--via", "magic"], "magic"),
