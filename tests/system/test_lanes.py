@@ -14,11 +14,11 @@ import pytest
 from harness import eventually
 from harness.store_tool import make_tool as make_any_tool  # noqa: F401
 from harness.store_tool import relayed_store, step  # noqa: F401
+from lanes import lane_kept
 
 pytestmark = [pytest.mark.threads, pytest.mark.races]
 
 ONE = 0
-HELD_SHARD = 1  # what keeps the lane puts here
 SHARDS = range(1, 9)  # the shards of server one
 NOBODY = 1 << 23 | 3 << 10  # a key of shard 3 that has no entity
 SLACK = 2500  # milliseconds that an operation may end after its deadline, on a busy machine
@@ -51,20 +51,6 @@ def queue(tool, operations, first=0):
 
 def puts(count, shards=SHARDS, kind=1):
     return [step("put", shards[i % len(shards)], kind, body(i)) for i in range(count)]
-
-
-@contextlib.contextmanager
-def lane_kept(tool):
-    """An operation that is done but for its log callback keeps the only lane. Needs a log."""
-    tool.main.put(HELD_SHARD, 0, {}).ok()  # there is a connection: opening one has a log too
-    tool.main.hold("log", True)
-    holder = tool.threads("holder")[0].begin.put(HELD_SHARD, 0, {})
-    eventually(lambda: tool.main.hold("log", True).waiting == 1)
-    try:
-        yield
-    finally:
-        tool.threads("letting_go")[0].hold("log", False)
-    holder.reply().ok()
 
 
 @contextlib.contextmanager

@@ -11,8 +11,10 @@ import psycopg2
 import pytest
 
 import decoys
+from changing import change, run_many, run_queue
 from harness import eventually, hv, python, store_config
 from harness.server import PostgresServer
+from harness.store_tool import StoreTool
 
 DEFAULT = '"$user", public'
 LAST = "public, pg_catalog"  # where even a decoy that fits no better is found first
@@ -94,6 +96,39 @@ class Everything:
         hv("bench", "put", *BENCH, config=config).ok()
         hv("bench", "mix", *BENCH, "--entities", 50, "--batch", 5, config=config).ok()
 
+    def changes(self, config):
+        """Each change with a condition and without, one and many, in an order in which they fit."""
+        tool = StoreTool(config)
+        try:
+            keys = [tool.main.put(3, 1, {"a": "1", "b": "2"}).ok().key for _ in range(3)]
+            for condition in (None, {"has": {"a": "1"}, "lacks": ["c"], "kind": 1}):
+                held = {"condition": condition} if condition else {}
+                for key in keys[:1], keys:
+                    for verb, fields in (
+                        ("replace", {"kind": 1, "dict": {"a": "1", "n": "0.5"}}),
+                        ("merge", {"dict": {"b": "3"}, "remove": ["c"]}),
+                        ("increment", {"attribute": "n", "amount": "1.5"}),
+                    ):
+                        changes = [change(verb, each, **held, **fields) for each in key]
+                        assert {each.ok().status for each in run_many(tool, changes)} == {"HV_OK"}
+                    some = [{"key": each, "names": ["n"]} for each in key]
+                    assert [each.dict for each in run_queue(tool, some)] == len(key) * [{"n": "2.0"}]
+                refused = [change("increment", each, attribute="x", amount="1") for each in keys]
+                tool.main.merge(keys[0], {"x": "?"}).ok()
+                assert run_many(tool, refused)[0].status == "HV_INVALID"
+                wrong = [change("delete", each, {"kind": 2}) for each in keys]
+                assert {each.status for each in run_many(tool, wrong)} == {"HV_CHANGED"}
+                tool.main.delete(keys[0], condition=wrong[0]["condition"]).gives("HV_CHANGED")
+                version = tool.main.get(keys[0]).version
+                tool.main.delete(keys.pop(), **held).ok()
+                tool.main.merge(keys[0], remove=["x"], condition={"version": version}).ok()
+            keys += [tool.main.put(3, 1, {}).ok().key for _ in range(3)]
+            run_many(tool, [change("delete", each, {"kind": 1}) for each in keys[:2]])
+            run_many(tool, [change("delete", each) for each in keys[2:]])
+            tool.finish()
+        finally:
+            tool.kill()
+
     def rows(self, config):
         place = self.folder / f"{self.database.dbname}-{self.number}"
         place.mkdir()
@@ -115,6 +150,7 @@ class Everything:
             hv("init", config=config).ok()
             hv("status", "--shards", config=config).ok()
             self.entities(config)
+            self.changes(config)
             self.entities(self.config(exactly_once="on", lanes="2"))
             hv("bench", "mix", *BENCH, "--entities", 50, "--via", "pool", config=config).ok()
             self.rows(config)
