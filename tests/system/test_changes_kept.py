@@ -20,7 +20,7 @@ CHANGES = {
 }
 TABLE = f"shard{SHARD:04}.entities"
 # Of a row that the role may see but not lock, because a policy forbids to change it.
-LOCKING_SEES = "HV_NOT_FOUND"
+LOCKING_SEES = "HV_NOT_STORED"
 all_changes = pytest.mark.parametrize("verb", CHANGES)
 conditional = pytest.mark.parametrize("condition", [None, {"kind": 7}], ids=["", "conditional"])
 

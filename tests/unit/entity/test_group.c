@@ -26,19 +26,24 @@ static PGresult *result_of(int columns, const int64_t *values, int rows) {
     return result;
 }
 
-/* Entities, as a get returns them. */
+/* Entities, as a get returns them: with xmin 9 and ctid (1,2). */
 static PGresult *entities_of(const int64_t *keys, int rows) {
     static char name[] = "x", kind[2] = {0, 1}, body[4] = {0};
-    PGresAttDesc columns[3] = {{.name = name, .format = 1, .typid = 20},
+    static char xmin[4] = {0, 0, 0, 9}, ctid[6] = {0, 0, 0, 1, 0, 2};
+    PGresAttDesc columns[5] = {{.name = name, .format = 1, .typid = 20},
                                {.name = name, .format = 1, .typid = 21},
-                               {.name = name, .format = 1, .typid = HSTORE}};
+                               {.name = name, .format = 1, .typid = HSTORE},
+                               {.name = name, .format = 1, .typid = 28},
+                               {.name = name, .format = 1, .typid = 27}};
     PGresult *result = PQmakeEmptyPGresult(NULL, PGRES_TUPLES_OK);
-    assert_true(PQsetResultAttrs(result, 3, columns));
+    assert_true(PQsetResultAttrs(result, 5, columns));
     for (int row = 0; row < rows; row++) {
         uint64_t wire = htobe64((uint64_t) keys[row]);
         assert_true(PQsetvalue(result, row, 0, (char *) &wire, sizeof wire));
         assert_true(PQsetvalue(result, row, 1, kind, sizeof kind));
         assert_true(PQsetvalue(result, row, 2, body, sizeof body));
+        assert_true(PQsetvalue(result, row, 3, xmin, sizeof xmin));
+        assert_true(PQsetvalue(result, row, 4, ctid, sizeof ctid));
     }
     return result;
 }
@@ -121,7 +126,7 @@ static void test_operations_of_one_verb_and_shard_share_a_statement(void **state
         const char *sql;
     } expected[] = {
         {&hvi_get, 3, 2, 1,
-         "SELECT id, type, body FROM shard0003.entities"
+         "SELECT id, type, body, xmin, ctid FROM shard0003.entities"
          " WHERE id OPERATOR(pg_catalog.=) ANY ((SELECT $1)::bigint[])"},
         {&hvi_put, 3, 2, 2, "WITH new"},
         {&hvi_put, 4, 1, 2, "INSERT INTO shard0004.entities (type, body) VALUES"},
@@ -281,20 +286,74 @@ static void test_an_array_of_another_length_answers_nothing(void **state) {
     }
 }
 
-static void test_of_two_that_put_under_one_key_neither_is_reported_as_stored(void **state) {
+static void test_a_key_that_is_missing_in_the_answer_was_not_stored(void **state) {
     (void) state;
     fixture f = {0};
     const int64_t keys[] = {7, 5};
     add(&f, &hvi_put_key, 3, 5);
     add(&f, &hvi_put_key, 3, 7);
-    add(&f, &hvi_put_key, 3, 5);
     add(&f, &hvi_put_key, 3, 6);
     PGresult *result = array_of(keys, LENGTH(keys));
     answer(&f, result);
-    const bool stored[] = {false, true, false, false};
+    const bool stored[] = {true, true, false};
     for (size_t i = 0; i < LENGTH(stored); i++)
         assert_int_equal(f.items[i].answered, stored[i]);
     PQclear(result);
+}
+
+/* The number of the group that an item is in. */
+static size_t place_of(const fixture *f, size_t groups, const hvi_item *item) {
+    for (size_t i = 0; i < groups; i++)
+        for (size_t j = 0; j < f->groups[i].count; j++)
+            if (f->groups[i].items[j] == item)
+                return i;
+    fail();
+    return 0;
+}
+
+static void test_operations_on_one_key_take_turns_in_their_order(void **state) {
+    (void) state;
+    const hvi_verb *const verbs[] = {&hvi_merge,  &hvi_get,     &hvi_get,     &hvi_delete_if,
+                                     &hvi_exists, &hvi_put_key, &hvi_put_key, &hvi_increment};
+    fixture f = {0};
+    for (size_t i = 0; i < LENGTH(verbs); i++)
+        add(&f, verbs[i], 3, 5);
+    size_t count = hvi_groups_make(f.order, f.count, false, f.groups);
+    for (size_t i = 1; i < LENGTH(verbs); i++) {
+        bool both_read = !verbs[i - 1]->is_write && !verbs[i]->is_write;
+        size_t before = place_of(&f, count, &f.items[i - 1]);
+        size_t at = place_of(&f, count, &f.items[i]);
+        assert_true(before < at || both_read);
+    }
+    assert_int_equal(place_of(&f, count, &f.items[1]), place_of(&f, count, &f.items[2]));
+}
+
+static void test_operations_on_other_keys_share_the_first_turn(void **state) {
+    (void) state;
+    fixture f = {0};
+    const int64_t keys[] = {5, 9, 5, 7, 5, 9};
+    for (size_t i = 0; i < LENGTH(keys); i++)
+        add(&f, &hvi_merge, 3, keys[i]);
+    assert_int_equal(hvi_groups_make(f.order, f.count, false, f.groups), 3);
+    const size_t turns[] = {0, 0, 1, 0, 2, 1}, sizes[] = {3, 2, 1};
+    for (size_t i = 0; i < LENGTH(keys); i++)
+        assert_int_equal(place_of(&f, 3, &f.items[i]), turns[i]);
+    for (size_t i = 0; i < LENGTH(sizes); i++) {
+        assert_int_equal(f.groups[i].count, sizes[i]);
+        for (size_t j = 1; j < sizes[i]; j++) /* by which rows are locked in the same order */
+            assert_true(f.groups[i].items[j - 1]->key < f.groups[i].items[j]->key);
+    }
+}
+
+static void test_reads_and_puts_under_new_keys_take_no_turns(void **state) {
+    (void) state;
+    fixture f = {0};
+    add(&f, &hvi_get, 3, 5);
+    add(&f, &hvi_put, 3, 0);
+    add(&f, &hvi_get, 3, 5);
+    add(&f, &hvi_put, 3, 0);
+    add(&f, &hvi_get_only, 3, 5);
+    assert_int_equal(hvi_groups_make(f.order, f.count, false, f.groups), 3);
 }
 
 static void test_reserved_keys_are_one_for_each(void **state) {
@@ -333,9 +392,12 @@ test_a_single_put_under_a_key_shares_no_transaction_with_what_it_would_undo(void
 /* There is room for the longest statement of each verb, whatever the longest schema and column. */
 static void test_every_statement_has_room(void **state) {
     (void) state;
-    const hvi_verb *const verbs[] = {&hvi_get,     &hvi_exists,   &hvi_put,
-                                     &hvi_put_key, &hvi_put_once, &hvi_reserve};
-    const hvi_session session = {.reads_text = true};
+    const hvi_verb *const verbs[] = {&hvi_get,      &hvi_get_only, &hvi_exists,    &hvi_put,
+                                     &hvi_put_key,  &hvi_put_once, &hvi_reserve,   &hvi_replace,
+                                     &hvi_merge,    &hvi_delete,   &hvi_increment, &hvi_replace_if,
+                                     &hvi_merge_if, &hvi_delete_if};
+    hvi_session session = {.reads_text = true};
+    memset(session.hstore_schema, '"', sizeof session.hstore_schema - 1);
     for (size_t n = 0; n < LENGTH(verbs); n++) {
         for (size_t apart = 0; apart <= 1; apart++) {
             fixture f = {0};
@@ -371,7 +433,10 @@ int main(void) {
         cmocka_unit_test(test_only_what_was_stored_is_answered_whatever_the_order),
         cmocka_unit_test(test_a_single_put_without_a_row_was_swallowed),
         cmocka_unit_test(test_an_array_of_another_length_answers_nothing),
-        cmocka_unit_test(test_of_two_that_put_under_one_key_neither_is_reported_as_stored),
+        cmocka_unit_test(test_a_key_that_is_missing_in_the_answer_was_not_stored),
+        cmocka_unit_test(test_operations_on_one_key_take_turns_in_their_order),
+        cmocka_unit_test(test_operations_on_other_keys_share_the_first_turn),
+        cmocka_unit_test(test_reads_and_puts_under_new_keys_take_no_turns),
         cmocka_unit_test(test_reserved_keys_are_one_for_each),
         cmocka_unit_test(
             test_a_single_put_under_a_key_shares_no_transaction_with_what_it_would_undo),
