@@ -93,6 +93,10 @@ class Datastore(_hv.Store):
         """
         return LentCursor(self, shard_id)
 
+    def cursor_server(self, server: int | str) -> LentCursor:
+        """The same for a server, which is given by its name or its place among ``servers``."""
+        return LentCursor(self, server=server)
+
     def put_many(
         self,
         entities: Iterable[tuple[int | Key, int, Mapping[str, Value] | None]],

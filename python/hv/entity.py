@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import Union
 
+from psycopg2 import extensions
+
 from . import _hv
 from ._hv import DEFAULT_EPOCH, Key
 
@@ -12,6 +14,9 @@ __all__ = ["DEFAULT_EPOCH", "Key", "Value", "key_bound"]
 
 # An attribute's value; str or None when it is fetched again.
 Value = Union[str, int, float, bool, None]
+
+# psycopg2 writes a key into a statement as its number.
+extensions.register_adapter(Key, extensions.Int)
 
 _UNIX = datetime(1970, 1, 1, tzinfo=timezone.utc)
 

@@ -14,7 +14,8 @@
 typedef struct cursor_object {
     PyObject_HEAD
     hvpy_store *store;
-    PyObject *shard_id;
+    PyObject *shard_id;   /* or NULL, and then … */
+    PyObject *server;     /* … its name or number */
     PyObject *connection; /* while it is borrowed */
     PyObject *cursor;     /* the same */
 } cursor_object;
@@ -24,20 +25,26 @@ static cursor_object *cursor_of(PyObject *object) {
 }
 
 static int cursor_init(PyObject *object, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"store", "shard_id", NULL};
+    static char *names[] = {"store", "shard_id", "server", NULL};
     cursor_object *self = cursor_of(object);
-    PyObject *store, *shard_id;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O:LentCursor", names, &hvpy_store_type,
-                                     &store, &shard_id))
+    PyObject *store, *shard_id = NULL, *server = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!|O$O:LentCursor", names, &hvpy_store_type,
+                                     &store, &shard_id, &server))
         return -1;
+    if ((shard_id == NULL) == (server == NULL)) {
+        PyErr_SetString(PyExc_TypeError, "LentCursor() takes either a shard or a server");
+        return -1;
+    }
     if (self->store != NULL) {
         PyErr_SetString(PyExc_RuntimeError, "the cursor is initialized already");
         return -1;
     }
     Py_INCREF(store);
-    Py_INCREF(shard_id);
+    Py_XINCREF(shard_id);
+    Py_XINCREF(server);
     self->store = (hvpy_store *) store;
     self->shard_id = shard_id;
+    self->server = server;
     return 0;
 }
 
@@ -46,6 +53,7 @@ static void cursor_dealloc(PyObject *object) {
     Py_XDECREF(self->cursor);
     Py_XDECREF(self->connection);
     Py_XDECREF(self->shard_id);
+    Py_XDECREF(self->server);
     Py_XDECREF(self->store);
     Py_TYPE(object)->tp_free(object);
 }
@@ -71,7 +79,8 @@ static PyObject *cursor_enter(PyObject *object, PyObject *args) {
         PyErr_SetString(PyExc_RuntimeError, "the cursor is already in use");
         return NULL;
     }
-    PyObject *connection = hvpy_lend_borrow(self->store, self->shard_id);
+    PyObject *connection = self->server != NULL ? hvpy_lend_borrow_server(self->store, self->server)
+                                                : hvpy_lend_borrow(self->store, self->shard_id);
     if (connection == NULL)
         return NULL;
     self->connection = connection;
@@ -110,7 +119,7 @@ static PyTypeObject cursor_type = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "hv._hv.LentCursor",
     .tp_basicsize = sizeof(cursor_object),
     .tp_flags = Py_TPFLAGS_DEFAULT,
-    .tp_doc = "The result of Datastore.cursor().",
+    .tp_doc = "The result of Datastore.cursor() and cursor_server().",
     .tp_new = PyType_GenericNew,
     .tp_init = cursor_init,
     .tp_dealloc = cursor_dealloc,

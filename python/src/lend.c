@@ -15,6 +15,7 @@
 
 #include "arguments.h"
 #include "error.h"
+#include "report.h"
 #include "store.h"
 #include "threads.h"
 
@@ -81,6 +82,22 @@ const char hvpy_lend_get_doc[] =
     "It is in autocommit, UTC and UTF8, and yours alone until then. Name tables with their\n"
     "schema: shard0005.entities.";
 
+/* Hand a connection, which the library has lent to the store that was entered, to its borrower. */
+static PyObject *hand_over(hvpy_store *self, hv_status status, PGconn *conn, hv_error *error) {
+    if (status != HV_OK)
+        return hvpy_raise(status, error);
+    if (PyErr_Occurred()) { /* Ctrl-C came too late to stop it */
+        hv_release(self->store, conn, NULL);
+        return NULL;
+    }
+    PyObject *connection = hv_connection_handle(self->store, conn); /* the pool's reference */
+    if (set_lent(connection, true) < 0) {
+        hv_release(self->store, conn, NULL);
+        return NULL;
+    }
+    return connection;
+}
+
 PyObject *hvpy_lend_borrow(hvpy_store *self, PyObject *shard_id) {
     int shard = hvpy_int_from(shard_id);
     if ((shard == -1 && PyErr_Occurred()) || !hvpy_store_enter(self))
@@ -93,18 +110,31 @@ PyObject *hvpy_lend_borrow(hvpy_store *self, PyObject *shard_id) {
         status = hv_acquire(self->store, shard, &conn, &error);
         HVPY_END_LIBRARY
     }
-    PyObject *connection = NULL;
-    if (status != HV_OK) {
-        hvpy_raise(status, error);
-    } else if (PyErr_Occurred()) { /* Ctrl-C came too late to stop it */
-        hv_release(self->store, conn, NULL);
-    } else {
-        connection = hv_connection_handle(self->store, conn); /* the pool's reference */
-        if (set_lent(connection, true) < 0) {
-            hv_release(self->store, conn, NULL);
-            connection = NULL;
-        }
-    }
+    PyObject *connection = hand_over(self, status, conn, error);
+    hvpy_store_leave(self);
+    return connection;
+}
+
+/* The number of a server that is given by its number or its name; enters the store. */
+static bool server_from(hvpy_store *self, PyObject *given, int *server) {
+    int end;
+    if (PyUnicode_Check(given))
+        return hvpy_report_servers_from(self, given, server, &end);
+    *server = hvpy_int_from(given);
+    return !(*server == -1 && PyErr_Occurred()) && hvpy_store_enter(self);
+}
+
+PyObject *hvpy_lend_borrow_server(hvpy_store *self, PyObject *given) {
+    int server;
+    if (!server_from(self, given, &server))
+        return NULL;
+    PGconn *conn = NULL;
+    hv_error *error = NULL;
+    hv_status status;
+    HVPY_BEGIN_LIBRARY
+    status = hv_acquire_server(self->store, server, &conn, &error);
+    HVPY_END_LIBRARY
+    PyObject *connection = hand_over(self, status, conn, error);
     hvpy_store_leave(self);
     return connection;
 }
@@ -118,6 +148,22 @@ PyObject *hvpy_lend_get(PyObject *object, PyObject *const *args, Py_ssize_t coun
     if (hvpy_arguments_parse(&expected, args, count, keywords, found, NULL) < 0)
         return NULL;
     return hvpy_lend_borrow(store_of(object), found[0]);
+}
+
+const char hvpy_lend_get_server_doc[] =
+    "get_connection_server($self, server)\n--\n\n"
+    "Borrow a psycopg2 connection to a server, which is given by its name or its place among\n"
+    "``servers``. Otherwise as get_connection().";
+
+PyObject *hvpy_lend_get_server(PyObject *object, PyObject *const *args, Py_ssize_t count,
+                               PyObject *keywords) {
+    static const char *const names[] = {"server"};
+    static const hvpy_arguments expected = {
+        .method = "get_connection_server", .names = names, .count = 1, .required = 1};
+    PyObject *found[1];
+    if (hvpy_arguments_parse(&expected, args, count, keywords, found, NULL) < 0)
+        return NULL;
+    return hvpy_lend_borrow_server(store_of(object), found[0]);
 }
 
 /* ---- put_connection ---- */

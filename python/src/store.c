@@ -355,6 +355,7 @@ static PyMethodDef store_methods[] = {
     {"exists", FAST(hvpy_entity_exists), hvpy_entity_exists_doc},
     {"reserve", FAST(hvpy_entity_reserve), hvpy_entity_reserve_doc},
     {"get_connection", FAST(hvpy_lend_get), hvpy_lend_get_doc},
+    {"get_connection_server", FAST(hvpy_lend_get_server), hvpy_lend_get_server_doc},
     {"put_connection", FAST(hvpy_lend_put), hvpy_lend_put_doc},
     {"_discard", hvpy_lend_discard, METH_O, hvpy_lend_discard_doc},
     {"_close_lent", hvpy_lend_close, METH_O, "Close a connection if a borrower has it."},

@@ -7,6 +7,7 @@ import pickle
 import pytest
 
 from harness import hv, python
+from harness.python import connections, databases, db, plain  # noqa: F401
 
 python.provide()
 
@@ -180,3 +181,25 @@ def test_a_bound_parts_the_keys_by_time():
 def test_an_epoch_from_which_no_time_can_be_counted_is_an_error():
     with pytest.raises(ValueError, match="epoch"):
         Key(GOLDEN, epoch=2**63 - 1)
+
+
+def test_a_statement_takes_keys(db, databases):  # noqa: F811
+    class Mine(Key):
+        """A subclass."""
+
+    keys = [db.put(3, 1, n=n) for n in range(3)]
+    mine = [Mine(keys[0]), *keys[1:]]
+    one = "SELECT body -> 'n' FROM shard0003.entities WHERE id = %s"
+    some = "SELECT count(*) FROM shard0003.entities WHERE id = ANY (%s)"
+    with db.cursor(3) as borrowed, plain(databases[0]) as connection:
+        for cursor in (borrowed, connection.cursor()):
+            for n, key in enumerate(mine):
+                cursor.execute(one, [key])
+                assert cursor.fetchone()[0] == str(n)
+            for count in range(1, 4):
+                cursor.execute(some, [mine[:count]])
+                assert cursor.fetchone()[0] == count
+            cursor.execute("SELECT %(key)s, %(key)s", {"key": Key(LAST)})
+            assert tuple(cursor.fetchone()) == (LAST, LAST)
+            cursor.execute("SELECT 1 WHERE 1 IN %s", [(Key(1), Key(5))])
+            assert cursor.fetchone()[0] == 1

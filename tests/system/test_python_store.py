@@ -155,6 +155,33 @@ def test_a_cursor_is_closed_and_returned_after_an_error_too(db):
     assert db.pool_stats()["lent"] == 0
 
 
+def test_a_connection_is_lent_by_its_servers_name_or_number(connections, databases):
+    named = [{**each, "name": name} for each, name in zip(connections, ("one", "two"))]
+    with Datastore(named) as db:
+        for number, name in enumerate(db.servers):
+            for server in (number, name):
+                connection = db.get_connection_server(server)
+                assert value(connection, "SELECT current_database()") == databases[number].dbname
+                assert db.pool_stats(name)["lent"] == 1
+                db.put_connection(connection)
+                with db.cursor_server(server) as cursor:
+                    cursor.execute("SELECT current_database() AS here")
+                    assert cursor.fetchone()["here"] == databases[number].dbname
+        assert db.pool_stats()["lent"] == 0
+        for server, error in (
+            (2, DatastoreError),
+            (-1, DatastoreError),
+            ("three", DatastoreError),
+            (None, TypeError),
+            (1.0, TypeError),
+        ):
+            for act in (db.get_connection_server, lambda each: db.cursor_server(each).__enter__()):
+                with pytest.raises(error):
+                    act(server)
+    with pytest.raises(PoolError):
+        db.get_connection_server("one")
+
+
 def test_connections_are_opened_when_needed(db, databases):
     one, two = databases
     assert db.pool_stats()["opened"] == 0
