@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Iterable, Iterator
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, Mapping, Tuple, Union
 
-from ._hv import DatastoreError, Key, Queue
+from ._hv import Change, DatastoreError, Key, Queue
+from .entity import Value
 
 if TYPE_CHECKING:
     from .datastore import Datastore
+
+# The items of many changes.
+_Attributes = Union[Mapping[str, Value], None]
+Replacement = Tuple[Key, int, _Attributes]
+Merge = Union[Tuple[Key, _Attributes], Tuple[Key, _Attributes, Iterable[str]]]
+Increment = Union[Tuple[Key, str], Tuple[Key, str, Union[int, Decimal, str]]]
 
 # For each server: the most operations in flight, and the most bytes of their attributes.
 MOST = 2048
@@ -22,12 +30,46 @@ def put_stream(store: Datastore, entities: Iterable[Any]) -> Iterator[tuple[int,
     return _stream(store, entities, put)
 
 
-def get_stream(store: Datastore, keys: Iterable[Key]) -> Iterator[tuple[int, Any]]:
-    return _stream(store, keys, Queue.get)
+def get_stream(
+    store: Datastore, keys: Iterable[Key], only: Iterable[str] | None
+) -> Iterator[tuple[int, Any]]:
+    only = names(only)
+
+    def get(queue: Queue, position: int, key: Key) -> None:
+        queue.get(position, key, only=only)
+
+    return _stream(store, keys, get)
 
 
 def exists_stream(store: Datastore, keys: Iterable[Key]) -> Iterator[tuple[int, Any]]:
     return _stream(store, keys, Queue.exists)
+
+
+def change_stream(
+    store: Datastore, items: Iterable[Any], make: Callable[[Any], Change] | None = None
+) -> Iterator[tuple[int, Any]]:
+    """`make` makes Changes of the items, unless they are Changes."""
+
+    def change(queue: Queue, position: int, item: Any) -> None:
+        queue.change(position, item if make is None else make(item))
+
+    return _stream(store, items, change)
+
+
+def maker(
+    verb: str, if_: Mapping[str, Value] | None, if_absent: Iterable[str], if_kind: int | None
+) -> Callable[[Any], Change]:
+    """A function that makes a Change of a tuple of the verb's arguments, or of a key to delete."""
+    change: Callable[..., Change] = getattr(Change, verb)
+    condition = {"if_": if_, "if_absent": names(if_absent), "if_kind": if_kind}
+    if verb == "delete":
+        return lambda key: change(key, **condition)
+    return lambda item: change(*item, **condition)
+
+
+def names(given: Iterable[str] | None) -> Iterable[str] | None:
+    """Names that can be read once for each operation. (A str is refused where it is used.)"""
+    return given if given is None or isinstance(given, str) else tuple(given)
 
 
 def _stream(store: Datastore, items: Iterable[Any], add: Any) -> Iterator[tuple[int, Any]]:

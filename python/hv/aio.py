@@ -10,29 +10,28 @@ from __future__ import annotations
 import asyncio
 import warnings
 import weakref
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping
 
 from ._hv import DatastoreError, Key, KeyTypeError, PoolError, Queue
-from ._many import MOST, MOST_BYTES, settle
-from .entity import Value
+from ._many import MOST, MOST_BYTES, Increment, Merge, Replacement, maker, names, settle
+from .entity import Change, Row, Value
 
 if TYPE_CHECKING:
-    from psycopg2.extras import DictRow
-
     from .datastore import Datastore
 
 __all__ = ["Session"]
 
 
 class Session:
-    """The puts and gets of one event loop on a Datastore. Make and use it within that loop.
+    """The operations of one event loop on a Datastore. Make and use it within that loop.
 
     Operations that tasks start at the same time go to each server together, in batches of up to a
     thousand. A session uses up to two connections of each server's pool, and none while it has
     nothing to do.
 
     Cancelling an operation (task.cancel(), asyncio.wait_for()) only stops waiting for it: the
-    operation goes on, and a put may be stored.
+    operation goes on, and a write may happen.
     """
 
     def __init__(self, store: Datastore) -> None:
@@ -75,15 +74,103 @@ class Session:
             raise error
         await self._put(key, kind, _both(attributes, kwargs))
 
-    async def get(self, key: Key) -> DictRow | None:
+    async def get(self, key: Key, *, only: Iterable[str] | None = None) -> Row | None:
         """Like Datastore.get()."""
-        row: DictRow | None = await self._get(key)
+        row: Row | None = await self._get(key, only)
         return row
 
     async def exists(self, key: Key) -> bool:
         """Like Datastore.exists()."""
         there: bool = await self._exists(key)
         return there
+
+    async def replace(
+        self,
+        key: Key,
+        kind: int,
+        attributes: Mapping[str, Value] | None = None,
+        *,
+        if_: Mapping[str, Value] | None = None,
+        if_absent: Iterable[str] = (),
+        if_kind: int | None = None,
+        if_version: str | None = None,
+    ) -> bool:
+        """Like Datastore.replace()."""
+        change = Change.replace(
+            key,
+            kind,
+            attributes,
+            if_=if_,
+            if_absent=if_absent,
+            if_kind=if_kind,
+            if_version=if_version,
+        )
+        done: bool = await self._change(change)
+        return done
+
+    async def merge(
+        self,
+        key: Key,
+        set: Mapping[str, Value] | None = None,
+        remove: Iterable[str] = (),
+        *,
+        if_: Mapping[str, Value] | None = None,
+        if_absent: Iterable[str] = (),
+        if_kind: int | None = None,
+        if_version: str | None = None,
+    ) -> bool:
+        """Like Datastore.merge()."""
+        change = Change.merge(
+            key,
+            set,
+            remove,
+            if_=if_,
+            if_absent=if_absent,
+            if_kind=if_kind,
+            if_version=if_version,
+        )
+        done: bool = await self._change(change)
+        return done
+
+    async def increment(
+        self,
+        key: Key,
+        attribute: str,
+        amount: int | Decimal | str = 1,
+        *,
+        if_: Mapping[str, Value] | None = None,
+        if_absent: Iterable[str] = (),
+        if_kind: int | None = None,
+        if_version: str | None = None,
+    ) -> int | Decimal | None:
+        """Like Datastore.increment()."""
+        change = Change.increment(
+            key,
+            attribute,
+            amount,
+            if_=if_,
+            if_absent=if_absent,
+            if_kind=if_kind,
+            if_version=if_version,
+        )
+        value: int | Decimal | None = await self._change(change)
+        return value
+
+    async def delete(
+        self,
+        key: Key,
+        *,
+        if_: Mapping[str, Value] | None = None,
+        if_absent: Iterable[str] = (),
+        if_kind: int | None = None,
+        if_version: str | None = None,
+    ) -> bool:
+        """Like Datastore.delete()."""
+        change = Change.delete(
+            key, if_=if_, if_absent=if_absent, if_kind=if_kind, if_version=if_version
+        )
+        done: bool = await self._change(change)
+        return done
 
     async def put_many(
         self,
@@ -93,31 +180,104 @@ class Session:
         """Like Datastore.put_many(). If it is cancelled, some of the entities are stored."""
         return await self._many(self._put, entities, return_errors)
 
-    async def get_many(self, keys: Iterable[Key], return_errors: bool = False) -> list[Any]:
+    async def get_many(
+        self,
+        keys: Iterable[Key],
+        return_errors: bool = False,
+        *,
+        only: Iterable[str] | None = None,
+    ) -> list[Any]:
         """Like Datastore.get_many()."""
-        return await self._many(self._get, ((key,) for key in keys), return_errors)
+        only = names(only)
+        return await self._many(self._get, ((key, only) for key in keys), return_errors)
 
     async def exists_many(self, keys: Iterable[Key], return_errors: bool = False) -> list[Any]:
         """Like Datastore.exists_many()."""
         return await self._many(self._exists, ((key,) for key in keys), return_errors)
 
+    async def replace_many(
+        self,
+        entities: Iterable[Replacement],
+        return_errors: bool = False,
+        *,
+        if_: Mapping[str, Value] | None = None,
+        if_absent: Iterable[str] = (),
+        if_kind: int | None = None,
+    ) -> list[Any]:
+        """Like Datastore.replace_many()."""
+        make = maker("replace", if_, if_absent, if_kind)
+        return await self._change_many(make, entities, return_errors)
+
+    async def merge_many(
+        self,
+        changes: Iterable[Merge],
+        return_errors: bool = False,
+        *,
+        if_: Mapping[str, Value] | None = None,
+        if_absent: Iterable[str] = (),
+        if_kind: int | None = None,
+    ) -> list[Any]:
+        """Like Datastore.merge_many()."""
+        make = maker("merge", if_, if_absent, if_kind)
+        return await self._change_many(make, changes, return_errors)
+
+    async def increment_many(
+        self,
+        changes: Iterable[Increment],
+        return_errors: bool = False,
+        *,
+        if_: Mapping[str, Value] | None = None,
+        if_absent: Iterable[str] = (),
+        if_kind: int | None = None,
+    ) -> list[Any]:
+        """Like Datastore.increment_many()."""
+        make = maker("increment", if_, if_absent, if_kind)
+        return await self._change_many(make, changes, return_errors)
+
+    async def delete_many(
+        self,
+        keys: Iterable[Key],
+        return_errors: bool = False,
+        *,
+        if_: Mapping[str, Value] | None = None,
+        if_absent: Iterable[str] = (),
+        if_kind: int | None = None,
+    ) -> list[Any]:
+        """Like Datastore.delete_many()."""
+        make = maker("delete", if_, if_absent, if_kind)
+        return await self._change_many(make, keys, return_errors)
+
+    async def change_many(
+        self, changes: Iterable[Change], return_errors: bool = False
+    ) -> list[Any]:
+        """Like Datastore.change_many()."""
+        return await self._many(self._change, ((change,) for change in changes), return_errors)
+
+    async def _change_many(
+        self, make: Callable[[Any], Change], items: Iterable[Any], return_errors: bool
+    ) -> list[Any]:
+        def begin(item: Any) -> asyncio.Future[Any]:
+            return self._change(make(item))
+
+        return await self._many(begin, ((item,) for item in items), return_errors)
+
     def _put(
         self, where: int | Key, kind: int, attributes: Mapping[str, Value] | None
     ) -> asyncio.Future[Any]:
-        future = self._begin()
-        self._queue.put(future, where, kind, attributes)
-        self._waiting.add(future)
-        return future
+        return self._add(self._queue.put, where, kind, attributes)
 
-    def _get(self, key: Key) -> asyncio.Future[Any]:
-        future = self._begin()
-        self._queue.get(future, key)
-        self._waiting.add(future)
-        return future
+    def _get(self, key: Key, only: Iterable[str] | None) -> asyncio.Future[Any]:
+        return self._add(self._queue.get, key, only=only)
 
     def _exists(self, key: Key) -> asyncio.Future[Any]:
+        return self._add(self._queue.exists, key)
+
+    def _change(self, change: Change) -> asyncio.Future[Any]:
+        return self._add(self._queue.change, change)
+
+    def _add(self, add: Callable[..., None], *args: Any, **kwargs: Any) -> asyncio.Future[Any]:
         future = self._begin()
-        self._queue.exists(future, key)
+        add(future, *args, **kwargs)
         self._waiting.add(future)
         return future
 
@@ -198,8 +358,8 @@ class Session:
             self.terminate()
 
     def terminate(self) -> None:
-        """End the session now: tasks that wait for an operation are cancelled. Puts in flight may
-        or may not be stored."""
+        """End the session now: tasks that wait for an operation are cancelled. Writes in flight
+        may or may not happen."""
         if self._closed:
             return
         # Each step may be repeated: a signal's handler may end this between any two of them.

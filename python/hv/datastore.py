@@ -6,18 +6,34 @@ import contextlib
 import math
 import weakref
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, Iterable, Iterator, Sequence
 
 import psycopg2
 from psycopg2.extensions import parse_dsn
-from psycopg2.extras import DictRow
 
 from . import _hv, _many
 from ._connector import PsycopgConnector, check_libpq, statement_logger
-from ._hv import ConnectionError, DatastoreError, Key, KeyTypeError, LentCursor, PoolError
-from .entity import Value
+from ._hv import (
+    ChangedError,
+    ConnectionError,
+    DatastoreError,
+    Key,
+    KeyTypeError,
+    LentCursor,
+    PoolError,
+)
+from ._many import Increment, Merge, Replacement
+from .entity import Change, Row, Value
 
-__all__ = ["ConnectionError", "Datastore", "DatastoreError", "KeyTypeError", "PoolError"]
+__all__ = [
+    "ChangedError",
+    "ConnectionError",
+    "Datastore",
+    "DatastoreError",
+    "KeyTypeError",
+    "PoolError",
+]
 
 check_libpq()
 
@@ -97,6 +113,8 @@ class Datastore(_hv.Store):
         """The same for a server, which is given by its name or its place among ``servers``."""
         return LentCursor(self, server=server)
 
+    # ---- many at once ----
+
     def put_many(
         self,
         entities: Iterable[tuple[int | Key, int, Mapping[str, Value] | None]],
@@ -111,15 +129,84 @@ class Datastore(_hv.Store):
         """
         return _many.collect(_many.put_stream(self, entities), return_errors)
 
-    def get_many(self, keys: Iterable[Key], return_errors: bool = False) -> list[Any]:
+    def get_many(
+        self,
+        keys: Iterable[Key],
+        return_errors: bool = False,
+        *,
+        only: Iterable[str] | None = None,
+    ) -> list[Any]:
         """Fetch entities; return their rows, or None, in the order of ``keys``. Errors are as for
         put_many()."""
-        return _many.collect(_many.get_stream(self, keys), return_errors)
+        return _many.collect(_many.get_stream(self, keys, only), return_errors)
 
     def exists_many(self, keys: Iterable[Key], return_errors: bool = False) -> list[Any]:
         """Return, in the order of ``keys``, whether there are such entities. Errors are as for
         put_many()."""
         return _many.collect(_many.exists_stream(self, keys), return_errors)
+
+    def replace_many(
+        self,
+        entities: Iterable[Replacement],
+        return_errors: bool = False,
+        *,
+        if_: Mapping[str, Value] | None = None,
+        if_absent: Iterable[str] = (),
+        if_kind: int | None = None,
+    ) -> list[Any]:
+        """Replace entities ``(key, kind, attributes)``; return a list of what replace() returns.
+        The condition is that of each of them. Errors are as for put_many(), ChangedErrors included.
+        Several changes of one entity are made in their order."""
+        make = _many.maker("replace", if_, if_absent, if_kind)
+        return _many.collect(_many.change_stream(self, entities, make), return_errors)
+
+    def merge_many(
+        self,
+        changes: Iterable[Merge],
+        return_errors: bool = False,
+        *,
+        if_: Mapping[str, Value] | None = None,
+        if_absent: Iterable[str] = (),
+        if_kind: int | None = None,
+    ) -> list[Any]:
+        """Change entities ``(key, set)`` or ``(key, set, remove)``, as merge() does. Otherwise like
+        replace_many()."""
+        make = _many.maker("merge", if_, if_absent, if_kind)
+        return _many.collect(_many.change_stream(self, changes, make), return_errors)
+
+    def increment_many(
+        self,
+        changes: Iterable[Increment],
+        return_errors: bool = False,
+        *,
+        if_: Mapping[str, Value] | None = None,
+        if_absent: Iterable[str] = (),
+        if_kind: int | None = None,
+    ) -> list[Any]:
+        """Add to attributes ``(key, attribute)`` or ``(key, attribute, amount)``, as increment()
+        does, and return their new values. Otherwise like replace_many()."""
+        make = _many.maker("increment", if_, if_absent, if_kind)
+        return _many.collect(_many.change_stream(self, changes, make), return_errors)
+
+    def delete_many(
+        self,
+        keys: Iterable[Key],
+        return_errors: bool = False,
+        *,
+        if_: Mapping[str, Value] | None = None,
+        if_absent: Iterable[str] = (),
+        if_kind: int | None = None,
+    ) -> list[Any]:
+        """Delete entities, as delete() does. Otherwise like replace_many()."""
+        make = _many.maker("delete", if_, if_absent, if_kind)
+        return _many.collect(_many.change_stream(self, keys, make), return_errors)
+
+    def change_many(self, changes: Iterable[Change], return_errors: bool = False) -> list[Any]:
+        """Make changes of any kind, each with its own condition; return a list of what replace(),
+        merge(), increment() and delete() return. Otherwise like replace_many()."""
+        return _many.collect(_many.change_stream(self, changes), return_errors)
+
+    # ---- more than fits in memory ----
 
     def put_stream(
         self, entities: Iterable[tuple[int | Key, int, Mapping[str, Value] | None]]
@@ -132,16 +219,69 @@ class Datastore(_hv.Store):
         return _many.put_stream(self, entities)
 
     def get_stream(
-        self, keys: Iterable[Key]
-    ) -> Iterator[tuple[int, DictRow | None | DatastoreError]]:
+        self, keys: Iterable[Key], *, only: Iterable[str] | None = None
+    ) -> Iterator[tuple[int, Row | None | DatastoreError]]:
         """Like get_many(), for more than fits in memory: return an iterator of ``(position, row)``,
         or ``(position, error)``."""
-        return _many.get_stream(self, keys)
+        return _many.get_stream(self, keys, only)
 
     def exists_stream(self, keys: Iterable[Key]) -> Iterator[tuple[int, bool | DatastoreError]]:
         """Like exists_many(), for more than fits in memory: return an iterator of
         ``(position, bool)``, or ``(position, error)``."""
         return _many.exists_stream(self, keys)
+
+    def replace_stream(
+        self,
+        entities: Iterable[Replacement],
+        *,
+        if_: Mapping[str, Value] | None = None,
+        if_absent: Iterable[str] = (),
+        if_kind: int | None = None,
+    ) -> Iterator[tuple[int, bool | DatastoreError]]:
+        """Like replace_many(), for more than fits in memory: return an iterator of
+        ``(position, bool)``, or ``(position, error)``. Iterate to the end, as with put_stream()."""
+        make = _many.maker("replace", if_, if_absent, if_kind)
+        return _many.change_stream(self, entities, make)
+
+    def merge_stream(
+        self,
+        changes: Iterable[Merge],
+        *,
+        if_: Mapping[str, Value] | None = None,
+        if_absent: Iterable[str] = (),
+        if_kind: int | None = None,
+    ) -> Iterator[tuple[int, bool | DatastoreError]]:
+        """Like merge_many(); otherwise like replace_stream()."""
+        make = _many.maker("merge", if_, if_absent, if_kind)
+        return _many.change_stream(self, changes, make)
+
+    def increment_stream(
+        self,
+        changes: Iterable[Increment],
+        *,
+        if_: Mapping[str, Value] | None = None,
+        if_absent: Iterable[str] = (),
+        if_kind: int | None = None,
+    ) -> Iterator[tuple[int, int | Decimal | None | DatastoreError]]:
+        """Like increment_many(): ``(position, new value)``; otherwise like replace_stream()."""
+        make = _many.maker("increment", if_, if_absent, if_kind)
+        return _many.change_stream(self, changes, make)
+
+    def delete_stream(
+        self,
+        keys: Iterable[Key],
+        *,
+        if_: Mapping[str, Value] | None = None,
+        if_absent: Iterable[str] = (),
+        if_kind: int | None = None,
+    ) -> Iterator[tuple[int, bool | DatastoreError]]:
+        """Like delete_many(); otherwise like replace_stream()."""
+        make = _many.maker("delete", if_, if_absent, if_kind)
+        return _many.change_stream(self, keys, make)
+
+    def change_stream(self, changes: Iterable[Change]) -> Iterator[tuple[int, Any]]:
+        """Like change_many(); otherwise like replace_stream()."""
+        return _many.change_stream(self, changes)
 
     def __enter__(self) -> Datastore:
         return self

@@ -1,4 +1,4 @@
-"""Entities' keys, and the values of their attributes."""
+"""Entities' keys and rows, the values of their attributes, and changes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Union
 from psycopg2 import extensions
 
 from . import _hv
-from ._hv import DEFAULT_EPOCH, Key
+from ._hv import DEFAULT_EPOCH, Change, Key
+from ._row import Row
 
-__all__ = ["DEFAULT_EPOCH", "Key", "Value", "key_bound"]
+__all__ = ["DEFAULT_EPOCH", "Change", "Key", "Row", "Value", "key_bound"]
 
 # An attribute's value; str or None when it is fetched again.
 Value = Union[str, int, float, bool, None]

@@ -1,5 +1,5 @@
 /*
- * arguments: parsing of a method's arguments, where any other keyword is an attribute.
+ * arguments: parsing of a method's arguments, where any other keyword may be an attribute.
  */
 #include "arguments.h"
 
@@ -48,7 +48,8 @@ static int take_keyword(const hvpy_arguments *expected, PyObject *name, PyObject
  * allowed. */
 static int take_positions(const hvpy_arguments *expected, PyObject *const *args, Py_ssize_t count,
                           PyObject **found, hv_dict **attributes) {
-    int most = expected->count + (attributes != NULL);
+    int own = expected->positional > 0 ? expected->positional : expected->count;
+    int most = own + (attributes != NULL);
     if (count > most) {
         PyErr_Format(PyExc_TypeError, "%s() takes at most %d positional arguments (%zd given)",
                      expected->method, most, count);

@@ -1,5 +1,5 @@
 /*
- * arguments: parsing of a method's arguments, where any other keyword is an attribute.
+ * arguments: parsing of a method's arguments, where any other keyword may be an attribute.
  */
 #ifndef HVPY_ARGUMENTS_H
 #define HVPY_ARGUMENTS_H
@@ -9,12 +9,13 @@
 
 #include <hypervault.h>
 
-/* A method's own arguments, which can be given by position or by name. */
+/* A method's own arguments: all can be given by name. */
 typedef struct hvpy_arguments {
     const char *method;
     const char *const *names;
     int count;
-    int required; /* the first ones */
+    int required;   /* the first ones */
+    int positional; /* so many of the first ones may be given by position; 0: all */
 } hvpy_arguments;
 
 /*

@@ -3,19 +3,26 @@
  */
 #include "attributes.h"
 
+#include <string.h>
+
 #include "error.h"
+
+/* The bytes of an attribute's name or value. Returns NULL with an exception. */
+static const char *bytes_of(PyObject *text, PyObject *name, Py_ssize_t *len) {
+    const char *bytes = PyUnicode_AsUTF8AndSize(text, len);
+    if (bytes == NULL && PyErr_ExceptionMatches(PyExc_UnicodeEncodeError))
+        hvpy_raise_from(HV_INVALID, "attribute %A is not text that UTF-8 can encode", name);
+    return bytes;
+}
 
 static int set_text(hv_dict *dict, PyObject *name, PyObject *text) {
     Py_ssize_t name_len, len = 0;
     const char *bytes = NULL;
-    const char *name_bytes = PyUnicode_AsUTF8AndSize(name, &name_len);
+    const char *name_bytes = bytes_of(name, name, &name_len);
     if (name_bytes != NULL && text != NULL)
-        bytes = PyUnicode_AsUTF8AndSize(text, &len);
-    if (name_bytes == NULL || (text != NULL && bytes == NULL)) {
-        if (PyErr_ExceptionMatches(PyExc_UnicodeEncodeError))
-            hvpy_raise_from(HV_INVALID, "attribute %A is not text that UTF-8 can encode", name);
+        bytes = bytes_of(text, name, &len);
+    if (name_bytes == NULL || (text != NULL && bytes == NULL))
         return -1;
-    }
     hv_error *error = NULL;
     hv_status status =
         hv_dict_set_bytes(dict, name_bytes, (size_t) name_len, bytes, (size_t) len, &error);
@@ -42,12 +49,17 @@ static PyObject *text_of(PyObject *name, PyObject *value) {
     return NULL;
 }
 
+static bool check_name(PyObject *name) {
+    if (PyUnicode_Check(name))
+        return true;
+    PyErr_Format(PyExc_TypeError, "the name of an attribute must be str, not %.200s: %R",
+                 Py_TYPE(name)->tp_name, name);
+    return false;
+}
+
 int hvpy_attributes_set(hv_dict *dict, PyObject *name, PyObject *value) {
-    if (!PyUnicode_Check(name)) {
-        PyErr_Format(PyExc_TypeError, "the name of an attribute must be str, not %.200s: %R",
-                     Py_TYPE(name)->tp_name, name);
+    if (!check_name(name))
         return -1;
-    }
     if (value == Py_None)
         return set_text(dict, name, NULL);
     PyObject *text = text_of(name, value);
@@ -126,5 +138,60 @@ size_t hvpy_attributes_size(const hv_dict *dict) {
     const char *value;
     for (size_t i = 0; hv_dict_at(dict, i, NULL, &name_len, &value, &value_len); i++)
         size += name_len + (value != NULL ? value_len : 0);
+    return size;
+}
+
+/* ---- names alone ---- */
+
+/* A tuple of the names, which cannot change any more. */
+static PyObject *tuple_of(PyObject *names, const char *argument) {
+    PyObject *tuple = PyUnicode_Check(names) ? NULL : PySequence_Tuple(names);
+    if (tuple == NULL && (!PyErr_Occurred() || PyErr_ExceptionMatches(PyExc_TypeError)))
+        PyErr_Format(PyExc_TypeError, "%s must be a list, tuple or set of names, not %.200s",
+                     argument, Py_TYPE(names)->tp_name);
+    return tuple;
+}
+
+/* A name as a string that ends with a NUL, and has no other. */
+static const char *name_from(PyObject *name) {
+    Py_ssize_t len;
+    const char *bytes = check_name(name) ? bytes_of(name, name, &len) : NULL;
+    if (bytes == NULL || strlen(bytes) == (size_t) len)
+        return bytes;
+    hvpy_raise_new(HV_INVALID, "the name of an attribute contains a NUL byte: %A", name);
+    return NULL;
+}
+
+bool hvpy_names_from(PyObject *names, const char *argument, hvpy_names *result) {
+    *result = (hvpy_names){0};
+    if (names == NULL || names == Py_None)
+        return true;
+    result->held = tuple_of(names, argument);
+    if (result->held == NULL)
+        return false;
+    Py_ssize_t count = PyTuple_GET_SIZE(result->held);
+    result->list = PyMem_New(const char *, count + 1);
+    if (result->list == NULL)
+        PyErr_NoMemory();
+    for (Py_ssize_t i = 0; i < count && !PyErr_Occurred(); i++)
+        result->list[i] = name_from(PyTuple_GET_ITEM(result->held, i));
+    if (PyErr_Occurred()) {
+        hvpy_names_free(result);
+        return false;
+    }
+    result->list[count] = NULL;
+    return true;
+}
+
+void hvpy_names_free(hvpy_names *names) {
+    PyMem_Free(names->list);
+    Py_XDECREF(names->held);
+    *names = (hvpy_names){0};
+}
+
+size_t hvpy_names_size(const hvpy_names *names) {
+    size_t size = 0;
+    for (const char **name = names->list; name != NULL && *name != NULL; name++)
+        size += strlen(*name);
     return size;
 }

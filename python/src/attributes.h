@@ -8,6 +8,7 @@
 #include <Python.h>
 
 #include <hypervault.h>
+#include <stdbool.h>
 
 /*
  * Set an attribute: str, int, float and bool become text, None becomes NULL. Raises TypeError,
@@ -24,5 +25,21 @@ PyObject *hvpy_attributes_to_python(const hv_dict *dict);
 
 /* The number of bytes of all names and values. */
 size_t hvpy_attributes_size(const hv_dict *dict);
+
+/* Names of attributes. */
+typedef struct hvpy_names {
+    const char **list; /* ends with NULL; NULL: none were given */
+    PyObject *held;    /* the tuple whose text it points to */
+} hvpy_names;
+
+/*
+ * Take the names from an iterable of str that is not itself a str, or none from None or NULL; for
+ * hvpy_names_free(). `argument` is what an error calls it. Returns false with an exception.
+ */
+bool hvpy_names_from(PyObject *names, const char *argument, hvpy_names *result);
+void hvpy_names_free(hvpy_names *names);
+
+/* The number of bytes of all of them. */
+size_t hvpy_names_size(const hvpy_names *names);
 
 #endif

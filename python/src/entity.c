@@ -1,5 +1,6 @@
 /*
- * entity: the store's methods for single entities: put, put_key, get, exists, reserve.
+ * entity: the store's methods for single entities: put, put_key, get, exists, replace, merge,
+ * increment, delete, reserve.
  *
  * Arguments are converted for the library before the GIL is released, results for Python after it
  * is taken again.
@@ -8,6 +9,7 @@
 
 #include "arguments.h"
 #include "attributes.h"
+#include "change.h"
 #include "error.h"
 #include "key.h"
 #include "row.h"
@@ -20,7 +22,7 @@ static hvpy_store *store_of(PyObject *object) {
 
 /* After a call of the library: raise its error, or the exception that interrupted it. */
 static bool failed(hv_status status, hv_error *error) {
-    if (status == HV_OK || status == HV_NOT_FOUND)
+    if (status == HV_OK || status == HV_NOT_FOUND || status == HV_CHANGED)
         return PyErr_Occurred() != NULL;
     hvpy_raise(status, error);
     return true;
@@ -113,37 +115,39 @@ out:
 /* ---- get ---- */
 
 const char hvpy_entity_get_doc[] =
-    "get($self, key)\n--\n\n"
+    "get($self, key, *, only=None)\n--\n\n"
     "Fetch an entity: return a row with row['id'], row['type'] and row['body'], which is a dict,\n"
-    "or None if there is no such entity.";
+    "or None if there is no such entity. row.version differs after every change of the entity.\n"
+    "With ``only``, names of attributes, the body has no others.";
 
 PyObject *hvpy_entity_get(PyObject *object, PyObject *const *args, Py_ssize_t count,
                           PyObject *keywords) {
-    static const char *const names[] = {"key"};
+    static const char *const names[] = {"key", "only"};
     static const hvpy_arguments expected = {
-        .method = "get", .names = names, .count = 1, .required = 1};
+        .method = "get", .names = names, .count = 2, .required = 1, .positional = 1};
     hvpy_store *self = store_of(object);
-    PyObject *found[1];
+    PyObject *found[2];
     int64_t key;
+    hvpy_names only;
     if (hvpy_arguments_parse(&expected, args, count, keywords, found, NULL) < 0 ||
-        !key_from(found[0], &key) || !hvpy_store_enter(self))
+        !key_from(found[0], &key) || !hvpy_names_from(found[1], "only", &only))
         return NULL;
+    PyObject *result = NULL;
     hv_entity *entity = NULL;
     hv_error *error = NULL;
     hv_status status;
+    if (!hvpy_store_enter(self))
+        goto out;
     HVPY_BEGIN_LIBRARY
-    status = hv_get(self->store, key, &entity, &error);
+    status = only.list == NULL ? hv_get(self->store, key, &entity, &error)
+                               : hv_get_only(self->store, key, only.list, &entity, &error);
     HVPY_END_LIBRARY
     hvpy_store_leave(self);
-    PyObject *result = NULL;
-    if (!failed(status, error)) {
-        result = entity == NULL ? Py_None
-                                : hvpy_row_new(hv_entity_key(entity), hv_entity_kind(entity),
-                                               hv_entity_dict(entity));
-        if (entity == NULL)
-            Py_INCREF(Py_None);
-    }
+    if (!failed(status, error))
+        result = hvpy_row_of(entity);
     hv_entity_free(entity);
+out:
+    hvpy_names_free(&only);
     return result;
 }
 
@@ -171,6 +175,105 @@ PyObject *hvpy_entity_exists(PyObject *object, PyObject *const *args, Py_ssize_t
     HVPY_END_LIBRARY
     hvpy_store_leave(self);
     return failed(status, error) ? NULL : PyBool_FromLong(status == HV_OK);
+}
+
+/* ---- replace, merge, increment, delete ---- */
+
+static hv_status run_change(hv_store *store, const hv_change *change, hv_entity **entity,
+                            hv_error **error) {
+    switch (change->type) {
+    case HV_REPLACE:
+        return hv_replace(store, change->key, change->kind, change->dict, change->condition, entity,
+                          error);
+    case HV_MERGE:
+        return hv_merge(store, change->key, change->dict, change->remove, change->condition, entity,
+                        error);
+    case HV_INCREMENT:
+        return hv_increment(store, change->key, change->attribute, change->amount,
+                            change->condition, entity, error);
+    case HV_DELETE:
+        break;
+    }
+    return hv_delete(store, change->key, change->condition, entity, error);
+}
+
+/* After a call of the library: the result, or NULL with its error or the exception that interrupted
+ * it. */
+static PyObject *change_made(const hvpy_store *self, const hv_change *change, hv_status status,
+                             const hv_entity *entity, hv_error *error) {
+    if (failed(status, error))
+        return NULL;
+    PyObject *result = hvpy_change_result(change->type, status, change->key, self->epoch, entity);
+    return status == HV_CHANGED ? hvpy_raise_object(result) : result;
+}
+
+static PyObject *change(hv_change_type type, PyObject *object, PyObject *const *args,
+                        Py_ssize_t count, PyObject *keywords) {
+    hvpy_store *self = store_of(object);
+    hvpy_change made;
+    if (!hvpy_change_parse(type, args, count, keywords, &made))
+        return NULL;
+    PyObject *result = NULL;
+    hv_entity *entity = NULL;
+    hv_error *error = NULL;
+    hv_status status;
+    if (!hvpy_store_enter(self))
+        goto out;
+    HVPY_BEGIN_LIBRARY
+    status = run_change(self->store, &made.change, &entity, &error);
+    HVPY_END_LIBRARY
+    hvpy_store_leave(self);
+    result = change_made(self, &made.change, status, entity, error);
+    hv_entity_free(entity);
+out:
+    hvpy_change_free(&made);
+    return result;
+}
+
+#define UNLESS_DOC                                                                             \
+    "With a condition that the entity does not meet, nothing is changed and ChangedError is\n" \
+    "raised: ``if_`` (a mapping: these attributes have these values), ``if_absent`` (it does " \
+    "not\n"                                                                                    \
+    "have these attributes), ``if_kind``, ``if_version`` (it is still as the row with this\n"  \
+    "version)."
+
+const char hvpy_entity_replace_doc[] =
+    "replace($self, key, kind, attributes=None, *, " HVPY_CONDITION ")\n--\n\n"
+    "Replace an entity's kind and all of its attributes. False if there is no such "
+    "entity.\n\n" UNLESS_DOC;
+
+PyObject *hvpy_entity_replace(PyObject *self, PyObject *const *args, Py_ssize_t count,
+                              PyObject *keywords) {
+    return change(HV_REPLACE, self, args, count, keywords);
+}
+
+const char hvpy_entity_merge_doc[] =
+    "merge($self, key, set=None, remove=(), *, " HVPY_CONDITION ")\n--\n\n"
+    "Set the attributes of ``set``, a mapping, remove those that ``remove`` names, and leave the\n"
+    "others as they are. False if there is no such entity.\n\n" UNLESS_DOC;
+
+PyObject *hvpy_entity_merge(PyObject *self, PyObject *const *args, Py_ssize_t count,
+                            PyObject *keywords) {
+    return change(HV_MERGE, self, args, count, keywords);
+}
+
+const char hvpy_entity_increment_doc[] =
+    "increment($self, key, attribute, amount=1, *, " HVPY_CONDITION ")\n--\n\n"
+    "Add to an attribute that holds a number, and return its new value: an int, or a Decimal if\n"
+    "it has a decimal point. A missing attribute counts as 0. None if there is no such entity.\n"
+    "``amount`` is an int, a Decimal, or a str that holds a number.\n\n" UNLESS_DOC;
+
+PyObject *hvpy_entity_increment(PyObject *self, PyObject *const *args, Py_ssize_t count,
+                                PyObject *keywords) {
+    return change(HV_INCREMENT, self, args, count, keywords);
+}
+
+const char hvpy_entity_delete_doc[] = "delete($self, key, *, " HVPY_CONDITION ")\n--\n\n"
+                                      "Delete an entity. False if there is none.\n\n" UNLESS_DOC;
+
+PyObject *hvpy_entity_delete(PyObject *self, PyObject *const *args, Py_ssize_t count,
+                             PyObject *keywords) {
+    return change(HV_DELETE, self, args, count, keywords);
 }
 
 /* ---- reserve ---- */

@@ -1,5 +1,6 @@
 /*
- * entity: the store's methods for single entities: put, put_key, get, exists, reserve.
+ * entity: the store's methods for single entities: put, put_key, get, exists, replace, merge,
+ * increment, delete, reserve.
  */
 #ifndef HVPY_ENTITY_H
 #define HVPY_ENTITY_H
@@ -8,7 +9,8 @@
 #include <Python.h>
 
 extern const char hvpy_entity_put_doc[], hvpy_entity_put_key_doc[], hvpy_entity_get_doc[],
-    hvpy_entity_exists_doc[], hvpy_entity_reserve_doc[];
+    hvpy_entity_exists_doc[], hvpy_entity_replace_doc[], hvpy_entity_merge_doc[],
+    hvpy_entity_increment_doc[], hvpy_entity_delete_doc[], hvpy_entity_reserve_doc[];
 
 PyObject *hvpy_entity_put(PyObject *self, PyObject *const *args, Py_ssize_t count,
                           PyObject *keywords);
@@ -17,6 +19,14 @@ PyObject *hvpy_entity_put_key(PyObject *self, PyObject *const *args, Py_ssize_t 
 PyObject *hvpy_entity_get(PyObject *self, PyObject *const *args, Py_ssize_t count,
                           PyObject *keywords);
 PyObject *hvpy_entity_exists(PyObject *self, PyObject *const *args, Py_ssize_t count,
+                             PyObject *keywords);
+PyObject *hvpy_entity_replace(PyObject *self, PyObject *const *args, Py_ssize_t count,
+                              PyObject *keywords);
+PyObject *hvpy_entity_merge(PyObject *self, PyObject *const *args, Py_ssize_t count,
+                            PyObject *keywords);
+PyObject *hvpy_entity_increment(PyObject *self, PyObject *const *args, Py_ssize_t count,
+                                PyObject *keywords);
+PyObject *hvpy_entity_delete(PyObject *self, PyObject *const *args, Py_ssize_t count,
                              PyObject *keywords);
 PyObject *hvpy_entity_reserve(PyObject *self, PyObject *const *args, Py_ssize_t count,
                               PyObject *keywords);

@@ -1,14 +1,14 @@
 /*
  * error: the package's exceptions, with everything that the library says about an error.
  *
- * The three classes are the old package's. Attributes have defaults in the class, so that an
+ * The first three classes are the old package's. Attributes have defaults in the class, so that an
  * instance holds only those that apply.
  */
 #include "error.h"
 
 #include <string.h>
 
-static PyObject *datastore_error, *pool_error, *connection_error, *key_type_error;
+static PyObject *datastore_error, *pool_error, *connection_error, *key_type_error, *changed_error;
 
 PyDoc_STRVAR(datastore_error_doc,
              "Any error of a Datastore.\n\n"
@@ -22,6 +22,9 @@ PyDoc_STRVAR(connection_error_doc, "There was no connection, or no answer, in ti
 
 PyDoc_STRVAR(key_type_error_doc, "Something other than a Key was passed as a key: a TypeError that "
                                  "`except DatastoreError` catches too.");
+
+PyDoc_STRVAR(changed_error_doc, "The entity does not meet the condition of a change: no change "
+                                "was made.\n\npresent: the entity's row as it is.");
 
 PyObject *hvpy_text(const char *text) {
     if (text == NULL)
@@ -73,7 +76,15 @@ int hvpy_errors_init(PyObject *module) {
     key_type_error =
         new_class(module, "hv.datastore.KeyTypeError", key_type_error_doc, bases, NULL);
     Py_DECREF(bases);
-    return key_type_error == NULL ? -1 : 0;
+    if (key_type_error == NULL)
+        return -1;
+    defaults = Py_BuildValue("{s:O}", "present", Py_None);
+    if (defaults == NULL)
+        return -1;
+    changed_error = new_class(module, "hv.datastore.ChangedError", changed_error_doc,
+                              datastore_error, defaults);
+    Py_DECREF(defaults);
+    return changed_error == NULL ? -1 : 0;
 }
 
 /* Callers that catch ConnectionError may try again, so an unknown outcome is not one. */
@@ -159,8 +170,7 @@ PyObject *hvpy_error_new(hv_status status, hv_error *error) {
     return exception;
 }
 
-/* Raise an exception, whose reference is stolen. */
-static PyObject *raise(PyObject *exception) {
+PyObject *hvpy_raise_object(PyObject *exception) {
     if (exception != NULL)
         PyErr_SetObject((PyObject *) Py_TYPE(exception), exception);
     Py_XDECREF(exception);
@@ -172,7 +182,7 @@ PyObject *hvpy_raise(hv_status status, hv_error *error) {
     PyErr_Fetch(&type, &value, &traceback);
     PyObject *exception = hvpy_error_new(status, error);
     if (type == NULL)
-        return raise(exception);
+        return hvpy_raise_object(exception);
     if (exception == NULL)
         PyErr_Clear();
     PyErr_NormalizeException(&type, &value, &traceback);
@@ -182,9 +192,8 @@ PyObject *hvpy_raise(hv_status status, hv_error *error) {
     return NULL;
 }
 
-static PyObject *raise_text(PyObject *class, hv_status status, const char *format,
-                            va_list arguments) {
-    PyObject *text = PyUnicode_FromFormatV(format, arguments);
+/* Make an exception of the package's own; the text's reference is stolen, and may be NULL. */
+static PyObject *new_from_text(PyObject *class, hv_status status, PyObject *text) {
     if (text == NULL)
         return NULL;
     PyObject *exception = PyObject_CallFunctionObjArgs(class, text, NULL);
@@ -193,7 +202,23 @@ static PyObject *raise_text(PyObject *class, hv_status status, const char *forma
          set_attribute(exception, "status", hvpy_text(hv_status_name(status))) < 0))
         Py_CLEAR(exception);
     Py_DECREF(text);
-    return raise(exception);
+    return exception;
+}
+
+PyObject *hvpy_changed_new(int64_t key, int shard, PyObject *present) {
+    PyObject *text =
+        PyUnicode_FromFormat("the entity %lld does not meet the condition", (long long) key);
+    PyObject *exception = new_from_text(changed_error, HV_CHANGED, text);
+    if (exception != NULL && (PyObject_SetAttrString(exception, "present", present) < 0 ||
+                              set_attribute(exception, "shard", PyLong_FromLong(shard)) < 0))
+        Py_CLEAR(exception);
+    return exception;
+}
+
+static PyObject *raise_text(PyObject *class, hv_status status, const char *format,
+                            va_list arguments) {
+    PyObject *text = PyUnicode_FromFormatV(format, arguments);
+    return hvpy_raise_object(new_from_text(class, status, text));
 }
 
 PyObject *hvpy_raise_new(hv_status status, const char *format, ...) {

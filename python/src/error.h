@@ -19,6 +19,15 @@ PyObject *hvpy_error_from(hv_status status, const hv_error *error);
 PyObject *hvpy_error_new(hv_status status, hv_error *error);
 
 /*
+ * Make a ChangedError for a change of an entity that does not meet its condition. `present` is the
+ * entity's row, or None. NULL with an exception.
+ */
+PyObject *hvpy_changed_new(int64_t key, int shard, PyObject *present);
+
+/* Raise an exception, whose reference is stolen, unless it is NULL. Returns NULL. */
+PyObject *hvpy_raise_object(PyObject *exception);
+
+/*
  * Raise the error and return NULL. If an exception was raised already while the library was at work
  * (Ctrl-C), that one stays, with this one as its context.
  */

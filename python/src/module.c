@@ -8,6 +8,7 @@
 #include <hypervault.h>
 #include <libpq-fe.h>
 
+#include "change.h"
 #include "connector.h"
 #include "cursor.h"
 #include "error.h"
@@ -127,9 +128,10 @@ PyMODINIT_FUNC PyInit__hv(void) {
         return NULL;
     if (PyModule_AddStringConstant(module, "__version__", hv_version()) < 0 ||
         hvpy_errors_init(module) < 0 || hvpy_key_init(module) < 0 || hvpy_row_init() < 0 ||
-        hvpy_threads_init() < 0 || hvpy_handler_init() < 0 || hvpy_opening_init() < 0 ||
-        hvpy_lend_init(module) < 0 || hvpy_cursor_init(module) < 0 || hvpy_store_init(module) < 0 ||
-        hvpy_queue_init(module) < 0 || hvpy_scan_init(module) < 0 || hvpy_load_init(module) < 0) {
+        hvpy_change_init(module) < 0 || hvpy_threads_init() < 0 || hvpy_handler_init() < 0 ||
+        hvpy_opening_init() < 0 || hvpy_lend_init(module) < 0 || hvpy_cursor_init(module) < 0 ||
+        hvpy_store_init(module) < 0 || hvpy_queue_init(module) < 0 || hvpy_scan_init(module) < 0 ||
+        hvpy_load_init(module) < 0) {
         Py_DECREF(module);
         return NULL;
     }

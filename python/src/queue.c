@@ -11,6 +11,7 @@
 
 #include "arguments.h"
 #include "attributes.h"
+#include "change.h"
 #include "error.h"
 #include "key.h"
 #include "row.h"
@@ -20,12 +21,13 @@
 /* How often advance() looks for Ctrl-C. */
 #define SLICE_MS 250
 
-/* An operation, from put() or get() until advance() has reported it. */
+/* An operation, from when it is added until advance() has reported it. */
 typedef struct operation {
     struct operation *next, **link; /* in `pending` or in `done` */
     PyObject *tag;
     size_t size; /* of its attributes */
-    enum { PUT, GET, EXISTS } what;
+    enum { PUT, GET, EXISTS, CHANGE } what;
+    hv_change_type change;
     hv_status status; /* from here on: when it is done */
     int64_t key;
     hv_entity *entity;
@@ -228,60 +230,93 @@ static PyObject *queue_put(PyObject *object, PyObject *const *args, Py_ssize_t c
     return result;
 }
 
-/* An operation on a key alone, which `add` adds to the library's queue. */
-typedef hv_status (*add_key_fn)(hv_queue *queue, int64_t key, void *tag, hv_error **error);
-
-static PyObject *add_key(PyObject *object, PyObject *const *args, Py_ssize_t count,
-                         PyObject *keywords, const hvpy_arguments *expected, int what,
-                         add_key_fn add) {
+static PyObject *queue_get(PyObject *object, PyObject *const *args, Py_ssize_t count,
+                           PyObject *keywords) {
+    static const char *const names[] = {"tag", "key", "only"};
+    static const hvpy_arguments expected = {
+        .method = "get", .names = names, .count = 3, .required = 2, .positional = 2};
     queue_object *self = queue_of(object);
-    PyObject *found[2];
-    if (hvpy_arguments_parse(expected, args, count, keywords, found, NULL) < 0)
+    PyObject *found[3];
+    hvpy_names only;
+    if (hvpy_arguments_parse(&expected, args, count, keywords, found, NULL) < 0)
         return NULL;
     if (!hvpy_key_check(found[1]))
         return hvpy_raise_no_key(found[1]);
-    operation *one = enter(self) ? add_operation(self, found[0], what) : NULL;
-    if (one == NULL)
+    if (!hvpy_names_from(found[2], "only", &only))
         return NULL;
-    hv_error *error = NULL;
-    hv_status status = add(self->queue, hvpy_key_id(found[1]), one, &error);
-    return added(self, one, status, error);
-}
-
-static const char *const key_names[] = {"tag", "key"};
-
-static PyObject *queue_get(PyObject *object, PyObject *const *args, Py_ssize_t count,
-                           PyObject *keywords) {
-    static const hvpy_arguments expected = {
-        .method = "get", .names = key_names, .count = 2, .required = 2};
-    return add_key(object, args, count, keywords, &expected, GET, hv_queue_get);
+    PyObject *result = NULL;
+    operation *one = enter(self) ? add_operation(self, found[0], GET) : NULL;
+    if (one != NULL) {
+        int64_t key = hvpy_key_id(found[1]);
+        hv_error *error = NULL;
+        hv_status status = only.list == NULL
+                               ? hv_queue_get(self->queue, key, one, &error)
+                               : hv_queue_get_only(self->queue, key, only.list, one, &error);
+        result = added(self, one, status, error);
+    }
+    hvpy_names_free(&only);
+    return result;
 }
 
 static PyObject *queue_exists(PyObject *object, PyObject *const *args, Py_ssize_t count,
                               PyObject *keywords) {
+    static const char *const names[] = {"tag", "key"};
     static const hvpy_arguments expected = {
-        .method = "exists", .names = key_names, .count = 2, .required = 2};
-    return add_key(object, args, count, keywords, &expected, EXISTS, hv_queue_exists);
+        .method = "exists", .names = names, .count = 2, .required = 2};
+    queue_object *self = queue_of(object);
+    PyObject *found[2];
+    if (hvpy_arguments_parse(&expected, args, count, keywords, found, NULL) < 0)
+        return NULL;
+    if (!hvpy_key_check(found[1]))
+        return hvpy_raise_no_key(found[1]);
+    operation *one = enter(self) ? add_operation(self, found[0], EXISTS) : NULL;
+    if (one == NULL)
+        return NULL;
+    hv_error *error = NULL;
+    hv_status status = hv_queue_exists(self->queue, hvpy_key_id(found[1]), one, &error);
+    return added(self, one, status, error);
+}
+
+static PyObject *queue_change(PyObject *object, PyObject *const *args, Py_ssize_t count,
+                              PyObject *keywords) {
+    static const char *const names[] = {"tag", "change"};
+    static const hvpy_arguments expected = {
+        .method = "change", .names = names, .count = 2, .required = 2};
+    queue_object *self = queue_of(object);
+    PyObject *found[2];
+    if (hvpy_arguments_parse(&expected, args, count, keywords, found, NULL) < 0)
+        return NULL;
+    const hvpy_change *change = hvpy_change_of(found[1]);
+    operation *one = change != NULL && enter(self) ? add_operation(self, found[0], CHANGE) : NULL;
+    if (one == NULL)
+        return NULL;
+    one->change = change->change.type;
+    one->size = change->size;
+    hv_error *error = NULL;
+    hv_status status = hv_queue_change(self->queue, &change->change, one, &error);
+    return added(self, one, status, error);
 }
 
 /* ---- results ---- */
 
 static PyObject *result_of(const queue_object *self, operation *one) {
-    if (one->status == HV_NOT_FOUND && one->what == EXISTS)
-        Py_RETURN_FALSE;
-    if (one->status == HV_NOT_FOUND)
-        Py_RETURN_NONE;
-    if (one->status != HV_OK) {
+    if (one->status != HV_OK && one->status != HV_NOT_FOUND && one->status != HV_CHANGED) {
         hv_error *error = one->error;
         one->error = NULL;
         return hvpy_error_new(one->status, error);
     }
-    if (one->what == EXISTS)
-        Py_RETURN_TRUE;
-    if (one->what == PUT)
+    switch (one->what) {
+    case PUT:
         return hvpy_key_new(one->key, self->store->epoch);
-    return hvpy_row_new(hv_entity_key(one->entity), hv_entity_kind(one->entity),
-                        hv_entity_dict(one->entity));
+    case EXISTS:
+        return PyBool_FromLong(one->status == HV_OK);
+    case CHANGE:
+        return hvpy_change_result(one->change, one->status, one->key, self->store->epoch,
+                                  one->entity);
+    case GET:
+        break;
+    }
+    return hvpy_row_of(one->entity);
 }
 
 /* Forget the first finished operation. */
@@ -429,12 +464,14 @@ static PyMethodDef queue_methods[] = {
      "reserve()."},
     {"exists", FAST(queue_exists),
      "exists($self, tag, key)\n--\n\nAdd a question whether there is an entity."},
-    {"get", FAST(queue_get), "get($self, tag, key)\n--\n\nAdd a get."},
+    {"get", FAST(queue_get), "get($self, tag, key, *, only=None)\n--\n\nAdd a get."},
+    {"change", FAST(queue_change), "change($self, tag, change)\n--\n\nAdd a Change."},
     {"advance", FAST(queue_advance),
      "advance($self, timeout=None)\n--\n\nDo what can be done. Wait until something is, for so "
      "many "
      "seconds "
-     "at most, and return\na list of (tag, result): a Key for a put, a row or None for a get, or a "
+     "at most, and return\na list of (tag, result): what the store's method of the same name "
+     "returns, or a "
      "DatastoreError."},
     {"deliver", queue_deliver, METH_O,
      "deliver($self, take, /)\n--\n\nDo what can be done without waiting, and call ``take(tag, "
@@ -443,7 +480,7 @@ static PyMethodDef queue_methods[] = {
     {"fileno", queue_fileno, METH_NOARGS,
      "fileno($self)\n--\n\nThe descriptor that is readable when advance() has something to do."},
     {"close", queue_close, METH_NOARGS,
-     "close($self)\n--\n\nAbandon what is pending: a put may or may not be stored."},
+     "close($self)\n--\n\nAbandon what is pending: a write may or may not have happened."},
     {"__enter__", queue_enter, METH_NOARGS, NULL},
     {"__exit__", queue_exit, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},

@@ -1,6 +1,6 @@
 /*
- * row: an entity as psycopg2's DictRow: row[0] is row['id'], row[1] row['type'], row[2]
- * row['body'].
+ * row: an entity as a hv.entity.Row, which is a psycopg2 DictRow: row[0] is row['id'], row[1]
+ * row['type'], row[2] row['body'].
  *
  * A DictRow is a list with a map from the columns' names to their places, which it takes from its
  * cursor when it is made. Here one row is made with an object that looks like a cursor, and the
@@ -10,10 +10,11 @@
 
 #include "attributes.h"
 
-static PyTypeObject *row_type;  /* psycopg2.extras.DictRow */
+static PyTypeObject *row_type;  /* hv.entity.Row */
 static PyObject *no_arguments;  /* () */
 static PyObject *columns;       /* its _index: {'id': 0, 'type': 1, 'body': 2} */
 static PyObject *columns_field; /* "_index" */
+static PyObject *version_field; /* "_version" */
 
 /* Get the value that psycopg2's own way of making a row leaves in the field `_index`. */
 static PyObject *columns_of(PyObject *index) {
@@ -35,14 +36,15 @@ static PyObject *columns_of(PyObject *index) {
 }
 
 int hvpy_row_init(void) {
-    PyObject *extras = PyImport_ImportModule("psycopg2.extras");
-    if (extras == NULL)
+    PyObject *module = PyImport_ImportModule("hv._row");
+    if (module == NULL)
         return -1;
-    row_type = (PyTypeObject *) PyObject_GetAttrString(extras, "DictRow");
-    Py_DECREF(extras);
+    row_type = (PyTypeObject *) PyObject_GetAttrString(module, "Row");
+    Py_DECREF(module);
     no_arguments = PyTuple_New(0);
     columns_field = PyUnicode_InternFromString("_index");
-    if (row_type == NULL || no_arguments == NULL || columns_field == NULL)
+    version_field = PyUnicode_InternFromString("_version");
+    if (row_type == NULL || no_arguments == NULL || columns_field == NULL || version_field == NULL)
         return -1;
     if (!PyType_Check((PyObject *) row_type) || !PyType_IsSubtype(row_type, &PyList_Type)) {
         PyErr_SetString(PyExc_ImportError, "psycopg2.extras.DictRow is not a list any more");
@@ -61,13 +63,28 @@ static int append(PyObject *row, PyObject *value) {
     return result;
 }
 
-PyObject *hvpy_row_new(int64_t key, int kind, const hv_dict *dict) {
+static int set_version(PyObject *row, const char *version) {
+    PyObject *text = PyUnicode_FromString(version);
+    int result = text == NULL ? -1 : PyObject_SetAttr(row, version_field, text);
+    Py_XDECREF(text);
+    return result;
+}
+
+PyObject *hvpy_row_new(int64_t key, int kind, const hv_dict *dict, const char *version) {
     PyObject *row = row_type->tp_new(row_type, no_arguments, NULL);
     if (row == NULL)
         return NULL;
     if (append(row, PyLong_FromLongLong(key)) < 0 || append(row, PyLong_FromLong(kind)) < 0 ||
         append(row, hvpy_attributes_to_python(dict)) < 0 ||
-        PyObject_SetAttr(row, columns_field, columns) < 0)
+        PyObject_SetAttr(row, columns_field, columns) < 0 ||
+        (version != NULL && set_version(row, version) < 0))
         Py_CLEAR(row);
     return row;
+}
+
+PyObject *hvpy_row_of(const hv_entity *entity) {
+    if (entity == NULL)
+        Py_RETURN_NONE;
+    return hvpy_row_new(hv_entity_key(entity), hv_entity_kind(entity), hv_entity_dict(entity),
+                        hv_entity_version(entity));
 }

@@ -161,7 +161,7 @@ static PyObject *scan_next(PyObject *object) {
     bool has_row = status == HV_OK && !PyErr_Occurred();
     if (has_row) /* garbage collection may run any code meanwhile: the scan stays busy */
         row = hvpy_row_new(hv_scan_key(self->scan), hv_scan_kind(self->scan),
-                           hv_scan_dict(self->scan));
+                           hv_scan_dict(self->scan), NULL);
     self->busy = false;
     if (has_row)
         return row;

@@ -31,6 +31,7 @@ def check_usable():
     for shard in (3, 12):
         assert db.get(db.put(shard, 1, a="b"))["body"] == {"a": "b"}
         assert len(db.get_many(db.put_many([(shard, 1, {})] * 3))) == 3
+        assert db.increment(db.put(shard, 1), "n") == 1
         with db.cursor(shard) as cursor:
             cursor.execute("SELECT 1")
             assert cursor.fetchone() == [1]
@@ -74,6 +75,11 @@ def finish(process):
         "db.get_many([Key(3 << 10 | 1)])",
         "next(db.scan(3))",
         "db.reserve(3)",
+        "db.merge(reserved, {'a': 'b'})",
+        "db.delete_many([reserved])",
+        "db.get(reserved, only=['a'])",
+        "db.get_connection_server(0)",
+        "db.cursor_server(0).__enter__()",
     ],
 )
 def test_while_it_waits_for_a_connection(connections, act):
@@ -101,6 +107,12 @@ check_usable()
         "db.get_many([Key(3 << 10 | 1)] * 10000)",
         "list(db.put_stream((3, 1, {}) for _ in range(10000)))",
         "list(db.scan(3))",
+        "db.replace(reserved, 1, {'a': 'b'})",
+        "db.merge(reserved, {'a': 'b'}, if_absent=['a'])",
+        "db.increment(reserved, 'a')",
+        "db.delete(reserved)",
+        "db.change_many(Change.increment(reserved, 'a') for _ in range(10000))",
+        "list(db.delete_stream([reserved] * 10000))",
     ],
 )
 def test_while_it_waits_behind_a_lock(databases, connections, act):
@@ -211,6 +223,8 @@ def work():
     with db.cursor(3) as cursor:
         cursor.execute("SELECT 1")
     db.put_many([(3, 1, {{}})] * 5)
+    db.merge(reserved, {{"a": "b"}})
+    db.delete_many([reserved] * 5)
 
 handled = raised = 0
 

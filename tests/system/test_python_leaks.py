@@ -11,6 +11,7 @@ pytestmark = pytest.mark.plain  # sanitizers watch memory themselves, and take l
 
 COMMON = """
 import ctypes, resource
+from decimal import Decimal
 
 # Or a thread that opens a connection, while another is about to end, has its memory in a new arena.
 ctypes.CDLL(None).mallopt(-8, 1)  # M_ARENA_MAX
@@ -75,10 +76,23 @@ def act(times):
             pass
         db.put_connection(db.get_connection(3))
         Key(ODDS + n).created, repr(key), hash(key), key == row
+    for n in range(times // 50):
+        key = db.put(3, 1, MAPPING, b=n)
+        assert db.merge(key, MAPPING, ["b", "c"], if_={"b": n}, if_absent=["c"]) is True
+        assert db.increment(key, "n", ODDS) == ODDS
+        assert db.get(key, only=[NAME]).version
+        assert db.replace(key, 2, MAPPING, if_kind=1) is True
+        assert db.delete(key, if_={NAME: VALUE}) is True and db.delete(key) is False
+        with db.cursor_server(0) as cursor:
+            pass
     for n in range(times // 1000):
         keys = db.put_many([(3, 1, MAPPING)] * 200)
         rows = db.get_many(keys)
         assert rows[-1][2] == MAPPING
+        assert all(db.merge_many([(each, MAPPING, ["b"]) for each in keys], if_kind=1))
+        assert db.increment_many((each, "n", "0.5") for each in keys)[-1] == Decimal("0.5")
+        changes = [Change.delete(each, if_={NAME: VALUE}) for each in keys] * 2
+        assert db.change_many(changes) == [True] * 200 + [False] * 200
 
 with Datastore(connections, pool_max=3) as db:
     absent = Key(3 << 10 | 1)
@@ -104,6 +118,10 @@ def bad():
     yield 3, 1, {}
     raise KeyError("bad")
 
+def bad_changes():
+    yield Change.merge(taken, {"n": 1})
+    raise KeyError("bad")
+
 def act(times):
     for n in range(times // 10):
         fails(DatastoreError, lambda: db.put(99, 1, MAPPING))
@@ -114,12 +132,23 @@ def act(times):
         fails(DatastoreError, lambda: db.put(3, 1, {NAME: "\\ud800"}))
         fails(DatastoreError, lambda: db.get(n))
         fails(TypeError, lambda: db.put(3))
+        fails(ChangedError, lambda: db.merge(taken, MAPPING, if_={NAME: VALUE}))
+        fails(TypeError, lambda: db.merge(taken, MAPPING, ["a", 5]))
+        fails(DatastoreError, lambda: db.merge(taken, MAPPING, [NAME, VALUE, "\\0"]))
+        fails(TypeError, lambda: db.delete(taken, if_=MAPPING, if_absent=["b"], if_version=5))
+        fails(TypeError, lambda: db.increment(taken, NAME, 0.5))
+        fails(DatastoreError, lambda: db.increment(taken, NAME, VALUE))
+        fails(DatastoreError, lambda: Change.delete(taken, if_=MAPPING, if_absent=[NAME]))
+        fails(TypeError, lambda: db.get(taken, only=[NAME, 5]))
+        fails(DatastoreError, lambda: db.get_connection_server("three"))
         fails(ValueError, lambda: Key(-n))
         fails(DatastoreError, lambda: db.put_connection(None) if n % 2 else db.get_connection(99))
         if n % 20 == 0:
             fails(KeyError, lambda: db.put_many(bad()))
             fails(DatastoreError, lambda: db.put_many([(99, 1, MAPPING)] * 10))
             fails(DatastoreError, lambda: db.put_key(taken, 2, MAPPING))
+            fails(ChangedError, lambda: db.delete_many([taken] * 10, if_={NAME: VALUE}))
+            fails(KeyError, lambda: db.change_many(bad_changes()))
 
 with Datastore(connections) as db:
     taken = db.put(3, 1)

@@ -126,10 +126,29 @@ def put_key(db):
 def get(db):
     assert db.get(key)["body"] == {"a": "b"}
 
+def changes(db):
+    key = db.put(3, 1, {"n": 1})
+    assert db.merge(key, {"a": "b"}, ["c"], if_={"n": 1}) and db.increment(key, "n") == 2
+    assert db.get(key, only=["n"])["body"] == {"n": "2"}
+    assert db.replace(key, 2, if_version=db.get(key).version)
+    try:
+        db.delete(key, if_={"a": "c"})
+        raise AssertionError("it was deleted")
+    except ChangedError as error:
+        assert error.present["type"] == 2
+    assert db.delete(key, if_absent={"n"})
+
+def change_many(db):
+    keys = db.put_many([(3, 1, {}), (12, 1, {})])
+    assert db.increment_many([(each, "n") for each in keys], if_absent=["m"]) == [1, 1]
+    changes = [Change.delete(keys[0]), Change.merge(keys[1], {"a": "b"}), Change.delete(keys[1])]
+    assert db.change_many(changes) == [True] * 3
+
 def with_cursor(db):
-    with db.cursor(3) as cursor:
-        cursor.execute("SELECT 1")
-        assert cursor.fetchone()[0] == 1
+    for each in (db.cursor(3), db.cursor_server("two")):
+        with each as cursor:
+            cursor.execute("SELECT 1")
+            assert cursor.fetchone()[0] == 1
 
 def borrow(db):
     db.put_connection(db.get_connection(3))
@@ -194,6 +213,8 @@ def loop(db):
         async with aio.Session(db) as session:
             stored = await asyncio.wait_for(session.put_many([(3, 1, {}), (12, 1, {})]), 30)
             assert len(stored) == 2
+            assert await asyncio.wait_for(session.merge(stored[0], {"n": 1}), 30)
+            assert await asyncio.wait_for(session.delete_many(stored), 30) == [True, True]
             assert (await asyncio.wait_for(session.get(key), 30))["body"] == {"a": "b"}
 
     asyncio.run(many())
@@ -203,7 +224,8 @@ class Log:
         len(text)
 
 ACTS = [put, put_key, get, with_cursor, borrow, borrow_and_spoil, borrow_and_close, put_many,
-        get_many, streams, scan, loads, look, begin_anew, open_and_close, open_and_drop, log]
+        get_many, streams, changes, change_many, scan, loads, look, begin_anew, open_and_close,
+        open_and_drop, log]
 
 for number, each in enumerate(connections):
     each["name"] = ("one", "two")[number]

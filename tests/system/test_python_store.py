@@ -1,6 +1,8 @@
 """The methods that users of the old package know, and the other methods of a Datastore."""
 
 import concurrent.futures
+import copy
+import pickle
 import threading
 import time
 
@@ -15,7 +17,7 @@ from harness.python import connections, databases, db  # noqa: F401
 python.provide()
 
 from hv.datastore import ConnectionError, Datastore, DatastoreError, PoolError
-from hv.entity import Key
+from hv.entity import Key, Row
 
 IDLE = psycopg2.extensions.TRANSACTION_STATUS_IDLE
 
@@ -60,11 +62,40 @@ def test_a_row_is_as_a_cursors_own(db):
         cursor.execute("SELECT id, type, body FROM shard0003.entities WHERE id = %s", (key.id,))
         theirs = cursor.fetchone()
     ours = db.get(key)
-    assert (type(ours), ours, dict(ours)) == (type(theirs), theirs, dict(theirs))
+    assert isinstance(ours, type(theirs)) and (ours, dict(ours)) == (theirs, dict(theirs))
+    assert (list(ours.items()), repr(ours)) == (list(theirs.items()), repr(theirs))
     again = ours.copy()
     assert (again["id"], again["body"]) == (key.id, {"beep": "boop"})
     ours["type"] = 8
     assert (ours[1], db.get(key)[1]) == (8, 7)  # rows share nothing
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        copy.copy,
+        copy.deepcopy,
+        *(
+            lambda row, protocol=protocol: pickle.loads(pickle.dumps(row, protocol))
+            for protocol in range(pickle.HIGHEST_PROTOCOL + 1)
+        ),
+    ],
+)
+def test_a_row_has_a_version_which_its_copies_have_too(db, again):
+    key = db.put(3, 7, beep="boop")
+    row = db.get(key)
+    assert isinstance(row.version, str) and row.version == db.get_many([key])[0].version
+    same = again(row)
+    assert type(same) is type(row) is Row
+    assert (same, same.version, same["body"]) == (row, row.version, {"beep": "boop"})
+    with pytest.raises(AttributeError):
+        row.version = "another"
+    with db.scan(3, key, key.id + 1) as rows:
+        (scanned,) = rows
+    for each in (scanned, again(scanned)):
+        assert each == row
+        with pytest.raises(AttributeError, match="version"):
+            _ = each.version
 
 
 def test_an_entity_that_is_not_there_is_none(db):

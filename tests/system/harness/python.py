@@ -30,8 +30,8 @@ from .wait import eventually
 PRELUDE = """
 import faulthandler, gc, json, logging, os, signal, sys, threading, time
 import psycopg2
-from hv.datastore import ConnectionError, Datastore, DatastoreError, PoolError
-from hv.entity import Key
+from hv.datastore import ChangedError, ConnectionError, Datastore, DatastoreError, PoolError
+from hv.entity import Change, Key
 
 connections = json.loads(os.environ["HV_TEST_CONNECTIONS"])
 
