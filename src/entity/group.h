@@ -11,7 +11,7 @@
 #include "wire/session.h"
 #include "entity/verb.h"
 
-#define HVI_GROUP_SQL_LEN 3000
+#define HVI_GROUP_SQL_LEN 4096
 
 /* Items of one verb and shard, next to each other. */
 typedef struct hvi_group {

@@ -26,7 +26,7 @@ void hvi_version_print(const hvi_version *version, char text[HVI_VERSION_LEN]);
 bool hvi_version_parse(const char *text, hvi_version *version);
 
 /* As SQL makes it of the columns: concat(xmin, ctid) is "739(0,5)". */
-#define HVI_ROW_VERSION_LEN 28
+#define HVI_ROW_VERSION_LEN 29
 void hvi_version_print_row(const hvi_version *version, char text[HVI_ROW_VERSION_LEN]);
 
 #endif
