@@ -212,7 +212,9 @@ static void print_usage(const bench_report *report) {
 void bench_report_print(const bench_report *report) {
     const bench_result *result = report->result;
     if (result == NULL || !result->measured) {
-        printf("nothing was measured\n");
+        bool used_up = result != NULL && result->used_up;
+        printf("nothing was measured%s\n",
+               used_up ? ": all entities were deleted during the warm-up" : "");
         return;
     }
     char number[UI_NUMBER_SIZE];

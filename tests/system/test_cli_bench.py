@@ -144,6 +144,14 @@ def test_deletes_are_measured_until_nothing_is_left(store, servers, batch, rate)
     assert "100 entities were put, 100 deleted, 0 removed" in shown
 
 
+def test_deletes_that_the_warm_up_uses_up_are_not_measured(store, servers):
+    more = ["--entities", 20, "--warmup", 60]
+    result = hv("bench", "delete", *more, config=store)
+    assert result.code == 1
+    assert "nothing was measured: all entities were deleted during the warm-up" in result.out
+    assert entities(servers) == []
+
+
 def test_deletes_that_end_in_time_leave_the_others_to_be_removed(store, servers):
     report = bench(store, "delete", "--rate", 20, "--entities", 500).ok().json()
     assert report["stored"] == 500 and report["succeeded"] + report["missed"] == 20
