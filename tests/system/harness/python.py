@@ -12,6 +12,7 @@ With a build for AddressSanitizer Python must be started with that preloaded, as
 the files test_python_*.py are left out.
 """
 
+import asyncio
 import contextlib
 import json
 import os
@@ -210,6 +211,31 @@ def db(connections):
 
     with Datastore(connections) as store:
         yield store
+
+
+@pytest.fixture
+def session(db):
+    """A Session's methods, each in a call that blocks."""
+    from hv import aio
+
+    class Blocking:
+        def __getattr__(self, name):
+            def call(*args, **kwargs):
+                async def work():
+                    async with aio.Session(db) as opened:
+                        return await getattr(opened, name)(*args, **kwargs)
+
+                return asyncio.run(work())
+
+            return call
+
+    return Blocking()
+
+
+@pytest.fixture(params=["db", "session"])
+def either(request):
+    """A Datastore, or a Session: they have the same methods."""
+    return request.getfixturevalue(request.param)
 
 
 def plain(database, **more):
