@@ -1,8 +1,8 @@
 """Where all contenders of bench/compare meet: one server with one set of data, near and far.
 
-Puts go to shards 1 to 8, which are emptied before each run that puts; shards 9 to 16 hold the
-entities for gets, whose keys can be computed, so that every program finds them without a list. The
-server's commits wait for the machine's disk (fsync, synchronous_commit). Checkpoints and
+Writes go to shards 1 to 8, which are emptied before each run that writes, and filled with as many new
+entities as it may merge into or delete; shards 9 to 16 hold the entities for gets. The keys of all
+these can be computed, so that every program finds them without a list. The server's commits wait for the machine's disk (fsync, synchronous_commit). Checkpoints and
 autovacuum, which could come at any moment, are kept out of the runs. "Far" is the same server
 through a relay that delivers everything half a millisecond later, each way.
 """
@@ -18,10 +18,12 @@ from harness.installation import bindir_with_extension, why_not
 DELAY = 0.0005
 KIND = 7
 ATTRIBUTES = {"name": "Ada Lovelace", "email": "ada@analytical.example", "beep": "boop"}
-PUT_SHARDS = range(1, 9)
+MERGED = {"beep": "bleep"}  # is set in each by merges
+WRITE_SHARDS = range(1, 9)
 GET_SHARDS = range(9, 17)
 ENTITIES = 10_000  # in each shard that is read
 FIRST_MOMENT = 1000
+STEP = 15485863  # see bench/callers.c
 CONNECTIONS = 10
 LANES = 2
 FAR_LANES = 4
@@ -34,6 +36,14 @@ _SETTINGS = {
     "autovacuum": "off",
     "max_connections": "200",
 }
+
+
+def schema(shard):
+    return f"shard{shard:04d}"
+
+
+def hstore_text(attributes):
+    return ",".join(f'"{name}"=>"{value}"' for name, value in attributes.items())
 
 
 def shards_text(shards):
@@ -98,30 +108,31 @@ class Arena:
 
     def _make(self):
         self.database = self.server.create_database("bench")
-        every = range(PUT_SHARDS.start, GET_SHARDS.stop)
+        every = range(WRITE_SHARDS.start, GET_SHARDS.stop)
         for far, lanes in ((False, LANES), (True, FAR_LANES)):
             servers = {"bench": (self.params(far), shards_text(every))}
             store_config(self.config(far), servers, pool_max=CONNECTIONS, lanes=lanes)
-        servers = {"bench": (self.params(False), shards_text(PUT_SHARDS))}
+        servers = {"bench": (self.params(False), shards_text(WRITE_SHARDS))}
         store_config(self.import_config(), servers, pool_max=CONNECTIONS)
         hv("init", config=self.config()).ok()
         self.keys = "portable" if why_not() else "strict"
         for shard in GET_SHARDS:
-            self.database.sql(
-                f"INSERT INTO shard{shard:04d}.entities (id, type, body)"
-                " SELECT ((%s OPERATOR(pg_catalog.+) number) OPERATOR(pg_catalog.<<) 23)"
-                " OPERATOR(pg_catalog.|) %s, %s, "
-                " public.hstore(%s::pg_catalog.text[], %s::pg_catalog.text[])"
-                " FROM pg_catalog.generate_series(0::bigint, %s) number",
-                FIRST_MOMENT,
-                shard << 10,
-                KIND,
-                list(ATTRIBUTES),
-                list(ATTRIBUTES.values()),
-                ENTITIES - 1,
-            )
+            self._fill(shard, ENTITIES)
         self.database.sql("VACUUM ANALYZE")
         self._write_rows()
+
+    def _fill(self, shard, entities):
+        self.database.sql(
+            f"INSERT INTO {schema(shard)}.entities (id, type, body)"
+            " SELECT ((%s OPERATOR(pg_catalog.+) number) OPERATOR(pg_catalog.<<) 23)"
+            " OPERATOR(pg_catalog.|) %s, %s, %s::public.hstore"
+            " FROM pg_catalog.generate_series(0::bigint, %s) number",
+            FIRST_MOMENT,
+            shard << 10,
+            KIND,
+            hstore_text(ATTRIBUTES),
+            entities - 1,
+        )
 
     def _write_rows(self):
         """Write the same rows as CSV for `hv import`, and as binary files, one for each shard, for
@@ -136,37 +147,44 @@ class Arena:
                 fields += struct.pack(">i", len(text)) + text.encode()
         body = struct.pack(">i", len(ATTRIBUTES)) + fields
         row = struct.pack(">hihi", 2, 2, KIND, len(body)) + body
-        for shard in PUT_SHARDS:
+        for shard in WRITE_SHARDS:
             with open(self.copy_file(shard), "wb") as file:
                 file.write(b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0))
-                file.write(row * (self.rows_to_import // len(PUT_SHARDS)))
+                file.write(row * (self.rows_to_import // len(WRITE_SHARDS)))
                 file.write(struct.pack(">h", -1))
 
     # ---- around a run ----
 
-    def empty(self):
-        """Before a run that puts: give it empty tables and make sure that no checkpoint is due."""
-        tables = ", ".join(f"shard{shard:04d}.entities" for shard in PUT_SHARDS)
+    def refill(self, entities=0):
+        """Before a run that writes: empty its tables and put so many new entities into each.
+
+        No checkpoint is due during the run, and none comes after the tables are filled: a write to
+        them is then logged as itself, and not, the first time, with the page around it."""
+        tables = ", ".join(f"{schema(shard)}.entities" for shard in WRITE_SHARDS)
         self.database.sql(f"TRUNCATE {tables}")
         self.database.sql("CHECKPOINT")
+        if entities > 0:
+            for shard in WRITE_SHARDS:
+                self._fill(shard, entities)
+            self.database.sql(f"VACUUM (ANALYZE) {tables}")
 
     def stored(self):
-        """Count the entities put since then; fail if one of them is not as it should be."""
-        total = 0
-        for shard in PUT_SHARDS:
-            count, good = self.database.query(
-                "SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE"
-                " (id OPERATOR(pg_catalog.>>) 10) OPERATOR(pg_catalog.&) 8191"
-                " OPERATOR(pg_catalog.=) %s AND type OPERATOR(pg_catalog.=) %s"
-                " AND body OPERATOR(public.=)"
-                " public.hstore(%s::pg_catalog.text[], %s::pg_catalog.text[]))"
-                f" FROM shard{shard:04d}.entities",
-                shard,
-                KIND,
-                list(ATTRIBUTES),
-                list(ATTRIBUTES.values()),
+        """Count the entities that are there since then: (as they were put, as they are after a
+        merge). Fail if one of them is neither."""
+        totals = [0, 0]
+        good = (
+            "pg_catalog.count(*) FILTER (WHERE"
+            " (id OPERATOR(pg_catalog.>>) 10) OPERATOR(pg_catalog.&) 8191"
+            " OPERATOR(pg_catalog.=) %s AND type OPERATOR(pg_catalog.=) %s"
+            " AND body OPERATOR(public.=) %s::public.hstore)"
+        )
+        for shard in WRITE_SHARDS:
+            count, *found = self.database.query(
+                f"SELECT pg_catalog.count(*), {good}, {good} FROM {schema(shard)}.entities",
+                *(shard, KIND, hstore_text(ATTRIBUTES)),
+                *(shard, KIND, hstore_text(ATTRIBUTES | MERGED)),
             )[0]
-            if count != good:
-                raise RuntimeError(f"{count - good} entities of shard {shard} are not as put")
-            total += count
-        return total
+            if count != sum(found):
+                raise RuntimeError(f"{count - sum(found)} entities of shard {shard} are not as put")
+            totals = [total + each for total, each in zip(totals, found)]
+        return tuple(totals)

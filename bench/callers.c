@@ -1,15 +1,19 @@
 /*
- * callers: threads that put, get or borrow as fast as they can, for bench/compare.
+ * callers: threads that put, get, change or borrow as fast as they can, for bench/compare.
  *
- *     callers CONTENDER put|get|borrow [NAME=VALUE]...
+ *     callers CONTENDER put|get|merge|delete|borrow [NAME=VALUE]...
  *
  * Prints the result as a JSON object. An operation counts if it began before the time was over; the
- * time counts up to the end of the last one.
+ * time counts up to the end of the last one. Each caller makes at least one. Merges and deletes
+ * take each entity once; where a caller finds no more of them, the time is over.
  */
+#include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,11 +27,17 @@ const char *const bench_attributes[BENCH_ATTRIBUTES][2] = {
     {"beep", "boop"},
 };
 
+const char *const bench_merged[BENCH_MERGED][2] = {{"beep", "bleep"}};
+
+/* The order in which merges and deletes take a shard's entities: each is so many places after the
+ * last, so that neighbours in the table are not taken at the same time. A prime number. */
+#define STEP 15485863
+
 static const bench_contender *const contenders[] = {
     &bench_hv, &bench_raw, &bench_queue, &bench_array, &bench_pipelined,
 };
 
-static const char *const verbs[BENCH_VERBS] = {"put", "get", "borrow"};
+static const char *const verbs[BENCH_VERBS] = {"put", "get", "merge", "delete", "borrow"};
 
 typedef enum bench_phase { PREPARE, WARM_UP, MEASURE, END } bench_phase;
 
@@ -37,13 +47,16 @@ typedef struct bench_run {
     void *shared;
     pthread_barrier_t prepared;
     _Atomic int phase;
+    sem_t ended; /* posted if the phase is END before the time is over */
 } bench_run;
 
 typedef struct caller {
     bench_run *run;
     pthread_t thread;
+    int number;
     uint64_t random;
-    int64_t all; /* operations, including those of the warm-up */
+    int64_t *taken; /* merge, delete: how many entities of each shard */
+    int64_t all;    /* operations, including those of the warm-up */
     int64_t measured;
 } caller;
 
@@ -64,18 +77,35 @@ static uint64_t next_random(uint64_t *state) {
     return *state >> 33;
 }
 
-static void choose(const bench_settings *settings, uint64_t *random, bench_request *request) {
+static int64_t key_of(const bench_settings *settings, int shard, int64_t number) {
+    return (settings->first_moment + number) << 23 | (int64_t) shard << 10;
+}
+
+/* Take the next entity of the caller's own share of a shard. Returns false if there are no more. */
+static bool take(caller *me, int shard, int64_t *key) {
+    const bench_settings *settings = &me->run->settings;
+    int64_t place = me->taken[shard - settings->first_shard]++ * settings->callers + me->number;
+    *key = key_of(settings, shard, place * STEP % settings->entities_of_shard);
+    return place < settings->entities_of_shard;
+}
+
+/* Returns false if there is nothing more to do. */
+static bool choose(caller *me, bench_request *request) {
+    const bench_settings *settings = &me->run->settings;
     for (int i = 0; i < request->count; i++) {
-        int shard =
-            settings->first_shard + (int) (next_random(random) % (uint64_t) settings->shard_count);
+        int shard = settings->first_shard +
+                    (int) (next_random(&me->random) % (uint64_t) settings->shard_count);
         request->shards[i] = shard;
         request->keys[i] = 0;
-        if (settings->verb == BENCH_GET) {
-            int64_t number =
-                (int64_t) (next_random(random) % (uint64_t) settings->entities_of_shard);
-            request->keys[i] = (settings->first_moment + number) << 23 | (int64_t) shard << 10;
-        }
+        if (settings->verb == BENCH_GET)
+            request->keys[i] = key_of(
+                settings, shard,
+                (int64_t) (next_random(&me->random) % (uint64_t) settings->entities_of_shard));
+        else if ((settings->verb == BENCH_MERGE || settings->verb == BENCH_DELETE) &&
+                 !take(me, shard, &request->keys[i]))
+            return false;
     }
+    return true;
 }
 
 static void check(const bench_settings *settings, const bench_request *request) {
@@ -102,15 +132,20 @@ static void *work(void *argument) {
     void (*call)(void *, bench_request *) = run->contender->call[settings->verb];
 
     pthread_barrier_wait(&run->prepared);
-    int phase;
-    while ((phase = atomic_load_explicit(&run->phase, memory_order_relaxed)) != END) {
-        choose(settings, &me->random, &request);
+    int phase = atomic_load_explicit(&run->phase, memory_order_relaxed);
+    do {
+        if (!choose(me, &request)) {
+            atomic_store(&run->phase, END);
+            sem_post(&run->ended);
+            break;
+        }
         call(mine, &request);
         check(settings, &request);
         me->all += request.count;
         if (phase == MEASURE)
             me->measured += request.count;
-    }
+        phase = atomic_load_explicit(&run->phase, memory_order_relaxed);
+    } while (phase != END);
 
     if (run->contender->stop != NULL)
         run->contender->stop(mine);
@@ -127,10 +162,12 @@ static double now(clockid_t clock) {
     return (double) time.tv_sec + (double) time.tv_nsec / 1e9;
 }
 
-static void sleep_for(double seconds) {
-    struct timespec time = {.tv_sec = (time_t) seconds};
-    time.tv_nsec = (long) ((seconds - (double) time.tv_sec) * 1e9);
-    while (nanosleep(&time, &time) != 0)
+/* Wait for so many seconds, or until a caller has nothing more to do. */
+static void wait_for(bench_run *run, double seconds) {
+    double until = now(CLOCK_MONOTONIC) + seconds;
+    struct timespec time = {.tv_sec = (time_t) until};
+    time.tv_nsec = (long) ((until - (double) time.tv_sec) * 1e9);
+    while (sem_clockwait(&run->ended, CLOCK_MONOTONIC, &time) != 0 && errno == EINTR)
         ;
 }
 
@@ -139,28 +176,34 @@ static void measure(bench_run *run) {
     caller *callers = calloc((size_t) settings->callers, sizeof *callers);
     run->shared = run->contender->open(settings);
     pthread_barrier_init(&run->prepared, NULL, (unsigned) settings->callers + 1);
+    sem_init(&run->ended, 0, 0);
     for (int i = 0; i < settings->callers; i++) {
-        callers[i] = (caller){.run = run, .random = (uint64_t) i * 7919 + 1};
+        callers[i] = (caller){.run = run, .number = i, .random = (uint64_t) i * 7919 + 1};
+        callers[i].taken = calloc((size_t) settings->shard_count, sizeof(int64_t));
         if (pthread_create(&callers[i].thread, NULL, work, &callers[i]) != 0)
             bench_die("a thread cannot be started");
     }
     atomic_store(&run->phase, WARM_UP);
     pthread_barrier_wait(&run->prepared);
-    sleep_for(settings->seconds / 5);
+    wait_for(run, settings->seconds / 5);
     double cpu = now(CLOCK_PROCESS_CPUTIME_ID), start = now(CLOCK_MONOTONIC);
-    atomic_store(&run->phase, MEASURE);
-    sleep_for(settings->seconds);
+    int phase = WARM_UP;
+    if (!atomic_compare_exchange_strong(&run->phase, &phase, MEASURE))
+        bench_die("there are too few entities: all were taken during the warm-up");
+    wait_for(run, settings->seconds);
     atomic_store(&run->phase, END);
     int64_t all = 0, measured = 0;
     for (int i = 0; i < settings->callers; i++) {
         pthread_join(callers[i].thread, NULL);
         all += callers[i].all;
         measured += callers[i].measured;
+        free(callers[i].taken);
     }
     double took = now(CLOCK_MONOTONIC) - start;
     cpu = now(CLOCK_PROCESS_CPUTIME_ID) - cpu;
     run->contender->close(run->shared);
     pthread_barrier_destroy(&run->prepared);
+    sem_destroy(&run->ended);
     free(callers);
     printf("{\"operations\": %" PRId64 ", \"measured\": %" PRId64
            ", \"seconds\": %.6f, \"cpu_seconds\": %.6f, \"per_second\": %.3f}\n",
@@ -207,7 +250,7 @@ int main(int argc, char **argv) {
                                   .shard_count = 1,
                                   .entities_of_shard = 1}};
     if (argc < 3)
-        bench_die("usage: callers CONTENDER put|get|borrow [NAME=VALUE]...");
+        bench_die("usage: callers CONTENDER put|get|merge|delete|borrow [NAME=VALUE]...");
     for (size_t i = 0; i < sizeof contenders / sizeof contenders[0]; i++)
         if (strcmp(argv[1], contenders[i]->name) == 0)
             run.contender = contenders[i];

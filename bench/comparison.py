@@ -26,7 +26,12 @@ def parser(name, text):
     made.add_argument("--quick", action="store_true", help="for a first look: few rounds, short")
     made.add_argument("--rounds", metavar="N", type=int)
     made.add_argument("--seconds", metavar="S", type=float, help="of each run")
-    made.add_argument("--only", metavar="TEXT", help="only comparisons with TEXT in their titles")
+    made.add_argument(
+        "--only",
+        metavar="TEXT",
+        action="append",
+        help="only comparisons with TEXT in their titles; can be given several times",
+    )
     made.add_argument("--output", metavar="FOLDER", type=pathlib.Path, default=report.RESULTS)
     return made
 
@@ -60,9 +65,14 @@ class Comparison:
 class Plan:
     """The runs to be made, by name, each a function, and the comparisons to be made of them."""
 
-    def __init__(self):
+    def __init__(self, only=None):
+        """`only`: a list of texts, one of which each title must have."""
         self.work = {}
         self.comparisons = []
+        self._only = only
+
+    def wants(self, title):
+        return self._only is None or any(text in title for text in self._only)
 
     def add(self, name, function, *args, **how):
         self.work[name] = lambda: function(*args, **how)
@@ -71,10 +81,11 @@ class Plan:
     def compare(self, *what, **how):
         self.comparisons.append(Comparison(*what, **how))
 
-    def only(self, text):
-        """Drop the comparisons without `text` in their titles, and runs that are not needed then.
-        """
-        self.comparisons = [each for each in self.comparisons if text in each.work]
+    def _drop_unwanted(self):
+        """Drop the comparisons that are not wanted, and runs that are not needed then."""
+        if self._only is None:
+            return
+        self.comparisons = [each for each in self.comparisons if self.wants(each.work)]
         wanted = {name for each in self.comparisons for name in [each.ours, *each.theirs]}
         self.work = {name: run for name, run in self.work.items() if name in wanted}
 
@@ -100,6 +111,7 @@ class Plan:
     def measure(self, rounds, log):
         """Make all runs, one after the other in each round, the next round in the opposite order.
         """
+        self._drop_unwanted()
         results = {name: [] for name in self.work}
         groups = self._groups()
         for number in range(rounds):

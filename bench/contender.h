@@ -15,7 +15,18 @@
 #define BENCH_ATTRIBUTES 3
 extern const char *const bench_attributes[BENCH_ATTRIBUTES][2];
 
-typedef enum bench_verb { BENCH_PUT, BENCH_GET, BENCH_BORROW, BENCH_VERBS } bench_verb;
+/* A merge sets one of them. */
+#define BENCH_MERGED 1
+extern const char *const bench_merged[BENCH_MERGED][2];
+
+typedef enum bench_verb {
+    BENCH_PUT,
+    BENCH_GET,
+    BENCH_MERGE,
+    BENCH_DELETE,
+    BENCH_BORROW,
+    BENCH_VERBS,
+} bench_verb;
 
 typedef struct bench_settings {
     bench_verb verb;
@@ -25,17 +36,17 @@ typedef struct bench_settings {
     double seconds;     /* to measure, after a fifth of it to warm up */
     const char *config; /* the store's configuration file */
     const char *server; /* the same server as a connection string of libpq */
-    int first_shard;    /* the shards that are put to, or got from; they are on one server */
+    int first_shard;    /* the shards to be used; they are on one server */
     int shard_count;
-    int64_t first_moment;      /* the keys for gets are (first_moment + n) << 23 | shard << 10, */
-    int64_t entities_of_shard; /* n being 0 to entities_of_shard - 1 */
+    int64_t first_moment;      /* the keys of entities that are there before the run are */
+    int64_t entities_of_shard; /* (first_moment + n) << 23 | shard << 10, for each n below this */
 } bench_settings;
 
 /* One call. `shards` and `keys` have `count` elements. */
 typedef struct bench_request {
     int count;
-    int *shards;   /* the shards to put to, borrow from, or get from */
-    int64_t *keys; /* get: the keys to fetch; put: filled in, in the order of `shards` */
+    int *shards;   /* the shards to put to or borrow from, or those of the keys */
+    int64_t *keys; /* put: filled in, in the order of `shards`; get, merge, delete: given */
 } bench_request;
 
 typedef struct bench_contender {

@@ -9,7 +9,10 @@
 typedef struct hv_caller {
     hv_store *store;
     hv_dict *dict;           /* the entity that is put */
+    hv_dict *merged;         /* what is merged into one */
     hv_new_entity *entities; /* room for one call's; the next call reuses it */
+    hv_change *changes;
+    hv_status *statuses;
     hv_entity **found;
 } hv_caller;
 
@@ -39,18 +42,25 @@ static void close_store(void *shared) {
 static void *start(void *shared, const bench_settings *settings) {
     size_t batch = (size_t) settings->batch;
     hv_caller *mine = malloc(sizeof *mine);
-    *mine = (hv_caller){.store = shared, .dict = hv_dict_new()};
+    *mine = (hv_caller){.store = shared, .dict = hv_dict_new(), .merged = hv_dict_new()};
     mine->entities = calloc(batch, sizeof *mine->entities);
+    mine->changes = calloc(batch, sizeof *mine->changes);
+    mine->statuses = calloc(batch, sizeof *mine->statuses);
     mine->found = calloc(batch, sizeof(hv_entity *));
     for (int i = 0; i < BENCH_ATTRIBUTES; i++)
         hv_dict_set(mine->dict, bench_attributes[i][0], bench_attributes[i][1], NULL);
+    for (int i = 0; i < BENCH_MERGED; i++)
+        hv_dict_set(mine->merged, bench_merged[i][0], bench_merged[i][1], NULL);
     return mine;
 }
 
 static void stop(void *own) {
     hv_caller *mine = own;
     hv_dict_free(mine->dict);
+    hv_dict_free(mine->merged);
     free(mine->entities);
+    free(mine->changes);
+    free(mine->statuses);
     free(mine->found);
     free(mine);
 }
@@ -95,6 +105,45 @@ static void get(void *own, bench_request *request) {
         expect_entity(mine->found[i], request->keys[i]);
 }
 
+static void change_many(hv_caller *mine, const bench_request *request, hv_change change) {
+    hv_error *error = NULL;
+    for (int i = 0; i < request->count; i++) {
+        mine->changes[i] = change;
+        mine->changes[i].key = request->keys[i];
+    }
+    hv_status status = hv_change_many(mine->store, mine->changes, (size_t) request->count, NULL,
+                                      mine->statuses, NULL, &error);
+    for (int i = 0; i < request->count && status == HV_OK; i++)
+        status = mine->statuses[i];
+    if (status != HV_OK)
+        die(status, error);
+}
+
+static void merge(void *own, bench_request *request) {
+    hv_caller *mine = own;
+    hv_error *error = NULL;
+    if (request->count > 1) {
+        change_many(mine, request, (hv_change){.type = HV_MERGE, .dict = mine->merged});
+        return;
+    }
+    hv_status status =
+        hv_merge(mine->store, request->keys[0], mine->merged, NULL, NULL, NULL, &error);
+    if (status != HV_OK)
+        die(status, error);
+}
+
+static void delete (void *own, bench_request *request) {
+    hv_caller *mine = own;
+    hv_error *error = NULL;
+    if (request->count > 1) {
+        change_many(mine, request, (hv_change){.type = HV_DELETE});
+        return;
+    }
+    hv_status status = hv_delete(mine->store, request->keys[0], NULL, NULL, &error);
+    if (status != HV_OK)
+        die(status, error);
+}
+
 static void borrow(void *own, bench_request *request) {
     hv_caller *mine = own;
     hv_error *error = NULL;
@@ -112,5 +161,9 @@ const bench_contender bench_hv = {
     .close = close_store,
     .start = start,
     .stop = stop,
-    .call = {[BENCH_PUT] = put, [BENCH_GET] = get, [BENCH_BORROW] = borrow},
+    .call = {[BENCH_PUT] = put,
+             [BENCH_GET] = get,
+             [BENCH_MERGE] = merge,
+             [BENCH_DELETE] = delete,
+             [BENCH_BORROW] = borrow},
 };

@@ -25,6 +25,7 @@ typedef struct many_caller {
     PGconn *conn;
     const bench_settings *settings;
     bench_body body;
+    bench_body merged;
     uint32_t hstore; /* its OID */
     array *kinds;    /* by shard */
     array *bodies;
@@ -98,6 +99,7 @@ static void *many_start(void *shared, const bench_settings *settings) {
     for (size_t i = 0; i < shards; i++)
         mine->places[i] = calloc((size_t) settings->batch, sizeof(int));
     bench_body_init(&mine->body);
+    bench_body_init_merged(&mine->merged);
     bench_prepare(mine->conn, settings, "put_many",
                   "INSERT INTO shard%04d.entities (type, body)"
                   " SELECT * FROM ROWS FROM (pg_catalog.unnest($1::smallint[]),"
@@ -105,6 +107,18 @@ static void *many_start(void *shared, const bench_settings *settings) {
     bench_prepare(mine->conn, settings, "get_many",
                   "SELECT id, type, body FROM shard%04d.entities"
                   " WHERE id OPERATOR(pg_catalog.=) ANY ($1)");
+    bench_prepare(mine->conn, settings, "merge",
+                  "UPDATE shard%04d.entities SET body = body OPERATOR(public.||) $2"
+                  " WHERE id OPERATOR(pg_catalog.=) $1");
+    bench_prepare(mine->conn, settings, "merge_many",
+                  "UPDATE shard%04d.entities SET body = body OPERATOR(public.||) merged"
+                  " FROM ROWS FROM (pg_catalog.unnest($1::bigint[]),"
+                  " pg_catalog.unnest($2::public.hstore[])) AS given (key, merged)"
+                  " WHERE id OPERATOR(pg_catalog.=) key");
+    bench_prepare(mine->conn, settings, "delete",
+                  "DELETE FROM shard%04d.entities WHERE id OPERATOR(pg_catalog.=) $1");
+    bench_prepare(mine->conn, settings, "delete_many",
+                  "DELETE FROM shard%04d.entities WHERE id OPERATOR(pg_catalog.=) ANY ($1)");
     PGresult *result = PQexec(mine->conn, "SELECT 'public.hstore'::pg_catalog.regtype"
                                           "::pg_catalog.oid");
     bench_expect(mine->conn, result, PGRES_TUPLES_OK);
@@ -141,13 +155,25 @@ static void send(many_caller *mine, const char *verb, int shard, int count,
         bench_die("%s", PQerrorMessage(mine->conn));
 }
 
-/* Read the next statement's result, and what ends it. */
-static PGresult *receive(many_caller *mine) {
+static PGresult *receive_as(many_caller *mine, ExecStatusType expected) {
     PGresult *result = PQgetResult(mine->conn);
-    bench_expect(mine->conn, result, PGRES_TUPLES_OK);
+    bench_expect(mine->conn, result, expected);
     if (PQgetResult(mine->conn) != NULL)
         bench_die("one result too many");
     return result;
+}
+
+/* Read the next statement's rows, and what ends them. */
+static PGresult *receive(many_caller *mine) {
+    return receive_as(mine, PGRES_TUPLES_OK);
+}
+
+/* The same for a statement that changes so many rows and returns none. */
+static void receive_changed(many_caller *mine, int count) {
+    PGresult *result = receive_as(mine, PGRES_COMMAND_OK);
+    if (atoi(PQcmdTuples(result)) != count)
+        bench_die("%s of %d entities were changed", PQcmdTuples(result), count);
+    PQclear(result);
 }
 
 static void send_sync(many_caller *mine) {
@@ -200,24 +226,37 @@ static void array_put(void *own, bench_request *request) {
     receive_sync(mine);
 }
 
-static void array_get(void *own, bench_request *request) {
-    many_caller *mine = own;
+/* Send, for each shard, a statement with the keys and, unless it is NULL, `body` for each. */
+static void send_keys(many_caller *mine, const bench_request *request, const char *verb,
+                      const bench_body *body) {
     const bench_settings *settings = mine->settings;
-    for (int i = 0; i < settings->shard_count; i++)
+    for (int i = 0; i < settings->shard_count; i++) {
         array_begin(&mine->keys[i], INT8_OID);
+        array_begin(&mine->bodies[i], mine->hstore);
+    }
     for (int i = 0; i < request->count; i++) {
+        int at = request->shards[i] - settings->first_shard;
         uint64_t wire = htobe64((uint64_t) request->keys[i]);
-        array_add(&mine->keys[request->shards[i] - settings->first_shard], &wire, sizeof wire);
+        array_add(&mine->keys[at], &wire, sizeof wire);
+        if (body != NULL)
+            array_add(&mine->bodies[at], body->bytes, (size_t) body->len);
     }
     for (int i = 0; i < settings->shard_count; i++) {
         if (mine->keys[i].count == 0)
             continue;
         array_end(&mine->keys[i]);
-        const char *values[] = {mine->keys[i].bytes};
-        const int lengths[] = {(int) mine->keys[i].len};
-        send(mine, "get_many", settings->first_shard + i, 1, values, lengths);
+        array_end(&mine->bodies[i]);
+        const char *values[] = {mine->keys[i].bytes, mine->bodies[i].bytes};
+        const int lengths[] = {(int) mine->keys[i].len, (int) mine->bodies[i].len};
+        send(mine, verb, settings->first_shard + i, body != NULL ? 2 : 1, values, lengths);
     }
     send_sync(mine);
+}
+
+static void array_get(void *own, bench_request *request) {
+    many_caller *mine = own;
+    const bench_settings *settings = mine->settings;
+    send_keys(mine, request, "get_many", NULL);
     for (int i = 0; i < settings->shard_count; i++) {
         if (mine->keys[i].count == 0)
             continue;
@@ -232,13 +271,34 @@ static void array_get(void *own, bench_request *request) {
     receive_sync(mine);
 }
 
+static void array_change(many_caller *mine, const bench_request *request, const char *verb,
+                         const bench_body *body) {
+    send_keys(mine, request, verb, body);
+    for (int i = 0; i < mine->settings->shard_count; i++)
+        if (mine->keys[i].count > 0)
+            receive_changed(mine, mine->keys[i].count);
+    receive_sync(mine);
+}
+
+static void array_merge(void *own, bench_request *request) {
+    many_caller *mine = own;
+    array_change(mine, request, "merge_many", &mine->merged);
+}
+
+static void array_delete(void *own, bench_request *request) {
+    array_change(own, request, "delete_many", NULL);
+}
+
 const bench_contender bench_array = {
     .name = "array",
     .open = many_open,
     .close = many_close,
     .start = many_start,
     .stop = many_stop,
-    .call = {[BENCH_PUT] = array_put, [BENCH_GET] = array_get},
+    .call = {[BENCH_PUT] = array_put,
+             [BENCH_GET] = array_get,
+             [BENCH_MERGE] = array_merge,
+             [BENCH_DELETE] = array_delete},
 };
 
 /* ---- pipelined ---- */
@@ -259,15 +319,21 @@ static void pipelined_put(void *own, bench_request *request) {
     receive_sync(mine);
 }
 
-static void pipelined_get(void *own, bench_request *request) {
-    many_caller *mine = own;
+/* Send, for each key, a statement with it and, unless it is NULL, `body`. */
+static void send_each_key(many_caller *mine, const bench_request *request, const char *verb,
+                          const bench_body *body) {
     for (int i = 0; i < request->count; i++) {
         uint64_t wire = htobe64((uint64_t) request->keys[i]);
-        const char *values[] = {(const char *) &wire};
-        const int lengths[] = {sizeof wire};
-        send(mine, "get", request->shards[i], 1, values, lengths);
+        const char *values[] = {(const char *) &wire, body != NULL ? body->bytes : NULL};
+        const int lengths[] = {sizeof wire, body != NULL ? body->len : 0};
+        send(mine, verb, request->shards[i], body != NULL ? 2 : 1, values, lengths);
     }
     send_sync(mine);
+}
+
+static void pipelined_get(void *own, bench_request *request) {
+    many_caller *mine = own;
+    send_each_key(mine, request, "get", NULL);
     for (int i = 0; i < request->count; i++) {
         PGresult *result = receive(mine);
         if (PQntuples(result) != 1)
@@ -278,11 +344,31 @@ static void pipelined_get(void *own, bench_request *request) {
     receive_sync(mine);
 }
 
+static void pipelined_change(many_caller *mine, const bench_request *request, const char *verb,
+                             const bench_body *body) {
+    send_each_key(mine, request, verb, body);
+    for (int i = 0; i < request->count; i++)
+        receive_changed(mine, 1);
+    receive_sync(mine);
+}
+
+static void pipelined_merge(void *own, bench_request *request) {
+    many_caller *mine = own;
+    pipelined_change(mine, request, "merge", &mine->merged);
+}
+
+static void pipelined_delete(void *own, bench_request *request) {
+    pipelined_change(own, request, "delete", NULL);
+}
+
 const bench_contender bench_pipelined = {
     .name = "pipelined",
     .open = many_open,
     .close = many_close,
     .start = many_start,
     .stop = many_stop,
-    .call = {[BENCH_PUT] = pipelined_put, [BENCH_GET] = pipelined_get},
+    .call = {[BENCH_PUT] = pipelined_put,
+             [BENCH_GET] = pipelined_get,
+             [BENCH_MERGE] = pipelined_merge,
+             [BENCH_DELETE] = pipelined_delete},
 };

@@ -19,16 +19,24 @@ static void append_int4(bench_body *body, size_t value) {
     append(body, &wire, sizeof wire);
 }
 
-void bench_body_init(bench_body *body) {
+static void fill(bench_body *body, const char *const (*attributes)[2], size_t count) {
     *body = (bench_body){.len = 0};
-    append_int4(body, BENCH_ATTRIBUTES);
-    for (int i = 0; i < BENCH_ATTRIBUTES; i++) {
+    append_int4(body, count);
+    for (size_t i = 0; i < count; i++) {
         for (int part = 0; part < 2; part++) {
-            const char *text = bench_attributes[i][part];
+            const char *text = attributes[i][part];
             append_int4(body, strlen(text));
             append(body, text, strlen(text));
         }
     }
+}
+
+void bench_body_init(bench_body *body) {
+    fill(body, bench_attributes, BENCH_ATTRIBUTES);
+}
+
+void bench_body_init_merged(bench_body *body) {
+    fill(body, bench_merged, BENCH_MERGED);
 }
 
 void bench_statement_name(char name[32], const char *verb, int shard) {
@@ -44,7 +52,7 @@ void bench_expect(PGconn *conn, const PGresult *result, ExecStatusType expected)
 void bench_prepare(PGconn *conn, const bench_settings *settings, const char *name,
                    const char *sql) {
     for (int i = 0; i < settings->shard_count; i++) {
-        char full_name[32], full_sql[256];
+        char full_name[32], full_sql[512];
         bench_statement_name(full_name, name, settings->first_shard + i);
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"

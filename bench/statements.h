@@ -8,12 +8,13 @@
 
 #include "contender.h"
 
-/* The entity's attributes as hstore's binary form. */
+/* Attributes in hstore's binary form. */
 typedef struct bench_body {
     char bytes[256];
     int len;
 } bench_body;
-void bench_body_init(bench_body *body);
+void bench_body_init(bench_body *body); /* the entity's */
+void bench_body_init_merged(bench_body *body);
 
 /* Open a connection on which the statements of every shard are prepared; NAME_0012 is shard
  * 12's. */

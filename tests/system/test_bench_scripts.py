@@ -47,6 +47,10 @@ def test_every_contender_does_what_it_says(tmp_path):
     found = json.loads((tmp_path / "compare.json").read_text("utf-8"))["runs"]
     assert {name.split()[0] for name in found} >= {"hv", "raw", "queue", "array", "pipelined"}
     assert {"pgbench put 2", "pgbench get 64", "hv import", "copy"} <= found.keys()
+    for verb in ("merge", "delete"):
+        assert {f"pgbench {verb} 2", f"hv {verb} 64"} <= found.keys()
+        many = {f"{contender} {verb} 1 batch=1000" for contender in ("hv", "array", "pipelined")}
+        assert many <= found.keys()
     assert {len(rounds) for rounds in found.values()} == {1}
     assert [name for name, (only,) in found.items() if only["operations"] == 0] == []
     picture = xml.etree.ElementTree.parse(tmp_path / "compare.svg").getroot()
@@ -73,6 +77,33 @@ def test_another_build_takes_part_in_every_round(tmp_path, only):
     assert all(each["operations"] > 0 for rounds in found.values() for each in rounds)
     rows = [line for line in shown.out.splitlines() if "the other build: " in line]
     assert len(rows) == 1 and only in rows[0] and "| 0.97 |" in rows[0]
+
+
+def test_an_older_build_takes_part_in_what_it_can_do(tmp_path):
+    program = tmp_path / "older" / "bench" / "callers"
+    program.parent.mkdir(parents=True)
+    program.write_text(
+        "#!/bin/sh\n"
+        'if [ $# = 0 ]; then echo "usage: callers CONTENDER put|get|borrow" >&2; exit 1; fi\n'
+        f'exec {build_dir()}/bench/callers "$@"\n'
+    )
+    program.chmod(0o755)
+    (tmp_path / "older" / "cli").symlink_to(build_dir() / "cli")
+    run(
+        BENCH / "compare",
+        "--rounds=1",
+        "--seconds=0.3",
+        "--rows=800",
+        "--only=get_many",
+        "--only=delete_many",
+        f"--against={tmp_path / 'older'}",
+        f"--output={tmp_path}",
+        env=HERE,
+    ).ok()
+    found = json.loads((tmp_path / "compare.json").read_text("utf-8"))["runs"]
+    ours = {f"hv {verb} 1 batch=1000" for verb in ("get", "delete")}
+    assert {name for name in found if name.startswith("hv ")} == ours
+    assert [name for name in found if name.startswith("other ")] == ["other hv get 1 batch=1000"]
 
 
 def test_only_a_build_is_compared_with(tmp_path):
