@@ -37,6 +37,7 @@ void hvi_batch_init(hvi_batch *b, hvi_item *const *items, size_t count) {
     b->state = HVI_BATCH_DONE;
     b->session = NULL;
     b->is_built = false;
+    b->in_turn = false;
     b->deadline = HVI_NEVER;
     b->mended = 0;
     b->error = NULL;
@@ -88,7 +89,8 @@ static bool build(hvi_batch *b, bool apart) {
         return false;
     for (size_t i = 0; i < b->count; i++)
         b->sorted[i] = b->items[i];
-    b->group_count = hvi_groups_make(b->sorted, b->count, apart, b->groups);
+    size_t count = apart && b->in_turn ? hvi_items_first(b->sorted, b->count) : b->count;
+    b->group_count = hvi_groups_make(b->sorted, count, apart, b->groups);
     for (size_t i = 0; i < b->group_count; i++)
         if (!hvi_group_query(&b->groups[i], b->session, b->log, &b->queries[i]))
             return false;
@@ -154,6 +156,7 @@ static void end_without_effect(hvi_batch *b, bool is_lost) {
 /* The server has refused one of the statements, and none has had an effect. Takes *cause. */
 static void end_refused(hvi_batch *b, hv_error **cause) {
     bool is_stale = hvi_refusal_is_stale(*cause);
+    b->in_turn = is_stale || hv_error_retriable(*cause);
     if (b->count > 1 && (b->session->broken || hvi_is_late(b->deadline))) {
         end_without_effect(b, b->session->broken);
     } else if (is_stale && !b->session->broken && b->mended < MAX_MENDED) {
@@ -202,9 +205,11 @@ static void refuse(hvi_batch *b, hvi_item *item, const hv_error *cause) {
 
 static void end_apart(hvi_batch *b) {
     hv_status status = end_pipeline(b, &b->error);
-    for (size_t i = 0; i < b->count; i++) {
-        hvi_item *item = b->items[i];
-        const PGresult *result = b->is_built ? b->results[i] : NULL;
+    for (size_t i = 0; i < b->count; i++)
+        set_fate(b->items[i], b->is_built ? HVI_FATE_BEHIND : HVI_FATE_LOST, b->error);
+    for (size_t i = 0; i < b->group_count && b->is_built; i++) {
+        hvi_item *item = b->groups[i].items[0];
+        const PGresult *result = b->results[i];
         if (hvi_result_is_good(result)) {
             answer(b, i);
         } else if (result != NULL) {

@@ -5,8 +5,9 @@
  * Together they are one pipeline and one transaction; items of one verb and shard are one
  * statement. If the server refuses that, nothing of it has happened, and each item goes apart: in a
  * transaction of its own, still in one pipeline, so that only the items fail that the server
- * refuses. A single item uses the plain statement, and goes without a pipeline once that is
- * prepared.
+ * refuses. If the reason may pass, so that one may be sent again later, items that have to come
+ * after another one on their key stay behind (HVI_FATE_BEHIND), and travel in the next batch. A
+ * single item uses the plain statement, and goes without a pipeline once that is prepared.
  *
  * A batch advances step by step and never waits; waiting for it is a loop over its steps.
  */
@@ -30,6 +31,7 @@ typedef struct hvi_batch {
     hvi_batch_state state;
     hvi_session *session; /* not owned */
     bool is_built;        /* else memory was short for what was to be sent */
+    bool in_turn;         /* apart, only the first on each key are sent */
     int64_t deadline;     /* nothing more is sent after it */
     int mended;
     hvi_pipeline pipeline;

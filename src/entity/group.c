@@ -95,6 +95,23 @@ static void take_turns(hvi_item **items, size_t count) {
     }
 }
 
+static int compare_places(const void *left, const void *right) {
+    const hvi_item *a = *(hvi_item *const *) left;
+    const hvi_item *b = *(hvi_item *const *) right;
+    if ((a->turn == 0) != (b->turn == 0))
+        return a->turn == 0 ? -1 : 1;
+    return compare_numbers(a->place, b->place);
+}
+
+size_t hvi_items_first(hvi_item **items, size_t count) {
+    size_t first = 0;
+    take_turns(items, count);
+    qsort(items, count, sizeof *items, compare_places);
+    while (first < count && items[first]->turn == 0)
+        first++;
+    return first;
+}
+
 /* Not all of it is cleared: the statement's text, the larger part, is written later. */
 static void start_group(hvi_group *group, hvi_item **items) {
     group->items = items;

@@ -41,6 +41,10 @@ typedef struct hvi_group {
  */
 size_t hvi_groups_make(hvi_item **items, size_t count, bool apart, hvi_group *groups);
 
+/* Move those items to the front, in their order, that need not come after another one of them.
+ * Returns how many there are. */
+size_t hvi_items_first(hvi_item **items, size_t count);
+
 /* Make the group's query for this session; it is valid as long as the group. With `log`, the
  * parameters of a plain group go to the log. False if memory is short. */
 bool hvi_group_query(hvi_group *group, const hvi_session *session, bool log, hvi_query *query);

@@ -226,6 +226,8 @@ hvi_next hvi_operation_take(hvi_operation *op) {
         return refused(op, cause);
     case HVI_FATE_LOST:
         return lost(op, cause);
+    case HVI_FATE_BEHIND:
+        return hvi_operation_again(op, op->item.verb, op->apart);
     default:
         return unsent(op, cause);
     }

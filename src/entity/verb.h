@@ -22,6 +22,7 @@ typedef enum hvi_fate {
     HVI_FATE_REFUSED, /* by the server: nothing of it has happened */
     HVI_FATE_LOST,    /* the connection was lost, time ran out, or memory is short */
     HVI_FATE_UNSENT,  /* no connection was available for it */
+    HVI_FATE_BEHIND,  /* not sent: it comes after another one on its key, which may not be done */
 } hvi_fate;
 
 /* One operation's part of a statement: its parameters, and what the statement gave it. */
