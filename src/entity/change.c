@@ -4,9 +4,10 @@
  * The statement that makes a change also says why it did not: there is no entity, the condition
  * does not hold, or the value is no number. So a change is one statement, whose answer is final:
  * later operations on the same key may be in the same batch. Only if nothing was in the way is it
- * sent again: whether an entity is there is read from the table as it was when the statement began,
- * and it may have been deleted since then. If the second try finds the same, a trigger, a rule or a
- * policy has kept the row as it was.
+ * sent again, with the statement that locks the row first: whether an entity is there is read from
+ * the table as it was when the statement began, and it may have been deleted since then. If a row
+ * that was locked is not changed, a trigger or a rule has kept it as it was. If there is a row that
+ * can never be locked, a policy has.
  *
  * A change with a condition that was repeated after a lost connection, and then finds that the
  * condition does not hold, may have made that so itself: its outcome is unknown.
@@ -24,6 +25,9 @@
 /* How often a change is tried that deadlocks or cannot be serialized. */
 #define CONFLICT_TRIES 20
 #define CONFLICT_MS    5
+
+/* How often an entity is looked for that is there, but cannot be locked. */
+#define HIDDEN_TRIES 20
 
 /* The longest number that is added to, or added, or made so. verbs.c knows it, too. */
 #define NUMBER_MAX 100
@@ -235,9 +239,11 @@ bool hvi_change_read_if(hvi_item *const *items, size_t count, const PGresult *re
             return false;
         if (item->answered)
             continue; /* the other row says only that it was there */
+        bool is_locked = !PQgetisnull(result, row, 5);
         item->is_there = true;
-        item->holds = hvi_bool_at(result, row, 5);
+        item->holds = !is_locked || hvi_bool_at(result, row, 5);
         item->answered = hvi_bool_at(result, row, 6);
+        item->swallowed = is_locked && item->holds && !item->answered;
         item->result = result;
         item->row = row;
     }
@@ -251,8 +257,8 @@ static hvi_next end_not_found(hvi_operation *op) {
         return hvi_operation_done(op, HV_NOT_FOUND);
     if (op->verb == &hvi_delete)
         return hvi_operation_done(op, HV_OK); /* its first try, or others, have deleted it */
-    return op->item.verb->is_conditional ? hvi_operation_fail_unknown(op)
-                                         : hvi_operation_done(op, HV_NOT_FOUND);
+    return op->verb->is_conditional ? hvi_operation_fail_unknown(op)
+                                    : hvi_operation_done(op, HV_NOT_FOUND);
 }
 
 static hvi_next end_changed(hvi_operation *op) {
@@ -301,8 +307,12 @@ static hvi_next fail_number(hvi_operation *op) {
 /* Nothing was in the way of the change. */
 static hvi_next end_unchanged(hvi_operation *op) {
     hv_error *cause = NULL;
-    if (op->unchanged++ == 0)
-        return hvi_operation_again(op, op->verb, true);
+    const hvi_verb *locking = op->verb->locking != NULL ? op->verb->locking : op->verb;
+    bool is_last = op->item.swallowed || ++op->unchanged >= HIDDEN_TRIES;
+    if (!is_last && op->item.verb != locking)
+        return hvi_operation_again(op, locking, true);
+    if (!is_last)
+        return hvi_operation_pause(op, locking, true, CONFLICT_MS, NULL);
     hvi_target_fail_not_stored(&op->target, NULL, &cause);
     hvi_next next = hvi_operation_fail(op, &cause);
     hv_error_free(cause);
@@ -327,5 +337,5 @@ hvi_next hvi_change_refused(hvi_operation *op, hv_error **cause) {
     bool passes = sqlstate != NULL && strncmp(sqlstate, "40", 2) == 0;
     if (!passes || ++op->conflicts >= CONFLICT_TRIES)
         return hvi_operation_fail(op, cause);
-    return hvi_operation_pause(op, op->verb, true, CONFLICT_MS, cause);
+    return hvi_operation_pause(op, op->item.verb, true, CONFLICT_MS, cause);
 }

@@ -43,7 +43,7 @@ typedef struct hvi_item {
     hvi_fate fate;
     const hv_error *error;  /* NULL if answered, unless in another form; owned by the batch */
     bool answered;          /* found, stored, changed, or reserved */
-    bool swallowed;         /* not stored, without an error, and not for its key's entity */
+    bool swallowed;         /* not stored or changed, without an error, and for no known reason */
     bool is_there;          /* of a change: there is an entity … */
     bool holds;             /* … and the condition holds */
     int64_t new_key;        /* the key that was made, or the first or next one that was reserved */
@@ -103,6 +103,8 @@ struct hvi_verb {
      * as "a put under the key", and the hint. */
     const char *deed;
     const char *if_unknown;
+    /* Of a change: the verb that does the same to an entity that it has locked; NULL: this one. */
+    const hvi_verb *locking;
     uint8_t parameters[HVI_PARAMETERS_MAX]; /* hvi_parameter */
     hvi_verb_statement one;
     hvi_verb_statement many; /* without a name: `one` serves for many, too */

@@ -94,6 +94,8 @@ const hvi_verb hvi_get = {
     .refused = hvi_operation_fail,
 };
 
+#define GIVEN_NAMES \
+    GIVEN(ELEMENTS("1") ", " ELEMENTS("2"), " WITH ORDINALITY", "key, names, number")
 #define SLICED(names) "%h.slice(body, %h.akeys(" names ")) AS body, xmin AS x, ctid AS c"
 
 const hvi_verb hvi_get_only = {
@@ -103,12 +105,11 @@ const hvi_verb hvi_get_only = {
             "SELECT id, type, %b, x, c FROM (SELECT id, type, " SLICED(
                 "$2::%h.hstore") " FROM %s.entities WHERE id OPERATOR(pg_catalog.=) $1) AS e",
             ENTITY(HVI_AT_MOST_ONE_ROW), hvi_get_read},
-    .many =
-        {"get_only_many",
-         "SELECT number, type, %b, x, c FROM (SELECT number, type, " SLICED("names") " FROM " GIVEN(
-             ELEMENTS("1") ", " ELEMENTS("2"), " WITH ORDINALITY",
-             "key, names, number") ", %s.entities WHERE id OPERATOR(pg_catalog.=) key) AS e",
-         ENTITY(HVI_ANY_ROWS), hvi_get_only_read_many},
+    .many = {"get_only_many",
+             "SELECT number, type, %b, x, c FROM (SELECT given.number, type, " SLICED(
+                 "given.names") " FROM " GIVEN_NAMES
+                                ", %s.entities WHERE id OPERATOR(pg_catalog.=) given.key) AS e",
+             ENTITY(HVI_ANY_ROWS), hvi_get_only_read_many},
     .answered = hvi_get_answered,
     .refused = hvi_operation_fail,
 };
@@ -201,9 +202,11 @@ const hvi_verb hvi_reserve = {
 /* ---- changes ---- */
 
 /* The row to be changed, e, by the key that was given, in an array, or of a row that is locked. */
-#define E_IS_1          "e.id OPERATOR(pg_catalog.=) $1"
-#define E_IS_GIVEN      "e.id OPERATOR(pg_catalog.=) given.key"
-#define E_IS_THERE      "e.id OPERATOR(pg_catalog.=) there.id"
+#define E_IS_1     "e.id OPERATOR(pg_catalog.=) $1"
+#define E_IS_GIVEN "e.id OPERATOR(pg_catalog.=) given.key"
+#define E_IS_THERE "e.id OPERATOR(pg_catalog.=) there.id"
+/* NULL, which a table may allow, is no attributes. */
+#define E_BODY          "coalesce(e.body, '')"
 #define RETURNING_1     " RETURNING " IF_KEY("e.id", "$1", "e.id") " AS id"
 #define RETURNING_GIVEN " RETURNING " IF_KEY("e.id", "given.key", "e.id") " AS id"
 #define RETURNING_THERE \
@@ -212,7 +215,7 @@ const hvi_verb hvi_reserve = {
 #define REPLACE(kind, body) "UPDATE %s.entities AS e SET type = " kind ", body = " body
 #define MERGE(set, remove)                \
     "UPDATE %s.entities AS e SET body = " \
-    "%h.hs_concat(%h.delete(e.body, %h.akeys(" remove ")), " set ")"
+    "%h.hs_concat(%h.delete(" E_BODY ", %h.akeys(" remove ")), " set ")"
 
 #define ARRAYS_3 ELEMENTS("1") ", " ELEMENTS("2") ", " ELEMENTS("3")
 #define ARRAYS_5 ARRAYS_3 ", " ELEMENTS("4") ", " ELEMENTS("5")
@@ -237,8 +240,8 @@ const hvi_verb hvi_reserve = {
 
 /* Does the condition hold for e? */
 #define HOLDS(has, lacks, kind, version)                                                \
-    "coalesce(%h.hs_contains(e.body, " has ")"                                          \
-    " AND NOT %h.exists_any(e.body, %h.akeys(" lacks "))"                               \
+    "coalesce(%h.hs_contains(" E_BODY ", " has ")"                                      \
+    " AND NOT %h.exists_any(" E_BODY ", %h.akeys(" lacks "))"                           \
     " AND (" kind " OPERATOR(pg_catalog.=) 65536"                                       \
     " OR e.type::integer OPERATOR(pg_catalog.=) " kind ")"                              \
     " AND (" version " OPERATOR(pg_catalog.=) ''"                                       \
@@ -247,7 +250,7 @@ const hvi_verb hvi_reserve = {
 #define HOLDS_ONE(has, lacks, kind, version)                                    \
     HOLDS("$" has "::%h.hstore", "$" lacks "::%h.hstore", "$" kind "::integer", \
           "$" version "::pg_catalog.text")
-#define HOLDS_GIVEN       HOLDS("has", "lacks", "kind", "version")
+#define HOLDS_GIVEN       HOLDS("given.has", "given.lacks", "given.kind", "given.version")
 #define CONDITION_COLUMNS "has, lacks, kind, version"
 
 /* The rows are locked, so that what is found out about them is true until they are changed. */
@@ -258,14 +261,15 @@ const hvi_verb hvi_reserve = {
                                                                       " FOR UPDATE OF e"
 
 /* The rows of the answer: those that were changed, and those for which the condition does not hold;
- * all that are there, if not as many were changed as should be; and those that could be read but
- * not locked, because a policy allows no UPDATE, or because they have just been deleted. */
+ * all that are there, if not as many were changed as should be; and, with NULL for whether the
+ * condition holds, those that could be read but not locked, because a policy allows no UPDATE, or
+ * because they have just been deleted. */
 #define ANSWER(sum, why, hidden)                                                        \
     " SELECT id, type, NULL, x, c, true, true, " sum " FROM done UNION ALL"             \
     " SELECT id, type, CASE WHEN holds THEN NULL ELSE %b END, x, c, holds, false, " why \
     " FROM there WHERE NOT holds OR (SELECT pg_catalog.count(*) FROM done)"             \
     " OPERATOR(pg_catalog.<>) (SELECT pg_catalog.count(*) FROM there WHERE holds)"      \
-    " UNION ALL SELECT e.id, e.type, NULL, e.xmin, e.ctid, true, false, NULL"           \
+    " UNION ALL SELECT e.id, e.type, NULL, e.xmin, e.ctid, NULL, false, NULL"           \
     " FROM %s.entities AS e WHERE " hidden
 #define HIDDEN_ONE E_IS_1 " AND NOT EXISTS (SELECT FROM there)"
 #define HIDDEN_MANY                                                        \
@@ -281,10 +285,11 @@ const hvi_verb hvi_reserve = {
 
 #define ONE_FORM  KEYS(HVI_AT_MOST_ONE_ROW, HVI_IS_INT8, HVI_IS_BOOL)
 #define MANY_FORM KEYS(HVI_ONE_ROW, HVI_IS_BYTES | HVI_OR_NULL, HVI_IS_BYTES | HVI_OR_NULL)
-#define IF_FORM                                                                            \
-    {                                                                                      \
-        .asked = "what has become of entities", .rows = HVI_ANY_ROWS, .binary = true,      \
-        .columns = {ENTITY_COLUMNS, HVI_IS_BOOL, HVI_IS_BOOL, HVI_IS_BYTES | HVI_OR_NULL}, \
+#define IF_FORM                                                                       \
+    {                                                                                 \
+        .asked = "what has become of entities", .rows = HVI_ANY_ROWS, .binary = true, \
+        .columns = {ENTITY_COLUMNS, HVI_IS_BOOL | HVI_OR_NULL, HVI_IS_BOOL,           \
+                    HVI_IS_BYTES | HVI_OR_NULL},                                      \
     }
 
 /* All changes have this in common. */
@@ -294,6 +299,7 @@ const hvi_verb hvi_reserve = {
     .answered = hvi_change_answered, .refused = hvi_change_refused
 
 const hvi_verb hvi_replace = {
+    .locking = &hvi_replace_if,
     CHANGE("a replacement of the entity"),
     .parameters = {HVI_KEY, HVI_KIND, HVI_BODY},
     .one = {"replace", CHANGE_ONE(REPLACE("$2", "$3")), ONE_FORM, hvi_change_read},
@@ -310,13 +316,14 @@ const hvi_verb hvi_replace_if = {
                       HIDDEN_ONE),
             IF_FORM, hvi_change_read_if},
     .many = {"replace_if_many",
-             CHANGE_IF(LOCKED_MANY("new_type, new_body, " HOLDS_GIVEN, ARRAYS_7,
+             CHANGE_IF(LOCKED_MANY("given.new_type, given.new_body, " HOLDS_GIVEN, ARRAYS_7,
                                    "key, new_type, new_body, " CONDITION_COLUMNS),
                        REPLACE("there.new_type", "there.new_body") " FROM there", HIDDEN_MANY),
              IF_FORM, hvi_change_read_if},
 };
 
 const hvi_verb hvi_merge = {
+    .locking = &hvi_merge_if,
     CHANGE("a merge into the entity"),
     .parameters = {HVI_KEY, HVI_BODY, HVI_REMOVE},
     .one = {"merge", CHANGE_ONE(MERGE("$2::%h.hstore", "$3::%h.hstore")), ONE_FORM,
@@ -334,13 +341,14 @@ const hvi_verb hvi_merge_if = {
                       MERGE("$2::%h.hstore", "$3::%h.hstore") " FROM there", HIDDEN_ONE),
             IF_FORM, hvi_change_read_if},
     .many = {"merge_if_many",
-             CHANGE_IF(LOCKED_MANY("set, remove, " HOLDS_GIVEN, ARRAYS_7,
+             CHANGE_IF(LOCKED_MANY("given.set, given.remove, " HOLDS_GIVEN, ARRAYS_7,
                                    "key, set, remove, " CONDITION_COLUMNS),
                        MERGE("there.set", "there.remove") " FROM there", HIDDEN_MANY),
              IF_FORM, hvi_change_read_if},
 };
 
 const hvi_verb hvi_delete = {
+    .locking = &hvi_delete_if,
     CHANGE("a deletion of the entity"),
     .parameters = {HVI_KEY},
     .one = {"delete", CHANGE_ONE("DELETE FROM %s.entities AS e"), ONE_FORM, hvi_change_read},
@@ -378,7 +386,7 @@ const hvi_verb hvi_delete_if = {
     " there AS MATERIALIZED (SELECT *, CASE WHEN is_number THEN " SUM " END AS sum"              \
     " FROM locked),"                                                                             \
     " done AS (UPDATE %s.entities AS e"                                                          \
-    " SET body = %h.hs_concat(e.body, %h.hstore(there.name, there.sum)) FROM there"              \
+    " SET body = %h.hs_concat(" E_BODY ", %h.hstore(there.name, there.sum)) FROM there"          \
     " WHERE " E_IS_THERE " AND there.holds AND " SUM_FITS RETURNING_THERE ", there.sum)" ANSWER( \
         "sum", "CASE WHEN NOT is_number THEN old WHEN " SUM_FITS " THEN NULL ELSE sum END",      \
         hidden)
