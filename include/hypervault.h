@@ -549,6 +549,11 @@ HV_API hv_status hv_condition_version(hv_condition *condition, const char *versi
  * finds that the condition does not hold, or no entity, the reason may be its own first try: that
  * is HV_OUTCOME_UNKNOWN too.
  *
+ * What is repeated is done to the entity as it is then. If the first try was made, and another
+ * caller has changed the entity since, or has put one under the key of one that was deleted, that
+ * is overwritten or deleted. The same may happen if the server receives a lost first try late.
+ * Where others may come between, use a condition on a version: no second try can meet it.
+ *
  * HV_NOT_STORED: a trigger, a rule or a policy of the table kept the row as it was.
  * Other errors: as hv_put(); HV_INVALID also for a version of another key.
  */
