@@ -89,7 +89,7 @@ static void show(const changing *run, int64_t key, hv_status status, const hv_en
     else if (status == HV_OK)
         print_done(run, key, entity);
     else if (status == HV_NOT_FOUND)
-        ui_fail_status(HV_NOT_FOUND, NULL, NULL, "no entity has the key %" PRId64, key);
+        ui_no_entity(key);
     else if (status == HV_CHANGED)
         report_changed(run, key, entity);
     else

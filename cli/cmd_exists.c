@@ -33,7 +33,7 @@ static void show(int64_t key, hv_status status, const hv_error *error) {
     else if (status == HV_OK)
         printf("%" PRId64 "\n", key);
     else if (status == HV_NOT_FOUND)
-        ui_fail_status(HV_NOT_FOUND, NULL, NULL, "no entity has the key %" PRId64, key);
+        ui_no_entity(key);
     else
         ui_key_error(error, key);
 }

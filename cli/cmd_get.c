@@ -1,7 +1,6 @@
 /*
  * hv get: fetch entities by their keys.
  */
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -61,8 +60,7 @@ static int fetch(fetching *run, size_t count) {
         else if (run->statuses[i] == HV_OK)
             show_entity(run, run->entities[i]);
         else if (run->statuses[i] == HV_NOT_FOUND)
-            ui_fail_status(HV_NOT_FOUND, NULL, NULL, "no entity has the key %" PRId64,
-                           run->keys[i]);
+            ui_no_entity(run->keys[i]);
         else
             ui_key_error(run->errors[i], run->keys[i]);
         code = worse_code(code, exit_code_of_one(run->statuses[i]));

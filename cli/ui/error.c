@@ -242,6 +242,12 @@ void ui_key_error(const hv_error *error, int64_t key) {
     say(&what);
 }
 
+void ui_no_entity(int64_t key) {
+    char *message = format_text("no entity has the key %" PRId64, key);
+    say(&(failure){.status = HV_NOT_FOUND, .message = message, .key = key});
+    free(message);
+}
+
 char *ui_error_line(const hv_error *error) {
     const char *detail = hv_error_detail(error);
     return format_text("%s%s%s", hv_error_message(error), detail != NULL ? ": " : "",

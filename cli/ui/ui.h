@@ -81,6 +81,9 @@ void ui_error(const hv_error *error);
 /* The same for one of the keys that a command works on, with its key; in JSON it is "id". */
 void ui_key_error(const hv_error *error, int64_t key);
 
+/* Report that no entity has this key. */
+void ui_no_entity(int64_t key);
+
 /* The object in {"error": …}: a new reference. */
 struct json_t *ui_error_json(const hv_error *error);
 

@@ -300,7 +300,11 @@ def test_missing_entities_are_said_and_the_others_shown(store):
     result = hv("get", keys[0], MISSING, keys[1], "--json", config=store)
     assert result.code == 3
     assert [entity["id"] for entity in result.ndjson()] == [str(key) for key in keys]
-    assert json.loads(result.err)["error"]["status"] == "HV_NOT_FOUND"
+    assert json.loads(result.err)["error"] == {
+        "status": "HV_NOT_FOUND",
+        "id": str(MISSING),
+        "message": f"no entity has the key {MISSING}",
+    }
     result = hv("get", MISSING, keys[0], config=store)
     assert result.code == 3
     assert result.err == f"hv: no entity has the key {MISSING}\n"
