@@ -161,9 +161,9 @@ def test_deletes_that_end_in_time_leave_the_others_to_be_removed(store, servers)
 
 
 def test_a_change_of_an_entity_that_is_gone_is_an_error(store, servers):
-    for work in ("merge", "modify", "delete"):
-        process = start(store, work, "-t", 60, "-n", 2, "--entities", 1000, "--rate", 20)
-        eventually(lambda: len(entities(servers)) > 500)
+    for work in ("merge", "modify"):
+        process = start(store, work, "-t", 60, "-n", 2, "--entities", 64, "--rate", 20)
+        eventually(lambda: len(entities(servers)) == 64)
         for database, shards in zip(servers, SHARDS):
             for shard in shards:
                 database.sql(f"DELETE FROM shard{shard:04}.entities")
