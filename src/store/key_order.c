@@ -63,9 +63,14 @@ bool hvi_key_order_allows(const hvi_key_order *order, const hvi_key_place *place
     hvi_list *bucket = bucket_of(order, place->key);
     for (hvi_list *node = place->link.prev; node != bucket; node = node->prev) {
         const hvi_key_place *earlier = place_of(node);
-        if (earlier->key != place->key || (!earlier->is_write && !place->is_write))
+        if (earlier->key != place->key)
             continue;
-        return earlier->batch == batch && earlier->is_settled;
+        if (earlier->is_write || place->is_write)
+            return earlier->batch == batch && earlier->is_settled;
+        /* Of two reads, what holds for the earlier one holds for this one: no need to go further
+         * back, over all those that wait for the same write. */
+        if (earlier->batch == batch || earlier->batch == NULL)
+            return earlier->batch == batch;
     }
     return true;
 }
