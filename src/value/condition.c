@@ -57,6 +57,8 @@ static hv_status check_attribute(const hv_condition *condition, const char *name
 /* ---- adding to it ---- */
 
 hv_status hv_condition_has(hv_condition *condition, const hv_dict *attributes, hv_error **error) {
+    if (attributes == NULL) /* none, as everywhere */
+        return HV_OK;
     hv_dict *all = hv_dict_new();
     hv_status status = all != NULL ? HV_OK : hvi_no_memory(error);
     const hv_dict *const from[] = {condition->has, attributes};
@@ -100,9 +102,10 @@ hv_status hv_condition_kind(hv_condition *condition, int kind, hv_error **error)
 hv_status hv_condition_version(hv_condition *condition, const char *version, hv_error **error) {
     hvi_version read;
     char before[HVI_VERSION_LEN];
-    if (!hvi_version_parse(version, &read)) {
+    if (version == NULL || !hvi_version_parse(version, &read)) {
+        const char *shown = version != NULL ? version : "";
         hvi_fail(error, HV_INVALID, "\"%s\" is not a version of an entity",
-                 hvi_utf8_excerpt(version, strlen(version)).text);
+                 hvi_utf8_excerpt(shown, strlen(shown)).text);
         hvi_error_hint(error, "Use the version that came with the entity, as it is.");
         return HV_INVALID;
     }

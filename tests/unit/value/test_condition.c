@@ -91,7 +91,8 @@ static void test_the_same_may_be_added_twice(void **state) {
         assert_int_equal(lacks(f, "c"), HV_OK);
         assert_int_equal(hv_condition_kind(f->condition, -5, NULL), HV_OK);
         assert_int_equal(hv_condition_version(f->condition, "1-2-3-4", NULL), HV_OK);
-    }
+        assert_int_equal(hv_condition_has(f->condition, NULL, NULL), HV_OK); /* no attributes */
+}
     assert_int_equal(hv_dict_count(f->condition->has), 2);
     assert_int_equal(f->condition->kind, -5);
     assert_int_equal(f->condition->version.block, 3);
@@ -147,6 +148,7 @@ static void test_two_kinds_contradict_each_other(void **state) {
 static void test_two_versions_contradict_each_other(void **state) {
     fixture *f = *state;
     assert_int_equal(hv_condition_version(f->condition, "1-2-3-4x", NULL), HV_INVALID);
+    assert_int_equal(hv_condition_version(f->condition, NULL, NULL), HV_INVALID);
     assert_false(f->condition->has_version);
     assert_int_equal(hv_condition_version(f->condition, "1-2-3-4", NULL), HV_OK);
     assert_contradicts(f, hv_condition_version(f->condition, "1-2-3-5", &f->error),
