@@ -92,7 +92,7 @@ static void test_the_same_may_be_added_twice(void **state) {
         assert_int_equal(hv_condition_kind(f->condition, -5, NULL), HV_OK);
         assert_int_equal(hv_condition_version(f->condition, "1-2-3-4", NULL), HV_OK);
         assert_int_equal(hv_condition_has(f->condition, NULL, NULL), HV_OK); /* no attributes */
-}
+    }
     assert_int_equal(hv_dict_count(f->condition->has), 2);
     assert_int_equal(f->condition->kind, -5);
     assert_int_equal(f->condition->version.block, 3);
