@@ -208,6 +208,22 @@ class TcpRelay:
         """The same, but stall() then: nothing more is delivered on any connection."""
         self._call(self._left.__setitem__, direction, (count, "stall"))
 
+    @property
+    def waits_to_act(self):
+        """Has a cut_after(), cut_in() or stall_in() not happened yet?"""
+        return any([*self._limits.values(), *self._left.values()])
+
+    @property
+    def ports(self):
+        """The local ports of the connections to the server."""
+        return self._call(
+            lambda: {
+                end.transport.get_extra_info("sockname")[1]
+                for end in self._ends
+                if end.direction == TO_CLIENT and not end.transport.is_closing()
+            }
+        )
+
     def cut(self):
         """Reset every connection now. Returns how many there were."""
         return self._call(self._cut)
