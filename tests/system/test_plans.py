@@ -22,6 +22,9 @@ SIZES = (1, 2, 10, 256)
 PLAIN = {"get", "exists", "put", "put_key", "reserve"}
 MANY = {"get_many", "exists_many", "put_many", "put_key_many"}
 ONCE = {"put_once", "put_once_many"}
+CHANGED = {"replace", "merge", "delete", "replace_if", "merge_if", "delete_if", "increment"}
+PLAIN |= CHANGED | {"get_only"}
+MANY |= {f"{verb}_many" for verb in CHANGED | {"get_only"}}
 WRITES = {"put", "put_many", "put_key", "put_key_many"} | ONCE
 
 
@@ -95,6 +98,24 @@ def get_many(tool, keys):
     assert [item["key"] for item in tool.main.get_many(keys).ok().items] == keys
 
 
+CHANGES = [
+    {"change": "replace", "kind": 1, "dict": {"n": "1"}},
+    {"change": "merge", "dict": {"a": "b"}, "remove": ["c"]},
+    {"change": "increment", "attribute": "n", "amount": "1"},
+    {"change": "delete"},
+]
+
+
+def change_all(tool, keys):
+    """Each change of all of these, with a condition and without; then they are deleted."""
+    for condition in ({"has": {"n": "1"}, "lacks": ["c"], "kind": 1}, None):
+        for each in CHANGES:
+            conditional = {} if condition is None else {"condition": condition}
+            changes = [{**each, "key": key, **conditional} for key in keys]
+            tool.main.change_many(changes).ok()
+    assert {item["status"] for item in tool.main.exists_many(keys).items} == {"HV_NOT_FOUND"}
+
+
 def use_all(tool, count):
     """Each statement but those of exactly_once, for one and for so many; with their plans made."""
     key = tool.main.put(SHARD, 1, {"a": "b"}).ok().key
@@ -104,6 +125,9 @@ def use_all(tool, count):
     keys = put_many(tool, count)
     get_many(tool, keys)
     tool.main.exists_many(keys).ok()
+    for some in ([key], keys):
+        tool.main.get_only_many(some, ["n"]).ok()
+        change_all(tool, some)
     put_many(tool, count, reserve(tool, count))
 
 
@@ -186,6 +210,10 @@ def fill(database, count):
     )
 
 
+KEYS = "'{8391680,16780288}'"
+CONDITION = "'a=>b', 'c=>NULL', 65536, ''"
+CONDITIONS = """'{a=>b,""}', '{"",""}', '{1,65536}', '{"",""}'"""
+
 # Parameters in text form, for EXPLAIN EXECUTE.
 PARAMETERS = {
     "get": "8391680",
@@ -199,6 +227,22 @@ PARAMETERS = {
     "put_once": "1, 'a=>b', 8391680",
     "put_once_many": "'{1,1}', '{a=>b,a=>c}', '{8391680,16780288}'",
     "reserve": "1",
+    "get_only": "8391680, 'a=>NULL'",
+    "get_only_many": f"{KEYS}, '{{a=>NULL,a=>NULL}}'",
+    "replace": "8391680, 1, 'a=>b'",
+    "replace_many": f"{KEYS}, '{{1,1}}', '{{a=>b,a=>c}}'",
+    "replace_if": f"8391680, 1, 'a=>b', {CONDITION}",
+    "replace_if_many": f"{KEYS}, '{{1,1}}', '{{a=>b,a=>c}}', {CONDITIONS}",
+    "merge": "8391680, 'a=>b', 'c=>NULL'",
+    "merge_many": f"{KEYS}, '{{a=>b,a=>c}}', '{{d=>NULL,d=>NULL}}'",
+    "merge_if": f"8391680, 'a=>b', 'c=>NULL', {CONDITION}",
+    "merge_if_many": f"{KEYS}, '{{a=>b,a=>c}}', '{{d=>NULL,d=>NULL}}', {CONDITIONS}",
+    "increment": f"8391680, 'n', '1', {CONDITION}",
+    "increment_many": f"{KEYS}, '{{n,n}}', '{{1,2}}', {CONDITIONS}",
+    "delete": "8391680",
+    "delete_many": KEYS,
+    "delete_if": f"8391680, {CONDITION}",
+    "delete_if_many": f"{KEYS}, {CONDITIONS}",
 }
 
 
@@ -225,7 +269,10 @@ def test_every_statement_of_the_table_of_verbs_is_looked_at():
 def assert_good(shown):
     for verb, plan in shown.items():
         assert not re.search(r"\bSeq Scan|\bSort\b|\bHash", plan), f"{verb}:\n{plan}"
-        if verb not in WRITES | {"reserve"}:
+        if verb.removesuffix("_many") in CHANGED | {"get_only"}:
+            assert re.search("(using|on) entities_pkey", plan), f"{verb}:\n{plan}"
+            assert re.search(r"Index Cond: \((e\.|entities\.)?id = ", plan), f"{verb}:\n{plan}"
+        elif verb not in WRITES | {"reserve"}:
             assert re.search("Index (Only )?Scan using entities_pkey", plan), f"{verb}:\n{plan}"
             assert "Index Cond: (id = " in plan
         if verb in ("put_key_many", "put_once_many"):
