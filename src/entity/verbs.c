@@ -228,15 +228,14 @@ const hvi_verb hvi_reserve = {
     " SELECT e.id, false FROM %s.entities AS e WHERE " E_IS_1 " AND NOT EXISTS (SELECT FROM done)"
 
 /* The same for many: the keys of those that were changed, and of those that are there; NULL: all.
- */
-#define CHANGE_MANY(change)                                                           \
-    "WITH stored AS (" change ") SELECT " STORED_FIRST ","                            \
-    " CASE WHEN s.ids OPERATOR(pg_catalog.=) $1 THEN NULL ELSE ARRAY(SELECT id"       \
-    " FROM %s.entities WHERE id OPERATOR(pg_catalog.=) ANY ((SELECT $1)::bigint[])) " \
-    "END" FROM_STORED
-#define STORED_FIRST STORED_KEYS("$1")
-#define CHANGE_GIVEN(change, columns) \
-    CHANGE_MANY(change " FROM " GIVEN(ARRAYS_3, "", columns) " WHERE " E_IS_GIVEN RETURNING_GIVEN)
+ * What is there is read as get_many reads it. */
+#define CHANGE_MANY(change, arrays, columns)                                            \
+    "WITH stored AS (" change GIVEN(arrays, "", columns) GIVEN_STORED                   \
+        ", CASE WHEN"                                                                   \
+        " s.ids OPERATOR(pg_catalog.=) $1 THEN NULL ELSE ARRAY(SELECT id"               \
+        " FROM %s.entities WHERE id OPERATOR(pg_catalog.=) ANY ((SELECT $1)::bigint[])" \
+        " ORDER BY id LIMIT pg_catalog.cardinality($1)) END" FROM_STORED
+#define GIVEN_STORED " WHERE " E_IS_GIVEN RETURNING_GIVEN ") SELECT " STORED_KEYS("$1")
 
 /* Does the condition hold for e? */
 #define HOLDS(has, lacks, kind, version)                                                \
@@ -303,7 +302,8 @@ const hvi_verb hvi_replace = {
     CHANGE("a replacement of the entity"),
     .parameters = {HVI_KEY, HVI_KIND, HVI_BODY},
     .one = {"replace", CHANGE_ONE(REPLACE("$2", "$3")), ONE_FORM, hvi_change_read},
-    .many = {"replace_many", CHANGE_GIVEN(REPLACE("given.type", "given.body"), "key, type, body"),
+    .many = {"replace_many",
+             CHANGE_MANY(REPLACE("given.type", "given.body") " FROM ", ARRAYS_3, "key, type, body"),
              MANY_FORM, hvi_change_read_many},
 };
 
@@ -328,7 +328,8 @@ const hvi_verb hvi_merge = {
     .parameters = {HVI_KEY, HVI_BODY, HVI_REMOVE},
     .one = {"merge", CHANGE_ONE(MERGE("$2::%h.hstore", "$3::%h.hstore")), ONE_FORM,
             hvi_change_read},
-    .many = {"merge_many", CHANGE_GIVEN(MERGE("given.set", "given.remove"), "key, set, remove"),
+    .many = {"merge_many",
+             CHANGE_MANY(MERGE("given.set", "given.remove") " FROM ", ARRAYS_3, "key, set, remove"),
              MANY_FORM, hvi_change_read_many},
 };
 
@@ -353,9 +354,8 @@ const hvi_verb hvi_delete = {
     .parameters = {HVI_KEY},
     .one = {"delete", CHANGE_ONE("DELETE FROM %s.entities AS e"), ONE_FORM, hvi_change_read},
     .many = {"delete_many",
-             CHANGE_MANY("DELETE FROM %s.entities WHERE id OPERATOR(pg_catalog.=)"
-                         " ANY ((SELECT $1)::bigint[]) RETURNING id"),
-             MANY_FORM, hvi_change_read_many},
+             CHANGE_MANY("DELETE FROM %s.entities AS e USING ", ELEMENTS("1"), "key"), MANY_FORM,
+             hvi_change_read_many},
 };
 
 const hvi_verb hvi_delete_if = {
