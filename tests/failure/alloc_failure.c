@@ -38,7 +38,7 @@ static const char *mode;
 static int run; /* the allocation that fails; 0: none */
 static PGconn *observer;
 
-static int met[HV_CONFLICT + 1]; /* how many runs ended with each status */
+static int met[HV_CHANGED + 1]; /* how many runs ended with each status */
 
 hv_store *store;
 int label;
@@ -556,6 +556,8 @@ int main(int argc, char **argv) {
     if (of == NULL)
         of = find(bulk_operations, operation);
     if (of == NULL)
+        of = find(change_operations, operation);
+    if (of == NULL)
         fail("no such operation");
     connect_observer(argc - 3, argv + 3);
 
@@ -564,7 +566,7 @@ int main(int argc, char **argv) {
     put_known_entity();
     run_all(of);
     printf("%d", run - 1);
-    for (int status = 0; status <= HV_CONFLICT; status++)
+    for (int status = 0; status <= HV_CHANGED; status++)
         if (met[status] > 0)
             printf(" %s=%d", hv_status_name((hv_status) status), met[status]);
     putchar('\n');

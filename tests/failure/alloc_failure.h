@@ -21,8 +21,9 @@ typedef struct operation {
     bool is_large;
 } operation_of;
 
-/* In alloc_failure_bulk.c; the last has no name. */
+/* In alloc_failure_bulk.c and alloc_failure_changes.c; the last of each has no name. */
 extern const operation_of bulk_operations[];
+extern const operation_of change_operations[];
 
 extern hv_store *store;
 extern int label; /* of the entities that this run puts */

@@ -27,6 +27,10 @@ OPERATIONS = [
     "load_list",
     "scan",
     "scan_large",
+    "merge",
+    "increment",
+    "get_only",
+    "change_many",
 ]
 
 RUNS = [(operation, mode) for operation in OPERATIONS for mode in ("once", "forever")]
