@@ -544,10 +544,10 @@ HV_API hv_status hv_condition_version(hv_condition *condition, const char *versi
  *
  * HV_OK is returned only after the server has confirmed the commit. A lost connection: each
  * function says whether the change is then repeated, once, on another connection, or with the
- * option `exactly_once` until operation_timeout has passed. HV_OUTCOME_UNKNOWN: a try may have
- * changed the entity, and no later one was confirmed. If a change with a condition was repeated and
- * finds that the condition does not hold, or no entity, the reason may be its own first try: that
- * is HV_OUTCOME_UNKNOWN too.
+ * option `exactly_once` until operation_timeout has passed; but not if other operations on the same
+ * key were sent together with it. HV_OUTCOME_UNKNOWN: a try may have changed the entity, and no
+ * later one was confirmed. If a change with a condition was repeated and finds that the condition
+ * does not hold, or no entity, the reason may be its own first try: that is HV_OUTCOME_UNKNOWN too.
  *
  * What is repeated is done to the entity as it is then. If the first try was made, and another
  * caller has changed the entity since, or has put one under the key of one that was deleted, that
@@ -579,8 +579,9 @@ HV_API hv_status hv_merge(hv_store *store, int64_t key, const hv_dict *set,
  * the entity with this one attribute, which has its new value; with HV_CHANGED all of it.
  *
  * Not repeated after a lost connection, since it may then be added twice, unless the condition is
- * on a version. Errors: HV_INVALID if the amount or the attribute's value is not such a number, or
- * if one of them or the sum has more than 100 characters.
+ * on a version. HV_OUTCOME_UNKNOWN also if memory is short for the result. Errors: HV_INVALID if
+ * the amount or the attribute's value is not such a number, or if one of them or the sum has more
+ * than 100 characters.
  */
 HV_API hv_status hv_increment(hv_store *store, int64_t key, const char *attribute,
                               const char *amount, const hv_condition *condition, hv_entity **entity,

@@ -9,6 +9,9 @@
  * that was locked is not changed, a trigger or a rule has kept it as it was. If there is a row that
  * can never be locked, a policy has.
  *
+ * A change is not repeated after a lost connection if others on its key were in the same batch:
+ * they may have been made, too, and would come before it then.
+ *
  * A change with a condition that was repeated after a lost connection, and then finds that the
  * condition does not hold, may have made that so itself: its outcome is unknown.
  */
@@ -277,10 +280,11 @@ static const char *number_of(const hvi_operation *op) {
     return hvi_text_at(op->item.result, op->item.row, 7);
 }
 
+/* Without memory for the result, a caller must not take the increment for one that was not made. */
 static hvi_next end_incremented(hvi_operation *op) {
     hv_status status = hvi_get_take_attribute(op, op->item.body, op->item.ends[0], number_of(op),
                                               &op->entity, &op->error);
-    return hvi_operation_done(op, status);
+    return status == HV_NO_MEMORY ? hvi_operation_fail_unknown(op) : hvi_operation_done(op, status);
 }
 
 static hvi_next fail_number(hvi_operation *op) {

@@ -89,9 +89,13 @@ static void take_turns(hvi_item **items, size_t count) {
         return;
     qsort(items, count, sizeof *items, compare_keys);
     for (size_t i = 1; i < count; i++) {
-        const hvi_item *last = items[i - 1];
-        if (items[i]->key != 0 && items[i]->key == last->key)
-            items[i]->turn = last->turn + (last->verb->is_write || items[i]->verb->is_write);
+        hvi_item *item = items[i], *last = items[i - 1];
+        if (item->key == 0 || item->key != last->key)
+            continue;
+        bool is_write = last->verb->is_write || item->verb->is_write;
+        item->turn = last->turn + is_write;
+        if (is_write)
+            item->shares_key = last->shares_key = true;
     }
 }
 

@@ -85,7 +85,7 @@ void hvi_operation_prepare(hvi_operation *op) {
     item->error = NULL;
     item->answered = false;
     item->swallowed = false;
-    item->is_there = item->holds = false;
+    item->is_there = item->holds = item->shares_key = false;
     item->new_key = 0;
     item->result = NULL;
     if (op->verb->prepare != NULL)
@@ -202,10 +202,10 @@ static hvi_next lost(hvi_operation *op, const hv_error *cause) {
         return hvi_operation_late(op, true);
     if (hvi_is_late(op->deadline))
         return fail_as(op, cause);
+    if (is_unknown && (op->repeat == HVI_REPEAT_NEVER || op->item.shares_key))
+        return fail_as(op, cause);
     if (op->repeat == HVI_REPEAT_UNTIL_DONE && status != HV_NO_MEMORY)
         return wait_out(op, false, cause);
-    if (is_unknown && op->repeat == HVI_REPEAT_NEVER)
-        return fail_as(op, cause);
     if (status == HV_TIMEOUT || (status != HV_NO_MEMORY && op->lost++ == 0))
         return hvi_operation_again(op, op->item.verb, op->apart);
     return is_unknown ? fail_as(op, cause) : fail_read(op, cause);

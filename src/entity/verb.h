@@ -39,6 +39,7 @@ typedef struct hvi_item {
 
     unsigned place; /* in its batch: items with one key keep their order; the next is private … */
     unsigned turn;  /* … to hvi_groups_make() */
+    bool shares_key; /* another item of the batch has the same key, and one of them writes */
 
     hvi_fate fate;
     const hv_error *error;  /* NULL if answered, unless in another form; owned by the batch */

@@ -205,9 +205,10 @@ def test_many_changes_that_are_cut_anywhere_have_each_their_own_outcome(make_too
         assert statuses[3] in ("HV_OK", UNKNOWN)
         assert there[counted][1]["n"] in ("0", "1") if statuses[3] == UNKNOWN else ("1",), where
         assert statuses[4] in ("HV_OK", UNKNOWN) and deleted_if not in there, where
-        assert statuses[5] == "HV_OK" and statuses[6] in ("HV_OK", UNKNOWN), where
-        if statuses[6] == "HV_OK":
-            assert there[twice] == (1, {**BODY, "a": "2"}), where
+        # Two of one entity are not repeated: the second may have been made, too.
+        assert set(statuses[5:]) in ({"HV_OK"}, {UNKNOWN}), where
+        made = (1, {**BODY, "a": "2"})
+        assert there[twice] == made or (statuses[5] == UNKNOWN and there[twice] == (1, BODY)), where
 
 
 def test_of_attributes_that_are_not_merged_nothing_is_sent(make_tool, relayed):

@@ -35,10 +35,6 @@ COUNTERS = 4
 UNKNOWN = "HV_OUTCOME_UNKNOWN"
 NOTHING_WRITTEN = ("HV_UNAVAILABLE", "HV_TIMEOUT")
 
-# Are several changes of one entity, whose batch was lost, all repeated? Then the first of them may
-# meet what the last have done, and not even the model can say what comes of it.
-REPEATS_TOGETHER = True
-
 State = collections.namedtuple("State", "kind body stamp")  # None: there is no entity
 Counter = collections.namedtuple("Counter", "key acknowledged unknown")
 
@@ -205,8 +201,6 @@ class Run:
 
     def _many(self, chance, thread, entities):
         some = [chance.choice(entities) for _ in range(chance.randrange(2, 12))]
-        if REPEATS_TOGETHER:
-            some = list(set(some))
         changes = [
             self._with_version(chance, each, random_change(chance, each.key)) for each in some
         ]
