@@ -27,6 +27,7 @@ static void make_items(const hvi_load_batch *batch, const size_t *numbers, size_
                               .key = row->key,
                               .kind = row->kind};
         items[i].body = hvi_load_row_body(batch, row, &items[i].body_len);
+        items[i].ends[0] = items[i].body_len;
         order[i] = &items[i];
     }
 }
@@ -36,7 +37,7 @@ hv_status hvi_load_insert(hvi_session *session, const hvi_target *target, hvi_lo
     hvi_item *items = malloc(count * sizeof *items);
     hvi_item **order = malloc(count * sizeof *order);
     PGresult *result = NULL;
-    hvi_group group; /* only one is made */
+    hvi_group group; /* only one is made, as the keys differ */
     hvi_query query;
     hv_status status = HV_OK;
     if (items == NULL || order == NULL) {

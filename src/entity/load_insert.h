@@ -12,10 +12,10 @@
 #define HVI_LOAD_INSERT_MAX 1024
 
 /*
- * Store the rows with these numbers: all of one shard, and either all with keys, in key order, or
- * all without. On HV_OK each is stored, refused (HV_NOT_STORED), or still waiting: then its key has
- * an entity, or the server dropped it, too. Errors: HV_REFUSED, after which all are as they were;
- * as hvi_session_run().
+ * Store the rows with these numbers: all of one shard, and either all with keys, in key order and
+ * each only once, or all without. On HV_OK each is stored, refused (HV_NOT_STORED), or still
+ * waiting: then its key has an entity, or the server dropped it, too. Errors: HV_REFUSED, after
+ * which all are as they were; as hvi_session_run().
  */
 hv_status hvi_load_insert(hvi_session *session, const hvi_target *target, hvi_load_batch *batch,
                           const size_t *numbers, size_t count, int64_t deadline, hv_error **error);

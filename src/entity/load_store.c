@@ -234,11 +234,18 @@ static hv_status answer_refusal(shard_rows *shard, size_t *from, size_t *end, hv
 
 /* ---- by the statements of puts ---- */
 
-/* The end of the rows that can be stored at once. */
+/* Has this row the key of the one before it? Those of a shard are ordered by their keys. */
+static bool is_double(const hvi_load_store *store, size_t position) {
+    int64_t key = row_at(store, position)->key;
+    return key != 0 && key == row_at(store, position - 1)->key;
+}
+
+/* The end of the rows that can be stored at once: their keys differ. */
 static size_t end_of_insert(const hvi_load_store *store, size_t from, size_t end) {
     size_t most = store->session->hstore_array_type != 0 ? HVI_LOAD_INSERT_MAX : 1, bytes = 0;
     size_t at = from;
-    while (at < end && at - from < most && bytes < INSERT_BYTES)
+    while (at < end && at - from < most && bytes < INSERT_BYTES &&
+           (at == from || !is_double(store, at)))
         bytes += row_at(store, at++)->len;
     return at;
 }

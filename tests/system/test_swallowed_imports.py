@@ -72,6 +72,23 @@ def test_rows_that_are_refused_and_rows_that_are_taken_away_are_distinguished(
         assert row["status"] == ("HV_REFUSED" if is_refused else "HV_NOT_STORED")
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_a_key_that_comes_twice_is_one_entity_or_a_conflict(store, servers, tmp_path, same):
+    """The trigger makes the rows go by the statements of puts."""
+    swallow_everywhere(servers, "(new.body -> 'n')::int = 0")
+    keys = hv("reserve", 3, 40, config=store).ok().out.split()
+    rows = [
+        {"id": key, "shard_id": 3, "kind": 1, "body": {"n": str(n + 1), "again": again and not same}}
+        for n, key in enumerate(keys)
+        for again in (False, True)
+    ]
+    rows.append({"id": keys[0], "shard_id": 3, "kind": 1, "body": {"n": "0"}})
+    path = write(tmp_path / "twice.ndjson", rows)
+    summary = hv("import", path, "--exported", "--json", config=store, cwd=tmp_path).json()
+    assert numbers(servers) == sorted(range(1, len(keys) + 1))
+    assert summary["rejected"] == (1 if same else 1 + len(keys))
+
+
 def load_rows(load, rows):
     """Add them, send, commit: the result of each, None if it is stored."""
     for row in rows:
