@@ -153,13 +153,21 @@ static void end_without_effect(hvi_batch *b, bool is_lost) {
     hvi_batch_fail(b, HVI_FATE_LOST, &cause);
 }
 
+/* A session that was opened before hstore existed does not know the schema of its functions, so the
+ * statements that call them have none: a syntax error, and no other statement of ours has any. */
+static bool is_stale(const hvi_batch *b, hv_error **cause) {
+    if (b->session->hstore_schema[0] == '\0' && hvi_error_has_sqlstate(*cause, "42601"))
+        hvi_error_refusal(cause, HVI_REFUSAL_TYPES);
+    return hvi_refusal_is_stale(*cause);
+}
+
 /* The server has refused one of the statements, and none has had an effect. Takes *cause. */
 static void end_refused(hvi_batch *b, hv_error **cause) {
-    bool is_stale = hvi_refusal_is_stale(*cause);
-    b->in_turn = is_stale || hv_error_retriable(*cause);
+    bool may_mend = is_stale(b, cause);
+    b->in_turn = may_mend || hv_error_retriable(*cause);
     if (b->count > 1 && (b->session->broken || hvi_is_late(b->deadline))) {
         end_without_effect(b, b->session->broken);
-    } else if (is_stale && !b->session->broken && b->mended < MAX_MENDED) {
+    } else if (may_mend && !b->session->broken && b->mended < MAX_MENDED) {
         b->mended++;
         b->state = HVI_BATCH_MENDING;
         hvi_mending_start(&b->mending, b->session, *cause);
@@ -197,10 +205,10 @@ static void end_mending(hvi_batch *b) {
 }
 
 /* An item that went apart was refused. */
-static void refuse(hvi_batch *b, hvi_item *item, const hv_error *cause) {
-    if (hvi_refusal_is_stale(cause))
+static void refuse(hvi_batch *b, hvi_item *item, hv_error **cause) {
+    if (is_stale(b, cause))
         hvi_session_doubt(b->session);
-    set_fate(item, HVI_FATE_REFUSED, cause);
+    set_fate(item, HVI_FATE_REFUSED, *cause);
 }
 
 static void end_apart(hvi_batch *b) {
@@ -214,9 +222,9 @@ static void end_apart(hvi_batch *b) {
             answer(b, i);
         } else if (result != NULL) {
             hvi_fail_refused(b->session->config->server, item->shard, result, &b->groups[i].error);
-            refuse(b, item, b->groups[i].error);
+            refuse(b, item, &b->groups[i].error);
         } else if (status == HV_REFUSED) { /* the only one */
-            refuse(b, item, b->error);
+            refuse(b, item, &b->error);
         } else {
             set_fate(item, HVI_FATE_LOST, b->error);
         }

@@ -388,3 +388,19 @@ def test_hstore_may_be_in_any_schema(make_tool, servers, tmp_path, schema):
             assert run_queue(tool, 2 * [{"key": key, "names": ["x"]}])[1].ok().dict == {"x": "y"}
             way(tool, change("delete", key, {"has": {"b": "two"}})).gives("HV_CHANGED")
             way(tool, change("delete", key)).ok()
+
+
+def test_a_connection_that_was_opened_before_hstore_existed_serves_changes(
+    tmp_path, make_tool, servers
+):
+    database = servers[0]
+    database.sql("DROP EXTENSION IF EXISTS hstore CASCADE")
+    config = store_config(tmp_path / "early.conf", {"one": (database, "1-5")})
+    ann = make_tool(config, pool_max=1).main
+    ann.acquire(3).ok()
+    ann.release().ok()
+    hv("init", config=config).ok()
+    key = ann.put(3, 7, BODY).ok().key
+    ann.merge(key, {"early": "1"}).ok()
+    assert ann.increment(key, "early", "1").ok().dict == {"early": "2"}
+    assert content(database, [key])[key][1]["early"] == "2"
