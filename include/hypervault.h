@@ -41,8 +41,10 @@ extern "C" {
 #define HV_API
 #endif
 
-/* libpq's connection, the only one of its types that appears here: `PGconn` is this struct. */
+/* libpq's connection and result, the only ones of its types that appear here: `PGconn` and
+ * `PGresult` are these structs. */
 struct pg_conn;
+struct pg_result;
 
 /* A length that means: the bytes end at the first NUL. */
 #define HV_STRLEN ((size_t) -1)
@@ -592,6 +594,130 @@ HV_API hv_status hv_increment(hv_store *store, int64_t key, const char *attribut
 HV_API hv_status hv_delete(hv_store *store, int64_t key, const hv_condition *condition,
                            hv_entity **present, hv_error **error);
 
+/* ---- Transactions ---------------------------------------------------------------------------- */
+
+/*
+ * A transaction: several operations on entities of one shard, and SQL of the caller's own, on one
+ * connection, all of it or nothing. It is used by one thread at a time, and holds a connection of
+ * the server's pool until it ends.
+ *
+ * Its operations are the functions below, not those of the store, which know nothing of it: they
+ * use other connections, and may wait for its locks until their time is over. One transaction is in
+ * one shard: for a key of another one, HV_INVALID.
+ *
+ * An operation that fails (with any status but HV_OK, HV_NOT_FOUND and HV_CHANGED) dooms the
+ * transaction: it cannot be committed any more, and later operations fail at once, with the status
+ * of that first failure. None is repeated by itself. Until the transaction has been committed
+ * nothing is written, so HV_OUTCOME_UNKNOWN comes from its end alone.
+ *
+ * After fork() a transaction belongs to the parent: in the child it can only be ended, which sends
+ * nothing there. An open one counts as a running operation for hv_close(); after hv_stop() it may
+ * go on and be committed, but not begin again.
+ */
+typedef struct hv_tx hv_tx;
+
+/* As in PostgreSQL. The role's default settings do not matter. */
+typedef enum hv_isolation {
+    HV_READ_COMMITTED = 0,
+    HV_REPEATABLE_READ = 1,
+    HV_SERIALIZABLE = 2,
+} hv_isolation;
+
+/* The work of a transaction: HV_OK commits it, any other status rolls it back. It may set *error,
+ * which is never NULL, as a function of the library does. */
+typedef hv_status (*hv_transaction_fn)(hv_tx *tx, void *context, hv_error **error);
+
+/* How often hv_transaction() calls its function at most. */
+#define HV_TRANSACTION_CALLS 100
+
+/*
+ * Run `work` in a transaction and commit it, within `timeout` milliseconds altogether (0: the
+ * option operation_timeout). If it fails for a reason that may pass, it is rolled back and begun
+ * again, after a pause that grows to a tenth of a second: so `work` is called at least once and at
+ * most HV_TRANSACTION_CALLS times, unless no transaction can be begun, and what it does elsewhere
+ * must bear repetition. It should not hold what it reads for longer than a call.
+ *
+ * Begun again after: a serialization failure or a deadlock (SQLSTATE class 40), in `work` or at
+ * COMMIT; a connection lost before COMMIT was sent; a made key that has an entity already (see
+ * docs/operations.md); and statements that were prepared for a table or type that has changed. It
+ * does not matter what `work` returns then. When the time or the calls are used up, the last of
+ * these is the error. That no connection can be had is reported at once, but after one was lost it
+ * is waited out.
+ *
+ * HV_OK: `work` returned it, and the server has confirmed the commit. If `work` returns another
+ * status though no operation has failed, the transaction is rolled back, and that is the result,
+ * with the error that `work` has set; none is needed for HV_NOT_FOUND and HV_CHANGED.
+ *
+ * Errors: HV_OUTCOME_UNKNOWN if the answer to COMMIT is lost or late, or if a statement of the
+ * caller's own has ended the transaction; all others mean that nothing was written. HV_INVALID if
+ * `work` returns HV_OK though an operation has failed, within `work` of another transaction of the
+ * same store and thread, and for a timeout below 0; and as hv_put(), with the errors of the
+ * operations.
+ */
+HV_API hv_status hv_transaction(hv_store *store, int shard, hv_isolation isolation, int64_t timeout,
+                                hv_transaction_fn work, void *context, hv_error **error);
+
+/*
+ * The same in steps, for callers that cannot pass a function. Nothing is begun again by itself: if
+ * hv_error_retriable(), the caller may do so. hv_commit() and hv_rollback() free the transaction,
+ * whatever the status is; hv_rollback(NULL) is allowed. Errors: as hv_transaction().
+ */
+HV_API hv_status hv_begin(hv_store *store, int shard, hv_isolation isolation, int64_t timeout,
+                          hv_tx **tx, hv_error **error);
+HV_API hv_status hv_commit(hv_tx *tx, hv_error **error);
+HV_API void hv_rollback(hv_tx *tx);
+
+/* The number of this call of `work`, from 1. */
+HV_API int hv_tx_call(const hv_tx *tx);
+
+/*
+ * The transaction's connection, for SQL of the caller's own; see hv_acquire() for its settings and
+ * what to undo. Do not end the transaction with it, nor change the client encoding, and leave it at
+ * rest: no COPY, pipeline or query in progress. Time limits do not apply to these statements, only
+ * to those of the library. It is not lent: do not pass it to hv_release(). It may be used while the
+ * transaction exists. NULL in a forked child.
+ */
+HV_API struct pg_conn *hv_tx_connection(hv_tx *tx);
+
+/*
+ * Check the result of a statement of the caller's own (NULL: there is none). HV_OK, or it has
+ * failed and the transaction is doomed: HV_REFUSED with the server's error, HV_UNAVAILABLE for a
+ * lost connection, HV_NO_MEMORY. Only so does a transaction know the reason, and whether it may
+ * begin again. Not for a statement whose failure is undone with a savepoint. The result remains the
+ * caller's.
+ */
+HV_API hv_status hv_tx_check(hv_tx *tx, const struct pg_result *result, hv_error **error);
+
+/*
+ * The same for a caller whose driver has reported a failure with a SQLSTATE (NULL: none) and a
+ * message: returns its status, never HV_OK.
+ */
+HV_API hv_status hv_tx_failed(hv_tx *tx, const char *sqlstate, const char *message,
+                              hv_error **error);
+
+/*
+ * As the functions of a store. `shard` must be the transaction's. The option exactly_once changes
+ * nothing here. Increments are safe: the whole transaction is repeated, or nothing.
+ */
+HV_API hv_status hv_tx_put(hv_tx *tx, int shard, int kind, const hv_dict *dict, int64_t *key,
+                           hv_error **error);
+HV_API hv_status hv_tx_put_key(hv_tx *tx, int64_t key, int kind, const hv_dict *dict,
+                               hv_error **error);
+HV_API hv_status hv_tx_get(hv_tx *tx, int64_t key, hv_entity **entity, hv_error **error);
+HV_API hv_status hv_tx_get_only(hv_tx *tx, int64_t key, const char *const *names,
+                                hv_entity **entity, hv_error **error);
+HV_API hv_status hv_tx_exists(hv_tx *tx, int64_t key, hv_error **error);
+HV_API hv_status hv_tx_replace(hv_tx *tx, int64_t key, int kind, const hv_dict *dict,
+                               const hv_condition *condition, hv_entity **present,
+                               hv_error **error);
+HV_API hv_status hv_tx_merge(hv_tx *tx, int64_t key, const hv_dict *set, const char *const *remove,
+                             const hv_condition *condition, hv_entity **present, hv_error **error);
+HV_API hv_status hv_tx_increment(hv_tx *tx, int64_t key, const char *attribute, const char *amount,
+                                 const hv_condition *condition, hv_entity **entity,
+                                 hv_error **error);
+HV_API hv_status hv_tx_delete(hv_tx *tx, int64_t key, const hv_condition *condition,
+                              hv_entity **present, hv_error **error);
+
 /* ---- Many operations at once ----------------------------------------------------------------- */
 
 /*
@@ -985,7 +1111,8 @@ HV_API hv_status hv_release(hv_store *store, struct pg_conn *conn, hv_error **er
  */
 HV_API hv_status hv_discard(hv_store *store, struct pg_conn *conn, hv_error **error);
 
-/* The handle that the store's connector gave this lent connection; NULL with the default one. */
+/* The handle that the store's connector gave this connection, which is lent or a transaction's;
+ * NULL with the default one. */
 HV_API void *hv_connection_handle(hv_store *store, struct pg_conn *conn);
 
 /* ---- Servers and shards ---------------------------------------------------------------------- */

@@ -34,6 +34,7 @@ void hvi_batch_init(hvi_batch *b, hvi_item *const *items, size_t count) {
     b->items = items;
     b->count = count;
     b->log = false;
+    b->in_transaction = false;
     b->state = HVI_BATCH_DONE;
     b->session = NULL;
     b->is_built = false;
@@ -83,6 +84,11 @@ static bool make_room(hvi_batch *b) {
 
 /* ---- sending ---- */
 
+/* Does a single item have to leave the transaction that it is a part of as it is? */
+static bool needs_many(const hvi_batch *b) {
+    return b->in_transaction && b->items[0]->verb->refuses_taken_keys;
+}
+
 /* Make groups and queries from the items. False if memory is short. */
 static bool build(hvi_batch *b, bool apart) {
     if (!make_room(b))
@@ -91,9 +97,13 @@ static bool build(hvi_batch *b, bool apart) {
         b->sorted[i] = b->items[i];
     size_t count = apart && b->in_turn ? hvi_items_first(b->sorted, b->count) : b->count;
     b->group_count = hvi_groups_make(b->sorted, count, apart, b->groups);
-    for (size_t i = 0; i < b->group_count; i++)
+    if (!apart && needs_many(b))
+        b->groups[0].plain = false;
+    for (size_t i = 0; i < b->group_count; i++) {
         if (!hvi_group_query(&b->groups[i], b->session, b->log, &b->queries[i]))
             return false;
+        b->queries[i].is_write = b->queries[i].is_write && !b->in_transaction;
+    }
     return true;
 }
 
@@ -106,7 +116,7 @@ static void send(hvi_batch *b, hvi_batch_state state) {
     if (!b->is_built)
         return; /* end_pipeline() reports it */
     hvi_pipeline_start(&b->pipeline, b->session, b->queries, b->group_count, apart);
-    b->pipeline.is_mended = !apart && b->mended < MAX_MENDED;
+    b->pipeline.is_mended = !apart && !b->in_transaction && b->mended < MAX_MENDED;
     for (size_t i = 0; i < b->group_count && !b->log; i++)
         hvi_group_forget_parameters(&b->groups[i]);
 }
@@ -114,7 +124,8 @@ static void send(hvi_batch *b, hvi_batch_state state) {
 void hvi_batch_start(hvi_batch *b, hvi_session *session, bool apart) {
     b->session = session;
     /* Several items need the array types; without these they go apart. */
-    bool knows = b->count == 1 || hvi_session_knows_arrays(session);
+    bool is_array = b->count > 1 || needs_many(b);
+    bool knows = !is_array || hvi_session_knows_arrays(session);
     send(b, apart || !knows ? HVI_BATCH_APART : HVI_BATCH_TOGETHER);
 }
 
@@ -165,7 +176,9 @@ static bool is_stale(const hvi_batch *b, hv_error **cause) {
 static void end_refused(hvi_batch *b, hv_error **cause) {
     bool may_mend = is_stale(b, cause);
     b->in_turn = may_mend || hv_error_retriable(*cause);
-    if (b->count > 1 && (b->session->broken || hvi_is_late(b->deadline))) {
+    if (b->in_transaction) {
+        hvi_batch_fail(b, HVI_FATE_REFUSED, cause);
+    } else if (b->count > 1 && (b->session->broken || hvi_is_late(b->deadline))) {
         end_without_effect(b, b->session->broken);
     } else if (may_mend && !b->session->broken && b->mended < MAX_MENDED) {
         b->mended++;

@@ -26,7 +26,9 @@ typedef enum hvi_batch_state {
 typedef struct hvi_batch {
     hvi_item *const *items; /* not owned, as the array; the array is left as it is */
     size_t count;
-    bool log; /* a single item, whose parameters go to the log */
+    bool log;            /* a single item, whose parameters go to the log */
+    bool in_transaction; /* a single item, as a part of a transaction that is open: if it fails,
+                            that has no effect, and nothing can be mended before its end */
 
     hvi_batch_state state;
     hvi_session *session; /* not owned */

@@ -284,7 +284,8 @@ static const char *number_of(const hvi_operation *op) {
 static hvi_next end_incremented(hvi_operation *op) {
     hv_status status = hvi_get_take_attribute(op, op->item.body, op->item.ends[0], number_of(op),
                                               &op->entity, &op->error);
-    return status == HV_NO_MEMORY ? hvi_operation_fail_unknown(op) : hvi_operation_done(op, status);
+    return status == HV_NO_MEMORY && !op->in_transaction ? hvi_operation_fail_unknown(op)
+                                                         : hvi_operation_done(op, status);
 }
 
 static hvi_next fail_number(hvi_operation *op) {
@@ -339,7 +340,7 @@ hvi_next hvi_change_answered(hvi_operation *op) {
 hvi_next hvi_change_refused(hvi_operation *op, hv_error **cause) {
     const char *sqlstate = hv_error_sqlstate(*cause);
     bool passes = sqlstate != NULL && strncmp(sqlstate, "40", 2) == 0;
-    if (!passes || ++op->conflicts >= CONFLICT_TRIES)
+    if (op->in_transaction || !passes || ++op->conflicts >= CONFLICT_TRIES)
         return hvi_operation_fail(op, cause);
     return hvi_operation_pause(op, op->item.verb, true, CONFLICT_MS, cause);
 }

@@ -540,13 +540,7 @@ hvi_next hvi_lanes_send(hvi_lanes *lanes, hvi_operation *operation) {
 
 void hvi_lanes_run(hvi_lanes *lanes, hvi_operation *operation) {
     hvi_next next;
-    while ((next = hvi_lanes_send(lanes, operation)) != HVI_DONE) {
-        if (next != HVI_PAUSE)
-            continue;
-        int ms = operation->pause_ms;
-        if (hvi_is_late(operation->deadline - INT64_C(1000) * ms) || !hvi_pause(ms)) {
-            hvi_operation_late(operation, false);
+    while ((next = hvi_lanes_send(lanes, operation)) != HVI_DONE)
+        if (next == HVI_PAUSE && !hvi_operation_wait(operation))
             return;
-        }
-    }
 }

@@ -172,7 +172,8 @@ static hvi_next wait_out(hvi_operation *op, bool apart, const hv_error *cause) {
  * another try on another connection, with a statement that refers to nothing by its number. */
 static hvi_next refused(hvi_operation *op, const hv_error *cause) {
     hvi_refusal refusal = hvi_error_refusal_of(cause);
-    if ((refusal == HVI_REFUSAL_TYPES || refusal == HVI_REFUSAL_RESULT) && op->stale++ < MAX_STALE)
+    if (!op->in_transaction && (refusal == HVI_REFUSAL_TYPES || refusal == HVI_REFUSAL_RESULT) &&
+        op->stale++ < MAX_STALE)
         return hvi_operation_again(op, op->item.verb, true);
     if (op->repeat == HVI_REPEAT_UNTIL_DONE && hv_error_retriable(cause))
         return wait_out(op, true, cause);
@@ -196,6 +197,8 @@ static hvi_next fail_read(hvi_operation *op, const hv_error *cause) {
 /* `cause` is the error of all operations that shared the connection. */
 static hvi_next lost(hvi_operation *op, const hv_error *cause) {
     hv_status status = hv_error_status(cause);
+    if (op->in_transaction)
+        return fail_as(op, cause);
     bool is_unknown = status == HV_OUTCOME_UNKNOWN && op->item.verb->is_write;
     op->unknown = op->unknown || is_unknown;
     if (hvi_is_late(op->deadline) && status == HV_OUTCOME_UNKNOWN && !is_unknown)
@@ -231,6 +234,14 @@ hvi_next hvi_operation_take(hvi_operation *op) {
     default:
         return unsent(op, cause);
     }
+}
+
+bool hvi_operation_wait(hvi_operation *op) {
+    int ms = op->pause_ms;
+    if (!hvi_is_late(op->deadline - INT64_C(1000) * ms) && hvi_pause(ms))
+        return true;
+    hvi_operation_late(op, false);
+    return false;
 }
 
 static void fail_waiting(const hvi_operation *op, hv_error **error) {

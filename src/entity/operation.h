@@ -40,6 +40,9 @@ struct hvi_operation {
     int64_t deadline; /* hvi_clock_us() */
     bool apart;       /* it goes in a transaction of its own */
     int pause_ms;     /* after HVI_PAUSE */
+    /* It is a part of a transaction that is open: after a failure it has had no effect, and is not
+     * repeated, since the transaction has failed with it. */
+    bool in_transaction;
 
     /* The course of its tries so far. */
     bool swallowed;      /* the put was swallowed, together with others */
@@ -86,6 +89,9 @@ void hvi_operation_prepare(hvi_operation *operation);
 
 /* Its item has come back and has its fate: returns what is next. */
 hvi_next hvi_operation_take(hvi_operation *operation);
+
+/* After HVI_PAUSE: pause. False if there is no time for that; then it is done. */
+bool hvi_operation_wait(hvi_operation *operation);
 
 /* Its deadline has passed; `is_sent`: while its statement was running. Always HVI_DONE. */
 hvi_next hvi_operation_late(hvi_operation *operation, bool is_sent);

@@ -187,7 +187,7 @@ hvi_next hvi_put_answered(hvi_operation *op) {
 
 /* A made key that already has an entity does not concern the caller: another is taken. */
 hvi_next hvi_put_refused(hvi_operation *op, hv_error **cause) {
-    if (!hvi_refusal_is_key_collision(*cause))
+    if (op->in_transaction || !hvi_refusal_is_key_collision(*cause))
         return hvi_operation_fail(op, cause);
     if (++op->collisions >= QUICK_TRIES)
         return hvi_operation_pause(op, &hvi_put, true, PAUSE_MS, cause);
@@ -290,9 +290,11 @@ hvi_next hvi_put_key_refused(hvi_operation *op, hv_error **cause) {
     bool is_put = op->item.verb == op->verb;
     if (!is_put || (!hvi_refusal_is_unique_violation(*cause) && !hvi_refusal_is_of_row(*cause)))
         return hvi_operation_fail(op, cause);
+    if (op->in_transaction && !hvi_refusal_is_key_collision(*cause))
+        return hvi_operation_fail(op, cause);
     hvi_error_move(&op->refusal, cause);
     op->swallowed = false;
-    return fetch(op);
+    return op->in_transaction ? fail_hidden(op) : fetch(op);
 }
 
 /* ---- exactly once ---- */

@@ -98,7 +98,8 @@ struct hvi_verb {
     /* Does its answer settle it, so that later operations on its key may be in the same batch? */
     bool is_settled;
     /* Is `one` refused if the key has an entity, which would undo everything else in its
-     * transaction? Then `many` is used even for one item that shares a transaction. */
+     * transaction? Then `many` is used even for one item that shares a transaction, or is a part of
+     * one that is open. */
     bool refuses_taken_keys;
     /* Of a write under a key, for the error if nothing is known of its outcome: what was done, such
      * as "a put under the key", and the hint. */

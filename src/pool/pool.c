@@ -457,16 +457,21 @@ void hvi_pool_lend(hvi_pool *pool, hvi_session *session) {
     pthread_mutex_unlock(&pool->lock);
 }
 
-static hvi_session *find_borrowed(hvi_list *sessions, const PGconn *conn) {
+static hvi_session *find(hvi_list *sessions, const PGconn *conn) {
     hvi_list_foreach (node, sessions)
-        if (session_of(node)->conn == conn && session_of(node)->borrowed)
+        if (session_of(node)->conn == conn)
             return session_of(node);
     return NULL;
 }
 
+static hvi_session *find_borrowed(hvi_list *sessions, const PGconn *conn) {
+    hvi_session *session = find(sessions, conn);
+    return session != NULL && session->borrowed ? session : NULL;
+}
+
 bool hvi_pool_handle(hvi_pool *pool, const PGconn *conn, void **handle) {
     pthread_mutex_lock(&pool->lock);
-    hvi_session *session = find_borrowed(&pool->slots.lent, conn);
+    hvi_session *session = find(&pool->slots.lent, conn);
     if (session != NULL)
         *handle = session->handle;
     pthread_mutex_unlock(&pool->lock);

@@ -129,7 +129,8 @@ void hvi_pool_lend(hvi_pool *pool, hvi_session *session);
  */
 bool hvi_pool_take_back(hvi_pool *pool, const PGconn *conn, bool keep);
 
-/* The connector's handle for this lent connection; false if this pool has not lent it. */
+/* The connector's handle for this connection, which is lent to a borrower or in use; false if it is
+ * none of this pool. The pointer is only compared. */
 bool hvi_pool_handle(hvi_pool *pool, const PGconn *conn, void **handle);
 
 /* Close idle sessions now and lent ones when they are returned; with `anew` also reset the

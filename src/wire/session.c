@@ -100,6 +100,17 @@ bool hvi_mending_finish(hvi_mending *mending) {
     return ok;
 }
 
+static hvi_wants advance_mending(void *what) {
+    return hvi_mending_advance(what);
+}
+
+bool hvi_session_mend(hvi_session *session, const hv_error *cause, int64_t deadline) {
+    hvi_mending mending;
+    hvi_mending_start(&mending, session, cause);
+    hvi_session_await(session, deadline, advance_mending, &mending);
+    return hvi_mending_finish(&mending);
+}
+
 /* ---- the log ---- */
 
 /* `sqlstate` may be NULL, or, on HV_OK, that of an attempt before the last. */

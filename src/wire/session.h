@@ -165,6 +165,9 @@ void hvi_mending_start(hvi_mending *mending, hvi_session *session, const hv_erro
 hvi_wants hvi_mending_advance(hvi_mending *mending);
 bool hvi_mending_finish(hvi_mending *mending);
 
+/* All three, waiting for it. */
+bool hvi_session_mend(hvi_session *session, const hv_error *cause, int64_t deadline);
+
 /*
  * Wait for something that goes step by step: call `advance` until it is over or late. A server that
  * sends without end keeps its socket ready, so the deadline counts then too; but what arrived while
