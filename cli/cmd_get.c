@@ -49,11 +49,8 @@ static void show_entity(fetching *run, const hv_entity *entity) {
 /* Fetch those in run->keys; each is shown whatever became of the others. */
 static int fetch(fetching *run, size_t count) {
     int code = EXIT_DONE;
-    if (run->names != NULL)
-        hv_get_only_many(run->store, run->keys, count, run->names, run->entities, run->statuses,
-                         run->errors, NULL);
-    else
-        hv_get_many(run->store, run->keys, count, run->entities, run->statuses, run->errors, NULL);
+    hv_get_only_many(run->store, run->keys, count, run->names, run->entities, run->statuses,
+                     run->errors, NULL);
     for (size_t i = 0; i < count; i++) {
         if (!output_ok())
             code = EXIT_FAILED;

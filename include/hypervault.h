@@ -485,9 +485,9 @@ HV_API hv_status hv_get(hv_store *store, int64_t key, hv_entity **entity, hv_err
 HV_API hv_status hv_exists(hv_store *store, int64_t key, hv_error **error);
 
 /*
- * Fetch an entity with chosen attributes only, for entities that have many or large ones. `names`
- * is a NULL-terminated array; an attribute that the entity does not have is left out. Otherwise as
- * hv_get().
+ * Fetch an entity with its version, and with chosen attributes only, for entities that have many or
+ * large ones. `names` is a NULL-terminated array, or NULL for all attributes; one that the entity
+ * does not have is left out. Otherwise as hv_get(), which is a little quicker.
  */
 HV_API hv_status hv_get_only(hv_store *store, int64_t key, const char *const *names,
                              hv_entity **entity, hv_error **error);
@@ -500,13 +500,16 @@ HV_API const hv_dict *hv_entity_dict(const hv_entity *entity);
 
 /*
  * The entity's version: a short text without spaces that differs after every change of the entity.
- * Never NULL; lives as long as the entity. Two readings of an entity that nobody has changed in
- * between have the same version, unless its table was rewritten (VACUUM FULL, CLUSTER, some ALTER
- * TABLE), restored from a dump or moved: then it may have another. So a condition on a version may
- * find a change where there was none, but misses none, with one exception: the version is made of
- * the number of the transaction that wrote the row (xmin) and the row's place in the table (ctid),
- * and these numbers begin anew after 2^32 transactions. A version that is that old, or that comes
- * from the entity's former server or from before a restore, may fit by chance.
+ * Lives as long as the entity. NULL for an entity of hv_get(), hv_get_many() and their like, which
+ * do not fetch it; hv_get_only() and its like do, and the functions that change entities.
+ *
+ * Two readings of an entity that nobody has changed in between have the same version, unless its
+ * table was rewritten (VACUUM FULL, CLUSTER, some ALTER TABLE), restored from a dump or moved: then
+ * it may have another. So a condition on a version may find a change where there was none, but
+ * misses none, with one exception: the version is made of the number of the transaction that wrote
+ * the row (xmin) and the row's place in the table (ctid), and these numbers begin anew after 2^32
+ * transactions. A version that is that old, or that comes from the entity's former server or from
+ * before a restore, may fit by chance.
  */
 HV_API const char *hv_entity_version(const hv_entity *entity);
 
@@ -776,7 +779,8 @@ HV_API hv_status hv_get_many(hv_store *store, const int64_t *keys, size_t count,
 HV_API hv_status hv_exists_many(hv_store *store, const int64_t *keys, size_t count,
                                 hv_status *statuses, hv_error **errors, hv_error **error);
 
-/* As hv_get_only(), the same `names` of all, for `count` keys. Otherwise as hv_get_many(). */
+/* As hv_get_only(), the same `names` (or NULL) of all, for `count` keys. Otherwise as
+ * hv_get_many(). */
 HV_API hv_status hv_get_only_many(hv_store *store, const int64_t *keys, size_t count,
                                   const char *const *names, hv_entity **entities,
                                   hv_status *statuses, hv_error **errors, hv_error **error);

@@ -168,7 +168,7 @@ static hv_status merge_after(bench_call *call, const hv_entity *entity, hv_error
 static void modify_one(bench_call *call, int64_t key, sql_failure *failure) {
     do {
         hv_entity *entity = NULL;
-        failure->status = hv_get(call->store, key, &entity, &failure->error);
+        failure->status = hv_get_only(call->store, key, NULL, &entity, &failure->error);
         check(key, is_entity(call, entity, key), failure);
         if (failure->status == HV_OK)
             failure->status = merge_after(call, entity, &failure->error);

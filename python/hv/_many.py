@@ -31,12 +31,12 @@ def put_stream(store: Datastore, entities: Iterable[Any]) -> Iterator[tuple[int,
 
 
 def get_stream(
-    store: Datastore, keys: Iterable[Key], only: Iterable[str] | None
+    store: Datastore, keys: Iterable[Key], only: Iterable[str] | None, version: bool
 ) -> Iterator[tuple[int, Any]]:
     only = names(only)
 
     def get(queue: Queue, position: int, key: Key) -> None:
-        queue.get(position, key, only=only)
+        queue.get(position, key, only=only, version=version)
 
     return _stream(store, keys, get)
 

@@ -9,7 +9,7 @@ from psycopg2.extras import DictRow
 
 class Row(DictRow):
     """An entity: row[0] is row['id'], row[1] row['type'], row[2] row['body']. A psycopg2 DictRow
-    that has a ``version`` as well."""
+    that may have a ``version`` as well."""
 
     __slots__ = ("_version",)
     __module__ = "hv.entity"  # where it can be imported from
@@ -19,12 +19,14 @@ class Row(DictRow):
 
     @property
     def version(self) -> str:
-        """A short text that differs after every change of the entity: for ``if_version``. Rows of
-        a scan have none."""
+        """A short text that differs after every change of the entity: for ``if_version``. Only
+        rows that were fetched with ``version=True`` have one, and those of ChangedError."""
         try:
             return self._version
         except AttributeError:
-            raise AttributeError("the version of this row was not fetched") from None
+            raise AttributeError(
+                "the version of this row was not fetched: use get(key, version=True)"
+            ) from None
 
     def __getstate__(self) -> Any:
         return self[:], self._index.copy(), getattr(self, "_version", None)

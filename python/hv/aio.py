@@ -74,9 +74,11 @@ class Session:
             raise error
         await self._put(key, kind, _both(attributes, kwargs))
 
-    async def get(self, key: Key, *, only: Iterable[str] | None = None) -> Row | None:
+    async def get(
+        self, key: Key, *, only: Iterable[str] | None = None, version: bool = False
+    ) -> Row | None:
         """Like Datastore.get()."""
-        row: Row | None = await self._get(key, only)
+        row: Row | None = await self._get(key, only, version)
         return row
 
     async def exists(self, key: Key) -> bool:
@@ -186,10 +188,11 @@ class Session:
         return_errors: bool = False,
         *,
         only: Iterable[str] | None = None,
+        version: bool = False,
     ) -> list[Any]:
         """Like Datastore.get_many()."""
         only = names(only)
-        return await self._many(self._get, ((key, only) for key in keys), return_errors)
+        return await self._many(self._get, ((key, only, version) for key in keys), return_errors)
 
     async def exists_many(self, keys: Iterable[Key], return_errors: bool = False) -> list[Any]:
         """Like Datastore.exists_many()."""
@@ -266,8 +269,8 @@ class Session:
     ) -> asyncio.Future[Any]:
         return self._add(self._queue.put, where, kind, attributes)
 
-    def _get(self, key: Key, only: Iterable[str] | None) -> asyncio.Future[Any]:
-        return self._add(self._queue.get, key, only=only)
+    def _get(self, key: Key, only: Iterable[str] | None, version: bool) -> asyncio.Future[Any]:
+        return self._add(self._queue.get, key, only=only, version=version)
 
     def _exists(self, key: Key) -> asyncio.Future[Any]:
         return self._add(self._queue.exists, key)

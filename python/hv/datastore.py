@@ -135,10 +135,11 @@ class Datastore(_hv.Store):
         return_errors: bool = False,
         *,
         only: Iterable[str] | None = None,
+        version: bool = False,
     ) -> list[Any]:
-        """Fetch entities; return their rows, or None, in the order of ``keys``. Errors are as for
-        put_many()."""
-        return _many.collect(_many.get_stream(self, keys, only), return_errors)
+        """Fetch entities; return their rows, or None, in the order of ``keys``. ``only`` and
+        ``version`` are as for get(), errors as for put_many()."""
+        return _many.collect(_many.get_stream(self, keys, only, version), return_errors)
 
     def exists_many(self, keys: Iterable[Key], return_errors: bool = False) -> list[Any]:
         """Return, in the order of ``keys``, whether there are such entities. Errors are as for
@@ -219,11 +220,11 @@ class Datastore(_hv.Store):
         return _many.put_stream(self, entities)
 
     def get_stream(
-        self, keys: Iterable[Key], *, only: Iterable[str] | None = None
+        self, keys: Iterable[Key], *, only: Iterable[str] | None = None, version: bool = False
     ) -> Iterator[tuple[int, Row | None | DatastoreError]]:
         """Like get_many(), for more than fits in memory: return an iterator of ``(position, row)``,
         or ``(position, error)``."""
-        return _many.get_stream(self, keys, only)
+        return _many.get_stream(self, keys, only, version)
 
     def exists_stream(self, keys: Iterable[Key]) -> Iterator[tuple[int, bool | DatastoreError]]:
         """Like exists_many(), for more than fits in memory: return an iterator of

@@ -20,6 +20,12 @@ int hvpy_int_from(PyObject *argument) {
     return (int) number;
 }
 
+bool hvpy_bool_from(PyObject *argument, bool *result) {
+    int is_true = argument == NULL ? 0 : PyObject_IsTrue(argument);
+    *result = is_true > 0;
+    return is_true >= 0;
+}
+
 /* The index of the method's own argument with this name, or -1. */
 static int find(const hvpy_arguments *expected, PyObject *name) {
     for (int i = 0; i < expected->count; i++)

@@ -7,6 +7,8 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <stdbool.h>
+
 #include <hypervault.h>
 
 /* A method's own arguments: all can be given by name. */
@@ -30,5 +32,8 @@ int hvpy_arguments_parse(const hvpy_arguments *expected, PyObject *const *args, 
 /* Get an integer argument: a shard, a kind or a count. Returns -1 with an exception if it is not
  * an int; narrower ranges are left to the library to check. */
 int hvpy_int_from(PyObject *argument);
+
+/* Is the argument true? NULL, which was not given, is not. Returns false with an exception. */
+bool hvpy_bool_from(PyObject *argument, bool *result);
 
 #endif

@@ -115,22 +115,25 @@ out:
 /* ---- get ---- */
 
 const char hvpy_entity_get_doc[] =
-    "get($self, key, *, only=None)\n--\n\n"
+    "get($self, key, *, only=None, version=False)\n--\n\n"
     "Fetch an entity: return a row with row['id'], row['type'] and row['body'], which is a dict,\n"
-    "or None if there is no such entity. row.version differs after every change of the entity.\n"
-    "With ``only``, names of attributes, the body has no others.";
+    "or None if there is no such entity. With ``only``, names of attributes, the body has no\n"
+    "others. With ``version`` the row has a row.version, which differs after every change of the\n"
+    "entity: for ``if_version``.";
 
 PyObject *hvpy_entity_get(PyObject *object, PyObject *const *args, Py_ssize_t count,
                           PyObject *keywords) {
-    static const char *const names[] = {"key", "only"};
+    static const char *const names[] = {"key", "only", "version"};
     static const hvpy_arguments expected = {
-        .method = "get", .names = names, .count = 2, .required = 1, .positional = 1};
+        .method = "get", .names = names, .count = 3, .required = 1, .positional = 1};
     hvpy_store *self = store_of(object);
-    PyObject *found[2];
+    PyObject *found[3];
     int64_t key;
     hvpy_names only;
+    bool version;
     if (hvpy_arguments_parse(&expected, args, count, keywords, found, NULL) < 0 ||
-        !key_from(found[0], &key) || !hvpy_names_from(found[1], "only", &only))
+        !key_from(found[0], &key) || !hvpy_bool_from(found[2], &version) ||
+        !hvpy_names_from(found[1], "only", &only))
         return NULL;
     PyObject *result = NULL;
     hv_entity *entity = NULL;
@@ -139,8 +142,9 @@ PyObject *hvpy_entity_get(PyObject *object, PyObject *const *args, Py_ssize_t co
     if (!hvpy_store_enter(self))
         goto out;
     HVPY_BEGIN_LIBRARY
-    status = only.list == NULL ? hv_get(self->store, key, &entity, &error)
-                               : hv_get_only(self->store, key, only.list, &entity, &error);
+    status = only.list != NULL || version
+                 ? hv_get_only(self->store, key, only.list, &entity, &error)
+                 : hv_get(self->store, key, &entity, &error);
     HVPY_END_LIBRARY
     hvpy_store_leave(self);
     if (!failed(status, error))

@@ -232,26 +232,27 @@ static PyObject *queue_put(PyObject *object, PyObject *const *args, Py_ssize_t c
 
 static PyObject *queue_get(PyObject *object, PyObject *const *args, Py_ssize_t count,
                            PyObject *keywords) {
-    static const char *const names[] = {"tag", "key", "only"};
+    static const char *const names[] = {"tag", "key", "only", "version"};
     static const hvpy_arguments expected = {
-        .method = "get", .names = names, .count = 3, .required = 2, .positional = 2};
+        .method = "get", .names = names, .count = 4, .required = 2, .positional = 2};
     queue_object *self = queue_of(object);
-    PyObject *found[3];
+    PyObject *found[4];
     hvpy_names only;
+    bool version;
     if (hvpy_arguments_parse(&expected, args, count, keywords, found, NULL) < 0)
         return NULL;
     if (!hvpy_key_check(found[1]))
         return hvpy_raise_no_key(found[1]);
-    if (!hvpy_names_from(found[2], "only", &only))
+    if (!hvpy_bool_from(found[3], &version) || !hvpy_names_from(found[2], "only", &only))
         return NULL;
     PyObject *result = NULL;
     operation *one = enter(self) ? add_operation(self, found[0], GET) : NULL;
     if (one != NULL) {
         int64_t key = hvpy_key_id(found[1]);
         hv_error *error = NULL;
-        hv_status status = only.list == NULL
-                               ? hv_queue_get(self->queue, key, one, &error)
-                               : hv_queue_get_only(self->queue, key, only.list, one, &error);
+        hv_status status = only.list != NULL || version
+                               ? hv_queue_get_only(self->queue, key, only.list, one, &error)
+                               : hv_queue_get(self->queue, key, one, &error);
         result = added(self, one, status, error);
     }
     hvpy_names_free(&only);
@@ -464,7 +465,7 @@ static PyMethodDef queue_methods[] = {
      "reserve()."},
     {"exists", FAST(queue_exists),
      "exists($self, tag, key)\n--\n\nAdd a question whether there is an entity."},
-    {"get", FAST(queue_get), "get($self, tag, key, *, only=None)\n--\n\nAdd a get."},
+    {"get", FAST(queue_get), "get($self, tag, key, *, only=None, version=False)\n--\n\nAdd a get."},
     {"change", FAST(queue_change), "change($self, tag, change)\n--\n\nAdd a Change."},
     {"advance", FAST(queue_advance),
      "advance($self, timeout=None)\n--\n\nDo what can be done. Wait until something is, for so "

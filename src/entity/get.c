@@ -9,10 +9,10 @@
 #include "entity/group.h"
 
 struct hv_entity {
-    hvi_version version; /* with the key */
+    hvi_version version; /* with the key, which is there even without a version */
     int kind;
     hv_dict *dict;      /* owned */
-    char *version_text; /* the next, which is written when it is asked for */
+    char *version_text; /* NULL: none; or the next, which is written when it is asked for */
     char room[HVI_VERSION_LEN];
 };
 
@@ -36,7 +36,8 @@ const hv_dict *hv_entity_dict(const hv_entity *entity) {
 }
 
 const char *hv_entity_version(const hv_entity *entity) {
-    hvi_version_print(&entity->version, entity->version_text);
+    if (entity->version_text != NULL)
+        hvi_version_print(&entity->version, entity->version_text);
     return entity->version_text;
 }
 
@@ -48,16 +49,19 @@ static uint32_t number_at(const char *bytes, size_t len) {
     return number;
 }
 
-/* xmin (xidsend) and ctid (tidsend): the block's number and the row's in it. */
-#define XID_LEN   4
-#define BLOCK_LEN 4
-#define TID_LEN   (BLOCK_LEN + 2)
+/* xmin (xidsend) and ctid (tidsend), if they are there: the block's number and the row's in it. */
+#define XMIN_COLUMN 3
+#define CTID_COLUMN 4
+#define XID_LEN     4
+#define BLOCK_LEN   4
+#define TID_LEN     (BLOCK_LEN + 2)
 
 static bool read_version(const PGresult *result, int row, hvi_version *version) {
-    const char *tid = PQgetvalue(result, row, 4);
-    if (PQgetlength(result, row, 3) != XID_LEN || PQgetlength(result, row, 4) != TID_LEN)
+    const char *tid = PQgetvalue(result, row, CTID_COLUMN);
+    if (PQgetlength(result, row, XMIN_COLUMN) != XID_LEN ||
+        PQgetlength(result, row, CTID_COLUMN) != TID_LEN)
         return false;
-    version->xmin = number_at(PQgetvalue(result, row, 3), XID_LEN);
+    version->xmin = number_at(PQgetvalue(result, row, XMIN_COLUMN), XID_LEN);
     version->block = number_at(tid, BLOCK_LEN);
     version->offset = (uint16_t) number_at(tid + BLOCK_LEN, TID_LEN - BLOCK_LEN);
     return true;
@@ -76,8 +80,8 @@ static hv_status take_row(const hvi_operation *op, hv_entity **entity, hv_error 
     made->version.key = op->item.key;
     made->kind = (int) hvi_integer_at(result, row, 1);
     made->dict = NULL;
-    made->version_text = made->room;
-    if (!read_version(result, row, &made->version)) {
+    made->version_text = PQnfields(result) > XMIN_COLUMN ? made->room : NULL;
+    if (made->version_text != NULL && !read_version(result, row, &made->version)) {
         free(made);
         return hvi_fail_answer(server, op->target.shard, "an entity", error,
                                "sent no version of it");
@@ -153,9 +157,11 @@ bool hvi_get_only_read_many(hvi_item *const *items, size_t count, const PGresult
 hv_status hvi_get_only_init(hvi_operation *op, hvi_router *router, int64_t key,
                             const char *const *names, hv_error **error) {
     hv_dict *dict = NULL;
-    hv_status status = hvi_operation_init_key(op, &hvi_get_only, router, key, error);
-    if (status == HV_OK)
-        status = hvi_dict_of_names(names, &dict, error);
+    const hvi_verb *verb = names == NULL ? &hvi_get_versioned : &hvi_get_only;
+    hv_status status = hvi_operation_init_key(op, verb, router, key, error);
+    if (status != HV_OK || names == NULL)
+        return status;
+    status = hvi_dict_of_names(names, &dict, error);
     if (status == HV_OK)
         status = hvi_operation_add_part(op, dict, error);
     hv_dict_free(dict);

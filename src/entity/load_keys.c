@@ -89,7 +89,7 @@ hv_status hvi_load_keys_sift(const hvi_load_keys *keys, size_t from, size_t *end
     hvi_buffer sql = HVI_BUFFER_EMPTY;
     PGresult *result = NULL;
     hvi_buffer_append_format(&sql,
-                             "SELECT id, type, %s, xmin, ctid FROM %s.entities"
+                             "SELECT id, type, %s FROM %s.entities"
                              " WHERE id OPERATOR(pg_catalog.=) ANY ('{",
                              hvi_body_column(keys->session->reads_text), keys->target->schema);
     for (size_t i = from; i < *end; i++)

@@ -122,7 +122,8 @@ struct hvi_verb {
 };
 
 extern const hvi_verb hvi_get;
-extern const hvi_verb hvi_get_only; /* chosen attributes */
+extern const hvi_verb hvi_get_versioned;
+extern const hvi_verb hvi_get_only; /* chosen attributes; versioned, too */
 extern const hvi_verb hvi_exists;
 extern const hvi_verb hvi_put;      /* under a new key */
 extern const hvi_verb hvi_put_key;  /* under a given one, unless it has an entity */

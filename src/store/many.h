@@ -13,7 +13,7 @@
 
 typedef struct hvi_many {
     const hvi_verb *verb;     /* what to do with each key */
-    const char *const *names; /* of hvi_get_only */
+    const char *const *names; /* of hvi_get_only; NULL: all */
 
     /* The operations, in one of these arrays. */
     size_t count;

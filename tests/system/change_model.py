@@ -78,8 +78,8 @@ def shown(operation, status, after):
         return None
     if "kind" in operation or "exists" in operation or status != "HV_OK":
         return None
-    if "names" in operation:
-        names = operation["names"]
+    names = operation.get("names")  # None: all attributes, with the version
+    if names is not None:
         return (after[0], {name: value for name, value in after[1].items() if name in names})
     return after
 
@@ -132,8 +132,10 @@ def random_operation(random, key):
     which = random.random()
     if which < 0.8:
         return random_change(random, key)
-    if which < 0.9:
+    if which < 0.84:
         return {"key": key}
+    if which < 0.9:
+        return {"key": key, "names": None}
     if which < 0.95:
         return {"key": key, "names": [name for name in NAMES if random.random() < 0.5]}
     return {"key": key, "exists": True}

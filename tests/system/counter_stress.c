@@ -38,7 +38,7 @@ static void die(const char *what, const hv_error *error) {
 static hv_entity *read_it(void) {
     hv_entity *entity = NULL;
     hv_error *error = NULL;
-    while (hv_get(store, key, &entity, &error) != HV_OK) {
+    while (hv_get_only(store, key, NULL, &entity, &error) != HV_OK) {
         if (!hv_error_retriable(error))
             die("could not read it", error);
         usleep(PAUSE_US);

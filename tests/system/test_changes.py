@@ -15,7 +15,7 @@ from changing import (  # noqa: F401
     run_queue,
     shared_tool,
 )
-from harness.store_tool import make_tool, step  # noqa: F401
+from harness.store_tool import Reply, make_tool, step  # noqa: F401
 
 pytestmark = pytest.mark.threads
 
@@ -91,7 +91,7 @@ def test_delete_deletes_it(tool, do, key):
 def test_increment_returns_the_new_value_alone(tool, do, key):
     done = do("increment", key, attribute="a", amount="41").gives("HV_OK")
     assert (done.key, done.kind, done.dict) == (key, 7, {"a": "42"})
-    assert done.version == tool.main.get(key).version
+    assert done.version == tool.main.get_only(key, None).version
     assert present(tool, key) == (7, {**BODY, "a": "42"})
 
 
@@ -269,13 +269,13 @@ def test_with_a_condition_that_holds_it_is_changed(tool, key, verb, condition):
 def test_with_one_that_does_not_hold_it_is_as_it_was_and_returned(tool, key, verb, condition):
     kept = alone(tool, change(verb, key, condition, **CHANGES[verb])).gives("HV_CHANGED")
     assert (kept.key, kept.kind, kept.dict, kept.message) == (key, 7, BODY, None)
-    assert kept.version == tool.main.get(key).version
+    assert kept.version == tool.main.get_only(key, None).version
     assert present(tool, key) == (7, BODY)
 
 
 @all_changes
 def test_in_every_way_each_has_its_own_condition(tool, do, key, verb):
-    version = tool.main.get(key).version
+    version = tool.main.get_only(key, None).version
     for condition in DO_NOT_HOLD:
         kept = do(verb, key, condition, **CHANGES[verb]).gives("HV_CHANGED")
         assert (kept.kind, kept.dict, kept.version) == (7, BODY, version)
@@ -313,23 +313,24 @@ def test_the_condition_of_an_increment_that_does_not_hold_hides_what_is_no_numbe
 
 @all_changes
 def test_the_version_that_was_read_allows_one_change(tool, do, key, verb):
-    version = tool.main.get(key).version
+    version = tool.main.get_only(key, None).version
     do(verb, key, {"version": version}, **CHANGES[verb]).gives("HV_OK")
     again = do(verb, key, {"version": version}, **CHANGES[verb])
     if verb == "delete":
         again.gives("HV_NOT_FOUND")
     else:
-        assert again.gives("HV_CHANGED").version == tool.main.get(key).version != version
+        assert again.gives("HV_CHANGED").version == tool.main.get_only(key, None).version != version
 
 
 def test_every_way_to_read_it_gives_the_same_version(tool, key):
     versions = {
-        tool.main.get(key).version,
+        tool.main.get_only(key, None).version,
         tool.main.get_only(key, []).version,
         tool.main.get_only(key, ["a"]).version,
-        *(item["version"] for item in tool.main.get_many([key, key]).items),
+        *(item["version"] for item in tool.main.get_only_many([key, key], None).items),
         *(item["version"] for item in tool.main.get_only_many([key, key], ["b"]).items),
-        *(each.version for each in run_queue(tool, [{"key": key}, {"key": key, "names": ["a"]}])),
+        *(each.version for each in run_queue(tool, [{"key": key, "names": None}])),
+        *(each.version for each in run_queue(tool, [{"key": key, "names": ["a"]}])),
         tool.main.delete(key, {"kind": 8}).gives("HV_CHANGED").version,
     }
     assert len(versions) == 1
@@ -337,10 +338,22 @@ def test_every_way_to_read_it_gives_the_same_version(tool, key):
     assert version and len(version) < 48 and not set(version) & set(" \t\n")
 
 
+def test_an_entity_that_was_fetched_without_its_version_has_none(tool, key):
+    fetched = [
+        tool.main.get(key).ok(),
+        *run_queue(tool, [{"key": key}]),
+        *(Reply(item) for item in tool.main.get_many([key]).items),
+    ]
+    assert [(each.dict, each.version) for each in fetched] == 3 * [(BODY, None)]
+    whole = tool.main.get_only(key, None).ok()
+    assert (whole.kind, whole.dict) == (7, BODY)
+
+
 def test_every_change_gives_it_another_version_even_of_one_batch(tool, key):
     """Changes of one batch are one transaction."""
     changes = [change("increment", key, attribute="n", amount="1") for _ in range(20)]
-    versions = [tool.main.get(key).version, *(each.version for each in run_many(tool, changes))]
+    versions = [tool.main.get_only(key, None).version]
+    versions += [each.version for each in run_many(tool, changes)]
     versions += [each.version for each in run_queue(tool, changes)]
     assert len(set(versions)) == 41
     for wrong in versions[:-1]:
@@ -351,9 +364,9 @@ def test_every_change_gives_it_another_version_even_of_one_batch(tool, key):
 def test_vacuum_keeps_the_version(tool, database, key):
     for _ in range(10):
         tool.main.increment(key, "n", "1").ok()
-    version = tool.main.get(key).version
+    version = tool.main.get_only(key, None).version
     database.sql(f"VACUUM FREEZE shard{SHARD:04}.entities")
-    assert tool.main.get(key).version == version
+    assert tool.main.get_only(key, None).version == version
     tool.main.merge(key, {"x": "y"}, condition={"version": version}).ok()
 
 
@@ -362,9 +375,9 @@ def test_a_table_that_is_written_anew_may_change_the_version_and_nothing_else(
 ):
     for _ in range(10):
         tool.main.increment(key, "n", "1").ok()
-    version = tool.main.get(key).version
+    version = tool.main.get_only(key, None).version
     database.sql(f"VACUUM FULL shard{SHARD:04}.entities")
-    after = tool.main.get(key).ok()
+    after = tool.main.get_only(key, None).ok()
     assert after.dict == {**BODY, "n": "10"}
     done = tool.main.merge(key, {"x": "y"}, condition={"version": version})
     done.gives("HV_OK" if after.version == version else "HV_CHANGED")
@@ -375,7 +388,7 @@ def test_a_table_that_is_written_anew_may_change_the_version_and_nothing_else(
 @all_changes
 def test_a_version_of_another_entity_is_refused(tool, do, key, verb):
     other = tool.main.put(SHARD, 7, BODY).ok().key
-    version = tool.main.get(other).version
+    version = tool.main.get_only(other, None).version
     refused = do(verb, key, {"version": version}, **CHANGES[verb]).gives("HV_INVALID")
     assert refused.message == f"the version is not one of the entity {key}"
     assert refused.detail == f"It is of the entity {other}."
@@ -551,7 +564,7 @@ def test_a_thousand_are_deleted_at_once(tool, database):
 def test_the_log_shows_the_parameters(make_tool, changed):
     tool = make_tool(changed[0], log=True, log_parameters="on")
     key = tool.main.put(SHARD, 7, BODY).ok().key
-    version = tool.main.get(key).version
+    version = tool.main.get_only(key, None).version
     _, xmin, block, offset = version.split("-")
     condition = {"has": {"a": "1"}, "lacks": ["c"], "kind": 7, "version": version}
     shown = ['"a"=>"1"', '"c"=>NULL', "7", f"{xmin}({block},{offset})"]

@@ -29,7 +29,7 @@ class Entities:
     def prepare(self):
         self.command(self.ann, self.other, f"{self.other}-1-0-1")
         self.key = self.ann.put(3, 1, BODY).ok().key
-        self.version = self.ann.get(self.key).ok().version
+        self.version = self.ann.get_only(self.key, None).ok().version
 
     def left(self):
         """(kind, attributes), or None."""

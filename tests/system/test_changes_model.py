@@ -213,10 +213,10 @@ class Run:
             entity.take(operation, reply)
 
     def _get_many(self, thread, entities):
-        items = thread.get_many([entity.key for entity in entities]).items
+        items = thread.get_only_many([entity.key for entity in entities], None).items
         self._count([Reply(item) for item in items])
         for entity, item in zip(entities, items):
-            entity.take({"key": entity.key}, Reply(item))
+            entity.take({"key": entity.key, "names": None}, Reply(item))
 
     def _increment(self, chance, thread, counters):
         counter = chance.choice(counters)

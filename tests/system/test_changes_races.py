@@ -217,12 +217,12 @@ def test_the_table_may_be_partitioned(tool, database, way, verb, condition):
         ALTER TABLE {TABLE} ATTACH PARTITION shard{SHARD:04}.two
             FOR VALUES WITH (MODULUS 2, REMAINDER 1)""")
     for key in put(tool, 6):
-        version = tool.main.get(key).ok().version
+        version = tool.main.get_only(key, None).ok().version
         done = way(tool, change(verb, key, condition, **CHANGES[verb])).gives("HV_OK")
         if verb == "delete":
             tool.main.get(key).gives("HV_NOT_FOUND")
             continue
-        there = tool.main.get(key).ok()
+        there = tool.main.get_only(key, None).ok()
         assert there.version not in (None, version)
         assert done.version in (None, there.version)
         alone(tool, change("merge", key, {"version": version}, dict={"n": "1"})).gives("HV_CHANGED")

@@ -19,8 +19,8 @@ SHARD, OTHER = 3, 1
 CUSTOM_PLANS = 5  # of each statement, before PostgreSQL thinks of another one
 SIZES = (1, 2, 10, 256)
 
-PLAIN = {"get", "exists", "put", "put_key", "reserve"}
-MANY = {"get_many", "exists_many", "put_many", "put_key_many"}
+PLAIN = {"get", "get_versioned", "exists", "put", "put_key", "reserve"}
+MANY = {"get_many", "get_versioned_many", "exists_many", "put_many", "put_key_many"}
 ONCE = {"put_once", "put_once_many"}
 CHANGED = {"replace", "merge", "delete", "replace_if", "merge_if", "delete_if", "increment"}
 PLAIN |= CHANGED | {"get_only"}
@@ -120,10 +120,12 @@ def use_all(tool, count):
     """Each statement but those of exactly_once, for one and for so many; with their plans made."""
     key = tool.main.put(SHARD, 1, {"a": "b"}).ok().key
     tool.main.get(key).ok()
+    tool.main.get_only(key, None).ok()
     tool.main.exists(key).ok()
     tool.main.put_key(reserve(tool, 1)[0], 1, {"a": "b"}).ok()
     keys = put_many(tool, count)
     get_many(tool, keys)
+    tool.main.get_only_many(keys, None).ok()
     tool.main.exists_many(keys).ok()
     for some in ([key], keys):
         tool.main.get_only_many(some, ["n"]).ok()
@@ -218,6 +220,8 @@ CONDITIONS = """'{a=>b,""}', '{"",""}', '{1,65536}', '{"",""}'"""
 PARAMETERS = {
     "get": "8391680",
     "get_many": "'{8391680,16780288}'",
+    "get_versioned": "8391680",
+    "get_versioned_many": "'{8391680,16780288}'",
     "exists": "8391680",
     "exists_many": "'{8391680,16780288}'",
     "put": "1, 'a=>b'",

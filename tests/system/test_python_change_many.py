@@ -75,7 +75,7 @@ def test_changes_of_one_entity_are_made_in_their_order(db, either, keys):
 
 def test_of_many_each_has_its_own_outcome(db, either, keys):
     unheld = Key(1 << 23 | 99 << 10)
-    versions = [db.get(key).version for key in keys[:2]]
+    versions = [db.get(key, version=True).version for key in keys[:2]]
     db.merge(keys[1], {"n": "other"})
     changes = [
         Change.merge(keys[0], {"a": "b"}, if_version=versions[0]),
@@ -94,7 +94,7 @@ def test_of_many_each_has_its_own_outcome(db, either, keys):
     assert bodies(db, keys[2:5]) == [{"n": "2"}, {"n": "3"}, None]
     with pytest.raises(ChangedError) as caught:
         either.change_many(changes[1:])
-    assert caught.value.present.version == db.get(keys[1]).version
+    assert caught.value.present.version == db.get(keys[1], version=True).version
     statuses = [getattr(result, "status", result) for result in caught.value.results]
     assert statuses == ["HV_CHANGED", "HV_NO_SERVER", "HV_INVALID", "HV_CHANGED", False]
 

@@ -143,7 +143,7 @@ def test_a_change_is_made_if_its_condition_holds(db, either, key, act, condition
 @pytest.mark.parametrize("act", VERBS, ids=NAMES)
 @pytest.mark.parametrize("condition", FAIL, ids=str)
 def test_nothing_is_changed_if_it_does_not_hold(db, either, key, act, condition):
-    before = db.get(key)
+    before = db.get(key, version=True)
     with pytest.raises(ChangedError) as caught:
         act(either, key, **condition)
     error = caught.value
@@ -152,12 +152,13 @@ def test_nothing_is_changed_if_it_does_not_hold(db, either, key, act, condition)
     assert (error.retriable, error.outcome_unknown, error.sqlstate) == (False, False, None)
     assert str(error) == error.message == f"the entity {key} does not meet the condition"
     assert (error.present, error.present.version) == (before, before.version)
-    assert db.get(key) == before and db.get(key).version == before.version
+    again = db.get(key, version=True)
+    assert (again, again.version) == (before, before.version)
 
 
 @pytest.mark.parametrize("act", VERBS, ids=NAMES)
 def test_a_version_is_that_of_the_entity_until_it_is_changed(db, either, key, act):
-    row = db.get(key)
+    row = either.get(key, version=True)
     assert isinstance(row.version, str) and " " not in row.version
     db.merge(key, {"name": "Ada"})  # also if nothing is different
     with pytest.raises(ChangedError) as caught:
@@ -166,14 +167,14 @@ def test_a_version_is_that_of_the_entity_until_it_is_changed(db, either, key, ac
     assert present.version != row.version
     assert act(either, key, if_version=present.version)
     if db.exists(key):
-        assert db.get(key).version != present.version
+        assert db.get(key, version=True).version != present.version
 
 
 def test_threads_that_read_modify_and_write_lose_no_change(db, key):
     db.merge(key, {"n": "0"})
 
     def add(_):
-        row = db.get(key)
+        row = db.get(key, version=True)
         while True:
             number = int(row["body"]["n"]) + 1
             try:
@@ -252,7 +253,7 @@ WRONG = {
     "another's version": (
         DatastoreError,
         "HV_INVALID",
-        lambda db, key: db.delete(key, if_version=db.get(db.put(3, 1)).version),
+        lambda db, key: db.delete(key, if_version=db.get(db.put(3, 1), version=True).version),
     ),
     **{
         f"amount {amount!r:.20}": (
@@ -268,13 +269,13 @@ WRONG = {
 
 @pytest.mark.parametrize("kind, text, act", WRONG.values(), ids=WRONG)
 def test_wrong_arguments_are_refused_and_nothing_is_changed(db, either, key, kind, text, act):
-    before = db.get(key)
+    before = db.get(key, version=True)
     with pytest.raises(kind, match=None if text.startswith("HV_") else text) as caught:
         act(either, key)
     if text.startswith("HV_"):
         assert caught.value.status == text
         assert not caught.value.outcome_unknown
-    assert db.get(key).version == before.version
+    assert db.get(key, version=True).version == before.version
 
 
 def test_what_holds_no_number_is_named(db, either, key):
@@ -378,7 +379,7 @@ def test_only_some_attributes_are_fetched(db, either, key):
     assert either.get(key, only={"title", "born"})["body"] == {"title": None, "born": "1815"}
     assert either.get(key, only=())["body"] == {}
     assert either.get(key, only=None)["body"] == ADA
-    assert either.get(key, only=["name"]).version == db.get(key).version
+    assert either.get(key, only=["name"]).version == db.get(key, version=True).version
     assert either.get(MISSING, only=["name"]) is None
     rows = either.get_many([key, MISSING, key], only=(each for each in ["name"]))
     assert [row and row["body"] for row in rows] == [{"name": "Ada"}, None, {"name": "Ada"}]

@@ -130,7 +130,7 @@ def changes(db):
     key = db.put(3, 1, {"n": 1})
     assert db.merge(key, {"a": "b"}, ["c"], if_={"n": 1}) and db.increment(key, "n") == 2
     assert db.get(key, only=["n"])["body"] == {"n": "2"}
-    assert db.replace(key, 2, if_version=db.get(key).version)
+    assert db.replace(key, 2, if_version=db.get(key, version=True).version)
     try:
         db.delete(key, if_={"a": "c"})
         raise AssertionError("it was deleted")

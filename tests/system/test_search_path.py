@@ -119,7 +119,7 @@ class Everything:
                 wrong = [change("delete", each, {"kind": 2}) for each in keys]
                 assert {each.status for each in run_many(tool, wrong)} == {"HV_CHANGED"}
                 tool.main.delete(keys[0], condition=wrong[0]["condition"]).gives("HV_CHANGED")
-                version = tool.main.get(keys[0]).version
+                version = tool.main.get_only(keys[0], None).version
                 tool.main.delete(keys.pop(), **held).ok()
                 tool.main.merge(keys[0], remove=["x"], condition={"version": version}).ok()
             keys += [tool.main.put(3, 1, {}).ok().key for _ in range(3)]
