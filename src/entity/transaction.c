@@ -213,6 +213,7 @@ hv_status hvi_transaction_check_shard(const hvi_transaction *tx, int shard, hv_e
     hvi_fail(error, HV_INVALID, "the transaction is in shard %d, not in shard %d", tx->target.shard,
              shard);
     hvi_error_hint(error, "One transaction is in one shard.");
+    hvi_error_where(error, server_of(tx), tx->target.shard);
     return HV_INVALID;
 }
 
@@ -225,6 +226,7 @@ hv_status hvi_transaction_check_key(const hvi_transaction *tx, int64_t key, hv_e
              "the transaction is in shard %d, and the key %" PRId64 " is of shard %d",
              tx->target.shard, key, fields.shard);
     hvi_error_hint(error, "One transaction is in one shard.");
+    hvi_error_where(error, server_of(tx), tx->target.shard);
     return HV_INVALID;
 }
 
@@ -328,7 +330,8 @@ hv_status hvi_transaction_failed(hvi_transaction *tx, const char *sqlstate, cons
 hv_status hvi_transaction_commit(hvi_transaction *tx, hv_error **error) {
     PGresult *result = NULL;
     hv_error *cause = NULL;
-    hv_status status = hvi_transaction_check_state(tx, error);
+    hv_status status = hvi_transaction_was_ended(tx) ? check_connection(tx, error)
+                                                     : hvi_transaction_check_state(tx, error);
     if (status != HV_OK) {
         hvi_transaction_rollback(tx);
         return status;

@@ -1,8 +1,9 @@
 /*
  * store_tool.h: shared by the parts of store_tool.
  *
- * store_tool.c has the threads, store_tool_commands.c, store_tool_changes.c and store_tool_many.c
- * the commands, store_tool_hooks.c the callbacks that it gives to the store.
+ * store_tool.c has the threads, store_tool_commands.c, store_tool_changes.c, store_tool_many.c and
+ * store_tool_transactions.c the commands, store_tool_hooks.c the callbacks that it gives to the
+ * store.
  */
 #ifndef HV_TEST_STORE_TOOL_H
 #define HV_TEST_STORE_TOOL_H
@@ -57,7 +58,7 @@ extern const command_entry commands[];
 /* The store that is open. */
 extern _Atomic(hv_store *) store;
 
-/* Put the result of a call into the reply, and free the error. */
+/* Put the result of a call into the reply, and free the error, or keep it. */
 void set_outcome(json_t *reply, hv_status status, hv_error *error);
 
 /* From and to JSON. NULL is no dict. */
@@ -82,6 +83,21 @@ void do_get_only_many(const char *thread, json_t *command, json_t *reply);
 void do_increment(const char *thread, json_t *command, json_t *reply);
 void do_merge(const char *thread, json_t *command, json_t *reply);
 void do_replace(const char *thread, json_t *command, json_t *reply);
+
+/* Of store_tool_transactions.c. */
+void do_meet(const char *thread, json_t *command, json_t *reply);
+void do_transaction(const char *thread, json_t *command, json_t *reply);
+void do_tx_begin(const char *thread, json_t *command, json_t *reply);
+void do_tx_commit(const char *thread, json_t *command, json_t *reply);
+void do_tx_connection(const char *thread, json_t *command, json_t *reply);
+void do_tx_failed(const char *thread, json_t *command, json_t *reply);
+void do_tx_rollback(const char *thread, json_t *command, json_t *reply);
+
+/* The transaction of this thread; NULL: it has none. */
+extern _Thread_local hv_tx *current_tx;
+
+/* Free the error, or keep both for the function of a transaction that is running. */
+void keep_outcome(hv_status status, hv_error *error);
 
 /* Of store_tool_many.c. */
 void do_exists_many(const char *thread, json_t *command, json_t *reply);

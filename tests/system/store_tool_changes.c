@@ -80,6 +80,23 @@ void free_change(const hv_change *change) {
 
 /* ---- one ---- */
 
+static hv_status change_in_transaction(const hv_change *change, hv_entity **entity,
+                                       hv_error **error) {
+    switch (change->type) {
+    case HV_REPLACE:
+        return hv_tx_replace(current_tx, change->key, change->kind, change->dict, change->condition,
+                             entity, error);
+    case HV_MERGE:
+        return hv_tx_merge(current_tx, change->key, change->dict, change->remove, change->condition,
+                           entity, error);
+    case HV_INCREMENT:
+        return hv_tx_increment(current_tx, change->key, change->attribute, change->amount,
+                               change->condition, entity, error);
+    default:
+        return hv_tx_delete(current_tx, change->key, change->condition, entity, error);
+    }
+}
+
 /* Make a change through the function of its name; with "blind": true nothing is asked for but the
  * status. */
 static void run_change(json_t *command, json_t *reply) {
@@ -92,6 +109,8 @@ static void run_change(json_t *command, json_t *reply) {
     hv_status status = change_of(command, &change, &error);
     if (status != HV_OK)
         json_object_set_new(reply, "condition", json_false());
+    else if (current_tx != NULL)
+        status = change_in_transaction(&change, to, is_blind ? NULL : &error);
     else if (change.type == HV_REPLACE)
         status = hv_replace(store, change.key, change.kind, change.dict, change.condition, to,
                             is_blind ? NULL : &error);
@@ -142,7 +161,9 @@ void do_get_only(const char *thread, json_t *command, json_t *reply) {
     hv_entity *entity = NULL;
     hv_error *error = NULL;
     const char **names = names_of(json_object_get(command, "names"));
-    hv_status status = hv_get_only(store, number_of(command, "key", 0), names, &entity, &error);
+    int64_t key = number_of(command, "key", 0);
+    hv_status status = current_tx != NULL ? hv_tx_get_only(current_tx, key, names, &entity, &error)
+                                          : hv_get_only(store, key, names, &entity, &error);
     free(names);
     set_outcome(reply, status, error);
     if ((status == HV_OK) != (entity != NULL))

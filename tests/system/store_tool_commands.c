@@ -28,8 +28,10 @@ static loan loans[MAX_LOANS];
 
 void set_outcome(json_t *reply, hv_status status, hv_error *error) {
     set_text(reply, "status", hv_status_name(status));
-    if (error == NULL)
+    if (error == NULL) {
+        keep_outcome(status, NULL);
         return;
+    }
     if (status == HV_OK || status == HV_NOT_FOUND || status == HV_CHANGED ||
         hv_error_status(error) != status)
         die("an error that does not fit its status");
@@ -42,7 +44,7 @@ void set_outcome(json_t *reply, hv_status status, hv_error *error) {
     set_number(reply, "shard", hv_error_shard(error));
     json_object_set_new(reply, "retriable", json_boolean(hv_error_retriable(error)));
     json_object_set_new(reply, "outcome_unknown", json_boolean(hv_error_outcome_unknown(error)));
-    hv_error_free(error);
+    keep_outcome(status, error);
 }
 
 /* ---- the store ---- */
@@ -155,8 +157,9 @@ static void do_put(const char *thread, json_t *command, json_t *reply) {
     int64_t key = -1;
     hv_error *error = NULL;
     hv_dict *dict = dict_of(json_object_get(command, "dict"));
-    hv_status status = hv_put(store, (int) number_of(command, "shard", -1),
-                              (int) number_of(command, "kind", 0), dict, &key, &error);
+    int shard = (int) number_of(command, "shard", -1), kind = (int) number_of(command, "kind", 0);
+    hv_status status = current_tx != NULL ? hv_tx_put(current_tx, shard, kind, dict, &key, &error)
+                                          : hv_put(store, shard, kind, dict, &key, &error);
     hv_dict_free(dict);
     set_outcome(reply, status, error);
     if ((status == HV_OK) != (key != -1))
@@ -170,8 +173,10 @@ static void do_put_key(const char *thread, json_t *command, json_t *reply) {
     (void) thread;
     hv_error *error = NULL;
     hv_dict *dict = dict_of(json_object_get(command, "dict"));
-    hv_status status = hv_put_key(store, number_of(command, "key", 0),
-                                  (int) number_of(command, "kind", 0), dict, &error);
+    int64_t key = number_of(command, "key", 0);
+    int kind = (int) number_of(command, "kind", 0);
+    hv_status status = current_tx != NULL ? hv_tx_put_key(current_tx, key, kind, dict, &error)
+                                          : hv_put_key(store, key, kind, dict, &error);
     hv_dict_free(dict);
     set_outcome(reply, status, error);
 }
@@ -202,7 +207,9 @@ static void do_get(const char *thread, json_t *command, json_t *reply) {
     (void) thread;
     hv_entity *entity = NULL;
     hv_error *error = NULL;
-    hv_status status = hv_get(store, number_of(command, "key", 0), &entity, &error);
+    int64_t key = number_of(command, "key", 0);
+    hv_status status = current_tx != NULL ? hv_tx_get(current_tx, key, &entity, &error)
+                                          : hv_get(store, key, &entity, &error);
     set_outcome(reply, status, error);
     if ((status == HV_OK) != (entity != NULL))
         die("the entity was touched on failure, or not set on success");
@@ -214,7 +221,10 @@ static void do_get(const char *thread, json_t *command, json_t *reply) {
 static void do_exists(const char *thread, json_t *command, json_t *reply) {
     (void) thread;
     hv_error *error = NULL;
-    set_outcome(reply, hv_exists(store, number_of(command, "key", 0), &error), error);
+    int64_t key = number_of(command, "key", 0);
+    hv_status status =
+        current_tx != NULL ? hv_tx_exists(current_tx, key, &error) : hv_exists(store, key, &error);
+    set_outcome(reply, status, error);
 }
 
 /* ---- lent connections ---- */
@@ -237,6 +247,12 @@ static loan *find_loan(const char *thread, json_t *command, bool make) {
     snprintf(found->name, sizeof found->name, "%s", name);
     pthread_mutex_unlock(&loans_lock);
     return found;
+}
+
+/* The connection that a command means: that of the thread's transaction, or of a loan. */
+static PGconn *conn_of(const char *thread, json_t *command) {
+    return current_tx != NULL ? hv_tx_connection(current_tx)
+                              : find_loan(thread, command, false)->conn;
 }
 
 /* Report the result of acquiring `conn` for a loan. */
@@ -305,9 +321,10 @@ static void do_release_foreign(const char *thread, json_t *command, json_t *repl
     PQfinish(foreign);
 }
 
-/* Run SQL on a lent connection. {"sql": text} */
+/* Run SQL on a lent connection, or that of the thread's transaction, which checks the result unless
+ * "unchecked". {"sql": text, "unchecked": bool} */
 static void do_sql(const char *thread, json_t *command, json_t *reply) {
-    PGconn *conn = find_loan(thread, command, false)->conn;
+    PGconn *conn = conn_of(thread, command);
     PGresult *result = PQexec(conn, text_of(command, "sql"));
     json_t *rows = json_array();
     for (int i = 0; i < PQntuples(result); i++) {
@@ -322,12 +339,19 @@ static void do_sql(const char *thread, json_t *command, json_t *reply) {
     set_text(reply, "sqlstate", PQresultErrorField(result, PG_DIAG_SQLSTATE));
     set_text(reply, "message", PQerrorMessage(conn));
     json_object_set_new(reply, "rows", rows);
+    if (current_tx != NULL && !json_is_true(json_object_get(command, "unchecked"))) {
+        hv_error *error = NULL;
+        json_t *checked = json_object();
+        hv_status status = hv_tx_check(current_tx, result, &error);
+        set_outcome(checked, status, error);
+        json_object_set_new(reply, "checked", checked);
+    }
     PQclear(result);
 }
 
 /* Send SQL on a lent connection and do not wait for the answer. {"sql": text} */
 static void do_send(const char *thread, json_t *command, json_t *reply) {
-    PGconn *conn = find_loan(thread, command, false)->conn;
+    PGconn *conn = conn_of(thread, command);
     set_number(reply, "sent", PQsendQuery(conn, text_of(command, "sql")));
 }
 
@@ -351,7 +375,7 @@ static void do_notifications(const char *thread, json_t *command, json_t *reply)
 }
 
 static void do_enter_pipeline(const char *thread, json_t *command, json_t *reply) {
-    set_number(reply, "entered", PQenterPipelineMode(find_loan(thread, command, false)->conn));
+    set_number(reply, "entered", PQenterPipelineMode(conn_of(thread, command)));
 }
 
 /* Let libpq write what it does to a file. {"path": text} */
@@ -423,6 +447,7 @@ const command_entry commands[] = {
     {"hold", do_hold},
     {"increment", do_increment},
     {"interrupt", do_interrupt},
+    {"meet", do_meet},
     {"merge", do_merge},
     {"notifications", do_notifications},
     {"open", do_open},
@@ -444,7 +469,13 @@ const command_entry commands[] = {
     {"stats", do_stats},
     {"stream", do_stream},
     {"trace", do_trace},
+    {"transaction", do_transaction},
     {"try_acquire", do_try_acquire},
+    {"tx_begin", do_tx_begin},
+    {"tx_commit", do_tx_commit},
+    {"tx_connection", do_tx_connection},
+    {"tx_failed", do_tx_failed},
+    {"tx_rollback", do_tx_rollback},
     {NULL, NULL},
 };
 

@@ -48,6 +48,7 @@ COMMANDS = {
     "hold": ("what", "on"),
     "increment": ("key", "attribute", "amount", "condition", "blind"),
     "interrupt": ("target", "quietly"),
+    "meet": ("name", "count"),
     "merge": ("key", "dict", "remove", "condition", "blind"),
     "notifications": ("conn",),
     "open": ("config", "options", "log", "connector", "interrupts"),
@@ -66,11 +67,17 @@ COMMANDS = {
     "replace": ("key", "kind", "dict", "condition", "blind"),
     "reserve": ("shard", "count"),
     "send": ("sql", "conn"),
-    "sql": ("sql", "conn"),
+    "sql": ("sql", "conn", "unchecked"),
     "stats": ("server",),
     "stream": ("count", "shards", "filler", "get"),
     "trace": ("path", "conn"),
+    "transaction": ("shard", "steps", "isolation", "timeout", "then"),
     "try_acquire": ("shard", "conn"),
+    "tx_begin": ("shard", "isolation", "timeout"),
+    "tx_commit": (),
+    "tx_connection": (),
+    "tx_failed": ("sqlstate", "message"),
+    "tx_rollback": (),
 }
 TIMEOUT = 120  # seconds for any answer
 
