@@ -75,10 +75,11 @@ void hvi_batch_fini(hvi_batch *b) {
 static bool make_room(hvi_batch *b) {
     if (b->count == 1 || b->groups != &b->one_group)
         return true;
-    b->sorted = malloc(b->count * sizeof *b->sorted);
-    b->groups = malloc(b->count * sizeof *b->groups);
-    b->queries = malloc(b->count * sizeof *b->queries);
-    b->results = calloc(b->count, sizeof(PGresult *));
+    size_t room = 2 * b->count;
+    b->sorted = malloc(room * sizeof *b->sorted);
+    b->groups = malloc(room * sizeof *b->groups);
+    b->queries = malloc(room * sizeof *b->queries);
+    b->results = calloc(room, sizeof(PGresult *));
     return b->sorted != NULL && b->groups != NULL && b->queries != NULL && b->results != NULL;
 }
 

@@ -40,7 +40,7 @@ typedef struct hvi_batch {
     hvi_mending mending;
     hv_error *error; /* the error of all items; owned */
 
-    /* Owned, with room for one per item; a single item uses the ones below. */
+    /* Owned, with room as hvi_groups_make() needs; a single item uses the ones below. */
     hvi_item **sorted;
     hvi_group *groups;
     hvi_query *queries;

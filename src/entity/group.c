@@ -117,11 +117,50 @@ size_t hvi_items_first(hvi_item **items, size_t count) {
 }
 
 /* Not all of it is cleared: the statement's text, the larger part, is written later. */
-static void start_group(hvi_group *group, hvi_item **items) {
+static void start_group(hvi_group *group, const hvi_verb *verb, hvi_item **items) {
+    group->verb = verb;
     group->items = items;
     group->count = 1;
     group->error = NULL;
     group->bytes = (hvi_buffer) HVI_BUFFER_EMPTY;
+}
+
+static int compare_rows(const void *left, const void *right) {
+    const hvi_item *a = *(hvi_item *const *) left;
+    const hvi_item *b = *(hvi_item *const *) right;
+    if (a->shard != b->shard)
+        return a->shard < b->shard ? -1 : 1;
+    if (a->key != b->key)
+        return a->key < b->key ? -1 : 1;
+    return compare_numbers(a->turn, b->turn);
+}
+
+/* Do changes, sorted by their rows, lock these in that order anyway? They do if all are of one
+ * verb and each row is changed in the first turn. */
+static bool lock_in_order(hvi_item *const *changes, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (changes[i]->verb != changes[0]->verb ||
+            (changes[i]->turn > 0 && (i == 0 || changes[i]->key != changes[i - 1]->key)))
+            return false;
+    return true;
+}
+
+/* Make the groups that lock rows, if they are needed; `changes` has room for all items. */
+static size_t make_locks(hvi_item *const *items, size_t count, hvi_item **changes,
+                         hvi_group *groups) {
+    size_t found = 0, made = 0;
+    for (size_t i = 0; i < count; i++)
+        if (items[i]->verb->is_change)
+            changes[found++] = items[i];
+    qsort(changes, found, sizeof *changes, compare_rows);
+    if (lock_in_order(changes, found))
+        return 0;
+    for (size_t i = 0; i < found; i++)
+        if (i == 0 || changes[i]->shard != changes[i - 1]->shard)
+            start_group(&groups[made++], &hvi_lock_rows, &changes[i]);
+        else
+            groups[made - 1].count++;
+    return made;
 }
 
 size_t hvi_groups_make(hvi_item **items, size_t count, bool apart, hvi_group *groups) {
@@ -129,17 +168,18 @@ size_t hvi_groups_make(hvi_item **items, size_t count, bool apart, hvi_group *gr
     if (!apart && count > 1) {
         take_turns(items, count);
         qsort(items, count, sizeof *items, compare_items);
+        made = make_locks(items, count, items + count, groups);
     }
     for (size_t i = 0; i < count; i++) {
         const hvi_item *last = i > 0 ? items[i - 1] : NULL;
         if (apart || last == NULL || !share_group(last, items[i]))
-            start_group(&groups[made++], &items[i]);
+            start_group(&groups[made++], items[i]->verb, &items[i]);
         else
             groups[made - 1].count++;
     }
     for (size_t i = 0; i < made; i++)
-        groups[i].plain = groups[i].count == 1 &&
-                          (apart || count == 1 || !groups[i].items[0]->verb->refuses_taken_keys);
+        groups[i].plain = groups[i].count == 1 && groups[i].verb != &hvi_lock_rows &&
+                          (apart || count == 1 || !groups[i].verb->refuses_taken_keys);
     return made;
 }
 
@@ -168,7 +208,7 @@ size_t hvi_items_find(hvi_item *const *items, size_t count, int64_t key) {
 /* ---- statements ---- */
 
 static const hvi_verb_statement *statement_of(const hvi_group *group) {
-    const hvi_verb *verb = group->items[0]->verb;
+    const hvi_verb *verb = group->verb;
     return group->plain || verb->many.name == NULL ? &verb->one : &verb->many;
 }
 
@@ -261,7 +301,7 @@ static void append_array(hvi_group *group, hvi_parameter parameter, const hvi_se
  * it ends. */
 static void set_arrays(hvi_group *group, int count, const hvi_session *session) {
     for (int i = 0; i < count; i++) {
-        hvi_parameter parameter = (hvi_parameter) group->items[0]->verb->parameters[i];
+        hvi_parameter parameter = (hvi_parameter) group->verb->parameters[i];
         uint32_t type = parameters[parameter].array_type;
         append_array(group, parameter, session);
         group->types[i] = type != 0 ? type : session->hstore_array_type;
@@ -335,13 +375,13 @@ bool hvi_group_query(hvi_group *group, const hvi_session *session, bool log, hvi
     static const int binary_formats[HVI_PARAMETERS_MAX] = {1, 1, 1, 1, 1, 1, 1};
     const hvi_item *first = group->items[0];
     const hvi_verb_statement *statement = statement_of(group);
-    bool is_array = statement == &first->verb->many;
-    int count = parameter_count(first->verb);
+    bool is_array = statement == &group->verb->many;
+    int count = parameter_count(group->verb);
     char schema[HVI_SCHEMA_NAME_LEN];
     hvi_schema_name(first->shard, schema);
     write_sql(statement->sql, schema, session, group->sql);
     for (int i = 0; i < count && !is_array; i++)
-        set_single(group, i, (hvi_parameter) first->verb->parameters[i]);
+        set_single(group, i, (hvi_parameter) group->verb->parameters[i]);
     if (is_array)
         set_arrays(group, count, session);
     else if (log)
@@ -349,7 +389,7 @@ bool hvi_group_query(hvi_group *group, const hvi_session *session, bool log, hvi
     *query = (hvi_query){
         .sql = group->sql,
         .shard = first->shard,
-        .is_write = first->verb->is_write,
+        .is_write = group->verb->is_write,
         .id = {statement->name, first->shard},
         .parameter_count = count,
         .values = group->values,
@@ -367,6 +407,8 @@ bool hvi_group_query(hvi_group *group, const hvi_session *session, bool log, hvi
 void hvi_group_answer(hvi_group *group, const PGresult *result, const char *server) {
     const hvi_verb_statement *statement = statement_of(group);
     int shard = group->items[0]->shard;
+    if (group->verb == &hvi_lock_rows)
+        return;
     hv_status status = hvi_result_check(result, &statement->answer, server, shard, &group->error);
     if (status == HV_OK && !statement->read(group->items, group->count, result))
         status =

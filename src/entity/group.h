@@ -1,6 +1,12 @@
 /*
  * group: items of one verb and shard as one statement: its SQL, its parameters and its answer.
  *
+ * Two batches that change the same entities must lock their rows in the same order, or they wait
+ * for each other until the server finds the deadlock, after a second. The statements of one verb
+ * run in the order of shards and lock rows in the order of keys. Where a batch changes entities in
+ * several ways, or one entity several times, a group for each shard comes first that only locks all
+ * of them.
+ *
  * Which item an answer belongs to never depends on the order of rows: entities are found by their
  * keys, and new keys are stored and assigned by the position of the item that they were made for.
  */
@@ -15,6 +21,7 @@
 
 /* Items of one verb and shard, next to each other. */
 typedef struct hvi_group {
+    const hvi_verb *verb;
     hvi_item *const *items; /* not owned */
     size_t count;
     bool plain;      /* one item, with the verb's statement for one */
@@ -31,7 +38,8 @@ typedef struct hvi_group {
 } hvi_group;
 
 /*
- * Sort items into groups; `groups` has room for one per item. Returns how many groups there are.
+ * Sort items into groups. Returns how many groups there are; `items` and `groups` have room for two
+ * per item, or for one if there are no changes among them.
  * The statements run in the order of the groups. Items with the same key, one of which changes what
  * is under it, are in different groups, in their given order.
  *
@@ -53,9 +61,9 @@ bool hvi_group_query(hvi_group *group, const hvi_session *session, bool log, hvi
 void hvi_group_forget_parameters(hvi_group *group);
 
 /*
- * Fill in what the statement gave each item; `server` is for the error. If a put under a given key
- * went together with others and is neither `answered` nor `swallowed`, its key has an entity, or it
- * was swallowed: it has to go apart to find out.
+ * Fill in what the statement, if it was not to lock rows, gave each item; `server` is for the
+ * error. If a put under a given key went together with others and is neither `answered` nor
+ * `swallowed`, its key has an entity, or it was swallowed: it has to go apart to find out.
  */
 void hvi_group_answer(hvi_group *group, const PGresult *result, const char *server);
 

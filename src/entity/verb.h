@@ -94,6 +94,7 @@ typedef enum hvi_next {
 struct hvi_verb {
     /* Does it store something, so that it must not be repeated when it may have happened? */
     bool is_write;
+    bool is_change; /* of an entity that is there, whose row it locks */
     bool is_conditional;
     /* Does its answer settle it, so that later operations on its key may be in the same batch? */
     bool is_settled;
@@ -136,6 +137,9 @@ extern const hvi_verb hvi_replace_if; /* with a condition, like the next */
 extern const hvi_verb hvi_merge_if;
 extern const hvi_verb hvi_delete_if;
 extern const hvi_verb hvi_increment; /* with or without */
+
+/* Not a verb of an operation: locks the rows of changes, before changes of several verbs. */
+extern const hvi_verb hvi_lock_rows;
 
 /* The column body, binary or, `as_text`, in hstore's text form: see hvi_session.reads_text. */
 static inline const char *hvi_body_column(bool as_text) {

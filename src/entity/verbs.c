@@ -301,10 +301,16 @@ const hvi_verb hvi_reserve = {
     }
 
 /* All changes have this in common. */
-#define CHANGE(what)                                                   \
-    .is_write = true, .is_settled = true, .deed = (what),              \
-    .if_unknown = "It may or may not have been done: get the entity.", \
+#define CHANGE(what)                                                         \
+    .is_write = true, .is_change = true, .is_settled = true, .deed = (what), \
+    .if_unknown = "It may or may not have been done: get the entity.",       \
     .answered = hvi_change_answered, .refused = hvi_change_refused
+
+/* In the order of the keys. */
+const hvi_verb hvi_lock_rows = {
+    .parameters = {HVI_KEY},
+    .many = {"lock_many", "SELECT id" BY_KEYS " FOR UPDATE", KEYS(HVI_ANY_ROWS, HVI_IS_INT8), NULL},
+};
 
 const hvi_verb hvi_replace = {
     .locking = &hvi_replace_if,

@@ -20,7 +20,7 @@ CUSTOM_PLANS = 5  # of each statement, before PostgreSQL thinks of another one
 SIZES = (1, 2, 10, 256)
 
 PLAIN = {"get", "get_versioned", "exists", "put", "put_key", "reserve"}
-MANY = {"get_many", "get_versioned_many", "exists_many", "put_many", "put_key_many"}
+MANY = {"get_many", "get_versioned_many", "exists_many", "put_many", "put_key_many", "lock_many"}
 ONCE = {"put_once", "put_once_many"}
 CHANGED = {"replace", "merge", "delete", "replace_if", "merge_if", "delete_if", "increment"}
 PLAIN |= CHANGED | {"get_only"}
@@ -107,7 +107,11 @@ CHANGES = [
 
 
 def change_all(tool, keys):
-    """Each change of all of these, with a condition and without; then they are deleted."""
+    """Each change of all of these, with a condition and without, and several of them at once; then
+    they are deleted."""
+    tool.main.change_many(
+        [{**CHANGES[place % 2], "key": key} for place, key in enumerate(keys)]
+    ).ok()
     for condition in ({"has": {"n": "1"}, "lacks": ["c"], "kind": 1}, None):
         for each in CHANGES:
             conditional = {} if condition is None else {"condition": condition}
@@ -222,6 +226,7 @@ PARAMETERS = {
     "get_many": "'{8391680,16780288}'",
     "get_versioned": "8391680",
     "get_versioned_many": "'{8391680,16780288}'",
+    "lock_many": "'{8391680,16780288}'",
     "exists": "8391680",
     "exists_many": "'{8391680,16780288}'",
     "put": "1, 'a=>b'",

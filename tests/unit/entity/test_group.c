@@ -83,8 +83,8 @@ static PGresult *array_of(const int64_t *stored, size_t count) {
 
 typedef struct fixture {
     hvi_item items[8];
-    hvi_item *order[8];
-    hvi_group groups[8];
+    hvi_item *order[16];
+    hvi_group groups[16];
     size_t count;
 } fixture;
 
@@ -300,7 +300,7 @@ static void test_a_key_that_is_missing_in_the_answer_was_not_stored(void **state
 static size_t place_of(const fixture *f, size_t groups, const hvi_item *item) {
     for (size_t i = 0; i < groups; i++)
         for (size_t j = 0; j < f->groups[i].count; j++)
-            if (f->groups[i].items[j] == item)
+            if (f->groups[i].items[j] == item && f->groups[i].verb == item->verb)
                 return i;
     fail();
     return 0;
@@ -337,6 +337,37 @@ static void test_operations_on_other_keys_share_the_first_turn(void **state) {
         assert_int_equal(f.groups[i].count, sizes[i]);
         for (size_t j = 1; j < sizes[i]; j++) /* by which rows are locked in the same order */
             assert_true(f.groups[i].items[j - 1]->key < f.groups[i].items[j]->key);
+    }
+}
+
+static void test_rows_are_locked_first_unless_their_changes_lock_them_in_order(void **state) {
+    (void) state;
+    const struct {
+        struct {
+            const hvi_verb *verb;
+            int shard;
+            int64_t key;
+        } items[5];
+        size_t locks; /* groups that lock */
+        int64_t keys[4];
+    } cases[] = {
+        {{{&hvi_merge, 4, 7}, {&hvi_merge, 3, 9}, {&hvi_merge, 3, 5}, {&hvi_merge, 3, 9}}, 0, {0}},
+        {{{&hvi_merge, 3, 7}, {&hvi_get, 3, 5}, {&hvi_put, 3, 0}, {&hvi_put_key, 3, 8}}, 0, {0}},
+        {{{&hvi_merge, 3, 7}, {&hvi_merge_if, 3, 5}}, 1, {5, 7}},
+        {{{&hvi_merge, 4, 2}, {&hvi_delete, 3, 9}, {&hvi_delete, 3, 4}}, 2, {4, 9, 2}},
+        {{{&hvi_get, 3, 5}, {&hvi_merge, 3, 5}, {&hvi_merge, 3, 8}}, 1, {5, 8}},
+        {{{&hvi_increment, 3, 5}, {&hvi_merge, 3, 5}, {&hvi_get, 3, 1}}, 1, {5, 5}},
+    };
+    for (size_t i = 0; i < LENGTH(cases); i++) {
+        fixture f = {0};
+        for (size_t j = 0; cases[i].items[j].verb != NULL; j++)
+            add(&f, cases[i].items[j].verb, cases[i].items[j].shard, cases[i].items[j].key);
+        size_t count = hvi_groups_make(f.order, f.count, false, f.groups), at = 0;
+        for (size_t j = 0; j < count; j++) {
+            assert_int_equal(f.groups[j].verb == &hvi_lock_rows, j < cases[i].locks);
+            for (size_t k = 0; k < f.groups[j].count && j < cases[i].locks; k++)
+                assert_int_equal(f.groups[j].items[k]->key, cases[i].keys[at++]);
+        }
     }
 }
 
@@ -431,6 +462,7 @@ int main(void) {
         cmocka_unit_test(test_a_key_that_is_missing_in_the_answer_was_not_stored),
         cmocka_unit_test(test_operations_on_one_key_take_turns_in_their_order),
         cmocka_unit_test(test_operations_on_other_keys_share_the_first_turn),
+        cmocka_unit_test(test_rows_are_locked_first_unless_their_changes_lock_them_in_order),
         cmocka_unit_test(test_reads_and_puts_under_new_keys_take_no_turns),
         cmocka_unit_test(test_reserved_keys_are_one_for_each),
         cmocka_unit_test(
