@@ -1,9 +1,9 @@
 /*
- * hv key: show the fields of keys, and make keys and bounds of a moment.
+ * hv key: show the fields of keys, make keys and bounds of a moment, and find the shard of a value.
  *
- * It contacts no server and needs no configuration. If there is one, it gives the epoch of the keys
- * and the server of each shard; one that cannot be read is an error, because guessing the epoch
- * would give wrong answers.
+ * It contacts no server and, except for values, needs no configuration. If there is one, it gives
+ * the epoch of the keys and the server of each shard; one that cannot be read is an error, because
+ * guessing the epoch would give wrong answers.
  */
 #include <inttypes.h>
 #include <jansson.h>
@@ -21,7 +21,7 @@
 #include "ui/output.h"
 #include "ui/ui.h"
 
-enum { OPTION_AT = 1, OPTION_SHARD, OPTION_ADDED_ID, OPTION_EPOCH };
+enum { OPTION_AT = 1, OPTION_SHARD, OPTION_ADDED_ID, OPTION_EPOCH, OPTION_OF };
 
 static const command_option options[] = {
     {"at", 0, "TIME", OPTION_AT,
@@ -29,6 +29,7 @@ static const command_option options[] = {
     {"shard", 0, "N", OPTION_SHARD, "with --at: the key of this shard"},
     {"added-id", 0, "N", OPTION_ADDED_ID, "with --at: its added_id, 0 to 1023; default: 0"},
     {"epoch", 0, "MS", OPTION_EPOCH, "count from this epoch instead of the configuration's"},
+    {"of", 0, "VALUE", OPTION_OF, "print the shard that this value belongs to instead"},
     {NULL, 0, NULL, 0, NULL},
 };
 
@@ -38,6 +39,8 @@ typedef struct request {
     int shard;
     int added_id;
     int64_t epoch;
+    const char **of; /* owned */
+    int of_count;
 } request;
 
 /* From the configuration, if there is one. */
@@ -64,7 +67,17 @@ static request read_request(arguments *args) {
         case OPTION_EPOCH:
             asked.epoch = argument_integer(args, "--epoch", args->value, 0, INT64_MAX);
             break;
+        case OPTION_OF:
+            asked.of = resize_memory(asked.of, ((size_t) asked.of_count + 1) * sizeof *asked.of);
+            asked.of[asked.of_count++] = args->value;
+            break;
         }
+    }
+    if (asked.of_count > 0) {
+        if (asked.at != NULL || asked.shard >= 0 || asked.added_id >= 0 || asked.epoch >= 0 ||
+            args->count > 0)
+            usage_error(args, NULL, "--of excludes keys and all other options of hv key");
+        return asked;
     }
     if (asked.at != NULL && args->count > 0)
         usage_error(args, NULL, "--at and a key exclude each other");
@@ -93,7 +106,7 @@ static int learn(const request *asked, knowledge *known) {
         status = hv_open(loaded, &known->store, &error);
     if (status == HV_OK) {
         known->epoch = hv_epoch(known->store);
-    } else if (found != NULL) {
+    } else if (found != NULL || asked->of_count > 0) {
         ui_error(error);
         code = exit_code(status);
     }
@@ -196,24 +209,49 @@ static int make_key(const arguments *args, const request *asked, const knowledge
     return EXIT_DONE;
 }
 
+/* ---- Shards of values ------------------------------------------------------------------------ */
+
+static int show_shards(const request *asked, const knowledge *known) {
+    for (int i = 0; i < asked->of_count && output_ok(); i++) {
+        const char *value = asked->of[i];
+        hv_error *error = NULL;
+        int shard = -1;
+        hv_status status = hv_shard_of(known->store, value, HV_STRLEN, &shard, &error);
+        if (status != HV_OK) {
+            ui_error(error);
+            hv_error_free(error);
+            return exit_code(status);
+        }
+        if (ui_is_json())
+            print_json(json_pack("{s:o, s:i, s:s}", "value", ui_json_text(value), "shard_id", shard,
+                                 "server", server_of(known, shard)));
+        else
+            printf("%d\n", shard);
+    }
+    return EXIT_DONE;
+}
+
 static int run(arguments *args) {
     request asked = read_request(args);
     for (int i = 0; i < args->count; i++)
         argument_key(args, args->items[i]); /* all of them are checked before one is shown */
     knowledge known;
     int code = learn(&asked, &known);
-    if (code == EXIT_DONE && asked.at != NULL)
+    if (code == EXIT_DONE && asked.of_count > 0)
+        code = show_shards(&asked, &known);
+    else if (code == EXIT_DONE && asked.at != NULL)
         code = make_key(args, &asked, &known);
     else if (code == EXIT_DONE)
         show_keys(args, &known);
     hv_close(known.store, 0, NULL);
+    free(asked.of);
     return code;
 }
 
 const command command_key = {
     .name = "key",
-    .synopsis = "KEY...\n--at TIME [--shard N [--added-id N]]",
-    .summary = "show the fields of keys, or make keys of a time",
+    .synopsis = "KEY...\n--at TIME [--shard N [--added-id N]]\n--of VALUE...",
+    .summary = "show the fields of keys, make keys of a time, or find the shard of a value",
     .help = "Shows when a key was made, and in which shard. With --at it makes the bound for\n"
             "scanning by time, `WHERE id >= BOUND`, which is the same in all shards, and with\n"
             "--shard the first key of that time in a shard.\n"
@@ -221,12 +259,18 @@ const command command_key = {
             "TIME is a date or a date and time as in ISO 8601 (UTC, unless an offset follows),\n"
             "`now`, or @ and the milliseconds since 1970; it is cut to milliseconds.\n"
             "\n"
-            "No server is contacted and no configuration needed. If there is one, its epoch is\n"
-            "used, and the server of each shard is shown.",
+            "With --of, which may be repeated, it prints the shard that a value belongs to, such\n"
+            "as an e-mail address: a number on each line. That is one of the shards that the\n"
+            "option `spread` of the configuration names, always the same one, and the one that\n"
+            "`hv import --by` and db.shard_of() in Python choose.\n"
+            "\n"
+            "No server is contacted, and except for --of no configuration is needed. If there is\n"
+            "one, its epoch is used, and the server of each shard is shown.",
     .options = options,
     .examples = "hv key 307821103844175873\n"
                 "hv key --at 2014-11-15\n"
                 "hv key --at 2014-11-15T14:11:06.450Z --shard 12\n"
-                "hv key --at now --json",
+                "hv key --at now --json\n"
+                "hv put $(hv key --of a@example.org) 1 email=a@example.org",
     .run = run,
 };

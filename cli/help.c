@@ -197,8 +197,9 @@ int help_options(void) {
     puts("Options of the configuration file, in its section [hypervault]:");
     hv_option_info info;
     for (size_t i = 0; hv_option_at(i, &info); i++)
-        printf("\n  %s%s%s = %s\n      %s\n      %s: %s\n", ui_on(stdout, UI_NAME), info.name,
-               ui_off(stdout), info.default_value, info.help, info.type, info.range);
+        printf("\n  %s%s%s =%s%s\n      %s\n      %s: %s\n", ui_on(stdout, UI_NAME), info.name,
+               ui_off(stdout), info.default_value[0] != '\0' ? " " : "", info.default_value,
+               info.help, info.type, info.range);
     puts(
         "\nEach server has a section [server NAME] with the connection parameters that libpq\n"
         "takes (host, port, dbname, user, password, sslmode, service, ...) and\n"

@@ -271,7 +271,7 @@ HV_API hv_status hv_options_load(hv_options *options, const char *path, char **f
 /* The table of options, for help texts and completion: false past the end. All texts are static. */
 typedef struct hv_option_info {
     const char *name;
-    const char *type;          /* "integer", "duration", "boolean", "choice" */
+    const char *type;          /* "integer", "duration", "boolean", "choice", "shards" */
     const char *default_value; /* as hv_options_set() takes it */
     const char *range;         /* human-readable: "1 to 1000" */
     const char *help;          /* one sentence */
@@ -1134,6 +1134,25 @@ HV_API int hv_shard_server(const hv_store *store, int shard);
  * with `after` -1.
  */
 HV_API int hv_next_shard(const hv_store *store, int server, int after);
+
+/*
+ * The shard that a value belongs to, such as the e-mail address under which entities will be looked
+ * up: *shard is set to one of the shards that the option `spread` names. It is the same for ever,
+ * in every program and language and in `hv import --by`, as long as the option's shards are the
+ * same: other servers, and a shard that moves to another server, change nothing. The rule is number
+ * FNV-1a-64(bytes) modulo N of the option's N shards in ascending order, from 0; docs/operations.md
+ * has test vectors, and how a store grows.
+ *
+ * `value` is any bytes, NUL bytes among them; `len` may be HV_STRLEN. Nothing is sent, and a
+ * stopped store answers too. Errors: HV_BAD_CONFIG if the option is not set, with the line to write
+ * into the configuration as the hint; HV_INVALID for a NULL pointer with a length; HV_NO_MEMORY.
+ */
+HV_API hv_status hv_shard_of(const hv_store *store, const char *value, size_t len, int *shard,
+                             hv_error **error);
+
+/* The first shard above `after` that hv_shard_of() spreads values over, or -1 if there is none.
+ * Start with `after` -1. */
+HV_API int hv_next_spread(const hv_store *store, int after);
 
 /* What a pool counts. The first four are current values, the others grow from the pool's start. */
 typedef enum hv_stat {

@@ -408,11 +408,15 @@ static bool make_config(const dev_folder *folder, const char *secret) {
     FILE *file = open_memstream(&text, &size);
     if (file == NULL)
         out_of_memory();
-    fputs(
-        there != NULL
-            ? there
-            : "# Private servers, made by `hv dev up`. Options: `hv help options`.\n[hypervault]\n",
-        file);
+    if (there != NULL)
+        fputs(there, file);
+    else
+        fprintf(file,
+                "# Private servers, made by `hv dev up`. Options: `hv help options`.\n"
+                "[hypervault]\n"
+                "# Values are spread over these shards, also when more are added.\n"
+                "spread = 0-%d\n",
+                folder->shards);
     for (int i = there == NULL ? 0 : folder->spread; i < folder->count; i++) {
         const dev_server *server = &folder->servers[i];
         if (there != NULL && has_server(there, server->name))

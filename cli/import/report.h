@@ -12,6 +12,7 @@
 /* It owns nothing. */
 typedef struct import_outcome {
     const char *id;
+    const char *spread; /* the shards that rows were spread over by an attribute, or NULL */
     const import_totals *totals;
     import_rejects *rejects;
     int64_t duration; /* microseconds */

@@ -6,23 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/utf8.h"
 #include "ui/memory.h"
-
-uint64_t import_hash(const char *bytes, size_t len) {
-    uint64_t hash = UINT64_C(14695981039346656037);
-    for (size_t i = 0; i < len; i++) {
-        hash ^= (unsigned char) bytes[i];
-        hash *= UINT64_C(1099511628211);
-    }
-    return hash;
-}
-
-static void add_ascending(import_route *route, const hv_store *store) {
-    int shard = -1;
-    while ((shard = hv_next_shard(store, -1, shard)) >= 0)
-        route->shards[route->count++] = shard;
-}
 
 /* The first shard of each server, then the second of each, … */
 static void add_alternating(import_route *route, const hv_store *store) {
@@ -45,17 +31,13 @@ static void add_alternating(import_route *route, const hv_store *store) {
 
 void import_route_init(import_route *route, const hv_store *store, int shard, const char *by,
                        const char *seed) {
-    *route = (import_route){.fixed = shard, .by = by};
-    if (shard >= 0)
+    *route = (import_route){.fixed = shard, .by = by, .store = store};
+    if (shard >= 0 || by != NULL)
         return;
     route->shards = new_memory(HV_SHARDS * sizeof *route->shards);
-    if (by != NULL) {
-        add_ascending(route, store);
-        return;
-    }
     add_alternating(route, store);
     if (route->count > 0)
-        route->first = import_hash(seed, strlen(seed)) % route->count;
+        route->first = hvi_hash_fnv1a(seed, strlen(seed)) % route->count;
 }
 
 void import_route_fini(import_route *route) {
@@ -84,5 +66,7 @@ int import_route_row(import_route *route, row *routed) {
         return refuse(route, routed, "no attribute \"%s\", which decides the shard");
     if (value == NULL)
         return refuse(route, routed, "attribute \"%s\", which decides the shard, is NULL");
-    return route->shards[import_hash(value, len) % route->count];
+    int shard = -1;
+    hv_shard_of(route->store, value, len, &shard, NULL); /* the store has a set of shards for it */
+    return shard;
 }

@@ -10,16 +10,17 @@
 typedef struct import_route {
     int fixed;      /* every row's shard, or -1 */
     const char *by; /* the attribute that decides, or NULL; not owned */
-    int *shards;    /* owned; with neither of the two: in the order of their turns */
+    const hv_store *store;
+    int *shards; /* owned; with neither of the two: in the order of their turns */
     size_t count;
     size_t first; /* the one that begins */
 } import_route;
 
 /*
- * `shard` -1: none; `by` NULL: none; not both given. With `by` the shard is number
- * import_hash(value) modulo their count among all shards of the store in ascending order. With
- * neither, shards take turns by the row's number, those of different servers alternating, and
- * `seed` decides which one begins, so that many small imports do not all use the first one.
+ * `shard` -1: none; `by` NULL: none; not both given. With `by` the shard is hv_shard_of() the
+ * value. With neither, shards take turns by the row's number, those of different servers
+ * alternating, and `seed` decides which one begins, so that many small imports do not all use the
+ * first one.
  */
 void import_route_init(import_route *route, const hv_store *store, int shard, const char *by,
                        const char *seed);
@@ -28,8 +29,5 @@ void import_route_fini(import_route *route);
 /* The row's shard. A row without one (the attribute is missing or NULL) becomes malformed; -1 is
  * returned for malformed rows. */
 int import_route_row(import_route *route, row *routed);
-
-/* FNV-1a with 64 bits. */
-uint64_t import_hash(const char *bytes, size_t len);
 
 #endif

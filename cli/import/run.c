@@ -24,6 +24,7 @@
 #include "import/report.h"
 #include "import/resume.h"
 #include "import/route.h"
+#include "import/spread.h"
 #include "import/trial.h"
 #include "servers/store.h"
 #include "ui/exit.h"
@@ -39,6 +40,7 @@ typedef struct import_task {
     import_request asked;
     import_input input;
     hv_store *store;
+    import_spread spread;
     import_route route;
     import_rejects *rejects;
     row_reader *reader;
@@ -70,6 +72,8 @@ static uint64_t settings_digest(const import_task *task) {
     uint64_t digest = import_digest(0, (const char *) numbers, sizeof numbers);
     if (asked->by != NULL)
         digest = import_digest(digest, asked->by, strlen(asked->by));
+    if (asked->by != NULL && !task->spread.is_all) /* all of them are added below */
+        digest = import_digest(digest, task->spread.shards, strlen(task->spread.shards));
     digest = import_digest(digest, format, strlen(format));
     return import_digest_shards(digest, task->store);
 }
@@ -210,16 +214,19 @@ static bool check_shard(const import_task *task) {
 }
 
 static bool prepare(import_task *task) {
+    bool by = task->asked.by != NULL;
     if (!import_input_open(&task->input, task->asked.path) ||
-        open_store(&task->store) != EXIT_DONE || !check_shard(task) || !name_import(task) ||
-        !check_past(task))
+        !(by ? import_spread_open(&task->store, &task->spread)
+             : open_store(&task->store) == EXIT_DONE) ||
+        !check_shard(task) || (by && !import_spread_check(&task->spread, task->store)) ||
+        !name_import(task) || !check_past(task))
         return false;
     bool begun = task->begun != IMPORT_NEW;
     import_route_init(&task->route, task->store, task->asked.shard, task->asked.by, task->id);
     task->rejects = import_rejects_new(task->asked.rejects, task->input.base, task->input.mode);
     if (!begun && !import_rejects_name(task->rejects, task->id, false, NULL, NULL))
         return false;
-    if (!open_workers(task))
+    if (!open_workers(task) || (by && !import_spread_record(&task->spread, task->store)))
         return false;
     if (begun && !import_rejects_name(task->rejects, task->id, true, keep_reject, task))
         return false;
@@ -369,7 +376,10 @@ static bool run_workers(import_task *task) {
 static int import(import_task *task) {
     if (!prepare(task))
         return EXIT_FAILED;
-    import_outcome outcome = {.id = task->id, .totals = &task->totals, .rejects = task->rejects};
+    import_outcome outcome = {.id = task->id,
+                              .spread = task->spread.shards,
+                              .totals = &task->totals,
+                              .rejects = task->rejects};
     if (task->begun == IMPORT_ENDED && import_workers_complete(task->workers)) {
         import_report_done_before(&outcome);
         return EXIT_DONE;
@@ -397,6 +407,7 @@ int import_run(const import_request *request) {
     free(task.totals.reason);
     row_reader_free(task.reader);
     import_route_fini(&task.route);
+    free(task.spread.shards);
     hv_close(task.store, 0, NULL);
     import_input_close(&task.input);
     return code;

@@ -47,6 +47,10 @@ class Session:
 
     # ---- operations ----
 
+    def shard_of(self, value: str | bytes | bytearray | memoryview) -> int:
+        """Like Datastore.shard_of(). It waits for nothing, so it is not awaited."""
+        return self._store.shard_of(value)
+
     async def put(
         self,
         shard_id: int,

@@ -45,6 +45,60 @@ PyObject *hvpy_report_server_of(PyObject *object, PyObject *argument) {
     return name;
 }
 
+/* The bytes of a value: of a str as UTF-8, which the str keeps, or those of an object like bytes,
+ * which the view keeps: release it in any case. Returns NULL with an exception. */
+static const char *value_from(PyObject *value, Py_buffer *view, Py_ssize_t *len) {
+    *view = (Py_buffer){0};
+    if (PyUnicode_Check(value)) {
+        const char *text = PyUnicode_AsUTF8AndSize(value, len);
+        if (text == NULL && PyErr_ExceptionMatches(PyExc_UnicodeEncodeError))
+            hvpy_raise_from(HV_INVALID, "the value %A is not text that UTF-8 can encode", value);
+        return text;
+    }
+    if (!PyObject_CheckBuffer(value)) {
+        PyErr_Format(PyExc_TypeError, "a value must be str or bytes, not %.200s",
+                     Py_TYPE(value)->tp_name);
+        return NULL;
+    }
+    if (PyObject_GetBuffer(value, view, PyBUF_SIMPLE) < 0)
+        return NULL;
+    *len = view->len;
+    return view->buf != NULL ? view->buf : "";
+}
+
+PyObject *hvpy_report_shard_of(PyObject *object, PyObject *argument) {
+    hvpy_store *self = store_of(object);
+    Py_buffer view;
+    Py_ssize_t len = 0;
+    PyObject *result = NULL;
+    const char *value = value_from(argument, &view, &len);
+    if (value != NULL && hvpy_store_enter(self)) {
+        int shard;
+        hv_error *error = NULL;
+        hv_status status = hv_shard_of(self->store, value, (size_t) len, &shard, &error);
+        result = status == HV_OK ? PyLong_FromLong(shard) : hvpy_raise(status, error);
+        hvpy_store_leave(self);
+    }
+    PyBuffer_Release(&view);
+    return result;
+}
+
+PyObject *hvpy_report_spread(PyObject *object, void *closure) {
+    (void) closure;
+    hvpy_store *self = store_of(object);
+    if (!hvpy_store_enter(self))
+        return NULL;
+    PyObject *shards = PyList_New(0);
+    for (int shard = -1; shards != NULL && (shard = hv_next_spread(self->store, shard)) >= 0;) {
+        PyObject *number = PyLong_FromLong(shard);
+        if (number == NULL || PyList_Append(shards, number) < 0)
+            Py_CLEAR(shards);
+        Py_XDECREF(number);
+    }
+    hvpy_store_leave(self);
+    return shards;
+}
+
 bool hvpy_report_servers_from(hvpy_store *self, PyObject *name, int *first, int *end) {
     if (!hvpy_store_enter(self))
         return false;

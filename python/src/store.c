@@ -341,6 +341,8 @@ static PyGetSetDef store_fields[] = {
      NULL},
     {"_log_parameters", store_log_parameters, NULL, "May the log contain parameters?", NULL},
     {"servers", hvpy_report_servers, NULL, "The servers' names.", NULL},
+    {"spread", hvpy_report_spread, NULL,
+     "The shards that shard_of() spreads values over, in ascending order.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -377,6 +379,11 @@ static PyMethodDef store_methods[] = {
      "raised, and close() can be called again."},
     {"server_of", hvpy_report_server_of, METH_O,
      "server_of($self, shard_id, /)\n--\n\nThe name of the server that holds a shard, or None."},
+    {"shard_of", hvpy_report_shard_of, METH_O,
+     "shard_of($self, value, /)\n--\n\n"
+     "The shard that a value belongs to, a str (as UTF-8) or bytes: always the same one of the\n"
+     "shards that the option ``spread`` names, and the one that `hv import --by` chooses. Without\n"
+     "the option DatastoreError is raised, with the line to write into the configuration."},
     {"shards", WITH_NAMES(hvpy_report_shards),
      "shards($self, server=None)\n--\n\nThe shards of a server, or of all, in ascending order."},
     {"pool_stats", WITH_NAMES(hvpy_report_pool_stats),

@@ -1,5 +1,6 @@
 /*
- * hash: a keyed hash of bytes, so that an attacker cannot choose words that collide.
+ * hash: a keyed hash of bytes, so that an attacker cannot choose words that collide; and one that
+ * is the same for ever.
  *
  * Holds always: the key is drawn before the first use and never changes after, so that threads
  * need no lock.
@@ -77,4 +78,14 @@ uint64_t hvi_hash_keyed(const uint64_t key[2], const void *bytes, size_t len) {
     mix(v);
     mix(v);
     return v[0] ^ v[1] ^ v[2] ^ v[3];
+}
+
+uint64_t hvi_hash_fnv1a(const void *bytes, size_t len) {
+    const unsigned char *p = bytes;
+    uint64_t hash = UINT64_C(14695981039346656037);
+    for (size_t i = 0; i < len; i++) {
+        hash ^= p[i];
+        hash *= UINT64_C(1099511628211);
+    }
+    return hash;
 }

@@ -10,6 +10,7 @@
 #include <strings.h>
 
 #include "base/suggest.h"
+#include "value/spread.h"
 
 #define SECOND INT64_C(1000)
 #define MINUTE (60 * SECOND)
@@ -54,13 +55,14 @@ const hvi_option hvi_option_table[HVI_OPTION_COUNT] = {
     [HVI_KEYS] = {"keys", HVI_CHOICE, "auto", 0, 2, "auto, strict, portable",
                   "How `hv init` has shards make their keys: strict needs the extension, auto uses "
                   "it for new shards if it can."},
+    [HVI_SPREAD] = {"spread", HVI_SHARDS, "", 0, HV_SHARDS, "ranges of shards, or empty",
+                    "The fixed set of shards that values are spread over: 0-16. Values belong to "
+                    "other shards if it is changed."},
 };
 
 static const char *const type_names[] = {
-    [HVI_INTEGER] = "integer",
-    [HVI_DURATION] = "duration",
-    [HVI_BOOLEAN] = "boolean",
-    [HVI_CHOICE] = "choice",
+    [HVI_INTEGER] = "integer", [HVI_DURATION] = "duration", [HVI_BOOLEAN] = "boolean",
+    [HVI_CHOICE] = "choice",   [HVI_SHARDS] = "shards",
 };
 
 bool hv_option_at(size_t index, hv_option_info *info) {
@@ -176,8 +178,19 @@ static bool parse_choice(const char *text, size_t len, const char *range, int64_
     return false;
 }
 
+/* Shards have errors of their own, which say what is wrong with a range. */
+static hv_status parse_shards(const char *text, int64_t *value, hv_error **error) {
+    hvi_spread spread;
+    hv_status status = hvi_spread_read(&spread, text, error);
+    if (status == HV_OK)
+        *value = spread.count;
+    return status;
+}
+
 hv_status hvi_option_parse(hvi_option_id id, const char *text, int64_t *value, hv_error **error) {
     const hvi_option *option = &hvi_option_table[id];
+    if (option->type == HVI_SHARDS)
+        return parse_shards(text, value, error);
     const char *start = text;
     while (isspace((unsigned char) *start))
         start++;
@@ -198,6 +211,8 @@ hv_status hvi_option_parse(hvi_option_id id, const char *text, int64_t *value, h
         break;
     case HVI_CHOICE:
         ok = parse_choice(start, len, option->range, &parsed);
+        break;
+    case HVI_SHARDS: /* done above */
         break;
     }
     if (ok && parsed >= option->min && parsed <= option->max) {

@@ -4,7 +4,7 @@
  * The C interface, the configuration file, the command and Python all use it: a new option is a
  * line here and a row in docs/config.md (a test compares the two). Every value is an int64_t:
  * integers as they are, durations in milliseconds, booleans 0 or 1, choices the position of the
- * word in the range.
+ * word in the range, shards how many there are (hvi_spread_read() reads which).
  */
 #ifndef HVI_OPTION_TABLE_H
 #define HVI_OPTION_TABLE_H
@@ -25,10 +25,17 @@ typedef enum hvi_option_id {
     HVI_LOG_PARAMETERS,
     HVI_EPOCH,
     HVI_KEYS,
+    HVI_SPREAD,
     HVI_OPTION_COUNT
 } hvi_option_id;
 
-typedef enum hvi_option_type { HVI_INTEGER, HVI_DURATION, HVI_BOOLEAN, HVI_CHOICE } hvi_option_type;
+typedef enum hvi_option_type {
+    HVI_INTEGER,
+    HVI_DURATION,
+    HVI_BOOLEAN,
+    HVI_CHOICE,
+    HVI_SHARDS,
+} hvi_option_type;
 
 /* The values of the option `keys`, in the order of its words. */
 typedef enum hvi_keys_choice { HVI_KEYS_AUTO, HVI_KEYS_STRICT, HVI_KEYS_PORTABLE } hvi_keys_choice;

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/shard_ranges.h"
 #include "base/suggest.h"
 #include "config/hosts.h"
 
@@ -375,6 +376,36 @@ no_memory:
     return NULL;
 }
 
+void hvi_options_spread(const hv_options *options, hvi_spread *spread) {
+    const char *text = options->texts[HVI_SPREAD];
+    hvi_spread_read(spread, text != NULL ? text : "", NULL); /* it was read when it was set */
+}
+
+/* Values must not lose their shard because a server, or some of its shards, are left out. */
+static hv_status check_spread(const hv_options *options, hv_error **error) {
+    hvi_spread spread;
+    hvi_buffer missing = HVI_BUFFER_EMPTY;
+    hvi_shard_writer writer = {.text = &missing};
+    hvi_options_spread(options, &spread);
+    for (int shard = -1; (shard = hvi_spread_next(&spread, shard)) >= 0;)
+        if (hvi_shard_map_server(&options->map, shard) < 0)
+            hvi_shard_writer_add(&writer, shard);
+    hvi_shard_writer_end(&writer);
+    hv_status status = HV_OK;
+    if (!hvi_buffer_ok(&missing)) {
+        status = hvi_no_memory(error);
+    } else if (missing.len > 0) {
+        status = hvi_fail(error, HV_BAD_CONFIG,
+                          "no server holds the shards %s, which \"spread\" names", missing.data);
+        hvi_error_detail(error,
+                         "Values are spread over a fixed set of shards. Without some of them "
+                         "most values would belong to other shards than before.");
+        hvi_error_hint(error, "Add them to \"shards\" of the server that has them.");
+    }
+    hvi_buffer_fini(&missing);
+    return status;
+}
+
 hv_status hvi_options_validate(const hv_options *options, hv_error **error) {
     if (options->server_count == 0) {
         hvi_fail(error, HV_BAD_CONFIG, "no server is configured");
@@ -393,5 +424,5 @@ hv_status hvi_options_validate(const hv_options *options, hv_error **error) {
         hvi_error_hint(error, "Add a line like \"shards = 0-8\" (0 to 7) to [server %s].", name);
         return HV_BAD_CONFIG;
     }
-    return HV_OK;
+    return check_spread(options, error);
 }

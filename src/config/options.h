@@ -7,6 +7,7 @@
 
 #include "base/interrupt.h"
 #include "value/shard_map.h"
+#include "value/spread.h"
 #include "config/option_table.h"
 
 typedef struct hvi_server_options {
@@ -35,7 +36,11 @@ struct hv_options {
 /* A copy, owned by the caller; NULL if memory is short. */
 hv_options *hvi_options_copy(const hv_options *options);
 
-/* Check that there is at least one server, and one with shards. Errors: HV_BAD_CONFIG. */
+/* The set of shards that the option `spread` names. */
+void hvi_options_spread(const hv_options *options, hvi_spread *spread);
+
+/* Check that there is at least one server, and one with shards, and that servers hold every shard
+ * of the option `spread`. Errors: HV_BAD_CONFIG, HV_NO_MEMORY. */
 hv_status hvi_options_validate(const hv_options *options, hv_error **error);
 
 /*

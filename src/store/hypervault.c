@@ -4,8 +4,10 @@
 #include "hypervault.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
+#include "base/shard_ranges.h"
 #include "wire/connect.h"
 #include "shard/create.h"
 #include "shard/inspect.h"
@@ -56,6 +58,7 @@ static hv_status open_store(const hv_options *options, hv_store **store, hv_erro
     if (made == NULL)
         return hvi_no_memory(error);
     made->epoch = options->values[HVI_EPOCH];
+    hvi_options_spread(options, &made->spread);
     hv_status status = hvi_key_cache_init(&made->reserved, error);
     if (status != HV_OK) {
         free(made);
@@ -275,6 +278,44 @@ int hv_shard_server(const hv_store *store, int shard) {
 
 int hv_next_shard(const hv_store *store, int server, int after) {
     return hvi_shard_map_next(&store->router.options->map, server, after);
+}
+
+/* Without the option there is no set that would still be the same tomorrow. */
+static hv_status fail_no_spread(const hv_store *store, hv_error **error) {
+    hvi_buffer all = HVI_BUFFER_EMPTY, line = HVI_BUFFER_EMPTY;
+    hvi_shard_writer writer = {.text = &all};
+    for (int shard = -1; (shard = hv_next_shard(store, -1, shard)) >= 0;)
+        hvi_shard_writer_add(&writer, shard);
+    hvi_shard_writer_end(&writer);
+    if (hvi_buffer_ok(&all))
+        hvi_shard_ranges_setting(&line, "spread", all.data);
+    hv_status status = HV_BAD_CONFIG;
+    if (hvi_buffer_ok(&all) && hvi_buffer_ok(&line)) {
+        hvi_fail(error, status, "the option \"spread\" is not set");
+        hvi_error_detail(error,
+                         "It names the shards that values are spread over. They must stay the "
+                         "same when servers and shards are added, so they are not guessed.");
+        hvi_error_hint(error, "For the shards of now, write into [hypervault]: %s", line.data);
+    } else {
+        status = hvi_no_memory(error);
+    }
+    hvi_buffer_fini(&all);
+    hvi_buffer_fini(&line);
+    return status;
+}
+
+hv_status hv_shard_of(const hv_store *store, const char *value, size_t len, int *shard,
+                      hv_error **error) {
+    if (value == NULL && len != 0)
+        return hvi_fail(error, HV_INVALID, "the value is a NULL pointer");
+    if (store->spread.count == 0)
+        return fail_no_spread(store, error);
+    *shard = hvi_spread_shard(&store->spread, value, len == HV_STRLEN ? strlen(value) : len);
+    return HV_OK;
+}
+
+int hv_next_spread(const hv_store *store, int after) {
+    return hvi_spread_next(&store->spread, after);
 }
 
 int64_t hv_pool_stat(hv_store *store, int server, hv_stat stat) {

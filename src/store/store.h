@@ -14,7 +14,8 @@
 
 struct hv_store {
     hvi_router router;
-    int64_t epoch;          /* immutable */
+    int64_t epoch; /* immutable, as is the next */
+    hvi_spread spread;
     hvi_key_cache reserved; /* for the option exactly_once */
     atomic_int users;
     atomic_bool closed;

@@ -1,8 +1,7 @@
 /*
  * shard_map: which server holds a shard, from ranges as the configuration writes them.
  *
- * A table of HV_SHARDS entries, so a look-up is one load. Ranges are half-open ("1-9" is shards 1
- * to 8); single shards ("5") and lists ("1-5,9-12") are read too, with spaces anywhere between.
+ * A table of HV_SHARDS entries, so a look-up is one load. See base/shard_ranges.h for the text.
  */
 #ifndef HVI_SHARD_MAP_H
 #define HVI_SHARD_MAP_H

@@ -202,6 +202,27 @@ static void do_reserve(const char *thread, json_t *command, json_t *reply) {
     free(keys);
 }
 
+/* {"hex": text} */
+static void do_shard_of(const char *thread, json_t *command, json_t *reply) {
+    (void) thread;
+    const char *hex = text_of(command, "hex");
+    size_t len = strlen(hex) / 2;
+    char *value = malloc(len + 1); /* without a NUL byte at its end */
+    for (size_t i = 0; i < len; i++) {
+        unsigned byte = 0;
+        sscanf(hex + 2 * i, "%2x", &byte);
+        value[i] = (char) byte;
+    }
+    int shard = -1;
+    hv_error *error = NULL;
+    hv_status status = hv_shard_of(store, value, len, &shard, &error);
+    free(value);
+    set_outcome(reply, status, error);
+    if ((status == HV_OK) != (shard >= 0))
+        die("the shard was touched on failure, or not set on success");
+    set_number(reply, "shard", shard);
+}
+
 /* {"key": number} */
 static void do_get(const char *thread, json_t *command, json_t *reply) {
     (void) thread;
@@ -465,6 +486,7 @@ const command_entry commands[] = {
     {"replace", do_replace},
     {"reserve", do_reserve},
     {"send", do_send},
+    {"shard_of", do_shard_of},
     {"sql", do_sql},
     {"stats", do_stats},
     {"stream", do_stream},

@@ -147,6 +147,19 @@ def test_servers_and_shards_are_spread_evenly(folder):
     assert [server["created"] for server in created] == [3, 3, 4]
 
 
+def test_values_are_spread_over_the_first_shards_and_over_the_same_ones_when_servers_are_added(folder):
+    dev("up", folder, "--servers", 2, "--shards", 10, "--no-init").ok()
+    config = pathlib.Path(config_of(folder))
+    assert "\nspread = 0-10\n" in config.read_text()
+    of = [word for n in range(50) for word in ("--of", f"user{n}")]
+    first = hv("key", *of, config=config).ok().lines
+    assert len(set(first)) > 5
+    dev("up", folder, "--servers", 3, "--no-init").ok()
+    text = config.read_text()
+    config.write_text(text.replace("#shards =", "shards = 10-20"))
+    assert hv("key", *of, config=config).ok().lines == first
+
+
 def test_up_reports_everything_to_programs(folder):
     report = dev("up", folder, *LITTLE, "--json").ok().json()
     assert report["config"] == config_of(folder)

@@ -2,6 +2,7 @@
  * Tests of running out of memory: each allocation that an operation makes fails once; the operation
  * reports that, nothing has changed, and nothing is leaked.
  */
+#include "config/options.h"
 #include "value/dict.h"
 #include "failing_memory.h"
 #include "generator.h"
@@ -358,6 +359,51 @@ static void test_a_shard_map_needs_no_memory(void **state) {
     assert_int_equal(bad, HV_BAD_CONFIG);
 }
 
+/* Either the error or that there was no memory for it; with memory it is the error, whole. */
+static void assert_fails_or_lacks_memory(hv_status (*operation)(void *subject, hv_error **error),
+                                         void *subject) {
+    int blocks_before = failing_memory_blocks();
+    for (int successes = 0;; successes++) {
+        hv_error *error = NULL;
+        failing_memory_after(successes);
+        hv_status status = operation(subject, &error);
+        bool failed = failing_memory_stop();
+        assert_true(status == HV_BAD_CONFIG || (failed && status == HV_NO_MEMORY));
+        assert_int_equal(hv_error_status(error), status);
+        if (!failed)
+            assert_non_null(hv_error_hint(error));
+        hv_error_free(error);
+        assert_int_equal(failing_memory_blocks(), blocks_before);
+        if (!failed)
+            return;
+        assert_true(successes < 100);
+    }
+}
+
+static hv_status ask_for_a_shard(void *subject, hv_error **error) {
+    int shard = 7;
+    hv_status status = hv_shard_of(subject, "a", 1, &shard, error);
+    assert_int_equal(shard, 7);
+    return status;
+}
+
+static hv_status validate(void *subject, hv_error **error) {
+    return hvi_options_validate(subject, error);
+}
+
+static void test_without_memory_for_its_shards_an_error_about_a_spread_is_still_one(void **state) {
+    (void) state;
+    hv_options *options = hv_options_new();
+    hv_store *store = NULL;
+    assert_int_equal(hv_options_set_server(options, "one", "shards", "0-8,9,11", NULL), HV_OK);
+    assert_int_equal(hv_open(options, &store, NULL), HV_OK);
+    assert_fails_or_lacks_memory(ask_for_a_shard, store);
+    assert_int_equal(hv_close(store, 0, NULL), HV_OK);
+    assert_int_equal(hv_options_set(options, "spread", "0-16", NULL), HV_OK);
+    assert_fails_or_lacks_memory(validate, options);
+    hv_options_free(options);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_dict_is_as_it_was_when_memory_runs_out),
@@ -371,6 +417,7 @@ int main(void) {
         cmocka_unit_test(test_an_error_without_memory_for_its_details_is_still_an_error),
         cmocka_unit_test(test_a_copy_without_memory_keeps_the_status),
         cmocka_unit_test(test_a_shard_map_needs_no_memory),
+        cmocka_unit_test(test_without_memory_for_its_shards_an_error_about_a_spread_is_still_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -87,7 +87,7 @@ static void test_every_range_ends_where_it_says(void **state) {
         const hvi_option *option = &hvi_option_table[i];
         const char *unit = option->type == HVI_DURATION ? "ms" : "";
         char text[64];
-        if (option->type == HVI_BOOLEAN || option->type == HVI_CHOICE)
+        if (option->type == HVI_BOOLEAN || option->type == HVI_CHOICE || option->type == HVI_SHARDS)
             continue;
         snprintf(text, sizeof text, "%" PRId64 "%s", option->min, unit);
         assert_value(option->name, text, option->min);
@@ -415,6 +415,61 @@ static void ignore_event(void *context, const hv_log_event *event) {
     (void) event;
 }
 
+static void test_shards(void **state) {
+    (void) state;
+    assert_value("spread", "0-16", 16);
+    assert_value("spread", " 7, 1 - 3 ", 3);
+    assert_value("spread", "0-8192", HV_SHARDS);
+    assert_value("spread", "5", 1);
+    assert_value("spread", "", 0);
+    assert_value("spread", " \t", 0);
+    static const struct {
+        const char *text;
+        const char *message;
+    } bad[] = {
+        {"1-9,5", "shard 5 is given twice in the option \"spread\""},
+        {"9-1", "reversed range: \"9-1\" in the option \"spread\""},
+        {"0-8193", "shard out of range: \"0-8193\" in the option \"spread\""},
+        {"1,,2", "empty item: \"1,,2\" in the option \"spread\""},
+        {"all", "not a shard or a range of shards, at character 1 of the option \"spread\""},
+    };
+    hv_options *options = hv_options_new();
+    hv_options_set(options, "spread", "3-5", NULL);
+    for (size_t i = 0; i < LENGTH(bad); i++) {
+        hv_error *error = NULL;
+        assert_int_equal(hv_options_set(options, "spread", bad[i].text, &error), HV_BAD_CONFIG);
+        assert_non_null(hv_error_hint(error));
+        assert_error(&error, HV_BAD_CONFIG, bad[i].message);
+        assert_string_equal(hv_options_get(options, "spread"), "3-5");
+        assert_int_equal(options->values[HVI_SPREAD], 2);
+    }
+    hv_options_free(options);
+}
+
+static void test_every_shard_that_values_are_spread_over_needs_a_server(void **state) {
+    (void) state;
+    hv_options *options = hv_options_new();
+    hv_error *error = NULL;
+    set_server(options, "one", "shards", "0-8,12");
+    hv_options_set(options, "spread", "0-8,12", NULL);
+    assert_int_equal(hvi_options_validate(options, NULL), HV_OK);
+    hv_options_set(options, "spread", "3", NULL);
+    assert_int_equal(hvi_options_validate(options, NULL), HV_OK);
+    hv_options_set(options, "spread", "0-16", NULL);
+    assert_int_equal(hvi_options_validate(options, &error), HV_BAD_CONFIG);
+    assert_contains(hv_error_hint(error), "the server that has them");
+    assert_error(&error, HV_BAD_CONFIG,
+                 "no server holds the shards 8-12,13-16, which \"spread\" names");
+    set_server(options, "two", "shards", "8-12,13-20");
+    assert_int_equal(hvi_options_validate(options, NULL), HV_OK);
+    hv_options *copy = hvi_options_copy(options);
+    hvi_spread spread;
+    hvi_options_spread(copy, &spread);
+    assert_int_equal(spread.count, 16);
+    hv_options_free(copy);
+    hv_options_free(options);
+}
+
 static void test_a_copy_is_ones_own(void **state) {
     (void) state;
     hv_options *options = hv_options_new();
@@ -452,6 +507,8 @@ int main(void) {
         cmocka_unit_test(test_a_duration_that_is_not_zero_is_not_taken_for_no_limit),
         cmocka_unit_test(test_booleans),
         cmocka_unit_test(test_choices),
+        cmocka_unit_test(test_shards),
+        cmocka_unit_test(test_every_shard_that_values_are_spread_over_needs_a_server),
         cmocka_unit_test(test_an_unknown_option_is_reported_with_the_nearest),
         cmocka_unit_test(test_the_last_value_counts),
         cmocka_unit_test(test_servers_are_numbered_as_they_are_named),
