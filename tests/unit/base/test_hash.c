@@ -52,11 +52,21 @@ static void test_equal_bytes_hash_alike_wherever_they_are(void **state) {
     }
 }
 
+static void test_fnv1a_has_the_published_values(void **state) {
+    (void) state;
+    assert_true(hvi_hash_fnv1a("", 0) == UINT64_C(0xcbf29ce484222325));
+    assert_true(hvi_hash_fnv1a("a", 1) == UINT64_C(0xaf63dc4c8601ec8c));
+    assert_true(hvi_hash_fnv1a("foobar", 6) == UINT64_C(0x85944171f73967e8));
+    assert_true(hvi_hash_fnv1a("\0", 1) == UINT64_C(0xaf63bd4c8601b7df));
+    assert_true(hvi_hash_fnv1a("chongo was here!\n", 17) == UINT64_C(0x46810940eff5f915));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_known_words_have_the_hashes_of_another_implementation),
         cmocka_unit_test(test_the_key_changes_the_hash),
         cmocka_unit_test(test_equal_bytes_hash_alike_wherever_they_are),
+        cmocka_unit_test(test_fnv1a_has_the_published_values),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
