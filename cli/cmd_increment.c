@@ -1,8 +1,7 @@
 /*
  * hv increment: add to a number that is an attribute of entities.
  */
-#include <string.h>
-
+#include "base/decimal.h"
 #include "arguments.h"
 #include "change.h"
 #include "commands.h"
@@ -19,15 +18,7 @@ static const command_option options[] = {
 
 /* Check the form of the amount before anything is begun, as the library does for each key. */
 static const char *argument_amount(const arguments *args, const char *text) {
-    const char *at = text + (text[0] == '-' || text[0] == '+');
-    size_t digits = strspn(at, "0123456789");
-    at += digits;
-    if (*at == '.') {
-        size_t places = strspn(++at, "0123456789");
-        digits += places;
-        at += places;
-    }
-    if (*at != '\0' || digits == 0)
+    if (!hvi_is_decimal(text))
         usage_error(args, "Integers and decimal numbers can be added, such as 1 and -0.25.",
                     "AMOUNT is not a number: \"%s\"", text);
     return text;

@@ -20,6 +20,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/decimal.h"
 #include "base/utf8.h"
 #include "value/limits.h"
 #include "entity/get.h"
@@ -93,21 +94,8 @@ static hv_status add_merge(hvi_operation *op, const hv_change *change, hv_error 
     return status;
 }
 
-/* As the pattern in verbs.c: digits with at most one point, and perhaps a sign. */
-static bool is_number(const char *text) {
-    const char *at = text + (text[0] == '-' || text[0] == '+');
-    size_t digits = strspn(at, "0123456789");
-    at += digits;
-    if (*at == '.') {
-        size_t places = strspn(++at, "0123456789");
-        digits += places;
-        at += places;
-    }
-    return *at == '\0' && digits > 0;
-}
-
 static hv_status check_amount(const char *amount, hv_error **error) {
-    if (amount == NULL || !is_number(amount)) {
+    if (amount == NULL || !hvi_is_decimal(amount)) {
         hvi_fail(error, HV_INVALID, "\"%s\" is not a number that can be added",
                  amount != NULL ? hvi_utf8_excerpt(amount, strlen(amount)).text : "");
         hvi_error_hint(error, "Integers and decimal numbers can, such as 1 and -0.25.");
@@ -293,7 +281,7 @@ static hvi_next fail_number(hvi_operation *op) {
     const char *number = number_of(op);
     hvi_excerpt name;
     copy_attribute(op, &name);
-    if (is_number(number)) {
+    if (hvi_is_decimal(number)) {
         hvi_fail(error, HV_INVALID,
                  "attribute \"%s\" of the entity %" PRId64 " is too large a number", name.text,
                  op->item.key);
