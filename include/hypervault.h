@@ -383,8 +383,9 @@ typedef struct hv_store hv_store;
  * Open a store. The options are checked and copied: they can be freed at once. `options` NULL means
  * the configuration file that hv_options_load() finds with a `path` of NULL. Connections are opened
  * when first needed, unless the option `check_servers` is on: then the store connects to each
- * server and checks it now. Errors: HV_BAD_CONFIG, HV_NO_MEMORY; with `check_servers` also
- * HV_UNAVAILABLE, HV_TIMEOUT, HV_MISMATCH, HV_NOT_INITIALIZED.
+ * server and checks it now. Errors: HV_BAD_CONFIG, also if no server holds a shard that the option
+ * `spread` names; HV_NO_MEMORY; with `check_servers` also HV_UNAVAILABLE, HV_TIMEOUT, HV_MISMATCH,
+ * HV_NOT_INITIALIZED.
  */
 HV_API hv_status hv_open(const hv_options *options, hv_store **store, hv_error **error);
 

@@ -12,8 +12,8 @@
 #include "ui/memory.h"
 #include "ui/ui.h"
 
-/* The name of the record; its note is the shards. */
-#define RECORD "spread"
+/* The name of the record, which no import has; its note is the shards. */
+#define RECORD "import/spread"
 
 /* ---- Opening --------------------------------------------------------------------------------- */
 

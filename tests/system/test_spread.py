@@ -286,6 +286,18 @@ def test_the_option_decides_and_another_set_than_before_is_noted(store, servers,
     assert refused.code == 1 and "spread = 1-3" in refused.err
 
 
+def test_the_record_stays_when_old_imports_are_removed_as_the_page_says(store, servers, tmp_path):
+    imported(with_less(servers, tmp_path), write_numbers(tmp_path / "x.ndjson", 1, 50)).ok()
+    (statement,) = re.findall(r"^DELETE FROM hypervault.imports.*;$", PAGE, re.MULTILINE)
+    for server in servers:
+        server.sql("UPDATE hypervault.imports SET changed = now() - interval '1 year'")
+        server.sql(statement)
+        assert server.query("SELECT name, note FROM hypervault.imports") == [
+            ("import/spread", "1-16")
+        ]
+    assert imported(store, write_numbers(tmp_path / "y.ndjson", 1, 50)).code == 1
+
+
 def test_other_imports_do_not_care(store, servers, tmp_path):
     imported(with_less(servers, tmp_path), write_numbers(tmp_path / "x.ndjson", 1, 50)).ok()
     path = write_numbers(tmp_path / "y.ndjson", 1, 50)
