@@ -18,7 +18,7 @@ from psycopg2 import extensions
 from psycopg2.extras import DictConnection, LoggingConnection
 
 from . import _hv
-from ._cursor import DictCursor, LoggingCursor, register_types
+from ._cursor import DictCursor, LoggingCursor, guarded, register_types
 
 if TYPE_CHECKING:
     from ._hv import _Log
@@ -57,13 +57,63 @@ class _Lent(_hv.Lent, extensions.connection):
     _hv_lent = False  # its borrower has it
     _hv_disconnected = False  # disconnect() closes it, lent or not
     _hv_types: frozenset[int] = frozenset()  # OIDs of types that were looked up
+    _hv_transaction: weakref.ref[_hv.Transaction] | None = None  # the store's that is open on it
 
     def close(self) -> None:
         if self._hv_pid not in (0, os.getpid()):
             return  # a forked child must not end its parent's session
+        self._hv_refuse("close()")
         store = self._hv_store() if self._hv_store is not None else None
         if store is None or not store._discard(self):
             super().close()
+
+    def cursor(self, *args: Any, **kwargs: Any) -> Any:
+        transaction = self._hv_transaction
+        if transaction is None:
+            return super().cursor(*args, **kwargs)
+        if any(args[:1]) or kwargs.get("name") is not None:
+            raise psycopg2.ProgrammingError(
+                "a cursor of a transaction has no name: execute DECLARE and FETCH"
+            )
+        chosen: Any = kwargs.get("cursor_factory") or self.cursor_factory
+        kwargs["cursor_factory"] = guarded(chosen or extensions.cursor)
+        cursor = super().cursor(*args, **kwargs)
+        cursor._hv_transaction = transaction
+        return cursor
+
+    def _hv_refuse(self, what: str) -> None:
+        if self._hv_transaction is not None:
+            raise psycopg2.ProgrammingError(
+                f"{what} is not for a connection in a transaction of the store, which the store "
+                "begins and ends"
+            )
+
+
+def _refused(name: str) -> Any:
+    """A method of psycopg2's that does not go with a transaction of the store."""
+    method = getattr(extensions.connection, name)
+
+    @functools.wraps(method)
+    def call(self: _Lent, *args: Any, **kwargs: Any) -> Any:
+        self._hv_refuse(f"{name}()")
+        return method(self, *args, **kwargs)
+
+    return call
+
+
+for _name in (
+    "__enter__",
+    "commit",
+    "lobject",
+    "reset",
+    "rollback",
+    "set_client_encoding",
+    "set_isolation_level",
+    "set_session",
+    "tpc_begin",
+    "tpc_recover",
+):
+    setattr(_Lent, _name, _refused(_name))
 
 
 class Connection(_Lent, DictConnection):

@@ -6,9 +6,12 @@ psycopg2 knows a type by the OID that it had when the connection was opened. A r
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from psycopg2 import extensions, extras, sql
+
+from . import _hv
 
 # psycopg2's own look-up of these depends on the search_path.
 _HSTORE_TYPES = """
@@ -111,6 +114,42 @@ class LoggingCursor(_Casting, extras.LoggingCursor):
     def callproc(self, procname: Any, vars: Any = None) -> None:
         self._hv_statement = f"SELECT * FROM {procname}(...)"
         super().callproc(procname, vars)
+
+
+class _Guarded:
+    """Executes its statements within the transaction that its connection was in when it was made."""
+
+    _hv_transaction: Any = None  # a weak reference
+
+    def execute(self, *args: Any, **kwargs: Any) -> Any:
+        base: Any = super()
+        return _hv.in_transaction(self._hv_transaction, base.execute, *args, **kwargs)
+
+    def executemany(self, *args: Any, **kwargs: Any) -> Any:
+        base: Any = super()
+        return _hv.in_transaction(self._hv_transaction, base.executemany, *args, **kwargs)
+
+    def callproc(self, *args: Any, **kwargs: Any) -> Any:
+        base: Any = super()
+        return _hv.in_transaction(self._hv_transaction, base.callproc, *args, **kwargs)
+
+    def copy_from(self, *args: Any, **kwargs: Any) -> Any:
+        base: Any = super()
+        return _hv.in_transaction(self._hv_transaction, base.copy_from, *args, **kwargs)
+
+    def copy_to(self, *args: Any, **kwargs: Any) -> Any:
+        base: Any = super()
+        return _hv.in_transaction(self._hv_transaction, base.copy_to, *args, **kwargs)
+
+    def copy_expert(self, *args: Any, **kwargs: Any) -> Any:
+        base: Any = super()
+        return _hv.in_transaction(self._hv_transaction, base.copy_expert, *args, **kwargs)
+
+
+@functools.lru_cache(100)
+def guarded(factory: Any) -> Any:
+    """The same cursor class for a transaction."""
+    return type(factory.__name__, (_Guarded, factory), {"__module__": factory.__module__})
 
 
 def _written(query: Any, cursor: Any) -> str:

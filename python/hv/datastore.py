@@ -22,6 +22,7 @@ from ._hv import (
     KeyTypeError,
     LentCursor,
     PoolError,
+    Transaction,
 )
 from ._many import Increment, Merge, Replacement
 from .entity import Change, Row, Value
@@ -33,6 +34,7 @@ __all__ = [
     "DatastoreError",
     "KeyTypeError",
     "PoolError",
+    "Transaction",
 ]
 
 check_libpq()

@@ -1,6 +1,6 @@
 /*
- * entity: the store's methods for single entities: put, put_key, get, exists, replace, merge,
- * increment, delete, reserve.
+ * entity: methods for single entities: put, put_key, get, exists, replace, merge, increment,
+ * delete, of a store or of a transaction, and the store's reserve.
  *
  * Arguments are converted for the library before the GIL is released, results for Python after it
  * is taken again.
@@ -13,18 +13,14 @@
 #include "error.h"
 #include "key.h"
 #include "row.h"
-#include "store.h"
 #include "threads.h"
-
-static hvpy_store *store_of(PyObject *object) {
-    return (hvpy_store *) object;
-}
+#include "transaction.h"
 
 /* After a call of the library: raise its error, or the exception that interrupted it. */
-static bool failed(hv_status status, hv_error *error) {
+static bool failed(const hvpy_scope *at, hv_status status, hv_error *error) {
     if (status == HV_OK || status == HV_NOT_FOUND || status == HV_CHANGED)
         return PyErr_Occurred() != NULL;
-    hvpy_raise(status, error);
+    hvpy_scope_raise(at, status, error);
     return true;
 }
 
@@ -51,7 +47,7 @@ PyObject *hvpy_entity_put(PyObject *object, PyObject *const *args, Py_ssize_t co
     static const char *const names[] = {"shard_id", "kind"};
     static const hvpy_arguments expected = {
         .method = "put", .names = names, .count = 2, .required = 2};
-    hvpy_store *self = store_of(object);
+    hvpy_scope at;
     PyObject *found[2];
     hv_dict *dict = NULL;
     if (hvpy_arguments_parse(&expected, args, count, keywords, found, &dict) < 0)
@@ -62,14 +58,15 @@ PyObject *hvpy_entity_put(PyObject *object, PyObject *const *args, Py_ssize_t co
     int64_t key = 0;
     int shard = hvpy_int_from(found[0]);
     int kind = shard == -1 && PyErr_Occurred() ? -1 : hvpy_int_from(found[1]);
-    if (PyErr_Occurred() || !hvpy_store_enter(self))
+    if (PyErr_Occurred() || !hvpy_scope_enter(object, &at))
         goto out;
     HVPY_BEGIN_LIBRARY
-    status = hv_put(self->store, shard, kind, dict, &key, &error);
+    status = at.tx != NULL ? hv_tx_put(at.tx, shard, kind, dict, &key, &error)
+                           : hv_put(at.store->store, shard, kind, dict, &key, &error);
     HVPY_END_LIBRARY
-    hvpy_store_leave(self);
-    if (!failed(status, error))
-        result = hvpy_key_new(key, self->epoch);
+    hvpy_scope_leave(&at);
+    if (!failed(&at, status, error))
+        result = hvpy_key_new(key, at.store->epoch);
 out:
     hv_dict_free(dict);
     return result;
@@ -85,7 +82,7 @@ PyObject *hvpy_entity_put_key(PyObject *object, PyObject *const *args, Py_ssize_
     static const char *const names[] = {"key", "kind"};
     static const hvpy_arguments expected = {
         .method = "put_key", .names = names, .count = 2, .required = 2};
-    hvpy_store *self = store_of(object);
+    hvpy_scope at;
     PyObject *found[2];
     hv_dict *dict = NULL;
     if (hvpy_arguments_parse(&expected, args, count, keywords, found, &dict) < 0)
@@ -97,13 +94,14 @@ PyObject *hvpy_entity_put_key(PyObject *object, PyObject *const *args, Py_ssize_
     int kind = 0;
     if (key_from(found[0], &key))
         kind = hvpy_int_from(found[1]);
-    if (PyErr_Occurred() || !hvpy_store_enter(self))
+    if (PyErr_Occurred() || !hvpy_scope_enter(object, &at))
         goto out;
     HVPY_BEGIN_LIBRARY
-    status = hv_put_key(self->store, key, kind, dict, &error);
+    status = at.tx != NULL ? hv_tx_put_key(at.tx, key, kind, dict, &error)
+                           : hv_put_key(at.store->store, key, kind, dict, &error);
     HVPY_END_LIBRARY
-    hvpy_store_leave(self);
-    if (!failed(status, error)) {
+    hvpy_scope_leave(&at);
+    if (!failed(&at, status, error)) {
         Py_INCREF(Py_None);
         result = Py_None;
     }
@@ -121,12 +119,22 @@ const char hvpy_entity_get_doc[] =
     "others. With ``version`` the row has a row.version, which differs after every change of the\n"
     "entity: for ``if_version``.";
 
+/* The version is fetched with chosen attributes alone; no names: all of them. */
+static hv_status run_get(const hvpy_scope *at, int64_t key, const char *const *names, bool chosen,
+                         hv_entity **entity, hv_error **error) {
+    if (at->tx != NULL)
+        return chosen ? hv_tx_get_only(at->tx, key, names, entity, error)
+                      : hv_tx_get(at->tx, key, entity, error);
+    return chosen ? hv_get_only(at->store->store, key, names, entity, error)
+                  : hv_get(at->store->store, key, entity, error);
+}
+
 PyObject *hvpy_entity_get(PyObject *object, PyObject *const *args, Py_ssize_t count,
                           PyObject *keywords) {
     static const char *const names[] = {"key", "only", "version"};
     static const hvpy_arguments expected = {
         .method = "get", .names = names, .count = 3, .required = 1, .positional = 1};
-    hvpy_store *self = store_of(object);
+    hvpy_scope at;
     PyObject *found[3];
     int64_t key;
     hvpy_names only;
@@ -139,15 +147,13 @@ PyObject *hvpy_entity_get(PyObject *object, PyObject *const *args, Py_ssize_t co
     hv_entity *entity = NULL;
     hv_error *error = NULL;
     hv_status status;
-    if (!hvpy_store_enter(self))
+    if (!hvpy_scope_enter(object, &at))
         goto out;
     HVPY_BEGIN_LIBRARY
-    status = only.list != NULL || version
-                 ? hv_get_only(self->store, key, only.list, &entity, &error)
-                 : hv_get(self->store, key, &entity, &error);
+    status = run_get(&at, key, only.list, only.list != NULL || version, &entity, &error);
     HVPY_END_LIBRARY
-    hvpy_store_leave(self);
-    if (!failed(status, error))
+    hvpy_scope_leave(&at);
+    if (!failed(&at, status, error))
         result = hvpy_row_of(entity);
     hv_entity_free(entity);
 out:
@@ -166,54 +172,62 @@ PyObject *hvpy_entity_exists(PyObject *object, PyObject *const *args, Py_ssize_t
     static const char *const names[] = {"key"};
     static const hvpy_arguments expected = {
         .method = "exists", .names = names, .count = 1, .required = 1};
-    hvpy_store *self = store_of(object);
+    hvpy_scope at;
     PyObject *found[1];
     int64_t key;
     if (hvpy_arguments_parse(&expected, args, count, keywords, found, NULL) < 0 ||
-        !key_from(found[0], &key) || !hvpy_store_enter(self))
+        !key_from(found[0], &key) || !hvpy_scope_enter(object, &at))
         return NULL;
     hv_error *error = NULL;
     hv_status status;
     HVPY_BEGIN_LIBRARY
-    status = hv_exists(self->store, key, &error);
+    status =
+        at.tx != NULL ? hv_tx_exists(at.tx, key, &error) : hv_exists(at.store->store, key, &error);
     HVPY_END_LIBRARY
-    hvpy_store_leave(self);
-    return failed(status, error) ? NULL : PyBool_FromLong(status == HV_OK);
+    hvpy_scope_leave(&at);
+    return failed(&at, status, error) ? NULL : PyBool_FromLong(status == HV_OK);
 }
 
 /* ---- replace, merge, increment, delete ---- */
 
-static hv_status run_change(hv_store *store, const hv_change *change, hv_entity **entity,
+static hv_status run_change(const hvpy_scope *at, const hv_change *c, hv_entity **entity,
                             hv_error **error) {
-    switch (change->type) {
+    hv_store *store = at->store->store;
+    switch (c->type) {
     case HV_REPLACE:
-        return hv_replace(store, change->key, change->kind, change->dict, change->condition, entity,
-                          error);
+        return at->tx != NULL
+                   ? hv_tx_replace(at->tx, c->key, c->kind, c->dict, c->condition, entity, error)
+                   : hv_replace(store, c->key, c->kind, c->dict, c->condition, entity, error);
     case HV_MERGE:
-        return hv_merge(store, change->key, change->dict, change->remove, change->condition, entity,
-                        error);
+        return at->tx != NULL
+                   ? hv_tx_merge(at->tx, c->key, c->dict, c->remove, c->condition, entity, error)
+                   : hv_merge(store, c->key, c->dict, c->remove, c->condition, entity, error);
     case HV_INCREMENT:
-        return hv_increment(store, change->key, change->attribute, change->amount,
-                            change->condition, entity, error);
+        return at->tx != NULL ? hv_tx_increment(at->tx, c->key, c->attribute, c->amount,
+                                                c->condition, entity, error)
+                              : hv_increment(store, c->key, c->attribute, c->amount, c->condition,
+                                             entity, error);
     case HV_DELETE:
         break;
     }
-    return hv_delete(store, change->key, change->condition, entity, error);
+    return at->tx != NULL ? hv_tx_delete(at->tx, c->key, c->condition, entity, error)
+                          : hv_delete(store, c->key, c->condition, entity, error);
 }
 
 /* After a call of the library: the result, or NULL with its error or the exception that interrupted
  * it. */
-static PyObject *change_made(const hvpy_store *self, const hv_change *change, hv_status status,
+static PyObject *change_made(const hvpy_scope *at, const hv_change *change, hv_status status,
                              const hv_entity *entity, hv_error *error) {
-    if (failed(status, error))
+    if (failed(at, status, error))
         return NULL;
-    PyObject *result = hvpy_change_result(change->type, status, change->key, self->epoch, entity);
+    PyObject *result =
+        hvpy_change_result(change->type, status, change->key, at->store->epoch, entity);
     return status == HV_CHANGED ? hvpy_raise_object(result) : result;
 }
 
 static PyObject *change(hv_change_type type, PyObject *object, PyObject *const *args,
                         Py_ssize_t count, PyObject *keywords) {
-    hvpy_store *self = store_of(object);
+    hvpy_scope at;
     hvpy_change made;
     if (!hvpy_change_parse(type, args, count, keywords, &made))
         return NULL;
@@ -221,13 +235,13 @@ static PyObject *change(hv_change_type type, PyObject *object, PyObject *const *
     hv_entity *entity = NULL;
     hv_error *error = NULL;
     hv_status status;
-    if (!hvpy_store_enter(self))
+    if (!hvpy_scope_enter(object, &at))
         goto out;
     HVPY_BEGIN_LIBRARY
-    status = run_change(self->store, &made.change, &entity, &error);
+    status = run_change(&at, &made.change, &entity, &error);
     HVPY_END_LIBRARY
-    hvpy_store_leave(self);
-    result = change_made(self, &made.change, status, entity, error);
+    hvpy_scope_leave(&at);
+    result = change_made(&at, &made.change, status, entity, error);
     hv_entity_free(entity);
 out:
     hvpy_change_free(&made);
@@ -304,7 +318,7 @@ PyObject *hvpy_entity_reserve(PyObject *object, PyObject *const *args, Py_ssize_
     static const char *const names[] = {"shard_id", "count"};
     static const hvpy_arguments expected = {
         .method = "reserve", .names = names, .count = 2, .required = 1};
-    hvpy_store *self = store_of(object);
+    hvpy_store *self = (hvpy_store *) object;
     PyObject *found[2];
     if (hvpy_arguments_parse(&expected, args, count, keywords, found, NULL) < 0)
         return NULL;
@@ -327,7 +341,9 @@ PyObject *hvpy_entity_reserve(PyObject *object, PyObject *const *args, Py_ssize_
     status = hv_reserve(self->store, shard, wanted, keys, &error);
     HVPY_END_LIBRARY
     hvpy_store_leave(self);
-    if (!failed(status, error))
+    if (status != HV_OK)
+        hvpy_raise(status, error);
+    else if (!PyErr_Occurred())
         result = list_of_keys(keys, wanted, self->epoch);
 out:
     PyMem_Free(keys);

@@ -1,6 +1,6 @@
 /*
- * entity: the store's methods for single entities: put, put_key, get, exists, replace, merge,
- * increment, delete, reserve.
+ * entity: methods for single entities: put, put_key, get, exists, replace, merge, increment,
+ * delete, of a store or of a transaction, and the store's reserve.
  */
 #ifndef HVPY_ENTITY_H
 #define HVPY_ENTITY_H

@@ -110,7 +110,8 @@ static int set_attribute(PyObject *exception, const char *name, PyObject *value)
     return result;
 }
 
-static int set_attributes(PyObject *exception, hv_status status, const hv_error *error) {
+static int set_attributes(PyObject *exception, hv_status status, const hv_error *error,
+                          const char *hint) {
     if (set_attribute(exception, "status", hvpy_text(hv_status_name(status))) < 0)
         return -1;
     if (error == NULL)
@@ -118,7 +119,7 @@ static int set_attributes(PyObject *exception, hv_status status, const hv_error 
     int shard = hv_error_shard(error);
     if (set_attribute(exception, "message", hvpy_text(hv_error_message(error))) < 0 ||
         set_attribute(exception, "detail", hvpy_text(hv_error_detail(error))) < 0 ||
-        set_attribute(exception, "hint", hvpy_text(hv_error_hint(error))) < 0 ||
+        set_attribute(exception, "hint", hvpy_text(hint)) < 0 ||
         set_attribute(exception, "sqlstate", hvpy_text(hv_error_sqlstate(error))) < 0 ||
         set_attribute(exception, "constraint", hvpy_text(hv_error_constraint(error))) < 0 ||
         set_attribute(exception, "server", hvpy_text(hv_error_server(error))) < 0 ||
@@ -133,14 +134,14 @@ static int set_attributes(PyObject *exception, hv_status status, const hv_error 
 }
 
 /* All of the error's text, laid out as psycopg2 does. */
-static PyObject *whole_text(hv_status status, const hv_error *error) {
+static PyObject *whole_text(hv_status status, const hv_error *error, const char *hint) {
     if (error == NULL)
         return hvpy_text(hv_status_name(status));
     PyObject *text = hvpy_text(hv_error_message(error));
     const struct {
         const char *label;
         const char *text;
-    } more[] = {{"DETAIL", hv_error_detail(error)}, {"HINT", hv_error_hint(error)}};
+    } more[] = {{"DETAIL", hv_error_detail(error)}, {"HINT", hint}};
     for (int i = 0; i < 2 && text != NULL; i++) {
         if (more[i].text == NULL)
             continue;
@@ -153,15 +154,22 @@ static PyObject *whole_text(hv_status status, const hv_error *error) {
     return text;
 }
 
-PyObject *hvpy_error_from(hv_status status, const hv_error *error) {
+/* Make an exception; the hint may be NULL, and then the error's is used. */
+static PyObject *error_with(hv_status status, const hv_error *error, const char *hint) {
     PyObject *exception = NULL;
-    PyObject *text = whole_text(status, error);
+    if (error != NULL && hv_error_hint(error) != NULL)
+        hint = hv_error_hint(error);
+    PyObject *text = whole_text(status, error, hint);
     if (text != NULL)
         exception = PyObject_CallFunctionObjArgs(class_of(status), text, NULL);
     Py_XDECREF(text);
-    if (exception != NULL && set_attributes(exception, status, error) < 0)
+    if (exception != NULL && set_attributes(exception, status, error, hint) < 0)
         Py_CLEAR(exception);
     return exception;
+}
+
+PyObject *hvpy_error_from(hv_status status, const hv_error *error) {
+    return error_with(status, error, NULL);
 }
 
 PyObject *hvpy_error_new(hv_status status, hv_error *error) {
@@ -177,10 +185,11 @@ PyObject *hvpy_raise_object(PyObject *exception) {
     return NULL;
 }
 
-PyObject *hvpy_raise(hv_status status, hv_error *error) {
+PyObject *hvpy_raise_with(hv_status status, hv_error *error, const char *hint) {
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
-    PyObject *exception = hvpy_error_new(status, error);
+    PyObject *exception = error_with(status, error, hint);
+    hv_error_free(error);
     if (type == NULL)
         return hvpy_raise_object(exception);
     if (exception == NULL)
@@ -190,6 +199,10 @@ PyObject *hvpy_raise(hv_status status, hv_error *error) {
         PyException_SetContext(value, exception);
     PyErr_Restore(type, value, traceback);
     return NULL;
+}
+
+PyObject *hvpy_raise(hv_status status, hv_error *error) {
+    return hvpy_raise_with(status, error, NULL);
 }
 
 /* Make an exception of the package's own; the text's reference is stolen, and may be NULL. */
@@ -227,6 +240,15 @@ PyObject *hvpy_raise_new(hv_status status, const char *format, ...) {
     raise_text(class_of(status), status, format, arguments);
     va_end(arguments);
     return NULL;
+}
+
+PyObject *hvpy_raise_hint(hv_status status, const char *message, const char *hint) {
+    PyObject *text = PyUnicode_FromFormat("%s\nHINT:  %s", message, hint);
+    PyObject *exception = new_from_text(class_of(status), status, text);
+    if (exception != NULL && (set_attribute(exception, "message", hvpy_text(message)) < 0 ||
+                              set_attribute(exception, "hint", hvpy_text(hint)) < 0))
+        Py_CLEAR(exception);
+    return hvpy_raise_object(exception);
 }
 
 static PyObject *raise_invalid(PyObject *class, const char *format, ...) {

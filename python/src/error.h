@@ -33,11 +33,17 @@ PyObject *hvpy_raise_object(PyObject *exception);
  */
 PyObject *hvpy_raise(hv_status status, hv_error *error);
 
+/* The same with a hint, which may be NULL, unless the error has one. */
+PyObject *hvpy_raise_with(hv_status status, hv_error *error, const char *hint);
+
 /* Raise an error of the package's own and return NULL. The format is that of
  * PyUnicode_FromFormat(). */
 PyObject *hvpy_raise_new(hv_status status, const char *format, ...);
 
-/* The same, with the exception that is already raised as its cause. */
+/* The same with a message and a hint. */
+PyObject *hvpy_raise_hint(hv_status status, const char *message, const char *hint);
+
+/* The same as hvpy_raise_new(), with the exception that is already raised as its cause. */
 PyObject *hvpy_raise_from(hv_status status, const char *format, ...);
 
 /* Raise a PoolError for an object that is not a connection lent by the store. */

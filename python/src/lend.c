@@ -399,10 +399,31 @@ static void lent_finalize(PyObject *connection) {
     PyErr_Restore(type, value, traceback);
 }
 
+/* With these psycopg2 begins and ends transactions of its own. */
+static bool is_of_transactions(PyObject *name) {
+    static const char *const names[] = {"autocommit", "isolation_level", "readonly", "deferrable"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (PyUnicode_Check(name) && PyUnicode_CompareWithASCIIString(name, names[i]) == 0)
+            return true;
+    return false;
+}
+
+/* Raises an exception if the store has a transaction on the connection. */
+static int lent_setattr(PyObject *connection, PyObject *name, PyObject *value) {
+    if (is_of_transactions(name)) {
+        PyObject *result = PyObject_CallMethod(connection, "_hv_refuse", "O", name);
+        Py_XDECREF(result);
+        if (result == NULL)
+            return -1;
+    }
+    return PyObject_GenericSetAttr(connection, name, value);
+}
+
 static PyTypeObject lent_type = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "hv._hv.Lent",
     .tp_basicsize = sizeof(PyObject),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .tp_setattro = lent_setattr,
     .tp_doc = "The base of classes of connections that return to the store when nothing refers to "
               "them any more.",
     .tp_finalize = lent_finalize,

@@ -22,6 +22,7 @@
 #include "scan.h"
 #include "store.h"
 #include "threads.h"
+#include "transaction.h"
 
 static PyObject *options(PyObject *module, PyObject *args) {
     (void) module;
@@ -106,6 +107,8 @@ static PyMethodDef functions[] = {
      "refusal($module, parameters, timeout, /)\n--\n\n"
      "Connect once to learn why the server refuses: return (message, SQLSTATE), or None if it\n"
      "does not refuse."},
+    {"in_transaction", (PyCFunction) (void (*)(void)) hvpy_transaction_guard,
+     METH_FASTCALL | METH_KEYWORDS, hvpy_transaction_guard_doc},
     {"end", hvpy_threads_end, METH_NOARGS,
      "end($module)\n--\n\n"
      "Wait, for a second at most, for the threads that open connections. No more are started."},
@@ -131,7 +134,7 @@ PyMODINIT_FUNC PyInit__hv(void) {
         hvpy_change_init(module) < 0 || hvpy_threads_init() < 0 || hvpy_handler_init() < 0 ||
         hvpy_opening_init() < 0 || hvpy_lend_init(module) < 0 || hvpy_cursor_init(module) < 0 ||
         hvpy_store_init(module) < 0 || hvpy_queue_init(module) < 0 || hvpy_scan_init(module) < 0 ||
-        hvpy_load_init(module) < 0) {
+        hvpy_load_init(module) < 0 || hvpy_transaction_init(module) < 0) {
         Py_DECREF(module);
         return NULL;
     }

@@ -15,6 +15,7 @@
 #include "report.h"
 #include "scan.h"
 #include "threads.h"
+#include "transaction.h"
 
 /* How often close() checks whether the last user has left. */
 #define CLOSE_POLL_NS 1000000
@@ -360,6 +361,8 @@ static PyMethodDef store_methods[] = {
     {"merge", FAST(hvpy_entity_merge), hvpy_entity_merge_doc},
     {"increment", FAST(hvpy_entity_increment), hvpy_entity_increment_doc},
     {"delete", FAST(hvpy_entity_delete), hvpy_entity_delete_doc},
+    {"transaction", FAST(hvpy_transaction), hvpy_transaction_doc},
+    {"run_transaction", FAST(hvpy_transaction_run), hvpy_transaction_run_doc},
     {"get_connection", FAST(hvpy_lend_get), hvpy_lend_get_doc},
     {"get_connection_server", FAST(hvpy_lend_get_server), hvpy_lend_get_server_doc},
     {"put_connection", FAST(hvpy_lend_put), hvpy_lend_put_doc},

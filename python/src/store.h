@@ -19,11 +19,12 @@ typedef struct hvpy_store {
     PyObject_HEAD
     hv_store *store; /* NULL: closed, or not opened */
     int64_t epoch;
-    hvpy_callbacks *callbacks; /* they are freed with the hv_store */
-    int users;                 /* methods that are using it */
-    unsigned long forks;       /* says which process they are in */
-    bool closing;              /* no more users are let in */
-    bool log_parameters;       /* the option */
+    hvpy_callbacks *callbacks;             /* they are freed with the hv_store */
+    int users;                             /* methods that are using it */
+    unsigned long forks;                   /* says which process they are in */
+    bool closing;                          /* no more users are let in */
+    bool log_parameters;                   /* the option */
+    struct hvpy_transaction *transactions; /* that are open: a list */
     PyObject *weak_references;
 } hvpy_store;
 

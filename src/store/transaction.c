@@ -38,6 +38,7 @@ struct hv_tx {
 /* Of a thread: the stores in whose hv_transaction() it is. */
 typedef struct frame {
     const hv_store *store;
+    unsigned generation; /* hvi_fork_generation(): a forked child is in none of its parent's */
     struct frame *outer;
 } frame;
 
@@ -49,7 +50,7 @@ static _Thread_local frame *running;
  * and the inner one's changes would stay if the outer one was rolled back. */
 static hv_status check_not_nested(const hv_store *store, hv_error **error) {
     for (const frame *at = running; at != NULL; at = at->outer)
-        if (at->store == store) {
+        if (at->store == store && at->generation == hvi_fork_generation()) {
             hvi_fail(error, HV_INVALID, "a transaction cannot begin within another one");
             hvi_error_hint(error, "Use the one that is running: pass it on. For a part that can be "
                                   "undone alone, send SAVEPOINT on its connection.");
@@ -312,7 +313,7 @@ hv_status hv_transaction(hv_store *store, int shard, hv_isolation isolation, int
     status = init_tx(&tx, store, shard, isolation, timeout, &deadline, error);
     if (status != HV_OK)
         return hvi_store_leave(&visit, status);
-    frame own = {.store = store, .outer = running};
+    frame own = {.store = store, .generation = tx.generation, .outer = running};
     running = &own;
     run_calls(&tx, deadline, work, context, &end);
     running = own.outer;
