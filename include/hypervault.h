@@ -664,7 +664,8 @@ HV_API hv_status hv_transaction(hv_store *store, int shard, hv_isolation isolati
 /*
  * The same in steps, for callers that cannot pass a function. Nothing is begun again by itself: if
  * hv_error_retriable(), the caller may do so. hv_commit() and hv_rollback() free the transaction,
- * whatever the status is; hv_rollback(NULL) is allowed. Errors: as hv_transaction().
+ * whatever the status is; hv_rollback(NULL) is allowed. Errors: as hv_transaction(). If an
+ * operation has failed for a reason that may pass, that is also the error of hv_commit().
  */
 HV_API hv_status hv_begin(hv_store *store, int shard, hv_isolation isolation, int64_t timeout,
                           hv_tx **tx, hv_error **error);

@@ -117,18 +117,20 @@ static bool may_pass(const hv_error *failure) {
            (hvi_refusal_is_stale(failure) || (sqlstate != NULL && strncmp(sqlstate, "40", 2) == 0));
 }
 
-hv_status hvi_transaction_fail(hvi_transaction *tx, const hv_error *error) {
+hv_status hvi_transaction_fail(hvi_transaction *tx, hv_error **error) {
     if (tx->failure == NULL) {
-        tx->failure = hvi_error_copy(error);
-        tx->passes = may_pass(error);
+        tx->passes = may_pass(*error);
+        if (tx->passes)
+            hvi_error_retriable(error, true);
+        tx->failure = hvi_error_copy(*error);
     }
-    return hv_error_status(error);
+    return hv_error_status(*error);
 }
 
 /* The same with an error that was just made, and goes to the caller. */
 static hv_status fail_with(hvi_transaction *tx, hv_error **cause, hv_error **error) {
     hvi_error_where(cause, server_of(tx), tx->target.shard);
-    hvi_transaction_fail(tx, *cause);
+    hvi_transaction_fail(tx, cause);
     return hvi_error_move(error, cause);
 }
 
@@ -273,7 +275,7 @@ void hvi_transaction_run(hvi_transaction *tx, hvi_operation *op) {
         return;
     if (is_collision(op))
         hvi_refusal_explain_collision(&op->error);
-    hvi_transaction_fail(tx, op->error);
+    hvi_transaction_fail(tx, &op->error);
     tx->passes = tx->passes || is_collision(op);
 }
 

@@ -48,8 +48,9 @@ hv_status hvi_transaction_check_shard(const hvi_transaction *tx, int shard, hv_e
 /* Run an operation that was set up until it is done. If it fails, so does the transaction. */
 void hvi_transaction_run(hvi_transaction *tx, hvi_operation *operation);
 
-/* The transaction fails with this error, unless it has failed before. Returns its status. */
-hv_status hvi_transaction_fail(hvi_transaction *tx, const hv_error *error);
+/* The transaction fails with this error, unless it has failed before. An error that may pass
+ * becomes retriable. Returns its status. */
+hv_status hvi_transaction_fail(hvi_transaction *tx, hv_error **error);
 
 /* The connection for the caller's own SQL. */
 PGconn *hvi_transaction_lend(hvi_transaction *tx);

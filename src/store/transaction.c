@@ -150,6 +150,12 @@ static hv_status fail_doomed(const hvi_transaction *tx, hv_error **error) {
     return HV_INVALID;
 }
 
+/* The failure itself, since the caller may begin again because of it. */
+static hv_status fail_again(const hvi_transaction *tx, hv_error **error) {
+    hv_error *failure = hvi_error_copy(tx->failure);
+    return hvi_error_move(error, &failure);
+}
+
 hv_status hv_commit(hv_tx *tx, hv_error **error) {
     hv_status status;
     hvi_interruptible operation;
@@ -158,10 +164,12 @@ hv_status hv_commit(hv_tx *tx, hv_error **error) {
         return fail_foreign(error);
     }
     hvi_interrupt_begin(&operation, hvi_router_interrupt(&tx->store->router));
-    if (tx->transaction.failure != NULL && !hvi_transaction_was_ended(&tx->transaction))
-        status = fail_doomed(&tx->transaction, error);
-    else
+    if (tx->transaction.failure == NULL || hvi_transaction_was_ended(&tx->transaction))
         status = hvi_transaction_commit(&tx->transaction, error);
+    else if (tx->transaction.passes)
+        status = fail_again(&tx->transaction, error);
+    else
+        status = fail_doomed(&tx->transaction, error);
     hvi_interrupt_end(&operation);
     free_tx(tx);
     return status;
@@ -222,9 +230,7 @@ static void end_call(hvi_transaction *tx, outcome *end) {
         hvi_transaction_check_state(tx, NULL);
     end->again = tx->failure != NULL && tx->passes;
     if (end->again) {
-        hv_error_free(end->error);
-        end->error = hvi_error_copy(tx->failure);
-        end->status = hv_error_status(tx->failure);
+        end->status = fail_again(tx, &end->error);
     } else if (end->status == HV_OK) {
         end->status = fail_doomed(tx, &end->error);
     } else {
@@ -355,7 +361,7 @@ static hvi_router *router_of(const hv_tx *tx) {
 
 /* The transaction fails with an error that was found before anything was sent. */
 static hv_status fail(hv_tx *tx, hv_error **cause, hv_error **error) {
-    hvi_transaction_fail(&tx->transaction, *cause);
+    hvi_transaction_fail(&tx->transaction, cause);
     return hvi_error_move(error, cause);
 }
 

@@ -686,13 +686,11 @@ def test_when_the_time_is_used_up_the_last_failure_comes_out(db, key):
 
     def work(tx):
         calls.append(1)
-        tx.merge(key, {"c": "d"})
+        sql(tx, f"DELETE FROM {TABLE} WHERE id = %s", key)
         sql(tx, FAIL_40001)
 
-    began = time.monotonic()
     with pytest.raises(DatastoreError, match="again") as caught:
-        db.run_transaction(SHARD, work, timeout=0.3)
-    assert time.monotonic() - began < 20
+        db.run_transaction(SHARD, work, timeout=1)
     assert 2 <= len(calls) <= 100
     error = caught.value
     assert error.sqlstate == "40001" and error.retriable and error.hint is None
