@@ -17,6 +17,7 @@ import pytest
 from harness import command, hv, python, store_config
 from harness.liar import ALL_WAYS, ENDINGS, FLOODS, Liar
 from harness.store_tool import StoreTool
+from harness.wait import eventually
 
 LIES = int(os.environ.get("HV_TEST_LIES", "24"))
 SHARDS = range(1, 4)
@@ -440,8 +441,9 @@ def test_whatever_a_server_answers_a_program_ends_well(request, tmp_path, name, 
 def tool_of(store, number, way, **options):
     """A tool that has not asked anything yet, and the liar that waits for what it will."""
     tool = StoreTool(store.config(way, pool_max=1, **options))
-    tool.main.get(store.key).ok()  # so that there is a connection, and the statement is prepared
-    tool.main.put(2, 7, BODY).ok()
+    # So that there is a connection, and the statement is prepared; the first try may be late.
+    eventually(lambda: tool.main.get(store.key).ok())
+    eventually(lambda: tool.main.put(2, 7, BODY).ok())
     store.liar.lie(number, way)
     return tool
 
