@@ -129,6 +129,9 @@ def test_the_readmes_commands_work_as_typed(config, tmp_path):
     readme = (SOURCE / "README.md").read_text("utf-8")
     (commands,) = re.findall(r"```sh\n(hv init.*?)```", readme, re.S)
     (tmp_path / "users.csv").write_text("email,name\na@example,Ada\ng@example,Grace\n")
+    assert "[hypervault]\nspread = " in readme
+    with open(config, "a", encoding="utf-8") as file:
+        file.write("[hypervault]\nspread = 1-17\n")
     env = {"HYPERVAULT_CONFIG": str(config), "PATH": f"{build_dir() / 'cli'}:{os.environ['PATH']}"}
     done = run("bash", "-euc", commands, cwd=tmp_path, env=env).ok()
     assert "boop" in done.out
