@@ -9,11 +9,11 @@
 #include "entity/group.h"
 
 struct hv_entity {
-    hvi_version version; /* with the key, which is there even without a version */
+    int64_t key;
     int kind;
-    hv_dict *dict;      /* owned */
-    char *version_text; /* NULL: none; or the next, which is written when it is asked for */
-    char room[HVI_VERSION_LEN];
+    bool is_versioned;
+    hv_dict *dict;  /* owned */
+    char version[]; /* if it has one */
 };
 
 void hv_entity_free(hv_entity *entity) {
@@ -24,7 +24,7 @@ void hv_entity_free(hv_entity *entity) {
 }
 
 int64_t hv_entity_key(const hv_entity *entity) {
-    return entity->version.key;
+    return entity->key;
 }
 
 int hv_entity_kind(const hv_entity *entity) {
@@ -36,9 +36,7 @@ const hv_dict *hv_entity_dict(const hv_entity *entity) {
 }
 
 const char *hv_entity_version(const hv_entity *entity) {
-    if (entity->version_text != NULL)
-        hvi_version_print(&entity->version, entity->version_text);
-    return entity->version_text;
+    return entity->is_versioned ? entity->version : NULL;
 }
 
 /* A number in network byte order. */
@@ -74,18 +72,20 @@ static hv_status take_row(const hvi_operation *op, hv_entity **entity, hv_error 
     const char *server = op->target.server->name;
     if (PQgetisnull(result, row, 1))
         return hvi_target_fail_null(&op->target, op->item.key, true, error);
-    hv_entity *made = malloc(sizeof *made);
-    if (made == NULL)
-        return hvi_no_memory(error);
-    made->version.key = op->item.key;
-    made->kind = (int) hvi_integer_at(result, row, 1);
-    made->dict = NULL;
-    made->version_text = PQnfields(result) > XMIN_COLUMN ? made->room : NULL;
-    if (made->version_text != NULL && !read_version(result, row, &made->version)) {
-        free(made);
+    bool is_versioned = PQnfields(result) > XMIN_COLUMN;
+    hvi_version version = {.key = op->item.key};
+    if (is_versioned && !read_version(result, row, &version))
         return hvi_fail_answer(server, op->target.shard, "an entity", error,
                                "sent no version of it");
-    }
+    hv_entity *made = malloc(sizeof *made + (is_versioned ? HVI_VERSION_LEN : 0));
+    if (made == NULL)
+        return hvi_no_memory(error);
+    made->key = op->item.key;
+    made->kind = (int) hvi_integer_at(result, row, 1);
+    made->is_versioned = is_versioned;
+    made->dict = NULL;
+    if (is_versioned)
+        hvi_version_print(&version, made->version);
     *entity = made;
     return HV_OK;
 }
