@@ -134,10 +134,58 @@ static void after_change_many(hv_status status) {
     require(2, statuses[2], !is_true_of(2, "true"));
 }
 
+/* ---- in a transaction ---- */
+
+static hv_status work(hv_tx *tx, void *context, hv_error **error) {
+    int64_t key;
+    hv_dict *dict = NULL;
+    (void) context;
+    hv_status status = make_dict(label, &dict, error);
+    if (status == HV_OK)
+        status = hv_tx_put(tx, SHARD, KIND, dict, &key, error);
+    if (status == HV_OK) /* the same again */
+        status = hv_tx_put_key(tx, key, KIND, dict, error);
+    if (status == HV_OK)
+        status =
+            hv_tx_merge(tx, keys[0], NULL, (const char *const[]){NAME, NULL}, NULL, NULL, error);
+    if (status == HV_OK)
+        status = hv_tx_increment(tx, keys[1], "n", "1.5", NULL, NULL, error);
+    if (status == HV_OK)
+        status = hv_tx_delete(tx, keys[2], NULL, NULL, error);
+    hv_dict_free(dict);
+    return status;
+}
+
+static hv_status act_transaction(hv_error **error) {
+    return hv_transaction(store, SHARD, HV_SERIALIZABLE, 0, work, NULL, error);
+}
+
+static hv_status act_steps(hv_error **error) {
+    hv_tx *tx = NULL;
+    hv_status status = hv_begin(store, SHARD, HV_READ_COMMITTED, 0, &tx, error);
+    if (status != HV_OK)
+        return status;
+    status = work(tx, NULL, error);
+    if (status == HV_OK)
+        return hv_commit(tx, error);
+    hv_rollback(tx);
+    return status;
+}
+
+static void after_transaction(hv_status status) {
+    bool done = is_true_of(1, "body -> 'n' = '1.5'");
+    require(1, status, done);
+    int64_t labelled = done ? COUNT - 2 + 1 : COUNT;
+    if (is_true_of(2, "true") == done || stored_in_this_run() != labelled)
+        fail("%s, and a part of the transaction has happened", hv_status_name(status));
+}
+
 const operation_of change_operations[] = {
     {"merge", open_and_put, act_merge, after_merge},
     {"increment", open_and_put, act_increment, after_increment},
     {"get_only", open_and_put, act_get_only, after_get_only},
     {"change_many", open_and_put, act_change_many, after_change_many},
+    {"transaction", open_and_put, act_transaction, after_transaction},
+    {"transaction_steps", open_and_put, act_steps, after_transaction},
     {NULL, NULL, NULL, NULL, false},
 };

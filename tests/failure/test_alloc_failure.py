@@ -36,6 +36,7 @@ OPERATIONS = [
 RUNS = [(operation, mode) for operation in OPERATIONS for mode in ("once", "forever")]
 # These wait in vain for many answers; how a load is continued does not depend on the mode.
 RUNS += [("load", "once"), ("load_kept", "forever")]
+RUNS += [("transaction", "once"), ("transaction_steps", "once")]
 
 
 def _config(path, database, **options):

@@ -105,6 +105,16 @@ def test_lend_uses_a_table_of_its_own_in_the_shard(compiled, store, servers):
     assert servers[0].value("SELECT count(*) FROM shard0005.notes") == 1
 
 
+def test_transaction_moves_what_there_is(compiled, store):
+    done = compiled("transaction")(3, config=store).ok()
+    assert done.lines == [
+        "70 moved",
+        "70 refused: too little",
+        "the first has 30",
+        "the second has 170",
+    ]
+
+
 @pytest.mark.threads
 def test_threads_read_back_all_they_stored(compiled, store, servers):
     done = compiled("threads")(8, 25, config=store).ok()
