@@ -650,7 +650,9 @@ typedef hv_status (*hv_transaction_fn)(hv_tx *tx, void *context, hv_error **erro
  *
  * HV_OK: `work` returned it, and the server has confirmed the commit. If `work` returns another
  * status though no operation has failed, the transaction is rolled back, and that is the result,
- * with the error that `work` has set; none is needed for HV_NOT_FOUND and HV_CHANGED.
+ * with the error that `work` has set; none is needed for HV_NOT_FOUND and HV_CHANGED. At
+ * HV_SERIALIZABLE, what was read counts only once it is committed, even if nothing was changed: let
+ * `work` return HV_OK if the answer matters.
  *
  * Errors: HV_OUTCOME_UNKNOWN if the answer to COMMIT is lost or late, or if a statement of the
  * caller's own has ended the transaction; all others mean that nothing was written. HV_INVALID if

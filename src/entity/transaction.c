@@ -100,6 +100,10 @@ hv_status hvi_transaction_begin(hvi_transaction *tx, hv_isolation isolation, int
             hvi_session_script(tx->session, sql, tx->target.shard, false, deadline, NULL, &cause);
     if (status == HV_OK)
         return HV_OK;
+    if (hvi_error_has_sqlstate(cause, "0A000"))
+        hvi_error_hint(&cause,
+                       "If the server is a standby, name its primary: a transaction must be "
+                       "able to write.");
     if (tx->session != NULL)
         release(tx);
     return hvi_target_explain(&tx->target, &cause, error);
@@ -329,6 +333,17 @@ hv_status hvi_transaction_failed(hvi_transaction *tx, const char *sqlstate, cons
 
 /* ---- the end ---- */
 
+/* The server answers ROLLBACK to the COMMIT of a transaction that has failed. */
+static hv_status check_committed(const hvi_transaction *tx, const char *answer, hv_error **error) {
+    if (strcmp(answer, "COMMIT") == 0)
+        return HV_OK;
+    if (strcmp(answer, "ROLLBACK") == 0)
+        return hvi_fail(error, HV_REFUSED, "the server has rolled the transaction back");
+    tx->session->broken = true;
+    return hvi_fail(error, HV_OUTCOME_UNKNOWN, "unexpected answer from server \"%s\" to COMMIT",
+                    server_of(tx));
+}
+
 hv_status hvi_transaction_commit(hvi_transaction *tx, hv_error **error) {
     PGresult *result = NULL;
     hv_error *cause = NULL;
@@ -341,9 +356,8 @@ hv_status hvi_transaction_commit(hvi_transaction *tx, hv_error **error) {
     PQsetnonblocking(tx->session->conn, 1);
     status = hvi_session_script(tx->session, "COMMIT", tx->target.shard, true, tx->deadline,
                                 &result, &cause);
-    /* The server answers ROLLBACK to the COMMIT of a transaction that has failed. */
-    if (status == HV_OK && strcmp(PQcmdStatus(result), "COMMIT") != 0)
-        status = hvi_fail(&cause, HV_INVALID, "the server has rolled the transaction back");
+    if (status == HV_OK)
+        status = check_committed(tx, PQcmdStatus(result), &cause);
     PQclear(result);
     if (status == HV_OUTCOME_UNKNOWN)
         hvi_error_hint(&cause, "The transaction may or may not have been committed: check before "

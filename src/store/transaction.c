@@ -82,15 +82,16 @@ static hv_status fail_foreign(hv_error **error) {
 
 /* ---- in steps ---- */
 
-/* Begin; once more if the connection, which may have been idle for long, proves lost. */
-static hv_status begin(hv_tx *tx, int64_t deadline, hv_error **error) {
-    bool had_session;
+/* Begin; once more if the connection, which may have been idle for long, proves lost. *lost: so did
+ * the second one. */
+static hv_status begin(hv_tx *tx, int64_t deadline, bool *lost, hv_error **error) {
     hv_error *cause = NULL;
-    hv_status status =
-        hvi_transaction_begin(&tx->transaction, tx->isolation, deadline, &had_session, &cause);
-    if (status == HV_UNAVAILABLE && had_session)
-        status =
-            hvi_transaction_begin(&tx->transaction, tx->isolation, deadline, &had_session, &cause);
+    hv_status status = HV_UNAVAILABLE;
+    *lost = true;
+    for (int try = 0; try < 2 && *lost; try++) {
+        status = hvi_transaction_begin(&tx->transaction, tx->isolation, deadline, lost, &cause);
+        *lost = *lost && status == HV_UNAVAILABLE;
+    }
     tx->call = 1;
     if (status == HV_OK)
         hv_error_free(cause);
@@ -101,13 +102,14 @@ static hv_status begin(hv_tx *tx, int64_t deadline, hv_error **error) {
 
 static hv_status make_tx(hv_store *store, int shard, hv_isolation isolation, int64_t timeout,
                          hv_tx **tx, hv_error **error) {
+    bool lost;
     int64_t deadline;
     hv_tx *made = malloc(sizeof *made);
     if (made == NULL)
         return hvi_no_memory(error);
     hv_status status = init_tx(made, store, shard, isolation, timeout, &deadline, error);
     if (status == HV_OK)
-        status = begin(made, deadline, error);
+        status = begin(made, deadline, &lost, error);
     if (status != HV_OK) {
         hvi_transaction_fini(&made->transaction);
         free(made);
@@ -261,7 +263,7 @@ static void explain_again(const hv_tx *tx, outcome *end) {
         hvi_error_detail(&end->error, "The transaction was tried %d times.", tx->call);
 }
 
-/* Begin, after the connection of an earlier call was lost, as soon as there is another one. */
+/* Begin, after a connection was lost or a call has failed, as soon as there is a connection. */
 static void begin_again(hv_tx *tx, int64_t deadline, outcome *end) {
     bool had_session;
     hv_error *cause = NULL;
@@ -284,7 +286,10 @@ static void begin_again(hv_tx *tx, int64_t deadline, outcome *end) {
 /* Run `work` until it is committed, or has failed for good. */
 static void run_calls(hv_tx *tx, int64_t deadline, hv_transaction_fn work, void *context,
                       outcome *end) {
-    end->status = begin(tx, deadline, &end->error);
+    bool lost;
+    end->status = begin(tx, deadline, &lost, &end->error);
+    if (lost)
+        begin_again(tx, deadline, end);
     while (end->status == HV_OK) {
         end->again = false;
         end->status = work(tx, context, &end->error);

@@ -4,7 +4,8 @@ done.
 
 Each thread has entities of its own, for which the model is exact: it is the set of the states that
 are possible after unknown outcomes. Others are shared: counters, of which the sums are known, and
-entities in which each thread has an attribute of its own.
+entities in which each thread has an attribute of its own. Some operations are done together in a
+transaction, which is committed or rolled back on purpose.
 
 $HV_TEST_OPERATIONS is their number (100000 for a thorough run), $HV_TEST_SEED the first seed.
 """
@@ -41,6 +42,18 @@ Counter = collections.namedtuple("Counter", "key acknowledged unknown")
 
 def same(state):
     return state and (state.kind, state.body)
+
+
+def as_step(operation):
+    """The command of the tool that does it."""
+    fields = dict(operation)
+    if "change" in fields:
+        return step(fields.pop("change"), **fields)
+    if "kind" in fields:
+        return step("put_key", **fields)
+    if fields.pop("exists", False):
+        return step("exists", **fields)
+    return step("get_only" if "names" in fields else "get", **fields)
 
 
 class Entity:
@@ -100,6 +113,37 @@ class Entity:
             renamed = [state._replace(stamp=stamp) for state in self.states]
             self.states = [each for at, each in enumerate(renamed) if each not in renamed[:at]]
 
+    def take_transaction(self, operations, reply, ends_with):
+        """The same of several operations in one transaction, whose function returned `ends_with`. The
+        replies are those of its last call; what it did is known only if it was committed."""
+        stamp = next(self.numbers)
+        self.history.append((operations, reply))
+        if reply.status in NOTHING_WRITTEN:
+            return
+        before, after = self.states, []
+        for state in before:
+            end, left = self._run_all(operations, reply, state, stamp)
+            if end not in (None, "HV_OK") and reply.status == end:
+                after.append(state)  # an operation has failed, as it should
+            elif end == "HV_OK" and reply.status == ends_with:
+                after.append(left if ends_with == "HV_OK" else state)
+            elif end == ends_with == "HV_OK" and reply.status == UNKNOWN:
+                after += [state, left]
+        self.states = [each for at, each in enumerate(after) if each not in after[:at]]
+        assert self.states, self.told(before)
+
+    def _run_all(self, operations, reply, state, stamp):
+        """How the operations end in this state, "HV_OK" or with a failure, and what they leave; None
+        if the replies do not fit."""
+        for operation, result in zip(operations, reply.results):
+            shown = {name: value for name, value in result.items() if name != "version"}
+            status, state = self._run(operation, state, stamp)
+            if not self._fits(operation, Reply(shown), status, state):
+                return None, None
+            if status not in ("HV_OK", "HV_NOT_FOUND", "HV_CHANGED"):
+                return status, None
+        return "HV_OK", state
+
     def told(self, before):
         lines = [f"{operation}\n    -> {reply}" for operation, reply in self.history]
         return "\n".join([f"possible before the last: {before}", *lines])
@@ -114,6 +158,7 @@ class Run:
         self.goal = goal
         self.done = 0
         self.statuses = collections.Counter()
+        self.begun_again = 0
         self.wrong = []
         self.settle = lambda: None
         reserved = {
@@ -171,6 +216,8 @@ class Run:
             self._many(chance, thread, self.entities[number])
         elif which < 0.5:
             self._get_many(thread, self.entities[number])
+        elif which < 0.6:
+            self._transaction(chance, thread, number)
         else:
             entity = chance.choice(self.entities[number])
             puts = 0.8 if entity.states == [None] else 0.1
@@ -190,14 +237,8 @@ class Run:
 
     @staticmethod
     def _alone(thread, operation):
-        fields = dict(operation)
-        if "change" in fields:
-            return getattr(thread, fields.pop("change"))(**fields)
-        if "kind" in fields:
-            return thread.put_key(**fields)
-        if fields.pop("exists", False):
-            return thread.exists(**fields)
-        return (thread.get_only if "names" in fields else thread.get)(**fields)
+        fields = as_step(operation)
+        return getattr(thread, fields.pop("do"))(**fields)
 
     def _many(self, chance, thread, entities):
         some = [chance.choice(entities) for _ in range(chance.randrange(2, 12))]
@@ -217,6 +258,31 @@ class Run:
         self._count([Reply(item) for item in items])
         for entity, item in zip(entities, items):
             entity.take({"key": entity.key, "names": None}, Reply(item))
+
+    def _transaction(self, chance, thread, number):
+        """Several operations on one entity, and mostly one on the counter that is in the same shard, if
+        there is one. One in four is rolled back on purpose."""
+        entity = chance.choice(self.entities[number])
+        shard = entity.key >> 10 & 8191
+        makes = [chance.choice((random_put, *3 * [random_operation])) for _ in range(3)]
+        operations = [make(chance, entity.key) for make in makes[: chance.randrange(1, 4)]]
+        counter = next((one for one in self.counters[number] if one.key >> 10 & 8191 == shard), None)
+        amount = chance.randrange(1, 10)
+        ends_with = "HV_NOT_FOUND" if chance.random() < 0.25 else "HV_OK"
+        steps = [as_step(operation) for operation in operations]
+        if counter is not None and chance.random() < 0.7:
+            steps.append(step("increment", counter.key, "n", str(amount)))
+        reply = thread.transaction(
+            shard, steps, isolation=chance.choice((0, 0, 1, 2)), then=ends_with
+        )
+        self._count([reply])
+        self.begun_again += reply.calls > 1
+        entity.take_transaction(operations, reply, ends_with)
+        if len(steps) > len(operations):
+            if reply.status == UNKNOWN:
+                counter.unknown.append(amount)
+            elif reply.status == "HV_OK":
+                counter.acknowledged.append(amount)
 
     def _increment(self, chance, thread, counters):
         counter = chance.choice(counters)
@@ -347,12 +413,13 @@ def test_random_operations_leave_what_the_model_says(
             eventually(lambda: model.done >= goal or model.is_over(), timeout=120)
     print(
         f"seed {SEED}: {model.done} operations, {cuts} cuts, {restarts} restarts,"
-        f" {time.monotonic() - began:.1f} s: {dict(model.statuses)}"
+        f" {time.monotonic() - began:.1f} s: {dict(model.statuses)},"
+        f" {model.begun_again} transactions begun again"
     )
     assert not model.wrong, f"seed {SEED}: {model.wrong[0]}"
     settle()
     model.check(databases)
-    assert restarts >= 3 and cuts >= 4
+    assert restarts >= 3 and cuts >= 4 and model.begun_again > 0
 
 
 def test_the_model_finds_a_change_that_is_lost(make_tool, relayed_pair):

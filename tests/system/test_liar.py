@@ -16,7 +16,7 @@ import time
 import pytest
 from harness import command, hv, python, store_config
 from harness.liar import ALL_WAYS, ENDINGS, FLOODS, Liar
-from harness.store_tool import StoreTool
+from harness.store_tool import StoreTool, step
 from harness.wait import eventually
 
 LIES = int(os.environ.get("HV_TEST_LIES", "24"))
@@ -366,6 +366,34 @@ class Once(Library):
     options = {"pool_max": 1, "exactly_once": "on"}
 
 
+class Transactions(Library):
+    """Of a transaction all is stored, or nothing, whatever is reported; all after success."""
+
+    options = {"pool_max": 1}
+
+    def run(self, store, config):
+        put = step("put", 2, 7, BODY)
+        tool = StoreTool(config, opened=False)
+        try:
+            replies = [tool.open(config)]
+            if replies[0].status == "HV_OK":
+                replies = [tool.main.transaction(2, [put, step("get", store.key), put])]
+            tool.finish()
+            return replies
+        finally:
+            tool.kill()
+
+    def judge(self, store, replies):
+        (reply,) = replies
+        assert reply.status == "HV_OK" or reply.message, reply
+        results = [result for result in reply.results or () if result.get("key")]
+        stored = [store.stored(result["key"]) for result in results[::2]]
+        assert len(set(stored)) < 2, reply
+        if reply.status == "HV_OK":
+            assert stored == [True, True], reply
+        return reply.status
+
+
 SCENARIOS = {
     "put": Put(),
     "put_once": PutOnce(),
@@ -384,6 +412,7 @@ SCENARIOS = {
     "bench_pool": Bench("mix", "--via", "pool"),
     "library": Library(),
     "library_once": Once(),
+    "transactions": Transactions(),
     "package": Package(),
 }
 
