@@ -23,7 +23,7 @@ static const char *balance_of(const hv_entity *entity) {
 /* The function of the transaction. It may be called several times, so it changes nothing but what
  * is in the transaction. */
 static hv_status move(hv_tx *tx, void *context, hv_error **error) {
-    const transfer *wanted = context;
+    const transfer *wanted = (const transfer *) context;
     char taken[32];
     hv_entity *after = NULL;
     snprintf(taken, sizeof taken, "-%s", wanted->amount);
@@ -60,7 +60,7 @@ int main(int argc, char **argv) {
     const char *amounts[] = {"70", "70"}; /* there is not enough for the second */
     hv_store *store = NULL;
     hv_error *error = NULL;
-    transfer wanted = {0};
+    transfer wanted = {0, 0, NULL};
 
     hv_status status = hv_open(NULL, &store, &error);
     if (status == HV_OK)

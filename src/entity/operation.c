@@ -172,10 +172,10 @@ static hvi_next wait_out(hvi_operation *op, bool apart, const hv_error *cause) {
  * another try on another connection, with a statement that refers to nothing by its number. */
 static hvi_next refused(hvi_operation *op, const hv_error *cause) {
     hvi_refusal refusal = hvi_error_refusal_of(cause);
-    if (!op->in_transaction && (refusal == HVI_REFUSAL_TYPES || refusal == HVI_REFUSAL_RESULT) &&
-        op->stale++ < MAX_STALE)
+    bool is_stale = refusal == HVI_REFUSAL_TYPES || refusal == HVI_REFUSAL_RESULT;
+    if (!op->in_transaction && is_stale && op->stale++ < MAX_STALE)
         return hvi_operation_again(op, op->item.verb, true);
-    if (op->repeat == HVI_REPEAT_UNTIL_DONE && hv_error_retriable(cause))
+    if (!op->in_transaction && op->repeat == HVI_REPEAT_UNTIL_DONE && hv_error_retriable(cause))
         return wait_out(op, true, cause);
     hv_error *copy = hvi_error_copy(cause);
     hvi_next next = op->verb->refused(op, &copy);
