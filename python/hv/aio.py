@@ -8,11 +8,15 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import contextlib
+import functools
 import warnings
 import weakref
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Awaitable, Callable, Iterable, Mapping, TypeVar
 
+from . import _hv
 from ._hv import DatastoreError, Key, KeyTypeError, PoolError, Queue
 from ._many import MOST, MOST_BYTES, Increment, Merge, Replacement, maker, names, settle
 from .entity import Change, Row, Value
@@ -20,7 +24,12 @@ from .entity import Change, Row, Value
 if TYPE_CHECKING:
     from .datastore import Datastore
 
-__all__ = ["Session"]
+__all__ = ["Session", "Transaction"]
+
+_T = TypeVar("_T")
+
+# How often a thread that waits for a coroutine checks whether its loop is still there, in seconds.
+_CHECK_LOOP = 1
 
 
 class Session:
@@ -260,6 +269,55 @@ class Session:
         """Like Datastore.change_many()."""
         return await self._many(self._change, ((change,) for change in changes), return_errors)
 
+    # ---- transactions ----
+
+    def transaction(
+        self,
+        shard_id: int,
+        *,
+        isolation: _hv._Isolation = "read committed",
+        timeout: float | None = None,
+    ) -> Transaction:
+        """Like Datastore.transaction(), for `async with`."""
+        self._check_open()
+        return Transaction(
+            self._store.transaction(shard_id, isolation=isolation, timeout=timeout), _thread()
+        )
+
+    async def run_transaction(
+        self,
+        shard_id: int,
+        function: Callable[[Transaction], Awaitable[_T]],
+        *,
+        isolation: _hv._Isolation = "read committed",
+        timeout: float | None = None,
+    ) -> _T:
+        """Like Datastore.run_transaction(), for a function whose result is awaited. If this is
+        cancelled, so is the function, and the transaction is rolled back."""
+        self._check_open()
+        self._store._check_transaction()
+        running = _Running(self._loop, function)
+        work = functools.partial(
+            self._store.run_transaction,
+            shard_id,
+            running.call,
+            isolation=isolation,
+            timeout=timeout,
+        )
+        thread = _thread()
+        try:
+            done: asyncio.Future[Any] = self._loop.run_in_executor(thread, work)
+            try:
+                return await asyncio.shield(done)
+            except asyncio.CancelledError:
+                if not done.done():
+                    running.cancel()
+                    await asyncio.wait([done])
+                _forget(done)
+                raise
+        finally:
+            thread.shutdown(wait=False)
+
     async def _change_many(
         self, make: Callable[[Any], Change], items: Iterable[Any], return_errors: bool
     ) -> list[Any]:
@@ -289,11 +347,14 @@ class Session:
         return future
 
     def _begin(self) -> asyncio.Future[Any]:
+        self._check_open()
+        return self._loop.create_future()
+
+    def _check_open(self) -> None:
         if self._closing:
             error = PoolError("the session is closed")
             error.status, error.message = "HV_CLOSED", str(error)
             raise error
-        return self._loop.create_future()
 
     async def _many(
         self,
@@ -400,6 +461,146 @@ class Session:
         if not getattr(self, "_closed", True):
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self)
             self.terminate()
+
+
+class Transaction:
+    """A transaction in one shard: the result of Session.transaction(), and the argument of
+    run_transaction()'s function. Its operations are those of a Datastore, to be awaited.
+
+    A thread of its own does what it is asked for, one thing after the other.
+    """
+
+    def __init__(
+        self, transaction: _hv.Transaction, thread: concurrent.futures.ThreadPoolExecutor
+    ) -> None:
+        self._transaction = transaction
+        self._thread: concurrent.futures.ThreadPoolExecutor | None = thread
+
+    async def put(self, *args: Any, **kwargs: Any) -> Key:
+        """Like Datastore.put()."""
+        return await self._do(self._transaction.put, *args, **kwargs)
+
+    async def put_key(self, *args: Any, **kwargs: Any) -> None:
+        """Like Datastore.put_key()."""
+        await self._do(self._transaction.put_key, *args, **kwargs)
+
+    async def get(self, *args: Any, **kwargs: Any) -> Row | None:
+        """Like Datastore.get()."""
+        return await self._do(self._transaction.get, *args, **kwargs)
+
+    async def exists(self, *args: Any, **kwargs: Any) -> bool:
+        """Like Datastore.exists()."""
+        return await self._do(self._transaction.exists, *args, **kwargs)
+
+    async def replace(self, *args: Any, **kwargs: Any) -> bool:
+        """Like Datastore.replace()."""
+        return await self._do(self._transaction.replace, *args, **kwargs)
+
+    async def merge(self, *args: Any, **kwargs: Any) -> bool:
+        """Like Datastore.merge()."""
+        return await self._do(self._transaction.merge, *args, **kwargs)
+
+    async def increment(self, *args: Any, **kwargs: Any) -> int | Decimal | None:
+        """Like Datastore.increment()."""
+        return await self._do(self._transaction.increment, *args, **kwargs)
+
+    async def delete(self, *args: Any, **kwargs: Any) -> bool:
+        """Like Datastore.delete()."""
+        return await self._do(self._transaction.delete, *args, **kwargs)
+
+    async def run(self, function: Callable[[_hv.Transaction], _T]) -> _T:
+        """Call a function that blocks, with the Datastore's Transaction: for SQL with a cursor."""
+        return await self._do(function, self._transaction)
+
+    @property
+    def call(self) -> int:
+        """The number of this call of the function of run_transaction(), from 1."""
+        return self._transaction.call
+
+    async def _do(self, function: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
+        call = functools.partial(function, *args, **kwargs)
+        if self._thread is None:
+            return call()  # an error, at once: the transaction is over
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+    async def _finish(self, function: Callable[..., object], *args: Any) -> None:
+        """Let the thread do one thing more, which happens even if waiting for it is cancelled."""
+        if self._thread is None:
+            function(*args)
+            return
+        last = asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
+        self._end()
+        try:
+            await asyncio.shield(last)
+        except asyncio.CancelledError:
+            last.add_done_callback(_forget)
+            raise
+
+    def _end(self) -> None:
+        if self._thread is not None:
+            self._thread.shutdown(wait=False)
+        self._thread = None
+
+    def _give_up(self, error: BaseException) -> None:
+        with contextlib.suppress(DatastoreError):  # it has not begun
+            self._transaction.__exit__(type(error), error, None)
+
+    async def __aenter__(self) -> Transaction:
+        self._transaction._claim()
+        try:
+            await self._do(self._transaction.__enter__)
+        except BaseException as error:
+            await self._finish(self._give_up, error)
+            raise
+        return self
+
+    async def __aexit__(self, *exc: Any) -> None:
+        await self._finish(self._transaction.__exit__, *exc)
+
+
+class _Running:
+    """Calls a function of a loop from another thread, for Datastore.run_transaction()."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, function: Callable[[Transaction], Awaitable[Any]]
+    ) -> None:
+        self._loop = loop
+        self._function = function
+        self._future: concurrent.futures.Future[Any] | None = None
+        self._cancelled = False
+
+    def call(self, transaction: _hv.Transaction) -> Any:
+        if self._cancelled:
+            raise asyncio.CancelledError
+        future = asyncio.run_coroutine_threadsafe(self._call(transaction), self._loop)
+        self._future = future
+        if self._cancelled:  # meanwhile
+            future.cancel()
+        while not concurrent.futures.wait([future], _CHECK_LOOP).done:
+            if self._loop.is_closed():
+                raise asyncio.CancelledError
+        try:
+            return future.result()
+        except concurrent.futures.CancelledError:
+            raise asyncio.CancelledError from None
+
+    async def _call(self, transaction: _hv.Transaction) -> Any:
+        transaction._claim()
+        own = Transaction(transaction, _thread())
+        try:
+            return await self._function(own)
+        finally:
+            own._end()
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        if self._future is not None:
+            self._future.cancel()
+
+
+def _thread() -> concurrent.futures.ThreadPoolExecutor:
+    """A thread that does one thing after the other. It starts with the first."""
+    return concurrent.futures.ThreadPoolExecutor(1, "hv transaction")
 
 
 def _advance(session: weakref.ref[Session]) -> None:

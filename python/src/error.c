@@ -205,6 +205,17 @@ PyObject *hvpy_raise(hv_status status, hv_error *error) {
     return hvpy_raise_with(status, error, NULL);
 }
 
+PyObject *hvpy_raise_because(hv_status status, hv_error *error, const char *hint, PyObject *cause) {
+    PyObject *type, *value, *traceback;
+    hvpy_raise_with(status, error, hint);
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    Py_INCREF(cause);
+    PyException_SetCause(value, cause); /* takes it */
+    PyErr_Restore(type, value, traceback);
+    return NULL;
+}
+
 /* Make an exception of the package's own; the text's reference is stolen, and may be NULL. */
 static PyObject *new_from_text(PyObject *class, hv_status status, PyObject *text) {
     if (text == NULL)

@@ -13,6 +13,7 @@
 #include "lend.h"
 #include "load.h"
 #include "report.h"
+#include "run.h"
 #include "scan.h"
 #include "threads.h"
 #include "transaction.h"
@@ -362,7 +363,9 @@ static PyMethodDef store_methods[] = {
     {"increment", FAST(hvpy_entity_increment), hvpy_entity_increment_doc},
     {"delete", FAST(hvpy_entity_delete), hvpy_entity_delete_doc},
     {"transaction", FAST(hvpy_transaction), hvpy_transaction_doc},
-    {"run_transaction", FAST(hvpy_transaction_run), hvpy_transaction_run_doc},
+    {"run_transaction", FAST(hvpy_run_transaction), hvpy_run_transaction_doc},
+    {"_check_transaction", hvpy_transaction_check, METH_NOARGS,
+     "_check_transaction($self)\n--\n\nRaise an error if the caller is in a transaction."},
     {"get_connection", FAST(hvpy_lend_get), hvpy_lend_get_doc},
     {"get_connection_server", FAST(hvpy_lend_get_server), hvpy_lend_get_server_doc},
     {"put_connection", FAST(hvpy_lend_put), hvpy_lend_put_doc},

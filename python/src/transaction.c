@@ -1,6 +1,5 @@
 /*
- * transaction: the class Transaction, an hv_tx as long as it is open, and where it comes from: the
- * store's methods transaction() and run_transaction().
+ * transaction: the class Transaction, an hv_tx as long as it is open.
  *
  *     db.transaction(12) ─► NEW ── __enter__: hv_begin() ──► OPEN ── __exit__: hv_commit() ──► OVER
  *                                                             ▲  └─── dropped: hv_rollback() ──►
@@ -21,7 +20,6 @@
 #include "arguments.h"
 #include "entity.h"
 #include "error.h"
-#include "handler.h"
 #include "threads.h"
 
 /* How often the end of a transaction checks whether another thread has stopped using it. */
@@ -42,11 +40,10 @@ typedef struct hvpy_transaction {
 
     /* where it is open */
     pid_t process;
-    unsigned long thread;
-    PyObject *task;                /* a weak reference, or None */
+    hvpy_caller caller;
     struct hvpy_transaction *next; /* of its store's open ones */
 
-    /* who uses it */
+    /* its present user */
     int uses;
     unsigned long user; /* a thread, while there are uses */
     bool by_driver;     /* … of psycopg2 */
@@ -57,9 +54,7 @@ typedef struct hvpy_transaction {
     PyObject *sqlstate, *text; /* of the last error; NULL: none */
 
     PyObject *weak_references;
-} hvpy_transaction_object;
-
-typedef hvpy_transaction_object transaction_object;
+} transaction_object;
 
 static PyTypeObject transaction_type;
 static PyObject *driver_error, *interface_error; /* psycopg2's */
@@ -70,12 +65,6 @@ static transaction_object *transaction_of(PyObject *object) {
 }
 
 /* ---- arguments ---- */
-
-typedef struct terms {
-    int shard;
-    hv_isolation isolation;
-    int64_t timeout;
-} terms;
 
 static bool isolation_from(PyObject *given, hv_isolation *isolation) {
     static const char *const names[] = {[HV_READ_COMMITTED] = "read committed",
@@ -116,7 +105,7 @@ static bool timeout_from(PyObject *given, int64_t *timeout) {
     return true;
 }
 
-static bool terms_from(PyObject *shard, PyObject *const *options, terms *given) {
+bool hvpy_terms_from(PyObject *shard, PyObject *const *options, hvpy_terms *given) {
     given->shard = hvpy_int_from(shard);
     return !(given->shard == -1 && PyErr_Occurred()) &&
            isolation_from(options[0], &given->isolation) &&
@@ -129,49 +118,37 @@ static bool is_foreign(const transaction_object *self) {
     return self->process != getpid();
 }
 
-/* The asyncio task that is running: a new weak reference, or None. NULL with an exception. */
-static PyObject *current_task(void) {
-    PyObject *asyncio = PyDict_GetItemString(PyImport_GetModuleDict(), "asyncio");
-    if (asyncio == NULL)
-        Py_RETURN_NONE;
-    PyObject *loop = PyObject_CallMethod(asyncio, "_get_running_loop", NULL);
-    if (loop == NULL || loop == Py_None)
-        return loop;
-    PyObject *task = PyObject_CallMethod(asyncio, "current_task", "O", loop);
-    Py_DECREF(loop);
-    if (task == NULL || task == Py_None)
-        return task;
-    PyObject *reference = PyWeakref_NewRef(task, NULL);
-    Py_DECREF(task);
-    return reference;
-}
-
-/* Are these the references of one task, or both of none? */
-static bool is_same_task(PyObject *one, PyObject *other) {
-    if (one == Py_None || other == Py_None)
-        return one == other;
-    return PyWeakref_GetObject(one) == PyWeakref_GetObject(other);
-}
-
 /*
  * The inner one would wait for what the outer one has locked, and its changes would stay if the
  * outer one was rolled back. The library knows this of hv_transaction() alone, and only by thread.
  */
-static bool check_not_nested(const hvpy_store *store, PyObject *task) {
-    for (const transaction_object *at = store->transactions; at != NULL; at = at->next)
-        if (at->thread == PyThread_get_thread_ident() && !is_foreign(at) &&
-            is_same_task(at->task, task)) {
+bool hvpy_transaction_may_begin(const hvpy_store *store, const hvpy_caller *caller) {
+    for (const transaction_object *at = store->transactions; at != NULL; at = at->next) {
+        if (hvpy_caller_is_same(&at->caller, caller) && !is_foreign(at)) {
             hvpy_raise_hint(HV_INVALID, "a transaction cannot begin within another one",
                             "Use the one that is running: pass it on. For a part that can be "
                             "undone alone, execute SAVEPOINT with a cursor of it.");
             return false;
         }
+    }
     return true;
+}
+
+PyObject *hvpy_transaction_check(PyObject *store, PyObject *args) {
+    (void) args;
+    hvpy_caller caller;
+    if (!hvpy_caller_get(&caller))
+        return NULL;
+    bool may = hvpy_transaction_may_begin((hvpy_store *) store, &caller);
+    hvpy_caller_clear(&caller);
+    if (!may)
+        return NULL;
+    Py_RETURN_NONE;
 }
 
 /* ---- life ---- */
 
-static transaction_object *make(hvpy_store *store, const terms *given) {
+static transaction_object *make(hvpy_store *store, const hvpy_terms *given) {
     transaction_object *self =
         (transaction_object *) transaction_type.tp_alloc(&transaction_type, 0);
     if (self == NULL)
@@ -184,13 +161,11 @@ static transaction_object *make(hvpy_store *store, const terms *given) {
     return self;
 }
 
-/* Steals the reference to the task. */
-static void open_with(transaction_object *self, hv_tx *tx, bool is_own, PyObject *task) {
+/* It has a caller already. */
+static void open_with(transaction_object *self, hv_tx *tx, bool is_own) {
     self->tx = tx;
     self->is_own = is_own;
     self->process = getpid();
-    self->thread = PyThread_get_thread_ident();
-    self->task = task;
     self->next = self->store->transactions;
     self->store->transactions = self;
     self->state = OPEN;
@@ -222,7 +197,7 @@ static hv_tx *close_it(transaction_object *self) {
         }
     }
     let_go(self);
-    Py_CLEAR(self->task);
+    hvpy_caller_clear(&self->caller);
     Py_CLEAR(self->sqlstate);
     Py_CLEAR(self->text);
     return tx;
@@ -244,6 +219,7 @@ static void transaction_dealloc(PyObject *object) {
     if (self->weak_references != NULL)
         PyObject_ClearWeakRefs(object);
     roll_back(self);
+    hvpy_caller_clear(&self->caller);
     Py_DECREF(self->store);
     PyErr_Restore(type, value, traceback);
     Py_TYPE(object)->tp_free(object);
@@ -288,7 +264,7 @@ static bool ends_in_use(transaction_object *self) {
     return found;
 }
 
-static void raise_ended_in_use(void) {
+void hvpy_transaction_raise_in_use(void) {
     hvpy_raise_hint(HV_INVALID, "another thread was using the transaction at its end",
                     "It was rolled back. Wait for the thread before the end.");
 }
@@ -347,8 +323,9 @@ PyObject *hvpy_transaction_guard(PyObject *module, PyObject *const *args, Py_ssi
     }
     PyObject *object = PyWeakref_GetObject(args[0]);
     transaction_object *self = Py_TYPE(object) == &transaction_type ? transaction_of(object) : NULL;
+    /* A cursor class may make one method of several, COPY may read from a Python file, … */
     bool is_inner = self != NULL && self->uses > 0 && self->by_driver &&
-                    self->user == PyThread_get_thread_ident();
+                    self->user == PyThread_get_thread_ident() && !is_foreign(self);
     const char *fault = self == NULL ? "the transaction is over" : fault_of(self);
     if (fault != NULL && !is_inner) {
         PyErr_SetString(interface_error, fault);
@@ -469,9 +446,9 @@ PyObject *hvpy_transaction(PyObject *store, PyObject *const *args, Py_ssize_t co
     static const hvpy_arguments expected = {
         .method = "transaction", .names = names, .count = 3, .required = 1, .positional = 1};
     PyObject *found[3];
-    terms given;
+    hvpy_terms given;
     if (hvpy_arguments_parse(&expected, args, count, keywords, found, NULL) < 0 ||
-        !terms_from(found[0], found + 1, &given))
+        !hvpy_terms_from(found[0], found + 1, &given))
         return NULL;
     return (PyObject *) make((hvpy_store *) store, &given);
 }
@@ -482,11 +459,10 @@ static PyObject *transaction_enter(PyObject *object, PyObject *args) {
     if (self->state != NEW)
         return hvpy_raise_new(HV_INVALID, self->state == OPEN ? "the transaction has begun already"
                                                               : "the transaction is over");
-    PyObject *task = current_task();
-    if (task == NULL || !check_not_nested(self->store, task) || !hvpy_store_enter(self->store)) {
-        Py_XDECREF(task);
+    if (self->caller.task == NULL && !hvpy_caller_get(&self->caller))
         return NULL;
-    }
+    if (!hvpy_transaction_may_begin(self->store, &self->caller) || !hvpy_store_enter(self->store))
+        return NULL;
     hv_tx *tx = NULL;
     hv_error *error = NULL;
     hv_status status;
@@ -495,11 +471,9 @@ static PyObject *transaction_enter(PyObject *object, PyObject *args) {
     status = hv_begin(self->store->store, self->shard, self->isolation, self->timeout, &tx, &error);
     HVPY_END_LIBRARY
     hvpy_store_leave(self->store);
-    if (status != HV_OK) {
-        Py_DECREF(task);
+    if (status != HV_OK)
         return hvpy_raise(status, error);
-    }
-    open_with(self, tx, true, task);
+    open_with(self, tx, true);
     if (PyErr_Occurred()) { /* Ctrl-C came too late to stop it */
         PyObject *type, *value, *traceback;
         PyErr_Fetch(&type, &value, &traceback);
@@ -511,18 +485,6 @@ static PyObject *transaction_enter(PyObject *object, PyObject *args) {
     return object;
 }
 
-/* Raise the library's error, with an exception as its cause. */
-static void raise_because(transaction_object *self, hv_status status, hv_error *error,
-                          PyObject *cause) {
-    hvpy_raise_with(status, error, hint_for(self, status, error));
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    PyErr_NormalizeException(&type, &value, &traceback);
-    Py_INCREF(cause);
-    PyException_SetCause(value, cause); /* takes it */
-    PyErr_Restore(type, value, traceback);
-}
-
 /* An exception has left the block. One of psycopg2's that may pass comes out as ours, since it is
  * ours that says so. Returns false with that one raised. */
 static bool fail(transaction_object *self, PyObject *exception) {
@@ -531,7 +493,7 @@ static bool fail(transaction_object *self, PyObject *exception) {
     roll_back(self);
     int is_drivers = status == HV_OK ? 0 : PyObject_IsInstance(exception, driver_error);
     if (is_drivers > 0 && hv_error_retriable(error))
-        raise_because(self, status, error, exception);
+        hvpy_raise_because(status, error, hint_for(self, status, error), exception);
     else
         hv_error_free(error);
     return !PyErr_Occurred();
@@ -565,7 +527,7 @@ static PyObject *transaction_exit(PyObject *object, PyObject *args) {
         if (!fail(self, value))
             return NULL;
         if (value == Py_None)
-            raise_ended_in_use();
+            hvpy_transaction_raise_in_use();
     } else {
         commit(self);
     }
@@ -574,125 +536,35 @@ static PyObject *transaction_exit(PyObject *object, PyObject *args) {
     Py_RETURN_NONE;
 }
 
-/* ---- run_transaction() ---- */
+/* ---- for a function that is called with one ---- */
 
-const char hvpy_transaction_run_doc[] =
-    "run_transaction($self, shard_id, function, *, isolation='read committed', "
-    "timeout=None)\n--\n\n"
-    "Call function(tx) with a Transaction in a shard, commit, and return what it returned.\n\n"
-    "After a failure that may pass (a serialization failure, a deadlock, a connection that was\n"
-    "lost before COMMIT), the transaction is rolled back and the function called again, up to a\n"
-    "hundred times within ``timeout`` seconds, by default the option operation_timeout. So what\n"
-    "it does elsewhere must bear repetition. If it raises another exception, the transaction is\n"
-    "rolled back, and the exception comes out.";
-
-typedef struct run {
-    hvpy_store *store;
-    terms given;
-    PyObject *function;
-    PyObject *task;
-    PyObject *result;
-    PyObject *type, *value, *traceback; /* the exception of the last call */
-} run;
-
-static void forget_exception(run *self) {
-    Py_CLEAR(self->type);
-    Py_CLEAR(self->value);
-    Py_CLEAR(self->traceback);
-}
-
-/* An exception that a signal's handler has raised stays raised: then the library ends its waits. */
-static void keep_exception(run *self) {
-    if (!hvpy_comes_from_handler())
-        PyErr_Fetch(&self->type, &self->value, &self->traceback);
-}
-
-/* Call the function. HV_CHANGED: it has raised an exception; the library makes no error then. */
-static hv_status call(run *self, hv_tx *tx) {
-    forget_exception(self);
-    if (PyErr_Occurred())
-        return HV_CHANGED;
-    transaction_object *transaction = make(self->store, &self->given);
-    if (transaction == NULL) {
-        keep_exception(self);
-        return HV_CHANGED;
-    }
-    Py_INCREF(self->task);
-    open_with(transaction, tx, false, self->task);
-    self->result = PyObject_CallFunctionObjArgs(self->function, transaction, NULL);
-    bool in_use = ends_in_use(transaction);
-    report(transaction, NULL);
-    close_it(transaction);
-    Py_DECREF(transaction);
-    if (self->result != NULL && in_use) {
-        Py_CLEAR(self->result);
-        raise_ended_in_use();
-    }
-    if (self->result == NULL)
-        keep_exception(self);
-    return self->result == NULL ? HV_CHANGED : HV_OK;
-}
-
-static hv_status work(hv_tx *tx, void *context, hv_error **error) {
-    (void) error;
-    hv_status status;
-    HVPY_TAKE_GIL;
-    status = call(context, tx);
-    HVPY_LEAVE_GIL;
-    return status;
-}
-
-/* The library has returned: what comes out. */
-static PyObject *settle(run *self, hv_status status, hv_error *error) {
-    bool interrupted = PyErr_Occurred() != NULL;
-    if (status == HV_OK && !interrupted)
-        return self->result;
-    Py_CLEAR(self->result);
-    if (status == HV_CHANGED && !interrupted) {
-        PyErr_Restore(self->type, self->value, self->traceback);
-        self->type = self->value = self->traceback = NULL;
-    } else if (status != HV_OK && status != HV_CHANGED) {
-        PyErr_NormalizeException(&self->type, &self->value, &self->traceback);
-        if (self->value != NULL && !interrupted)
-            raise_because(NULL, status, error, self->value);
-        else
-            hvpy_raise(status, error);
-    }
-    return NULL;
-}
-
-PyObject *hvpy_transaction_run(PyObject *object, PyObject *const *args, Py_ssize_t count,
-                               PyObject *keywords) {
-    static const char *const names[] = {"shard_id", "function", "isolation", "timeout"};
-    static const hvpy_arguments expected = {
-        .method = "run_transaction", .names = names, .count = 4, .required = 2, .positional = 2};
-    hvpy_store *store = (hvpy_store *) object;
-    PyObject *found[4];
-    run self = {.store = store};
-    if (hvpy_arguments_parse(&expected, args, count, keywords, found, NULL) < 0 ||
-        !terms_from(found[0], found + 2, &self.given))
+PyObject *hvpy_transaction_of(hvpy_store *store, const hvpy_terms *given, const hvpy_caller *caller,
+                              hv_tx *tx) {
+    transaction_object *self = make(store, given);
+    if (self == NULL)
         return NULL;
-    if (!PyCallable_Check(found[1])) {
-        PyErr_Format(PyExc_TypeError, "function must be callable, not %.200s",
-                     Py_TYPE(found[1])->tp_name);
+    self->caller = hvpy_caller_copy(caller);
+    open_with(self, tx, false);
+    return (PyObject *) self;
+}
+
+bool hvpy_transaction_end(PyObject *object) {
+    transaction_object *self = transaction_of(object);
+    bool in_use = ends_in_use(self);
+    report(self, NULL);
+    close_it(self);
+    return !in_use;
+}
+
+/* For hv.aio, where other threads than the caller's begin transactions and use them. */
+static PyObject *transaction_claim(PyObject *object, PyObject *args) {
+    (void) args;
+    hvpy_caller caller;
+    if (!hvpy_caller_get(&caller))
         return NULL;
-    }
-    self.function = found[1];
-    self.task = current_task();
-    PyObject *result = NULL;
-    if (self.task != NULL && check_not_nested(store, self.task) && hvpy_store_enter(store)) {
-        hv_error *error = NULL;
-        hv_status status;
-        HVPY_BEGIN_LIBRARY
-        status = hv_transaction(store->store, self.given.shard, self.given.isolation,
-                                self.given.timeout, work, &self, &error);
-        HVPY_END_LIBRARY
-        hvpy_store_leave(store);
-        result = settle(&self, status, error);
-    }
-    forget_exception(&self);
-    Py_XDECREF(self.task);
-    return result;
+    hvpy_caller_clear(&transaction_of(object)->caller);
+    transaction_of(object)->caller = caller;
+    Py_RETURN_NONE;
 }
 
 /* ---- the class ---- */
@@ -728,6 +600,8 @@ static PyMethodDef transaction_methods[] = {
      "cursor($self, shard_id=None, /, **kwargs)\n--\n\n"
      "Make a psycopg2 cursor on the transaction's connection; the keywords are those of\n"
      "psycopg2's connection.cursor(). It can be used until the end of the transaction."},
+    {"_claim", transaction_claim, METH_NOARGS,
+     "_claim($self)\n--\n\nIt is the running thread's and task's, whichever thread begins it."},
     {"__enter__", transaction_enter, METH_NOARGS, NULL},
     {"__exit__", transaction_exit, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},

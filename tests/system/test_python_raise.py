@@ -144,6 +144,19 @@ def change_many(db):
     changes = [Change.delete(keys[0]), Change.merge(keys[1], {"a": "b"}), Change.delete(keys[1])]
     assert db.change_many(changes) == [True] * 3
 
+def in_transactions(db):
+    key = db.put(3, 1, {"n": 1})
+
+    def work(tx):
+        with tx.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        return tx.increment(key, "n")
+
+    assert db.run_transaction(3, work) == 2
+    with db.transaction(3, isolation="serializable") as tx:
+        assert work(tx) == 3
+        tx.delete(key)
+
 def with_cursor(db):
     for each in (db.cursor(3), db.cursor_server("two")):
         with each as cursor:
@@ -207,6 +220,10 @@ def log(db):
         with other.cursor(3) as cursor:
             cursor.execute("SELECT 1")
 
+async def in_transaction(session, key):
+    async with session.transaction(3) as tx:
+        return await tx.increment(key, "n")
+
 def loop(db):
     # asyncio drops what is raised in a callback; then all that was asked for must still come.
     async def many():
@@ -214,6 +231,7 @@ def loop(db):
             stored = await asyncio.wait_for(session.put_many([(3, 1, {}), (12, 1, {})]), 30)
             assert len(stored) == 2
             assert await asyncio.wait_for(session.merge(stored[0], {"n": 1}), 30)
+            assert await asyncio.wait_for(in_transaction(session, stored[0]), 30) == 2
             assert await asyncio.wait_for(session.delete_many(stored), 30) == [True, True]
             assert (await asyncio.wait_for(session.get(key), 30))["body"] == {"a": "b"}
 
@@ -224,8 +242,8 @@ class Log:
         len(text)
 
 ACTS = [put, put_key, get, with_cursor, borrow, borrow_and_spoil, borrow_and_close, put_many,
-        get_many, streams, changes, change_many, scan, loads, look, begin_anew, open_and_close,
-        open_and_drop, log]
+        get_many, streams, changes, change_many, in_transactions, scan, loads, look, begin_anew,
+        open_and_close, open_and_drop, log]
 
 for number, each in enumerate(connections):
     each["name"] = ("one", "two")[number]
