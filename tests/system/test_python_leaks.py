@@ -183,3 +183,79 @@ check(act, 400, warm_up=400)
         connections,
     )
     eventually(lambda: not databases[0].clients())
+
+
+def test_transactions_leave_nothing_behind(connections):
+    run(
+        """
+class Mine(Exception):
+    pass
+
+FAIL = "DO $$ BEGIN RAISE EXCEPTION 'again' USING ERRCODE = '40001'; END $$"
+LATE = (
+    "CREATE FUNCTION pg_temp.fail() RETURNS trigger LANGUAGE plpgsql AS "
+    "$$ BEGIN RAISE EXCEPTION 'again' USING ERRCODE = '40001'; END $$;"
+    "CREATE TEMP TABLE late (n int) ON COMMIT DROP;"
+    "CREATE CONSTRAINT TRIGGER late AFTER INSERT ON late INITIALLY DEFERRED"
+    " FOR EACH ROW EXECUTE FUNCTION pg_temp.fail(); INSERT INTO late VALUES (1)"
+)
+
+def fails(kind, act, *args):
+    try:
+        act(*args)
+    except kind:
+        return
+    raise AssertionError("no error")
+
+def work(tx):
+    assert tx.increment(key, "n") and tx.merge(key, MAPPING, ["b"]) and tx.get(key)[2][NAME] == VALUE
+    with tx.cursor() as cursor:
+        cursor.execute("SELECT %s", [VALUE])
+        return cursor.fetchone()[0], dict(MAPPING)
+
+def again(statement):
+    def act(tx):
+        if tx.call < 3:
+            with tx.cursor() as cursor:
+                cursor.execute(statement)
+        return dict(MAPPING)  # also when COMMIT will fail
+
+    return act
+
+def leave(tx):
+    tx.cursor()
+    raise Mine
+
+def in_with(act):
+    with db.transaction(3) as tx:
+        return act(tx)
+
+def forget():
+    tx = db.transaction(3)
+    tx.__enter__()
+    tx.put(3, 1)
+
+def act(times):
+    for n in range(times):
+        for form in (in_with, lambda act: db.run_transaction(3, act)):
+            assert form(work) == (VALUE, MAPPING)
+            fails(Mine, form, leave)
+            fails(DatastoreError, form, lambda tx: tx.put(12, 1))
+            fails(TypeError, form, lambda tx: tx.put(3))
+            fails(DatastoreError, form, lambda tx: db.transaction(3).__enter__())
+        for statement in (FAIL, LATE) if n % 10 == 0 else ():
+            assert db.run_transaction(3, again(statement)) == MAPPING
+            fails(DatastoreError, in_with, again(statement))
+        fails(DatastoreError, lambda: db.transaction(99).__enter__())
+        fails(DatastoreError, db.run_transaction, 99, work)
+        fails(TypeError, db.run_transaction, 3, 3)
+        db.transaction(3)
+        forget()
+
+with Datastore(connections, pool_max=2) as db:
+    key = db.put(3, 1)
+    check(act, 2000, warm_up=300)
+    assert db.pool_stats()["lent"] == 0
+""",
+        connections,
+    )
