@@ -6,10 +6,11 @@ psycopg2 knows a type by the OID that it had when the connection was opened. A r
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from typing import Any
 
-from psycopg2 import extensions, extras, sql
+from psycopg2 import InterfaceError, extensions, extras, sql
 
 from . import _hv
 
@@ -120,6 +121,14 @@ class _Guarded:
     """Executes its statements within the transaction that its connection was in when it was made."""
 
     _hv_transaction: Any = None  # a weak reference
+    connection: Any
+
+    def _hv_learn(self, unknown: set[int]) -> None:
+        """Rows may be fetched when no statement can be executed any more: then they have text."""
+        if self.connection.info.transaction_status != extensions.TRANSACTION_STATUS_INERROR:
+            base: Any = super()
+            with contextlib.suppress(InterfaceError):
+                _hv.in_transaction(self._hv_transaction, base._hv_learn, unknown)
 
     def execute(self, *args: Any, **kwargs: Any) -> Any:
         base: Any = super()

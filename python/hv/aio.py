@@ -577,7 +577,7 @@ class _Running:
         if self._cancelled:  # meanwhile
             future.cancel()
         while not concurrent.futures.wait([future], _CHECK_LOOP).done:
-            if self._loop.is_closed():
+            if not self._loop.is_running():  # it has ended, perhaps with the program
                 raise asyncio.CancelledError
         try:
             return future.result()

@@ -24,7 +24,8 @@ static PyObject *current_task(void) {
 }
 
 bool hvpy_caller_get(hvpy_caller *caller) {
-    *caller = (hvpy_caller){.thread = PyThread_get_thread_ident(), .task = current_task()};
+    *caller =
+        (hvpy_caller){.thread = PyThreadState_GetID(PyThreadState_Get()), .task = current_task()};
     return caller->task != NULL;
 }
 

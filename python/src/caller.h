@@ -8,10 +8,11 @@
 #include <Python.h>
 
 #include <stdbool.h>
+#include <stdint.h>
 
 typedef struct hvpy_caller {
-    unsigned long thread;
-    PyObject *task; /* a weak reference to an asyncio task, or None; NULL: nobody */
+    uint64_t thread; /* not its ident, which a later thread may have */
+    PyObject *task;  /* a weak reference to an asyncio task, or None; NULL: nobody */
 } hvpy_caller;
 
 /* The one that is running, for hvpy_caller_clear(). Returns false with an exception. */

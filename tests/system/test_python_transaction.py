@@ -464,6 +464,32 @@ def test_a_cursor_is_of_no_use_after_the_end(db, either):
         cursor.execute("SELECT 1")
 
 
+def test_a_type_is_not_looked_up_when_nothing_can_be_executed(db):
+    def fetched(transaction, statement, then=lambda cursor: None):
+        with transaction as tx:
+            cursor = tx.cursor()
+            cursor.execute(statement)
+            then(cursor)
+        return cursor
+
+    make = "CREATE TYPE pg_temp.mood AS ENUM ('well'); SELECT 'well'::pg_temp.mood"
+    cursor = fetched(db.transaction(SHARD), make)
+    with db.cursor(SHARD) as other:
+        assert other.connection is cursor.connection
+        known = other.connection._hv_types
+        assert cursor.fetchone()[0] == "well"
+        assert other.connection._hv_types is known  # it was not looked up
+
+    def fail(cursor):
+        with pytest.raises(errors.DivisionByZero):
+            cursor.connection.cursor().execute("SELECT 1/0")
+        assert cursor.fetchone()[0] == "well"
+        cursor.execute("ROLLBACK TO here")
+
+    make = make.replace("mood", "other") + ", 1; SAVEPOINT here; SELECT 'well'::pg_temp.other"
+    fetched(db.transaction(SHARD), make, fail)
+
+
 def test_a_type_that_is_new_is_looked_up_in_it(db, either):
     def work(tx):
         with tx.cursor() as cursor:

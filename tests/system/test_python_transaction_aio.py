@@ -331,10 +331,12 @@ def test_a_loop_that_ends_in_the_middle(connections):
             asyncio.run(main(form))
             wait_for(lambda: db.pool_stats()["lent"] == 0)
             assert db.exists(key)
-        loop = asyncio.new_event_loop()
-        task = loop.create_task(main("stop"))
-        loop.run_forever()
-        loop.close()
+        for closed in (True, False):
+            loop = asyncio.new_event_loop()
+            task = loop.create_task(main("stop"))
+            loop.run_forever()
+            if closed:
+                loop.close()
         say("ends")
         logging.disable()
         """,

@@ -195,6 +195,22 @@ def test_one_that_is_forgotten_is_rolled_back(db, key):
     assert not db.exists(key)
 
 
+def test_one_of_a_thread_that_has_ended_is_in_nobodys_way(db):
+    kept, idents = [], []
+
+    def begin():
+        kept.append(db.transaction(SHARD))
+        kept[-1].__enter__()
+        idents.append(threading.get_ident())
+
+    for _ in range(8):
+        thread = threading.Thread(target=begin)
+        thread.start()
+        thread.join()
+    assert len(idents) == 8 > len(set(idents))  # those of threads that have ended are used again
+    kept.clear()
+
+
 def test_closing_a_store_waits_for_it(connections):
     with Datastore(connections) as db:
         key = db.put(SHARD, 1)
