@@ -679,19 +679,20 @@ HV_API int hv_tx_call(const hv_tx *tx);
 
 /*
  * The transaction's connection, for SQL of the caller's own; see hv_acquire() for its settings and
- * what to undo. Do not end the transaction with it, nor change the client encoding, and leave it at
- * rest: no COPY, pipeline or query in progress. Time limits do not apply to these statements, only
- * to those of the library. It is not lent: do not pass it to hv_release(). It may be used while the
- * transaction exists. NULL in a forked child.
+ * what to undo. Do not end the transaction with it: that is noticed only if no other one has begun
+ * (COMMIT AND CHAIN). Do not change the client encoding, and leave the connection at rest: no COPY,
+ * pipeline or query in progress. Time limits do not apply to these statements, only to those of the
+ * library. It is not lent: do not pass it to hv_release(). It may be used while the transaction
+ * exists. NULL in a forked child.
  */
 HV_API struct pg_conn *hv_tx_connection(hv_tx *tx);
 
 /*
  * Check the result of a statement of the caller's own (NULL: there is none). HV_OK, or it has
  * failed and the transaction is doomed: HV_REFUSED with the server's error, HV_UNAVAILABLE for a
- * lost connection, HV_NO_MEMORY. Only so does a transaction know the reason, and whether it may
- * begin again. Not for a statement whose failure is undone with a savepoint. The result remains the
- * caller's.
+ * lost connection, HV_NO_MEMORY. Without this call the transaction does not know the reason, nor
+ * whether it may begin again. Not for a statement whose failure is undone with a savepoint. The
+ * result remains the caller's.
  */
 HV_API hv_status hv_tx_check(hv_tx *tx, const struct pg_result *result, hv_error **error);
 

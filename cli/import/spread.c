@@ -128,7 +128,7 @@ bool import_spread_check(const import_spread *spread, hv_store *store) {
         say_other(spread, s.other);
     } else if (!spread->is_set) {
         char *line = line_for(spread->shards);
-        ui_note("rows are spread over the shards of now; so that this stays so when shards are "
+        ui_note("rows are spread over the present shards; to keep it that way when shards are "
                 "added, write into [hypervault]: %s",
                 line);
         free(line);

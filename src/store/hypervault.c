@@ -134,7 +134,8 @@ hv_status hv_close(hv_store *store, int64_t timeout, hv_error **error) {
     if (users > 0) {
         hvi_fail(error, HV_BUSY, "the store is still in use");
         hvi_error_detail(error, "%d connections or operations are out.", users);
-        hvi_error_hint(error, "Return every connection, then close again.");
+        hvi_error_hint(error,
+                       "Return every connection and end every transaction, then close again.");
         return HV_BUSY;
     }
     free_store(store);
@@ -295,7 +296,7 @@ static hv_status fail_no_spread(const hv_store *store, hv_error **error) {
         hvi_error_detail(error,
                          "It names the shards that values are spread over. They must stay the "
                          "same when servers and shards are added, so they are not guessed.");
-        hvi_error_hint(error, "For the shards of now, write into [hypervault]: %s", line.data);
+        hvi_error_hint(error, "For the present shards, write into [hypervault]: %s", line.data);
     } else {
         status = hvi_no_memory(error);
     }

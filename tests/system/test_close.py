@@ -30,7 +30,7 @@ def test_a_store_whose_connections_are_lent_is_busy_and_closed_for_new_work(make
     busy = bob.close(0).gives("HV_BUSY")
     assert busy.message == "the store is still in use"
     assert busy.detail == "2 connections or operations are out."
-    assert busy.hint == "Return every connection, then close again."
+    assert busy.hint == "Return every connection and end every transaction, then close again."
     assert busy.ms < AT_ONCE
     for refused in (
         bob.put(3, 1, BODY),
