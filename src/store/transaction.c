@@ -224,7 +224,8 @@ static void end_call(hvi_transaction *tx, outcome *end) {
     }
     if (hvi_transaction_was_ended(tx) || (end->status == HV_OK && tx->failure == NULL)) {
         end->status = hvi_transaction_commit(tx, &end->error);
-        end->again = end->status != HV_OK && tx->passes;
+        bool is_settled = end->status == HV_OK || end->status == HV_OUTCOME_UNKNOWN;
+        end->again = !is_settled && tx->passes;
         return;
     }
     /* What `work` has not seen, the connection may have. */

@@ -524,6 +524,15 @@ def test_a_statement_that_ends_it_leaves_the_outcome_unknown(ann, database, key,
     ann.tx_commit().gives("HV_OUTCOME_UNKNOWN")
 
 
+def test_a_statement_that_ends_it_after_a_failure_that_would_pass(ann, database, key):
+    undone = [sql("SAVEPOINT a"), also(sql(FAIL_40001), ignore=True), sql("ROLLBACK TO a")]
+    reported = [also(step("tx_failed", "40001", "x"), ignore=True)]
+    for number, failed in enumerate((undone, reported), 1):
+        done = run(ann, step("increment", key, "a", "1"), *failed, sql("COMMIT"))
+        done.gives("HV_OUTCOME_UNKNOWN")
+        assert done.calls == 1 and there(database, key)[1]["a"] == str(1 + number)
+
+
 LEFT = {
     "a query": [step("send", "SELECT pg_sleep(0.01)")],
     "a pipeline": [step("enter_pipeline")],
