@@ -69,7 +69,7 @@ def test_help_shows_the_options_of_the_configuration():
     options = hv("help", "options", "--json").ok().json()
     assert {"pool_max", "pool_block_timeout", "epoch"} <= {option["name"] for option in options}
     for option in options:
-        assert f"{option['name']} = {option['default']}" in shown
+        assert f"{option['name']} = {option['default']}".rstrip() in shown
 
 
 def test_the_first_word_of_dev_lists_what_can_follow():
