@@ -1,5 +1,5 @@
 /*
- * caller: whose a transaction is: a thread, and in an event loop one of its tasks.
+ * caller: the owner of a transaction: a thread, and in an event loop one of its tasks.
  *
  * A context variable would not do: tasks and asyncio.to_thread() copy the context of the one that
  * starts them, and are not in its transactions.

@@ -1,5 +1,5 @@
 /*
- * caller: whose a transaction is: a thread, and in an event loop one of its tasks.
+ * caller: the owner of a transaction: a thread, and in an event loop one of its tasks.
  */
 #ifndef HVPY_CALLER_H
 #define HVPY_CALLER_H
@@ -12,7 +12,7 @@
 
 typedef struct hvpy_caller {
     uint64_t thread; /* not its ident, which a later thread may have */
-    PyObject *task;  /* a weak reference to an asyncio task, or None; NULL: nobody */
+    PyObject *task;  /* a weak reference to an asyncio task, or None; NULL: no caller */
 } hvpy_caller;
 
 /* The one that is running, for hvpy_caller_clear(). Returns false with an exception. */

@@ -85,7 +85,8 @@ static bool make_room(hvi_batch *b) {
 
 /* ---- sending ---- */
 
-/* Does a single item have to leave the transaction that it is a part of as it is? */
+/* Must a single item use the statement for many? A refusal of the statement for one would end the
+ * transaction that it is a part of. */
 static bool needs_many(const hvi_batch *b) {
     return b->in_transaction && b->items[0]->verb->refuses_taken_keys;
 }
