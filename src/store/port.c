@@ -263,10 +263,13 @@ static void unload(hvi_port *port, hvi_port_connection *connection) {
 
 static void go_on(hvi_port *port, hvi_port_connection *connection) {
     hvi_wants wants = hvi_batch_advance(&connection->batch);
+    int fd = PQsocket(connection->session->conn);
+    if (fd < 0) /* libpq has closed it, and its number may be another thread's descriptor by now */
+        connection->watched = -1;
     if (wants == HVI_WANTS_NOTHING)
         unload(port, connection);
     else
-        watch(port, connection, PQsocket(connection->session->conn), wants);
+        watch(port, connection, fd, wants);
 }
 
 /* A session is there: send the operations that wait. */

@@ -337,8 +337,8 @@ def test_two_transactions_that_deadlock_both_succeed(tool, database, ann):
         thread.begin.transaction(SHARD, steps(*order))
         for thread, order in zip(tool.threads("ann", "bob"), (keys, keys[::-1]))
     ]
-    done = [one.reply().ok() for one in pending]
-    assert sorted(reply.calls for reply in done) == [1, 2]
+    first, second = sorted(one.reply().ok().calls for one in pending)
+    assert first == 1 < second  # which may run into the other's way more than once
     assert [there(database, key) for key in keys] == 2 * [(1, {"n": "2"})]
 
 

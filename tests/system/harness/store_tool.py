@@ -294,7 +294,8 @@ class StoreTool:
             reader.join()
         self.process.stdout.close()
         self.process.stderr.close()
-        assert (code, self.errors()) == (0, ""), f"ended with {code}: {self.errors()}"
+        problems = self.errors() + command.take_sanitizer_reports()
+        assert (code, problems) == (0, ""), f"ended with {code}: {problems}"
 
     def kill(self):
         if self.process.poll() is None:
