@@ -135,6 +135,15 @@ static int compare_rows(const void *left, const void *right) {
     return compare_numbers(a->turn, b->turn);
 }
 
+/* Are all of one verb and in the first turn, so that the statements, one for a shard, lock the rows
+ * in order? Mostly they are, and need not be sorted. */
+static bool share_statement(hvi_item *const *changes, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (changes[i]->verb != changes[0]->verb || changes[i]->turn > 0)
+            return false;
+    return true;
+}
+
 /* Do changes, sorted by their rows, lock these in that order anyway? They do if all are of one
  * verb and each row is changed in the first turn. */
 static bool lock_in_order(hvi_item *const *changes, size_t count) {
@@ -152,6 +161,8 @@ static size_t make_locks(hvi_item *const *items, size_t count, hvi_item **change
     for (size_t i = 0; i < count; i++)
         if (items[i]->verb->is_change)
             changes[found++] = items[i];
+    if (share_statement(changes, found))
+        return 0;
     qsort(changes, found, sizeof *changes, compare_rows);
     if (lock_in_order(changes, found))
         return 0;
