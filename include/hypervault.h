@@ -1072,6 +1072,255 @@ HV_API const hv_dict *hv_scan_dict(const hv_scan *scan);
 /* End the scan, at any point. NULL is allowed. */
 HV_API void hv_scan_close(hv_scan *scan);
 
+/* ---- Finding, counting, following ------------------------------------------------------------ */
+
+/*
+ * A selection says which entities are meant: in which shards, of which kinds, with which keys and
+ * attributes, in which order and how many. Everything in it must hold. It may be used for any
+ * number of calls; they copy it. An empty selection means all entities of the store, the oldest
+ * first.
+ */
+typedef struct hv_selection hv_selection;
+
+/* An empty selection, or NULL if memory is short. */
+HV_API hv_selection *hv_selection_new(void);
+HV_API void hv_selection_free(hv_selection *selection);
+
+/*
+ * Only these shards, as the configuration writes them: "1-9,12" is 1 to 8 and 12. Several calls add
+ * up. A shard that no server holds is HV_NO_SERVER where the selection is used. Errors: HV_INVALID
+ * for a malformed or empty list.
+ */
+HV_API hv_status hv_selection_shards(hv_selection *selection, const char *shards, hv_error **error);
+
+/* Not the shards of this server; what is left out is among what hv_reader_missing() returns.
+ * Several calls add up. Errors: HV_INVALID for NULL or "". That the store has no such server is an
+ * error where the selection is used. */
+HV_API hv_status hv_selection_skip(hv_selection *selection, const char *server, hv_error **error);
+
+/* Only this kind; after several calls, any of them. Errors: HV_INVALID out of range. */
+HV_API hv_status hv_selection_kind(hv_selection *selection, int kind, hv_error **error);
+
+/*
+ * Only keys from `key` on; only keys below `key`; only entities created at `moment` or later; only
+ * those created before `moment`. The first two and the last two may be mixed; of several lower or
+ * upper bounds the narrowest counts. A moment counts as hv_key_bound() says, with the store's
+ * epoch. Errors: HV_INVALID for a key that is not positive. A selection whose lower bound is above
+ * its upper bound is HV_INVALID where it is used; if both are the same, it is empty.
+ */
+HV_API hv_status hv_selection_from(hv_selection *selection, int64_t key, hv_error **error);
+HV_API hv_status hv_selection_until(hv_selection *selection, int64_t key, hv_error **error);
+HV_API hv_status hv_selection_since(hv_selection *selection, int64_t moment, hv_error **error);
+HV_API hv_status hv_selection_before(hv_selection *selection, int64_t moment, hv_error **error);
+
+/*
+ * Go on after this key, the last one of an earlier page: with the oldest first, only keys above it,
+ * with the newest first, only those below it. So the last key is the page's token, and it need not
+ * exist any more. A key that lies outside of the other bounds is harmless: what is left is either
+ * everything or nothing. A later call replaces an earlier one. Errors: HV_INVALID for a key that is
+ * not positive.
+ */
+HV_API hv_status hv_selection_after(hv_selection *selection, int64_t key, hv_error **error);
+
+/*
+ * Only entities whose attribute `name` has this value; one of these values; is there, whatever its
+ * value; is not there. NULL is a value: the attribute is there and NULL. Lengths may be HV_STRLEN;
+ * the `lengths` of several values may be NULL, which means that of all.
+ *
+ * hv_selection_has(): the entity has all of these attributes with these values, which is what
+ * several calls of hv_selection_equal() would select. The two are written differently in SQL, and
+ * use different indexes: `equal` and `one_of` one on an attribute, (body -> 'user'), or best on
+ * ((body -> 'user'), id), which also gives the order; `has`, `exists` a GIN index on body.
+ *
+ * Errors: HV_INVALID for text that no attribute can have, for no values or attributes at all, and
+ * if it contradicts the rest of the selection; HV_NO_MEMORY. The selection is then as it was.
+ */
+HV_API hv_status hv_selection_equal(hv_selection *selection, const char *name, size_t name_len,
+                                    const char *value, size_t value_len, hv_error **error);
+HV_API hv_status hv_selection_one_of(hv_selection *selection, const char *name, size_t name_len,
+                                     const char *const *values, const size_t *lengths, size_t count,
+                                     hv_error **error);
+HV_API hv_status hv_selection_exists(hv_selection *selection, const char *name, size_t name_len,
+                                     hv_error **error);
+HV_API hv_status hv_selection_lacks(hv_selection *selection, const char *name, size_t name_len,
+                                    hv_error **error);
+HV_API hv_status hv_selection_has(hv_selection *selection, const hv_dict *attributes,
+                                  hv_error **error);
+
+/* The newest first, instead of the oldest. */
+HV_API void hv_selection_newest(hv_selection *selection, bool newest);
+
+/* At most so many entities. Errors: HV_INVALID for zero or less. */
+HV_API hv_status hv_selection_limit(hv_selection *selection, int64_t limit, hv_error **error);
+
+/* Of each entity only the attributes of these names, ended by NULL, are fetched; NULL, the default:
+ * all; no names: none. Errors: HV_INVALID for text that no attribute can have, HV_NO_MEMORY. */
+HV_API hv_status hv_selection_only(hv_selection *selection, const char *const *names,
+                                   hv_error **error);
+
+/*
+ * How long each answer of a server may take, in milliseconds; 0, the default: operation_timeout;
+ * -1: without limit. Counting, or finding what no index leads to, reads whole tables. Errors:
+ * HV_INVALID for less than -1.
+ */
+HV_API hv_status hv_selection_timeout(hv_selection *selection, int64_t timeout, hv_error **error);
+
+/*
+ * Go on without the servers and shards that fail, instead of ending with their error:
+ * hv_reader_missing() and hv_counts_missing() then say what is missing. Out of memory, a closed
+ * store and errors of the selection itself still end the call.
+ */
+HV_API void hv_selection_partial(hv_selection *selection, bool partial);
+
+/*
+ * A reader returns the entities that a selection means, of all its shards and servers together, in
+ * the order of their keys. It keeps a page for each server in memory, a few hundred entities at
+ * first and about a megabyte later, and asks for the next ones ahead. It borrows a connection of a
+ * server's pool only from asking for a page until that is read. One thread at a time; a store may
+ * have many readers. After fork() it belongs to the parent: in the child it can only be closed.
+ *
+ * Pages are read at different moments. An entity that is there all the time is returned once; one
+ * that is put or deleted meanwhile is returned once or not at all.
+ */
+typedef struct hv_reader hv_reader;
+
+/*
+ * Find entities. The call sends the first statements, without waiting for them; close the reader
+ * before the store. Statements read by primary key, unless an index on attributes is cheaper.
+ * Errors: HV_INVALID for a selection that cannot be (see its functions), HV_NO_SERVER, HV_CLOSED,
+ * HV_NO_MEMORY.
+ *
+ *     hv_find(store, selection, &reader, &error);
+ *     while ((status = hv_reader_next(reader, -1, &error)) == HV_OK)
+ *         use(hv_reader_key(reader), hv_reader_dict(reader));
+ *     hv_reader_close(reader);
+ */
+HV_API hv_status hv_find(hv_store *store, const hv_selection *selection, hv_reader **reader,
+                         hv_error **error);
+
+/*
+ * Follow what is put: every entity of the selection in the order of keys over all shards, up to the
+ * moment of the call, or with `follow` on and on. The order must be the oldest first; a limit ends
+ * it. To go on later, exactly where it ended, hv_selection_after() its last key, or
+ * hv_selection_from() its hv_reader_position(), which advances also while nothing is put.
+ *
+ * Keys are made before their transactions commit, so a reader that only remembered the last key
+ * would miss what is committed late. The feed returns a key only when no smaller one can come any
+ * more: it asks each server for its time, waits until all transactions have ended that could have
+ * made a key before, and stays `delay` milliseconds (-1: the default, 1000) behind the servers'
+ * clocks. What it promises, and what not:
+ *
+ *  - Each entity that is put with a key that its INSERT or COPY made is returned exactly once, also
+ *    from transactions that are open for long, prepared, or end while a server restarts; deletes
+ *    and changes are not events: an entity is returned as it is when the feed reads it, if it is
+ *    still there.
+ *  - A key that was made before (hv_reserve(), the option exactly_once, next_id() by hand) and put
+ *    later than `delay` comes too late and is missed.
+ *  - A server's clock that steps back by less than `delay` does no harm. If it steps back by more,
+ *    hv_reader_next() returns HV_MISMATCH once, with the key from which entities may have been
+ *    missed, and then goes on.
+ *
+ * Errors: as hv_find(), and HV_INVALID for the newest first or a `delay` below -1.
+ */
+HV_API hv_status hv_feed(hv_store *store, const hv_selection *selection, bool follow, int64_t delay,
+                         hv_reader **reader, hv_error **error);
+
+/*
+ * Go to the next entity, waiting for it for up to `timeout` milliseconds: 0, not at all, for event
+ * loops, together with hv_reader_fd(); -1, until it is there. HV_NOT_FOUND: there are no more.
+ * HV_TIMEOUT without an error object: none yet; call again.
+ *
+ * Errors: as hv_get(), naming server and shard. An error ends a find, and hv_selection_after() its
+ * last key begins another; nothing is left out silently. A feed waits for servers that cannot be
+ * reached (see hv_reader_holder()) instead of failing, if it follows; after another error it can be
+ * called again.
+ */
+HV_API hv_status hv_reader_next(hv_reader *reader, int64_t timeout, hv_error **error);
+
+/* The descriptor to wait for until it is readable, after HV_TIMEOUT; then call hv_reader_next(). It
+ * is the same for the reader's whole life and belongs to it: do not read from it or close it. */
+HV_API int hv_reader_fd(const hv_reader *reader);
+
+/* Key, kind and attributes of the current entity. The dict, its attributes in the server's order,
+ * lives until the next call of hv_reader_next(). */
+HV_API int64_t hv_reader_key(const hv_reader *reader);
+HV_API int hv_reader_kind(const hv_reader *reader);
+HV_API const hv_dict *hv_reader_dict(const hv_reader *reader);
+
+/* Of a feed: everything with a smaller key has been returned, or is outside of its promise. 0
+ * before anything is known, and for finds. */
+HV_API int64_t hv_reader_position(const hv_reader *reader);
+
+/*
+ * Of a feed: the reason why its position does not advance, or NULL: a server that cannot be
+ * reached, or a transaction that has been open for longer than a second, named with server, process
+ * id (or the name of the prepared transaction) and age. *behind (may be NULL) is by how many
+ * milliseconds the position is behind the present, -1 if that is not known. The error lives until
+ * the next call of hv_reader_next().
+ */
+HV_API const hv_error *hv_reader_holder(const hv_reader *reader, int64_t *behind);
+
+/* What is missing from the answer of a partial selection, or was skipped: an error for each server,
+ * or for each shard if only that failed. NULL past the end. Lives as long as the reader. */
+HV_API const hv_error *hv_reader_missing(const hv_reader *reader, size_t index);
+
+/* End it, at any point. NULL is allowed. */
+HV_API void hv_reader_close(hv_reader *reader);
+
+/* By what entities are counted. */
+typedef enum hv_count_by {
+    HV_COUNT_ALL = 0,
+    HV_COUNT_KIND = 1,
+    HV_COUNT_SHARD = 2,
+    HV_COUNT_SERVER = 3,
+    HV_COUNT_TIME = 4, /* by the moment when they were created */
+} hv_count_by;
+
+/* The result of counting: groups in ascending order. A snapshot that belongs to the caller. */
+typedef struct hv_counts hv_counts;
+
+/*
+ * Count the entities of a selection, exactly; each shard at a moment of its own. Order, limit,
+ * `after` and `only` must not be set. For HV_COUNT_TIME, `unit` is one of "second", "minute",
+ * "hour", "day", "week" (from Monday), "month", "quarter", "year", and `zone` the name of a time
+ * zone as PostgreSQL knows it (NULL: UTC); otherwise both are NULL. Groups without entities are
+ * left out, except that HV_COUNT_SHARD and HV_COUNT_SERVER have all that were asked, and
+ * HV_COUNT_ALL always has one group.
+ *
+ * With `estimate` nothing is counted: the numbers come at once from the planner and the statistics
+ * that ANALYZE collects, and may be far from the truth where those are old. Not by time; by kind
+ * only without conditions on attributes and keys.
+ *
+ * Errors: as hv_get(); HV_INVALID for another unit, an unknown zone, or what cannot be combined.
+ */
+HV_API hv_status hv_count(hv_store *store, const hv_selection *selection, hv_count_by by,
+                          const char *unit, const char *zone, bool estimate, hv_counts **counts,
+                          hv_error **error);
+HV_API void hv_counts_free(hv_counts *counts);
+
+/*
+ * The group at position `index`: false past the end. *group is the kind, the shard, the number of
+ * the server, or the moment when the unit of time begins; 0 for HV_COUNT_ALL. Pointers may be NULL.
+ */
+HV_API bool hv_counts_at(const hv_counts *counts, size_t index, int64_t *group, int64_t *count);
+/* The sum of all groups. */
+HV_API int64_t hv_counts_total(const hv_counts *counts);
+/* As hv_reader_missing(). */
+HV_API const hv_error *hv_counts_missing(const hv_counts *counts, size_t index);
+
+/*
+ * Called by hv_explain() for each shard. `plan`: the server's plan of reading the first page of
+ * this shard, as EXPLAIN writes it, without the parts that are the same everywhere; lines end with
+ * '\n'. `warning`: NULL, or a sentence about what will be slow: a table of more than 10,000 rows is
+ * read from beginning to end, or sorted. Both live only during the call.
+ */
+typedef void (*hv_explain_fn)(void *context, int shard, const char *plan, const char *warning);
+
+/* Explain how a find of this selection would be executed. Nothing is read but the plans. Errors: as
+ * hv_find() and hv_get(). */
+HV_API hv_status hv_explain(hv_store *store, const hv_selection *selection, hv_explain_fn each,
+                            void *context, hv_error **error);
+
 /* ---- Lending connections --------------------------------------------------------------------- */
 
 /*
