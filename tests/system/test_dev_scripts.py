@@ -115,3 +115,24 @@ def test_the_totals_count_every_test_and_a_stage_that_failed(
         (tmp_path / f"{number}.xml").write_text(text)
     done = run(DEV / "totals.py", tmp_path, failed_stages)
     assert (done.code, done.lines[-1]) == (code, last)
+
+
+@pytest.mark.parametrize(
+    "again, code, last, named",
+    [
+        ("", 0, "2 passed, 0 failed", "unsteady in stage, passed when run again: shaky"),
+        ("<failure/>", 1, "1 passed, 1 failed", "failed in stage: shaky"),
+        ("<skipped/>", 1, "1 passed, 1 failed", "failed in stage: shaky"),
+    ],
+)
+def test_a_test_that_passes_when_run_again_counts_as_passed_and_is_named(
+    tmp_path, again, code, last, named
+):
+    first = "<testcase name='firm'/><testcase name='shaky'><failure>why</failure></testcase>"
+    (tmp_path / "stage.xml").write_text(f"<testsuite>{first}</testsuite>")
+    second = f"<testsuite><testcase name='shaky'>{again}</testcase></testsuite>"
+    (tmp_path / "stage-again.xml").write_text(second)
+    done = run(DEV / "totals.py", tmp_path, 0)
+    assert (done.code, done.lines[-1]) == (code, last)
+    assert named in done.lines
+    assert ("why" in done.lines) == (code == 0)
