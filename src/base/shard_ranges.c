@@ -11,7 +11,8 @@
 #define UNQUOTED_MAX 150
 
 hvi_shard_reader hvi_shard_reader_of(const char *text, const char *place, const char *name) {
-    return (hvi_shard_reader){.text = text, .at = text, .place = place, .name = name};
+    return (hvi_shard_reader){
+        .text = text, .at = text, .place = place, .name = name, .status = HV_BAD_CONFIG};
 }
 
 static bool is_space(char c) {
@@ -45,17 +46,17 @@ static hv_status fail_at(const hvi_shard_reader *r, const char *begin, const cha
     while (end > begin && is_space(end[-1]))
         end--;
     if (looks_like_shards(r->text, r->text + strlen(r->text))) {
-        hvi_fail(error, HV_BAD_CONFIG, "%s: \"%s\" in the %s \"%s\"", message,
+        hvi_fail(error, r->status, "%s: \"%s\" in the %s \"%s\"", message,
                  hvi_utf8_excerpt(begin, (size_t) (end - begin)).text, r->place, r->name);
         hvi_error_detail(error, "The shards are given as \"%s\".",
                          hvi_utf8_excerpt(r->text, strlen(r->text)).text);
     } else {
-        hvi_fail(error, HV_BAD_CONFIG, "%s, at character %td of the %s \"%s\"", message,
+        hvi_fail(error, r->status, "%s, at character %td of the %s \"%s\"", message,
                  begin - r->text + 1, r->place, r->name);
         hvi_error_detail(error, "The text is not shown because it does not look like shards.");
     }
     hvi_error_hint(error, "%s", hint);
-    return HV_BAD_CONFIG;
+    return r->status;
 }
 
 const char hvi_shard_ranges_syntax[] =

@@ -24,6 +24,7 @@ typedef struct hvi_shard_reader {
     const char *at;    /* where reading goes on */
     const char *place; /* where the text is from, for messages: "shards of server", … */
     const char *name;  /* … and its name: "left" */
+    hv_status status;  /* of errors: HV_BAD_CONFIG, unless the caller sets another one */
 } hvi_shard_reader;
 
 hvi_shard_reader hvi_shard_reader_of(const char *text, const char *place, const char *name);
@@ -32,9 +33,9 @@ hvi_shard_reader hvi_shard_reader_of(const char *text, const char *place, const 
 bool hvi_shard_ranges_blank(const char *text);
 
 /*
- * Read the next range. Errors (HV_BAD_CONFIG, naming the place and the text at fault, unless that
- * may be a password): an empty item, an item that is no number, a reversed or empty range, a shard
- * above 8191.
+ * Read the next range. Errors (the reader's status, naming the place and the text at fault, unless
+ * that may be a password): an empty item, an item that is no number, a reversed or empty range, a
+ * shard above 8191.
  */
 hv_status hvi_shard_reader_next(hvi_shard_reader *reader, hvi_shard_range *range, hv_error **error);
 

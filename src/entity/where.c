@@ -1,0 +1,109 @@
+/*
+ * where: a selection as SQL.
+ */
+#include "entity/where.h"
+
+#include <string.h>
+
+/* ---- text ---- */
+
+void hvi_where_literal(hvi_buffer *sql, const char *text, size_t len) {
+    /* In E'…' a backslash is one whatever standard_conforming_strings says; without any, both forms
+     * are the same. The connection's encoding is UTF-8, in which no part of a character is a quote
+     * or a backslash. */
+    hvi_buffer_append_text(sql, memchr(text, '\\', len) != NULL ? "E'" : "'");
+    for (size_t i = 0; i < len; i++) {
+        if (text[i] == '\'' || text[i] == '\\')
+            hvi_buffer_append_byte(sql, text[i]);
+        hvi_buffer_append_byte(sql, text[i]);
+    }
+    hvi_buffer_append_text(sql, "'::pg_catalog.text");
+}
+
+/* "(body OPERATOR(public.->) 'user'::text)" */
+static void append_operation(hvi_buffer *sql, const char *schema, const char *operation,
+                             const char *name, size_t len) {
+    hvi_buffer_append_format(sql, "(body OPERATOR(%s.%s) ", schema, operation);
+    hvi_where_literal(sql, name, len);
+    hvi_buffer_append_byte(sql, ')');
+}
+
+static void append_choice(hvi_buffer *sql, const hvi_choice *choice, const char *schema,
+                          int *parameter) {
+    size_t len, count = hv_dict_count(choice->values);
+    const char *name = hvi_choice_name(choice, &len);
+    hvi_buffer_append_text(sql, count > 0 && choice->or_null ? " AND (" : " AND ");
+    if (count > 0) {
+        append_operation(sql, schema, "->", name, len);
+        hvi_buffer_append_format(sql,
+                                 count > 1 ? " OPERATOR(pg_catalog.=) ANY ($%d::pg_catalog.text[])"
+                                           : " OPERATOR(pg_catalog.=) $%d::pg_catalog.text",
+                                 ++*parameter);
+    }
+    if (!choice->or_null)
+        return;
+    hvi_buffer_append_text(sql, count > 0 ? " OR " : "");
+    append_operation(sql, schema, "?", name, len);
+    hvi_buffer_append_text(sql, " AND ");
+    append_operation(sql, schema, "->", name, len);
+    hvi_buffer_append_text(sql, count > 0 ? " IS NULL)" : " IS NULL");
+}
+
+void hvi_where_sql(hvi_buffer *sql, const hv_selection *selection, const char *hstore_schema) {
+    int parameter = 2;
+    const char *name;
+    size_t len;
+    hvi_buffer_append_text(sql, "id OPERATOR(pg_catalog.>=) $1::bigint"
+                                " AND id OPERATOR(pg_catalog.<=) $2::bigint");
+    if (selection->kind_count > 0)
+        hvi_buffer_append_format(sql,
+                                 selection->kind_count > 1
+                                     ? " AND type OPERATOR(pg_catalog.=) ANY ($%d::smallint[])"
+                                     : " AND type OPERATOR(pg_catalog.=) $%d::smallint",
+                                 ++parameter);
+    for (size_t i = 0; i < selection->choice_count; i++)
+        append_choice(sql, &selection->choices[i], hstore_schema, &parameter);
+    if (hv_dict_count(selection->has) > 0)
+        hvi_buffer_append_format(sql, " AND body OPERATOR(%s.@>) $%d::%s.hstore", hstore_schema,
+                                 ++parameter, hstore_schema);
+    for (size_t i = 0; hv_dict_at(selection->exists, i, &name, &len, NULL, NULL); i++) {
+        hvi_buffer_append_text(sql, " AND ");
+        append_operation(sql, hstore_schema, "?", name, len);
+    }
+    /* A body that is NULL, in a table that allows it, has no attributes. */
+    for (size_t i = 0; hv_dict_at(selection->lacks, i, &name, &len, NULL, NULL); i++) {
+        hvi_buffer_append_text(sql, " AND ");
+        append_operation(sql, hstore_schema, "?", name, len);
+        hvi_buffer_append_text(sql, " IS NOT TRUE");
+    }
+}
+
+/* ---- parameters ---- */
+
+int hvi_where_parameter_count(const hv_selection *selection) {
+    int count = 2 + (selection->kind_count > 0) + (hv_dict_count(selection->has) > 0);
+    for (size_t i = 0; i < selection->choice_count; i++)
+        count += hv_dict_count(selection->choices[i].values) > 0;
+    return count;
+}
+
+void hvi_where_parameters(hvi_parameters *parameters, const hv_selection *selection,
+                          hvi_key_range range) {
+    hvi_parameters_int8(parameters, range.first);
+    hvi_parameters_int8(parameters, range.last);
+    if (selection->kind_count > 1)
+        hvi_parameters_int2_array(parameters, selection->kinds, selection->kind_count);
+    else if (selection->kind_count == 1)
+        hvi_parameters_int2(parameters, selection->kinds[0]);
+    for (size_t i = 0; i < selection->choice_count; i++) {
+        const hv_dict *values = selection->choices[i].values;
+        const char *value;
+        size_t len;
+        if (hv_dict_count(values) > 1)
+            hvi_parameters_text_array(parameters, values);
+        else if (hv_dict_at(values, 0, &value, &len, NULL, NULL))
+            hvi_parameters_text(parameters, value, len);
+    }
+    if (hv_dict_count(selection->has) > 0)
+        hvi_parameters_hstore(parameters, selection->has);
+}

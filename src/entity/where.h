@@ -1,0 +1,31 @@
+/*
+ * where: a selection as SQL: the conditions of a WHERE clause, and their parameters.
+ *
+ * The conditions are on the columns id, type and body of a table of entities, unqualified. Their
+ * text depends on the shape of the selection, the names of attributes, and the schema of hstore,
+ * but on no value: so pages of one find, and finds that differ by values alone, have the same text.
+ * Names are literals, since an index on (body -> 'user') fits no statement in which the name is a
+ * parameter.
+ */
+#ifndef HVI_WHERE_H
+#define HVI_WHERE_H
+
+#include "value/selection.h"
+#include "wire/parameters.h"
+
+/* Append the conditions, without WHERE: "id >= $1 AND id <= $2 AND …". There is always the range of
+ * keys. `hstore_schema` is the session's. The first parameter is $1. */
+void hvi_where_sql(hvi_buffer *sql, const hv_selection *selection, const char *hstore_schema);
+
+/* Append their parameters, to none: the first is the range's lower end, the second its upper one,
+ * both included. What a statement adds begins with $(parameters->count + 1). */
+void hvi_where_parameters(hvi_parameters *parameters, const hv_selection *selection,
+                          hvi_key_range range);
+
+/* How many parameters these are. */
+int hvi_where_parameter_count(const hv_selection *selection);
+
+/* Append the text as a literal of type text, which no setting of the server reads otherwise. */
+void hvi_where_literal(hvi_buffer *sql, const char *text, size_t len);
+
+#endif
