@@ -27,7 +27,7 @@ void hvi_parameters_fini(hvi_parameters *parameters);
 /* Empty it, keeping the memory; also makes a broken one usable again. */
 void hvi_parameters_reset(hvi_parameters *parameters);
 
-/* Append one. `names` are the keys of a dict; `dict` NULL is an empty one. */
+/* Append one. `names` are the keys of a dict. */
 void hvi_parameters_int8(hvi_parameters *parameters, int64_t value);
 void hvi_parameters_int2(hvi_parameters *parameters, int16_t value);
 void hvi_parameters_int2_array(hvi_parameters *parameters, const int16_t *values, size_t count);

@@ -1,0 +1,111 @@
+/*
+ * Tests of selections as SQL. Against a server: tests/system/test_where_against_server.py.
+ */
+#include "entity/where.h"
+#include "unit.h"
+
+#include <string.h>
+
+#define RANGE "id OPERATOR(pg_catalog.>=) $1::bigint AND id OPERATOR(pg_catalog.<=) $2::bigint"
+
+static void assert_sql(const hv_selection *selection, const char *rest, int parameter_count) {
+    hvi_buffer sql = HVI_BUFFER_EMPTY;
+    hvi_parameters parameters = HVI_PARAMETERS_EMPTY;
+    hvi_where_sql(&sql, selection, "h");
+    hvi_where_parameters(&parameters, selection, (hvi_key_range){1, 2});
+    assert_true(hvi_buffer_ok(&sql));
+    assert_memory_equal(sql.data, RANGE, strlen(RANGE));
+    assert_string_equal(sql.data + strlen(RANGE), rest);
+    assert_int_equal(parameters.count, parameter_count);
+    assert_int_equal(hvi_where_parameter_count(selection), parameter_count);
+    hvi_parameters_fini(&parameters);
+    hvi_buffer_fini(&sql);
+}
+
+static void test_there_is_always_a_range(void **state) {
+    (void) state;
+    hv_selection *s = hv_selection_new();
+    assert_sql(s, "", 2);
+    hv_selection_free(s);
+}
+
+static void test_each_condition_is_written(void **state) {
+    (void) state;
+    hv_selection *s = hv_selection_new();
+    hv_dict *dict = hv_dict_new();
+    hv_dict_set(dict, "h", "1", NULL);
+    hv_selection_kind(s, 4, NULL);
+    assert_sql(s, " AND type OPERATOR(pg_catalog.=) $3::smallint", 3);
+    hv_selection_kind(s, 5, NULL);
+    hv_selection_equal(s, "a", 1, "1", 1, NULL);
+    hv_selection_one_of(s, "b", 1, (const char *[]){"1", "2"}, NULL, 2, NULL);
+    hv_selection_equal(s, "n", 1, NULL, 0, NULL);
+    hv_selection_one_of(s, "o", 1, (const char *[]){"1", NULL}, NULL, 2, NULL);
+    hv_selection_has(s, dict, NULL);
+    hv_selection_exists(s, "x", 1, NULL);
+    hv_selection_lacks(s, "l", 1, NULL);
+    assert_sql(s,
+               " AND type OPERATOR(pg_catalog.=) ANY ($3::smallint[])"
+               " AND (body OPERATOR(h.->) 'a'::pg_catalog.text)"
+               " OPERATOR(pg_catalog.=) $4::pg_catalog.text"
+               " AND (body OPERATOR(h.->) 'b'::pg_catalog.text)"
+               " OPERATOR(pg_catalog.=) ANY ($5::pg_catalog.text[])"
+               " AND (body OPERATOR(h.?) 'n'::pg_catalog.text)"
+               " AND (body OPERATOR(h.->) 'n'::pg_catalog.text) IS NULL"
+               " AND ((body OPERATOR(h.->) 'o'::pg_catalog.text)"
+               " OPERATOR(pg_catalog.=) $6::pg_catalog.text"
+               " OR (body OPERATOR(h.?) 'o'::pg_catalog.text)"
+               " AND (body OPERATOR(h.->) 'o'::pg_catalog.text) IS NULL)"
+               " AND body OPERATOR(h.@>) $7::h.hstore"
+               " AND (body OPERATOR(h.?) 'x'::pg_catalog.text)"
+               " AND (body OPERATOR(h.?) 'l'::pg_catalog.text) IS NOT TRUE",
+               7);
+    hv_dict_free(dict);
+    hv_selection_free(s);
+}
+
+static void test_values_are_not_in_the_text(void **state) {
+    (void) state;
+    hvi_buffer texts[2] = {HVI_BUFFER_EMPTY, HVI_BUFFER_EMPTY};
+    static const char *const values[] = {"one", "'; two"};
+    for (int i = 0; i < 2; i++) {
+        hv_selection *s = hv_selection_new();
+        hv_selection_kind(s, i, NULL);
+        hv_selection_from(s, i + 1, NULL);
+        hv_selection_equal(s, "a", 1, values[i], HV_STRLEN, NULL);
+        hvi_where_sql(&texts[i], s, "h");
+        hv_selection_free(s);
+    }
+    assert_string_equal(texts[0].data, texts[1].data);
+    hvi_buffer_fini(&texts[0]);
+    hvi_buffer_fini(&texts[1]);
+}
+
+static void test_literals_are_quoted(void **state) {
+    (void) state;
+    static const struct {
+        const char *text, *literal;
+    } cases[] = {
+        {"", "''"},         {"a", "'a'"},         {"'", "''''"},  {"\\", "E'\\\\'"},
+        {"%s", "'%s'"},     {"\\'", "E'\\\\'''"}, {"$1", "'$1'"}, {"\xc3\xa9", "'\xc3\xa9'"},
+        {"a\nb", "'a\nb'"}, {"';--", "''';--'"},
+    };
+    for (size_t i = 0; i < LENGTH(cases); i++) {
+        hvi_buffer sql = HVI_BUFFER_EMPTY;
+        hvi_where_literal(&sql, cases[i].text, strlen(cases[i].text));
+        size_t len = strlen(cases[i].literal);
+        assert_memory_equal(sql.data, cases[i].literal, len);
+        assert_string_equal(sql.data + len, "::pg_catalog.text");
+        hvi_buffer_fini(&sql);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_there_is_always_a_range),
+        cmocka_unit_test(test_each_condition_is_written),
+        cmocka_unit_test(test_values_are_not_in_the_text),
+        cmocka_unit_test(test_literals_are_quoted),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
