@@ -151,7 +151,10 @@ static hv_status end_pipeline(hvi_batch *b, hv_error **cause) {
 }
 
 static void answer(hvi_batch *b, size_t number) {
-    hvi_group_answer(&b->groups[number], b->results[number], b->session->config->server);
+    hvi_group *group = &b->groups[number];
+    hvi_group_answer(group, b->results[number], b->session->config->server);
+    if (group->items[0]->ask != NULL)
+        hvi_ask_give(group->items[0]->ask, &b->results[number]);
 }
 
 /* Nothing has happened, and the batch is not to be sent (again): the connection is lost, or it is

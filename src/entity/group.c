@@ -61,7 +61,7 @@ static int compare_items(const void *left, const void *right) {
 }
 
 static bool share_group(const hvi_item *a, const hvi_item *b) {
-    return a->turn == b->turn && a->verb == b->verb && a->shard == b->shard;
+    return a->turn == b->turn && a->verb == b->verb && a->shard == b->shard && a->ask == NULL;
 }
 
 static int compare_keys(const void *left, const void *right) {
@@ -382,9 +382,17 @@ static int parameter_count(const hvi_verb *verb) {
     return count;
 }
 
+/* A question writes its statement itself. */
+static bool query_of_ask(hvi_ask *ask, int shard, const hvi_session *session, hvi_query *query) {
+    *query = (hvi_query){.shard = shard, .binary_result = true};
+    return ask->query(ask, session, query);
+}
+
 bool hvi_group_query(hvi_group *group, const hvi_session *session, bool log, hvi_query *query) {
     static const int binary_formats[HVI_PARAMETERS_MAX] = {1, 1, 1, 1, 1, 1, 1};
     const hvi_item *first = group->items[0];
+    if (first->ask != NULL)
+        return query_of_ask(first->ask, first->shard, session, query);
     const hvi_verb_statement *statement = statement_of(group);
     bool is_array = statement == &group->verb->many;
     int count = parameter_count(group->verb);
@@ -417,13 +425,14 @@ bool hvi_group_query(hvi_group *group, const hvi_session *session, bool log, hvi
 
 void hvi_group_answer(hvi_group *group, const PGresult *result, const char *server) {
     const hvi_verb_statement *statement = statement_of(group);
+    const hvi_ask *ask = group->items[0]->ask;
+    const hvi_form *form = ask != NULL ? ask->answer : &statement->answer;
     int shard = group->items[0]->shard;
     if (group->verb == &hvi_lock_rows)
         return;
-    hv_status status = hvi_result_check(result, &statement->answer, server, shard, &group->error);
-    if (status == HV_OK && !statement->read(group->items, group->count, result))
-        status =
-            hvi_fail_answer(server, shard, statement->answer.asked, &group->error, "sent others");
+    hv_status status = hvi_result_check(result, form, server, shard, &group->error);
+    if (status == HV_OK && ask == NULL && !statement->read(group->items, group->count, result))
+        status = hvi_fail_answer(server, shard, form->asked, &group->error, "sent others");
     for (size_t i = 0; i < group->count; i++) {
         hvi_item *item = group->items[i];
         item->fate = HVI_FATE_ANSWERED;

@@ -76,6 +76,8 @@ void hvi_operation_fini(hvi_operation *op) {
     hv_error_free(op->error);
     hv_entity_free(op->entity);
     hvi_buffer_fini(&op->body);
+    hvi_ask_free(op->item.ask);
+    op->item.ask = NULL;
     op->refusal = op->cause = op->error = NULL;
     op->entity = NULL;
 }

@@ -65,6 +65,7 @@ struct hvi_operation {
     int64_t key;       /* the one that was given, or made; 0: none */
     int64_t *keys;     /* of reserve: where they go; not owned */
     hv_entity *entity; /* owned, until it is taken, like the error */
+    PGresult **answer; /* of a question: where it goes; not owned */
     hv_error *error;
 };
 

@@ -34,7 +34,7 @@ hv_status hvi_target_explain(const hvi_target *target, hv_error **cause, hv_erro
     bool is_missing = hvi_error_has_sqlstate(*cause, "42P01") || /* no such table … */
                       hvi_error_has_sqlstate(*cause, "3F000");   /* … or schema */
     hv_status status;
-    if (hv_error_status(*cause) == HV_REFUSED && is_missing) {
+    if (hv_error_status(*cause) == HV_REFUSED && is_missing && target->shard >= 0) {
         status = hvi_fail_not_initialized(target->server->name, target->shard, error);
         hvi_error_detail(error, "%s", hv_error_message(*cause));
         hvi_error_sqlstate(error, hv_error_sqlstate(*cause));

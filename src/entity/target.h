@@ -10,7 +10,7 @@
 typedef struct hvi_target {
     hvi_router *router;
     hvi_server *server;
-    int shard;
+    int shard;                        /* -1: several of the server's */
     char schema[HVI_SCHEMA_NAME_LEN]; /* "shard0012" */
 } hvi_target;
 

@@ -9,6 +9,7 @@
 #define HVI_VERB_H
 
 #include "wire/result.h"
+#include "entity/ask.h"
 
 typedef struct hvi_verb hvi_verb;
 typedef struct hvi_operation hvi_operation;
@@ -33,6 +34,7 @@ typedef struct hvi_item {
     int kind;
     int count;        /* how many keys are to be reserved */
     int if_kind;      /* of a condition: or HVI_ANY_KIND */
+    hvi_ask *ask;     /* of a question: its statement; its operation's. Else NULL */
     const char *body; /* its parts, one after the other; not owned */
     size_t body_len;
     size_t ends[HVI_PARTS_MAX]; /* where each part ends; a put has one, the attributes */
@@ -137,6 +139,7 @@ extern const hvi_verb hvi_replace_if; /* with a condition, like the next */
 extern const hvi_verb hvi_merge_if;
 extern const hvi_verb hvi_delete_if;
 extern const hvi_verb hvi_increment; /* with or without */
+extern const hvi_verb hvi_question;  /* see question.h; its statement is its ask's */
 
 /* Not a verb of an operation: locks the rows of changes, before changes of several verbs. */
 extern const hvi_verb hvi_lock_rows;

@@ -12,6 +12,7 @@
 #include "entity/exists.h"
 #include "entity/get.h"
 #include "entity/put.h"
+#include "entity/question.h"
 #include "entity/reserve.h"
 
 /* ---- pieces of SQL ---- */
@@ -206,6 +207,13 @@ const hvi_verb hvi_reserve = {
             hvi_reserve_read},
     .answered = hvi_reserve_answered,
     .refused = hvi_reserve_refused,
+};
+
+/* ---- questions ---- */
+
+const hvi_verb hvi_question = {
+    .answered = hvi_question_answered,
+    .refused = hvi_operation_fail,
 };
 
 /* ---- changes ---- */

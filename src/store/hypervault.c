@@ -48,6 +48,7 @@ static hv_status check_servers(hv_store *store, hv_error **error) {
 static void free_store(hv_store *store) {
     hvi_fork_leave(&store->fork);
     hvi_key_cache_fini(&store->reserved);
+    hvi_statement_texts_fini(&store->texts);
     hvi_lanes_free_all(&store->router);
     hvi_router_fini(&store->router);
     free(store);
@@ -61,6 +62,12 @@ static hv_status open_store(const hv_options *options, hv_store **store, hv_erro
     hvi_options_spread(options, &made->spread);
     hv_status status = hvi_key_cache_init(&made->reserved, error);
     if (status != HV_OK) {
+        free(made);
+        return status;
+    }
+    status = hvi_statement_texts_init(&made->texts, error);
+    if (status != HV_OK) {
+        hvi_key_cache_fini(&made->reserved);
         free(made);
         return status;
     }

@@ -98,6 +98,14 @@ static void note_order(hvi_port *port, const hvi_list *list) {
         hvi_key_order_add(&port->order, &queued_of(node)->place, &queued_of(node)->operation);
 }
 
+/* A new operation: mostly all have the same time, so that the newest has the latest deadline. */
+static void put_by_deadline(hvi_list *list, hvi_queued *queued) {
+    hvi_list *earlier = list->prev;
+    while (earlier != list && queued_of(earlier)->operation.deadline > queued->operation.deadline)
+        earlier = earlier->prev;
+    hvi_list_insert_after(earlier, &queued->link);
+}
+
 /* From now on the order matters: the pending operations, all of which only read, come first. */
 static bool begin_order(hvi_port *port) {
     if (!hvi_key_order_begin(&port->order))
@@ -118,18 +126,17 @@ static bool begin_order(hvi_port *port) {
     return true;
 }
 
-/* All have the same time, so that the newest has the latest deadline. */
 bool hvi_port_add(hvi_port *port, hvi_queued *queued) {
     if (port->order.buckets == NULL && hvi_key_order_matters(&queued->operation) &&
         !begin_order(port))
         return false;
-    hvi_list_push_back(&port->waiting, &queued->link);
+    put_by_deadline(&port->waiting, queued);
     hvi_key_order_add(&port->order, &queued->place, &queued->operation);
     return true;
 }
 
-/* Let an operation wait that has been on its way: by its deadline, which is mostly earlier than
- * those of operations that were added since. */
+/* Let an operation wait that has been on its way: its deadline is mostly earlier than those of
+ * operations that were added since. */
 static void wait_again(hvi_port *port, hvi_queued *queued) {
     hvi_list *list = queued->operation.apart ? &port->apart : &port->waiting;
     hvi_list *later = list->next;

@@ -44,6 +44,7 @@ struct hv_queue {
     bool in_use;      /* hv_queue_advance() is running */
     bool has_news;    /* there are operations that were not pumped yet */
     int64_t timer_at; /* what the timer is set to */
+    int64_t wake_at;  /* when its user wants to go on, or HVI_NEVER */
 };
 
 /* ---- the timer ---- */
@@ -65,7 +66,7 @@ static void set_timer(hv_queue *queue, int64_t moment) {
 static int64_t next_moment(const hv_queue *queue) {
     if (queue->has_news)
         return 0;
-    int64_t moment = HVI_NEVER;
+    int64_t moment = queue->wake_at;
     for (int i = 0; i < queue->port_count; i++) {
         const hvi_port *port = &queue->ports[i];
         int64_t next = port->is_polled ? hvi_clock_us() + POLL_US : hvi_port_next(port);
@@ -120,7 +121,7 @@ static hv_status make_queue(hv_store *store, hv_queue **queue, hv_error **error)
         return hvi_no_memory(error);
     *made = (hv_queue){.store = store, .epoll = -1, .timer = -1, .event = -1};
     made->generation = hvi_fork_generation();
-    made->timer_at = HVI_NEVER;
+    made->timer_at = made->wake_at = HVI_NEVER;
     made->ports = calloc((size_t) router->server_count, sizeof *made->ports);
     bool has_descriptors = open_descriptors(made);
     if (made->ports == NULL || !has_descriptors) {
@@ -181,15 +182,16 @@ hv_status hvi_queue_check(const hv_queue *queue, hv_error **error) {
     return HV_OK;
 }
 
-hv_status hvi_queue_add(hv_queue *queue, hvi_operation *operation, hv_status status, void *tag,
-                        hv_error **error) {
+/* As hvi_queue_add(). */
+static hv_status add(hv_queue *queue, hvi_operation *operation, hv_status status, int64_t deadline,
+                     void *tag, hv_error **error) {
     hvi_queued *made = status == HV_OK ? malloc(sizeof *made) : NULL;
     if (made == NULL) {
         hvi_operation_fini(operation);
         return status == HV_OK ? hvi_no_memory(error) : status;
     }
     *made = (hvi_queued){.operation = *operation, .tag = tag};
-    made->operation.deadline = hvi_router_operation_deadline(&queue->store->router);
+    made->operation.deadline = deadline;
     if (!hvi_port_add(&queue->ports[operation->target.server->number], made)) {
         hvi_operation_fini(operation);
         free(made);
@@ -201,6 +203,17 @@ hv_status hvi_queue_add(hv_queue *queue, hvi_operation *operation, hv_status sta
     if (!queue->in_use)
         set_timer(queue, 0);
     return HV_OK;
+}
+
+hv_status hvi_queue_add(hv_queue *queue, hvi_operation *operation, hv_status status, void *tag,
+                        hv_error **error) {
+    int64_t deadline = hvi_router_operation_deadline(&queue->store->router);
+    return add(queue, operation, status, deadline, tag, error);
+}
+
+hv_status hvi_queue_add_until(hv_queue *queue, hvi_operation *operation, int64_t deadline,
+                              void *tag, hv_error **error) {
+    return add(queue, operation, hvi_queue_check(queue, error), deadline, tag, error);
 }
 
 hv_status hvi_queue_add_key(hv_queue *queue, const hvi_verb *verb, int64_t key, void *tag,
@@ -219,6 +232,12 @@ int hv_queue_fd(const hv_queue *queue) {
 
 size_t hv_queue_pending(const hv_queue *queue) {
     return is_foreign(queue) ? 0 : queue->pending;
+}
+
+void hvi_queue_wake_at(hv_queue *queue, int64_t moment) {
+    queue->wake_at = moment;
+    if (!queue->in_use)
+        set_timer(queue, next_moment(queue));
 }
 
 size_t hvi_queue_bytes(const hv_queue *queue) {
@@ -298,20 +317,26 @@ static bool wait_and_handle(hv_queue *queue, int64_t until) {
     return count < 0;
 }
 
+/* Is there something to wait for? */
+static bool has_future(const hv_queue *queue) {
+    return queue->pending > 0 || queue->wake_at != HVI_NEVER;
+}
+
 size_t hv_queue_advance(hv_queue *queue, int64_t timeout) {
     if (is_foreign(queue) || queue->in_use)
         return 0;
     size_t before = queue->finished;
     int64_t until = hvi_deadline_after(timeout);
+    if (queue->wake_at < until)
+        until = queue->wake_at;
     bool interrupted = false;
     queue->in_use = true;
     pump(queue);
     do {
-        bool may_wait = queue->finished == before && queue->pending > 0;
+        bool may_wait = queue->finished == before && has_future(queue);
         interrupted = wait_and_handle(queue, may_wait ? until : 0);
         pump(queue);
-    } while (queue->finished == before && queue->pending > 0 && !interrupted &&
-             !hvi_is_late(until));
+    } while (queue->finished == before && has_future(queue) && !interrupted && !hvi_is_late(until));
     queue->in_use = false;
     set_timer(queue, next_moment(queue));
     return queue->finished - before;

@@ -19,6 +19,10 @@ hv_status hvi_queue_check(const hv_queue *queue, hv_error **error);
 hv_status hvi_queue_add(hv_queue *queue, hvi_operation *operation, hv_status status, void *tag,
                         hv_error **error);
 
+/* The same with a deadline of its own. Checks as hvi_queue_check(), too. */
+hv_status hvi_queue_add_until(hv_queue *queue, hvi_operation *operation, int64_t deadline,
+                              void *tag, hv_error **error);
+
 /* Add an operation that needs only a key. Errors: those of hvi_queue_check() and hvi_queue_add(),
  * and of hvi_operation_init_key(). */
 hv_status hvi_queue_add_key(hv_queue *queue, const hvi_verb *verb, int64_t key, void *tag,
@@ -29,6 +33,10 @@ hv_store *hvi_queue_store(const hv_queue *queue);
 
 /* The bytes of attributes to be stored that are pending. */
 size_t hvi_queue_bytes(const hv_queue *queue);
+
+/* Its user wants to go on at this moment, whatever is pending: then the descriptor is readable, and
+ * hv_queue_advance() waits no longer. HVI_NEVER, as at first: at none. */
+void hvi_queue_wake_at(hv_queue *queue, int64_t moment);
 
 /* Let the deadlines of all pending operations pass now. */
 void hvi_queue_expire(hv_queue *queue);

@@ -9,6 +9,7 @@
 
 #include <stdatomic.h>
 
+#include "wire/statement_texts.h"
 #include "pool/router.h"
 #include "entity/key_cache.h"
 
@@ -17,6 +18,7 @@ struct hv_store {
     int64_t epoch; /* immutable, as is the next */
     hvi_spread spread;
     hvi_key_cache reserved; /* for the option exactly_once */
+    hvi_statement_texts texts;
     atomic_int users;
     atomic_bool closed;
     hvi_fork_member fork;

@@ -1,0 +1,135 @@
+/*
+ * portion: the shards of a selection, by server, in portions that share a statement.
+ */
+#include "entity/portion.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/shard_ranges.h"
+
+void hvi_portions_fini(hvi_portions *portions) {
+    free(portions->items);
+    free(portions->shards);
+    *portions = (hvi_portions){0};
+}
+
+bool hvi_portion_has(const hvi_portion *portion, int shard) {
+    int low = 0, high = portion->count;
+    while (low < high) {
+        int middle = (low + high) / 2;
+        if (portion->shards[middle] < shard)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < portion->count && portion->shards[low] == shard;
+}
+
+void hvi_portion_text(const hvi_portion *portion, hvi_buffer *text) {
+    hvi_shard_writer writer = {.text = text};
+    for (int i = 0; i < portion->count; i++)
+        hvi_shard_writer_add(&writer, portion->shards[i]);
+    hvi_shard_writer_end(&writer);
+}
+
+/* ---- dividing ---- */
+
+static bool has_server(const hvi_router *router, const char *name) {
+    for (int i = 0; i < router->server_count; i++)
+        if (strcmp(router->servers[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+/* That there is a server for each shard that was asked for, and for each that is to be skipped. */
+static hv_status check(hvi_router *router, const hv_selection *selection, hv_error **error) {
+    hvi_server *server;
+    const char *name;
+    for (size_t i = 0; hv_dict_at(selection->skip, i, &name, NULL, NULL, NULL); i++)
+        if (!has_server(router, name)) {
+            hvi_fail(error, HV_INVALID, "there is no server \"%s\" to skip", name);
+            hvi_error_hint(error, "The sections of the configuration name the servers.");
+            return HV_INVALID;
+        }
+    for (int shard = 0; selection->has_shards && shard < HV_SHARDS; shard++)
+        if (hvi_selection_has_shard(selection, shard) &&
+            hvi_router_find(router, shard, &server, error) != HV_OK)
+            return HV_NO_SERVER;
+    return HV_OK;
+}
+
+/* The next shard of the server that was asked for, or -1. */
+static int next_shard(const hvi_router *router, const hv_selection *selection, int server,
+                      int after) {
+    int shard = after;
+    do
+        shard = hvi_shard_map_next(&router->options->map, server, shard);
+    while (shard >= 0 && !hvi_selection_has_shard(selection, shard));
+    return shard;
+}
+
+/* All of them, as one portion. */
+static hvi_portion shards_of(hvi_portions *portions, size_t *used, hvi_router *router,
+                             const hv_selection *selection, hvi_server *server) {
+    hvi_portion all = {.server = server, .shards = portions->shards + *used};
+    int shard = -1;
+    while ((shard = next_shard(router, selection, server->number, shard)) >= 0)
+        portions->shards[*used + (size_t) all.count++] = (int16_t) shard;
+    *used += (size_t) all.count;
+    return all;
+}
+
+static hv_status add_skipped(const hvi_portion *all, hvi_missing *missing, hv_error **error) {
+    hvi_buffer shards = HVI_BUFFER_EMPTY;
+    hv_error *cause = NULL;
+    hvi_portion_text(all, &shards);
+    hvi_fail(&cause, HV_UNAVAILABLE, "server \"%s\" is skipped", all->server->name);
+    if (hvi_buffer_ok(&shards))
+        hvi_error_detail(&cause, "Left out: the shards %s.", shards.data);
+    hvi_error_where(&cause, all->server->name, -1);
+    hvi_buffer_fini(&shards);
+    return hvi_missing_add(missing, &cause, error);
+}
+
+/* In portions of about the same size. */
+static void divide(hvi_portions *portions, const hvi_portion *all) {
+    int parts = (all->count + HVI_PORTION_MAX - 1) / HVI_PORTION_MAX;
+    for (int i = 0, begin = 0; i < parts; i++) {
+        int end = all->count * (i + 1) / parts;
+        portions->items[portions->count++] = (hvi_portion){
+            .server = all->server, .shards = all->shards + begin, .count = end - begin};
+        begin = end;
+    }
+}
+
+static bool is_skipped(const hv_selection *selection, const hvi_server *server) {
+    return hv_dict_get(selection->skip, server->name, HV_STRLEN, NULL, NULL);
+}
+
+hv_status hvi_portions_init(hvi_portions *portions, hvi_router *router,
+                            const hv_selection *selection, hvi_missing *missing, hv_error **error) {
+    size_t total = (size_t) hvi_shard_map_count(&router->options->map, -1), used = 0;
+    *portions = (hvi_portions){0};
+    hv_status status = check(router, selection, error);
+    if (status != HV_OK)
+        return status;
+    portions->shards = malloc((total + 1) * sizeof *portions->shards);
+    portions->items =
+        malloc((total / HVI_PORTION_MAX + (size_t) router->server_count) * sizeof *portions->items);
+    if (portions->shards == NULL || portions->items == NULL)
+        status = hvi_no_memory(error);
+    for (int i = 0; i < router->server_count && status == HV_OK; i++) {
+        hvi_server *server = &router->servers[i];
+        hvi_portion all = shards_of(portions, &used, router, selection, server);
+        if (all.count == 0)
+            continue;
+        if (is_skipped(selection, server))
+            status = add_skipped(&all, missing, error);
+        else
+            divide(portions, &all);
+    }
+    if (status != HV_OK)
+        hvi_portions_fini(portions);
+    return status;
+}
