@@ -1,0 +1,88 @@
+/*
+ * bound: up to which moment everything that was put on a server can be seen.
+ *
+ * A key holds the moment when it was made, and its transaction commits later. So a reader that
+ * remembers the last key misses what is committed late. But whoever makes a key holds a lock on the
+ * shard's table until it ends: an INSERT or a COPY takes it before it makes its first key, and
+ * reserve_ids() takes it itself. A poll asks a server for its time, and then for the transactions
+ * that hold such a lock, the holders. When these have ended, every key below that time is visible:
+ *
+ *  - Who had made a key by then was a holder, and its locks are released after its rows can be
+ * seen.
+ *  - Whoever takes the lock later makes a later key.
+ *
+ * A poll's time is passed when all of its holders have ended. Each holder of the latest poll
+ * remembers the time of the last poll that it was not a holder in; the smallest of these is the
+ * last time that is passed. So one long transaction delays what comes after its beginning, and
+ * nothing else.
+ *
+ * Times are milliseconds since 1970, on the server's clock.
+ */
+#ifndef HVI_BOUND_H
+#define HVI_BOUND_H
+
+#include "base/buffer.h"
+#include "wire/result.h"
+
+/* No time: nothing is known yet. Before all others. */
+#define HVI_BOUND_UNKNOWN INT64_MIN
+
+/* A transaction that may have made keys. */
+typedef struct hvi_holder {
+    int64_t id;      /* its virtual transaction */
+    int pid;         /* the server's process; 0: the transaction is prepared */
+    int64_t clear;   /* it has made no key before this time */
+    int64_t seen_at; /* when it was first seen, hvi_clock_us() */
+} hvi_holder;
+
+typedef struct hvi_bound {
+    int64_t delay;       /* how far to stay behind, in milliseconds */
+    int64_t ceiling;     /* what was put before this time is final; it never decreases */
+    int64_t time;        /* of the latest poll */
+    int64_t answered_at; /* when its answer came, hvi_clock_us() */
+    hvi_holder *holders; /* by their ids; owned */
+    size_t holder_count;
+} hvi_bound;
+
+/* `ceiling`: what was put before that time is not asked for; or HVI_BOUND_UNKNOWN. */
+void hvi_bound_init(hvi_bound *bound, int64_t delay, int64_t ceiling);
+void hvi_bound_fini(hvi_bound *bound);
+
+/* A poll's answer. */
+typedef struct hvi_bound_answer {
+    int64_t time;
+    bool is_standby;     /* it does not know of the writers */
+    const char *holders; /* "4/91 27166,5/2 ": virtual transaction and process; NULL: none */
+    /* Of the holder that was asked about, if it is known. */
+    int64_t age; /* in milliseconds; -1: unknown */
+    const char *name;
+} hvi_bound_answer;
+
+/*
+ * Take the answer that came at `now`, hvi_clock_us(). *stepped is a time on the server's clock,
+ * from which on keys may have been made below the ceiling, because the clock has stepped back; else
+ * HVI_BOUND_UNKNOWN. Errors: HV_NO_MEMORY; HV_CORRUPT for an answer that makes no sense.
+ */
+hv_status hvi_bound_take(hvi_bound *bound, const hvi_bound_answer *answer, int64_t now,
+                         int64_t *stepped, hv_error **error);
+
+/* The holder that the ceiling waits for; NULL: none. */
+const hvi_holder *hvi_bound_holder(const hvi_bound *bound);
+
+/* ---- the statement ---- */
+
+/* Append it for these shards: of `schemas`, "shard0001,shard0002", not empty. Its parameters: the
+ * process and the virtual transaction of a holder, of which more is to be known; 0 and '': of none;
+ * the former 0: of a prepared one. */
+void hvi_bound_sql(hvi_buffer *sql, const char *schemas);
+
+/* The virtual transaction of a holder, as the statement's parameter. */
+#define HVI_HOLDER_ID_LEN 32
+const char *hvi_holder_id(const hvi_holder *holder, char text[HVI_HOLDER_ID_LEN]);
+
+extern const hvi_form hvi_bound_form;
+
+/* Read an answer of this form; its texts live as long as the result. */
+void hvi_bound_read(const PGresult *result, hvi_bound_answer *answer);
+
+#endif
