@@ -24,7 +24,7 @@ BEGINS = re.compile(
 # take no operator from the search_path.
 NO_FUNCTIONS = set(
     """all always and any array as by cast check coalesce conflict constraint copy distinct else
-    entities exists filter from greatest if in into is key least limit lock materialized not on
+    entities exists filter from greatest if in into is join key least limit lock materialized not on
     operator or over primary references returning returns rows select set stdin stdout then to
     unique update using values when where with within extract interval bigint boolean integer
     smallint""".split()
