@@ -18,6 +18,7 @@
 #include "base/suggest.h"
 #include "commands.h"
 #include "help.h"
+#include "moment.h"
 #include "servers/store.h"
 #include "ui/exit.h"
 #include "ui/memory.h"
@@ -237,4 +238,60 @@ int argument_kind(const arguments *args, const char *text) {
 
 int64_t argument_key(const arguments *args, const char *text) {
     return argument_integer(args, "KEY", text, 1, INT64_MAX);
+}
+
+int64_t argument_moment(const arguments *args, const char *what, const char *text) {
+    int64_t moment;
+    if (!moment_parse(text, &moment))
+        usage_error(args, "Write 2026-11-22, 2026-11-22T14:00:00Z, now, or @ and milliseconds.",
+                    "%s is no point in time: \"%s\"", what, text);
+    return moment;
+}
+
+bool argument_key_or_moment(const arguments *args, const char *what, const char *text,
+                            int64_t *number) {
+    bool is_key = text[0] != '\0' && text[strspn(text, "0123456789")] == '\0';
+    *number = is_key ? argument_key(args, text) : argument_moment(args, what, text);
+    return is_key;
+}
+
+#define DAY_MS INT64_C(86400000)
+
+int64_t argument_duration(const arguments *args, const char *what, const char *text) {
+    static const struct {
+        const char *name;
+        int64_t ms;
+    } units[] = {{"ms", 1}, {"s", 1000}, {"", 1000}, {"min", 60000}, {"h", 3600000}, {"d", DAY_MS}};
+    char *end = NULL;
+    errno = 0;
+    long long number = strtoll(text, &end, 10);
+    for (size_t i = 0; end != text && errno == 0 && i < sizeof units / sizeof units[0]; i++) {
+        if (strcmp(end, units[i].name) == 0 && number >= 0 && number <= DAY_MS / units[i].ms)
+            return number * units[i].ms;
+    }
+    usage_error(args, "Write a number with a unit, ms, s, min or h, up to 24h: 30s.",
+                "%s is no duration: \"%s\"", what, text);
+}
+
+char **argument_list(const char *text, size_t *count) {
+    size_t most = 1;
+    for (const char *at = text; *at != '\0'; at++)
+        most += *at == ',';
+    /* the texts stand behind the array, and are never longer than what was typed */
+    char **list = new_memory(most * sizeof *list + strlen(text) + 1);
+    char *to = (char *) &list[most];
+    *count = 0;
+    list[(*count)++] = to;
+    for (; *text != '\0'; text++) {
+        if (*text == ',') {
+            *to++ = '\0';
+            list[(*count)++] = to;
+            continue;
+        }
+        if (*text == '\\' && (text[1] == ',' || text[1] == '\\'))
+            text++;
+        *to++ = *text;
+    }
+    *to = '\0';
+    return list;
 }

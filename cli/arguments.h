@@ -8,6 +8,7 @@
 #define ARGUMENTS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "command.h"
@@ -60,5 +61,19 @@ int64_t argument_integer(const arguments *args, const char *what, const char *te
 int argument_shard(const arguments *args, const char *text);   /* 0 .. 8191 */
 int argument_kind(const arguments *args, const char *text);    /* -32768 .. 32767 */
 int64_t argument_key(const arguments *args, const char *text); /* 1 .. 2^63-1 */
+
+/* A point in time, as moment.h reads it: milliseconds since 1970. */
+int64_t argument_moment(const arguments *args, const char *what, const char *text);
+
+/* A key, which is digits only, or else a point in time. Returns whether it is a key. */
+bool argument_key_or_moment(const arguments *args, const char *what, const char *text,
+                            int64_t *number);
+
+/* "30s", "500ms", "2min", up to a day; a number without a unit is seconds. Returns milliseconds. */
+int64_t argument_duration(const arguments *args, const char *what, const char *text);
+
+/* The parts of "a,b\,c": "a" and "b,c". A backslash takes the meaning of a comma or of another
+ * backslash, and is itself otherwise. Free the array with free(), which frees the texts too. */
+char **argument_list(const char *text, size_t *count);
 
 #endif

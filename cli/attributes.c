@@ -120,3 +120,22 @@ int attributes_read(attributes *given) {
     row_text_fini(&text);
     return code;
 }
+
+/* ---- Names ----------------------------------------------------------------------------------- */
+
+void attribute_names_fini(attribute_names *names) {
+    for (size_t i = 0; i < names->count; i++)
+        free(names->of[i]);
+    free(names->of);
+    *names = (attribute_names){0};
+}
+
+void attribute_names_add(attribute_names *names, const char *list) {
+    size_t more;
+    char **parts = argument_list(list, &more);
+    names->of = resize_memory(names->of, (names->count + more + 1) * sizeof *names->of);
+    for (size_t i = 0; i < more && list[0] != '\0'; i++)
+        names->of[names->count++] = copy_text(parts[i]);
+    names->of[names->count] = NULL;
+    free(parts);
+}

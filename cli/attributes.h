@@ -39,4 +39,15 @@ void attributes_words(attributes *given, const arguments *args, char *const *wor
  * error message. */
 int attributes_read(attributes *given);
 
+/* Names of attributes, of --only. */
+typedef struct attribute_names {
+    char **of; /* owned, with the texts; ended by NULL. NULL: the option was not given */
+    size_t count;
+} attribute_names;
+
+void attribute_names_fini(attribute_names *names);
+
+/* Add those of a list, NAME,NAME. An empty one adds none: alone it means no attributes at all. */
+void attribute_names_add(attribute_names *names, const char *list);
+
 #endif

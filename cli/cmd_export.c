@@ -21,7 +21,6 @@
 #include "export/file.h"
 #include "export/format.h"
 #include "import/resume.h"
-#include "moment.h"
 #include "servers/servers.h"
 #include "servers/shard_choice.h"
 #include "servers/store.h"
@@ -91,14 +90,6 @@ typedef struct export_task {
 } export_task;
 
 /* ---- What was typed -------------------------------------------------------------------------- */
-
-static int64_t argument_moment(const arguments *args, const char *what, const char *text) {
-    int64_t moment;
-    if (!moment_parse(text, &moment))
-        usage_error(args, "Write 2026-11-22, 2026-11-22T14:00:00Z, now, or @ and milliseconds.",
-                    "%s is no point in time: \"%s\"", what, text);
-    return moment;
-}
 
 static const row_format *argument_format(const arguments *args, const char *text) {
     const row_format *format = row_format_named(text);
@@ -340,7 +331,11 @@ static bool export_shard(export_task *task, export_file *file, int shard, int64_
         }
         if (status != HV_OK)
             break;
-        export_entity(export_file_text(file), asked->format, shard, scan);
+        export_entity(export_file_text(file), asked->format,
+                      &(export_row){.key = hv_scan_key(scan),
+                                    .shard = shard,
+                                    .kind = hv_scan_kind(scan),
+                                    .body = hv_scan_dict(scan)});
         written = export_file_written(file);
         if (++count % 256 == 0)
             ui_progress_add(task->progress, line, 256);

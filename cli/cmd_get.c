@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "arguments.h"
+#include "attributes.h"
 #include "commands.h"
 #include "entity_view.h"
 #include "key_source.h"
@@ -17,13 +18,13 @@
 enum { OPTION_ONLY = 1 };
 
 static const command_option options[] = {
-    {"only", 'o', "NAME", OPTION_ONLY, "fetch only this attribute; may be repeated"},
+    {"only", 'o', "NAME,...", OPTION_ONLY, "fetch only these attributes; may be repeated"},
     {NULL, 0, NULL, 0, NULL},
 };
 
 typedef struct fetching {
     hv_store *store;
-    const char **names; /* the attributes to fetch, ending with NULL; or NULL: all */
+    attribute_names only;
     bool any_shown;
     /* Of those that are fetched at once. */
     int64_t keys[KEYS_AT_ONCE];
@@ -49,8 +50,8 @@ static void show_entity(fetching *run, const hv_entity *entity) {
 /* Fetch those in run->keys; each is shown whatever became of the others. */
 static int fetch(fetching *run, size_t count) {
     int code = EXIT_DONE;
-    hv_get_only_many(run->store, run->keys, count, run->names, run->entities, run->statuses,
-                     run->errors, NULL);
+    hv_get_only_many(run->store, run->keys, count, (const char *const *) run->only.of,
+                     run->entities, run->statuses, run->errors, NULL);
     for (size_t i = 0; i < count; i++) {
         if (!output_ok())
             code = EXIT_FAILED;
@@ -70,12 +71,9 @@ static int fetch(fetching *run, size_t count) {
 static int run(arguments *args) {
     fetching *task = new_memory(sizeof *task);
     key_source keys;
-    size_t name_count = 0, count;
-    while (arguments_next(args) == OPTION_ONLY) {
-        task->names = resize_memory(task->names, (name_count + 2) * sizeof *task->names);
-        task->names[name_count++] = args->value;
-        task->names[name_count] = NULL;
-    }
+    size_t count;
+    while (arguments_next(args) == OPTION_ONLY)
+        attribute_names_add(&task->only, args->value);
     arguments_expect(args, 1, -1);
     key_source_init(&keys, args, args->items, args->count);
     int code = open_store(&task->store);
@@ -84,14 +82,14 @@ static int run(arguments *args) {
         code = worse_code(code, fetch(task, count));
     hv_close(task->store, 0, NULL);
     key_source_fini(&keys);
-    free(task->names);
+    attribute_names_fini(&task->only);
     free(task);
     return code;
 }
 
 const command command_get = {
     .name = "get",
-    .synopsis = "KEY... [--only NAME]...",
+    .synopsis = "KEY... [--only NAME,...]",
     .summary = "fetch entities",
     .help = "A key without an entity is reported on standard error; the others are still\n"
             "shown, and the exit code is 3. With --json each entity is an object on a line:\n"
@@ -101,7 +99,7 @@ const command command_get = {
     .options = options,
     .examples = "hv get 307821103844175873\n"
                 "hv get $(hv put 12 1 beep=boop)\n"
-                "hv get 307821103844175873 --only name --only email\n"
+                "hv get 307821103844175873 --only name,email\n"
                 "hv get 307821103844175873 --json | jq .body",
     .run = run,
 };

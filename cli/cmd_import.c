@@ -1,7 +1,6 @@
 /*
  * hv import: store every row of a file.
  */
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,7 +9,6 @@
 #include "import/run.h"
 
 #define MAX_JOBS 64
-#define DAY_MS   INT64_C(86400000)
 
 enum {
     OPTION_KIND = 1,
@@ -44,23 +42,6 @@ static const command_option options[] = {
     {"limit", 0, "N", OPTION_LIMIT, "end after N rows"},
     {NULL, 0, NULL, 0, NULL},
 };
-
-/* "30s", "500ms", "2min"; a number without a unit is seconds. */
-static int64_t argument_duration(const arguments *args, const char *what, const char *text) {
-    static const struct {
-        const char *name;
-        int64_t ms;
-    } units[] = {{"ms", 1}, {"s", 1000}, {"", 1000}, {"min", 60000}, {"h", 3600000}, {"d", DAY_MS}};
-    char *end = NULL;
-    errno = 0;
-    long long number = strtoll(text, &end, 10);
-    for (size_t i = 0; end != text && errno == 0 && i < sizeof units / sizeof units[0]; i++) {
-        if (strcmp(end, units[i].name) == 0 && number >= 0 && number <= DAY_MS / units[i].ms)
-            return number * units[i].ms;
-    }
-    usage_error(args, "Write a number with a unit, ms, s, min or h, up to 24h: 30s.",
-                "%s is no duration: \"%s\"", what, text);
-}
 
 static const row_format *argument_format(const arguments *args, const char *text) {
     const row_format *format = row_format_named(text);

@@ -243,14 +243,7 @@ static void make_visible(row_text *text) {
     FILE *stream = open_memstream(&shown, &size);
     if (stream == NULL)
         out_of_memory();
-    for (size_t at = 0; at < text->len; at++) {
-        const char *end = memchr(text->data + at, '\n', text->len - at);
-        size_t len = end != NULL ? (size_t) (end - text->data) - at : text->len - at;
-        ui_text(stream, text->data + at, len);
-        if (end != NULL)
-            fputc('\n', stream);
-        at += len;
-    }
+    ui_lines(stream, text->data, text->len);
     if (fclose(stream) != 0)
         out_of_memory();
     row_text_clear(text);
@@ -285,19 +278,6 @@ bool export_file_written(export_file *file) {
 
 int64_t export_file_added(const export_file *file) {
     return file->size - file->there;
-}
-
-/* Make sure that the new name survives a crash of the machine. */
-static void sync_folder(const char *path) {
-    const char *slash = strrchr(path, '/');
-    char *folder =
-        slash != NULL ? format_text("%.*s/", (int) (slash - path), path) : copy_text(".");
-    int fd = open(folder, O_RDONLY | O_CLOEXEC | O_DIRECTORY);
-    if (fd >= 0) {
-        (void) fsync(fd); /* a file system that cannot sync folders does not need it */
-        close(fd);
-    }
-    free(folder);
 }
 
 /* Give the part the file's name, but do not replace another file. */

@@ -5,9 +5,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "ui/memory.h"
 
 static int refuse(int fd, int error) {
     close(fd);
@@ -47,6 +50,18 @@ int replace_own_file(const char *path, int flags, mode_t mode) {
     if (unlink(path) != 0 && errno != ENOENT)
         return -1;
     return open(path, flags | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+}
+
+void sync_folder(const char *path) {
+    const char *slash = strrchr(path, '/');
+    char *folder =
+        slash != NULL ? format_text("%.*s/", (int) (slash - path), path) : copy_text(".");
+    int fd = open(folder, O_RDONLY | O_CLOEXEC | O_DIRECTORY);
+    if (fd >= 0) {
+        (void) fsync(fd); /* a file system that cannot sync folders does not need it */
+        close(fd);
+    }
+    free(folder);
 }
 
 bool is_called(int fd, const char *path) {

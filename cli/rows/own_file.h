@@ -23,6 +23,9 @@ int open_device(const char *path, int flags);
 /* Make a file, replacing one of the same name that an earlier run may have left. */
 int replace_own_file(const char *path, int flags, mode_t mode);
 
+/* Make sure that a new name in the folder of `path` survives a crash of the machine. */
+void sync_folder(const char *path);
+
 /* Does `path` now name the open file `fd`? */
 bool is_called(int fd, const char *path);
 

@@ -167,21 +167,12 @@ static double share_of(const progress_line *line) {
 }
 
 static void draw_bar(FILE *to, const progress_line *line, int width) {
-    static const char *const eighths[] = {"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"};
     int outcome = atomic_load(&line->outcome);
-    double share = share_of(line);
-    int steps = share > 0 ? (int) (share * width * 8) : 0;
-    int used = 0;
     fputs(ui_on(stderr, outcome == UI_FAILED ? UI_BAD
                         : outcome == UI_DONE ? UI_GOOD
                                              : UI_NAME),
           stderr);
-    for (; used < steps / 8; used++)
-        fputs(ui_unicode() ? "█" : "#", to);
-    if (ui_unicode() && steps % 8 != 0 && used < width) {
-        fputs(eighths[steps % 8], to);
-        used++;
-    }
+    int used = ui_bar(to, share_of(line), width);
     fputs(ui_off(stderr), to);
     fputs(ui_on(stderr, UI_DIM), to);
     for (; used < width; used++)

@@ -1,6 +1,7 @@
 /*
  * table: rows of cells in columns as wide as they need to be. On a terminal that is too narrow for
- * that, each cell has a line of its own, after its column's title, so that no line is broken.
+ * that, each cell has a line of its own, after its column's title, so that no line is broken. If
+ * the end of one column may be left out, that is tried first.
  */
 #include "ui/ui.h"
 
@@ -24,6 +25,9 @@ struct ui_table {
     cell *cells; /* row by row, the titles first */
     size_t count;
     size_t cap;
+    int cut;     /* the column whose ends may be left out; -1: none */
+    int *widths; /* of the rows that were flushed; all 0 at first */
+    bool begun;  /* rows were printed */
 };
 
 static void add_cell(ui_table *table, ui_style style, const char *text) {
@@ -46,6 +50,8 @@ ui_table *ui_table_new(const ui_column *columns, int count) {
     ui_table *table = new_memory(sizeof *table);
     table->columns = columns;
     table->column_count = count;
+    table->cut = -1;
+    table->widths = new_memory((size_t) count * sizeof *table->widths);
     for (int i = 0; i < count; i++)
         add_cell(table, UI_BOLD, columns[i].title);
     return table;
@@ -60,25 +66,6 @@ void ui_cell(ui_table *table, ui_style style, const char *format, ...) {
     va_end(values);
     add_cell(table, style, text);
     free(text);
-}
-
-static void print_cell(const cell *shown, int width, bool right, bool last) {
-    int fill = width - shown->width;
-    if (right)
-        printf("%*s", fill, "");
-    printf("%s%s%s", ui_on(stdout, shown->style), shown->text, ui_off(stdout));
-    if (!right && !last)
-        printf("%*s", fill, "");
-    fputs(last ? "\n" : "  ", stdout);
-}
-
-static void print_rows(const ui_table *table, const int *widths) {
-    size_t columns = (size_t) table->column_count;
-    for (size_t i = 0; i < table->count; i++) {
-        size_t column = i % columns;
-        print_cell(&table->cells[i], widths[column], table->columns[column].right,
-                   column == columns - 1);
-    }
 }
 
 /* How many bytes of a text fit into `room` columns; at least one character. */
@@ -97,6 +84,30 @@ static size_t fitting(const char *text, int room) {
     return len;
 }
 
+static void print_cell(const cell *shown, int width, bool right, bool last) {
+    int fill = width - shown->width;
+    const char *more = ui_unicode() ? "…" : "~";
+    if (right)
+        printf("%*s", fill > 0 ? fill : 0, "");
+    if (fill < 0)
+        printf("%s%.*s%s%s", ui_on(stdout, shown->style), (int) fitting(shown->text, width - 1),
+               shown->text, more, ui_off(stdout));
+    else
+        printf("%s%s%s", ui_on(stdout, shown->style), shown->text, ui_off(stdout));
+    if (!right && !last)
+        printf("%*s", fill > 0 ? fill : 0, "");
+    fputs(last ? "\n" : "  ", stdout);
+}
+
+static void print_rows(const ui_table *table) {
+    size_t columns = (size_t) table->column_count;
+    for (size_t i = table->begun ? columns : 0; i < table->count; i++) {
+        size_t column = i % columns;
+        print_cell(&table->cells[i], table->widths[column], table->columns[column].right,
+                   column == columns - 1);
+    }
+}
+
 /* A line for each cell that is not empty, and an empty one between the rows. */
 static void print_cells(const ui_table *table, int width) {
     size_t columns = (size_t) table->column_count;
@@ -105,7 +116,7 @@ static void print_cells(const ui_table *table, int width) {
     for (size_t i = 0; i < columns; i++)
         title_width = titles[i].width > title_width ? titles[i].width : title_width;
     for (size_t i = columns; i < table->count; i++) {
-        if (i % columns == 0 && i > columns)
+        if (i % columns == 0 && (i > columns || table->begun))
             putchar('\n');
         const char *left = table->cells[i].text;
         for (const cell *title = &titles[i % columns]; *left != '\0'; title = NULL) {
@@ -121,24 +132,51 @@ static void print_cells(const ui_table *table, int width) {
     }
 }
 
+void ui_table_cut(ui_table *table, int column) {
+    table->cut = column;
+}
+
+/* A column with less room than this is not worth reading. */
+#define CUT_LEAST 16
+
+/* Make the columns as wide as they need to be. Returns the sum. */
+static int find_widths(ui_table *table) {
+    int columns = table->column_count;
+    for (size_t i = 0; i < table->count; i++) {
+        int *width = &table->widths[i % (size_t) columns];
+        if (table->cells[i].width > *width)
+            *width = table->cells[i].width;
+    }
+    int whole = 2 * (columns - 1);
+    for (int i = 0; i < columns; i++)
+        whole += table->widths[i];
+    return whole;
+}
+
 void ui_table_print(ui_table *table) {
     size_t columns = (size_t) table->column_count;
     while (table->count % columns != 0)
         add_cell(table, UI_PLAIN, "");
-    int *widths = new_memory(columns * sizeof *widths);
-    for (size_t i = 0; i < table->count; i++) {
-        int *width = &widths[i % columns];
-        if (table->cells[i].width > *width)
-            *width = table->cells[i].width;
+    int over = find_widths(table) - ui_width(stdout);
+    if (over > 0 && table->cut >= 0 && ui_is_terminal(stdout) &&
+        table->widths[table->cut] - over >= CUT_LEAST) {
+        table->widths[table->cut] -= over;
+        over = 0;
     }
-    int whole = 2 * ((int) columns - 1);
-    for (size_t i = 0; i < columns; i++)
-        whole += widths[i];
-    if (ui_is_terminal(stdout) && whole > ui_width(stdout))
+    if (over > 0 && ui_is_terminal(stdout))
         print_cells(table, ui_width(stdout));
     else
-        print_rows(table, widths);
-    free(widths);
+        print_rows(table);
+}
+
+void ui_table_flush(ui_table *table) {
+    size_t columns = (size_t) table->column_count;
+    if (table->count == columns)
+        return;
+    ui_table_print(table);
+    while (table->count > columns)
+        free(table->cells[--table->count].text);
+    table->begun = true;
 }
 
 void ui_table_free(ui_table *table) {
@@ -147,5 +185,6 @@ void ui_table_free(ui_table *table) {
     for (size_t i = 0; i < table->count; i++)
         free(table->cells[i].text);
     free(table->cells);
+    free(table->widths);
     free(table);
 }

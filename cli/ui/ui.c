@@ -123,6 +123,30 @@ int ui_text(FILE *stream, const char *text, size_t len) {
     return columns;
 }
 
+void ui_lines(FILE *stream, const char *text, size_t len) {
+    for (size_t at = 0; at < len; at++) {
+        const char *end = memchr(text + at, '\n', len - at);
+        size_t line = end != NULL ? (size_t) (end - text) - at : len - at;
+        ui_text(stream, text + at, line);
+        if (end != NULL)
+            fputc('\n', stream);
+        at += line;
+    }
+}
+
+int ui_bar(FILE *stream, double share, int width) {
+    static const char *const eighths[] = {"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"};
+    int steps = share > 0 ? (int) (share * width * 8) : 0;
+    int used = 0;
+    for (; used < steps / 8; used++)
+        fputs(settings.unicode ? "█" : "#", stream);
+    if (settings.unicode && steps % 8 != 0 && used < width) {
+        fputs(eighths[steps % 8], stream);
+        used++;
+    }
+    return used;
+}
+
 const char *ui_number(char text[UI_NUMBER_SIZE], int64_t value) {
     char digits[UI_NUMBER_SIZE];
     int len = snprintf(digits, sizeof digits, "%" PRId64, value);

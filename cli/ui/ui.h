@@ -60,6 +60,13 @@ const char *ui_off(FILE *stream);
  */
 int ui_text(FILE *stream, const char *text, size_t len);
 
+/* The same with text of several lines, whose line ends stay as they are. */
+void ui_lines(FILE *stream, const char *text, size_t len);
+
+/* Print a bar of up to `width` columns, as long as this share of it, 0 to 1. Returns the number of
+ * columns it takes. */
+int ui_bar(FILE *stream, double share, int width);
+
 /* Between these two, output to stderr does not mix with progress bars or with other threads'
  * output. */
 void ui_stderr_lock(void);
@@ -137,8 +144,13 @@ typedef struct ui_table ui_table;
 ui_table *ui_table_new(const ui_column *columns, int count);
 /* The next cell, row by row. */
 void ui_cell(ui_table *table, ui_style style, const char *format, ...) UI_PRINTF(3, 4);
+/* On a terminal that is too narrow, the ends of this column's cells are left out first. */
+void ui_table_cut(ui_table *table, int column);
 /* Print to stdout. A row that is not full is filled with empty cells. */
 void ui_table_print(ui_table *table);
+/* The same for the rows so far of a table that goes on: they are removed, and later rows stand
+ * below them, without titles. Does nothing while there are no rows. */
+void ui_table_flush(ui_table *table);
 void ui_table_free(ui_table *table);
 
 /* ---- Progress -------------------------------------------------------------------------------- */

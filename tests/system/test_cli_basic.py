@@ -104,7 +104,7 @@ def test_the_first_word_of_dev_lists_what_can_follow():
         (["put", "5", "1", "a=1", "a=2"], 'attribute "a" is given twice', "once"),
         (["put", "5", "1", "a=1", "-n", "a"], 'attribute "a" is given twice', "once"),
         (["put", "5", "1", "-n"], "option --null needs an argument: NAME", "Usage is"),
-        (["get"], "arguments are missing", "Usage is `hv get KEY... [--only NAME]...`"),
+        (["get"], "arguments are missing", "Usage is `hv get KEY... [--only NAME,...]`"),
         (["get", "12", "x"], 'KEY is not a number: "x"', "9223372036854775807"),
         (["completion", "tcsh"], 'unknown shell "tcsh"', "bash"),
         (["--config"], "option --config needs an argument: FILE", "See `hv help`."),
