@@ -40,8 +40,6 @@ typedef struct hvi_source {
     int64_t retry_at;   /* of a feed that waits for its server: not before; else 0 */
 
     int rows_wanted; /* in the next page, if nothing else limits it */
-    int split_from; /* how many shards the portion had before it was split to find the one at fault;
-                       0: it was not */
 } hvi_source;
 
 /* What a feed adds. */
@@ -73,13 +71,14 @@ struct hv_reader {
     hv_queue *queue;         /* owned */
 
     hvi_portions portions;
-    hvi_source **sources; /* owned, as each of them; those that are split stay until the end */
+    hvi_source **sources; /* owned, as each of them; given up or not */
     size_t source_count;
     size_t source_room;
     hvi_fronts fronts; /* of the sources that have more to come */
     int64_t reach;     /* the rank up to which pages may be asked for, included */
     int64_t end;       /* that of the last key of the selection's range */
     int64_t returned;
+    int pump_in; /* so many entities later, the queue is advanced */
 
     hv_status status; /* HV_OK: it goes on. HV_NOT_FOUND: it has ended. Else by this … */
     hv_error *error;  /* … error; owned */

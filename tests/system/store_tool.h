@@ -1,9 +1,9 @@
 /*
  * store_tool.h: shared by the parts of store_tool.
  *
- * store_tool.c has the threads, store_tool_commands.c, store_tool_changes.c, store_tool_many.c and
- * store_tool_transactions.c the commands, store_tool_hooks.c the callbacks that it gives to the
- * store.
+ * store_tool.c has the threads, store_tool_commands.c, store_tool_changes.c, store_tool_find.c,
+ * store_tool_many.c and store_tool_transactions.c the commands, store_tool_hooks.c the callbacks
+ * that it gives to the store.
  */
 #ifndef HV_TEST_STORE_TOOL_H
 #define HV_TEST_STORE_TOOL_H
@@ -98,6 +98,16 @@ extern _Thread_local hv_tx *current_tx;
 
 /* Free the error, or keep both for the function of a transaction that is running. */
 void keep_outcome(hv_status status, hv_error *error);
+
+/* Of store_tool_find.c. */
+void do_find(const char *thread, json_t *command, json_t *reply);
+void do_missing(const char *thread, json_t *command, json_t *reply);
+void do_next(const char *thread, json_t *command, json_t *reply);
+void do_reader_close(const char *thread, json_t *command, json_t *reply);
+void do_reader_poll(const char *thread, json_t *command, json_t *reply);
+
+/* Close those that are open. */
+void close_readers(void);
 
 /* Of store_tool_many.c. */
 void do_exists_many(const char *thread, json_t *command, json_t *reply);

@@ -457,6 +457,7 @@ const command_entry commands[] = {
     {"disconnect", do_disconnect},
     {"enter_pipeline", do_enter_pipeline},
     {"fill", do_fill},
+    {"find", do_find},
     {"fork", do_fork},
     {"exists", do_exists},
     {"exists_many", do_exists_many},
@@ -470,6 +471,8 @@ const command_entry commands[] = {
     {"interrupt", do_interrupt},
     {"meet", do_meet},
     {"merge", do_merge},
+    {"missing", do_missing},
+    {"next", do_next},
     {"notifications", do_notifications},
     {"open", do_open},
     {"put", do_put},
@@ -480,6 +483,8 @@ const command_entry commands[] = {
     {"queue_free", do_queue_free},
     {"queue_new", do_queue_new},
     {"queue_poll", do_queue_poll},
+    {"reader_close", do_reader_close},
+    {"reader_poll", do_reader_poll},
     {"reinstantiate", do_reinstantiate},
     {"release", do_release},
     {"release_foreign", do_release_foreign},
@@ -503,6 +508,7 @@ const command_entry commands[] = {
 
 bool give_everything_back(void) {
     bool clean = true;
+    close_readers();
     for (int i = 0; i < MAX_LOANS; i++)
         if (loans[i].lent && hv_release(store, loans[i].conn, NULL) != HV_OK)
             clean = false;

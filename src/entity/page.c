@@ -1,0 +1,165 @@
+/*
+ * page: the statement that reads a page of a portion of shards.
+ */
+#include "entity/page.h"
+
+#include <stdlib.h>
+
+#include "value/key.h"
+#include "entity/target.h"
+
+static const int classes[] = {64, 256, 1024, HVI_PAGE_MAX_ROWS};
+
+/* ---- the statement ---- */
+
+static int class_of(int rows) {
+    size_t i = 0;
+    while (classes[i] < rows && classes[i] < HVI_PAGE_MAX_ROWS)
+        i++;
+    return classes[i];
+}
+
+/* The column body, as it is to be read. */
+static void append_body(hvi_buffer *sql, const hvi_page *page, const char *schema,
+                        bool reads_text) {
+    if (page->selection->only == NULL)
+        hvi_buffer_append_text(sql, hvi_body_column(reads_text));
+    else
+        hvi_buffer_append_format(sql, "%s.slice(body, $%d::pg_catalog.text[])%s", schema,
+                                 hvi_where_parameter_count(page->selection) + 2,
+                                 reads_text ? "::pg_catalog.text" : "");
+}
+
+/* A shard's branch is the same as the others', but for the schema. */
+typedef struct branch {
+    hvi_buffer before;
+    hvi_buffer after;
+} branch;
+
+static void write_branch(branch *one, const hvi_page *page, const char *schema, bool reads_text) {
+    hvi_buffer_append_text(&one->before, "(SELECT id, type, ");
+    append_body(&one->before, page, schema, reads_text);
+    hvi_buffer_append_text(&one->before, " AS body FROM ");
+    hvi_buffer_append_text(&one->after, ".entities WHERE ");
+    hvi_where_sql(&one->after, page->selection, schema);
+    hvi_buffer_append_format(&one->after, " ORDER BY id%s LIMIT %d)",
+                             page->selection->newest ? " DESC" : "", class_of(page->rows));
+}
+
+void hvi_page_sql(hvi_buffer *sql, const hvi_page *page, const char *hstore_schema,
+                  bool reads_text) {
+    const char *order = page->selection->newest ? " ORDER BY id DESC" : " ORDER BY id";
+    branch one = {HVI_BUFFER_EMPTY, HVI_BUFFER_EMPTY};
+    write_branch(&one, page, hstore_schema, reads_text);
+    if (!hvi_buffer_ok(&one.before) || !hvi_buffer_ok(&one.after))
+        hvi_buffer_break(sql);
+    hvi_buffer_append_text(sql, "SELECT id, type, body FROM (");
+    for (int i = 0; i < page->portion.count && hvi_buffer_ok(sql); i++) {
+        char schema[HVI_SCHEMA_NAME_LEN];
+        hvi_schema_name(page->portion.shards[i], schema);
+        hvi_buffer_append_text(sql, i > 0 ? " UNION ALL " : "");
+        hvi_buffer_append(sql, one.before.data, one.before.len);
+        hvi_buffer_append_text(sql, schema);
+        hvi_buffer_append(sql, one.after.data, one.after.len);
+    }
+    hvi_buffer_append_format(sql, "%s LIMIT %d) AS page%s LIMIT $%d::bigint", order,
+                             class_of(page->rows), order,
+                             hvi_where_parameter_count(page->selection) + 1);
+    hvi_buffer_fini(&one.before);
+    hvi_buffer_fini(&one.after);
+}
+
+void hvi_page_parameters(hvi_parameters *parameters, const hvi_page *page) {
+    hvi_where_parameters(parameters, page->selection, page->range);
+    hvi_parameters_int8(parameters, page->rows);
+    if (page->selection->only != NULL)
+        hvi_parameters_text_array(parameters, page->selection->only);
+}
+
+/* ---- the question ---- */
+
+typedef struct asked_page {
+    hvi_ask ask;
+    hvi_page page;
+    hvi_statement_texts *texts;
+    hvi_buffer sql;
+    hvi_parameters parameters;
+} asked_page;
+
+static const hvi_form form = {
+    .asked = "entities: id bigint, type smallint, body hstore",
+    .rows = HVI_ANY_ROWS,
+    .binary = true,
+    .columns = {HVI_IS_INT8, HVI_IS_INT2 | HVI_OR_NULL, HVI_IS_BYTES | HVI_OR_NULL},
+};
+
+static asked_page *page_of(hvi_ask *ask) {
+    return (asked_page *) ((char *) ask - offsetof(asked_page, ask));
+}
+
+static bool query(hvi_ask *ask, const hvi_session *session, hvi_query *query) {
+    asked_page *self = page_of(ask);
+    hvi_buffer_reset(&self->sql);
+    hvi_page_sql(&self->sql, &self->page, session->hstore_schema, session->reads_text);
+    if (!hvi_buffer_ok(&self->sql))
+        return false;
+    query->sql = self->sql.data;
+    query->id.verb = hvi_statement_texts_name(self->texts, "page", self->sql.data, self->sql.len);
+    query->id.shard = self->page.portion.shards[0];
+    return hvi_parameters_bind(&self->parameters, query);
+}
+
+static void free_page(hvi_ask *ask) {
+    asked_page *self = page_of(ask);
+    hvi_buffer_fini(&self->sql);
+    hvi_parameters_fini(&self->parameters);
+    free(self);
+}
+
+hv_status hvi_page_init(hvi_operation *op, const hvi_page *page, hvi_router *router,
+                        hvi_statement_texts *texts, PGresult **to, hv_error **error) {
+    asked_page *made = malloc(sizeof *made);
+    if (made == NULL)
+        return hvi_no_memory(error);
+    *made = (asked_page){
+        .ask = {.answer = &form, .query = query, .free = free_page},
+        .page = *page,
+        .texts = texts,
+        .sql = HVI_BUFFER_EMPTY,
+        .parameters = HVI_PARAMETERS_EMPTY,
+    };
+    hvi_page_parameters(&made->parameters, page);
+    hvi_question_init(op, &made->ask, router, page->portion.server,
+                      page->portion.count == 1 ? page->portion.shards[0] : -1, to);
+    return HV_OK;
+}
+
+/* ---- rows ---- */
+
+int64_t hvi_page_key(const PGresult *result, int row) {
+    return hvi_integer_at(result, row, 0);
+}
+
+static hv_status fail_null(const PGresult *result, int row, const hvi_portion *portion,
+                           hv_error **error) {
+    int64_t key = hvi_page_key(result, row);
+    hvi_key_fields fields = {0};
+    hvi_key_unpack(key, &fields);
+    hvi_target target = {.server = portion->server, .shard = fields.shard};
+    hvi_schema_name(fields.shard, target.schema);
+    return hvi_target_fail_null(&target, key, PQgetisnull(result, row, 1), error);
+}
+
+hv_status hvi_page_row(const PGresult *result, int row, const hvi_portion *portion, int *kind,
+                       hv_dict **dict, hv_error **error) {
+    if (PQgetisnull(result, row, 1) || PQgetisnull(result, row, 2))
+        return fail_null(result, row, portion, error);
+    *kind = (int) hvi_integer_at(result, row, 1);
+    hv_status status = hvi_body_at(result, row, 2, dict, error);
+    if (status != HV_OK) {
+        hvi_key_fields fields;
+        bool is_key = hvi_key_unpack(hvi_page_key(result, row), &fields);
+        hvi_error_where(error, portion->server->name, is_key ? fields.shard : -1);
+    }
+    return status;
+}

@@ -1,0 +1,52 @@
+/*
+ * page: the statement that reads a page of a portion of shards, merged by the server; and its rows.
+ *
+ * Within a statement each shard's branch has an ORDER BY and a LIMIT, so that the server merges
+ * what it reads from the indexes, and reads no more than it returns (a Merge Append). The limit of
+ * the branches is one of a few literals, which the planner can reckon with; how many rows are
+ * really wanted is a parameter, as all other values are. So there are few different texts.
+ */
+#ifndef HVI_PAGE_H
+#define HVI_PAGE_H
+
+#include "wire/statement_texts.h"
+#include "entity/portion.h"
+#include "entity/question.h"
+#include "entity/where.h"
+
+#define HVI_PAGE_MAX_ROWS 4096
+
+/* What is wanted. */
+typedef struct hvi_page {
+    const hv_selection *selection; /* but its bounds, which are … */
+    hvi_key_range range;
+    hvi_portion portion;
+    int rows; /* at most so many: 1 to HVI_PAGE_MAX_ROWS */
+} hvi_page;
+
+/* Append the statement for a session of this schema of hstore, which `reads_text`: see
+ * hvi_body_column(). Its columns are id, type and body. */
+void hvi_page_sql(hvi_buffer *sql, const hvi_page *page, const char *hstore_schema,
+                  bool reads_text);
+
+/* Append its parameters, to none. */
+void hvi_page_parameters(hvi_parameters *parameters, const hvi_page *page);
+
+/*
+ * Set up a question for the page, whose selection and shards must last as long as the operation.
+ * *to is as hvi_question_init() says. Errors: HV_NO_MEMORY.
+ */
+hv_status hvi_page_init(hvi_operation *operation, const hvi_page *page, hvi_router *router,
+                        hvi_statement_texts *texts, PGresult **to, hv_error **error);
+
+/* ---- its rows ---- */
+
+/* The key of a row. */
+int64_t hvi_page_key(const PGresult *result, int row);
+
+/* Its kind and attributes. Errors: HV_CORRUPT, naming the key if one of them is NULL,
+ * HV_NO_MEMORY. */
+hv_status hvi_page_row(const PGresult *result, int row, const hvi_portion *portion, int *kind,
+                       hv_dict **dict, hv_error **error);
+
+#endif
