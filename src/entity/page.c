@@ -62,8 +62,9 @@ void hvi_page_sql(hvi_buffer *sql, const hvi_page *page, const char *hstore_sche
         hvi_buffer_append_text(sql, schema);
         hvi_buffer_append(sql, one.after.data, one.after.len);
     }
-    hvi_buffer_append_format(sql, "%s LIMIT %d) AS page%s LIMIT $%d::bigint", order,
-                             class_of(page->rows), order,
+    if (page->portion.count > 1)
+        hvi_buffer_append_format(sql, "%s LIMIT %d", order, class_of(page->rows));
+    hvi_buffer_append_format(sql, ") AS page%s LIMIT $%d::bigint", order,
                              hvi_where_parameter_count(page->selection) + 1);
     hvi_buffer_fini(&one.before);
     hvi_buffer_fini(&one.after);

@@ -338,19 +338,25 @@ static hvi_portion all_of_server(const hv_reader *reader, const hvi_server *serv
     return all;
 }
 
-/* Go on without the source or, if the server cannot be reached, without any of its sources. */
-static hv_status go_on_without(hv_reader *reader, hvi_source *source, hv_error **cause,
-                               hv_error **error) {
-    hvi_server *server = source->portion.server;
-    hvi_portion lost = source->portion;
-    bool all = hv_error_status(*cause) == HV_UNAVAILABLE;
-    if (all)
-        lost = all_of_server(reader, server);
+hv_status hvi_reader_lose_server(hv_reader *reader, const hvi_server *server, hv_error **cause,
+                                 hv_error **error) {
+    hvi_portion lost = all_of_server(reader, server);
     for (size_t i = 0; i < reader->source_count; i++)
-        if (reader->sources[i] == source || (all && reader->sources[i]->portion.server == server))
+        if (reader->sources[i]->portion.server == server)
             give_up(reader->sources[i]);
     if (lost.count > 1)
         name_shards(&lost, cause);
+    return hvi_missing_add(&reader->missing, cause, error);
+}
+
+/* Go on without the source or, if its server cannot be reached, without any source of that. */
+static hv_status go_on_without(hv_reader *reader, hvi_source *source, hv_error **cause,
+                               hv_error **error) {
+    if (hv_error_status(*cause) == HV_UNAVAILABLE)
+        return hvi_reader_lose_server(reader, source->portion.server, cause, error);
+    give_up(source);
+    if (source->portion.count > 1)
+        name_shards(&source->portion, cause);
     return hvi_missing_add(&reader->missing, cause, error);
 }
 

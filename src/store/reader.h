@@ -103,6 +103,11 @@ hv_status hvi_reader_new(hv_store *store, const hv_selection *selection,
 /* Ask for the first pages, if there are connections for that. */
 void hvi_reader_begin(hv_reader *reader);
 
+/* Go on without a server: nothing more is asked of it, what is at hand is still returned, and the
+ * cause, which is taken, says what is missing. Errors: HV_NO_MEMORY. */
+hv_status hvi_reader_lose_server(hv_reader *reader, const hvi_server *server, hv_error **cause,
+                                 hv_error **error);
+
 /* The rank of a key, and the key of a rank. */
 static inline int64_t hvi_reader_rank(const hv_reader *reader, int64_t key) {
     return reader->selection->newest ? ~key : key;
