@@ -59,24 +59,16 @@ static hv_status check(hvi_router *router, const hv_selection *selection, hv_err
     return HV_OK;
 }
 
-/* The next shard of the server that was asked for, or -1. */
-static int next_shard(const hvi_router *router, const hv_selection *selection, int server,
-                      int after) {
-    int shard = after;
-    do
-        shard = hvi_shard_map_next(&router->options->map, server, shard);
-    while (shard >= 0 && !hvi_selection_has_shard(selection, shard));
-    return shard;
-}
-
-/* All of them, as one portion. */
-static hvi_portion shards_of(hvi_portions *portions, size_t *used, hvi_router *router,
-                             const hv_selection *selection, hvi_server *server) {
-    hvi_portion all = {.server = server, .shards = portions->shards + *used};
-    int shard = -1;
-    while ((shard = next_shard(router, selection, server->number, shard)) >= 0)
-        portions->shards[*used + (size_t) all.count++] = (int16_t) shard;
-    *used += (size_t) all.count;
+/* Those of the server's shards that were asked for, as one portion. `room` is for all of them. */
+static hvi_portion shards_of(const hv_selection *selection, hvi_server *server, int16_t *room) {
+    hvi_portion all = {server, server->shards, server->shard_count};
+    if (!selection->has_shards)
+        return all;
+    all.shards = room;
+    all.count = 0;
+    for (int i = 0; i < server->shard_count; i++)
+        if (hvi_selection_has_shard(selection, server->shards[i]))
+            room[all.count++] = server->shards[i];
     return all;
 }
 
@@ -107,24 +99,35 @@ static bool is_skipped(const hv_selection *selection, const hvi_server *server) 
     return hv_dict_get(selection->skip, server->name, HV_STRLEN, NULL, NULL);
 }
 
+/* False if memory is short. */
+static bool make_room(hvi_portions *portions, const hvi_router *router,
+                      const hv_selection *selection) {
+    size_t total = 0;
+    for (int i = 0; i < router->server_count; i++)
+        total += (size_t) router->servers[i].shard_count;
+    size_t most = total / HVI_PORTION_MAX + (size_t) router->server_count;
+    portions->items = malloc(most * sizeof *portions->items);
+    if (selection->has_shards)
+        portions->shards = malloc((total + 1) * sizeof *portions->shards);
+    return portions->items != NULL && (!selection->has_shards || portions->shards != NULL);
+}
+
 hv_status hvi_portions_init(hvi_portions *portions, hvi_router *router,
                             const hv_selection *selection, hvi_missing *missing, hv_error **error) {
-    size_t total = (size_t) hvi_shard_map_count(&router->options->map, -1), used = 0;
     *portions = (hvi_portions){0};
     hv_status status = check(router, selection, error);
     if (status != HV_OK)
         return status;
-    portions->shards = malloc((total + 1) * sizeof *portions->shards);
-    portions->items =
-        malloc((total / HVI_PORTION_MAX + (size_t) router->server_count) * sizeof *portions->items);
-    if (portions->shards == NULL || portions->items == NULL)
+    if (!make_room(portions, router, selection))
         status = hvi_no_memory(error);
+    int16_t *room = portions->shards;
     for (int i = 0; i < router->server_count && status == HV_OK; i++) {
-        hvi_server *server = &router->servers[i];
-        hvi_portion all = shards_of(portions, &used, router, selection, server);
+        hvi_portion all = shards_of(selection, &router->servers[i], room);
+        if (room != NULL)
+            room += all.count;
         if (all.count == 0)
             continue;
-        if (is_skipped(selection, server))
+        if (is_skipped(selection, all.server))
             status = add_skipped(&all, missing, error);
         else
             divide(portions, &all);

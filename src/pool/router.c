@@ -36,6 +36,19 @@ static hvi_pool_config pool_config(const hv_options *options, const hvi_server_o
     };
 }
 
+/* Note which shards each server holds. */
+static void list_shards(hvi_router *router) {
+    int16_t *next = router->shards;
+    for (int i = 0; i < router->server_count; i++) {
+        hvi_server *server = &router->servers[i];
+        int shard = -1;
+        server->shards = next;
+        while ((shard = hvi_shard_map_next(&router->options->map, i, shard)) >= 0)
+            *next++ = (int16_t) shard;
+        server->shard_count = (int) (next - server->shards);
+    }
+}
+
 hv_status hvi_router_init(hvi_router *router, const hv_options *options, hvi_session_check_fn check,
                           void *check_context, hv_error **error) {
     *router = (hvi_router){0};
@@ -44,7 +57,8 @@ hv_status hvi_router_init(hvi_router *router, const hv_options *options, hvi_ses
         return status;
     router->options = hvi_options_copy(options);
     router->servers = calloc((size_t) options->server_count, sizeof *router->servers);
-    if (router->options == NULL || router->servers == NULL) {
+    router->shards = malloc(HV_SHARDS * sizeof *router->shards);
+    if (router->options == NULL || router->servers == NULL || router->shards == NULL) {
         hvi_router_fini(router);
         return hvi_no_memory(error);
     }
@@ -62,6 +76,7 @@ hv_status hvi_router_init(hvi_router *router, const hv_options *options, hvi_ses
         }
         router->server_count++;
     }
+    list_shards(router);
     return HV_OK;
 }
 
@@ -69,6 +84,7 @@ void hvi_router_fini(hvi_router *router) {
     for (int i = 0; i < router->server_count; i++)
         hvi_pool_fini(&router->servers[i].pool);
     free(router->servers);
+    free(router->shards);
     hv_options_free(router->options);
     *router = (hvi_router){0};
 }

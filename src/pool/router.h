@@ -10,6 +10,8 @@
 typedef struct hvi_server {
     const char *name; /* owned by the router's options */
     int number;
+    const int16_t *shards; /* that it holds, in ascending order; the router's */
+    int shard_count;
     hvi_pool pool;
     struct hvi_lanes *lanes; /* on the pool; made and freed by the router's owner */
 } hvi_server;
@@ -18,6 +20,7 @@ typedef struct hvi_router {
     hv_options *options; /* a copy; owned */
     hvi_server *servers; /* owned */
     int server_count;
+    int16_t *shards; /* of all servers; owned */
 } hvi_router;
 
 /* Validates and copies the options and makes a pool for each server. `check` is called with each

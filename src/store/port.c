@@ -78,10 +78,11 @@ static void watch(hvi_port *port, hvi_port_connection *connection, int fd, hvi_w
         .events = wants == HVI_WANTS_WRITE ? EPOLLIN | EPOLLOUT : EPOLLIN,
         .data.ptr = connection,
     };
+    bool is_new = connection->watched < 0; /* most likely, but see above */
     connection->watched = fd;
     connection->wants = wants;
-    if (epoll_ctl(port->epoll, EPOLL_CTL_MOD, fd, &event) != 0 &&
-        epoll_ctl(port->epoll, EPOLL_CTL_ADD, fd, &event) != 0)
+    if (epoll_ctl(port->epoll, is_new ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, fd, &event) != 0 &&
+        epoll_ctl(port->epoll, is_new ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &event) != 0)
         port->is_polled = true;
 }
 

@@ -26,6 +26,9 @@
 #define GROWTH     4
 #define LEAST_ROWS 64
 
+/* How many more than its share of a limit. */
+#define LEAST_MORE 10
+
 /* The memory of one page, and of one page of each source together. */
 #define PAGE_BYTES  ((size_t) 1 << 20)
 #define PAGES_BYTES ((size_t) 16 << 20)
@@ -112,6 +115,16 @@ static hvi_source *add_source(hv_reader *reader, const hvi_portion *portion, int
 
 /* ---- asking ---- */
 
+/* How many rows a first page should have if so many are wanted of all sources together: its share,
+ * and more, so that an uneven distribution seldom needs a second page. */
+static int first_rows(const hv_reader *reader, int64_t wanted) {
+    int64_t share = wanted / (int64_t) reader->source_count;
+    int64_t more = LEAST_MORE;
+    while (more * more < 4 * share)
+        more++;
+    return share + more < FIRST_ROWS ? (int) (share + more) : FIRST_ROWS;
+}
+
 /* How many rows are wanted beyond those at hand; 0: none. */
 static int rows_to_ask(const hv_reader *reader, const hvi_source *source) {
     int64_t limit = reader->selection->limit;
@@ -162,9 +175,20 @@ static bool has_spare_connection(const hvi_source *source) {
     return 2 * (hvi_pool_stat(pool, HV_STAT_LENT) + 1) <= pool->config.max;
 }
 
+/* Are the rows at hand as many as the limit leaves? Then most likely no source needs another page.
+ */
+static bool has_enough(const hv_reader *reader) {
+    int64_t left = reader->selection->limit - reader->returned;
+    if (reader->selection->limit == 0)
+        return false;
+    for (size_t i = 0; i < reader->source_count && left > 0; i++)
+        left -= rows_at_hand(reader->sources[i]);
+    return left <= 0;
+}
+
 static void ask_ahead(hv_reader *reader, hvi_source *source) {
     source->ask_at = INT_MAX;
-    if (!may_ask(reader, source) || !has_spare_connection(source))
+    if (!may_ask(reader, source) || has_enough(reader) || !has_spare_connection(source))
         return;
     ask(reader, source);
     reader->pump_in = 0; /* send it at once */
@@ -583,6 +607,9 @@ static hv_status set_up(hv_reader *reader, hv_error **error) {
     for (size_t i = 0; i < reader->portions.count && !hvi_key_range_is_empty(range); i++)
         if (add_source(reader, &reader->portions.items[i], begin) == NULL)
             return hvi_no_memory(error);
+    if (reader->selection->limit > 0)
+        for (size_t i = 0; i < reader->source_count; i++)
+            reader->sources[i]->rows_wanted = first_rows(reader, reader->selection->limit);
     return HV_OK;
 }
 
