@@ -1125,15 +1125,17 @@ HV_API hv_status hv_selection_after(hv_selection *selection, int64_t key, hv_err
 /*
  * Only entities whose attribute `name` has this value; one of these values; is there, whatever its
  * value; is not there. NULL is a value: the attribute is there and NULL. Lengths may be HV_STRLEN;
- * the `lengths` of several values may be NULL, which means that of all.
+ * the `lengths` of several values may be NULL, which means that of all. All calls for one attribute
+ * must hold: of several lists, what is in each of them.
  *
  * hv_selection_has(): the entity has all of these attributes with these values, which is what
  * several calls of hv_selection_equal() would select. The two are written differently in SQL, and
  * use different indexes: `equal` and `one_of` one on an attribute, (body -> 'user'), or best on
  * ((body -> 'user'), id), which also gives the order; `has`, `exists` a GIN index on body.
  *
- * Errors: HV_INVALID for text that no attribute can have, for no values or attributes at all, and
- * if it contradicts the rest of the selection; HV_NO_MEMORY. The selection is then as it was.
+ * Errors: HV_INVALID for text that no attribute can have, for no values or attributes at all, for
+ * conditions on more than 1,000 attributes, and if it contradicts the rest of the selection;
+ * HV_NO_MEMORY. The selection is then as it was.
  */
 HV_API hv_status hv_selection_equal(hv_selection *selection, const char *name, size_t name_len,
                                     const char *value, size_t value_len, hv_error **error);
@@ -1284,12 +1286,13 @@ typedef struct hv_counts hv_counts;
  * `after` and `only` must not be set. For HV_COUNT_TIME, `unit` is one of "second", "minute",
  * "hour", "day", "week" (from Monday), "month", "quarter", "year", and `zone` the name of a time
  * zone as PostgreSQL knows it (NULL: UTC); otherwise both are NULL. Groups without entities are
- * left out, except that HV_COUNT_SHARD and HV_COUNT_SERVER have all that were asked, and
- * HV_COUNT_ALL always has one group.
+ * left out, except that HV_COUNT_SHARD and HV_COUNT_SERVER have all that were asked and have
+ * answered, and HV_COUNT_ALL always has one group.
  *
- * With `estimate` nothing is counted: the numbers come at once from the planner and the statistics
- * that ANALYZE collects, and may be far from the truth where those are old. Not by time; by kind
- * only without conditions on attributes and keys.
+ * With `estimate` only tables of up to 64 kB are counted, and the other numbers come at once from
+ * the planner and the statistics that ANALYZE collects, and may be far from the truth where those
+ * are old. Not by time; by kind only without conditions on attributes and keys, and HV_REFUSED for
+ * a shard whose table has no statistics.
  *
  * Errors: as hv_get(); HV_INVALID for another unit, an unknown zone, or what cannot be combined.
  */
