@@ -23,11 +23,11 @@ BEGINS = re.compile(
 # Words that may precede a parenthesis and are not functions. coalesce and greatest are syntax, and
 # take no operator from the search_path.
 NO_FUNCTIONS = set(
-    """all always and any array as by cast check coalesce conflict constraint copy distinct else
-    entities exists filter from greatest if in into is join key least limit lock materialized not on
-    operator or over primary references returning returns rows select set stdin stdout then to
-    unique update using values when where with within extract interval bigint boolean integer
-    smallint""".split()
+    """all always and any array as by cast explain lateral check coalesce conflict constraint copy
+    distinct else entities exists filter from greatest if in into is join key least limit
+    lock materialized not on operator or over primary references returning returns rows
+    select set stdin stdout then to unique update using values when where with within extract
+    interval bigint boolean integer smallint""".split()
 )
 KEYWORD_TYPES = set(
     """bigint integer int smallint boolean real float numeric decimal double char character varchar

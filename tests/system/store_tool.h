@@ -2,8 +2,8 @@
  * store_tool.h: shared by the parts of store_tool.
  *
  * store_tool.c has the threads, store_tool_commands.c, store_tool_changes.c, store_tool_find.c,
- * store_tool_many.c and store_tool_transactions.c the commands, store_tool_hooks.c the callbacks
- * that it gives to the store.
+ * store_tool_many.c, store_tool_selection.c and store_tool_transactions.c the commands,
+ * store_tool_hooks.c the callbacks that it gives to the store.
  */
 #ifndef HV_TEST_STORE_TOOL_H
 #define HV_TEST_STORE_TOOL_H
@@ -83,6 +83,12 @@ void do_get_only_many(const char *thread, json_t *command, json_t *reply);
 void do_increment(const char *thread, json_t *command, json_t *reply);
 void do_merge(const char *thread, json_t *command, json_t *reply);
 void do_replace(const char *thread, json_t *command, json_t *reply);
+
+/* Of store_tool_selection.c: the selection of a command; NULL, with the outcome in the reply: it is
+ * refused. And what is missing from an answer. */
+hv_selection *selection_of(json_t *command, json_t *reply);
+json_t *missing_of(const hv_error *(*at)(const void *of, size_t index), const void *of);
+void do_count(const char *thread, json_t *command, json_t *reply);
 
 /* Of store_tool_transactions.c. */
 void do_meet(const char *thread, json_t *command, json_t *reply);

@@ -452,6 +452,7 @@ const command_entry commands[] = {
     {"stop", do_stop},
     {"close_trace", do_close_trace},
     {"connector", do_connector},
+    {"count", do_count},
     {"delete", do_delete},
     {"discard", do_discard},
     {"disconnect", do_disconnect},

@@ -32,6 +32,7 @@ COMMANDS = {
     "close": ("timeout",),
     "close_trace": (),
     "connector": (),
+    "count": ("selection", "by", "unit", "zone", "estimate"),
     "delete": ("key", "condition", "blind"),
     "discard": ("conn",),
     "disconnect": (),
