@@ -448,6 +448,31 @@ void hvi_port_pump(hvi_port *port) {
     }
 }
 
+static void postpone(int64_t *deadline, int64_t us) {
+    if (*deadline < HVI_NEVER - us)
+        *deadline += us;
+}
+
+static void postpone_list(const hvi_list *list, int64_t us) {
+    hvi_list_foreach (node, list)
+        postpone(&queued_of(node)->operation.deadline, us);
+}
+
+void hvi_port_postpone(hvi_port *port, int64_t us) {
+    postpone_list(&port->waiting, us);
+    postpone_list(&port->apart, us);
+    postpone_list(&port->paused, us);
+    if (port->waiter.is_queued)
+        postpone(&port->waiter_deadline, us);
+    for (int i = 0; i < HVI_PORT_CONNECTIONS; i++) {
+        hvi_port_connection *connection = &port->connections[i];
+        for (size_t j = 0; j < connection->count; j++)
+            postpone(&connection->queued[j]->operation.deadline, us);
+        if (connection->state == HVI_PORT_RUNNING)
+            postpone(&connection->deadline, us);
+    }
+}
+
 static void make_late(const hvi_list *list) {
     hvi_list_foreach (node, list)
         queued_of(node)->operation.deadline = 0;

@@ -342,6 +342,12 @@ size_t hv_queue_advance(hv_queue *queue, int64_t timeout) {
     return queue->finished - before;
 }
 
+void hvi_queue_postpone(hv_queue *queue, int64_t us) {
+    for (int i = 0; i < queue->port_count; i++)
+        hvi_port_postpone(&queue->ports[i], us);
+    set_timer(queue, next_moment(queue));
+}
+
 void hvi_queue_expire(hv_queue *queue) {
     queue->in_use = true;
     for (int i = 0; i < queue->port_count; i++)

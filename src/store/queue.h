@@ -38,6 +38,9 @@ size_t hvi_queue_bytes(const hv_queue *queue);
  * hv_queue_advance() waits no longer. HVI_NEVER, as at first: at none. */
 void hvi_queue_wake_at(hv_queue *queue, int64_t moment);
 
+/* Give all pending operations so much more time: their user was busy elsewhere. */
+void hvi_queue_postpone(hv_queue *queue, int64_t us);
+
 /* Let the deadlines of all pending operations pass now. */
 void hvi_queue_expire(hv_queue *queue);
 

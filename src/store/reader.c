@@ -33,6 +33,9 @@
 #define PAGE_BYTES  ((size_t) 1 << 20)
 #define PAGES_BYTES ((size_t) 16 << 20)
 
+/* A caller that returns within this time, µs, has not been away. */
+#define AWAY_US 1000
+
 /* After so many entities, pages that were asked for ahead are received, if they are there. */
 #define PUMP_EVERY 64
 
@@ -113,6 +116,15 @@ static hvi_source *add_source(hv_reader *reader, const hvi_portion *portion, int
     return made;
 }
 
+/* No more is asked of it; what is at hand is still returned. */
+static void give_up(hvi_source *source) {
+    source->is_complete = true;
+    hv_error_free(source->failure);
+    source->failure = NULL;
+    PQclear(source->arrived);
+    source->arrived = NULL;
+}
+
 /* ---- asking ---- */
 
 /* How many rows a first page should have if so many are wanted of all sources together: its share,
@@ -160,6 +172,7 @@ static void ask(hv_reader *reader, hvi_source *source) {
     source->retry_at = 0;
     source->asked_last = reader->reach;
     source->asked_rows = rows;
+    source->asked_in = reader->absences;
     hv_status status = hvi_page_init(&op, &page, &reader->store->router, &reader->store->texts,
                                      &source->arrived, &source->failure);
     if (status == HV_OK)
@@ -208,6 +221,12 @@ static bool is_source(const hv_reader *reader, const void *tag) {
     return false;
 }
 
+/* Is the reason that its caller was away, so that the page, or a connection for it, was not seen in
+ * time? */
+static bool was_away(const hv_reader *reader, const hvi_source *source, hv_status status) {
+    return status == HV_TIMEOUT && source->asked_in != reader->absences && !hvi_interrupted();
+}
+
 /* Called by the queue. */
 static void done(void *context, void *tag, hv_status status, int64_t key, hv_entity *entity,
                  hv_error *error) {
@@ -223,11 +242,11 @@ static void done(void *context, void *tag, hv_status status, int64_t key, hv_ent
     if (status != HV_OK && error == NULL)
         hvi_no_memory(&error);
     source->failure = error;
-    if (source->is_complete) { /* it was given up meanwhile */
+    if (source->is_complete) /* it was given up meanwhile */
+        give_up(source);
+    else if (was_away(reader, source, status)) { /* it is asked for again */
         hv_error_free(source->failure);
         source->failure = NULL;
-        PQclear(source->arrived);
-        source->arrived = NULL;
     }
 }
 
@@ -299,15 +318,6 @@ static void take_page(hv_reader *reader, hvi_source *source) {
 static hv_status end_with(hv_reader *reader, hv_error **cause) {
     reader->status = hvi_error_move(&reader->error, cause);
     return reader->status;
-}
-
-/* No more is asked of it; what is at hand is still returned. */
-static void give_up(hvi_source *source) {
-    source->is_complete = true;
-    hv_error_free(source->failure);
-    source->failure = NULL;
-    PQclear(source->arrived);
-    source->arrived = NULL;
 }
 
 /* Is it a shard's failure rather than its server's? */
@@ -556,6 +566,16 @@ static hv_status next(hv_reader *reader, int64_t timeout, hv_error **error) {
     }
 }
 
+/* Time passes for a page only while its caller waits for it: however long that is busy with an
+ * entity, the page is not late. But what has arrived is received, to return its connection. */
+static void note_absence(hv_reader *reader, int64_t us) {
+    if (us < AWAY_US)
+        return;
+    reader->absences++;
+    reader->pump_in = 0;
+    hvi_queue_postpone(reader->queue, us);
+}
+
 hv_status hv_reader_next(hv_reader *reader, int64_t timeout, hv_error **error) {
     hvi_visit visit;
     if (hvi_store_is_foreign(reader->generation))
@@ -567,9 +587,12 @@ hv_status hv_reader_next(hv_reader *reader, int64_t timeout, hv_error **error) {
     hv_status status = hvi_store_enter(&visit, reader->store, error);
     if (status != HV_OK)
         return status;
+    if (reader->left_at != 0)
+        note_absence(reader, hvi_clock_us() - reader->left_at);
     status = next(reader, timeout, error);
     if (--reader->pump_in < 0 && hv_queue_pending(reader->queue) > 0)
         advance(reader, 0);
+    reader->left_at = status == HV_OK && hv_queue_pending(reader->queue) > 0 ? hvi_clock_us() : 0;
     return hvi_store_leave(&visit, status);
 }
 
@@ -646,6 +669,7 @@ void hvi_reader_begin(hv_reader *reader) {
     for (size_t i = 0; i < reader->source_count; i++)
         ask_ahead(reader, reader->sources[i]);
     hv_queue_advance(reader->queue, 0);
+    reader->left_at = hvi_clock_us();
 }
 
 hv_status hv_find(hv_store *store, const hv_selection *selection, hv_reader **reader,

@@ -35,6 +35,7 @@ typedef struct hvi_source {
     bool is_asked;
     int64_t asked_last; /* the rank up to which, included … */
     int asked_rows;     /* … and how many rows at most */
+    unsigned asked_in;  /* that of the reader's absences */
     PGresult *arrived;  /* it is there, and becomes the page next; owned */
     hv_error *failure;  /* or it has failed, which is not yet handled; owned */
     int64_t retry_at;   /* of a feed that waits for its server: not before; else 0 */
@@ -78,7 +79,9 @@ struct hv_reader {
     int64_t reach;     /* the rank up to which pages may be asked for, included */
     int64_t end;       /* that of the last key of the selection's range */
     int64_t returned;
-    int pump_in; /* so many entities later, the queue is advanced */
+    int pump_in;       /* so many entities later, the queue is advanced */
+    int64_t left_at;   /* when the caller got an entity while pages were on their way; else 0 */
+    unsigned absences; /* how often its caller has stayed away for long meanwhile */
 
     hv_status status; /* HV_OK: it goes on. HV_NOT_FOUND: it has ended. Else by this … */
     hv_error *error;  /* … error; owned */
