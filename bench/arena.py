@@ -28,7 +28,7 @@ CONNECTIONS = 10
 LANES = 2
 FAR_LANES = 4
 
-_SETTINGS = {
+SETTINGS = {
     "shared_buffers": "256MB",
     "max_wal_size": "8GB",
     "min_wal_size": "1GB",  # recycled files of the log
@@ -57,7 +57,7 @@ class Arena:
         bindir = None if why_not() else bindir_with_extension()
         self.rows_to_import = rows_to_import
         self.server = PostgresServer(
-            "bench", tcp=True, fsync=True, wal_segment_mb=16, settings=_SETTINGS, bindir=bindir
+            "bench", tcp=True, fsync=True, wal_segment_mb=16, settings=SETTINGS, bindir=bindir
         )
         self.place = self.server.place
 

@@ -11,7 +11,6 @@
 #include <inttypes.h>
 #include <pthread.h>
 #include <semaphore.h>
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -20,14 +19,6 @@
 #include <time.h>
 
 #include "contender.h"
-
-const char *const bench_attributes[BENCH_ATTRIBUTES][2] = {
-    {"name", "Ada Lovelace"},
-    {"email", "ada@analytical.example"},
-    {"beep", "boop"},
-};
-
-const char *const bench_merged[BENCH_MERGED][2] = {{"beep", "bleep"}};
 
 /* The order in which merges and deletes take a shard's entities: each is so many places after the
  * last, so that neighbours in the table are not taken at the same time. A prime number. */
@@ -59,16 +50,6 @@ typedef struct caller {
     int64_t all;    /* operations, including those of the warm-up */
     int64_t measured;
 } caller;
-
-void bench_die(const char *format, ...) {
-    va_list args;
-    va_start(args, format);
-    fputs("callers: ", stderr);
-    vfprintf(stderr, format, args);
-    va_end(args);
-    fputc('\n', stderr);
-    exit(1);
-}
 
 /* ---- one caller ---- */
 

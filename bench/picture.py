@@ -1,4 +1,5 @@
-"""Draws a picture of ratios as SVG: a bar for each comparison, on a logarithmic scale."""
+"""Draws pictures as SVG, on logarithmic scales: ratios, with a bar for each comparison; and how times
+grow, with a curve for each contender."""
 
 import math
 from xml.sax.saxutils import escape
@@ -17,6 +18,17 @@ def _text(x, y, text, **attributes):
     return f'<text x="{x:.0f}" y="{y:.0f}"{written}>{escape(text)}</text>'
 
 
+def _open(title, note, height):
+    return [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}"'
+        f' width="{WIDTH}" font-family="sans-serif" font-size="13" fill="#222">',
+        f"<title>{escape(title)}</title>",
+        '<rect width="100%" height="100%" fill="#fff"/>',
+        _text(16, 26, title, font_size=17, font_weight="bold"),
+        _text(16, 45, note, font_size=12, fill="#666"),
+    ]
+
+
 def draw(title, note, bars):
     """Draw `bars`, which are (label, sublabel, low, median, high, goal), on the scale "times as
     fast". The goal may be None."""
@@ -28,14 +40,7 @@ def draw(title, note, bars):
     def place(ratio):
         return LEFT + scale * max(0.0, math.log2(max(ratio, 1e-9) / ticks[0]))
 
-    lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {bottom + BOTTOM}"'
-        f' width="{WIDTH}" font-family="sans-serif" font-size="13" fill="#222">',
-        f"<title>{escape(title)}</title>",
-        '<rect width="100%" height="100%" fill="#fff"/>',
-        _text(16, 26, title, font_size=17, font_weight="bold"),
-        _text(16, 45, note, font_size=12, fill="#666"),
-    ]
+    lines = _open(title, note, bottom + BOTTOM)
     for tick in ticks:
         x = place(tick)
         colour = "#222" if tick == 1 else "#ddd"
@@ -58,5 +63,60 @@ def draw(title, note, bars):
                 f'<path d="M{place(goal):.1f} {y - 3}v28" stroke="#222" stroke-width="2"'
                 ' stroke-dasharray="3 2"/>'
             )
+    lines.append("</svg>")
+    return "\n".join(lines) + "\n"
+
+
+HEIGHT = 380  # of a picture of curves
+CURVES_LEFT = 80
+CURVES_RIGHT = 230  # for the curves' names
+COLOURS = ("#2a7f9e", "#c2571a", "#666", "#7a9e2a")
+
+
+def _scale(values, start, end):
+    """A function from a value to its place, and the powers of ten and their halves between."""
+    low, high = min(values), max(values)
+    steps = [digit * 10.0**power for power in range(-9, 10) for digit in (1, 2, 5)]
+    low = max(step for step in steps if step <= low * 1.0001)
+    high = min(step for step in steps if step >= high * 0.9999 and step > low)
+    wide = (end - start) / math.log(high / low)
+    return lambda value: start + wide * math.log(value / low), [
+        step for step in steps if low * 0.9999 <= step <= high * 1.0001
+    ]
+
+
+def draw_curves(title, note, names, curves):
+    """Draw `curves`, {name: {x: (low, median, high)}}. `names` are those of the axes."""
+    xs = sorted({x for points in curves.values() for x in points})
+    bottom = HEIGHT - BOTTOM - 24
+    place_x, _ = _scale(xs, CURVES_LEFT, WIDTH - CURVES_RIGHT)
+    every = [each for points in curves.values() for point in points.values() for each in point]
+    place_y, ticks = _scale(every, bottom, TOP + 20)
+    lines = _open(title, note, HEIGHT)
+    for x in xs:
+        lines.append(f'<path d="M{place_x(x):.1f} {TOP}V{bottom}" stroke="#eee"/>')
+        lines.append(_text(place_x(x), bottom + 18, f"{x:g}", text_anchor="middle", fill="#666"))
+    for tick in ticks:
+        y = place_y(tick)
+        lines.append(f'<path d="M{CURVES_LEFT} {y:.1f}H{WIDTH - CURVES_RIGHT}" stroke="#ddd"/>')
+        lines.append(_text(CURVES_LEFT - 8, y + 4, f"{tick:g}", text_anchor="end", fill="#666"))
+    lines.append(_text((CURVES_LEFT + WIDTH - CURVES_RIGHT) / 2, bottom + 38, names[0],
+                       text_anchor="middle", fill="#666"))
+    lines.append(_text(CURVES_LEFT - 8, TOP + 2, names[1], text_anchor="end", fill="#666"))
+    for colour, (name, points) in zip(COLOURS, curves.items()):
+        path = " ".join(
+            f"{place_x(x):.1f},{place_y(point[1]):.1f}" for x, point in sorted(points.items())
+        )
+        lines.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        for x, (low, middle, high) in points.items():
+            lines.append(
+                f'<path d="M{place_x(x):.1f} {place_y(low):.1f}V{place_y(high):.1f}"'
+                f' stroke="{colour}"/>'
+            )
+            lines.append(
+                f'<circle cx="{place_x(x):.1f}" cy="{place_y(middle):.1f}" r="3.5" fill="{colour}"/>'
+            )
+        last = points[max(points)][1]
+        lines.append(_text(WIDTH - CURVES_RIGHT + 12, place_y(last) + 4, name, fill=colour))
     lines.append("</svg>")
     return "\n".join(lines) + "\n"

@@ -63,13 +63,13 @@ def mean(results):
     )
 
 
-def _client_cpu():
+def client_cpu():
     """The CPU time of all programs that we have started and that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
-def _server_cpu(server):
+def server_cpu(server):
     """The CPU time of the server's processes, including those that have ended."""
     ticks = 0
     for pid in server.processes():
@@ -94,9 +94,9 @@ class Runs:
         with `fresh` entities each, and what it has done must be seen in them afterwards."""
         if verb in WRITES:
             self.arena.refill(fresh)
-        client, server = _client_cpu(), _server_cpu(self.arena.server)
+        client, server = client_cpu(), server_cpu(self.arena.server)
         operations, per_second = work()
-        client, server = _client_cpu() - client, _server_cpu(self.arena.server) - server
+        client, server = client_cpu() - client, server_cpu(self.arena.server) - server
         if verb in WRITES:
             before = fresh * len(WRITE_SHARDS)
             put, merged = (each * operations for each in WRITES[verb])

@@ -4,8 +4,29 @@
 #include "statements.h"
 
 #include <endian.h>
+#include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+const char *const bench_attributes[BENCH_ATTRIBUTES][2] = {
+    {"name", "Ada Lovelace"},
+    {"email", "ada@analytical.example"},
+    {"beep", "boop"},
+};
+
+const char *const bench_merged[BENCH_MERGED][2] = {{"beep", "bleep"}};
+
+void bench_die(const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    fprintf(stderr, "%s: ", program_invocation_short_name);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+    exit(1);
+}
 
 static const int binary[] = {1, 1};
 

@@ -135,13 +135,33 @@ def test_every_contender_in_python_does_what_it_says(tmp_path):
     assert len(picture.findall("{http://www.w3.org/2000/svg}rect")) > 10
 
 
-@pytest.mark.parametrize("script", ["keys", "compare", "import", "python"])
+def test_every_way_to_find_reads_the_same(tmp_path):
+    arguments = ["--rounds=2", "--seconds=0.2", "--rows=5000", f"--output={tmp_path}"]
+    shown = run(BENCH / "find", *arguments, env=HERE).ok()
+    assert (tmp_path / "find.md").read_text("utf-8") == shown.out
+    found = json.loads((tmp_path / "find.json").read_text("utf-8"))
+    runs = found["runs"]
+    assert {f"{way} newest growing 256" for way in ("hv", "loop")} <= runs.keys()
+    assert {f"{way} user 16" for way in ("hv", "table")} <= runs.keys()
+    assert {len(rounds) for rounds in runs.values()} == {2}
+    assert [name for name, rounds in runs.items() if rounds[0]["operations"] == 0] == []
+    for way in ("hv", "copy"):
+        assert [each["operations"] for each in runs[f"{way} everything"]] == [5000] * 2
+        assert len(found["peak_mb"][way]) == 2 and min(found["peak_mb"][way]) > 1
+    picture = xml.etree.ElementTree.parse(tmp_path / "find.svg").getroot()
+    assert len(picture.findall("{http://www.w3.org/2000/svg}rect")) > 5
+    picture = xml.etree.ElementTree.parse(tmp_path / "find-growth.svg").getroot()
+    assert len(picture.findall("{http://www.w3.org/2000/svg}polyline")) == 3
+    assert len(picture.findall("{http://www.w3.org/2000/svg}circle")) == 15
+
+
+@pytest.mark.parametrize("script", ["keys", "compare", "find", "import", "python"])
 def test_every_benchmark_explains_itself(script, tmp_path):
     shown = run(BENCH / script, "--help", cwd=tmp_path, env=HERE).ok()
     assert f"usage: bench/{script}" in shown.out
 
 
-@pytest.mark.parametrize("script", ["keys", "compare", "import", "python"])
+@pytest.mark.parametrize("script", ["keys", "compare", "find", "import", "python"])
 def test_a_benchmark_refuses_what_it_does_not_know(script):
     done = run(BENCH / script, "--colour", env=HERE)
     assert done.code == 2
