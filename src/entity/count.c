@@ -59,7 +59,7 @@ bool hvi_count_is_unit(const char *unit) {
 static void append_where(hvi_buffer *sql, const hvi_counting *counting, const char *schema,
                          const hvi_session *session) {
     hvi_buffer_append_format(sql, " FROM %s.entities WHERE ", schema);
-    hvi_where_sql(sql, counting->selection, session->hstore_schema);
+    hvi_where_sql(sql, counting->selection, counting->range, session->hstore_schema);
 }
 
 /* How many of a shard, or, by kind, of each kind. */
@@ -87,7 +87,7 @@ static void append_shard(hvi_buffer *sql, const hvi_counting *counting, int shar
 static void append_by_time(count_ask *ask, const hvi_session *session) {
     const hvi_counting *counting = ask->counting;
     hvi_buffer *sql = &ask->sql;
-    int zone = hvi_where_parameter_count(counting->selection) + 1;
+    int zone = hvi_where_parameter_count(counting->selection, counting->range) + 1;
     hvi_buffer_append_format(
         sql,
         "SELECT (pg_catalog.date_part('epoch', moment) OPERATOR(pg_catalog.*) 1000)::bigint, number"
@@ -172,12 +172,10 @@ static void append_kinds(count_ask *ask) {
              " coalesce((SELECT pg_catalog.sum(f) FROM pg_catalog.unnest(k.shares) AS f), 0::real))"
              " OPERATOR(pg_catalog./) pg_catalog.cardinality(k.others)"
              " FROM pg_catalog.unnest(k.others) AS o) AS e ON true");
-    if (selection->kind_count > 0)
-        hvi_buffer_append_text(sql, selection->kind_count > 1
-                                        ? " WHERE e.kind IS NULL OR e.kind"
-                                          " OPERATOR(pg_catalog.=) ANY ($3::smallint[])"
-                                        : " WHERE e.kind IS NULL OR e.kind"
-                                          " OPERATOR(pg_catalog.=) $3::smallint");
+    if (selection->kind_count > 0) {
+        hvi_buffer_append_text(sql, " WHERE e.kind IS NULL OR ");
+        hvi_where_kinds_sql(sql, selection, "e.kind", 1); /* there is no range of keys */
+    }
 }
 
 static void append_estimates(count_ask *ask, const hvi_session *session) {

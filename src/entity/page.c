@@ -26,7 +26,7 @@ static void append_body(hvi_buffer *sql, const hvi_page *page, const char *schem
         hvi_buffer_append_text(sql, hvi_body_column(reads_text));
     else
         hvi_buffer_append_format(sql, "%s.slice(body, $%d::pg_catalog.text[])%s", schema,
-                                 hvi_where_parameter_count(page->selection) + 2,
+                                 hvi_where_parameter_count(page->selection, page->range) + 2,
                                  reads_text ? "::pg_catalog.text" : "");
 }
 
@@ -41,7 +41,7 @@ static void write_branch(branch *one, const hvi_page *page, const char *schema, 
     append_body(&one->before, page, schema, reads_text);
     hvi_buffer_append_text(&one->before, " AS body FROM ");
     hvi_buffer_append_text(&one->after, ".entities WHERE ");
-    hvi_where_sql(&one->after, page->selection, schema);
+    hvi_where_sql(&one->after, page->selection, page->range, schema);
     hvi_buffer_append_format(&one->after, " ORDER BY id%s LIMIT %d)",
                              page->selection->newest ? " DESC" : "", class_of(page->rows));
 }
@@ -65,7 +65,7 @@ void hvi_page_sql(hvi_buffer *sql, const hvi_page *page, const char *hstore_sche
     if (page->portion.count > 1)
         hvi_buffer_append_format(sql, "%s LIMIT %d", order, class_of(page->rows));
     hvi_buffer_append_format(sql, ") AS page%s LIMIT $%d::bigint", order,
-                             hvi_where_parameter_count(page->selection) + 1);
+                             hvi_where_parameter_count(page->selection, page->range) + 1);
     hvi_buffer_fini(&one.before);
     hvi_buffer_fini(&one.after);
 }

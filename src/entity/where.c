@@ -49,18 +49,37 @@ static void append_choice(hvi_buffer *sql, const hvi_choice *choice, const char 
     hvi_buffer_append_text(sql, count > 0 ? " IS NULL)" : " IS NULL");
 }
 
-void hvi_where_sql(hvi_buffer *sql, const hv_selection *selection, const char *hstore_schema) {
-    int parameter = 2;
+static bool has_lower(hvi_key_range range) {
+    return range.first > 1;
+}
+
+static bool has_upper(hvi_key_range range) {
+    return range.last < INT64_MAX;
+}
+
+void hvi_where_kinds_sql(hvi_buffer *sql, const hv_selection *selection, const char *column,
+                         int parameter) {
+    hvi_buffer_append_format(sql,
+                             selection->kind_count > 1
+                                 ? "%s OPERATOR(pg_catalog.=) ANY ($%d::smallint[])"
+                                 : "%s OPERATOR(pg_catalog.=) $%d::smallint",
+                             column, parameter);
+}
+
+void hvi_where_sql(hvi_buffer *sql, const hv_selection *selection, hvi_key_range range,
+                   const char *hstore_schema) {
+    int parameter = 0;
     const char *name;
     size_t len;
-    hvi_buffer_append_text(sql, "id OPERATOR(pg_catalog.>=) $1::bigint"
-                                " AND id OPERATOR(pg_catalog.<=) $2::bigint");
-    if (selection->kind_count > 0)
-        hvi_buffer_append_format(sql,
-                                 selection->kind_count > 1
-                                     ? " AND type OPERATOR(pg_catalog.=) ANY ($%d::smallint[])"
-                                     : " AND type OPERATOR(pg_catalog.=) $%d::smallint",
-                                 ++parameter);
+    hvi_buffer_append_text(sql, "true");
+    if (has_lower(range))
+        hvi_buffer_append_format(sql, " AND id OPERATOR(pg_catalog.>=) $%d::bigint", ++parameter);
+    if (has_upper(range))
+        hvi_buffer_append_format(sql, " AND id OPERATOR(pg_catalog.<=) $%d::bigint", ++parameter);
+    if (selection->kind_count > 0) {
+        hvi_buffer_append_text(sql, " AND ");
+        hvi_where_kinds_sql(sql, selection, "type", ++parameter);
+    }
     for (size_t i = 0; i < selection->choice_count; i++)
         append_choice(sql, &selection->choices[i], hstore_schema, &parameter);
     if (hv_dict_count(selection->has) > 0)
@@ -80,8 +99,9 @@ void hvi_where_sql(hvi_buffer *sql, const hv_selection *selection, const char *h
 
 /* ---- parameters ---- */
 
-int hvi_where_parameter_count(const hv_selection *selection) {
-    int count = 2 + (selection->kind_count > 0) + (hv_dict_count(selection->has) > 0);
+int hvi_where_parameter_count(const hv_selection *selection, hvi_key_range range) {
+    int count = has_lower(range) + has_upper(range) + (selection->kind_count > 0) +
+                (hv_dict_count(selection->has) > 0);
     for (size_t i = 0; i < selection->choice_count; i++)
         count += hv_dict_count(selection->choices[i].values) > 0;
     return count;
@@ -89,8 +109,10 @@ int hvi_where_parameter_count(const hv_selection *selection) {
 
 void hvi_where_parameters(hvi_parameters *parameters, const hv_selection *selection,
                           hvi_key_range range) {
-    hvi_parameters_int8(parameters, range.first);
-    hvi_parameters_int8(parameters, range.last);
+    if (has_lower(range))
+        hvi_parameters_int8(parameters, range.first);
+    if (has_upper(range))
+        hvi_parameters_int8(parameters, range.last);
     if (selection->kind_count > 1)
         hvi_parameters_int2_array(parameters, selection->kinds, selection->kind_count);
     else if (selection->kind_count == 1)

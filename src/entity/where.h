@@ -13,17 +13,26 @@
 #include "value/selection.h"
 #include "wire/parameters.h"
 
-/* Append the conditions, without WHERE: "id >= $1 AND id <= $2 AND …". There is always the range of
- * keys. `hstore_schema` is the session's. The first parameter is $1. */
-void hvi_where_sql(hvi_buffer *sql, const hv_selection *selection, const char *hstore_schema);
+/*
+ * Append the conditions, without WHERE: "true AND id >= $1 AND id <= $2 AND …".
+ * An end of the range that excludes no key is left out: the server would compare it with each row
+ * of the index. `hstore_schema` is the session's. The first parameter is $1.
+ */
+void hvi_where_sql(hvi_buffer *sql, const hv_selection *selection, hvi_key_range range,
+                   const char *hstore_schema);
 
-/* Append their parameters, to none: the first is the range's lower end, the second its upper one,
- * both included. What a statement adds begins with $(parameters->count + 1). */
+/* Append the parameters of these conditions, to none. What a statement adds begins with
+ * $(parameters->count + 1). */
 void hvi_where_parameters(hvi_parameters *parameters, const hv_selection *selection,
                           hvi_key_range range);
 
 /* How many parameters these are. */
-int hvi_where_parameter_count(const hv_selection *selection);
+int hvi_where_parameter_count(const hv_selection *selection, hvi_key_range range);
+
+/* Append that the column, or any expression, is one of the selection's kinds, of which there are
+ * some: the parameter with this number. */
+void hvi_where_kinds_sql(hvi_buffer *sql, const hv_selection *selection, const char *column,
+                         int parameter);
 
 /* Append the text as a literal of type text, which no setting of the server reads otherwise. */
 void hvi_where_literal(hvi_buffer *sql, const char *text, size_t len);

@@ -73,7 +73,7 @@ static void run(PGconn *conn, const char *table, const char *schema, const hv_se
     hvi_parameters parameters = HVI_PARAMETERS_EMPTY;
     hvi_query query = {0};
     hvi_buffer_append_format(&sql, "SELECT id FROM %s WHERE ", table);
-    hvi_where_sql(&sql, selection, schema);
+    hvi_where_sql(&sql, selection, range, schema);
     hvi_buffer_append_text(&sql, " ORDER BY id");
     hvi_where_parameters(&parameters, selection, range);
     if (!hvi_buffer_ok(&sql) || !hvi_parameters_bind(&parameters, &query))
