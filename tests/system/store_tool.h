@@ -89,6 +89,7 @@ void do_replace(const char *thread, json_t *command, json_t *reply);
 hv_selection *selection_of(json_t *command, json_t *reply);
 json_t *missing_of(const hv_error *(*at)(const void *of, size_t index), const void *of);
 void do_count(const char *thread, json_t *command, json_t *reply);
+void do_explain(const char *thread, json_t *command, json_t *reply);
 
 /* Of store_tool_transactions.c. */
 void do_meet(const char *thread, json_t *command, json_t *reply);

@@ -461,6 +461,7 @@ const command_entry commands[] = {
     {"find", do_find},
     {"fork", do_fork},
     {"exists", do_exists},
+    {"explain", do_explain},
     {"exists_many", do_exists_many},
     {"exists_stream", do_exists_stream},
     {"get", do_get},

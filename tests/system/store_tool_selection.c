@@ -150,3 +150,23 @@ void do_count(const char *thread, json_t *command, json_t *reply) {
     json_object_set_new(reply, "missing", missing_of(counts_missing, counts));
     hv_counts_free(counts);
 }
+
+/* ---- explaining ---- */
+
+static void add_plan(void *context, int shard, const char *plan, const char *warning) {
+    json_array_append_new(context, json_pack("[iss?]", shard, plan, warning));
+}
+
+/* {"selection": …}: replies "plans": [[shard, plan, warning or null]]. */
+void do_explain(const char *thread, json_t *command, json_t *reply) {
+    (void) thread;
+    hv_error *error = NULL;
+    json_t *plans = json_array();
+    hv_selection *selection = selection_of(command, reply);
+    if (selection != NULL) {
+        hv_status status = hv_explain(store, selection, add_plan, plans, &error);
+        set_outcome(reply, status, error);
+    }
+    hv_selection_free(selection);
+    json_object_set_new(reply, "plans", plans);
+}

@@ -41,6 +41,7 @@ COMMANDS = {
     "find": ("selection", "reader"),
     "fork": ("commands", "exit"),
     "exists": ("key",),
+    "explain": ("selection",),
     "exists_many": ("keys",),
     "exists_stream": ("keys",),
     "get": ("key",),
