@@ -42,19 +42,29 @@ static int compare_holders(const void *left, const void *right) {
     return a->pid < b->pid ? -1 : a->pid > b->pid;
 }
 
+/* Read a blank and a number, which may be missing; false if there is something else. */
+static bool read_number(const char **text, int64_t *number) {
+    char *end;
+    if (*(*text)++ != ' ')
+        return false;
+    if (**text < '0' || **text > '9')
+        return true;
+    *number = strtoll(*text, &end, 10);
+    *text = end;
+    return true;
+}
+
 /* Read one holder and go on to the next; false if there is something else. */
 static bool read_holder(const char **text, hvi_holder *holder) {
-    int backend, pid = 0, len = 0;
+    int backend, len = 0;
     uint32_t number;
-    if (sscanf(*text, "%d/%" SCNu32 " %n", &backend, &number, &len) != 2 || len == 0)
+    int64_t pid = 0, start = HVI_BOUND_UNKNOWN;
+    if (sscanf(*text, "%d/%" SCNu32 "%n", &backend, &number, &len) != 2)
         return false;
     *text += len;
-    if (**text != ',' && **text != '\0') {
-        if (sscanf(*text, "%d%n", &pid, &len) != 1 || pid <= 0)
-            return false;
-        *text += len;
-    }
-    *holder = (hvi_holder){.id = make_id(backend, number), .pid = pid};
+    if (!read_number(text, &pid) || !read_number(text, &start))
+        return false;
+    *holder = (hvi_holder){.id = make_id(backend, number), .pid = (int) pid, .start = start};
     if (**text == '\0')
         return true;
     return *(*text)++ == ',' && **text != '\0';
@@ -101,6 +111,10 @@ static int64_t smaller(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
 
+static int64_t larger(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
+
 /* "-1/1234", the number of a prepared transaction in versions of PostgreSQL before 2021, and in all
  * after a restart of the server. */
 static bool is_renamed(const hvi_holder *holder) {
@@ -123,7 +137,13 @@ static void take_over(hvi_bound *bound, hvi_holder *holders, size_t count, int64
         hvi_holder *holder = &holders[i];
         const hvi_holder *old = find(bound->holders, bound->holder_count, holder, false);
         holder->seen_at = old != NULL ? old->seen_at : now;
-        holder->clear = old != NULL ? old->clear : is_renamed(holder) ? ended : clear;
+        if (holder->start >= time) /* see hvi_bound_sql() */
+            holder->start = HVI_BOUND_UNKNOWN;
+        if (old != NULL && holder->start == HVI_BOUND_UNKNOWN)
+            holder->start = old->start;
+        holder->clear = old != NULL          ? old->clear
+                        : is_renamed(holder) ? ended
+                                             : larger(clear, holder->start);
         holder->clear = smaller(holder->clear, time); /* if the clock has stepped back */
     }
 }
@@ -190,14 +210,21 @@ hv_status hvi_bound_take(hvi_bound *bound, const hvi_bound_answer *answer, int64
  * already. Those who only wait for it will make later keys. It is looked for among all locks first,
  * and only for those that remain in the catalogue: a sub-select, unlike a join, cannot be turned
  * round to read the whole catalogue.
+ *
+ * When a holder began is looked up after the locks were read. If it has ended or was prepared in
+ * between, that is when the next transaction of the process began: not before the statement's time,
+ * by which it is known.
  */
 void hvi_bound_sql(hvi_buffer *sql, const char *schemas) {
     hvi_buffer_append_format(
         sql,
         "SELECT pg_catalog.floor(pg_catalog.date_part('epoch', pg_catalog.statement_timestamp())"
         " OPERATOR(pg_catalog.*) 1000)::bigint, pg_catalog.pg_is_in_recovery(),"
-        " (SELECT pg_catalog.string_agg(DISTINCT"
-        " pg_catalog.concat(l.virtualtransaction, ' ', l.pid), ',')"
+        " (SELECT pg_catalog.string_agg(DISTINCT pg_catalog.concat(l.virtualtransaction,"
+        " ' ', l.pid, ' ', (SELECT"
+        " pg_catalog.floor(pg_catalog.date_part('epoch', a.xact_start) OPERATOR(pg_catalog.*) 1000)"
+        "::bigint FROM pg_catalog.pg_stat_get_activity(l.pid) AS a"
+        " WHERE l.pid IS NOT NULL)), ',')"
         " FROM pg_catalog.pg_locks AS l"
         " WHERE l.locktype OPERATOR(pg_catalog.=) 'relation'"
         " AND l.mode OPERATOR(pg_catalog.=) 'RowExclusiveLock' AND l.granted"
@@ -208,18 +235,14 @@ void hvi_bound_sql(hvi_buffer *sql, const char *schemas) {
         " WHERE n.oid OPERATOR(pg_catalog.=) c.relnamespace)"
         " FROM pg_catalog.pg_class AS c WHERE c.oid OPERATOR(pg_catalog.=) l.relation"
         " AND c.relname OPERATOR(pg_catalog.=) 'entities')),"
-        " pg_catalog.floor(pg_catalog.date_part('epoch', pg_catalog.statement_timestamp()"
-        " OPERATOR(pg_catalog.-) h.since) OPERATOR(pg_catalog.*) 1000)::bigint, h.name"
-        " FROM (SELECT) AS one LEFT JOIN ("
-        "SELECT a.xact_start AS since, a.application_name AS name"
-        " FROM pg_catalog.pg_stat_get_activity($1::bigint::integer) AS a"
-        " WHERE $1::bigint OPERATOR(pg_catalog.>) 0"
-        " UNION ALL SELECT p.prepared, p.gid FROM pg_catalog.pg_prepared_xacts AS p"
-        " WHERE $1::bigint OPERATOR(pg_catalog.=) 0 AND p.transaction OPERATOR(pg_catalog.=)"
+        " p.gid, pg_catalog.floor(pg_catalog.date_part('epoch', pg_catalog.statement_timestamp()"
+        " OPERATOR(pg_catalog.-) p.prepared) OPERATOR(pg_catalog.*) 1000)::bigint"
+        " FROM (SELECT) AS one LEFT JOIN pg_catalog.pg_prepared_xacts AS p"
+        " ON $1::pg_catalog.text OPERATOR(pg_catalog.<>) ''"
+        " AND p.transaction OPERATOR(pg_catalog.=)"
         " ANY (SELECT l.transactionid FROM pg_catalog.pg_locks AS l"
         " WHERE l.locktype OPERATOR(pg_catalog.=) 'transactionid' AND l.pid IS NULL"
-        " AND l.virtualtransaction OPERATOR(pg_catalog.=) $2::pg_catalog.text)"
-        ") AS h ON true LIMIT 1",
+        " AND l.virtualtransaction OPERATOR(pg_catalog.=) $1::pg_catalog.text) LIMIT 1",
         schemas);
 }
 
@@ -227,8 +250,8 @@ const hvi_form hvi_bound_form = {
     .asked = "its time and who writes",
     .rows = HVI_ONE_ROW,
     .binary = true,
-    .columns = {HVI_IS_INT8, HVI_IS_BOOL, HVI_IS_BYTES | HVI_OR_NULL, HVI_IS_INT8 | HVI_OR_NULL,
-                HVI_IS_BYTES | HVI_OR_NULL},
+    .columns = {HVI_IS_INT8, HVI_IS_BOOL, HVI_IS_BYTES | HVI_OR_NULL, HVI_IS_BYTES | HVI_OR_NULL,
+                HVI_IS_INT8 | HVI_OR_NULL},
 };
 
 void hvi_bound_read(const PGresult *result, hvi_bound_answer *answer) {
@@ -236,7 +259,7 @@ void hvi_bound_read(const PGresult *result, hvi_bound_answer *answer) {
         .time = hvi_integer_at(result, 0, 0),
         .is_standby = hvi_bool_at(result, 0, 1),
         .holders = hvi_text_at(result, 0, 2),
-        .age = PQgetisnull(result, 0, 3) ? -1 : hvi_integer_at(result, 0, 3),
-        .name = hvi_text_at(result, 0, 4),
+        .gid = hvi_text_at(result, 0, 3),
+        .age = hvi_integer_at(result, 0, 4),
     };
 }

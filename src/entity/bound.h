@@ -11,10 +11,10 @@
  * seen.
  *  - Whoever takes the lock later makes a later key.
  *
- * A poll's time is passed when all of its holders have ended. Each holder of the latest poll
- * remembers the time of the last poll that it was not a holder in; the smallest of these is the
- * last time that is passed. So one long transaction delays what comes after its beginning, and
- * nothing else.
+ * A poll's time is passed when all of its holders have ended. Of each holder of the latest poll a
+ * time is known before which it has made no key: its beginning, or that of the last poll in which
+ * it was no holder. The smallest of these times is passed. So one long transaction delays what
+ * comes after its beginning, and nothing else.
  *
  * Times are milliseconds since 1970, on the server's clock.
  */
@@ -31,6 +31,7 @@
 typedef struct hvi_holder {
     int64_t id;      /* its virtual transaction */
     int pid;         /* the server's process; 0: the transaction is prepared */
+    int64_t start;   /* when it began, by the server's clock; HVI_BOUND_UNKNOWN: unknown */
     int64_t clear;   /* it has made no key before this time */
     int64_t seen_at; /* when it was first seen, hvi_clock_us() */
 } hvi_holder;
@@ -51,11 +52,12 @@ void hvi_bound_fini(hvi_bound *bound);
 /* A poll's answer. */
 typedef struct hvi_bound_answer {
     int64_t time;
-    bool is_standby;     /* it does not know of the writers */
-    const char *holders; /* "4/91 27166,5/2 ": virtual transaction and process; NULL: none */
-    /* Of the holder that was asked about, if it is known. */
-    int64_t age; /* in milliseconds; -1: unknown */
-    const char *name;
+    bool is_standby; /* it does not know of the writers */
+    /* "4/91 27166 1795803556729,5/2  ": virtual transaction, process, beginning; NULL: none. */
+    const char *holders;
+    /* Of the prepared transaction that was asked about, if it is there. */
+    const char *gid;
+    int64_t age; /* since it was prepared, in milliseconds */
 } hvi_bound_answer;
 
 /*
@@ -71,9 +73,8 @@ const hvi_holder *hvi_bound_holder(const hvi_bound *bound);
 
 /* ---- the statement ---- */
 
-/* Append it for these shards: of `schemas`, "shard0001,shard0002", not empty. Its parameters: the
- * process and the virtual transaction of a holder, of which more is to be known; 0 and '': of none;
- * the former 0: of a prepared one. */
+/* Append it for these shards: of `schemas`, "shard0001,shard0002", not empty. Its parameter: the
+ * virtual transaction of a prepared holder, of which more is to be known; '': of none. */
 void hvi_bound_sql(hvi_buffer *sql, const char *schemas);
 
 /* The virtual transaction of a holder, as the statement's parameter. */

@@ -30,7 +30,7 @@ static int stop(void **state) {
 
 /* A poll whose answer comes at `now`; returns since when the clock has stepped back. */
 static int64_t poll_at(int64_t now_ms, int64_t time, const char *holders) {
-    hvi_bound_answer answer = {.time = time, .holders = holders, .age = -1};
+    hvi_bound_answer answer = {.time = time, .holders = holders};
     int64_t stepped = 1;
     assert_int_equal(hvi_bound_take(&bound, &answer, now_ms * MS, &stepped, NULL), HV_OK);
     return stepped;
@@ -58,40 +58,50 @@ static void test_without_holders_all_before_the_poll_is_passed(void **state) {
 
 static void test_nothing_is_known_until_the_first_holders_have_ended(void **state) {
     (void) state;
-    assert_int_equal(poll(100, "3/7 70,4/8 80"), UNKNOWN);
-    assert_int_equal(poll(150, "4/8 80"), UNKNOWN);
+    assert_int_equal(poll(100, "3/7 70 ,4/8 80 "), UNKNOWN);
+    assert_int_equal(poll(150, "4/8 80 "), UNKNOWN);
     assert_string_equal(holder(), "4/8");
-    assert_int_equal(poll(200, "4/9 80"), 150);
+    assert_int_equal(poll(200, "4/9 80 "), 150);
     assert_string_equal(holder(), "4/9");
+}
+
+static void test_a_holder_has_made_no_key_before_it_began(void **state) {
+    (void) state;
+    assert_int_equal(poll(100, "3/7 70 60,4/8 80 90"), 60);
+    assert_int_equal(poll(150, "4/8 80 90,5/1 81 80"), 90); /* 5/1: after the last poll */
+    assert_int_equal(poll(200, "5/1 81 80,6/1 82 190"), 100);
+    /* 6/2: the next transaction of its process has begun, and it is prepared or has ended. */
+    assert_int_equal(poll(250, "6/1 82 190,6/2 83 250"), 190);
+    assert_int_equal(poll(300, "6/2  "), 200);
 }
 
 static void test_a_holder_delays_what_comes_after_the_last_poll_without_it(void **state) {
     (void) state;
     assert_int_equal(poll(100, NULL), 100);
-    assert_int_equal(poll(150, "3/7 70"), 100);
-    assert_int_equal(poll(200, "3/7 70,5/1 90"), 100);
-    assert_int_equal(poll(250, "3/7 70"), 100);
+    assert_int_equal(poll(150, "3/7 70 "), 100);
+    assert_int_equal(poll(200, "3/7 70 ,5/1 90 "), 100);
+    assert_int_equal(poll(250, "3/7 70 "), 100);
     assert_int_equal(bound.holders[0].seen_at, 150 * MS);
-    assert_int_equal(poll(300, "5/2 90"), 250);
-    assert_int_equal(poll(350, "6/2 91"), 300);
+    assert_int_equal(poll(300, "5/2 90 "), 250);
+    assert_int_equal(poll(350, "6/2 91 "), 300);
 }
 
 static void test_a_transaction_keeps_its_number_when_it_is_prepared(void **state) {
     (void) state;
     poll(100, NULL);
-    assert_int_equal(poll(150, "3/7 70"), 100);
-    assert_int_equal(poll(200, "3/7 "), 100);
-    assert_int_equal(poll(250, "3/7 "), 100);
+    assert_int_equal(poll(150, "3/7 70 "), 100);
+    assert_int_equal(poll(200, "3/7  "), 100);
+    assert_int_equal(poll(250, "3/7  "), 100);
     assert_int_equal(poll(300, NULL), 300);
 }
 
 static void test_a_prepared_transaction_may_be_any_that_is_no_longer_there(void **state) {
     (void) state;
     poll(100, NULL);
-    poll(150, "3/7 70");
-    assert_int_equal(poll(200, "3/7 70,4/8 80"), 100);
-    assert_int_equal(poll(250, "4/8 80,-1/1234 "), 100); /* 3/7, or new */
-    assert_int_equal(poll(300, "-1/1234 "), 100);
+    poll(150, "3/7 70 ");
+    assert_int_equal(poll(200, "3/7 70 ,4/8 80 "), 100);
+    assert_int_equal(poll(250, "4/8 80 ,-1/1234  "), 100); /* 3/7, or new */
+    assert_int_equal(poll(300, "-1/1234  "), 100);
     assert_string_equal(holder(), "-1/1234");
     assert_int_equal(poll(350, NULL), 350);
 }
@@ -102,7 +112,7 @@ static void test_transactions_that_are_prepared_all_the_time_hold_nothing_up(voi
     poll(time, NULL);
     for (int i = 1; i < 100; i++) {
         char holders[64];
-        snprintf(holders, sizeof holders, "7/%d 70,-1/%d ", i, 1000 + i);
+        snprintf(holders, sizeof holders, "7/%d 70 ,-1/%d  ", i, 1000 + i);
         int64_t ceiling = poll(time += 50, holders);
         /* This one may be the 7/… of the last poll, which was not there in the poll before that. */
         assert_int_equal(ceiling, i == 1 ? time - 50 : time - 100);
@@ -112,24 +122,24 @@ static void test_transactions_that_are_prepared_all_the_time_hold_nothing_up(voi
 static void test_a_number_that_another_process_has_is_another_transaction(void **state) {
     (void) state;
     poll(100, NULL);
-    poll(150, "3/7 70,4/2 80");
-    assert_int_equal(poll(200, "3/7 75,-1/99 "), 100); /* a crash: 4/2 was prepared, or 3/7 was */
-    assert_int_equal(poll(250, "3/7 75"), 150);
-    assert_int_equal(poll(300, "3/7 75"), 150);
+    poll(150, "3/7 70 ,4/2 80 ");
+    assert_int_equal(poll(200, "3/7 75 ,-1/99  "), 100); /* a crash: 4/2 was prepared, or 3/7 was */
+    assert_int_equal(poll(250, "3/7 75 "), 150);
+    assert_int_equal(poll(300, "3/7 75 "), 150);
 }
 
 static void test_it_stays_behind_by_the_delay(void **state) {
     (void) state;
     bound.delay = 1000;
     assert_int_equal(poll(5000, NULL), 4000);
-    assert_int_equal(poll(5050, "1/1 5"), 4000);
+    assert_int_equal(poll(5050, "1/1 5 "), 4000);
     assert_int_equal(poll(5100, NULL), 4100);
 }
 
 static void test_the_ceiling_that_is_given_is_kept(void **state) {
     (void) state;
     hvi_bound_init(&bound, 0, 120);
-    assert_int_equal(poll_at(130, 130, "1/1 5"), UNKNOWN);
+    assert_int_equal(poll_at(130, 130, "1/1 5 "), UNKNOWN);
     assert_int_equal(bound.ceiling, 120);
     assert_int_equal(poll(150, NULL), 150);
 }
@@ -140,10 +150,10 @@ static void test_a_small_step_back_does_no_harm(void **state) {
     (void) state;
     bound.delay = 1000;
     poll_at(10000, 10000, NULL);
-    assert_int_equal(poll_at(10050, 9150, "1/1 5"), UNKNOWN); /* by 900 */
+    assert_int_equal(poll_at(10050, 9150, "1/1 5 "), UNKNOWN); /* by 900 */
     assert_int_equal(bound.ceiling, 9000);
     /* 1/1 may have made a key at 9120. */
-    assert_int_equal(poll_at(11050, 10150, "1/1 5"), UNKNOWN);
+    assert_int_equal(poll_at(11050, 10150, "1/1 5 "), UNKNOWN);
     assert_int_equal(bound.ceiling, 9000);
     assert_int_equal(poll_at(11100, 10200, NULL), UNKNOWN);
     assert_int_equal(bound.ceiling, 9200);
@@ -180,9 +190,9 @@ static void test_a_slow_clock_is_no_step(void **state) {
 static void test_a_step_back_above_a_ceiling_that_is_held_does_no_harm(void **state) {
     (void) state;
     poll_at(1000, 1000, NULL);
-    poll_at(5000, 5000, "1/1 5");
-    poll_at(9000, 9000, "1/1 5");
-    assert_int_equal(poll_at(9050, 6000, "1/1 5"), UNKNOWN);
+    poll_at(5000, 5000, "1/1 5 ");
+    poll_at(9000, 9000, "1/1 5 ");
+    assert_int_equal(poll_at(9050, 6000, "1/1 5 "), UNKNOWN);
     assert_int_equal(bound.ceiling, 1000);
 }
 
@@ -243,11 +253,11 @@ static void test_a_key_below_the_ceiling_is_never_of_an_open_transaction(void **
                 if (text.len > 0)
                     hvi_buffer_append_text(&text, ",");
                 if (w->is_prepared && w->is_renamed)
-                    hvi_buffer_append_format(&text, "-1/%" PRIu32 " ", w->number);
+                    hvi_buffer_append_format(&text, "-1/%" PRIu32 "  ", w->number);
                 else if (w->is_prepared)
-                    hvi_buffer_append_format(&text, "%d/%" PRIu32 " ", i, w->number);
+                    hvi_buffer_append_format(&text, "%d/%" PRIu32 "  ", i, w->number);
                 else
-                    hvi_buffer_append_format(&text, "%d/%" PRIu32 " %d", i, w->number, 100 + i);
+                    hvi_buffer_append_format(&text, "%d/%" PRIu32 " %d ", i, w->number, 100 + i);
             }
             hvi_bound_answer answer = {.time = time, .holders = text.len > 0 ? text.data : NULL};
             int64_t stepped;
@@ -272,8 +282,8 @@ static void test_a_key_below_the_ceiling_is_never_of_an_open_transaction(void **
 
 static void test_an_answer_that_makes_no_sense_is_an_error(void **state) {
     (void) state;
-    static const char *const bad[] = {"4",       "4/",     "4/5 6,", ",4/5 6", "x/5 6",
-                                      "4/5 6 7", "4/5 -6", "4/5 x",  "4/5 6;"};
+    static const char *const bad[] = {"4",      "4/",       "4/5 6 ,", ",4/5 6 ", "4/5 6",  "4/5",
+                                      "x/5 6 ", "4/5 6 7 ", "4/5 -6 ", "4/5 x ",  "4/5 6 ;"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         hvi_bound_answer answer = {.time = 1, .holders = bad[i]};
         int64_t stepped;
@@ -290,6 +300,7 @@ int main(void) {
 #define T(name) cmocka_unit_test_setup_teardown(test_##name, start, stop)
         T(without_holders_all_before_the_poll_is_passed),
         T(nothing_is_known_until_the_first_holders_have_ended),
+        T(a_holder_has_made_no_key_before_it_began),
         T(a_holder_delays_what_comes_after_the_last_poll_without_it),
         T(a_transaction_keeps_its_number_when_it_is_prepared),
         T(a_prepared_transaction_may_be_any_that_is_no_longer_there),
