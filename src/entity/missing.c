@@ -24,6 +24,18 @@ hv_status hvi_missing_add(hvi_missing *missing, hv_error **cause, hv_error **err
     return HV_OK;
 }
 
+void hvi_missing_name(hv_error **cause, const hvi_buffer *shards) {
+    hvi_buffer text = HVI_BUFFER_EMPTY;
+    const char *detail = hv_error_detail(*cause);
+    if (detail != NULL)
+        hvi_buffer_append_format(&text, "%s ", detail);
+    if (hvi_buffer_ok(shards))
+        hvi_buffer_append_format(&text, "Missing: the shards %s.", shards->data);
+    if (hvi_buffer_ok(shards) && hvi_buffer_ok(&text))
+        hvi_error_detail(cause, "%s", text.data);
+    hvi_buffer_fini(&text);
+}
+
 const hv_error *hvi_missing_at(const hvi_missing *missing, size_t index) {
     return index < missing->count ? missing->errors[index] : NULL;
 }

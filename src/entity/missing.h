@@ -7,7 +7,7 @@
 
 #include <stddef.h>
 
-#include "base/error.h"
+#include "base/buffer.h"
 
 typedef struct hvi_missing {
     hv_error **errors; /* owned, as the array */
@@ -17,6 +17,9 @@ typedef struct hvi_missing {
 
 /* Add what is missing. Takes *cause. Errors: HV_NO_MEMORY. */
 hv_status hvi_missing_add(hvi_missing *missing, hv_error **cause, hv_error **error);
+
+/* Append to the detail of an error which shards are missing because of it, "9-17". */
+void hvi_missing_name(hv_error **cause, const hvi_buffer *shards);
 
 /* Past the end it is NULL. */
 const hv_error *hvi_missing_at(const hvi_missing *missing, size_t index);

@@ -344,17 +344,11 @@ static hv_status split(hv_reader *reader, hvi_source *source, hv_error **error) 
     return HV_OK;
 }
 
-/* Append the shards of a portion to the detail of an error. */
 static void name_shards(const hvi_portion *portion, hv_error **cause) {
-    hvi_buffer text = HVI_BUFFER_EMPTY;
-    const char *detail = hv_error_detail(*cause);
-    if (detail != NULL)
-        hvi_buffer_append_format(&text, "%s ", detail);
-    hvi_buffer_append_text(&text, "Missing: the shards ");
-    hvi_portion_text(portion, &text);
-    if (hvi_buffer_ok(&text))
-        hvi_error_detail(cause, "%s.", text.data);
-    hvi_buffer_fini(&text);
+    hvi_buffer shards = HVI_BUFFER_EMPTY;
+    hvi_portion_text(portion, &shards);
+    hvi_missing_name(cause, &shards);
+    hvi_buffer_fini(&shards);
 }
 
 /* All shards of the reader on this server; they are next to each other. */
@@ -578,10 +572,10 @@ static void note_absence(hv_reader *reader, int64_t us) {
 
 hv_status hv_reader_next(hv_reader *reader, int64_t timeout, hv_error **error) {
     hvi_visit visit;
-    if (hvi_store_is_foreign(reader->generation))
-        return hvi_fail(error, HV_INVALID, "the reader is another process's");
     hv_dict_free(reader->dict);
     reader->dict = NULL;
+    if (hvi_store_is_foreign(reader->generation))
+        return hvi_fail(error, HV_INVALID, "the reader is another process's");
     if (reader->status != HV_OK)
         return fail_again(reader, error);
     hv_status status = hvi_store_enter(&visit, reader->store, error);

@@ -123,13 +123,7 @@ static hv_status add_server(hvi_missing *missing, task *first, hv_error **error)
             hv_error_free(t->failure);
             t->failure = NULL;
         }
-    if (hvi_buffer_ok(&shards)) {
-        const char *detail = hv_error_detail(cause);
-        char *before = detail != NULL ? strdup(detail) : NULL;
-        hvi_error_detail(&cause, "%s%sMissing: the shards %s.", before != NULL ? before : "",
-                         before != NULL ? " " : "", shards.data);
-        free(before);
-    }
+    hvi_missing_name(&cause, &shards);
     hvi_buffer_fini(&shards);
     return hvi_missing_add(missing, &cause, error);
 }

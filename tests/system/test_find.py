@@ -242,7 +242,7 @@ def test_at_its_end_it_stays(tool):
 
 def test_with_one_connection_the_loop_may_use_it(make_tool, store):
     """Nothing is asked for ahead where it could take the last connection."""
-    tool = make_tool(store, pool_max=1, pool_block_timeout=2000)
+    tool = make_tool(store, pool_max=1, pool_block_timeout="2s")
     everything = fill(tool, 2000)
     tool.main.find({}).ok()
     for entity in everything:
@@ -276,7 +276,7 @@ def test_without_waiting(tool):
 
 def test_a_slow_loop_is_not_late(make_tool, store):
     """The time that the caller takes for an entity is not that of the server."""
-    tool = make_tool(store, operation_timeout=300, pool_max=8)
+    tool = make_tool(store, operation_timeout="300ms", pool_max=8)
     everything = fill(tool, 3000)
     tool.main.find({}).ok()
     time.sleep(0.5)
