@@ -26,8 +26,9 @@
 #define GROWTH     4
 #define LEAST_ROWS 64
 
-/* How many more than its share of a limit. */
-#define LEAST_MORE 10
+/* So many shares of a limit are asked for at first, and a few rows more. */
+#define SHARES      4
+#define LEAST_SHARE 16
 
 /* The memory of one page, and of one page of each source together. */
 #define PAGE_BYTES  ((size_t) 1 << 20)
@@ -127,14 +128,13 @@ static void give_up(hvi_source *source) {
 
 /* ---- asking ---- */
 
-/* How many rows a first page should have if so many are wanted of all sources together: its share,
- * and more, so that an uneven distribution seldom needs a second page. */
+/* How many rows a first page should have if so many are wanted of all sources together: all of
+ * them or, of many sources, several times its share. A row more costs a microsecond; a second page,
+ * because the rows are distributed unevenly, a round trip. */
 static int first_rows(const hv_reader *reader, int64_t wanted) {
-    int64_t share = wanted / (int64_t) reader->source_count;
-    int64_t more = LEAST_MORE;
-    while (more * more < 4 * share)
-        more++;
-    return share + more < FIRST_ROWS ? (int) (share + more) : FIRST_ROWS;
+    int64_t rows = SHARES * (wanted / (int64_t) reader->source_count) + LEAST_SHARE;
+    rows = rows < wanted ? rows : wanted;
+    return rows < FIRST_ROWS ? (int) rows : FIRST_ROWS;
 }
 
 /* How many rows are wanted beyond those at hand; 0: none. */

@@ -251,7 +251,6 @@ def test_types_that_are_made_anew(make_tool, store, servers):
         )
     found += tool.main.next().gives("HV_NOT_FOUND").items
     assert [e[0] for e in found] == [e[0] for e in everything]
-    assert found[-1][2] == {"user": "1"}
     ones = [e[0] for e in everything if e[1] == 1]
     assert [e[0] for e in find(tool, equal={"user": "1"}, kinds=[1], limit=3)] == ones[:3]
 
