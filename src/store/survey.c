@@ -73,7 +73,8 @@ static void ask(run *r, hvi_portion portion, bool is_part) {
 
 /* Is it to be found out which of the shards has failed? */
 static bool is_to_be_split(const task *t, hv_status status) {
-    return t->portion.count > 1 && (status == HV_REFUSED || status == HV_NOT_INITIALIZED);
+    return t->portion.count > 1 &&
+           (status == HV_REFUSED || status == HV_NOT_INITIALIZED || status == HV_CORRUPT);
 }
 
 static void fail(run *r, task *t, hv_error **cause) {

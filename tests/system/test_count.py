@@ -368,6 +368,17 @@ def test_a_table_that_may_not_be_read_is_named(make_tool, servers, tmp_path):
         one.sql(f"DROP ROLE {role}")
 
 
+def test_an_entity_without_a_kind_is_reported(make_tool, store, servers):
+    tool = make_tool(store).main
+    servers[1].sql("ALTER TABLE shard0011.entities ALTER type DROP NOT NULL")
+    servers[1].sql(f"INSERT INTO shard0011.entities VALUES ({key_of(EPOCH + 1, 11, 0)}, NULL, '')")
+    reply = tool.count({}, "kind").gives("HV_CORRUPT")
+    assert (reply.server, reply.shard) == ("two", 11)
+    reply = tool.count({"partial": True}, "kind").ok()
+    assert (reply.groups, [missing["shard"] for missing in reply.missing]) == ([], [11])
+    assert tool.count().ok().total == 1
+
+
 def test_a_count_that_takes_too_long_is_given_up(make_tool, store, servers):
     tool = make_tool(store).main
     with servers[0].connect() as connection, connection.cursor() as cursor:

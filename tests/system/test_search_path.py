@@ -129,6 +129,42 @@ class Everything:
         finally:
             tool.kill()
 
+    def selections(self, config):
+        """Find, count and explain, with every condition there is."""
+        everything = {"timeout": 20000}
+        some = {
+            "kinds": [1, 2],
+            "from": 1 << 23,
+            "before": 2000000000000,
+            "equal": {"a": "1"},
+            "one_of": {"b": ["1", "2", None]},
+            "has": {"a": "1"},
+            "exists": ["a"],
+            "lacks": ["c"],
+        }
+        tool = StoreTool(config)
+        try:
+            for shard in range(1, 5):
+                tool.main.put(shard, 1, {"a": "1", "b": "2"}).ok()
+            for selection in everything, some, {"kinds": [1]}, {"equal": {"a": None}}:
+                tool.main.count(selection, "shard").ok()
+                tool.main.count(selection, "kind").ok()
+                tool.main.count(selection, "time", "week", "Europe/Berlin").ok()
+                tool.main.count(selection, "server", estimate=True).ok()
+                tool.main.explain(selection).ok()
+                tool.main.find({**selection, "newest": True, "only": ["a"], "limit": 10}).ok()
+                tool.main.next().gives("HV_NOT_FOUND")
+            large = [{"shard": 4, "kind": n % 3, "dict": {"a": str(n) * 200}} for n in range(300)]
+            tool.main.put_many(large).ok()
+            self.database.sql("ANALYZE shard0004.entities")
+            for selection in everything, {"kinds": [1]}, {"kinds": [1, 2]}:
+                assert len(tool.main.count(selection, "kind", estimate=True).ok().groups) > 0
+            assert tool.main.count(some, estimate=True).ok().total > 0
+            self.database.sql("TRUNCATE shard0004.entities")
+            tool.finish()
+        finally:
+            tool.kill()
+
     def rows(self, config):
         place = self.folder / f"{self.database.dbname}-{self.number}"
         place.mkdir()
@@ -151,6 +187,7 @@ class Everything:
             hv("status", "--shards", config=config).ok()
             self.entities(config)
             self.changes(config)
+            self.selections(config)
             self.entities(self.config(exactly_once="on", lanes="2"))
             hv("bench", "mix", *BENCH, "--entities", 50, "--via", "pool", config=config).ok()
             self.rows(config)

@@ -9,6 +9,7 @@
 #include "value/hstore.h"
 #include "value/hstore_text.h"
 #include "value/shard_map.h"
+#include "entity/where.h"
 #include "unit.h"
 
 #include <stdio.h>
@@ -404,6 +405,119 @@ static void test_without_memory_for_its_shards_an_error_about_a_spread_is_still_
     hv_options_free(options);
 }
 
+/* ---- Selections -------------------------------------------------------------------------------
+ */
+
+static hv_dict *dict_of(const char *name, const char *value) {
+    hv_dict *dict = hv_dict_new();
+    assert_int_equal(hv_dict_set(dict, name, value, NULL), HV_OK);
+    return dict;
+}
+
+static void *prepare_selection(void) {
+    hv_selection *s = hv_selection_new();
+    hv_dict *has = dict_of("has", "1");
+    static const char *const values[] = {"1", "2", NULL};
+    assert_non_null(s);
+    hv_selection_kind(s, 3, NULL);
+    hv_selection_one_of(s, "one_of", HV_STRLEN, values, NULL, 3, NULL);
+    hv_selection_exists(s, "exists", HV_STRLEN, NULL);
+    hv_selection_lacks(s, "lacks", HV_STRLEN, NULL);
+    hv_selection_has(s, has, NULL);
+    hv_selection_skip(s, "left", NULL);
+    hv_selection_only(s, (const char *[]){"only", NULL}, NULL);
+    hv_dict_free(has);
+    return s;
+}
+
+/* What it means, as text, to be freed. */
+static char *meaning_of(const hv_selection *s) {
+    hvi_buffer text = HVI_BUFFER_EMPTY;
+    hvi_parameters parameters = {.log = true};
+    hvi_query query = {0};
+    hvi_where_sql(&text, s, (hvi_key_range){1, INT64_MAX}, "h");
+    hvi_where_parameters(&parameters, s, (hvi_key_range){1, INT64_MAX});
+    assert_true(hvi_parameters_bind(&parameters, &query));
+    for (int i = 0; i < query.parameter_count; i++)
+        hvi_buffer_append_format(&text, "; %s", query.log_values[i]);
+    hvi_buffer_append_text(&text, "; ");
+    hvi_hstore_print(s->skip, &text);
+    hvi_hstore_print(s->only, &text);
+    hvi_parameters_fini(&parameters);
+    char *taken = hvi_buffer_take(&text);
+    assert_non_null(taken);
+    return taken;
+}
+
+static void check_selection(const void *subject) {
+    hv_selection *fresh = prepare_selection();
+    char *expected = meaning_of(fresh), *found = meaning_of(subject);
+    assert_string_equal(found, expected);
+    free(expected);
+    free(found);
+    hv_selection_free(fresh);
+}
+
+static void finish_selection(void *subject) {
+    hv_selection_free(subject);
+}
+
+static hv_status add_a_kind(void *subject, hv_error **error) {
+    return hv_selection_kind(subject, 4, error);
+}
+
+static hv_status add_a_choice(void *subject, hv_error **error) {
+    static const char *const values[] = {"1", NULL, long_text};
+    return hv_selection_one_of(subject, "another", HV_STRLEN, values, NULL, 3, error);
+}
+
+static hv_status narrow_a_choice(void *subject, hv_error **error) {
+    return hv_selection_equal(subject, "one_of", HV_STRLEN, "2", 1, error);
+}
+
+static hv_status add_a_long_name(void *subject, hv_error **error) {
+    return hv_selection_exists(subject, long_text, HV_STRLEN, error);
+}
+
+static hv_dict *more; /* attributes to have */
+
+static hv_status have_more(void *subject, hv_error **error) {
+    return hv_selection_has(subject, more, error);
+}
+
+static hv_status choose_others(void *subject, hv_error **error) {
+    return hv_selection_only(subject, (const char *[]){long_text, NULL}, error);
+}
+
+static void test_a_selection_is_as_it_was_when_memory_runs_out(void **state) {
+    (void) state;
+    static hv_status (*const operations[])(void *, hv_error **) = {
+        add_a_kind, add_a_choice, narrow_a_choice, add_a_long_name, have_more, choose_others,
+    };
+    memset(long_text, 'x', sizeof long_text - 1);
+    more = dict_of("more", long_text);
+    for (size_t i = 0; i < LENGTH(operations); i++)
+        assert_true(play(&(scene){prepare_selection, operations[i], check_selection,
+                                  finish_selection}) > 0);
+    hv_dict_free(more);
+}
+
+static void test_no_selection_is_copied_when_memory_runs_out(void **state) {
+    (void) state;
+    hv_selection *s = prepare_selection();
+    hv_selection *copy = NULL;
+    int blocks = failing_memory_blocks();
+    for (int successes = 0; copy == NULL; successes++) {
+        assert_int_equal(failing_memory_blocks(), blocks);
+        failing_memory_after(successes);
+        copy = hvi_selection_copy(s);
+        assert_true(failing_memory_stop() == (copy == NULL));
+    }
+    check_selection(copy);
+    hv_selection_free(copy);
+    hv_selection_free(s);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_dict_is_as_it_was_when_memory_runs_out),
@@ -416,6 +530,8 @@ int main(void) {
         cmocka_unit_test(test_an_error_without_memory_keeps_its_status),
         cmocka_unit_test(test_an_error_without_memory_for_its_details_is_still_an_error),
         cmocka_unit_test(test_a_copy_without_memory_keeps_the_status),
+        cmocka_unit_test(test_a_selection_is_as_it_was_when_memory_runs_out),
+        cmocka_unit_test(test_no_selection_is_copied_when_memory_runs_out),
         cmocka_unit_test(test_a_shard_map_needs_no_memory),
         cmocka_unit_test(test_without_memory_for_its_shards_an_error_about_a_spread_is_still_one),
     };
