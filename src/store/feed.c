@@ -51,6 +51,7 @@ typedef struct feed_server {
     hvi_buffer sql;   /* the poll's statement; owned, as all here */
     const char *name; /* to keep it prepared under; NULL: not */
     int64_t ask_at;   /* when the next poll is due */
+    bool is_lost;     /* a partial feed goes on without it */
 
     /* The poll that was asked for. */
     bool is_asked;
@@ -250,6 +251,11 @@ static hv_status handle(hv_reader *reader, feed_server *server, int64_t now, hv_
     PQclear(server->answer);
     server->answer = NULL;
     server->ask_at = now + (status == HV_OK ? feed->pause : RETRY_US);
+    if (status != HV_OK && !feed->follow && reader->selection->partial &&
+        hvi_missing_allows(status)) {
+        server->is_lost = true;
+        return hvi_reader_lose_server(reader, server->server, &cause, error);
+    }
     if (status != HV_OK && !(feed->follow && hv_error_retriable(cause)))
         return hvi_error_move(error, &cause);
     replace(&server->failure, &cause);
@@ -262,16 +268,18 @@ static hv_status handle(hv_reader *reader, feed_server *server, int64_t now, hv_
 static int64_t common_ceiling(const feed_state *feed) {
     int64_t ceiling = INT64_MAX;
     for (size_t i = 0; i < feed->server_count; i++)
-        if (feed->servers[i].bound.ceiling < ceiling)
+        if (!feed->servers[i].is_lost && feed->servers[i].bound.ceiling < ceiling)
             ceiling = feed->servers[i].bound.ceiling;
     return ceiling;
 }
 
-/* Just above the greatest time of all servers, once each has told its own. */
+/* Just above the greatest time of all servers; HVI_BOUND_UNKNOWN until all have answered. */
 static int64_t find_target(const feed_state *feed) {
     int64_t target = HVI_BOUND_UNKNOWN;
     for (size_t i = 0; i < feed->server_count; i++) {
         int64_t time = feed->servers[i].bound.time;
+        if (feed->servers[i].is_lost)
+            continue;
         if (time == HVI_BOUND_UNKNOWN)
             return time;
         if (time + 1 > target)
@@ -315,7 +323,7 @@ static hv_status ask_all(hv_reader *reader, int64_t now, hv_error **error) {
     hv_status status = HV_OK;
     for (size_t i = 0; i < feed->server_count && status == HV_OK; i++) {
         feed_server *server = &feed->servers[i];
-        if (!server->is_asked && !server->has_come && server->ask_at <= now)
+        if (!server->is_lost && !server->is_asked && !server->has_come && server->ask_at <= now)
             status = ask(reader, server, now, error);
     }
     return status;
@@ -327,7 +335,7 @@ static int64_t next_moment(const hv_reader *reader, int64_t now) {
     int64_t moment = HVI_NEVER;
     for (size_t i = 0; i < feed->server_count && goes_on(reader); i++) {
         const feed_server *server = &feed->servers[i];
-        if (!server->is_asked && server->ask_at < moment)
+        if (!server->is_lost && !server->is_asked && server->ask_at < moment)
             moment = server->ask_at;
     }
     for (size_t i = 0; i < reader->source_count; i++) {
@@ -516,7 +524,7 @@ static hv_error *find_any_holder(const hv_reader *reader, int64_t now) {
             if (error != NULL)
                 return error;
         }
-        if (first == NULL || server->bound.ceiling < first->bound.ceiling)
+        if (!server->is_lost && (first == NULL || server->bound.ceiling < first->bound.ceiling))
             first = server;
     }
     return first != NULL ? find_holder(reader, first, now) : NULL;

@@ -393,13 +393,13 @@ static hv_status handle_failure(hv_reader *reader, hvi_source *source, hv_error 
     hv_error *cause = source->failure;
     bool partial = reader->selection->partial;
     source->failure = NULL;
-    if (reader->hooks != NULL && reader->hooks->failed(reader, source, &cause))
-        return HV_OK;
     bool may_split = source->portion.count > 1 && is_of_shard(cause);
     if (may_split && (partial || hv_error_shard(cause) < 0)) {
         hv_error_free(cause);
         return split(reader, source, error);
     }
+    if (reader->hooks != NULL && reader->hooks->failed(reader, source, &cause))
+        return HV_OK;
     if (partial && hvi_missing_allows(hv_error_status(cause)))
         return go_on_without(reader, source, &cause, error);
     return hvi_error_move(error, &cause);

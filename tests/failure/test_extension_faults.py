@@ -6,20 +6,16 @@ first sent an hour ahead of it.
 """
 
 import contextlib
-import glob
 import os
-import pathlib
 import threading
-import time
 
 import psycopg2
 import pytest
 
-from harness import eventually, scratch
+from harness import eventually
+from harness.clock import clock  # noqa: F401
 
 pytestmark = pytest.mark.plain
-
-LIBFAKETIME = next(iter(glob.glob("/usr/lib/*/faketime/libfaketime.so.1")), None)
 
 ONE = "SELECT hypervault.next_id('seq', 12)"
 MANY = "SELECT hypervault.next_id('seq', 12) FROM generate_series(1, 1500)"
@@ -270,37 +266,6 @@ def test_a_standby_makes_no_keys(primary_and_standby):
 
 
 # ---- the clock ----
-
-
-class Clock:
-    """The clock of a server, which a preloaded library shifts."""
-
-    def __init__(self):
-        self._path = pathlib.Path(scratch.folder("clock-"), "offset")
-        self.set(0)
-        self.env = {
-            "LD_PRELOAD": LIBFAKETIME,
-            "FAKETIME_TIMESTAMP_FILE": str(self._path),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "DONT_FAKE_MONOTONIC": "1",
-        }
-
-    def set(self, seconds, database=None):
-        """Set the clock so many seconds ahead of the true one, and check that the server's is."""
-        new = self._path.with_suffix(".new")
-        new.write_text(f"{seconds:+d}s\n", encoding="ascii")
-        new.replace(self._path)
-        if database is not None:
-            shown = database.value("SELECT extract(epoch FROM clock_timestamp())::float8")
-            assert abs(shown - time.time() - seconds) < 60
-
-
-@pytest.fixture
-def clock():
-    if LIBFAKETIME is None:
-        pytest.skip("libfaketime is not installed")
-    return Clock()
 
 
 def test_no_key_comes_again_when_the_clock_steps(make_extension_server, clock):

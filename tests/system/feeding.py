@@ -147,6 +147,13 @@ class Writers:
         for thread in self._threads:
             thread.start()
 
+    @contextlib.contextmanager
+    def running(self):
+        try:
+            yield self
+        finally:
+            self.finish()
+
     # ---- ways ----
 
     def _hold(self, chance):

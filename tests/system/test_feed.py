@@ -3,6 +3,7 @@ holds it."""
 
 import os
 import random
+import threading
 import time
 
 import pytest
@@ -136,3 +137,314 @@ def test_nothing_is_missed_nothing_comes_twice_and_all_is_in_order(own_places, s
     # So this test can fail.
     assert missed_by_naive
     assert not kill_at and len(expected) > 200
+
+
+# ---- up to now ----
+
+
+def test_without_follow_it_returns_what_was_there_and_ends(store, servers, start):
+    one, two = servers
+    keys = [put(one, 3), put(two, 12), put(one, 1), put(two, 9)]
+    feed = start(store, delay=0).wait()
+    assert feed.keys == sorted(keys) and feed.ended["end"]
+    assert keys[-1] < feed.ended["position"] <= first_key(time.time())
+    # It ends though more and more comes.
+    with Writers([(one, ONE), (two, TWO)], 2, 0.01).running():
+        start(store, delay=0).wait()
+
+
+def test_it_goes_on_after_a_key_and_from_a_position(store, servers, start):
+    one, two = servers
+    keys = sorted([put(one, 3), put(two, 12), put(one, 1)])
+    first = start(store, delay=0, limit=2).wait()
+    assert first.keys == keys[:2]
+    second = start(store, delay=0, after=first.keys[-1]).wait()
+    assert second.keys == keys[2:]
+    nothing = start(store, delay=0, **{"from": second.ended["position"]}).wait()
+    assert nothing.keys == [] and nothing.ended["position"] > second.ended["position"]
+    keys = [put(two, 9)]
+    assert start(store, delay=0, **{"from": nothing.ended["position"]}).wait().keys == keys
+
+
+def test_it_waits_for_what_is_open_when_it_begins(store, servers, start):
+    one, two = servers
+    with Transaction(one) as ann:
+        keys = [put(one, 3, cursor=ann.cursor), put(two, 12)]
+        feed = start(store, delay=0)
+        feed.until(lambda feed: feed.holder, "a holder")
+        assert feed.keys == []
+        ann.connection.commit()
+    assert feed.wait().keys == keys
+
+
+def test_only_what_is_selected_comes(store, servers, start):
+    one, two = servers
+    wanted = [put(one, 3, 7), put(two, 12, 7)]
+    put(one, 3, 8), put(two, 13, 7)
+    feed = start(store, delay=0, kind=7, shards="1-13").wait()
+    assert feed.keys == wanted
+    assert [entity["kind"] for entity in feed.entities] == [7, 7]
+    until = start(store, delay=0, until=wanted[1]).wait()
+    assert until.keys == wanted[:1] and until.ended["end"]
+
+
+# ---- following ----
+
+
+def test_it_follows(store, servers, start):
+    one, two = servers
+    feed = start(store, follow=1, delay=0)
+    keys = []
+    for turn in range(5):
+        keys += [put(one, 1 + turn), put(two, 9 + turn), put(one, 1 + turn)]
+        feed.until_keys(keys)
+
+
+def test_it_can_be_followed_by_its_descriptor(store, servers, start):
+    one, two = servers
+    feed = start(store, follow=1, delay=0, fd=1, timeout=5000)
+    keys = []
+    for turn in range(5):
+        keys += [put(one, 1 + turn), put(two, 9 + turn)]
+        feed.until_keys(keys)
+
+
+def test_the_position_advances_while_nothing_is_put(store, servers, start):
+    key = put(servers[0], 3)
+    feed = start(store, follow=1, delay=0)
+    feed.until_passed(first_key(time.time() + 1))
+    assert feed.keys == [key] and feed.holder is None
+    assert feed.idle["behind"] < 1000
+
+
+def test_it_stays_behind_by_its_delay(store, servers, start):
+    feed = start(store, follow=1, delay=2500)
+    key = put(servers[0], 3)
+    feed.until_keys([key])
+    assert feed.arrivals[0] - key_time(key) >= 2.5
+    feed.until(lambda feed: 2500 <= feed.idle["behind"] < 5000)
+
+
+def test_a_limit_ends_it(store, servers, start):
+    one, _ = servers
+    feed = start(store, follow=1, delay=0, limit=3)
+    keys = [put(one, 3) for _ in range(5)]
+    assert feed.wait().keys == keys[:3] and feed.ended["end"]
+
+
+def test_it_may_be_closed_in_the_middle(store, servers, start):
+    one, two = servers
+    keys = [put(one, 3), put(two, 12), put(one, 3), put(two, 12)]
+    assert start(store, follow=1, delay=0, count=2).wait().keys == keys[:2]
+    assert start(store, follow=1, count=0).wait().keys == []
+
+
+def test_one_connection_is_enough(store, servers, start):
+    one, two = servers
+    feed = start(store, follow=1, delay=0, pool=1)
+    keys = [put(one, 3), put(two, 12), put(one, 3)]
+    feed.until_keys(keys)
+
+
+def test_a_forked_child_cannot_use_it(store, servers, start):
+    keys = [put(servers[0], 3), put(servers[1], 12)]
+    feed = start(store, delay=0, fork=1).wait()
+    assert feed.keys == keys
+    (error,) = feed.errors
+    assert error["message"] == "the reader is another process's"
+
+
+# ---- holders ----
+
+
+def test_a_transaction_that_is_open_for_long_is_named(store, servers, start):
+    one, two = servers
+    feed = start(store, follow=1, delay=0)
+    feed.until_passed(first_key(time.time()))
+    with Transaction(one) as ann:
+        keys = [put(one, 3, cursor=ann.cursor)]
+        keys += [put(two, 12), put(one, 4)]
+        feed.until(lambda feed: feed.holder, "a holder")
+        holder = dict(feed.holder)
+        assert holder["status"] == "HV_BUSY" and holder["server"] == "one"
+        assert holder["message"] == f'a transaction of process {ann.pid} on server "one" is open'
+        assert str(ann.pid) in holder["hint"]
+        feed.until(lambda feed: feed.idle["behind"] > 2000)
+        # Its age changes, its message does not.
+        assert feed.holder["message"] == holder["message"]
+        assert feed.holder["detail"] != holder["detail"]
+        assert feed.keys == [] and feed.position <= keys[0]
+        ann.connection.commit()
+    feed.until_keys(keys)
+    feed.until(lambda feed: feed.holder is None, "no holder")
+
+
+def test_a_prepared_transaction_is_named(own_places, start):
+    config, ((one, _), (two, _)) = own_places
+    feed = start(config, follow=1, delay=0)
+    feed.until_passed(first_key(time.time()))
+    with Transaction(two) as ann:
+        keys = [put(two, 12, cursor=ann.cursor)]
+        ann.cursor.execute("PREPARE TRANSACTION 'the name''s'")
+    keys += [put(one, 3)]
+    feed.until(lambda feed: feed.holder and "the name's" in feed.holder["message"])
+    assert feed.holder["message"] == 'the transaction "the name\'s" on server "two" is prepared'
+    # Also after a restart, which gives it another number, and for a feed that begins then.
+    two.server.restart()
+    feed.until(lambda feed: feed.holder and "the name's" in feed.holder["message"])
+    other = start(config, follow=1, delay=0)
+    other.until(lambda feed: feed.holder and "the name's" in feed.holder["message"])
+    assert feed.keys == other.keys == []
+    two.sql("COMMIT PREPARED 'the name''s'")
+    feed.until_keys(keys)
+    other.until_keys(keys)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "LOCK TABLE shard0003.entities IN SHARE UPDATE EXCLUSIVE MODE",  # VACUUM, ANALYZE
+        "LOCK TABLE shard0003.entities IN SHARE MODE",  # CREATE INDEX
+        "SELECT count(*) FROM shard0003.entities",
+        "CREATE TABLE entities (); INSERT INTO entities DEFAULT VALUES",
+        "SAVEPOINT one; INSERT INTO shard0003.entities (type, body) VALUES (1, '');"
+        "ROLLBACK TO one",
+    ],
+)
+def test_what_makes_no_keys_does_not_hold_it(store, servers, start, statement):
+    one, two = servers
+    with Transaction(one) as ann:
+        ann.cursor.execute(statement)
+        keys = [put(two, 12), put(one, 4)]
+        assert start(store, delay=0).wait().keys == keys
+
+
+def test_shards_that_are_not_selected_do_not_hold_it(store, servers, start):
+    one, two = servers
+    with Transaction(one) as ann:
+        put(one, 3, cursor=ann.cursor)
+        keys = [put(two, 12), put(one, 4)]
+        assert start(store, delay=0, shards="4-17").wait().keys == keys
+
+
+def test_a_writer_that_waits_for_the_table_is_not_missed(store, servers, start):
+    """It has no key yet, and makes a later one."""
+    one, _ = servers
+    feed = start(store, follow=1, delay=0, shards="3")
+    with Transaction(one) as ann, Transaction(one) as ben:
+        ann.cursor.execute("LOCK TABLE shard0003.entities IN SHARE MODE")
+        waiting = threading.Thread(target=lambda: keys.append(put(one, 3, cursor=ben.cursor)))
+        keys = []
+        waiting.start()
+        eventually(lambda: one.value("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+        feed.until_passed(first_key(time.time()))
+        ann.connection.commit()
+        waiting.join()
+        feed.until(lambda feed: feed.holder, "a holder")
+        ben.connection.commit()
+    feed.until_keys(keys)
+
+
+# ---- servers ----
+
+
+def test_a_server_that_is_down_holds_it(own_places, start):
+    config, ((one, _), (two, _)) = own_places
+    feed = start(config, follow=1, delay=0)
+    keys = [put(one, 3), put(two, 12)]
+    feed.until_keys(keys)
+    two.server.stop()
+    feed.until(lambda feed: feed.holder and feed.holder["server"] == "two")
+    assert feed.holder["status"] == "HV_UNAVAILABLE"
+    keys.append(put(one, 4))
+    feed.until(lambda feed: feed.idle["behind"] > 2000)
+    assert len(feed.keys) == 2 and feed.position <= keys[2]
+    two.server.start()
+    keys.append(put(two, 13))
+    feed.until_keys(keys)
+    feed.until(lambda feed: feed.holder is None, "no holder")
+    assert feed.errors == []
+
+
+def test_a_server_that_is_silent_holds_it(own_places, start):
+    config, ((one, _), (two, _)) = own_places
+    feed = start(config, follow=1, delay=0)
+    keys = [put(one, 3), put(two, 12)]
+    feed.until_keys(keys)
+    with two.server.frozen():
+        keys.append(put(one, 4))
+        feed.until(lambda feed: feed.holder and feed.holder["server"] == "two")
+        assert feed.holder["message"] == 'server "two" does not answer the feed'
+        assert len(feed.keys) == 2
+    feed.until_keys(keys)
+
+
+def test_without_follow_a_server_that_is_down_is_an_error(own_places, start):
+    config, ((one, _), (two, _)) = own_places
+    keys = [put(one, 3)]
+    two.server.stop()
+    feed = start(config, delay=0)
+    feed.until(lambda feed: feed.errors, "an error")
+    assert feed.errors[0]["status"] == "HV_UNAVAILABLE" and feed.errors[0]["server"] == "two"
+    assert feed.keys == []
+    # The same feed can be asked again.
+    two.server.start()
+    assert feed.wait().keys == keys and feed.ended["end"]
+    two.server.stop()
+    skipping = start(config, delay=0, skip="two").wait()
+    assert skipping.keys == keys and len(skipping.missing) == 1
+    partial = start(config, delay=0, partial=1).wait()
+    assert partial.keys == keys and partial.errors == []
+    (missing,) = partial.missing
+    assert missing["server"] == "two" and missing["status"] == "HV_UNAVAILABLE"
+    assert "9-17" in missing["detail"]
+
+
+def test_a_feed_that_skips_a_server_goes_on_without_it(own_places, start):
+    config, ((one, _), (two, _)) = own_places
+    two.server.stop()
+    feed = start(config, follow=1, delay=0, skip="two")
+    keys = [put(one, 3), put(one, 4)]
+    feed.until_keys(keys)
+    feed.until_passed(keys[-1])
+    assert feed.holder is None
+
+
+def test_a_shard_that_is_missing_is_an_error_and_the_feed_goes_on_when_it_is_back(
+    store, servers, start
+):
+    one, two = servers
+    one.sql("ALTER SCHEMA shard0003 RENAME TO elsewhere")
+    feed = start(store, follow=1, delay=0)
+    feed.until(lambda feed: feed.errors, "an error")
+    assert feed.errors[0]["status"] == "HV_NOT_INITIALIZED"
+    assert "shard0003" in str(feed.errors[0]) or "3" in feed.errors[0]["message"]
+    one.sql("ALTER SCHEMA elsewhere RENAME TO shard0003")
+    keys = [put(one, 3), put(two, 12)]
+    feed.until_keys(keys)
+
+
+def test_a_standby_cannot_be_followed(make_server, tmp_path, start):
+    primary = make_server("primary")
+    database = primary.create_database("test")
+    config = store_config(tmp_path / "primary.conf", {"one": (database, "1-9")})
+    make_shards(config, database)
+    standby = make_server("standby", standby_of=primary)
+    config = store_config(
+        tmp_path / "standby.conf", {"one": (standby.params(dbname="test"), "1-9")}
+    )
+    feed = start(config, follow=1)
+    feed.until(lambda feed: feed.errors, "an error")
+    assert feed.errors[0]["status"] == "HV_INVALID"
+    assert "standby" in feed.errors[0]["message"]
+
+
+# ---- bad input ----
+
+
+def test_the_newest_first_and_a_negative_delay_are_refused(store, start):
+    for options in ({"newest": 1}, {"delay": -2}):
+        feed = start(store, **options)
+        assert feed.process.wait() == 1
+        feed.until(lambda feed: feed.errors, "an error")
+        assert feed.errors[0]["status"] == "HV_INVALID" and feed.errors[0]["hint"]
