@@ -3,8 +3,14 @@
  */
 #include "arguments.h"
 
+#include <math.h>
+#include <string.h>
+
 #include "attributes.h"
 #include "error.h"
+
+/* The longest time that can be given, in seconds. */
+#define MOST_SECONDS 1e9
 
 int hvpy_int_from(PyObject *argument) {
     PyObject *integer = PyNumber_Index(argument);
@@ -18,6 +24,49 @@ int hvpy_int_from(PyObject *argument) {
     }
     Py_DECREF(integer);
     return (int) number;
+}
+
+bool hvpy_int64_from(PyObject *argument, int64_t *result) {
+    PyObject *integer = PyNumber_Index(argument);
+    if (integer == NULL)
+        return false;
+    int overflow;
+    *result = PyLong_AsLongLongAndOverflow(integer, &overflow);
+    if (overflow != 0)
+        hvpy_raise_new(HV_INVALID, "%R is out of range", integer);
+    Py_DECREF(integer);
+    return !PyErr_Occurred();
+}
+
+const char *hvpy_text_from(PyObject *argument, const char *name) {
+    Py_ssize_t len;
+    if (!PyUnicode_Check(argument)) {
+        PyErr_Format(PyExc_TypeError, "%s must be str, not %.200s", name,
+                     Py_TYPE(argument)->tp_name);
+        return NULL;
+    }
+    const char *text = PyUnicode_AsUTF8AndSize(argument, &len);
+    if (text == NULL && PyErr_ExceptionMatches(PyExc_UnicodeEncodeError))
+        hvpy_raise_from(HV_INVALID, "%s is not text that UTF-8 can encode: %A", name, argument);
+    if (text == NULL || strlen(text) == (size_t) len)
+        return text;
+    hvpy_raise_new(HV_INVALID, "%s contains a NUL byte: %A", name, argument);
+    return NULL;
+}
+
+bool hvpy_seconds_from(PyObject *argument, const char *name, int allowed, int64_t *ms) {
+    double seconds = PyFloat_AsDouble(argument);
+    if (seconds == -1 && PyErr_Occurred())
+        return false;
+    bool is_endless = (allowed & HVPY_INFINITY) != 0 && isinf(seconds) && seconds > 0;
+    bool is_zero = (allowed & HVPY_ZERO) != 0 && seconds == 0;
+    if (!is_endless && !is_zero && !(seconds > 0 && seconds <= MOST_SECONDS)) {
+        hvpy_raise_new(HV_INVALID, "%s must be a number of seconds %s, not %R", name,
+                       (allowed & HVPY_ZERO) != 0 ? "that is not negative" : "above 0", argument);
+        return false;
+    }
+    *ms = is_endless ? -1 : (int64_t) ceil(seconds * 1000);
+    return true;
 }
 
 bool hvpy_bool_from(PyObject *argument, bool *result) {

@@ -33,6 +33,20 @@ int hvpy_arguments_parse(const hvpy_arguments *expected, PyObject *const *args, 
  * an int; narrower ranges are left to the library to check. */
 int hvpy_int_from(PyObject *argument);
 
+/* The same for 64 bits: a Key is an integer, too. Returns false with an exception. */
+bool hvpy_int64_from(PyObject *argument, int64_t *result);
+
+/* Get text that ends with a NUL and has no other; it lives as long as the argument. `name` is what
+ * an error calls it. NULL with an exception. */
+const char *hvpy_text_from(PyObject *argument, const char *name);
+
+/* What hvpy_seconds_from() takes besides numbers above 0. */
+#define HVPY_ZERO     1
+#define HVPY_INFINITY 2 /* -1 ms */
+
+/* Get a number of seconds as milliseconds, rounded up. Returns false with an exception. */
+bool hvpy_seconds_from(PyObject *argument, const char *name, int allowed, int64_t *ms);
+
 /* Is the argument true? NULL, which was not given, is not. Returns false with an exception. */
 bool hvpy_bool_from(PyObject *argument, bool *result);
 

@@ -45,23 +45,6 @@ static bool is_given(PyObject *argument) {
     return argument != NULL && argument != Py_None;
 }
 
-/* Text that ends with a NUL, and has no other. NULL with an exception. */
-static const char *text_of(PyObject *argument, const char *name) {
-    Py_ssize_t len;
-    if (!PyUnicode_Check(argument)) {
-        PyErr_Format(PyExc_TypeError, "%s must be str, not %.200s", name,
-                     Py_TYPE(argument)->tp_name);
-        return NULL;
-    }
-    const char *text = PyUnicode_AsUTF8AndSize(argument, &len);
-    if (text == NULL && PyErr_ExceptionMatches(PyExc_UnicodeEncodeError))
-        hvpy_raise_from(HV_INVALID, "%s is not text that UTF-8 can encode: %A", name, argument);
-    if (text == NULL || strlen(text) == (size_t) len)
-        return text;
-    hvpy_raise_new(HV_INVALID, "%s contains a NUL byte: %A", name, argument);
-    return NULL;
-}
-
 /* Is it a Decimal whose digits can all be written? Otherwise the library refuses it as it is. */
 static bool has_short_text(PyObject *number) {
     PyObject *places = PyObject_CallMethod(number, "adjusted", NULL); /* 0 for infinities and NaN */
@@ -137,7 +120,7 @@ static bool add_kind(hvpy_change *self, PyObject *given) {
 }
 
 static bool add_version(hvpy_change *self, PyObject *given) {
-    const char *version = text_of(given, "if_version");
+    const char *version = hvpy_text_from(given, "if_version");
     if (version == NULL)
         return false;
     hv_error *error = NULL;
@@ -184,11 +167,11 @@ static bool take_own(hvpy_change *self, PyObject *const *found) {
     case HV_INCREMENT:
         Py_INCREF(found[0]);
         self->attribute = found[0];
-        change->attribute = text_of(self->attribute, "attribute");
+        change->attribute = hvpy_text_from(self->attribute, "attribute");
         if (change->attribute == NULL)
             return false;
         self->amount = found[1] == NULL ? PyUnicode_FromString("1") : amount_from(found[1]);
-        change->amount = self->amount == NULL ? NULL : text_of(self->amount, "amount");
+        change->amount = self->amount == NULL ? NULL : hvpy_text_from(self->amount, "amount");
         if (change->amount == NULL)
             return false;
         self->size += strlen(change->attribute) + strlen(change->amount);

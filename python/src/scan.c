@@ -37,14 +37,7 @@ const char hvpy_scan_open_doc[] =
 
 static bool bound_from(PyObject *argument, int64_t *bound) {
     *bound = 0;
-    if (argument == NULL)
-        return true;
-    PyObject *integer = PyNumber_Index(argument);
-    if (integer == NULL)
-        return false;
-    *bound = PyLong_AsLongLong(integer);
-    Py_DECREF(integer);
-    return !PyErr_Occurred();
+    return argument == NULL || hvpy_int64_from(argument, bound);
 }
 
 /* Make an array, to be freed; `count` is 0 for no kinds. Returns false with an exception. */

@@ -141,7 +141,7 @@ void hvpy_threads_join(void) {
 
 /* ---- the end ---- */
 
-static int64_t now_ms(void) {
+int64_t hvpy_now_ms(void) {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
     return (int64_t) time.tv_sec * 1000 + time.tv_nsec / 1000000;
@@ -151,8 +151,8 @@ PyObject *hvpy_threads_end(PyObject *module, PyObject *args) {
     (void) module;
     (void) args;
     atomic_store(&ending, true);
-    int64_t deadline = now_ms() + PATIENCE_MS;
-    for (hvpy_threads_join(); threads != NULL && now_ms() < deadline; hvpy_threads_join()) {
+    int64_t deadline = hvpy_now_ms() + PATIENCE_MS;
+    for (hvpy_threads_join(); threads != NULL && hvpy_now_ms() < deadline; hvpy_threads_join()) {
         Py_BEGIN_ALLOW_THREADS
         nanosleep(&(struct timespec){.tv_nsec = POLL_NS}, NULL);
         Py_END_ALLOW_THREADS

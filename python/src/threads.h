@@ -14,6 +14,7 @@
 
 #include <pthread.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 /*
  * A callback takes the GIL and releases it with these, in one block. When the interpreter ends,
@@ -53,6 +54,9 @@ bool hvpy_thread_start(void (*run)(void *context), void (*joined)(void *context)
 
 /* Join the threads that have ended. Called with the GIL. */
 void hvpy_threads_join(void);
+
+/* The present, in ms since some moment. */
+int64_t hvpy_now_ms(void);
 
 /* A function of the module: see _hv.pyi. */
 PyObject *hvpy_threads_end(PyObject *module, PyObject *args);

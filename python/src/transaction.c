@@ -13,7 +13,6 @@
 #include "transaction.h"
 
 #include <libpq-fe.h>
-#include <math.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -24,9 +23,6 @@
 
 /* How often the end of a transaction checks whether another thread has stopped using it. */
 #define END_POLL_NS 1000000
-
-/* The longest timeout, in seconds. */
-#define MOST_SECONDS 1e9
 
 typedef struct hvpy_transaction {
     PyObject_HEAD
@@ -94,15 +90,7 @@ static bool timeout_from(PyObject *given, int64_t *timeout) {
     *timeout = 0;
     if (given == NULL || given == Py_None)
         return true;
-    double seconds = PyFloat_AsDouble(given);
-    if (seconds == -1 && PyErr_Occurred())
-        return false;
-    if (!(seconds > 0 && seconds <= MOST_SECONDS)) {
-        hvpy_raise_new(HV_INVALID, "timeout must be a number of seconds above 0, not %R", given);
-        return false;
-    }
-    *timeout = (int64_t) ceil(seconds * 1000);
-    return true;
+    return hvpy_seconds_from(given, "timeout", 0, timeout);
 }
 
 bool hvpy_terms_from(PyObject *shard, PyObject *const *options, hvpy_terms *given) {
