@@ -7,12 +7,14 @@ from datetime import datetime
 from decimal import Decimal
 from types import TracebackType
 from typing import (
-    Any, Callable, Iterable, Literal, Mapping, Sequence, SupportsIndex, TypeVar, final,
+    Any, Callable, Iterable, Literal, Mapping, Sequence, SupportsIndex, TypeVar, Union, final,
+    overload,
 )
 
 from psycopg2.extensions import connection, cursor
 
 from ._connector import PsycopgConnector
+from ._results import Count, Counts, Plan
 from ._row import Row
 from .entity import Value
 
@@ -143,6 +145,7 @@ class Transaction:
         traceback: TracebackType | None, /,
     ) -> None: ...
 
+_Shards = Union[int, str, Iterable[Union[int, str]]]
 _Isolation = Literal["read committed", "repeatable read", "serializable"]
 _T = TypeVar("_T")
 
@@ -230,6 +233,66 @@ class Store:
         kinds: Iterable[int] = (),
     ) -> Scan: ...
 
+    def find(
+        self, shards: _Shards | None = None, *,
+        skip: str | Iterable[str] | None = None, kind: int | Iterable[int] | None = None,
+        where: Mapping[str, Value] | None = None,
+        one_of: Mapping[str, Iterable[Value]] | None = None,
+        has: Mapping[str, Value] | None = None, exists: Iterable[str] | None = None,
+        lacks: Iterable[str] | None = None, from_key: SupportsIndex | None = None,
+        until_key: SupportsIndex | None = None, since: datetime | None = None,
+        before: datetime | None = None, partial: bool = False, timeout: float | None = None,
+        limit: int | None = None, only: Iterable[str] | None = None,
+        newest: bool | int = False, after: SupportsIndex | None = None,
+    ) -> Reader: ...
+    @overload
+    def count(
+        self, by: None = None, *, zone: str | None = None, estimate: bool = False,
+        shards: _Shards | None = None,
+        skip: str | Iterable[str] | None = None, kind: int | Iterable[int] | None = None,
+        where: Mapping[str, Value] | None = None,
+        one_of: Mapping[str, Iterable[Value]] | None = None,
+        has: Mapping[str, Value] | None = None, exists: Iterable[str] | None = None,
+        lacks: Iterable[str] | None = None, from_key: SupportsIndex | None = None,
+        until_key: SupportsIndex | None = None, since: datetime | None = None,
+        before: datetime | None = None, partial: bool = False, timeout: float | None = None,
+    ) -> Count: ...
+    @overload
+    def count(
+        self, by: str, *, zone: str | None = None, estimate: bool = False,
+        shards: _Shards | None = None,
+        skip: str | Iterable[str] | None = None, kind: int | Iterable[int] | None = None,
+        where: Mapping[str, Value] | None = None,
+        one_of: Mapping[str, Iterable[Value]] | None = None,
+        has: Mapping[str, Value] | None = None, exists: Iterable[str] | None = None,
+        lacks: Iterable[str] | None = None, from_key: SupportsIndex | None = None,
+        until_key: SupportsIndex | None = None, since: datetime | None = None,
+        before: datetime | None = None, partial: bool = False, timeout: float | None = None,
+    ) -> Counts: ...
+    def feed(
+        self, start: datetime | SupportsIndex | None = None, *, follow: bool = False,
+        delay: float | None = None, shards: _Shards | None = None,
+        skip: str | Iterable[str] | None = None, kind: int | Iterable[int] | None = None,
+        where: Mapping[str, Value] | None = None,
+        one_of: Mapping[str, Iterable[Value]] | None = None,
+        has: Mapping[str, Value] | None = None, exists: Iterable[str] | None = None,
+        lacks: Iterable[str] | None = None, from_key: SupportsIndex | None = None,
+        until_key: SupportsIndex | None = None, since: datetime | None = None,
+        before: datetime | None = None, partial: bool = False, timeout: float | None = None,
+        limit: int | None = None, only: Iterable[str] | None = None,
+    ) -> Reader: ...
+    def explain(
+        self, shards: _Shards | None = None, *,
+        skip: str | Iterable[str] | None = None, kind: int | Iterable[int] | None = None,
+        where: Mapping[str, Value] | None = None,
+        one_of: Mapping[str, Iterable[Value]] | None = None,
+        has: Mapping[str, Value] | None = None, exists: Iterable[str] | None = None,
+        lacks: Iterable[str] | None = None, from_key: SupportsIndex | None = None,
+        until_key: SupportsIndex | None = None, since: datetime | None = None,
+        before: datetime | None = None, partial: bool = False, timeout: float | None = None,
+        limit: int | None = None, only: Iterable[str] | None = None,
+        newest: bool | int = False, after: SupportsIndex | None = None,
+    ) -> list[Plan]: ...
     def load(self, server: str, name: str) -> Load: ...
     def loads(self, server: str, prefix: str = "") -> list[tuple[str, int, str | None]]: ...
 
@@ -261,6 +324,28 @@ class Scan:
     def close(self) -> None: ...
 
 @final
+class Reader:
+    def __iter__(self) -> Reader: ...
+    def __next__(self) -> Row: ...
+    def __enter__(self) -> Reader: ...
+    def __exit__(self, *exc: object) -> None: ...
+    def poll(self, timeout: float = 0) -> Row | None: ...
+    def fileno(self) -> int: ...
+    def close(self) -> None: ...
+    @property
+    def missing(self) -> list[DatastoreError]: ...
+    @property
+    def ended(self) -> bool: ...
+    @property
+    def closed(self) -> bool: ...
+    @property
+    def position(self) -> int: ...
+    @property
+    def holder(self) -> DatastoreError | None: ...
+    @property
+    def behind(self) -> float | None: ...
+
+@final
 class Queue:
     def __init__(self, store: Store) -> None: ...
     def put(
@@ -282,7 +367,7 @@ class Queue:
     def __enter__(self) -> Queue: ...
     def __exit__(self, *exc: object) -> None: ...
 
-def key_bound(ms: int, epoch: int = ..., /) -> int: ...
+def key_bound(created: datetime, epoch: int = ...) -> int: ...
 def options() -> list[dict[str, str]]: ...
 def refusal(parameters: dict[str, str], timeout: float, /) -> tuple[str, str] | None: ...
 def in_transaction(

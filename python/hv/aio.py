@@ -19,14 +19,18 @@ from typing import TYPE_CHECKING, Any, Awaitable, Callable, Iterable, Mapping, T
 from . import _hv
 from ._hv import DatastoreError, Key, KeyTypeError, PoolError, Queue
 from ._many import MOST, MOST_BYTES, Increment, Merge, Replacement, maker, names, settle
+from ._results import Count, Counts, Plan
 from .entity import Change, Row, Value
 
 if TYPE_CHECKING:
     from .datastore import Datastore
 
-__all__ = ["Session", "Transaction"]
+__all__ = ["Reader", "Session", "Transaction"]
 
 _T = TypeVar("_T")
+
+# After so many rows that were there already, a reader lets the loop's other tasks run.
+_ROWS = 100
 
 # How often a thread that waits for a coroutine checks whether its loop is still there, in seconds.
 _CHECK_LOOP = 1
@@ -48,6 +52,7 @@ class Session:
         self._store = store
         self._queue = Queue(store)
         self._waiting: set[asyncio.Future[Any]] = set()
+        self._readers: weakref.WeakSet[Reader] = weakref.WeakSet()
         self._drained: asyncio.Future[None] | None = None
         self._closing = False
         self._closed = False
@@ -269,6 +274,35 @@ class Session:
         """Like Datastore.change_many()."""
         return await self._many(self._change, ((change,) for change in changes), return_errors)
 
+    # ---- finding, counting, following ----
+
+    def find(self, *args: Any, **kwargs: Any) -> Reader:
+        """Like Datastore.find(), for `async for`."""
+        self._check_open()
+        return Reader(self, self._store.find(*args, **kwargs))
+
+    def feed(self, *args: Any, **kwargs: Any) -> Reader:
+        """Like Datastore.feed(), for `async for`."""
+        self._check_open()
+        return Reader(self, self._store.feed(*args, **kwargs))
+
+    async def count(self, *args: Any, **kwargs: Any) -> Count | Counts:
+        """Like Datastore.count(). A thread waits for it; cancelling this does not end it."""
+        return await self._in_thread(self._store.count, *args, **kwargs)
+
+    async def explain(self, *args: Any, **kwargs: Any) -> list[Plan]:
+        """Like Datastore.explain(). A thread waits for it; cancelling this does not end it."""
+        return await self._in_thread(self._store.explain, *args, **kwargs)
+
+    async def _in_thread(self, function: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
+        self._check_open()
+        thread = _thread()
+        try:
+            call = functools.partial(function, *args, **kwargs)
+            return await self._loop.run_in_executor(thread, call)
+        finally:
+            thread.shutdown(wait=False)
+
     # ---- transactions ----
 
     def transaction(
@@ -352,9 +386,7 @@ class Session:
 
     def _check_open(self) -> None:
         if self._closing:
-            error = PoolError("the session is closed")
-            error.status, error.message = "HV_CLOSED", str(error)
-            raise error
+            raise _closed("the session is closed")
 
     async def _many(
         self,
@@ -415,9 +447,12 @@ class Session:
     # ---- the end ----
 
     async def close(self) -> None:
-        """Wait for running operations, then end the session. If cancelled, end it at once."""
+        """Wait for running operations, then end the session. If cancelled, end it at once. Readers
+        are closed at the beginning."""
         try:
             self._closing = True
+            for reader in tuple(self._readers):
+                reader.close()
             if not self._closed and self._queue.pending:
                 if self._drained is None:
                     self._drained = self._loop.create_future()
@@ -436,6 +471,8 @@ class Session:
             self._loop.remove_reader(self._queue.fileno())
             for future in tuple(self._waiting):
                 future.cancel()
+            for reader in tuple(self._readers):
+                reader._terminate()
         self._waiting.clear()
         if self._drained is not None and not self._drained.done():
             self._drained.cancel()
@@ -461,6 +498,110 @@ class Session:
         if not getattr(self, "_closed", True):
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self)
             self.terminate()
+
+
+class Reader:
+    """The result of Session.find() and feed(): `async for` iterates over the rows. One task at a
+    time may use it.
+
+    Cancelling a task that waits for the next row loses none: iterating goes on with that row. It is
+    closed at its end, by close(), by `async with` or the session's end, and when nothing refers to
+    it any more.
+    """
+
+    def __init__(self, session: Session, reader: _hv.Reader) -> None:
+        self._session = session
+        self._reader = reader
+        self._rows = 0
+        self._ready: asyncio.Future[None] | None = None  # while a task waits
+        self._watched = -1  # the descriptor that the loop watches for it
+        session._readers.add(self)
+
+    def __aiter__(self) -> Reader:
+        return self
+
+    async def __anext__(self) -> Row:
+        if self._ready is not None:
+            raise RuntimeError("the reader is in use by another task")
+        self._forget()  # of what a signal's handler has interrupted
+        if self._rows % _ROWS == _ROWS - 1:
+            self._rows += 1
+            await asyncio.sleep(0)
+        while True:
+            row = self._reader.poll(0)
+            if row is not None:
+                self._rows += 1
+                return row
+            if self._reader.ended:
+                raise StopAsyncIteration
+            await self._wait()
+
+    async def _wait(self) -> None:
+        """Wait until poll() has something to do."""
+        ready = self._session._loop.create_future()
+        self._ready = ready
+        try:
+            self._watched = self._reader.fileno()
+            self._session._loop.add_reader(self._watched, _wake, ready)
+            await ready
+        finally:
+            if self._ready is ready:
+                self._forget()
+            self._ready = None
+
+    def _forget(self) -> None:
+        """The loop stops watching the descriptor, which is still open."""
+        if self._watched >= 0 and not self._session._loop.is_closed():
+            self._session._loop.remove_reader(self._watched)
+        self._watched = -1
+
+    def close(self) -> None:
+        """End it at any point. A task that waits for its next row gets a PoolError."""
+        self._forget()
+        self._reader.close()
+        if self._ready is not None and not self._ready.done():
+            self._ready.set_exception(_closed("the reader is closed"))
+
+    def _terminate(self) -> None:
+        """Like close(), but a task that waits is cancelled."""
+        if self._ready is not None:
+            self._ready.cancel()
+        self.close()
+
+    @property
+    def missing(self) -> list[DatastoreError]:
+        """Like that of a Datastore's reader, as the others."""
+        return self._reader.missing
+
+    @property
+    def ended(self) -> bool:
+        return self._reader.ended
+
+    @property
+    def closed(self) -> bool:
+        return self._reader.closed
+
+    @property
+    def position(self) -> int:
+        return self._reader.position
+
+    @property
+    def holder(self) -> DatastoreError | None:
+        return self._reader.holder
+
+    @property
+    def behind(self) -> float | None:
+        return self._reader.behind
+
+    async def __aenter__(self) -> Reader:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_watched", -1) >= 0:
+            self.close()
 
 
 class Transaction:
@@ -608,6 +749,18 @@ def _advance(session: weakref.ref[Session]) -> None:
     alive = session()
     if alive is not None:
         alive._advance()
+
+
+def _wake(ready: asyncio.Future[None]) -> None:
+    """The loop's callback for a reader."""
+    if not ready.done():
+        ready.set_result(None)
+
+
+def _closed(message: str) -> PoolError:
+    error = PoolError(message)
+    error.status, error.message = "HV_CLOSED", str(error)
+    return error
 
 
 def _both(

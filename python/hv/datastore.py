@@ -22,18 +22,24 @@ from ._hv import (
     KeyTypeError,
     LentCursor,
     PoolError,
+    Reader,
     Transaction,
 )
 from ._many import Increment, Merge, Replacement
+from ._results import Count, Counts, Plan
 from .entity import Change, Row, Value
 
 __all__ = [
     "ChangedError",
     "ConnectionError",
+    "Count",
+    "Counts",
     "Datastore",
     "DatastoreError",
     "KeyTypeError",
+    "Plan",
     "PoolError",
+    "Reader",
     "Transaction",
 ]
 

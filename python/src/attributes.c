@@ -143,13 +143,14 @@ size_t hvpy_attributes_size(const hv_dict *dict) {
 
 /* ---- names alone ---- */
 
-/* A tuple of the names, which cannot change any more. */
-static PyObject *tuple_of(PyObject *names, const char *argument) {
-    PyObject *tuple = PyUnicode_Check(names) ? NULL : PySequence_Tuple(names);
-    if (tuple == NULL && (!PyErr_Occurred() || PyErr_ExceptionMatches(PyExc_TypeError)))
-        PyErr_Format(PyExc_TypeError, "%s must be a list, tuple or set of names, not %.200s",
-                     argument, Py_TYPE(names)->tp_name);
-    return tuple;
+/* A tuple of what is in an iterable, which cannot change any more. NULL without an exception, or
+ * with a TypeError: it is none, or text, which would be taken apart. */
+static PyObject *tuple_of(PyObject *iterable) {
+    return PyUnicode_Check(iterable) ? NULL : PySequence_Tuple(iterable);
+}
+
+static bool is_no_iterable(void) {
+    return !PyErr_Occurred() || PyErr_ExceptionMatches(PyExc_TypeError);
 }
 
 /* A name as a string that ends with a NUL, and has no other. */
@@ -166,9 +167,13 @@ bool hvpy_names_from(PyObject *names, const char *argument, hvpy_names *result) 
     *result = (hvpy_names){0};
     if (names == NULL || names == Py_None)
         return true;
-    result->held = tuple_of(names, argument);
-    if (result->held == NULL)
+    result->held = tuple_of(names);
+    if (result->held == NULL) {
+        if (is_no_iterable())
+            PyErr_Format(PyExc_TypeError, "%s must be a list, tuple or set of names, not %.200s",
+                         argument, Py_TYPE(names)->tp_name);
         return false;
+    }
     Py_ssize_t count = PyTuple_GET_SIZE(result->held);
     result->list = PyMem_New(const char *, count + 1);
     if (result->list == NULL)
@@ -194,4 +199,67 @@ size_t hvpy_names_size(const hvpy_names *names) {
     for (const char **name = names->list; name != NULL && *name != NULL; name++)
         size += strlen(*name);
     return size;
+}
+
+/* ---- values of one name ---- */
+
+/* Make the list of the values' texts. NULL with an exception. */
+static PyObject *texts_of(PyObject *name, PyObject *values) {
+    PyObject *tuple = tuple_of(values);
+    if (tuple == NULL) {
+        if (is_no_iterable())
+            PyErr_Format(PyExc_TypeError,
+                         "the values of attribute %R must be a list, tuple or set, not %.200s",
+                         name, Py_TYPE(values)->tp_name);
+        return NULL;
+    }
+    Py_ssize_t count = PyTuple_GET_SIZE(tuple);
+    PyObject *texts = PyList_New(count);
+    for (Py_ssize_t i = 0; texts != NULL && i < count; i++) {
+        PyObject *value = PyTuple_GET_ITEM(tuple, i);
+        PyObject *text = value;
+        if (value == Py_None)
+            Py_INCREF(value);
+        else
+            text = text_of(name, value);
+        if (text == NULL)
+            Py_CLEAR(texts);
+        else
+            PyList_SET_ITEM(texts, i, text);
+    }
+    Py_DECREF(tuple);
+    return texts;
+}
+
+bool hvpy_values_from(PyObject *name, PyObject *values, hvpy_values *result) {
+    *result = (hvpy_values){0};
+    Py_ssize_t len;
+    if (!check_name(name) || (result->name = bytes_of(name, name, &len)) == NULL)
+        return false;
+    result->name_len = (size_t) len;
+    result->held = texts_of(name, values);
+    if (result->held == NULL)
+        return false;
+    result->count = (size_t) PyList_GET_SIZE(result->held);
+    result->list = PyMem_New(const char *, result->count + 1);
+    result->lengths = PyMem_New(size_t, result->count + 1);
+    if (result->list == NULL || result->lengths == NULL)
+        PyErr_NoMemory();
+    for (size_t i = 0; i < result->count && !PyErr_Occurred(); i++) {
+        PyObject *text = PyList_GET_ITEM(result->held, (Py_ssize_t) i);
+        len = 0;
+        result->list[i] = text == Py_None ? NULL : bytes_of(text, name, &len);
+        result->lengths[i] = (size_t) len;
+    }
+    if (!PyErr_Occurred())
+        return true;
+    hvpy_values_free(result);
+    return false;
+}
+
+void hvpy_values_free(hvpy_values *values) {
+    PyMem_Free(values->list);
+    PyMem_Free(values->lengths);
+    Py_XDECREF(values->held);
+    *values = (hvpy_values){0};
 }

@@ -42,4 +42,21 @@ void hvpy_names_free(hvpy_names *names);
 /* The number of bytes of all of them. */
 size_t hvpy_names_size(const hvpy_names *names);
 
+/* An attribute's name, and values for it. */
+typedef struct hvpy_values {
+    const char *name;
+    size_t name_len;
+    const char **list; /* NULL: the value NULL */
+    size_t *lengths;
+    size_t count;
+    PyObject *held; /* the list whose text it points to */
+} hvpy_values;
+
+/*
+ * Take values from an iterable that is not a str, each as hvpy_attributes_set() does; for
+ * hvpy_values_free(). The name must live as long. Returns false with an exception.
+ */
+bool hvpy_values_from(PyObject *name, PyObject *values, hvpy_values *result);
+void hvpy_values_free(hvpy_values *values);
+
 #endif

@@ -71,6 +71,77 @@ static PyObject *key_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     return make(type, id, epoch);
 }
 
+/* ---- moments ---- */
+
+PyObject *hvpy_datetime_of(int64_t moment) {
+    time_t seconds = moment / 1000;
+    int ms = (int) (moment % 1000);
+    if (ms < 0) {
+        ms += 1000;
+        seconds--;
+    }
+    struct tm tm;
+    if (gmtime_r(&seconds, &tm) == NULL) {
+        PyErr_SetString(PyExc_OverflowError, "the time is out of range");
+        return NULL;
+    }
+    return PyDateTime_FromDateAndTime(tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour,
+                                      tm.tm_min, tm.tm_sec, ms * 1000);
+}
+
+/* How far a datetime's time zone is ahead of UTC, in µs. Returns false with an exception. */
+static bool offset_from(PyObject *datetime, int64_t *offset) {
+    PyObject *delta = PyObject_CallMethod(datetime, "utcoffset", NULL);
+    *offset = 0;
+    if (delta != NULL && delta != Py_None) /* the method may be a subclass's, datetime checks it */
+        *offset = ((int64_t) PyDateTime_DELTA_GET_DAYS(delta) * 86400 +
+                   PyDateTime_DELTA_GET_SECONDS(delta)) *
+                      1000000 +
+                  PyDateTime_DELTA_GET_MICROSECONDS(delta);
+    Py_XDECREF(delta);
+    return delta != NULL;
+}
+
+bool hvpy_moment_from(PyObject *datetime, const char *name, int64_t *moment) {
+    int64_t offset;
+    if (!PyDateTime_Check(datetime)) {
+        PyErr_Format(PyExc_TypeError, "%s must be a datetime, not %.200s", name,
+                     Py_TYPE(datetime)->tp_name);
+        return false;
+    }
+    if (!offset_from(datetime, &offset))
+        return false;
+    struct tm tm = {.tm_year = PyDateTime_GET_YEAR(datetime) - 1900,
+                    .tm_mon = PyDateTime_GET_MONTH(datetime) - 1,
+                    .tm_mday = PyDateTime_GET_DAY(datetime),
+                    .tm_hour = PyDateTime_DATE_GET_HOUR(datetime),
+                    .tm_min = PyDateTime_DATE_GET_MINUTE(datetime),
+                    .tm_sec = PyDateTime_DATE_GET_SECOND(datetime)};
+    int64_t us =
+        (int64_t) timegm(&tm) * 1000000 + PyDateTime_DATE_GET_MICROSECOND(datetime) - offset;
+    *moment = us / 1000 - (us % 1000 < 0);
+    return true;
+}
+
+const char hvpy_key_bound_doc[] =
+    "key_bound($module, created, epoch=1379365531352)\n--\n\n"
+    "The bound for selecting by time: entities made at or after ``created`` have an id of at "
+    "least\nthis. A datetime without a time zone is UTC.";
+
+PyObject *hvpy_key_bound(PyObject *module, PyObject *args, PyObject *kwargs) {
+    (void) module;
+    static char *names[] = {"created", "epoch", NULL};
+    PyObject *created;
+    long long epoch = HV_DEFAULT_EPOCH;
+    int64_t moment, bound;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|L:key_bound", names, &created, &epoch) ||
+        !hvpy_moment_from(created, "created", &moment))
+        return NULL;
+    hv_error *error = NULL;
+    hv_status status = hv_key_bound(moment, epoch, &bound, &error);
+    return status == HV_OK ? PyLong_FromLongLong(bound) : hvpy_raise(status, error);
+}
+
 /* ---- parts of a key ---- */
 
 static void unpack(PyObject *self, int64_t *created, int *shard, int *added_id) {
@@ -82,19 +153,7 @@ static PyObject *key_created(PyObject *self, void *closure) {
     (void) closure;
     int64_t created = 0;
     unpack(self, &created, NULL, NULL);
-    time_t seconds = created / 1000;
-    int ms = (int) (created % 1000);
-    if (ms < 0) {
-        ms += 1000;
-        seconds--;
-    }
-    struct tm tm;
-    if (gmtime_r(&seconds, &tm) == NULL) {
-        PyErr_SetString(PyExc_OverflowError, "the key's time is out of range");
-        return NULL;
-    }
-    return PyDateTime_FromDateAndTime(tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour,
-                                      tm.tm_min, tm.tm_sec, ms * 1000);
+    return hvpy_datetime_of(created);
 }
 
 static PyObject *key_shard_id(PyObject *self, void *closure) {

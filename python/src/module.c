@@ -10,6 +10,7 @@
 
 #include "change.h"
 #include "connector.h"
+#include "counts.h"
 #include "cursor.h"
 #include "error.h"
 #include "handler.h"
@@ -18,6 +19,7 @@
 #include "load.h"
 #include "opening.h"
 #include "queue.h"
+#include "reader.h"
 #include "row.h"
 #include "scan.h"
 #include "store.h"
@@ -38,17 +40,6 @@ static PyObject *options(PyObject *module, PyObject *args) {
         Py_XDECREF(option);
     }
     return list;
-}
-
-static PyObject *key_bound(PyObject *module, PyObject *args) {
-    (void) module;
-    long long created, epoch = HV_DEFAULT_EPOCH;
-    if (!PyArg_ParseTuple(args, "L|L:key_bound", &created, &epoch))
-        return NULL;
-    int64_t bound;
-    hv_error *error = NULL;
-    hv_status status = hv_key_bound(created, epoch, &bound, &error);
-    return status == HV_OK ? PyLong_FromLongLong(bound) : hvpy_raise(status, error);
 }
 
 /* ---- libpq ---- */
@@ -94,9 +85,8 @@ static PyObject *libpq_file_of(PyObject *module, PyObject *args) {
 static PyMethodDef functions[] = {
     {"options", options, METH_NOARGS,
      "options($module)\n--\n\nThe options of a store: a list of dicts."},
-    {"key_bound", key_bound, METH_VARARGS,
-     "key_bound($module, ms, epoch=1379365531352, /)\n--\n\n"
-     "The least key of a moment, which is given in ms since 1970-01-01 UTC."},
+    {"key_bound", (PyCFunction) (void (*)(void)) hvpy_key_bound, METH_VARARGS | METH_KEYWORDS,
+     hvpy_key_bound_doc},
     {"libpq_version", libpq_version, METH_NOARGS,
      "libpq_version($module)\n--\n\nThe version of libpq, as psycopg2.extensions.libpq_version()."},
     {"libpq_file", libpq_file, METH_NOARGS,
@@ -134,7 +124,8 @@ PyMODINIT_FUNC PyInit__hv(void) {
         hvpy_change_init(module) < 0 || hvpy_threads_init() < 0 || hvpy_handler_init() < 0 ||
         hvpy_opening_init() < 0 || hvpy_lend_init(module) < 0 || hvpy_cursor_init(module) < 0 ||
         hvpy_store_init(module) < 0 || hvpy_queue_init(module) < 0 || hvpy_scan_init(module) < 0 ||
-        hvpy_load_init(module) < 0 || hvpy_transaction_init(module) < 0) {
+        hvpy_load_init(module) < 0 || hvpy_reader_init(module) < 0 || hvpy_counts_init() < 0 ||
+        hvpy_transaction_init(module) < 0) {
         Py_DECREF(module);
         return NULL;
     }

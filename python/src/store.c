@@ -8,10 +8,12 @@
 #include <time.h>
 
 #include "arguments.h"
+#include "counts.h"
 #include "entity.h"
 #include "error.h"
 #include "lend.h"
 #include "load.h"
+#include "reader.h"
 #include "report.h"
 #include "run.h"
 #include "scan.h"
@@ -407,6 +409,10 @@ static PyMethodDef store_methods[] = {
      "inspect_all($self)\n--\n\n"
      "Inspect all servers: return a list of what inspect() returns, with a DatastoreError for a\n"
      "server that cannot be inspected. Only this finds shards on another server, or on two."},
+    {"find", FAST(hvpy_find), hvpy_find_doc},
+    {"count", FAST(hvpy_count), hvpy_count_doc},
+    {"feed", FAST(hvpy_feed), hvpy_feed_doc},
+    {"explain", FAST(hvpy_explain), hvpy_explain_doc},
     {"scan", WITH_NAMES(hvpy_scan_open), hvpy_scan_open_doc},
     {"load", WITH_NAMES(hvpy_load_open), hvpy_load_open_doc},
     {"loads", WITH_NAMES(hvpy_load_list), hvpy_load_list_doc},

@@ -74,6 +74,9 @@ def finish(process):
         "db.put_many([(3, 1, {})])",
         "db.get_many([Key(3 << 10 | 1)])",
         "next(db.scan(3))",
+        "next(db.find(3))",
+        "db.count(shards=3)",
+        "db.explain(3)",
         "db.reserve(3)",
         "db.merge(reserved, {'a': 'b'})",
         "db.delete_many([reserved])",
@@ -107,6 +110,8 @@ check_usable()
         "db.get_many([Key(3 << 10 | 1)] * 10000)",
         "list(db.put_stream((3, 1, {}) for _ in range(10000)))",
         "list(db.scan(3))",
+        "list(db.find())",
+        "db.count()",
         "db.replace(reserved, 1, {'a': 'b'})",
         "db.merge(reserved, {'a': 'b'}, if_absent=['a'])",
         "db.increment(reserved, 'a')",
@@ -133,7 +138,16 @@ check_usable()
 
 
 @pytest.mark.parametrize(
-    "act", ["db.put(3, 1)", "db.get_connection(3)", "db.put_many([(3, 1, {})])", "list(db.scan(3))"]
+    "act",
+    [
+        "db.put(3, 1)",
+        "db.get_connection(3)",
+        "db.put_many([(3, 1, {})])",
+        "list(db.scan(3))",
+        "list(db.find())",
+        "db.count()",
+        "list(db.feed())",
+    ],
 )
 def test_while_it_connects_to_a_server_that_accepts_and_says_nothing(connections, act):
     code = f"""
@@ -225,6 +239,8 @@ def work():
     db.put_many([(3, 1, {{}})] * 5)
     db.merge(reserved, {{"a": "b"}})
     db.delete_many([reserved] * 5)
+    list(db.find(newest=10))
+    db.count(shards=3)
 
 handled = raised = 0
 

@@ -259,3 +259,69 @@ with Datastore(connections, pool_max=2) as db:
 """,
         connections,
     )
+
+
+def test_finding_counting_and_following_leave_nothing_behind(connections):
+    run(
+        """
+import asyncio, math
+from hv import aio
+
+def fails(kind, act):
+    try:
+        act()
+    except kind:
+        return
+    raise AssertionError("no error")
+
+SELECTION = dict(where=MAPPING, one_of={NAME: [VALUE, None, 5]}, exists=["a", NAME], lacks=["b"],
+                 kind=[1, 2], shards=[3, "12"], partial=True, timeout=math.inf)
+
+async def loop():
+    async with aio.Session(db) as session:
+        async for row in session.find(newest=3, **SELECTION):
+            assert row[2][NAME] == VALUE
+        async for row in session.find():
+            break
+        assert await session.count(**SELECTION) >= 1
+        feed = session.feed(key, follow=True, delay=0)
+        task = asyncio.ensure_future(feed.__anext__())
+        await asyncio.sleep(0)
+        task.cancel()
+
+def act(times):
+    for n in range(times):
+        for row in db.find(**SELECTION, only=[NAME, "c"], after=1, limit=5):
+            assert row[2] == {NAME: VALUE}
+        for row in db.find(newest=True):
+            break
+        rows = db.find(skip="server 1")
+        next(rows)
+        rows.missing, rows.position, rows.holder, rows.behind, rows.fileno()
+        if n % 2:
+            rows.close()
+        with db.find(12, has=MAPPING, since=key.created, until_key=key) as rows:
+            list(rows), rows.missing
+        assert db.count(**SELECTION) >= 1 and db.count("kind", skip="server 1").missing
+        db.count("day", zone="Europe/Berlin"), db.count("server"), db.count(estimate=True)
+        fails(DatastoreError, lambda: db.find(where=MAPPING, lacks=[NAME]))
+        fails(DatastoreError, lambda: db.find(one_of={NAME: [VALUE, "\\0"]}))
+        fails(TypeError, lambda: db.find(one_of={NAME: [VALUE, object()]}))
+        fails(TypeError, lambda: db.find(**SELECTION, only=[NAME, 5]))
+        fails(TypeError, lambda: db.count(5))
+        fails(DatastoreError, lambda: db.count("day", zone=VALUE))
+        fails(DatastoreError, lambda: db.feed(NAME and 0))
+        db.explain(**SELECTION)
+        if n % 10 == 0:
+            feed = db.feed(key, follow=n % 20 == 0, delay=0)
+            feed.poll(0.02)
+            asyncio.run(loop())
+
+with Datastore(connections, pool_max=2) as db:
+    key = db.put(3, 1, MAPPING)
+    db.put(12, 1, MAPPING)
+    check(act, 400, warm_up=200)
+    assert db.pool_stats()["lent"] == 0
+""",
+        connections,
+    )

@@ -190,6 +190,17 @@ def scan(db):
     with db.scan(3, start=key, stop=int(key) + 1) as rows:
         assert len(list(rows)) == 1
 
+def finds(db):
+    with db.find([3, 12], from_key=key, until_key=int(key) + 1) as rows:
+        assert len(list(rows)) == 1
+    assert db.count(shards=3, from_key=key, until_key=int(key) + 1) == 1
+    assert list(db.count("day", zone="Europe/Berlin", until_key=int(key) + 1).values())[-1] >= 1
+    assert len(db.explain(3)) == 1
+
+def feeds(db):
+    rows = db.feed(from_key=key, until_key=int(key) + 1, delay=0)
+    assert len(list(rows)) == 1
+
 def loads(db):
     with db.load("one", "a load") as load:
         load.add(3, 1, {"a": "b"})
@@ -224,6 +235,9 @@ async def in_transaction(session, key):
     async with session.transaction(3) as tx:
         return await tx.increment(key, "n")
 
+async def number_of(rows):
+    return len([row async for row in rows])
+
 def loop(db):
     # asyncio drops what is raised in a callback; then all that was asked for must still come.
     async def many():
@@ -233,6 +247,9 @@ def loop(db):
             assert await asyncio.wait_for(session.merge(stored[0], {"n": 1}), 30)
             assert await asyncio.wait_for(in_transaction(session, stored[0]), 30) == 2
             assert await asyncio.wait_for(session.delete_many(stored), 30) == [True, True]
+            bounds = {"from_key": key, "until_key": int(key) + 1}
+            assert await asyncio.wait_for(number_of(session.find(3, **bounds)), 30) == 1
+            assert await asyncio.wait_for(session.count(**bounds), 30) == 1
             assert (await asyncio.wait_for(session.get(key), 30))["body"] == {"a": "b"}
 
     asyncio.run(many())
@@ -242,7 +259,7 @@ class Log:
         len(text)
 
 ACTS = [put, put_key, get, with_cursor, borrow, borrow_and_spoil, borrow_and_close, put_many,
-        get_many, streams, changes, change_many, in_transactions, scan, loads, look, begin_anew,
+        get_many, streams, changes, change_many, in_transactions, scan, finds, feeds, loads, look, begin_anew,
         open_and_close, open_and_drop, log]
 
 for number, each in enumerate(connections):

@@ -220,3 +220,32 @@ def test_garbage_collection_that_closes_what_is_in_use(connections, make, use):
         connections,
     )
     assert (result.code, result.err) == (0, ""), str(result)
+
+
+def test_garbage_collection_that_closes_a_find_while_it_makes_a_row(connections):
+    """The row is returned, or it was closed before; either way it is closed now."""
+    result = python.run(
+        """
+        db = Datastore(connections)
+        key = db.put(3, 1, a="b")
+        rows = db.find(3, from_key=key)
+        closed = []
+
+        def close(phase, info):
+            rows.close()
+            closed.append(rows.closed)
+
+        gc.callbacks.append(close)
+        gc.set_threshold(1)
+        try:
+            assert rows.poll(60)["id"] == key.id
+        except PoolError as error:
+            assert error.status == "HV_CLOSED"
+        gc.set_threshold(0)
+        gc.callbacks.clear()
+        assert closed and all(closed) and rows.closed
+        db.close()
+        """,
+        connections,
+    )
+    assert (result.code, result.err) == (0, ""), str(result)
