@@ -8,15 +8,20 @@
 #include "value/key.h"
 #include "entity/target.h"
 
-static const int classes[] = {64, 256, 1024, HVI_PAGE_MAX_ROWS};
+/*
+ * The limit of the branches. Of a limit that is a parameter the planner expects a tenth of the
+ * rows: if fewer are wanted, it finds a plan for that number cheaper, and plans again each time. So
+ * the literals grow by less than ten times.
+ */
+static const int limits[] = {8, 64, 512, HVI_PAGE_MAX_ROWS};
 
 /* ---- the statement ---- */
 
-static int class_of(int rows) {
+static int limit_of(int rows) {
     size_t i = 0;
-    while (classes[i] < rows && classes[i] < HVI_PAGE_MAX_ROWS)
+    while (limits[i] < rows && limits[i] < HVI_PAGE_MAX_ROWS)
         i++;
-    return classes[i];
+    return limits[i];
 }
 
 /* The column body, as it is to be read. */
@@ -43,7 +48,7 @@ static void write_branch(branch *one, const hvi_page *page, const char *schema, 
     hvi_buffer_append_text(&one->after, ".entities WHERE ");
     hvi_where_sql(&one->after, page->selection, page->range, schema);
     hvi_buffer_append_format(&one->after, " ORDER BY id%s LIMIT %d)",
-                             page->selection->newest ? " DESC" : "", class_of(page->rows));
+                             page->selection->newest ? " DESC" : "", limit_of(page->rows));
 }
 
 void hvi_page_sql(hvi_buffer *sql, const hvi_page *page, const char *hstore_schema,
@@ -63,7 +68,7 @@ void hvi_page_sql(hvi_buffer *sql, const hvi_page *page, const char *hstore_sche
         hvi_buffer_append(sql, one.after.data, one.after.len);
     }
     if (page->portion.count > 1)
-        hvi_buffer_append_format(sql, "%s LIMIT %d", order, class_of(page->rows));
+        hvi_buffer_append_format(sql, "%s LIMIT %d", order, limit_of(page->rows));
     hvi_buffer_append_format(sql, ") AS page%s LIMIT $%d::bigint", order,
                              hvi_where_parameter_count(page->selection, page->range) + 1);
     hvi_buffer_fini(&one.before);

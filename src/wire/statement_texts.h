@@ -4,7 +4,8 @@
  *
  * A text that was seen is kept as long as the table: the lists of prepared statements refer to its
  * name. So there is room for a limited number, and texts that come later are not kept prepared.
- * Thread-safe; a forked child keeps the table.
+ * Their bytes are limited because of the servers: the plan of a statement takes about a hundred
+ * times as many, in each process that keeps it. Thread-safe; a forked child keeps the table.
  */
 #ifndef HVI_STATEMENT_TEXTS_H
 #define HVI_STATEMENT_TEXTS_H
@@ -15,7 +16,7 @@
 #include "base/fork.h"
 
 #define HVI_STATEMENT_TEXTS_MAX       1024
-#define HVI_STATEMENT_TEXTS_MAX_BYTES ((size_t) 4 << 20)
+#define HVI_STATEMENT_TEXTS_MAX_BYTES ((size_t) 2 << 20)
 #define HVI_STATEMENT_TEXT_BUCKETS    256
 
 typedef struct hvi_statement_texts {
