@@ -10,7 +10,7 @@ RIGHT = 60
 ROW = 44
 TOP = 60
 BOTTOM = 30
-TICKS = (0.5, 1, 2, 4, 8, 16, 32)
+TICKS = (0.125, 0.25, 0.5, 1, 2, 4, 8, 16, 32)
 
 
 def _text(x, y, text, **attributes):
@@ -33,7 +33,9 @@ def draw(title, note, bars):
     """Draw `bars`, which are (label, sublabel, low, median, high, goal), on the scale "times as
     fast". The goal may be None."""
     most = max([bar[4] for bar in bars] + [bar[5] or 0 for bar in bars])
-    ticks = [tick for tick in TICKS if tick <= most * 1.5]
+    least = min([0.5] + [bar[3] for bar in bars])
+    begin = max([tick for tick in TICKS if tick <= least], default=TICKS[0])
+    ticks = [tick for tick in TICKS if begin <= tick <= most * 1.5]
     scale = (WIDTH - LEFT - RIGHT) / math.log2(ticks[-1] * 1.3 / ticks[0])
     bottom = TOP + ROW * len(bars)
 
