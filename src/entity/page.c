@@ -132,7 +132,7 @@ hv_status hvi_page_init(hvi_operation *op, const hvi_page *page, hvi_router *rou
         .page = *page,
         .texts = texts,
         .sql = HVI_BUFFER_EMPTY,
-        .parameters = HVI_PARAMETERS_EMPTY,
+        .parameters = {.log = router->options->values[HVI_LOG_PARAMETERS] != 0},
     };
     hvi_page_parameters(&made->parameters, page);
     hvi_question_init(op, &made->ask, router, page->portion.server,

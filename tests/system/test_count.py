@@ -417,6 +417,21 @@ def test_a_closed_store_counts_nothing(make_tool, store):
     tool.count().gives("HV_CLOSED")
 
 
+def test_parameters_are_logged_if_that_is_wanted(make_tool, store):
+    selection = {"kinds": [1, 2], "equal": {"a": "x"}, "has": {"b": None}, "shards": "3"}
+    for wanted in ("on", "off"):
+        tool = make_tool(store, log=True, log_parameters=wanted)
+        tool.main.count(selection, "time", unit="day").ok()
+        tool.main.explain(selection).ok()
+        tool.main.find({**selection, "only": ["c", "d"]}).ok()
+        tool.main.next().gives("HV_NOT_FOUND")
+        logged = [event for event in tool.await_log(4) if "$1" in event.log]
+        values = ["{1,2}", "x", '"b"=>NULL']
+        page = [*values, "256", '{"c","d"}']
+        expected = [[*values, "UTC"], [*values, "256"], page]
+        assert [event.parameters for event in logged] == (expected if wanted == "on" else 3 * [[]])
+
+
 # ---- while writers write ----
 
 
