@@ -1,5 +1,5 @@
 /*
- * alloc_failure_bulk: the operations of alloc_failure that load and scan.
+ * alloc_failure_bulk: the operations of alloc_failure that load, scan and find.
  *
  * Whatever allocation fails, either all of a load's transaction is on the server and its position
  * has moved, or neither; no row is wrongly refused; and the load can be continued, whether it is
@@ -240,6 +240,51 @@ static void after_scan(hv_status status) {
         fail("the scan brought %d entities", seen);
 }
 
+/* ---- finds ---- */
+
+/* Over both shards, though only one has entities. */
+static hv_status select_rest(hv_selection **selection, hv_error **error) {
+    static const char *const names[] = {NAME, "nothing", "filler", "absent", NULL};
+    hv_selection *made = *selection = hv_selection_new();
+    if (made == NULL)
+        return HV_NO_MEMORY;
+    hv_status status = hv_selection_kind(made, KIND, error);
+    if (status == HV_OK)
+        status = hv_selection_exists(made, NAME, HV_STRLEN, error);
+    if (status == HV_OK)
+        status = hv_selection_only(made, names, error);
+    if (status == HV_OK && last_seen > 0)
+        status = hv_selection_after(made, last_seen, error);
+    return status;
+}
+
+static hv_status act_find(hv_error **error) {
+    hv_reader *reader = NULL;
+    hv_selection *selection = NULL;
+    hv_status status = select_rest(&selection, error);
+    if (status == HV_OK)
+        status = hv_find(store, selection, &reader, error);
+    hv_selection_free(selection);
+    while (status == HV_OK && (status = hv_reader_next(reader, -1, error)) == HV_OK) {
+        if (++seen > SCANNED || hv_reader_key(reader) != older_key(SCANNED - seen) ||
+            hv_reader_kind(reader) != KIND || !is_dict(hv_reader_dict(reader), KNOWN_LABEL))
+            fail("the find brought another entity");
+        last_seen = hv_reader_key(reader);
+    }
+    hv_reader_close(reader);
+    return status == HV_NOT_FOUND ? HV_OK : status;
+}
+
+static void after_find(hv_status status) {
+    hv_error *error = NULL;
+    if (status == HV_OUTCOME_UNKNOWN)
+        fail("a read has a known outcome");
+    if (status != HV_OK)
+        must(act_find(&error), &error, "find the rest");
+    if (seen != SCANNED)
+        fail("the find brought %d entities", seen);
+}
+
 const operation_of bulk_operations[] = {
     {"load_open_first", before_first_load, open_load, after_load_open, false},
     {"load", before_load, act_load, after_load, false},
@@ -247,5 +292,7 @@ const operation_of bulk_operations[] = {
     {"load_list", before_load_list, act_load_list, after_load_list, false},
     {"scan", before_scan, act_scan, after_scan, false},
     {"scan_large", before_scan, act_scan, after_scan, true},
+    {"find", before_scan, act_find, after_find, false},
+    {"find_large", before_scan, act_find, after_find, true},
     {NULL, NULL, NULL, NULL, false},
 };

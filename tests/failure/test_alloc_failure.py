@@ -27,6 +27,8 @@ OPERATIONS = [
     "load_list",
     "scan",
     "scan_large",
+    "find",
+    "find_large",
     "merge",
     "increment",
     "get_only",
