@@ -46,10 +46,23 @@ typedef struct caller {
     pthread_t thread;
     int number;
     uint64_t random;
+    double turn;    /* at a steady rate: when the next call is due */
     int64_t *taken; /* merge, delete: how many entities of each shard */
     int64_t all;    /* operations, including those of the warm-up */
     int64_t measured;
 } caller;
+
+static double now(clockid_t clock) {
+    struct timespec time;
+    clock_gettime(clock, &time);
+    return (double) time.tv_sec + (double) time.tv_nsec / 1e9;
+}
+
+static struct timespec moment(double seconds) {
+    struct timespec time = {.tv_sec = (time_t) seconds};
+    time.tv_nsec = (long) ((seconds - (double) time.tv_sec) * 1e9);
+    return time;
+}
 
 /* ---- one caller ---- */
 
@@ -98,6 +111,20 @@ static void check(const bench_settings *settings, const bench_request *request) 
                       request->keys[i]);
 }
 
+/* At a steady rate, wait for the caller's next turn. A caller that is late does not catch up. */
+static void wait_for_turn(caller *me) {
+    const bench_settings *settings = &me->run->settings;
+    double present = now(CLOCK_MONOTONIC);
+    if (settings->rate <= 0)
+        return;
+    if (me->turn < present)
+        me->turn = me->turn == 0 ? present + (double) me->number / settings->rate : present;
+    const struct timespec until = moment(me->turn);
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR)
+        ;
+    me->turn += settings->callers * settings->batch / settings->rate;
+}
+
 static void *work(void *argument) {
     caller *me = argument;
     bench_run *run = me->run;
@@ -120,6 +147,7 @@ static void *work(void *argument) {
             sem_post(&run->ended);
             break;
         }
+        wait_for_turn(me);
         call(mine, &request);
         check(settings, &request);
         me->all += request.count;
@@ -137,17 +165,9 @@ static void *work(void *argument) {
 
 /* ---- all callers ---- */
 
-static double now(clockid_t clock) {
-    struct timespec time;
-    clock_gettime(clock, &time);
-    return (double) time.tv_sec + (double) time.tv_nsec / 1e9;
-}
-
 /* Wait for so many seconds, or until a caller has nothing more to do. */
 static void wait_for(bench_run *run, double seconds) {
-    double until = now(CLOCK_MONOTONIC) + seconds;
-    struct timespec time = {.tv_sec = (time_t) until};
-    time.tv_nsec = (long) ((until - (double) time.tv_sec) * 1e9);
+    struct timespec time = moment(now(CLOCK_MONOTONIC) + seconds);
     while (sem_clockwait(&run->ended, CLOCK_MONOTONIC, &time) != 0 && errno == EINTR)
         ;
 }
@@ -206,6 +226,8 @@ static void set(bench_settings *settings, char *argument) {
         settings->batch = atoi(value);
     else if (strcmp(argument, "seconds") == 0)
         settings->seconds = atof(value);
+    else if (strcmp(argument, "rate") == 0)
+        settings->rate = atof(value);
     else if (strcmp(argument, "config") == 0)
         settings->config = value;
     else if (strcmp(argument, "server") == 0)

@@ -34,6 +34,7 @@ typedef struct bench_settings {
     int connections;    /* for a pool; a contender without one has a connection for each caller */
     int batch;          /* operations in one call; 1: the calls for single operations */
     double seconds;     /* to measure, after a fifth of it to warm up */
+    double rate;        /* operations per second of all callers together; 0: as fast as they can */
     const char *config; /* the store's configuration file */
     const char *server; /* the same server as a connection string of libpq */
     int first_shard;    /* the shards to be used; they are on one server */
