@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+import contextlib
+from datetime import datetime, timedelta, timezone, tzinfo
 from typing import TYPE_CHECKING, Any, Iterable, Mapping, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -58,13 +59,17 @@ Plan.__module__ = "hv.datastore"  # a NamedTuple does not take it in its body
 
 
 def _in_zone(groups: Mapping[datetime, int], name: str) -> dict[datetime, int]:
-    """Moments in a time zone. PostgreSQL knows some that Python does not: then in UTC."""
-    zone: ZoneInfo | timezone = timezone.utc
-    try:
+    """Moments in a time zone. PostgreSQL knows some that Python does not: then in UTC.
+
+    Each has the zone's offset of its own moment. With the zone itself Python takes the two hours that
+    are called 2 when summer time ends for the same key."""
+    zone: tzinfo = timezone.utc
+    with contextlib.suppress(ValueError, OSError, KeyError):  # ZoneInfoNotFoundError is a KeyError
         zone = ZoneInfo(name)
-    except (ValueError, OSError, KeyError):  # ZoneInfoNotFoundError is a KeyError
-        pass
-    return {
-        moment.replace(tzinfo=timezone.utc).astimezone(zone): count
-        for moment, count in groups.items()
-    }
+    return {_with_offset(moment, zone): count for moment, count in groups.items()}
+
+
+def _with_offset(moment: datetime, zone: tzinfo) -> datetime:
+    local = moment.replace(tzinfo=timezone.utc).astimezone(zone)
+    offset = local.utcoffset() or timedelta()
+    return local.replace(tzinfo=timezone(offset, local.tzname() or ""), fold=0)
