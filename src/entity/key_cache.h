@@ -1,9 +1,9 @@
 /*
  * key_cache: reserved keys that are not used yet, by shard.
  *
- * A key is handed out once, and only while it is fresh: the key contains its time, and an entity
- * should not look older than it is. Thread-safe. A forked child starts empty: the keys belong to
- * its parent.
+ * A key is handed out once, and only while it is fresh: the key contains its time, an entity should
+ * not look older than it is, and a feed that stays a second behind must not have passed it before
+ * it is stored. Thread-safe. A forked child starts empty: the keys belong to its parent.
  */
 #ifndef HVI_KEY_CACHE_H
 #define HVI_KEY_CACHE_H
@@ -13,8 +13,9 @@
 #include "base/error.h"
 #include "base/fork.h"
 
-/* How long a key may be used after its reservation was asked for. */
-#define HVI_KEY_FRESH_US 1000000
+/* How long a key may be used after its reservation was asked for: half of a feed's delay, so that
+ * the rest remains for the put itself. */
+#define HVI_KEY_FRESH_US 500000
 
 typedef struct hvi_key_cache {
     hvi_fork_member fork;

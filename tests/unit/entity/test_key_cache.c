@@ -55,7 +55,7 @@ static void test_the_last_key_is_taken_first(void **state) {
         assert_int_equal(take(SHARD, 4), key);
 }
 
-static void test_a_key_is_good_for_a_second(void **state) {
+static void test_a_key_is_good_while_it_is_fresh(void **state) {
     (void) state;
     hvi_key_cache_give(&cache, SHARD, 7, 100);
     hvi_key_cache_give(&cache, SHARD, 8, 101);
@@ -144,7 +144,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_there_are_no_keys_at_first, start, stop),
         cmocka_unit_test_setup_teardown(test_a_key_is_given_once_and_to_its_shard, start, stop),
         cmocka_unit_test_setup_teardown(test_the_last_key_is_taken_first, start, stop),
-        cmocka_unit_test_setup_teardown(test_a_key_is_good_for_a_second, start, stop),
+        cmocka_unit_test_setup_teardown(test_a_key_is_good_while_it_is_fresh, start, stop),
         cmocka_unit_test_setup_teardown(test_a_fresh_key_is_found_below_an_old_one, start, stop),
         cmocka_unit_test_setup_teardown(test_keys_beyond_the_room_are_forgotten, start, stop),
         cmocka_unit_test_setup_teardown(test_no_two_threads_take_the_same_key, start, stop),
