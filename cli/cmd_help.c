@@ -12,7 +12,7 @@
 #include "ui/memory.h"
 
 static int help_on(const arguments *args, const char *name) {
-    const command *of = command_find(name);
+    const command *of = command_named(name);
     if (strcmp(name, "options") == 0)
         return help_options();
     if (of == NULL && help_group(name) == EXIT_DONE)

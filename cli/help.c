@@ -19,9 +19,23 @@ static void print_heading(const char *text) {
     printf("\n%s%s%s\n", ui_on(stdout, UI_BOLD), text, ui_off(stdout));
 }
 
-/* "  NAME   what it is": a word of a fixed width, and text. */
+/* No line is longer. */
+#define LINE_WIDTH 100
+
+/* "  NAME   what it is": a word of a fixed width, and text, broken into lines between its words. */
 static void print_entry(const char *word, int width, const char *text) {
-    printf("  %s%-*s%s  %s\n", ui_on(stdout, UI_NAME), width, word, ui_off(stdout), text);
+    int room = LINE_WIDTH - width - 4, used = 0;
+    printf("  %s%-*s%s  ", ui_on(stdout, UI_NAME), width, word, ui_off(stdout));
+    while (*text != '\0') {
+        int len = (int) strcspn(text, " ");
+        if (used > 0 && used + 1 + len > room) {
+            printf("\n%*s", width + 4, "");
+            used = 0;
+        }
+        used += printf("%s%.*s", used > 0 ? " " : "", len, text);
+        text += len + (text[len] == ' ');
+    }
+    putchar('\n');
 }
 
 /* ---- Options of commands --------------------------------------------------------------------- */

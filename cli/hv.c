@@ -91,7 +91,7 @@ static int dispatch(int argc, char **argv) {
             return code;
         name = two_words;
     }
-    const command *of = command_find(name);
+    const command *of = command_named(name);
     if (of == NULL)
         unknown_command(&args, name);
     free(name);

@@ -1,7 +1,7 @@
 /*
  * table: rows of cells in columns as wide as they need to be. On a terminal that is too narrow for
  * that, each cell has a line of its own, after its column's title, so that no line is broken. If
- * the end of one column may be left out, that is tried first.
+ * the ends of some columns may be left out, that is tried first.
  */
 #include "ui/ui.h"
 
@@ -25,7 +25,7 @@ struct ui_table {
     cell *cells; /* row by row, the titles first */
     size_t count;
     size_t cap;
-    int cut;     /* the column whose ends may be left out; -1: none */
+    int cut;     /* the first column whose ends may be left out; -1: none */
     int *widths; /* of the rows that were flushed; all 0 at first */
     bool begun;  /* rows were printed */
 };
@@ -132,8 +132,8 @@ static void print_cells(const ui_table *table, int width) {
     }
 }
 
-void ui_table_cut(ui_table *table, int column) {
-    table->cut = column;
+void ui_table_cut(ui_table *table, int first) {
+    table->cut = first;
 }
 
 /* A column with less room than this is not worth reading. */
@@ -153,16 +153,28 @@ static int find_widths(ui_table *table) {
     return whole;
 }
 
+/* Make the widest columns narrower, as far as that may be. Returns by how much the table is still
+ * too wide. */
+static int cut_columns(ui_table *table, int over) {
+    for (; over > 0; over--) {
+        int widest = table->cut;
+        for (int i = table->cut; i < table->column_count; i++)
+            if (table->widths[i] > table->widths[widest])
+                widest = i;
+        if (table->widths[widest] <= CUT_LEAST)
+            break;
+        table->widths[widest]--;
+    }
+    return over;
+}
+
 void ui_table_print(ui_table *table) {
     size_t columns = (size_t) table->column_count;
     while (table->count % columns != 0)
         add_cell(table, UI_PLAIN, "");
     int over = find_widths(table) - ui_width(stdout);
-    if (over > 0 && table->cut >= 0 && ui_is_terminal(stdout) &&
-        table->widths[table->cut] - over >= CUT_LEAST) {
-        table->widths[table->cut] -= over;
-        over = 0;
-    }
+    if (ui_is_terminal(stdout) && table->cut >= 0 && table->cut < table->column_count)
+        over = cut_columns(table, over);
     if (over > 0 && ui_is_terminal(stdout))
         print_cells(table, ui_width(stdout));
     else

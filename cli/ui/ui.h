@@ -144,8 +144,9 @@ typedef struct ui_table ui_table;
 ui_table *ui_table_new(const ui_column *columns, int count);
 /* The next cell, row by row. */
 void ui_cell(ui_table *table, ui_style style, const char *format, ...) UI_PRINTF(3, 4);
-/* On a terminal that is too narrow, the ends of this column's cells are left out first. */
-void ui_table_cut(ui_table *table, int column);
+/* On a terminal that is too narrow, the ends of cells in this and later columns are left out first.
+ */
+void ui_table_cut(ui_table *table, int first);
 /* Print to stdout. A row that is not full is filled with empty cells. */
 void ui_table_print(ui_table *table);
 /* The same for the rows so far of a table that goes on: they are removed, and later rows stand
