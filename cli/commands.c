@@ -19,12 +19,13 @@ static const struct {
     {GROUP_ENTITIES, &command_merge},   {GROUP_ENTITIES, &command_increment},
     {GROUP_ENTITIES, &command_delete},  {GROUP_ENTITIES, &command_key},
     {GROUP_ENTITIES, &command_reserve}, {GROUP_ENTITIES, &command_import},
-    {GROUP_ENTITIES, &command_export},  {GROUP_SERVERS, &command_init},
-    {GROUP_SERVERS, &command_status},   {GROUP_SERVERS, &command_bench},
-    {GROUP_DEV, &command_dev_up},       {GROUP_DEV, &command_dev_down},
-    {GROUP_DEV, &command_dev_status},   {GROUP_DEV, &command_dev_psql},
-    {GROUP_DEV, &command_dev_destroy},  {GROUP_ABOUT, &command_help},
-    {GROUP_ABOUT, &command_completion},
+    {GROUP_ENTITIES, &command_export},  {GROUP_ENTITIES, &command_find},
+    {GROUP_ENTITIES, &command_count},   {GROUP_ENTITIES, &command_feed},
+    {GROUP_SERVERS, &command_init},     {GROUP_SERVERS, &command_status},
+    {GROUP_SERVERS, &command_bench},    {GROUP_DEV, &command_dev_up},
+    {GROUP_DEV, &command_dev_down},     {GROUP_DEV, &command_dev_status},
+    {GROUP_DEV, &command_dev_psql},     {GROUP_DEV, &command_dev_destroy},
+    {GROUP_ABOUT, &command_help},       {GROUP_ABOUT, &command_completion},
 };
 
 const command *command_at(size_t index, const char **group) {
@@ -35,7 +36,7 @@ const command *command_at(size_t index, const char **group) {
     return table[index].command;
 }
 
-const command *command_find(const char *name) {
+const command *command_named(const char *name) {
     const command *found;
     for (size_t i = 0; (found = command_at(i, NULL)) != NULL; i++)
         if (strcmp(found->name, name) == 0)

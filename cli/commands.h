@@ -15,7 +15,7 @@
 const command *command_at(size_t index, const char **group);
 
 /* The command of this name, or NULL. */
-const command *command_find(const char *name);
+const command *command_named(const char *name);
 
 /* Options that every command takes, before and after its name. */
 enum { GLOBAL_CONFIG = 1, GLOBAL_JSON, GLOBAL_NO_COLOR, GLOBAL_HELP, GLOBAL_VERSION };
@@ -24,6 +24,7 @@ extern const command_option global_options[];
 /* Each is defined in its cmd_*.c. */
 extern const command command_bench;
 extern const command command_completion;
+extern const command command_count;
 extern const command command_delete;
 extern const command command_dev_destroy;
 extern const command command_dev_down;
@@ -32,6 +33,8 @@ extern const command command_dev_status;
 extern const command command_dev_up;
 extern const command command_export;
 extern const command command_exists;
+extern const command command_feed;
+extern const command command_find;
 extern const command command_get;
 extern const command command_help;
 extern const command command_import;

@@ -148,6 +148,21 @@ def test_the_readmes_commands_work_as_typed(config, tmp_path):
     assert "Ada" in (tmp_path / "users.ndjson").read_text("utf-8")
 
 
+def test_the_commands_about_finding_counting_and_following_work_as_typed(store, tmp_path):
+    text = (SOURCE / "docs/finding.md").read_text("utf-8")
+    commands = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.S))
+    keys = [
+        hv("put", 3 + n, 2, "user=42", f"title=t{n}", "state=open", "place=p", config=store).ok().out
+        for n in range(3)
+    ]
+    env = {"HYPERVAULT_CONFIG": str(store), "PATH": f"{build_dir() / 'cli'}:{os.environ['PATH']}"}
+    done = run("bash", "-euc", commands, cwd=tmp_path, env=env).ok()
+    assert done.err == "" and "id,shard_id,kind,body" in done.lines and "3" in done.lines
+    written = (tmp_path / "photos.ndjson").read_text("utf-8").splitlines()
+    assert len(written) == 5 and '"title":"later"' in written[-1]
+    assert [key.strip() in line for key, line in zip(keys, written)] == [True] * 3
+
+
 def test_the_readmes_example_compiles_and_runs(installed, store, tmp_path):
     readme = (SOURCE / "README.md").read_text("utf-8")
     (code,) = re.findall(r"```c\n(.*?)```", readme, re.S)
