@@ -37,6 +37,10 @@
 /* A caller that returns within this time, µs, has not been away. */
 #define AWAY_US 1000
 
+/* How long to wait at the end for pages that are on their way, so that their connections need not
+ * be closed. */
+#define GRACE_MS 10
+
 /* After so many entities, pages that were asked for ahead are received, if they are there. */
 #define PUMP_EVERY 64
 
@@ -207,7 +211,8 @@ static void ask_ahead(hv_reader *reader, hvi_source *source) {
     reader->pump_in = 0; /* send it at once */
 }
 
-/* Ask for the pages without which no row can be returned, or soon. */
+/* Ask for the pages without which no row can be returned. A source without rows has returned the
+ * last one that it had, so no row beyond that can be returned without its next page. */
 static void ask_needed(hv_reader *reader) {
     for (size_t i = 0; i < reader->source_count; i++)
         if (!has_rows(reader->sources[i]) && may_ask(reader, reader->sources[i]))
@@ -314,11 +319,6 @@ static void take_page(hv_reader *reader, hvi_source *source) {
 }
 
 /* ---- failures ---- */
-
-static hv_status end_with(hv_reader *reader, hv_error **cause) {
-    reader->status = hvi_error_move(&reader->error, cause);
-    return reader->status;
-}
 
 /* Is it a shard's failure rather than its server's? */
 static bool is_of_shard(const hv_error *cause) {
@@ -526,6 +526,16 @@ static void advance(hv_reader *reader, int64_t deadline) {
     hv_queue_advance(reader->queue, hvi_deadline_poll_ms(deadline));
 }
 
+/* No more is wanted: receive what is on its way, or give it up. */
+static void return_connections(hv_reader *reader) {
+    int64_t deadline = hvi_deadline_after(GRACE_MS);
+    hvi_queue_wake_at(reader->queue, HVI_NEVER);
+    while (hv_queue_pending(reader->queue) > 0 && !hvi_is_late(deadline))
+        hv_queue_advance(reader->queue, hvi_deadline_poll_ms(deadline));
+    while (hv_queue_pending(reader->queue) > 0)
+        hvi_queue_expire(reader->queue);
+}
+
 static hv_status next(hv_reader *reader, int64_t timeout, hv_error **error) {
     int64_t deadline = 0; /* until it is needed */
     hv_error *cause = NULL;
@@ -542,13 +552,13 @@ static hv_status next(hv_reader *reader, int64_t timeout, hv_error **error) {
                 return status;
             continue; /* a failure to be handled */
         }
-        if (what == FAILS) {
-            end_with(reader, &cause);
-            return fail_again(reader, error);
-        }
-        if (what == AT_END || (what == AT_REACH && !goes_on(reader))) {
+        if (what == FAILS)
+            reader->status = hvi_error_move(&reader->error, &cause);
+        else if (what == AT_END || (what == AT_REACH && !goes_on(reader)))
             reader->status = HV_NOT_FOUND;
-            return HV_NOT_FOUND;
+        if (reader->status != HV_OK) {
+            return_connections(reader);
+            return fail_again(reader, error);
         }
         if (hvi_interrupted())
             return fail_interrupted(error);
@@ -675,8 +685,11 @@ hv_status hv_find(hv_store *store, const hv_selection *selection, hv_reader **re
 }
 
 void hv_reader_close(hv_reader *reader) {
-    if (reader != NULL)
-        free_reader(reader);
+    if (reader == NULL)
+        return;
+    if (!hvi_store_is_foreign(reader->generation))
+        return_connections(reader);
+    free_reader(reader);
 }
 
 /* ---- the current entity, and what is known ---- */

@@ -224,12 +224,15 @@ def test_several_readers_at_once(tool):
 
 def test_it_may_be_closed_at_any_time(tool):
     everything = fill(tool, 3000)
+    opened = [tool.stats(server).opened for server in (ONE, TWO)]
     for count in (0, 1, 200, 257, 1000):
         tool.main.find({}).ok()
         if count > 0:
             assert tool.main.next(count).ok().items == everything[:count]
         tool.main.reader_close().ok()
     assert [tool.stats(server).lent for server in (ONE, TWO)] == [0, 0]
+    # Pages that were on their way were received.
+    assert [tool.stats(server).opened for server in (ONE, TWO)] == opened
 
 
 def test_at_its_end_it_stays(tool):
@@ -247,8 +250,18 @@ def test_with_one_connection_the_loop_may_use_it(make_tool, store):
     tool.main.find({}).ok()
     for entity in everything:
         assert tool.main.next(1).ok().items == [entity]
-        if entity[0] % 7 == 0:
-            assert tool.main.get(entity[0]).ok().dict == entity[2]
+        assert tool.main.get(entity[0]).ok().dict == entity[2]
+        other = everything[hash(entity[0]) % len(everything)]  # most likely another server's
+        assert tool.main.get(other[0]).ok().dict == other[2]
+
+
+def test_at_its_end_a_reader_has_no_connection(make_tool, store):
+    tool = make_tool(store, pool_max=4)
+    fill(tool, 3000)
+    for limit in (10, 300, 700, 5000):
+        tool.main.find({"limit": limit}).ok()
+        tool.main.next().gives("HV_NOT_FOUND")
+        assert [tool.stats(server).lent for server in (ONE, TWO)] == [0, 0]
 
 
 def test_asking_ahead_leaves_half_of_the_connections(make_tool, store):
