@@ -50,6 +50,7 @@ typedef enum hvi_refusal {
     HVI_REFUSAL_TYPES,      /* the session has cached an object that is gone, such as a type */
     HVI_REFUSAL_RULE,       /* the table has a rule that our INSERT cannot go through */
     HVI_REFUSAL_KEY,        /* a trigger changes the key that a row was given */
+    HVI_REFUSAL_OPENING,    /* no statement was refused: a connection could not be opened */
 } hvi_refusal;
 void hvi_error_refusal(hv_error **error, hvi_refusal refusal);
 hvi_refusal hvi_error_refusal_of(const hv_error *error); /* NULL: HVI_REFUSAL_OTHER */

@@ -4,6 +4,7 @@
 #include "entity/missing.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/interrupt.h"
 
@@ -45,6 +46,18 @@ void hvi_missing_fini(hvi_missing *missing) {
         hv_error_free(missing->errors[i]);
     free(missing->errors);
     *missing = (hvi_missing){0};
+}
+
+bool hvi_missing_is_of_shard(const hv_error *cause) {
+    static const char *const of_server[] = {"40", "53", "57"}; /* classes of SQLSTATEs */
+    const char *sqlstate = hv_error_sqlstate(cause);
+    hv_status status = hv_error_status(cause);
+    if (hvi_error_refusal_of(cause) == HVI_REFUSAL_OPENING)
+        return false;
+    for (size_t i = 0; sqlstate != NULL && i < sizeof of_server / sizeof of_server[0]; i++)
+        if (strncmp(sqlstate, of_server[i], 2) == 0)
+            return false;
+    return status == HV_REFUSED || status == HV_CORRUPT || status == HV_NOT_INITIALIZED;
 }
 
 bool hvi_missing_allows(hv_status status) {

@@ -26,6 +26,10 @@ const hv_error *hvi_missing_at(const hvi_missing *missing, size_t index);
 
 void hvi_missing_fini(hvi_missing *missing);
 
+/* Is this failure one of a shard's, so that it is worth finding out which shard of several has it?
+ * Else it is their server's. */
+bool hvi_missing_is_of_shard(const hv_error *cause);
+
 /* May a partial answer go on without what has failed with this status? Not if the reason is the
  * caller's side: memory, a closed store, an interrupt. */
 bool hvi_missing_allows(hv_status status);

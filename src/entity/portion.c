@@ -52,10 +52,11 @@ static hv_status check(hvi_router *router, const hv_selection *selection, hv_err
             hvi_error_hint(error, "The sections of the configuration name the servers.");
             return HV_INVALID;
         }
-    for (int shard = 0; selection->has_shards && shard < HV_SHARDS; shard++)
-        if (hvi_selection_has_shard(selection, shard) &&
-            hvi_router_find(router, shard, &server, error) != HV_OK)
-            return HV_NO_SERVER;
+    for (size_t i = 0; selection->has_shards && i < HV_SHARDS / 64; i++)
+        for (uint64_t bits = selection->shards[i]; bits != 0; bits &= bits - 1)
+            if (hvi_router_find(router, (int) (64 * i) + __builtin_ctzll(bits), &server, error) !=
+                HV_OK)
+                return HV_NO_SERVER;
     return HV_OK;
 }
 

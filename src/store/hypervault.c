@@ -13,6 +13,7 @@
 #include "shard/inspect.h"
 #include "shard/layout.h"
 #include "entity/lane.h"
+#include "store/queue.h"
 #include "store/store.h"
 
 /* How often hv_close() checks whether the last user has left. */
@@ -46,6 +47,7 @@ static hv_status check_servers(hv_store *store, hv_error **error) {
 }
 
 static void free_store(hv_store *store) {
+    hvi_queue_free_spare(store);
     hvi_fork_leave(&store->fork);
     hvi_key_cache_fini(&store->reserved);
     hvi_statement_texts_fini(&store->texts);

@@ -448,6 +448,15 @@ void hvi_port_pump(hvi_port *port) {
     }
 }
 
+bool hvi_port_is_idle(const hvi_port *port) {
+    bool is_idle = hvi_list_empty(&port->waiting) && hvi_list_empty(&port->apart) &&
+                   hvi_list_empty(&port->paused) && hvi_list_empty(&port->done) &&
+                   !port->waiter.is_queued;
+    for (int i = 0; i < HVI_PORT_CONNECTIONS; i++)
+        is_idle = is_idle && port->connections[i].state == HVI_PORT_IDLE;
+    return is_idle;
+}
+
 static void postpone(int64_t *deadline, int64_t us) {
     if (*deadline < HVI_NEVER - us)
         *deadline += us;

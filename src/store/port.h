@@ -99,6 +99,9 @@ void hvi_port_poll(hvi_port *port);
 /* Handle the moments that have passed, and send what can be sent. */
 void hvi_port_pump(hvi_port *port);
 
+/* Has it no operation, no connection, and no place in the pool's queue? */
+bool hvi_port_is_idle(const hvi_port *port);
+
 /* Give all its operations so much more time: its user was busy elsewhere. */
 void hvi_port_postpone(hvi_port *port, int64_t us);
 

@@ -7,8 +7,8 @@
  * timerfd(2) for the next deadline, and an eventfd(2) by which pools signal news. An epoll instance
  * can be waited for like any descriptor, so it is all that the queue's user needs.
  *
- * Holds always, outside the queue's functions: the timer is set to the moment when something must
- * be done; that is now if there are new operations.
+ * Holds always, outside the queue's functions, once its user has asked for the descriptor: the
+ * timer is set to the moment when something must be done; that is now if there are new operations.
  */
 #include "store/queue.h"
 
@@ -43,6 +43,8 @@ struct hv_queue {
     size_t finished;  /* counts operations that are done */
     bool in_use;      /* hv_queue_advance() is running */
     bool has_news;    /* there are operations that were not pumped yet */
+    bool is_watched;  /* its user may wait for the descriptor: the timer is kept */
+    hv_queue *self;   /* for hv_queue_fd(), whose argument is const */
     int64_t timer_at; /* what the timer is set to */
     int64_t wake_at;  /* when its user wants to go on, or HVI_NEVER */
 };
@@ -50,7 +52,7 @@ struct hv_queue {
 /* ---- the timer ---- */
 
 static void set_timer(hv_queue *queue, int64_t moment) {
-    if (moment == queue->timer_at)
+    if (!queue->is_watched || moment == queue->timer_at)
         return;
     struct itimerspec when = {0}; /* all zero: never */
     queue->timer_at = moment;
@@ -119,7 +121,7 @@ static hv_status make_queue(hv_store *store, hv_queue **queue, hv_error **error)
     hv_queue *made = calloc(1, sizeof *made);
     if (made == NULL)
         return hvi_no_memory(error);
-    *made = (hv_queue){.store = store, .epoll = -1, .timer = -1, .event = -1};
+    *made = (hv_queue){.store = store, .epoll = -1, .timer = -1, .event = -1, .self = made};
     made->generation = hvi_fork_generation();
     made->timer_at = made->wake_at = HVI_NEVER;
     made->ports = calloc((size_t) router->server_count, sizeof *made->ports);
@@ -153,11 +155,8 @@ hv_status hv_queue_new(hv_store *store, hv_done_fn done, void *context, hv_queue
     return hvi_store_leave_object(&visit, status);
 }
 
-void hv_queue_free(hv_queue *queue) {
-    if (queue == NULL)
-        return;
-    hv_store *store = queue->store;
-    bool foreign = is_foreign(queue);
+/* Whether it is this process's or, in a child, the parent's. */
+static void end_queue(hv_queue *queue, bool foreign) {
     for (int i = 0; i < queue->port_count; i++) {
         if (foreign)
             hvi_port_forget(&queue->ports[i]);
@@ -165,8 +164,64 @@ void hv_queue_free(hv_queue *queue) {
             hvi_port_fini(&queue->ports[i]);
     }
     free_queue(queue);
+}
+
+void hv_queue_free(hv_queue *queue) {
+    if (queue == NULL)
+        return;
+    hv_store *store = queue->store;
+    bool foreign = is_foreign(queue);
+    end_queue(queue, foreign);
     if (!foreign)
         hvi_store_drop_object(store);
+}
+
+/* ---- a spare one ---- */
+
+hv_status hvi_queue_borrow(hv_store *store, hv_done_fn done, void *context, hv_queue **queue,
+                           hv_error **error) {
+    hv_queue *spare = atomic_exchange(&store->spare, NULL);
+    if (spare != NULL && is_foreign(spare)) {
+        end_queue(spare, true);
+        spare = NULL;
+    }
+    if (spare == NULL)
+        return hv_queue_new(store, done, context, queue, error);
+    atomic_fetch_add(&store->users, 1);
+    spare->done = done;
+    spare->context = context;
+    *queue = spare;
+    return HV_OK;
+}
+
+/* Is nothing on its way, not even a connection? */
+static bool is_idle(const hv_queue *queue) {
+    for (int i = 0; i < queue->port_count; i++)
+        if (!hvi_port_is_idle(&queue->ports[i]))
+            return false;
+    return queue->pending == 0;
+}
+
+void hvi_queue_return(hv_queue *queue) {
+    hv_store *store = queue->store;
+    hv_queue *none = NULL;
+    if (is_foreign(queue) || !is_idle(queue)) {
+        hv_queue_free(queue);
+        return;
+    }
+    queue->wake_at = HVI_NEVER;
+    set_timer(queue, HVI_NEVER);
+    queue->is_watched = false;
+    if (atomic_compare_exchange_strong(&store->spare, &none, queue))
+        hvi_store_drop_object(store);
+    else
+        hv_queue_free(queue);
+}
+
+void hvi_queue_free_spare(hv_store *store) {
+    hv_queue *spare = atomic_exchange(&store->spare, NULL);
+    if (spare != NULL)
+        end_queue(spare, is_foreign(spare));
 }
 
 /* ---- adding ---- */
@@ -227,6 +282,10 @@ hv_status hvi_queue_add_key(hv_queue *queue, const hvi_verb *verb, int64_t key, 
 }
 
 int hv_queue_fd(const hv_queue *queue) {
+    if (!queue->is_watched && !is_foreign(queue)) {
+        queue->self->is_watched = true;
+        set_timer(queue->self, next_moment(queue));
+    }
     return queue->epoll;
 }
 

@@ -11,6 +11,18 @@
 #include "entity/operation.h"
 #include "store/store.h"
 
+/*
+ * As hv_queue_new() and hv_queue_free(), for a user who needs a queue for a moment: an idle one is
+ * kept in the store, so that its descriptors need not be made each time. The caller has entered the
+ * store.
+ */
+hv_status hvi_queue_borrow(hv_store *store, hv_done_fn done, void *context, hv_queue **queue,
+                           hv_error **error);
+void hvi_queue_return(hv_queue *queue);
+
+/* Free the one that the store keeps. */
+void hvi_queue_free_spare(hv_store *store);
+
 /* May operations be added? Errors: HV_INVALID, HV_CLOSED. */
 hv_status hvi_queue_check(const hv_queue *queue, hv_error **error);
 

@@ -320,17 +320,6 @@ static void take_page(hv_reader *reader, hvi_source *source) {
 
 /* ---- failures ---- */
 
-/* Is it a shard's failure rather than its server's? */
-static bool is_of_shard(const hv_error *cause) {
-    static const char *const of_server[] = {"40", "53", "57"}; /* classes of SQLSTATEs */
-    const char *sqlstate = hv_error_sqlstate(cause);
-    hv_status status = hv_error_status(cause);
-    for (size_t i = 0; sqlstate != NULL && i < sizeof of_server / sizeof of_server[0]; i++)
-        if (strncmp(sqlstate, of_server[i], 2) == 0)
-            return false;
-    return status == HV_REFUSED || status == HV_CORRUPT || status == HV_NOT_INITIALIZED;
-}
-
 /* Ask for each of its shards alone, to find the one at fault. */
 static hv_status split(hv_reader *reader, hvi_source *source, hv_error **error) {
     hvi_portion portion = source->portion;
@@ -380,7 +369,8 @@ hv_status hvi_reader_lose_server(hv_reader *reader, const hvi_server *server, hv
 /* Go on without the source or, if its server cannot be reached, without any source of that. */
 static hv_status go_on_without(hv_reader *reader, hvi_source *source, hv_error **cause,
                                hv_error **error) {
-    if (hv_error_status(*cause) == HV_UNAVAILABLE)
+    if (hv_error_status(*cause) == HV_UNAVAILABLE ||
+        hvi_error_refusal_of(*cause) == HVI_REFUSAL_OPENING)
         return hvi_reader_lose_server(reader, source->portion.server, cause, error);
     give_up(source);
     if (source->portion.count > 1)
@@ -393,7 +383,7 @@ static hv_status handle_failure(hv_reader *reader, hvi_source *source, hv_error 
     hv_error *cause = source->failure;
     bool partial = reader->selection->partial;
     source->failure = NULL;
-    bool may_split = source->portion.count > 1 && is_of_shard(cause);
+    bool may_split = source->portion.count > 1 && hvi_missing_is_of_shard(cause);
     if (may_split && (partial || hv_error_shard(cause) < 0)) {
         hv_error_free(cause);
         return split(reader, source, error);
@@ -603,7 +593,8 @@ hv_status hv_reader_next(hv_reader *reader, int64_t timeout, hv_error **error) {
 /* ---- life ---- */
 
 static void free_reader(hv_reader *reader) {
-    hv_queue_free(reader->queue); /* first: its operations point to the sources */
+    if (reader->queue != NULL)
+        hvi_queue_return(reader->queue); /* first: its operations point to the sources */
     if (reader->hooks != NULL && reader->feed != NULL)
         reader->hooks->fini(reader);
     for (size_t i = 0; i < reader->source_count; i++)
@@ -651,7 +642,7 @@ static hv_status make_reader(hv_store *store, const hv_selection *selection,
     made->selection = hvi_selection_copy(selection);
     hv_status status = made->selection != NULL ? set_up(made, error) : hvi_no_memory(error);
     if (status == HV_OK)
-        status = hv_queue_new(store, done, made, &made->queue, error);
+        status = hvi_queue_borrow(store, done, made, &made->queue, error);
     if (status != HV_OK) {
         free_reader(made);
         return status;

@@ -19,6 +19,7 @@ struct hv_store {
     hvi_spread spread;
     hvi_key_cache reserved; /* for the option exactly_once */
     hvi_statement_texts texts;
+    _Atomic(hv_queue *) spare; /* see hvi_queue_borrow(); it counts as no user */
     atomic_int users;
     atomic_bool closed;
     hvi_fork_member fork;

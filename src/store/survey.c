@@ -72,9 +72,8 @@ static void ask(run *r, hvi_portion portion, bool is_part) {
 }
 
 /* Is it to be found out which of the shards has failed? */
-static bool is_to_be_split(const task *t, hv_status status) {
-    return t->portion.count > 1 &&
-           (status == HV_REFUSED || status == HV_NOT_INITIALIZED || status == HV_CORRUPT);
+static bool is_to_be_split(const task *t, const hv_error *cause) {
+    return t->portion.count > 1 && hvi_missing_is_of_shard(cause);
 }
 
 static void fail(run *r, task *t, hv_error **cause) {
@@ -82,7 +81,7 @@ static void fail(run *r, task *t, hv_error **cause) {
     hv_status status = hv_error_status(*cause);
     if (survey->is_final != NULL && survey->is_final(survey->context, cause)) {
         end_with(r, cause);
-    } else if (is_to_be_split(t, status)) {
+    } else if (is_to_be_split(t, *cause)) {
         for (int i = 0; i < t->portion.count && r->status == HV_OK; i++)
             ask(r, (hvi_portion){t->portion.server, t->portion.shards + i, 1}, true);
         hv_error_free(*cause);
@@ -158,11 +157,11 @@ hv_status hvi_survey_run(const hvi_survey *survey, const hvi_portion *portions, 
                          hv_error **error) {
     run r = {.survey = survey};
     r.last = &r.first;
-    hv_status status = hv_queue_new(survey->store, done, &r, &r.queue, error);
+    hv_status status = hvi_queue_borrow(survey->store, done, &r, &r.queue, error);
     if (status != HV_OK)
         return status;
     ask_all(&r, portions, count);
-    hv_queue_free(r.queue); /* with what is pending after a failure */
+    hvi_queue_return(r.queue); /* with what is pending after a failure */
     status = r.status == HV_OK ? add_missing(&r, error) : hvi_error_move(error, &r.error);
     while (r.first != NULL) {
         task *t = r.first;

@@ -119,6 +119,7 @@ static bool is_converted(const PGconn *conn) {
 
 static void fail_opening(hvi_opening *opening) {
     opening->state = HVI_OPENING_FAILED;
+    hvi_error_refusal(&opening->error, HVI_REFUSAL_OPENING);
     hvi_session_close(opening->session);
     opening->session = NULL;
 }

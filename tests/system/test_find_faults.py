@@ -314,3 +314,32 @@ def test_in_a_forked_child_it_can_only_be_closed(tool):
     ]
     assert reply.child[3].items == everything[:5]
     assert found + tool.main.next().gives("HV_NOT_FOUND").items == everything
+
+
+@pytest.mark.parametrize("partial", [False, True])
+def test_a_login_that_is_refused_is_the_servers_failure(
+    make_tool, store, servers, tmp_path, partial
+):
+    """The role may read server one's shards, but not the layout that each new connection checks."""
+    role = f"limited_{servers[ONE].dbname}"
+    servers[ONE].sql(f"CREATE ROLE {role} LOGIN")
+    try:
+        for shard in range(1, 9):
+            servers[ONE].sql(
+                f"GRANT USAGE ON SCHEMA shard{shard:04} TO {role};"
+                f"GRANT SELECT ON shard{shard:04}.entities TO {role}"
+            )
+        limited = {**servers[ONE].params(), "user": role}
+        both = {"one": (limited, "1-9"), "two": (servers[TWO], "9-17")}
+        tool = make_tool(store_config(tmp_path / "limited.conf", both))
+        everything = fill(make_tool(store), 100)
+        tool.main.find({"partial": partial}).ok()
+        reply = tool.main.next()
+        if partial:
+            assert reply.gives("HV_NOT_FOUND").items == of_shards(everything, range(9, 17))
+            assert missing(tool) == [("HV_REFUSED", "one", -1)]
+        else:
+            assert reply.gives("HV_REFUSED").server == "one"
+        tool.finish()
+    finally:
+        servers[ONE].sql(f"DROP OWNED BY {role}; DROP ROLE {role}")
