@@ -55,6 +55,7 @@ typedef struct feed_server {
 
     /* The poll that was asked for. */
     bool is_asked;
+    bool takes_last; /* a connection that the caller may want */
     int64_t asked_at;
     hvi_holder asked_about; /* a prepared one; its id 0: none */
     bool has_come;          /* it is done, which is not yet handled, with this result: */
@@ -154,7 +155,8 @@ static hvi_holder choose_holder(const feed_server *server) {
     return first != NULL && first->pid == 0 ? *first : (hvi_holder){0};
 }
 
-static hv_status ask(hv_reader *reader, feed_server *server, int64_t now, hv_error **error) {
+static hv_status ask(hv_reader *reader, feed_server *server, bool has_spare, int64_t now,
+                     hv_error **error) {
     hvi_operation op;
     hvi_router *router = &reader->store->router;
     feed_poll *made = calloc(1, sizeof *made);
@@ -168,6 +170,7 @@ static hv_status ask(hv_reader *reader, feed_server *server, int64_t now, hv_err
     if (status != HV_OK)
         return status;
     server->is_asked = true;
+    server->takes_last = !has_spare;
     server->asked_at = now;
     return HV_OK;
 }
@@ -317,16 +320,31 @@ static bool goes_on(const hv_reader *reader) {
 
 /* ---- hooks ---- */
 
-/* Ask the servers that are due. */
+/*
+ * Ask the servers that are due. The caller may use the store between two entities, and the feed
+ * gets its answers only when it is called: so while it has entities at hand it asks only if there
+ * are connections enough, and otherwise returns none before the answer.
+ */
 static hv_status ask_all(hv_reader *reader, int64_t now, hv_error **error) {
     feed_state *feed = reader->feed;
     hv_status status = HV_OK;
     for (size_t i = 0; i < feed->server_count && status == HV_OK; i++) {
         feed_server *server = &feed->servers[i];
-        if (!server->is_lost && !server->is_asked && !server->has_come && server->ask_at <= now)
-            status = ask(reader, server, now, error);
+        if (server->is_lost || server->is_asked || server->has_come || server->ask_at > now)
+            continue;
+        bool has_spare = hvi_reader_has_spare(server->server);
+        if (has_spare || !hvi_reader_has_row(reader))
+            status = ask(reader, server, has_spare, now, error);
     }
     return status;
+}
+
+static bool is_in_the_way(const hv_reader *reader) {
+    const feed_state *feed = reader->feed;
+    for (size_t i = 0; i < feed->server_count; i++)
+        if (feed->servers[i].is_asked && feed->servers[i].takes_last)
+            return true;
+    return false;
 }
 
 /* When there will be something to do: a poll, or a page once more. */
@@ -547,6 +565,7 @@ static void fini(hv_reader *reader) {
 
 static const hvi_feed_hooks hooks = {
     .pump = pump,
+    .is_in_the_way = is_in_the_way,
     .done = done,
     .failed = failed,
     .goes_on = goes_on,

@@ -185,11 +185,8 @@ static void ask(hv_reader *reader, hvi_source *source) {
     source->is_asked = status == HV_OK;
 }
 
-/* May a connection be borrowed for a page that is not needed yet? At most half of them, so that
- * what the caller does meanwhile finds one. */
-static bool has_spare_connection(const hvi_source *source) {
-    hvi_pool *pool = &source->portion.server->pool;
-    return 2 * (hvi_pool_stat(pool, HV_STAT_LENT) + 1) <= pool->config.max;
+bool hvi_reader_has_spare(hvi_server *server) {
+    return 2 * (hvi_pool_stat(&server->pool, HV_STAT_LENT) + 1) <= server->pool.config.max;
 }
 
 /* Are the rows at hand as many as the limit leaves? Then most likely no source needs another page.
@@ -205,7 +202,8 @@ static bool has_enough(const hv_reader *reader) {
 
 static void ask_ahead(hv_reader *reader, hvi_source *source) {
     source->ask_at = INT_MAX;
-    if (!may_ask(reader, source) || has_enough(reader) || !has_spare_connection(source))
+    if (!may_ask(reader, source) || has_enough(reader) ||
+        !hvi_reader_has_spare(source->portion.server))
         return;
     ask(reader, source);
     reader->pump_in = 0; /* send it at once */
@@ -458,6 +456,10 @@ static bool goes_on(const hv_reader *reader) {
     return reader->hooks != NULL && reader->hooks->goes_on(reader);
 }
 
+static bool is_in_the_way(const hv_reader *reader) {
+    return reader->hooks != NULL && reader->hooks->is_in_the_way(reader);
+}
+
 /* The status with which the reader has ended, and a copy of its error. */
 static hv_status fail_again(const hv_reader *reader, hv_error **error) {
     hv_error *copy = hvi_error_copy(reader->error);
@@ -536,7 +538,7 @@ static hv_status next(hv_reader *reader, int64_t timeout, hv_error **error) {
         if (status != HV_OK)
             return status;
         outlook what = look(reader, &cause);
-        if (what == HAS_ROW) {
+        if (what == HAS_ROW && !is_in_the_way(reader)) {
             status = take_row(reader, error);
             if (status != HV_CORRUPT)
                 return status;

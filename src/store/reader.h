@@ -52,6 +52,9 @@ typedef struct hvi_feed_hooks {
      * the next call.
      */
     hv_status (*pump)(hv_reader *reader, hv_error **error);
+    /* Has a question of the feed taken a connection that the caller may want? Then no row is
+     * returned before its answer has come. */
+    bool (*is_in_the_way)(const hv_reader *reader);
     /* A question that it has added to reader->queue with this tag, which is not a hvi_source, is
      * done. The error is the feed's. */
     void (*done)(hv_reader *reader, void *tag, hv_status status, hv_error *error);
@@ -115,6 +118,16 @@ hv_status hvi_reader_lose_server(hv_reader *reader, const hvi_server *server, hv
 static inline int64_t hvi_reader_rank(const hv_reader *reader, int64_t key) {
     return reader->selection->newest ? ~key : key;
 }
+
+/* Will the next entity be returned at once? */
+static inline bool hvi_reader_has_row(const hv_reader *reader) {
+    const hvi_front *front = hvi_fronts_first(&reader->fronts);
+    return front != NULL && front->is_row;
+}
+
+/* May a connection be borrowed for something that is not needed yet? At most half of them, so that
+ * what the caller does meanwhile finds one. */
+bool hvi_reader_has_spare(hvi_server *server);
 
 /* Everything below this rank has been returned, up to `reach` + 1; INT64_MAX: all. */
 int64_t hvi_reader_front(const hv_reader *reader);

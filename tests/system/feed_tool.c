@@ -3,15 +3,16 @@
  *
  * usage: feed_tool CONFIG [NAME=VALUE...]
  *
- *     follow, delay                     of the feed
+ *     follow, delay     of the feed
  *     after, from, until, since, limit, kind, shards, skip, partial    of the selection
- *     timeout=MS                        of each hv_reader_next() (default: 100)
- *     fd=1                              wait with poll(2) instead, for as long
- *     last=KEY                          end after this key, or when the position is beyond it
- *     count=N                           close the reader in the middle, after so many entities
- *     fork=1                            a forked child tries to use and then closes the reader
- * first naive=1                           no feed: find what is there, again and again, after the
- * last key pool=N                            pool_max
+ *     timeout=MS        of each hv_reader_next() (default: 100)
+ *     fd=1              wait with poll(2) instead, for as long
+ *     last=KEY          end after this key, or when the position is beyond it
+ *     count=N           close the reader in the middle, after so many entities
+ *     fork=1            first, a forked child tries to use the reader, and closes it
+ *     naive=1           no feed: find what is there after the last key, again and again
+ *     pool=N            pool_max
+ *     get=1             get each entity, too
  *
  * Prints a line of JSON for each entity, for each hv_reader_next() without one, with the feed's
  * position and what holds it, for each error, and at the end.
@@ -131,6 +132,15 @@ static void print_entity(const hv_reader *reader) {
                     hv_reader_kind(reader), "body", body));
 }
 
+/* As a caller may do between two entities: the connections are for it, too. */
+static void get_too(hv_store *store) {
+    hv_entity *entity = NULL;
+    hv_error *error = NULL;
+    if (hv_get(store, last_seen, &entity, &error) != HV_OK)
+        print_error(error);
+    hv_entity_free(entity);
+}
+
 static bool is_over(int64_t position) {
     int64_t last = number("last", INT64_MAX), most = number("count", INT64_MAX);
     return last_seen >= last || position > last || count >= most;
@@ -198,6 +208,8 @@ static void follow(hv_store *store, const hv_selection *selection) {
             print_entity(reader);
         else if (status == HV_TIMEOUT)
             print_idle(reader);
+        if (status == HV_OK && number("get", 0) != 0)
+            get_too(store);
         if (is_over(hv_reader_position(reader)))
             break;
     }

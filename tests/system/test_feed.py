@@ -246,6 +246,18 @@ def test_one_connection_is_enough(store, servers, start):
     feed.until_keys(keys)
 
 
+def test_the_only_connection_is_free_between_two_entities(store, servers, start):
+    one, two = servers
+    for database, shard in ((one, 3), (two, 12)):
+        database.sql(
+            f"INSERT INTO shard{shard:04}.entities (type, body)"
+            " SELECT 1, '' FROM generate_series(1, 1500)"
+        )
+    feed = start(store, follow=1, delay=0, pool=1, get=1, timeout=10000, count=3000)
+    assert len(feed.wait().keys) == 3000
+    assert feed.errors == []
+
+
 def test_a_forked_child_cannot_use_it(store, servers, start):
     keys = [put(servers[0], 3), put(servers[1], 12)]
     feed = start(store, delay=0, fork=1).wait()
