@@ -1,8 +1,10 @@
 """hv feed: what it writes and when, what holds it, and how it goes on after every kind of end."""
 
+import contextlib
 import fcntl
 import json
 import os
+import pathlib
 import random
 import signal
 import struct
@@ -425,6 +427,26 @@ def test_a_full_disk_under_the_file_is_an_error_and_it_goes_on_later(photos, tmp
     hv(*command, config=photos).ok()
     written = [json.loads(line) for line in output.read_text("utf-8").splitlines()]
     assert written == objects(PHOTOS)
+
+
+def test_a_checkpoint_never_covers_what_was_not_written(store, tmp_path):
+    path = tmp_path / "checkpoint"
+    ours, theirs = os.pipe()
+    os.set_blocking(theirs, False)
+    with contextlib.suppress(BlockingIOError):  # fill the pipe
+        while True:
+            os.write(theirs, b"\n")
+    os.set_blocking(theirs, True)
+    process = spawn("hv", "feed", "--follow", *NOW, "--checkpoint", path, config=store, stdout=theirs)
+    os.close(theirs)
+    eventually(lambda: path.exists() and time.time() - path.stat().st_mtime > 1.2)
+    key = put(store)  # now a checkpoint is due as soon as this is written
+    wchan = pathlib.Path(f"/proc/{process.pid}/wchan")
+    eventually(lambda: "pipe_" in wchan.read_text("utf-8"))
+    process.kill()
+    process.wait(30)
+    os.close(ours)
+    assert position(path) <= key and seen(store, "--checkpoint", path) == [key]
 
 
 @pytest.mark.parametrize("to_file", [False, True])
