@@ -232,14 +232,15 @@ static int find(finding *task) {
     fflush(stdout); /* errors and remarks come after the entities */
 
     int code = EXIT_DONE;
-    if (status != HV_OK && status != HV_NOT_FOUND) {
+    bool ended_early = status != HV_OK && status != HV_NOT_FOUND;
+    if (ended_early) {
         ui_error(error);
         code = EXIT_FAILED;
     }
     const hv_error *missing;
     for (size_t i = 0; (missing = hv_reader_missing(task->reader, i)) != NULL; i++)
         code = worse_code(code, selection_missing(&task->chosen, missing));
-    if (code != EXIT_DONE && task->last != 0)
+    if (ended_early && task->last != 0)
         ui_note("%" PRId64 " shown; --after %" PRId64 " goes on behind them", task->count,
                 task->last);
     else if (task->format == NULL && task->count == 0)

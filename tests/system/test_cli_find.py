@@ -284,6 +284,7 @@ def test_a_server_that_is_down_is_an_error_or_with_partial_a_part(own_store, own
     part = hv("find", "--partial", config=own_store)
     assert part.code == 1 and part.err.count("hv: ") == 1 and '"two"' in part.err
     assert [int(row["id"]) for row in part.ndjson()] == [key for key in KEYS if shard_of(key) < 9]
+    assert "--after" not in part.err  # what is missing would not come
     error = json.loads(hv("find", "--partial", "--json", config=own_store).err)["error"]
     assert error["server"] == "two"
     done = hv("find", "--skip-server", "two", config=own_store).ok()
