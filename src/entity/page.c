@@ -11,9 +11,9 @@
 /*
  * The limit of the branches. Of a limit that is a parameter the planner expects a tenth of the
  * rows: if fewer are wanted, it finds a plan for that number cheaper, and plans again each time. So
- * the literals grow by less than ten times.
+ * the literals grow by no more than ten times.
  */
-static const int limits[] = {8, 64, 512, HVI_PAGE_MAX_ROWS};
+static const int limits[] = {10, 100, HVI_PAGE_MAX_ROWS};
 
 /* ---- the statement ---- */
 

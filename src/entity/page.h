@@ -14,7 +14,7 @@
 #include "entity/question.h"
 #include "entity/where.h"
 
-#define HVI_PAGE_MAX_ROWS 4096
+#define HVI_PAGE_MAX_ROWS 1000
 
 /* What is wanted. */
 typedef struct hvi_page {

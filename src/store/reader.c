@@ -295,6 +295,12 @@ static int next_rows(const hv_reader *reader, const hvi_source *source, int coun
     return rows > HVI_PAGE_MAX_ROWS ? HVI_PAGE_MAX_ROWS : (int) rows;
 }
 
+/* Has the page turned out much larger than expected, so that there should not be another one beside
+ * it? */
+static bool is_large(const hvi_source *source) {
+    return PQresultMemorySize(source->page) > 4 * PAGE_BYTES;
+}
+
 /* The page that has arrived is the source's page from now on. */
 static void take_page(hv_reader *reader, hvi_source *source) {
     drop_page(source);
@@ -313,7 +319,7 @@ static void take_page(hv_reader *reader, hvi_source *source) {
     source->is_complete = reached >= reader->end;
     if (count > 0)
         source->rows_wanted = next_rows(reader, source, count);
-    source->ask_at = count / 4;
+    source->ask_at = is_large(source) ? INT_MAX : count / 4;
 }
 
 /* ---- failures ---- */

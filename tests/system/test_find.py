@@ -70,12 +70,12 @@ def test_a_limit_ends_the_answer(tool, limit):
 
 
 def test_pages_end_where_the_rows_do(make_tool, servers, tmp_path):
-    """Of one shard, so that the sizes of pages are known: 256, then four times as many."""
+    """Of one shard, so that the sizes of pages are known: 256, then 1,000."""
     config = store_config(tmp_path / "one.conf", {"one": (servers[ONE], "5-6")})
     make_shards(config, servers[ONE])
     tool = make_tool(config)
     everything = []
-    for count in (255, 256, 257, 256 + 1023, 256 + 1024, 256 + 1025):
+    for count in (255, 256, 257, 256 + 999, 256 + 1000, 256 + 1001):
         everything = sorted(everything + fill(tool, count - len(everything), [5]))
         assert find(tool) == everything
         assert find(tool, newest=True) == everything[::-1]

@@ -29,7 +29,7 @@ static void test_one_shard_needs_no_merge(void **state) {
     const hvi_page page = page_of(s, 1, 256);
     assert_sql(&page, false,
                "SELECT id, type, body FROM ((SELECT id, type, body AS body FROM shard0003.entities"
-               " WHERE true ORDER BY id LIMIT 512)) AS page ORDER BY id LIMIT $1::bigint");
+               " WHERE true ORDER BY id LIMIT 1000)) AS page ORDER BY id LIMIT $1::bigint");
     hv_selection_free(s);
 }
 
@@ -44,11 +44,11 @@ static void test_several_are_merged(void **state) {
                "SELECT id, type, body FROM ("
                "(SELECT id, type, h.slice(body, $3::pg_catalog.text[])::pg_catalog.text AS body"
                " FROM shard0003.entities WHERE true AND type OPERATOR(pg_catalog.=) $1::smallint"
-               " ORDER BY id DESC LIMIT 8) UNION ALL "
+               " ORDER BY id DESC LIMIT 10) UNION ALL "
                "(SELECT id, type, h.slice(body, $3::pg_catalog.text[])::pg_catalog.text AS body"
                " FROM shard0012.entities WHERE true AND type OPERATOR(pg_catalog.=) $1::smallint"
-               " ORDER BY id DESC LIMIT 8)"
-               " ORDER BY id DESC LIMIT 8) AS page ORDER BY id DESC LIMIT $2::bigint");
+               " ORDER BY id DESC LIMIT 10)"
+               " ORDER BY id DESC LIMIT 10) AS page ORDER BY id DESC LIMIT $2::bigint");
     hvi_parameters parameters = HVI_PARAMETERS_EMPTY;
     hvi_page_parameters(&parameters, &page);
     assert_int_equal(parameters.count, 3);
@@ -62,8 +62,8 @@ static void test_the_limits_of_branches_are_few(void **state) {
         int rows;
         const char *limit;
     } cases[] = {
-        {1, "LIMIT 8)"},    {8, "LIMIT 8)"},     {9, "LIMIT 64)"},     {64, "LIMIT 64)"},
-        {65, "LIMIT 512)"}, {512, "LIMIT 512)"}, {513, "LIMIT 4096)"}, {4096, "LIMIT 4096)"},
+        {1, "LIMIT 10)"},    {10, "LIMIT 10)"},    {11, "LIMIT 100)"},
+        {100, "LIMIT 100)"}, {101, "LIMIT 1000)"}, {1000, "LIMIT 1000)"},
     };
     hv_selection *s = hv_selection_new();
     for (size_t i = 0; i < LENGTH(cases); i++) {
