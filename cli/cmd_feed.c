@@ -409,18 +409,17 @@ static void nap(const feeding *task) {
 
 /* ---- Feeding --------------------------------------------------------------------------------- */
 
-/* An error that the feed survives. It is reported once, however often it comes. */
+/* An error that the feed survives. It is reported once, however often it comes. A clock that has
+ * stepped back names another key each time. */
 static bool survives(feeding *task, hv_status status, const hv_error *error) {
-    const char *message = error != NULL ? hv_error_message(error) : "";
-    bool is_new = task->complaint == NULL || strcmp(task->complaint, message) != 0;
-    bool is_step = status == HV_MISMATCH && is_new; /* a clock; it comes once */
-    if (!is_step && !(task->follow && error != NULL && hv_error_retriable(error)))
-        return false;
-    if (is_new)
+    char *line = ui_error_line(error);
+    bool is_new = task->complaint == NULL || strcmp(task->complaint, line) != 0;
+    bool goes_on = status == HV_MISMATCH ? is_new : task->follow && hv_error_retriable(error);
+    if (goes_on && is_new)
         ui_error(error);
     free(task->complaint);
-    task->complaint = copy_text(message);
-    return true;
+    task->complaint = line;
+    return goes_on;
 }
 
 static int feed(feeding *task) {
@@ -437,7 +436,7 @@ static int feed(feeding *task) {
             watch_holder(task);
             if (good)
                 nap(task);
-        } else if (survives(task, status, error)) {
+        } else if (error != NULL && survives(task, status, error)) {
             if (status == HV_MISMATCH)
                 code = EXIT_FAILED; /* something may be missing */
             good = write_lines(task) && save_position(task, false);

@@ -15,7 +15,8 @@ import time
 import pytest
 
 from inserting import DAY, EPOCH, fill, insert, key_of, objects, shard_of
-from harness import build_dir, eventually, hv, run, spawn, store_config
+from harness import build_dir, eventually, hv, make_shards, run, spawn, store_config
+from harness.clock import clock  # noqa: F401
 from test_cli_find import KEYS, PHOTOS, photos  # noqa: F401
 
 NOW = ("--delay", "0ms")  # nothing here reserves keys or moves a clock
@@ -213,6 +214,33 @@ def test_a_server_that_is_down_holds_it_or_is_skipped(own_store, own_servers):
         third = put(own_store, shard=12)
         eventually(lambda: following.keys() == [first, second, third])
         eventually(lambda: "the feed goes on" in following.errors[-1])
+
+
+def test_a_clock_that_steps_back_is_an_error_each_time_and_it_goes_on(
+    make_server, tmp_path, clock  # noqa: F811
+):
+    database = make_server("one", env=clock.env).create_database("test")
+    config = store_config(tmp_path / "one.conf", {"one": (database, "1-9")})
+    make_shards(config, database)
+
+    def steps(lines):
+        return [line for line in lines if "has stepped back" in line]
+
+    with Following(config) as following:
+        keys = []
+        for number in (1, 2):
+            keys.append(put(config))
+            eventually(lambda: following.keys() == keys)
+            clock.set(-3, database)
+            eventually(lambda: len(steps(following.errors)) == number)  # noqa: B023
+            clock.set(0, database)
+        assert following.end() == -signal.SIGTERM
+        assert any("keys from" in line for line in following.errors)
+    path = tmp_path / "checkpoint"
+    assert feed(config, "--checkpoint", path).code == 0
+    clock.set(-3, database)
+    ended = feed(config, "--checkpoint", path)
+    assert ended.code == 1 and len(steps(ended.err.splitlines())) == 1
 
 
 # ---- checkpoints ----
