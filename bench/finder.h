@@ -42,6 +42,7 @@ typedef struct finder_way {
 extern const finder_way finder_hv;    /* hv_find() */
 extern const finder_way finder_table; /* libpq on the one table */
 extern const finder_way finder_loop;  /* libpq on one shard after the other */
+extern const finder_way finder_union; /* libpq with one statement for each server, both at once */
 extern const finder_way finder_copy;  /* COPY TO of one shard after the other, in binary */
 
 /* Count a row. Ends the program if its key is out of order: ascending, or descending with a

@@ -1,7 +1,7 @@
 /*
  * finders: reads entities of many shards again and again, for bench/find.
  *
- *     finders hv|table|loop|copy [NAME=VALUE]...
+ *     finders hv|table|loop|union|copy [NAME=VALUE]...
  *
  * Prints the result as a JSON object. Reads count if they began before the time was over; the time
  * counts up to the end of the last one.
@@ -17,7 +17,8 @@
 /* So many reads warm up at least: a server plans a statement anew for the first five of them. */
 #define WARM_UP 12
 
-static const finder_way *const ways[] = {&finder_hv, &finder_table, &finder_loop, &finder_copy};
+static const finder_way *const ways[] = {&finder_hv, &finder_table, &finder_loop, &finder_union,
+                                         &finder_copy};
 
 void finder_see(const finder_settings *settings, finder_found *found, int64_t *last, int64_t key) {
     if (found->rows > 0 && (settings->limit > 0 ? key >= *last : key <= *last))
@@ -120,7 +121,7 @@ int main(int argc, char **argv) {
     finder_settings settings = {.shards = 1};
     const finder_way *way = NULL;
     if (argc < 2)
-        bench_die("usage: finders hv|table|loop|copy [NAME=VALUE]...");
+        bench_die("usage: finders hv|table|loop|union|copy [NAME=VALUE]...");
     for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++)
         if (strcmp(argv[1], ways[i]->name) == 0)
             way = ways[i];

@@ -141,8 +141,8 @@ def test_every_way_to_find_reads_the_same(tmp_path):
     assert (tmp_path / "find.md").read_text("utf-8") == shown.out
     found = json.loads((tmp_path / "find.json").read_text("utf-8"))
     runs = found["runs"]
-    assert {f"{way} newest growing 256" for way in ("hv", "loop")} <= runs.keys()
-    assert {f"{way} user 16" for way in ("hv", "table")} <= runs.keys()
+    assert {f"{way} newest growing 256" for way in ("hv", "loop", "union")} <= runs.keys()
+    assert {f"{way} user 16" for way in ("hv", "table", "union")} <= runs.keys()
     assert {len(rounds) for rounds in runs.values()} == {2}
     assert [name for name, rounds in runs.items() if rounds[0]["operations"] == 0] == []
     for way in ("hv", "copy"):
@@ -151,8 +151,8 @@ def test_every_way_to_find_reads_the_same(tmp_path):
     picture = xml.etree.ElementTree.parse(tmp_path / "find.svg").getroot()
     assert len(picture.findall("{http://www.w3.org/2000/svg}rect")) > 5
     picture = xml.etree.ElementTree.parse(tmp_path / "find-growth.svg").getroot()
-    assert len(picture.findall("{http://www.w3.org/2000/svg}polyline")) == 3
-    assert len(picture.findall("{http://www.w3.org/2000/svg}circle")) == 15
+    assert len(picture.findall("{http://www.w3.org/2000/svg}polyline")) == 4
+    assert len(picture.findall("{http://www.w3.org/2000/svg}circle")) == 20
 
 
 @pytest.mark.parametrize("script", ["keys", "compare", "find", "import", "python"])
