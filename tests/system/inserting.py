@@ -2,6 +2,8 @@
 
 import datetime
 
+import pytest
+
 from importing import SHARDS
 
 EPOCH = 1379365531352
@@ -55,3 +57,24 @@ def objects(entities):
         {"id": str(key), "shard_id": shard_of(key), "kind": kind, "body": attributes}
         for key, kind, attributes in entities
     ]
+
+
+def make_photos():
+    """48 entities, in the order of their keys: ties in time, two kinds, some attributes."""
+    found = []
+    for n in range(48):
+        attributes = {"n": str(n), "user": str(n % 5), "title": f"a, \"{n}\""}
+        if n % 3 == 0:
+            attributes["place"] = None if n % 2 else "x,y"
+        found.append((key_of(n // 4 * DAY, 1 + n * 7 % 16, n), 1 + n % 2, attributes))
+    return sorted(found)
+
+
+PHOTOS = make_photos()
+KEYS = [key for key, _, _ in PHOTOS]
+
+
+@pytest.fixture
+def photos(store, servers):
+    insert(servers, *PHOTOS)
+    return store

@@ -14,10 +14,9 @@ import time
 
 import pytest
 
-from inserting import DAY, EPOCH, fill, insert, key_of, objects, shard_of
 from harness import build_dir, eventually, hv, make_shards, run, spawn, store_config
 from harness.clock import clock  # noqa: F401
-from test_cli_find import KEYS, PHOTOS, photos  # noqa: F401
+from inserting import DAY, EPOCH, KEYS, PHOTOS, fill, key_of, objects, photos, shard_of  # noqa: F401
 
 NOW = ("--delay", "0ms")  # nothing here reserves keys or moves a clock
 
@@ -38,8 +37,11 @@ class Following:
         self.process = spawn("hv", "feed", "--follow", *NOW, *args, config=store, **how)
         self.errors = []
         self.threads = [
-            threading.Thread(target=self._read, args=(self.process.stdout, self.rows, json.loads)),
-            threading.Thread(target=self._read, args=(self.process.stderr, self.errors, bytes.decode)),
+            threading.Thread(target=self._read, args=stream)
+            for stream in (
+                (self.process.stdout, self.rows, json.loads),
+                (self.process.stderr, self.errors, bytes.decode),
+            )
         ]
         for thread in self.threads:
             thread.start()
@@ -143,7 +145,7 @@ def test_an_output_that_is_full_is_reported(photos, tmp_path):
     assert position(path) == 1 and seen(photos, "--checkpoint", path) == KEYS
 
 
-def test_an_interrupt_while_nobody_reads_does_not_count_what_was_not_written(store, servers, tmp_path):
+def test_an_interrupt_does_not_count_what_nobody_has_read(store, servers, tmp_path):
     fill(servers, 3, 20_000)
     path = tmp_path / "checkpoint"
     ours, theirs = os.pipe()
@@ -465,7 +467,8 @@ def test_a_checkpoint_never_covers_what_was_not_written(store, tmp_path):
         while True:
             os.write(theirs, b"\n")
     os.set_blocking(theirs, True)
-    process = spawn("hv", "feed", "--follow", *NOW, "--checkpoint", path, config=store, stdout=theirs)
+    args = ("feed", "--follow", *NOW, "--checkpoint", path)
+    process = spawn("hv", *args, config=store, stdout=theirs)
     os.close(theirs)
     eventually(lambda: path.exists() and time.time() - path.stat().st_mtime > 1.2)
     key = put(store)  # now a checkpoint is due as soon as this is written

@@ -1,4 +1,4 @@
-"""hv find: which entities it shows, in which order and form, and what it says when some are missing."""
+"""hv find: which entities it shows, in which order and form, and what it says of missing ones."""
 
 import csv
 import io
@@ -8,31 +8,10 @@ import signal
 
 import pytest
 
-from inserting import DAY, EPOCH, fill, insert, key_of, objects, shard_of
 from harness import hv, spawn
 from importing import import_file
+from inserting import DAY, EPOCH, KEYS, PHOTOS, fill, insert, objects, photos, shard_of  # noqa: F401
 from test_cli_terminal import NASTY, is_safe
-
-
-def make_photos():
-    """48 entities, in the order of their keys: ties in time, two kinds, some attributes."""
-    found = []
-    for n in range(48):
-        attributes = {"n": str(n), "user": str(n % 5), "title": f"a, \"{n}\""}
-        if n % 3 == 0:
-            attributes["place"] = None if n % 2 else "x,y"
-        found.append((key_of(n // 4 * DAY, 1 + n * 7 % 16, n), 1 + n % 2, attributes))
-    return sorted(found)
-
-
-PHOTOS = make_photos()
-KEYS = [key for key, _, _ in PHOTOS]
-
-
-@pytest.fixture
-def photos(store, servers):
-    insert(servers, *PHOTOS)
-    return store
 
 
 def find(store, *args):
