@@ -437,7 +437,10 @@ static int64_t position(const hv_reader *reader) {
     int64_t front = hvi_reader_front(reader);
     int64_t most = reader->reach < INT64_MAX ? reader->reach + 1 : INT64_MAX;
     int64_t key = front < most ? front : most;
-    return key > feed->first ? key : feed->first;
+    if (key < feed->first)
+        key = feed->first;
+    /* Another source's front may be the key that was just returned. */
+    return reader->returned > 0 && key <= reader->key ? reader->key + 1 : key;
 }
 
 /* ---- holders ---- */

@@ -362,9 +362,19 @@ static hvi_portion all_of_server(const hv_reader *reader, const hvi_server *serv
 hv_status hvi_reader_lose_server(hv_reader *reader, const hvi_server *server, hv_error **cause,
                                  hv_error **error) {
     hvi_portion lost = all_of_server(reader, server);
-    for (size_t i = 0; i < reader->source_count; i++)
-        if (reader->sources[i]->portion.server == server)
-            give_up(reader->sources[i]);
+    bool any = false;
+    for (size_t i = 0; i < reader->source_count; i++) {
+        hvi_source *source = reader->sources[i];
+        if (source->portion.server != server)
+            continue;
+        any = any || !source->is_complete;
+        give_up(source);
+    }
+    if (!any) { /* a page and a poll have failed for the same reason */
+        hv_error_free(*cause);
+        *cause = NULL;
+        return HV_OK;
+    }
     if (lost.count > 1)
         name_shards(&lost, cause);
     return hvi_missing_add(&reader->missing, cause, error);

@@ -166,6 +166,17 @@ def test_it_goes_on_after_a_key_and_from_a_position(store, servers, start):
     assert start(store, delay=0, **{"from": nothing.ended["position"]}).wait().keys == keys
 
 
+def test_the_position_is_exact_after_each_entity(store, servers, start):
+    one, two = servers
+    keys = sorted(put(*at) for at in [(one, 3), (two, 12), (two, 9), (one, 1), (two, 13), (one, 3)])
+    position, seen = 1, []
+    for _ in keys:
+        feed = start(store, follow=1, delay=0, count=1, **{"from": position}).wait()
+        seen += feed.keys
+        position = feed.ended["position"]
+    assert seen == keys
+
+
 def test_it_waits_for_what_is_open_when_it_begins(store, servers, start):
     one, two = servers
     with Transaction(one) as ann:
@@ -410,6 +421,15 @@ def test_without_follow_a_server_that_is_down_is_an_error(own_places, start):
     (missing,) = partial.missing
     assert missing["server"] == "two" and missing["status"] == "HV_UNAVAILABLE"
     assert "9-17" in missing["detail"]
+    # Also if a page and a poll fail.
+    two.server.start()
+    with Transaction(two) as ann:
+        ann.cursor.execute("LOCK TABLE shard0012.entities IN ACCESS EXCLUSIVE MODE")
+        partial = start(config, delay=3000, partial=1)
+        eventually(lambda: two.value("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+        two.server.stop("immediate")
+    partial.wait()
+    assert [missing["server"] for missing in partial.missing] == ["two"]
 
 
 def test_a_feed_that_skips_a_server_goes_on_without_it(own_places, start):
