@@ -72,6 +72,7 @@ def draw(title, note, bars):
 HEIGHT = 380  # of a picture of curves
 CURVES_LEFT = 80
 CURVES_RIGHT = 230  # for the curves' names
+LABEL = 15  # the height of a name
 COLOURS = ("#2a7f9e", "#c2571a", "#666", "#7a9e2a")
 
 
@@ -85,6 +86,14 @@ def _scale(values, start, end):
     return lambda value: start + wide * math.log(value / low), [
         step for step in steps if low * 0.9999 <= step <= high * 1.0001
     ]
+
+
+def _apart(labels):
+    """{name: place}, from above, each moved down if it is too near to the one before."""
+    placed = {}
+    for name, place in sorted(labels.items(), key=lambda label: label[1]):
+        placed[name] = max([place] + [other + LABEL for other in placed.values()])
+    return placed
 
 
 def draw_curves(title, note, names, curves):
@@ -105,6 +114,7 @@ def draw_curves(title, note, names, curves):
     lines.append(_text((CURVES_LEFT + WIDTH - CURVES_RIGHT) / 2, bottom + 38, names[0],
                        text_anchor="middle", fill="#666"))
     lines.append(_text(CURVES_LEFT - 8, TOP + 2, names[1], text_anchor="end", fill="#666"))
+    labels = _apart({name: place_y(points[max(points)][1]) for name, points in curves.items()})
     for colour, (name, points) in zip(COLOURS, curves.items()):
         path = " ".join(
             f"{place_x(x):.1f},{place_y(point[1]):.1f}" for x, point in sorted(points.items())
@@ -118,7 +128,6 @@ def draw_curves(title, note, names, curves):
             lines.append(
                 f'<circle cx="{place_x(x):.1f}" cy="{place_y(middle):.1f}" r="3.5" fill="{colour}"/>'
             )
-        last = points[max(points)][1]
-        lines.append(_text(WIDTH - CURVES_RIGHT + 12, place_y(last) + 4, name, fill=colour))
+        lines.append(_text(WIDTH - CURVES_RIGHT + 12, labels[name] + 4, name, fill=colour))
     lines.append("</svg>")
     return "\n".join(lines) + "\n"
