@@ -17,6 +17,8 @@ struct hvi_ask {
     /* Set the query's text, its parameters and, if it is to be kept prepared, its id. They must
      * last as long as the ask, or until this is called again. False if memory is short. */
     bool (*query)(hvi_ask *ask, const hvi_session *session, hvi_query *query);
+    /* Does this answer, of that form, show that the session should not be used again? NULL: no. */
+    bool (*is_misplaced)(const PGresult *result);
     void (*free)(hvi_ask *ask);
     PGresult *result; /* the last answer, of whatever form; owned, until it is taken */
 };

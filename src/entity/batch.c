@@ -153,8 +153,12 @@ static hv_status end_pipeline(hvi_batch *b, hv_error **cause) {
 static void answer(hvi_batch *b, size_t number) {
     hvi_group *group = &b->groups[number];
     hvi_group_answer(group, b->results[number], b->session->config->server);
-    if (group->items[0]->ask != NULL)
-        hvi_ask_give(group->items[0]->ask, &b->results[number]);
+    hvi_ask *ask = group->items[0]->ask;
+    if (ask == NULL)
+        return;
+    if (group->error == NULL && ask->is_misplaced != NULL && ask->is_misplaced(b->results[number]))
+        hvi_session_doubt(b->session);
+    hvi_ask_give(ask, &b->results[number]);
 }
 
 /* Nothing has happened, and the batch is not to be sent (again): the connection is lost, or it is

@@ -254,10 +254,14 @@ const hvi_form hvi_bound_form = {
                 HVI_IS_INT8 | HVI_OR_NULL},
 };
 
+bool hvi_bound_is_standby(const PGresult *result) {
+    return hvi_bool_at(result, 0, 1);
+}
+
 void hvi_bound_read(const PGresult *result, hvi_bound_answer *answer) {
     *answer = (hvi_bound_answer){
         .time = hvi_integer_at(result, 0, 0),
-        .is_standby = hvi_bool_at(result, 0, 1),
+        .is_standby = hvi_bound_is_standby(result),
         .holders = hvi_text_at(result, 0, 2),
         .gid = hvi_text_at(result, 0, 3),
         .age = hvi_integer_at(result, 0, 4),

@@ -83,6 +83,9 @@ const char *hvi_holder_id(const hvi_holder *holder, char text[HVI_HOLDER_ID_LEN]
 
 extern const hvi_form hvi_bound_form;
 
+/* Is it a standby's? */
+bool hvi_bound_is_standby(const PGresult *result);
+
 /* Read an answer of this form; its texts live as long as the result. */
 void hvi_bound_read(const PGresult *result, hvi_bound_answer *answer);
 

@@ -162,7 +162,13 @@ static hv_status ask(hv_reader *reader, feed_server *server, bool has_spare, int
     feed_poll *made = calloc(1, sizeof *made);
     if (made == NULL)
         return hvi_no_memory(error);
-    *made = (feed_poll){.ask = {&hvi_bound_form, query_poll, free_poll, NULL}, .of = server};
+    *made = (feed_poll){
+        .ask = {.answer = &hvi_bound_form,
+                .query = query_poll,
+                .is_misplaced = hvi_bound_is_standby,
+                .free = free_poll},
+        .of = server,
+    };
     server->asked_about = choose_holder(server);
     hvi_question_init(&op, &made->ask, router, server->server, -1, &server->answer);
     hv_status status = hvi_queue_add_until(reader->queue, &op,

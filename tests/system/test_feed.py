@@ -471,6 +471,25 @@ def test_a_standby_cannot_be_followed(make_server, tmp_path, start):
     assert "standby" in feed.errors[0]["message"]
 
 
+def test_a_connection_to_a_standby_is_not_used_again(make_server, tmp_path, start):
+    primary = make_server("primary")
+    database = primary.create_database("test")
+    config = store_config(tmp_path / "primary.conf", {"one": (database, "1-9")})
+    make_shards(config, database)
+    standby = make_server("standby", standby_of=primary)
+    hosts = {"host": f"{primary.socket_dir},{standby.socket_dir}", "port": "5432,5432"}
+    config = store_config(
+        tmp_path / "both.conf", {"one": ({**database.params(), **hosts}, "1-9")}
+    )
+    primary.stop()
+    feed = start(config, follow=1, delay=0)
+    feed.until(lambda feed: feed.errors, "an error")
+    assert "standby" in feed.errors[0]["message"]
+    primary.start()
+    key = put(database, 3)
+    feed.until_keys([key])
+
+
 # ---- bad input ----
 
 
