@@ -113,7 +113,7 @@ static int change_some(changing *run, size_t count) {
         hv_entity_free(run->entities[i]);
         hv_error_free(run->errors[i]);
     }
-    fflush(stdout);
+    output_flush();
     return code;
 }
 

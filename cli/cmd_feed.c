@@ -129,9 +129,11 @@ static bool refuse(const feeding *task, const char *hint, const char *why) {
 
 /* The same, where the position is known: the feed could go on without the file. */
 static bool refuse_to_go_on(const feeding *task, const char *detail, const char *why) {
-    char *hint = format_text("To go on from its position all the same, name another file and add "
-                             "--from %" PRId64 ".",
-                             task->saved.position - 1);
+    int64_t position = task->saved.position;
+    char *hint = position > 1 ? format_text("To go on from its position all the same, name another "
+                                            "file and add --from %" PRId64 ".",
+                                            position - 1)
+                              : format_text("To begin again, name another file.");
     ui_fail(detail, hint, "the checkpoint \"%s\" is of %s", task->path, why);
     free(hint);
     return false;
@@ -144,10 +146,12 @@ static bool check_skips(const feeding *task) {
         const checkpoint_skip *skip = &saved->skips[i];
         if (selection_skips(&task->chosen, skip->server))
             continue;
+        char *from = skip->from > 1 ? format_text(" and --from %" PRId64, skip->from - 1)
+                                    : format_text("%s", "");
         char *hint = format_text(
-            "Add --skip-server %s, or begin again where it was first skipped: with another file "
-            "and --from %" PRId64 ".",
-            skip->server, skip->from - 1);
+            "Add --skip-server %s, or begin again where it was first skipped: with another file%s.",
+            skip->server, from);
+        free(from);
         ui_fail(NULL, hint, "the checkpoint \"%s\" was written while the server \"%s\" was skipped",
                 task->path, skip->server);
         free(hint);

@@ -216,7 +216,7 @@ static hv_status next(finding *task, hv_error **error) {
     if (status != HV_TIMEOUT || *error != NULL)
         return status;
     write_piece(task);
-    fflush(stdout);
+    output_flush();
     return hv_reader_next(task->reader, -1, error);
 }
 
@@ -229,7 +229,7 @@ static int find(finding *task) {
     while (output_ok() && (status = next(task, &error)) == HV_OK)
         show(task);
     write_piece(task);
-    fflush(stdout); /* errors and remarks come after the entities */
+    output_flush(); /* errors and remarks come after the entities */
 
     int code = EXIT_DONE;
     bool ended_early = status != HV_OK && status != HV_NOT_FOUND;

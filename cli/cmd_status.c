@@ -348,7 +348,7 @@ static int show_status(hv_store *store, bool each_shard) {
         if (each_shard)
             print_shards(store, all);
         print_remarks(store, all);
-        fflush(stdout); /* the errors come after the table */
+        output_flush(); /* the errors come after the table */
         for (int i = 0; i < count; i++)
             if (all[i].status != HV_OK)
                 ui_error(all[i].error);

@@ -22,17 +22,34 @@ void print_json(json_t *value) {
     json_decref(value);
 }
 
+/* Why writing failed, as far as it is known: stdio keeps only that it did. */
+static int failed_with;
+
 bool output_ok(void) {
-    return ferror(stdout) == 0;
+    int reason = errno;
+    if (ferror(stdout) == 0)
+        return true;
+    if (failed_with == 0)
+        failed_with = reason;
+    return false;
+}
+
+void output_flush(void) {
+    fflush(stdout);
+    output_ok();
 }
 
 int output_end(int code) {
-    errno = 0;
-    bool failed = ferror(stdout) != 0;
-    if (fclose(stdout) == 0 && !failed)
+    bool failed = !output_ok();
+    if (fclose(stdout) != 0 && !failed) {
+        failed = true;
+        failed_with = errno;
+    }
+    if (!failed)
         return code;
-    if (errno == EPIPE) /* the reader has seen enough */
+    if (failed_with == EPIPE) /* the reader has seen enough */
         return EXIT_FAILED;
-    ui_fail(errno != 0 ? strerror(errno) : NULL, NULL, "could not write to standard output");
+    ui_fail(failed_with != 0 ? strerror(failed_with) : NULL, NULL,
+            "could not write to standard output");
     return EXIT_FAILED;
 }

@@ -361,6 +361,11 @@ def test_what_was_skipped_must_stay_skipped_or_be_read_again(photos, tmp_path):
     assert f"--from {begun}." in refused.err
     assert seen(photos, "--from", begun, "--checkpoint", tmp_path / "new") == KEYS[9:]
 
+    path = tmp_path / "skipped-from-the-beginning"
+    seen(photos, "--skip-server", "two", "--checkpoint", path)
+    refused = feed(photos, "--checkpoint", path)
+    assert refused.code == 1 and "with another file." in refused.err and "--from" not in refused.err
+
 
 def test_a_checkpoint_that_cannot_be_written_is_an_error_at_once(photos, tmp_path):
     for path, why in (

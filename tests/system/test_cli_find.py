@@ -331,3 +331,10 @@ def test_a_large_table_that_would_be_read_as_a_whole_is_warned_of(store, servers
     assert "shards 3 to 4" in done.lines and done.out.count("warning: ") == 1
     (group,) = hv("find", "-w", "user=3", "--explain", "-s", 3, "--json", config=store).ndjson()
     assert group["warning"]
+
+
+@pytest.mark.parametrize("format", ["ndjson", "csv", "table"])
+def test_an_output_that_is_full_is_reported_with_the_reason(photos, format):
+    with open("/dev/full", "wb") as full:
+        process = spawn("hv", "find", "--format", format, config=photos, stdout=full)
+        assert process.wait(30) == 1 and b"No space left on device" in process.stderr.read()
