@@ -1176,12 +1176,12 @@ HV_API void hv_selection_partial(hv_selection *selection, bool partial);
 
 /*
  * A reader returns the entities that a selection means, of all its shards and servers together, in
- * the order of their keys. It keeps a page for each server in memory, a few hundred entities at
- * first and about a megabyte later, up to 1,000 entities, and asks for the next ones ahead. What a
- * page will take is known from the one before: where entities are suddenly a thousand times larger,
- * so is one page. It borrows a connection of a server's pool only from asking for a page until that
- * is read. One thread at a time; a store may have many readers. After fork() it belongs to the
- * parent: in the child it can only be closed.
+ * the order of their keys. It keeps a page for each server in memory, of about a megabyte or a
+ * single entity if that is larger, and asks for the next ones ahead. (With a limit of up to 256,
+ * which is asked for as a whole, pages have that many entities of any size.) It borrows a
+ * connection of a server's pool only from asking for a page until that is read. One thread at a
+ * time; a store may have many readers. After fork() it belongs to the parent: in the child it can
+ * only be closed.
  *
  * Pages are read at different moments. An entity that is there all the time is returned once; one
  * that is put or deleted meanwhile is returned once or not at all.

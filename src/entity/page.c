@@ -35,6 +35,38 @@ static void append_body(hvi_buffer *sql, const hvi_page *page, const char *schem
                                  reads_text ? "::pg_catalog.text" : "");
 }
 
+/*
+ * How many bytes of a row's attributes the server has, without reading those that it keeps
+ * elsewhere (TOAST). Compressed ones may be many times larger. No more than an integer can hold.
+ */
+#define SIZE                                                                           \
+    "coalesce(least(pg_catalog.pg_column_size(body), 100000000)"                       \
+    " OPERATOR(pg_catalog.*) CASE WHEN pg_catalog.pg_column_compression(body) IS NULL" \
+    " THEN 1 ELSE 10 END, 0)"
+
+/* Around the page: a running sum of sizes, which ends it. */
+static void begin_measuring(hvi_buffer *sql, int bytes_parameter) {
+    hvi_buffer_append_format(sql,
+                             "SELECT id, type, body,"
+                             " bytes OPERATOR(pg_catalog.>=) $%d::bigint AS is_cut FROM (",
+                             bytes_parameter);
+}
+
+static void measure(hvi_buffer *sql, const char *order) {
+    hvi_buffer_append_format(sql,
+                             ", " SIZE " AS size, pg_catalog.sum(" SIZE ")"
+                             " OVER (%s ROWS UNBOUNDED PRECEDING) AS bytes",
+                             order);
+}
+
+static void end_measuring(hvi_buffer *sql, int bytes_parameter, const char *order) {
+    hvi_buffer_append_format(sql,
+                             ") AS measured WHERE bytes OPERATOR(pg_catalog.-) size"
+                             " OPERATOR(pg_catalog.<) $%d::bigint",
+                             bytes_parameter);
+    hvi_buffer_append_text(sql, order);
+}
+
 /* A shard's branch is the same as the others', but for the schema. */
 typedef struct branch {
     hvi_buffer before;
@@ -54,11 +86,17 @@ static void write_branch(branch *one, const hvi_page *page, const char *schema, 
 void hvi_page_sql(hvi_buffer *sql, const hvi_page *page, const char *hstore_schema,
                   bool reads_text) {
     const char *order = page->selection->newest ? " ORDER BY id DESC" : " ORDER BY id";
+    int rows_parameter = hvi_where_parameter_count(page->selection, page->range) + 1;
     branch one = {HVI_BUFFER_EMPTY, HVI_BUFFER_EMPTY};
     write_branch(&one, page, hstore_schema, reads_text);
     if (!hvi_buffer_ok(&one.before) || !hvi_buffer_ok(&one.after))
         hvi_buffer_break(sql);
-    hvi_buffer_append_text(sql, "SELECT id, type, body FROM (");
+    if (page->bytes > 0)
+        begin_measuring(sql, rows_parameter + 1 + (page->selection->only != NULL));
+    hvi_buffer_append_text(sql, "SELECT id, type, body");
+    if (page->bytes > 0)
+        measure(sql, order);
+    hvi_buffer_append_text(sql, " FROM (");
     for (int i = 0; i < page->portion.count && hvi_buffer_ok(sql); i++) {
         char schema[HVI_SCHEMA_NAME_LEN];
         hvi_schema_name(page->portion.shards[i], schema);
@@ -69,8 +107,9 @@ void hvi_page_sql(hvi_buffer *sql, const hvi_page *page, const char *hstore_sche
     }
     if (page->portion.count > 1)
         hvi_buffer_append_format(sql, "%s LIMIT %d", order, limit_of(page->rows));
-    hvi_buffer_append_format(sql, ") AS page%s LIMIT $%d::bigint", order,
-                             hvi_where_parameter_count(page->selection, page->range) + 1);
+    hvi_buffer_append_format(sql, ") AS page%s LIMIT $%d::bigint", order, rows_parameter);
+    if (page->bytes > 0)
+        end_measuring(sql, rows_parameter + 1 + (page->selection->only != NULL), order);
     hvi_buffer_fini(&one.before);
     hvi_buffer_fini(&one.after);
 }
@@ -80,6 +119,8 @@ void hvi_page_parameters(hvi_parameters *parameters, const hvi_page *page) {
     hvi_parameters_int8(parameters, page->rows);
     if (page->selection->only != NULL)
         hvi_parameters_text_array(parameters, page->selection->only);
+    if (page->bytes > 0)
+        hvi_parameters_int8(parameters, page->bytes);
 }
 
 /* ---- the question ---- */
@@ -97,6 +138,13 @@ static const hvi_form form = {
     .rows = HVI_ANY_ROWS,
     .binary = true,
     .columns = {HVI_IS_INT8, HVI_IS_INT2 | HVI_OR_NULL, HVI_IS_BYTES | HVI_OR_NULL},
+};
+
+static const hvi_form measured_form = {
+    .asked = "entities: id bigint, type smallint, body hstore",
+    .rows = HVI_ANY_ROWS,
+    .binary = true,
+    .columns = {HVI_IS_INT8, HVI_IS_INT2 | HVI_OR_NULL, HVI_IS_BYTES | HVI_OR_NULL, HVI_IS_BOOL},
 };
 
 static asked_page *page_of(hvi_ask *ask) {
@@ -128,7 +176,9 @@ hv_status hvi_page_init(hvi_operation *op, const hvi_page *page, hvi_router *rou
     if (made == NULL)
         return hvi_no_memory(error);
     *made = (asked_page){
-        .ask = {.answer = &form, .query = query, .free = free_page},
+        .ask = {.answer = page->bytes > 0 ? &measured_form : &form,
+                .query = query,
+                .free = free_page},
         .page = *page,
         .texts = texts,
         .sql = HVI_BUFFER_EMPTY,
@@ -141,6 +191,11 @@ hv_status hvi_page_init(hvi_operation *op, const hvi_page *page, hvi_router *rou
 }
 
 /* ---- rows ---- */
+
+bool hvi_page_is_cut(const PGresult *result) {
+    int count = PQntuples(result);
+    return count > 0 && PQnfields(result) > 3 && hvi_bool_at(result, count - 1, 3);
+}
 
 int64_t hvi_page_key(const PGresult *result, int row) {
     return hvi_integer_at(result, row, 0);

@@ -22,10 +22,14 @@ typedef struct hvi_page {
     hvi_key_range range;
     hvi_portion portion;
     int rows; /* at most so many: 1 to HVI_PAGE_MAX_ROWS */
+    /* If not 0: the page is cut after the row that brings it to so many bytes of attributes, as far
+     * as the server knows that without reading them: see hvi_page_is_cut(). */
+    int64_t bytes;
 } hvi_page;
 
 /* Append the statement for a session of this schema of hstore, which `reads_text`: see
- * hvi_body_column(). Its columns are id, type and body. */
+ * hvi_body_column(). Its columns are id, type and body; and with a limit of bytes, whether that is
+ * reached. */
 void hvi_page_sql(hvi_buffer *sql, const hvi_page *page, const char *hstore_schema,
                   bool reads_text);
 
@@ -40,6 +44,10 @@ hv_status hvi_page_init(hvi_operation *operation, const hvi_page *page, hvi_rout
                         hvi_statement_texts *texts, PGresult **to, hv_error **error);
 
 /* ---- its rows ---- */
+
+/* Was the page cut because of its bytes, so that more rows may follow, though these are fewer than
+ * were wanted? */
+bool hvi_page_is_cut(const PGresult *result);
 
 /* The key of a row. */
 int64_t hvi_page_key(const PGresult *result, int row);

@@ -24,7 +24,6 @@
 /* How many rows the first page of a source has at most, and how much more each later one. */
 #define FIRST_ROWS 256
 #define GROWTH     4
-#define LEAST_ROWS 64
 
 /* So many shares of a limit are asked for at first, and a few rows more. */
 #define SHARES      4
@@ -160,6 +159,18 @@ static int64_t deadline_of(const hv_reader *reader) {
                         : hvi_router_operation_deadline(&reader->store->router);
 }
 
+/* May it return so many entities that the size of pages matters? Measuring them costs some
+ * microseconds a page. */
+static bool is_streaming(const hv_reader *reader) {
+    return reader->selection->limit == 0 || reader->selection->limit > FIRST_ROWS;
+}
+
+/* The memory that one page may take. */
+static size_t page_room(const hv_reader *reader) {
+    size_t share = PAGES_BYTES / reader->source_count;
+    return share < PAGE_BYTES ? share : PAGE_BYTES;
+}
+
 static void ask(hv_reader *reader, hvi_source *source) {
     int rows = rows_to_ask(reader, source);
     int64_t first = key_of(reader, source->covered), last = key_of(reader, reader->reach);
@@ -169,6 +180,7 @@ static void ask(hv_reader *reader, hvi_source *source) {
         .range = {newest ? last : first, newest ? first : last},
         .portion = source->portion,
         .rows = rows,
+        .bytes = is_streaming(reader) ? (int64_t) page_room(reader) : 0,
     };
     hvi_operation op;
     if (rows == 0 || (source->retry_at != 0 && hvi_clock_us() < source->retry_at))
@@ -286,11 +298,9 @@ static hv_status check_page(const hv_reader *reader, const hvi_source *source, i
 
 /* How many rows the next page should have: as many as take about the memory that one may. */
 static int next_rows(const hv_reader *reader, const hvi_source *source, int count) {
-    size_t share = PAGES_BYTES / reader->source_count;
-    size_t room = share < PAGE_BYTES ? share : PAGE_BYTES;
-    size_t rows = room / (PQresultMemorySize(source->page) / (size_t) count + 1);
+    size_t rows = page_room(reader) / (PQresultMemorySize(source->page) / (size_t) count + 1);
     size_t most = (size_t) source->rows_wanted * GROWTH;
-    rows = rows < LEAST_ROWS ? LEAST_ROWS : rows;
+    rows = rows < 1 ? 1 : rows;
     rows = rows > most ? most : rows;
     return rows > HVI_PAGE_MAX_ROWS ? HVI_PAGE_MAX_ROWS : (int) rows;
 }
@@ -312,7 +322,7 @@ static void take_page(hv_reader *reader, hvi_source *source) {
         return;
     }
     int64_t reached = source->asked_last;
-    if (count == source->asked_rows)
+    if (count == source->asked_rows || hvi_page_is_cut(source->page))
         reached = hvi_reader_rank(reader, hvi_page_key(source->page, count - 1));
     source->row_count = count;
     source->covered = after(reached);

@@ -57,7 +57,9 @@ void do_find(const char *thread, json_t *command, json_t *reply) {
     set_outcome(reply, status, error);
 }
 
-static json_t *entity_of(const hv_reader *reader) {
+static json_t *entity_of(const hv_reader *reader, bool is_bare) {
+    if (is_bare)
+        return json_integer(hv_reader_key(reader));
     json_t *entity = json_array();
     json_array_append_new(entity, json_integer(hv_reader_key(reader)));
     json_array_append_new(entity, json_integer(hv_reader_kind(reader)));
@@ -65,19 +67,20 @@ static json_t *entity_of(const hv_reader *reader) {
     return entity;
 }
 
-/* {"count": how many entities at most; all, "timeout": of each, "reader"}. The items are [key,
- * kind, dict]; the status is that of the last call. */
+/* {"count": how many entities at most; all, "timeout": of each, "reader", "bare"}. The items are
+ * [key, kind, dict] or, bare, the key alone; the status is that of the last call. */
 void do_next(const char *thread, json_t *command, json_t *reply) {
     hv_reader *reader = *find_reader(thread, command);
     int64_t count = number_of(command, "count", INT64_MAX);
     int64_t timeout = number_of(command, "timeout", -1);
+    bool is_bare = json_is_true(json_object_get(command, "bare"));
     json_t *items = json_array();
     hv_error *error = NULL;
     hv_status status = HV_OK;
     for (int64_t i = 0; i < count && status == HV_OK; i++) {
         status = hv_reader_next(reader, timeout, &error);
         if (status == HV_OK)
-            json_array_append_new(items, entity_of(reader));
+            json_array_append_new(items, entity_of(reader, is_bare));
         else if (hv_reader_dict(reader) != NULL)
             die("a dict without an entity");
         if (error != NULL && (status == HV_OK || status == HV_NOT_FOUND))

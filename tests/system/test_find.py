@@ -1,11 +1,13 @@
 """Finding entities over several shards and servers: all of them, each once, in the order of keys."""
 
+import pathlib
 import random
+import re
 import time
 
 import pytest
 
-from harness import eventually, hv, make_shards, store_config
+from harness import make_shards, sanitizers, store_config
 from harness.store_tool import make_tool  # noqa: F401
 
 pytestmark = pytest.mark.threads
@@ -300,13 +302,61 @@ def test_a_slow_loop_is_not_late(make_tool, store):
     assert found + tool.main.next().gives("HV_NOT_FOUND").items == everything
 
 
-def test_pages_grow_by_their_bytes(tool, servers):
-    """Large entities come in small pages, small ones in large pages."""
-    for shard in (1, 9):
-        servers[shard // 9].sql(
-            f"INSERT INTO shard{shard:04}.entities SELECT (n::bigint << 23) + ({shard} << 10), 1,"
-            " hstore('a', repeat('x', 100000)) FROM generate_series(1, 400) n"
-        )
+# ---- memory ----
+
+MEGABYTE = 1024  # kB
+
+# Attributes in SQL, and how many entities have them.
+SMALL = ("hstore('a', repeat('x', 100))", 20_000)
+LARGE = "(SELECT hstore('a', string_agg(md5(i::text), '')) FROM generate_series(1, {}) i)"
+SIZES = {
+    "large": [(LARGE.format(160_000), 8)],  # 5 MB
+    "compressed": [("hstore('a', repeat('x', 10000000))", 60)],
+    "growing": [SMALL, (LARGE.format(6250), 250)],  # 200 kB
+    "first": [(LARGE.format(6250), 250), SMALL],
+}
+
+
+def peak(tool):
+    status = pathlib.Path(f"/proc/{tool.process.pid}/status").read_text(encoding="utf-8")
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1))
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+def test_memory_is_bounded_whatever_the_sizes_are(tool, servers, sizes):
+    if sanitizers():
+        pytest.skip("memory of a program with a sanitizer says nothing")
+    expected, time = [], 1
+    for body, count in SIZES[sizes]:
+        for shard in (3, 5):
+            servers[ONE].sql(
+                f"INSERT INTO shard{shard:04}.entities"
+                f" SELECT (n << 23) + ({shard} << 10), 1, b FROM (SELECT {body} AS b) AS body,"
+                f" generate_series({time}::bigint, {time + count - 1}) AS n"
+            )
+            expected += [n << 23 | shard << 10 for n in range(time, time + count)]
+        time += count
     tool.main.find({}).ok()
-    keys = [e[0] for e in tool.main.next().gives("HV_NOT_FOUND").items]
-    assert len(keys) == 800 and keys == sorted(keys)
+    assert tool.main.next(bare=True).gives("HV_NOT_FOUND").items == sorted(expected)
+    assert peak(tool) < 64 * MEGABYTE
+
+
+def test_attributes_that_are_chosen_make_small_rows(tool, servers):
+    for shard in (3, 12):
+        servers[shard // 9].sql(
+            f"INSERT INTO shard{shard:04}.entities SELECT (n << 23) + ({shard} << 10), 1,"
+            " hstore(ARRAY['a', repeat('x', 3000000), 'n', n::text])"
+            " FROM generate_series(1::bigint, 40) n"
+        )
+    found = find(tool, only=["n"])
+    assert [e[2] for e in found] == [{"n": str(n)} for n in range(1, 41) for _ in (3, 12)]
+
+
+def test_entities_without_attributes_are_found_after_large_ones(tool, servers):
+    for n, body in enumerate(("repeat('x', 2000000)", "NULL", "repeat('x', 2000000)"), 1):
+        servers[ONE].sql(
+            f"INSERT INTO shard0003.entities VALUES ({n << 23 | 3 << 10}, 1,"
+            f" coalesce(hstore('a', {body}), ''))"
+        )
+    servers[ONE].sql(f"INSERT INTO shard0003.entities VALUES ({4 << 23 | 3 << 10}, 1, '')")
+    assert [e[0] >> 23 for e in find(tool)] == [1, 2, 3, 4]

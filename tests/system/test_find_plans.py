@@ -87,6 +87,21 @@ def plan_of(tool, selection):
     return "\n".join(line for line, in session(tool, f"EXPLAIN EXECUTE {name}({values})"))
 
 
+@pytest.mark.parametrize("selection", [{}, {"newest": True}, {"kinds": [1]}, {"only": ["n"]}])
+def test_pages_that_are_measured_are_merged_too(open_store, extension_server, selection):
+    tool = open_store()
+    fill(extension_server, 3000, analyze=True)
+    for _ in range(CUSTOM_PLANS + 2):
+        tool.main.find(selection).ok()
+        tool.main.next(bare=True).gives("HV_NOT_FOUND")
+    for name, (types, generic, custom) in statements(tool).items():
+        values = ",".join(VALUES.get(each, "'{1,2}'") for each in types)
+        plan = "\n".join(x for x, in session(tool, f"EXPLAIN EXECUTE {name}({values})"))
+        assert custom <= CUSTOM_PLANS < generic + custom, name
+        assert "WindowAgg" in plan
+        assert_merged(plan)
+
+
 def assert_merged(plan, index="entities_pkey"):
     assert plan.count("Merge Append") == 1, plan
     assert len(re.findall(rf"Index Scan (?:Backward )?using {index}", plan)) == len(SHARDS), plan

@@ -54,7 +54,7 @@ COMMANDS = {
     "meet": ("name", "count"),
     "merge": ("key", "dict", "remove", "condition", "blind"),
     "missing": ("reader",),
-    "next": ("count", "timeout", "reader"),
+    "next": ("count", "timeout", "reader", "bare"),
     "notifications": ("conn",),
     "open": ("config", "options", "log", "connector", "interrupts"),
     "put": ("shard", "kind", "dict"),

@@ -56,6 +56,33 @@ static void test_several_are_merged(void **state) {
     hv_selection_free(s);
 }
 
+#define SIZE                                                                                   \
+    "coalesce(least(pg_catalog.pg_column_size(body), 100000000)"                               \
+    " OPERATOR(pg_catalog.*) CASE WHEN pg_catalog.pg_column_compression(body) IS NULL THEN 1 " \
+    "ELSE 10 END, 0)"
+
+static void test_a_limit_of_bytes_ends_the_page(void **state) {
+    (void) state;
+    hv_selection *s = hv_selection_new();
+    hvi_page page = page_of(s, 1, 100);
+    page.bytes = 5000;
+    hv_selection_only(s, (const char *[]){"a", NULL}, NULL);
+    assert_sql(&page, false,
+               "SELECT id, type, body, bytes OPERATOR(pg_catalog.>=) $3::bigint AS is_cut FROM ("
+               "SELECT id, type, body, " SIZE " AS size,"
+               " pg_catalog.sum(" SIZE ") OVER ( ORDER BY id ROWS UNBOUNDED PRECEDING) AS bytes"
+               " FROM ((SELECT id, type, h.slice(body, $2::pg_catalog.text[]) AS body"
+               " FROM shard0003.entities WHERE true ORDER BY id LIMIT 100)) AS page"
+               " ORDER BY id LIMIT $1::bigint) AS measured"
+               " WHERE bytes OPERATOR(pg_catalog.-) size OPERATOR(pg_catalog.<) $3::bigint"
+               " ORDER BY id");
+    hvi_parameters parameters = HVI_PARAMETERS_EMPTY;
+    hvi_page_parameters(&parameters, &page);
+    assert_int_equal(parameters.count, 3);
+    hvi_parameters_fini(&parameters);
+    hv_selection_free(s);
+}
+
 static void test_the_limits_of_branches_are_few(void **state) {
     (void) state;
     static const struct {
@@ -80,6 +107,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_shard_needs_no_merge),
         cmocka_unit_test(test_several_are_merged),
+        cmocka_unit_test(test_a_limit_of_bytes_ends_the_page),
         cmocka_unit_test(test_the_limits_of_branches_are_few),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
