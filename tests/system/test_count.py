@@ -427,7 +427,7 @@ def test_parameters_are_logged_if_that_is_wanted(make_tool, store):
         tool.main.next().gives("HV_NOT_FOUND")
         logged = [event for event in tool.await_log(4) if "$1" in event.log]
         values = ["{1,2}", "x", '"b"=>NULL']
-        page = [*values, "256", '{"c","d"}']
+        page = [*values, "256", '{"c","d"}', "1048576"]
         expected = [[*values, "UTC"], [*values, "256"], page]
         assert [event.parameters for event in logged] == (expected if wanted == "on" else 3 * [[]])
 
