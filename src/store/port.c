@@ -19,10 +19,14 @@
  */
 #include "store/port.h"
 
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 
 #include "base/clock.h"
+
+/* How many pieces of an answer are read after its time, each of 16 kB or more. */
+#define LAST_READS 256
 
 static hvi_queued *queued_of(hvi_list *node) {
     return hvi_list_entry(node, hvi_queued, link);
@@ -405,6 +409,20 @@ void hvi_port_poll(hvi_port *port) {
         use_turn(port, find(port, HVI_PORT_IDLE), turn, session, &cause);
 }
 
+/*
+ * Time is over, but what has arrived by now still counts: this process may not have been running.
+ * Nothing more is sent. A server that sends without end is not listened to for ever.
+ */
+static void read_arrived(hvi_port *port, hvi_port_connection *connection, int64_t now) {
+    connection->batch.deadline = now;
+    for (int i = 0; i < LAST_READS && connection->state == HVI_PORT_RUNNING; i++) {
+        int fd = PQsocket(connection->session->conn);
+        if (fd < 0 || (hvi_events_now(fd, POLLIN) & POLLIN) == 0)
+            return;
+        go_on(port, connection);
+    }
+}
+
 static void expire(hvi_port *port, int64_t now) {
     hv_error *cause = NULL;
     if (!hvi_list_empty(&port->paused) && port->resume_at <= now)
@@ -418,7 +436,9 @@ static void expire(hvi_port *port, int64_t now) {
         else if (connection->state == HVI_PORT_OPENING &&
                  hvi_opening_next(&connection->opening.opening) <= now)
             go_on_opening(port, connection);
-        else if (connection->state == HVI_PORT_RUNNING && expire_batch(port, connection, now))
+        else if (connection->state == HVI_PORT_RUNNING && connection->deadline <= now)
+            read_arrived(port, connection, now);
+        if (connection->state == HVI_PORT_RUNNING && expire_batch(port, connection, now))
             unload(port, connection);
     }
     if (!port->waiter.is_queued)

@@ -2,6 +2,9 @@
 selection the rest and what is missing; never a silently shorter answer."""
 
 import contextlib
+import os
+import signal
+import time
 
 import pytest
 
@@ -202,6 +205,26 @@ def test_an_answer_that_is_late(make_tool, store, servers):
         assert tool.main.next(1, 700).gives("HV_TIMEOUT").message is None
     assert tool.main.next().gives("HV_NOT_FOUND").items == everything
     assert find(tool) == everything
+
+
+@pytest.mark.parametrize("what", ["find", "get_many"])
+def test_what_arrived_while_the_process_was_stopped_counts(make_tool, store, servers, what):
+    tool = make_tool(store, operation_timeout="2s")
+    body = {"a": "x" * 1000}
+    keys = [tool.main.put(3, 1, body).ok().key for _ in range(60)]
+    assert len(find(tool)) == 60  # both servers have a connection
+    with locked(servers[ONE], 3):
+        if what == "find":
+            tool.main.find({}).ok()
+            waiting = tool.main.begin.next()
+        else:
+            waiting = tool.main.begin.get_many(keys)
+        eventually(lambda: servers[ONE].value("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+        os.kill(tool.process.pid, signal.SIGSTOP)
+    time.sleep(2.5)  # more than the time-out
+    os.kill(tool.process.pid, signal.SIGCONT)
+    reply = waiting.reply().gives("HV_NOT_FOUND" if what == "find" else "HV_OK")
+    assert len(reply.items) == len(keys)
 
 
 def test_an_interrupt_ends_the_wait_and_not_the_reader(make_tool, store, servers):
