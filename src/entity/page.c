@@ -44,6 +44,12 @@ static void append_body(hvi_buffer *sql, const hvi_page *page, const char *schem
     " OPERATOR(pg_catalog.*) CASE WHEN pg_catalog.pg_column_compression(body) IS NULL" \
     " THEN 1 ELSE 10 END, 0)"
 
+/* A body that is no longer than a row may be that the server stores as it is (TOAST_TUPLE_TARGET).
+ */
+#define IS_SMALL                                                   \
+    "pg_catalog.pg_column_size(body) OPERATOR(pg_catalog.<=) 2000" \
+    " AND pg_catalog.pg_column_compression(body) IS NULL"
+
 /* Around the page: a running sum of sizes, which ends it. */
 static void begin_measuring(hvi_buffer *sql, int bytes_parameter) {
     hvi_buffer_append_format(sql,
@@ -91,10 +97,13 @@ void hvi_page_sql(hvi_buffer *sql, const hvi_page *page, const char *hstore_sche
     write_branch(&one, page, hstore_schema, reads_text);
     if (!hvi_buffer_ok(&one.before) || !hvi_buffer_ok(&one.after))
         hvi_buffer_break(sql);
-    if (page->bytes > 0)
+    if (page->care == HVI_PAGE_MEASURED)
         begin_measuring(sql, rows_parameter + 1 + (page->selection->only != NULL));
-    hvi_buffer_append_text(sql, "SELECT id, type, body");
-    if (page->bytes > 0)
+    hvi_buffer_append_text(sql, page->care == HVI_PAGE_SMALL_ROWS
+                                    ? "SELECT id, type, CASE WHEN " IS_SMALL
+                                      " THEN body END AS body, body IS NULL AS is_null"
+                                    : "SELECT id, type, body");
+    if (page->care == HVI_PAGE_MEASURED)
         measure(sql, order);
     hvi_buffer_append_text(sql, " FROM (");
     for (int i = 0; i < page->portion.count && hvi_buffer_ok(sql); i++) {
@@ -108,7 +117,7 @@ void hvi_page_sql(hvi_buffer *sql, const hvi_page *page, const char *hstore_sche
     if (page->portion.count > 1)
         hvi_buffer_append_format(sql, "%s LIMIT %d", order, limit_of(page->rows));
     hvi_buffer_append_format(sql, ") AS page%s LIMIT $%d::bigint", order, rows_parameter);
-    if (page->bytes > 0)
+    if (page->care == HVI_PAGE_MEASURED)
         end_measuring(sql, rows_parameter + 1 + (page->selection->only != NULL), order);
     hvi_buffer_fini(&one.before);
     hvi_buffer_fini(&one.after);
@@ -119,7 +128,7 @@ void hvi_page_parameters(hvi_parameters *parameters, const hvi_page *page) {
     hvi_parameters_int8(parameters, page->rows);
     if (page->selection->only != NULL)
         hvi_parameters_text_array(parameters, page->selection->only);
-    if (page->bytes > 0)
+    if (page->care == HVI_PAGE_MEASURED)
         hvi_parameters_int8(parameters, page->bytes);
 }
 
@@ -140,7 +149,8 @@ static const hvi_form form = {
     .columns = {HVI_IS_INT8, HVI_IS_INT2 | HVI_OR_NULL, HVI_IS_BYTES | HVI_OR_NULL},
 };
 
-static const hvi_form measured_form = {
+/* With the column that says where it ends. */
+static const hvi_form careful_form = {
     .asked = "entities: id bigint, type smallint, body hstore",
     .rows = HVI_ANY_ROWS,
     .binary = true,
@@ -176,7 +186,7 @@ hv_status hvi_page_init(hvi_operation *op, const hvi_page *page, hvi_router *rou
     if (made == NULL)
         return hvi_no_memory(error);
     *made = (asked_page){
-        .ask = {.answer = page->bytes > 0 ? &measured_form : &form,
+        .ask = {.answer = page->care != HVI_PAGE_ANY_SIZE ? &careful_form : &form,
                 .query = query,
                 .free = free_page},
         .page = *page,
@@ -192,9 +202,21 @@ hv_status hvi_page_init(hvi_operation *op, const hvi_page *page, hvi_router *rou
 
 /* ---- rows ---- */
 
-bool hvi_page_is_cut(const PGresult *result) {
-    int count = PQntuples(result);
-    return count > 0 && PQnfields(result) > 3 && hvi_bool_at(result, count - 1, 3);
+/* Is this a row of which the body was left out? */
+static bool lacks_body(const PGresult *result, int row) {
+    return PQgetisnull(result, row, 2) && !hvi_bool_at(result, row, 3);
+}
+
+int hvi_page_rows(const PGresult *result, hvi_page_care care, bool *is_cut) {
+    int count = PQntuples(result), row = 0;
+    if (care == HVI_PAGE_SMALL_ROWS) {
+        while (row < count && !lacks_body(result, row))
+            row++;
+        *is_cut = row < count;
+        return row;
+    }
+    *is_cut = care == HVI_PAGE_MEASURED && count > 0 && hvi_bool_at(result, count - 1, 3);
+    return count;
 }
 
 int64_t hvi_page_key(const PGresult *result, int row) {

@@ -16,20 +16,29 @@
 
 #define HVI_PAGE_MAX_ROWS 1000
 
+/* What keeps a page from taking much memory. */
+typedef enum hvi_page_care {
+    HVI_PAGE_ANY_SIZE, /* nothing */
+    /* Large bodies are left out, which costs the server next to nothing: the page ends there. */
+    HVI_PAGE_SMALL_ROWS,
+    /* It ends after the row that brings it to `bytes` bytes of attributes, as far as the server
+     * knows that without reading them. Their running sum costs as much as half of the page. */
+    HVI_PAGE_MEASURED,
+} hvi_page_care;
+
 /* What is wanted. */
 typedef struct hvi_page {
     const hv_selection *selection; /* but its bounds, which are … */
     hvi_key_range range;
     hvi_portion portion;
     int rows; /* at most so many: 1 to HVI_PAGE_MAX_ROWS */
-    /* If not 0: the page is cut after the row that brings it to so many bytes of attributes, as far
-     * as the server knows that without reading them: see hvi_page_is_cut(). */
-    int64_t bytes;
+    hvi_page_care care;
+    int64_t bytes; /* of HVI_PAGE_MEASURED */
 } hvi_page;
 
 /* Append the statement for a session of this schema of hstore, which `reads_text`: see
- * hvi_body_column(). Its columns are id, type and body; and with a limit of bytes, whether that is
- * reached. */
+ * hvi_body_column(). Its columns are id, type and body; of small rows, whether body is NULL in the
+ * table, too; of a measured page, whether it ends here. */
 void hvi_page_sql(hvi_buffer *sql, const hvi_page *page, const char *hstore_schema,
                   bool reads_text);
 
@@ -45,9 +54,10 @@ hv_status hvi_page_init(hvi_operation *operation, const hvi_page *page, hvi_rout
 
 /* ---- its rows ---- */
 
-/* Was the page cut because of its bytes, so that more rows may follow, though these are fewer than
- * were wanted? */
-bool hvi_page_is_cut(const PGresult *result);
+/* How many rows are complete. *is_cut: does the page end there because of their size, so that more
+ * may follow though these are fewer than were wanted? If it is one of small rows, the next row of
+ * the result has the key of the large one. */
+int hvi_page_rows(const PGresult *result, hvi_page_care care, bool *is_cut);
 
 /* The key of a row. */
 int64_t hvi_page_key(const PGresult *result, int row);

@@ -19,7 +19,6 @@
 
 #include "base/clock.h"
 #include "value/key.h"
-#include "entity/page.h"
 
 /* How many rows the first page of a source has at most, and how much more each later one. */
 #define FIRST_ROWS 256
@@ -79,11 +78,13 @@ static void drop_page(hvi_source *source) {
     source->row = source->row_count = 0;
 }
 
+static int64_t rank_at(const hv_reader *reader, const hvi_source *source, int row) {
+    return hvi_reader_rank(reader, hvi_page_key(source->page, row));
+}
+
 static void set_front(const hv_reader *reader, hvi_source *source) {
     source->front.is_row = has_rows(source);
-    source->front.rank = has_rows(source)
-                             ? hvi_reader_rank(reader, hvi_page_key(source->page, source->row))
-                             : source->covered;
+    source->front.rank = has_rows(source) ? rank_at(reader, source, source->row) : source->covered;
 }
 
 static void free_source(hvi_source *source) {
@@ -159,8 +160,7 @@ static int64_t deadline_of(const hv_reader *reader) {
                         : hvi_router_operation_deadline(&reader->store->router);
 }
 
-/* May it return so many entities that the size of pages matters? Measuring them costs some
- * microseconds a page. */
+/* May it return so many entities that the size of pages matters? */
 static bool is_streaming(const hv_reader *reader) {
     return reader->selection->limit == 0 || reader->selection->limit > FIRST_ROWS;
 }
@@ -180,7 +180,10 @@ static void ask(hv_reader *reader, hvi_source *source) {
         .range = {newest ? last : first, newest ? first : last},
         .portion = source->portion,
         .rows = rows,
-        .bytes = is_streaming(reader) ? (int64_t) page_room(reader) : 0,
+        .care = !is_streaming(reader) ? HVI_PAGE_ANY_SIZE
+                : source->has_large   ? HVI_PAGE_MEASURED
+                                      : HVI_PAGE_SMALL_ROWS,
+        .bytes = (int64_t) page_room(reader),
     };
     hvi_operation op;
     if (rows == 0 || (source->retry_at != 0 && hvi_clock_us() < source->retry_at))
@@ -188,6 +191,7 @@ static void ask(hv_reader *reader, hvi_source *source) {
     source->retry_at = 0;
     source->asked_last = reader->reach;
     source->asked_rows = rows;
+    source->asked_care = page.care;
     source->asked_in = reader->absences;
     hv_status status = hvi_page_init(&op, &page, &reader->store->router, &reader->store->texts,
                                      &source->arrived, &source->failure);
@@ -311,22 +315,31 @@ static bool is_large(const hvi_source *source) {
     return PQresultMemorySize(source->page) > 4 * PAGE_BYTES;
 }
 
+/* All rows up to this rank are in memory or returned. */
+static void cover(const hv_reader *reader, hvi_source *source, int64_t rank) {
+    source->covered = after(rank);
+    source->is_complete = rank >= reader->end;
+}
+
 /* The page that has arrived is the source's page from now on. */
 static void take_page(hv_reader *reader, hvi_source *source) {
     drop_page(source);
     source->page = source->arrived;
     source->arrived = NULL;
-    int count = PQntuples(source->page);
-    if (check_page(reader, source, count, &source->failure) != HV_OK) {
+    bool is_cut;
+    int count = hvi_page_rows(source->page, source->asked_care, &is_cut);
+    if (check_page(reader, source, PQntuples(source->page), &source->failure) != HV_OK) {
         drop_page(source);
         return;
     }
-    int64_t reached = source->asked_last;
-    if (count == source->asked_rows || hvi_page_is_cut(source->page))
-        reached = hvi_reader_rank(reader, hvi_page_key(source->page, count - 1));
     source->row_count = count;
-    source->covered = after(reached);
-    source->is_complete = reached >= reader->end;
+    source->has_large = is_cut;
+    if (is_cut && source->asked_care == HVI_PAGE_SMALL_ROWS)
+        source->covered = rank_at(reader, source, count);
+    else
+        cover(reader, source,
+              is_cut || count == source->asked_rows ? rank_at(reader, source, count - 1)
+                                                    : source->asked_last);
     if (count > 0)
         source->rows_wanted = next_rows(reader, source, count);
     source->ask_at = is_large(source) ? INT_MAX : count / 4;

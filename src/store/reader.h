@@ -14,6 +14,7 @@
 #define HVI_READER_H
 
 #include "entity/missing.h"
+#include "entity/page.h"
 #include "entity/portion.h"
 #include "store/fronts.h"
 #include "store/queue.h"
@@ -35,12 +36,14 @@ typedef struct hvi_source {
     bool is_asked;
     int64_t asked_last; /* the rank up to which, included … */
     int asked_rows;     /* … and how many rows at most */
-    unsigned asked_in;  /* that of the reader's absences */
-    PGresult *arrived;  /* it is there, and becomes the page next; owned */
-    hv_error *failure;  /* or it has failed, which is not yet handled; owned */
-    int64_t retry_at;   /* of a feed that waits for its server: not before; else 0 */
+    hvi_page_care asked_care;
+    unsigned asked_in; /* that of the reader's absences */
+    PGresult *arrived; /* it is there, and becomes the page next; owned */
+    hv_error *failure; /* or it has failed, which is not yet handled; owned */
+    int64_t retry_at;  /* of a feed that waits for its server: not before; else 0 */
 
     int rows_wanted; /* in the next page, if nothing else limits it */
+    bool has_large;  /* large rows have come last, so the next page is measured */
 } hvi_source;
 
 /* What a feed adds. */

@@ -360,3 +360,30 @@ def test_entities_without_attributes_are_found_after_large_ones(tool, servers):
         )
     servers[ONE].sql(f"INSERT INTO shard0003.entities VALUES ({4 << 23 | 3 << 10}, 1, '')")
     assert [e[0] >> 23 for e in find(tool)] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("large", [0.5, 0.02, 0.002])
+def test_entities_of_all_sizes_are_found_in_order(tool, servers, large):
+    """So many of them are large: pages end before and after those in all possible ways."""
+    chosen = random.Random(large)
+    many = "(SELECT string_agg(md5(i::text), '') FROM generate_series(1, 3000) AS i)"
+    bodies = ("repeat('x', 5000)", many, "repeat('x', 1950)", "'y'")
+    rows = {ONE: [], TWO: []}
+    for n in range(1, 3001):
+        shard = chosen.choice((3, 3, 3, 5, 12))
+        body = chosen.choice(bodies[:3]) if chosen.random() < large else bodies[3]
+        rows[shard // 9].append((n << 23 | shard << 10, shard, body))
+    for number, server in ((ONE, servers[ONE]), (TWO, servers[TWO])):
+        server.sql(
+            ";".join(
+                f"INSERT INTO shard{shard:04}.entities SELECT {key}, 1, hstore('a', {body})"
+                for key, shard, body in rows[number]
+            )
+        )
+    keys = sorted(key for one in rows.values() for key, _, _ in one)
+    found = find(tool)
+    assert [e[0] for e in found] == keys
+    assert all(e[2]["a"] for e in found)
+    assert [e[0] for e in find(tool, newest=True)] == keys[::-1]
+    assert [e[0] for e in find(tool, limit=1500)] == keys[:1500]
+    assert [e[0] for e in find(tool, after=keys[700], limit=300)] == keys[701:1001]

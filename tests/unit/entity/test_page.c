@@ -65,6 +65,7 @@ static void test_a_limit_of_bytes_ends_the_page(void **state) {
     (void) state;
     hv_selection *s = hv_selection_new();
     hvi_page page = page_of(s, 1, 100);
+    page.care = HVI_PAGE_MEASURED;
     page.bytes = 5000;
     hv_selection_only(s, (const char *[]){"a", NULL}, NULL);
     assert_sql(&page, false,
@@ -80,6 +81,21 @@ static void test_a_limit_of_bytes_ends_the_page(void **state) {
     hvi_page_parameters(&parameters, &page);
     assert_int_equal(parameters.count, 3);
     hvi_parameters_fini(&parameters);
+    hv_selection_free(s);
+}
+
+static void test_large_bodies_are_left_out(void **state) {
+    (void) state;
+    hv_selection *s = hv_selection_new();
+    hvi_page page = page_of(s, 1, 100);
+    page.care = HVI_PAGE_SMALL_ROWS;
+    assert_sql(&page, false,
+               "SELECT id, type, CASE WHEN"
+               " pg_catalog.pg_column_size(body) OPERATOR(pg_catalog.<=) 2000"
+               " AND pg_catalog.pg_column_compression(body) IS NULL THEN body END AS body,"
+               " body IS NULL AS is_null FROM ((SELECT id, type, body AS body"
+               " FROM shard0003.entities WHERE true ORDER BY id LIMIT 100)) AS page"
+               " ORDER BY id LIMIT $1::bigint");
     hv_selection_free(s);
 }
 
@@ -108,6 +124,7 @@ int main(void) {
         cmocka_unit_test(test_one_shard_needs_no_merge),
         cmocka_unit_test(test_several_are_merged),
         cmocka_unit_test(test_a_limit_of_bytes_ends_the_page),
+        cmocka_unit_test(test_large_bodies_are_left_out),
         cmocka_unit_test(test_the_limits_of_branches_are_few),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
