@@ -35,7 +35,7 @@ static const hvi_form groups_form = {
     .asked = "numbers of entities",
     .rows = HVI_ANY_ROWS,
     .binary = true,
-    .columns = {HVI_IS_INT8, HVI_IS_COUNT | HVI_OR_NULL},
+    .columns = {HVI_IS_INT8 | HVI_OR_NULL, HVI_IS_COUNT | HVI_OR_NULL},
 };
 
 static const hvi_form plan_form = {

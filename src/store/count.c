@@ -106,6 +106,22 @@ static hv_status fail_unknown(const hvi_portion *portion, int shard, hv_error **
     return HV_REFUSED;
 }
 
+/* There are entities without a type; in which shard is known when that is asked alone. */
+static hv_status fail_null(const hvi_portion *portion, hv_error **error) {
+    int shard = portion->shards[0];
+    char schema[HVI_SCHEMA_NAME_LEN];
+    hvi_schema_name(shard, schema);
+    hvi_fail(error, HV_CORRUPT, "an entity of shard %d has no type", shard);
+    hvi_error_detail(error, "The column type of %s.entities is NULL there, which the table allows.",
+                     schema);
+    hvi_error_hint(error,
+                   "Give it one or remove it; then ALTER TABLE %s.entities ALTER COLUMN type SET "
+                   "NOT NULL.",
+                   schema);
+    hvi_error_where(error, portion->server->name, shard);
+    return HV_CORRUPT;
+}
+
 /* The shard has to be estimated by the planner. */
 static bool plan(counter *c, const hvi_portion *portion, int64_t shard) {
     if (c->planned_count == c->planned_room) {
@@ -122,16 +138,29 @@ static bool plan(counter *c, const hvi_portion *portion, int64_t shard) {
     return true;
 }
 
+/* Nothing is added of a portion that fails, since its shards are then asked again, one by one. */
+static hv_status check_answer(const counter *c, const hvi_portion *portion, const PGresult *result,
+                              hv_error **error) {
+    for (int row = 0; row < PQntuples(result); row++) {
+        if (PQgetisnull(result, row, 0))
+            return fail_null(portion, error);
+        if (PQgetisnull(result, row, 1) && c->counting.by == HV_COUNT_KIND)
+            return fail_unknown(portion, (int) hvi_integer_at(result, row, 0), error);
+    }
+    return HV_OK;
+}
+
 static hv_status answer(void *context, hvi_portion portion, const PGresult *result,
                         hv_error **error) {
     counter *c = context;
+    hv_status status = check_answer(c, &portion, result, error);
     bool ok = true;
+    if (status != HV_OK)
+        return status;
     for (int row = 0; ok && row < PQntuples(result); row++) {
         int64_t number = hvi_integer_at(result, row, 0);
         if (!PQgetisnull(result, row, 1))
             ok = add(c->counts, group_of(c, &portion, number), hvi_integer_at(result, row, 1));
-        else if (c->counting.by == HV_COUNT_KIND)
-            return fail_unknown(&portion, (int) number, error);
         else
             ok = plan(c, &portion, number);
     }
