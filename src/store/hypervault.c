@@ -158,6 +158,7 @@ static void disconnect(hv_store *store, bool anew) {
         return;
     for (int i = 0; i < store->router.server_count; i++)
         hvi_pool_disconnect(&store->router.servers[i].pool, anew);
+    hvi_queue_free_spare(store); /* its descriptors are no use while nothing is connected */
     hvi_store_leave(&visit, HV_OK);
 }
 
