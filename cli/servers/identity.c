@@ -1,8 +1,8 @@
 /*
  * identity: which databases the servers of a store are.
  *
- * The system identifier is made by initdb and is the same on standbys; the database's OID tells it
- * from the others of its cluster.
+ * The system identifier is made by initdb and is the same on standbys; the database's OID
+ * distinguishes it from the others of its cluster.
  */
 #include "servers/identity.h"
 

@@ -207,9 +207,9 @@ hv_status hvi_bound_take(hvi_bound *bound, const hvi_bound_answer *answer, int64
  * before it.
  *
  * ROW EXCLUSIVE is the lock that an INSERT takes in any case, also if it has a stronger one
- * already. Those who only wait for it will make later keys. It is looked for among all locks first,
- * and only for those that remain in the catalogue: a sub-select, unlike a join, cannot be turned
- * round to read the whole catalogue.
+ * already. A transaction that only waits for it will make later keys. It is looked for among all
+ * locks first, and only for those that remain in the catalogue: a sub-select, unlike a join, cannot
+ * be turned round to read the whole catalogue.
  *
  * When a holder began is looked up after the locks were read. If it has ended or was prepared in
  * between, that is when the next transaction of the process began: not before the statement's time,
@@ -247,7 +247,7 @@ void hvi_bound_sql(hvi_buffer *sql, const char *schemas) {
 }
 
 const hvi_form hvi_bound_form = {
-    .asked = "its time and who writes",
+    .asked = "its time and the transactions that write",
     .rows = HVI_ONE_ROW,
     .binary = true,
     .columns = {HVI_IS_INT8, HVI_IS_BOOL, HVI_IS_BYTES | HVI_OR_NULL, HVI_IS_BYTES | HVI_OR_NULL,

@@ -2,14 +2,15 @@
  * bound: up to which moment everything that was put on a server can be seen.
  *
  * A key holds the moment when it was made, and its transaction commits later. So a reader that
- * remembers the last key misses what is committed late. But whoever makes a key holds a lock on the
- * shard's table until it ends: an INSERT or a COPY takes it before it makes its first key, and
- * reserve_ids() takes it itself. A poll asks a server for its time, and then for the transactions
- * that hold such a lock, the holders. When these have ended, every key below that time is visible:
+ * remembers the last key misses what is committed late. But a transaction that makes a key holds a
+ * lock on the shard's table until it ends: an INSERT or a COPY takes it before it makes its first
+ * key, and reserve_ids() takes it itself. A poll asks a server for its time, and then for the
+ * transactions that hold such a lock, the holders. When these have ended, every key below that time
+ * is visible:
  *
- *  - Who had made a key by then was a holder, and its locks are released after its rows can be
- * seen.
- *  - Whoever takes the lock later makes a later key.
+ *  - A transaction that had made a key by then was a holder, and its locks are released after its
+ *    rows can be seen.
+ *  - A transaction that takes the lock later makes a later key.
  *
  * A poll's time is passed when all of its holders have ended. Of each holder of the latest poll a
  * time is known before which it has made no key: its beginning, or that of the last poll in which

@@ -7,7 +7,7 @@
 #include "base/buffer.h"
 #include "entity/page.h"
 
-/* What the server's lines have told so far. Starts as HVI_PLAN_EMPTY. */
+/* What is known from the server's lines so far. Starts as HVI_PLAN_EMPTY. */
 typedef struct hvi_plan {
     hvi_buffer text;  /* without costs, and without the nodes that every page has; owned */
     bool reads_table; /* from beginning to end */

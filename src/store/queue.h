@@ -12,7 +12,7 @@
 #include "store/store.h"
 
 /*
- * As hv_queue_new() and hv_queue_free(), for a user who needs a queue for a moment: an idle one is
+ * As hv_queue_new() and hv_queue_free(), for a queue that is needed for a moment: an idle one is
  * kept in the store, so that its descriptors need not be made each time. The caller has entered the
  * store.
  */

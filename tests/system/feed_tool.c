@@ -219,7 +219,7 @@ static void follow(hv_store *store, const hv_selection *selection) {
     hv_reader_close(reader);
 }
 
-/* What users write who do not know better. */
+/* A reader as one writes it by hand: it remembers the last key. */
 static void find_again_and_again(hv_store *store, hv_selection *selection) {
     while (!is_over(0)) {
         hv_reader *reader = NULL;
