@@ -9,6 +9,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
+import check_collection
 import check_commands
 import check_format
 import check_headers
@@ -565,3 +566,33 @@ def test_a_function_that_the_packages_symbols_lack_is_found(packaged):
         f"{place}: lacks hv_new",
         f"{place}: hv_close is not exported",
     ]
+
+
+COLLECTED = """\
+import pytest
+
+
+class Nameless:
+    pass
+
+
+@pytest.mark.parametrize("value", VALUES, ids=str)
+def test_it(value):
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    "values, is_steady",
+    [
+        ("[Nameless]", True),
+        ("[[Nameless()]]", False),
+        ("sorted({'a', 'b', 'c', 'd', 'e', 'f'})", True),
+        ("{'a', 'b', 'c', 'd', 'e', 'f'}", False),
+    ],
+)
+def test_tests_whose_names_or_order_differ_between_processes_are_found(
+    tmp_path, values, is_steady
+):
+    write(tmp_path, "test_it.py", COLLECTED.replace("VALUES", values))
+    assert (check_collection.problems(tmp_path, tmp_path) == []) == is_steady
