@@ -1536,6 +1536,330 @@ HV_API hv_keys hv_report_shard_keys(const hv_report *report, size_t index);
 HV_API const char *hv_report_shard_detail(const hv_report *report, size_t index);
 HV_API const char *hv_report_shard_hint(const hv_report *report, size_t index);
 
+/* ---- Work on all shards: SQL, migrations, indexes, drift ------------------------------------- */
+
+/*
+ * A rollout says how work on many shards proceeds: on which of them, how many at a time, how long
+ * it waits, and when it stops. It may be used for any number of calls, which copy it; NULL is an
+ * empty one.
+ *
+ * Such a call does the work itself, in the caller's thread, over connections that it borrows from
+ * the pools and closes at the end; it returns when all of it is over. Its connections find clients
+ * that have gone (client_connection_check_interval), so that what a killed program was doing ends
+ * soon. Every call can be killed at any moment and repeated: what is done is recorded or can be
+ * seen, and is not done twice. An advisory lock of each shard keeps two runs from working on it at
+ * once.
+ */
+typedef struct hv_rollout hv_rollout;
+
+/* An empty rollout, or NULL if memory is short. */
+HV_API hv_rollout *hv_rollout_new(void);
+HV_API void hv_rollout_free(hv_rollout *rollout);
+
+/*
+ * Set one of these, by the name that it has in the command and in Python, too:
+ *
+ * shards          only these, as in the configuration: "1-9,12"; default: all of the store
+ * skip            leave this server out; may be set for several
+ * parallel        at most so many shards of a server at once, 1 to 64; default: 4, indexes 2
+ * parallel_total  at most so many altogether, 1 to 1024; default: 32
+ * canary          one shard goes first, and the others only if it succeeds: on (default) or off
+ * max_failures    go on until more shards than this have failed, 0 (default) or more, or "all":
+ *                 go on in any case. What has begun is finished; a canary's failure ends it at once
+ * lock_timeout    ms that a statement waits for a lock, while others queue behind it; then it gives
+ *                 way, and is tried again after a pause of random length; default: 100
+ * max_wait        ms that one shard may wait altogether: for locks, in all its tries, for another
+ *                 run, and for the older transactions that CONCURRENTLY waits for, which block
+ *                 nobody; -1: for ever; default: 60,000, for CONCURRENTLY an hour
+ * timeout         ms that one statement may run after it has its locks; default: no limit
+ *
+ * Errors: HV_INVALID, naming what is allowed; HV_NO_MEMORY.
+ */
+HV_API hv_status hv_rollout_set(hv_rollout *rollout, const char *name, const char *value,
+                                hv_error **error);
+
+/* How far the work on a shard is. */
+typedef enum hv_work {
+    HV_WORK_NOT_BEGUN = 0, /* it ended before the shard's turn */
+    HV_WORK_RUNNING = 1,
+    HV_WORK_WAITING = 2,   /* for a lock, another run, or older transactions */
+    HV_WORK_DONE = 3,      /* the shard was changed, or has answered */
+    HV_WORK_UNCHANGED = 4, /* there was nothing to do */
+    HV_WORK_FAILED = 5,    /* the error says why, and whether the outcome is unknown */
+} hv_work;
+
+/* The state's name in lower case, "not begun"; static. */
+HV_API const char *hv_work_name(hv_work work);
+
+/* One thing that has happened in a rollout. All texts belong to the caller of the function. */
+typedef struct hv_rollout_event {
+    int server;
+    int shard; /* -1: the server as a whole */
+    hv_work work;
+    const char *step; /* for people: "0007_add_score.sql", "building: scanning table"; or NULL */
+    /* While it waits, the cause: "process 4711 holds a lock on shard0012.entities"; or NULL. */
+    const char *waits_for;
+    double share;          /* of the step, 0 to 1; negative: unknown */
+    const hv_error *error; /* of HV_WORK_FAILED */
+} hv_rollout_event;
+
+/* Called in the thread of the call whenever the work on a shard begins, has news, and ends. It must
+ * not use the rollout. */
+typedef void (*hv_rollout_fn)(void *context, const hv_rollout_event *event);
+HV_API void hv_rollout_observe(hv_rollout *rollout, hv_rollout_fn observer, void *context);
+
+/* What has become of each shard. It belongs to the caller, and does not change. */
+typedef struct hv_summary hv_summary;
+HV_API void hv_summary_free(hv_summary *summary);
+HV_API size_t hv_summary_shards(const hv_summary *summary); /* of all states */
+HV_API size_t hv_summary_count(const hv_summary *summary, hv_work work);
+/* One of them, in ascending order; false past the end. Any pointer may be NULL. `*error`, of
+ * HV_WORK_FAILED, belongs to the summary. */
+HV_API bool hv_summary_at(const hv_summary *summary, size_t index, int *server, int *shard,
+                          hv_work *work, const hv_error **error);
+
+/*
+ * Run SQL on every shard of the rollout, and receive the answers as they come. The search_path is
+ * the shard's schema, then hstore's; every "@shard" that is a word of its own is replaced by the
+ * schema's name. All of it is one transaction for each shard, which is read-only unless `write` is
+ * set. Parameters, "$1" and so on, are text or NULL; with any, `sql` is one statement.
+ *
+ * The rollout has three more options for it:
+ *
+ * per_server  on: once for each server, without a shard; default: off
+ * write       on: it may change the database; default: off
+ * once        a name, with `write`: on each shard, the SQL of this name is run once and no more; it
+ *             is recorded there in the same transaction, so an interrupted call can be repeated
+ *
+ * A canary is only for `write`. Errors: HV_INVALID for SQL that cannot be read, with its line, and
+ * for COMMIT and the like in it; HV_CLOSED, HV_NO_MEMORY. A shard's own errors are in its answer.
+ */
+typedef struct hv_each hv_each;
+HV_API hv_status hv_each_shard(hv_store *store, const char *sql, int parameter_count,
+                               const char *const *parameters, const hv_rollout *rollout,
+                               hv_each **each, hv_error **error);
+
+/* One shard's answer. */
+typedef struct hv_shard_answer {
+    int server;
+    int shard;             /* -1: the server as a whole */
+    hv_work work;          /* HV_WORK_UNCHANGED: it was run on this shard before */
+    const hv_error *error; /* of HV_WORK_FAILED */
+    const void *result;    /* of HV_WORK_DONE: the last statement's (const PGresult *), in text */
+} hv_shard_answer;
+
+/*
+ * Wait for the next answer. It belongs to the caller until the next call; HV_NOT_FOUND: there are
+ * no more. Shards whose turn has not come when too many have failed have no answer; see
+ * hv_each_summary(). Errors: HV_TIMEOUT if it is interrupted, HV_CLOSED, HV_NO_MEMORY. Few answers
+ * are held in memory at a time: no more than run at once.
+ */
+HV_API hv_status hv_each_next(hv_each *each, hv_shard_answer *answer, hv_error **error);
+
+/* The summary so far: a copy. Errors: HV_NO_MEMORY. */
+HV_API hv_status hv_each_summary(const hv_each *each, hv_summary **summary, hv_error **error);
+
+/* End it. Statements that are running are cancelled. */
+HV_API void hv_each_close(hv_each *each);
+
+/*
+ * Migrations: ordered SQL files that are run once on every shard. A file's name is its number, "_",
+ * and a name: 0007_add_score.sql. Files whose names do not end in ".sql" are not looked at.
+ *
+ * In the file, "@shard" and the search_path are as in hv_each_shard(). It is run in one transaction
+ * for each shard, together with the record of it in that shard's ledger, the table
+ * hypervault_migrations: name, digest (SHA-256 of the file), when and for how long. A file that has
+ * the line "-- hv: no-transaction" before its first statement is run statement by statement, each
+ * recorded by itself; what an interrupted CONCURRENTLY has left is removed and built again.
+ *
+ * hv_create_shards() runs all files of the directory in the option `migrations` on each shard that
+ * it makes.
+ */
+typedef struct hv_migrations hv_migrations;
+
+/*
+ * Read and check a directory. Errors, with file and line: HV_INVALID for a directory without
+ * migrations, a name without a number, two files with one number, text that is not UTF-8, a quote
+ * or comment that does not end, COMMIT or the like, an unknown "-- hv:" line; HV_BAD_CONFIG if it
+ * cannot be read; HV_NO_MEMORY.
+ */
+HV_API hv_status hv_migrations_load(const char *directory, hv_migrations **migrations,
+                                    hv_error **error);
+HV_API void hv_migrations_free(hv_migrations *migrations);
+HV_API size_t hv_migrations_count(const hv_migrations *migrations);
+/* In the order of their numbers; NULL past the end. The digest is hexadecimal. */
+HV_API const char *hv_migrations_name(const hv_migrations *migrations, size_t index);
+HV_API const char *hv_migrations_digest(const hv_migrations *migrations, size_t index);
+HV_API bool hv_migrations_in_transaction(const hv_migrations *migrations, size_t index);
+
+/*
+ * Run on each shard the files that it does not have, in their order. Before anything is changed, a
+ * shard is refused (HV_MISMATCH) if a file was changed after it ran there, with both digests, or if
+ * its ledger has a file that the directory lacks.
+ *
+ * HV_OK: all shards have all files. Otherwise the error is the first failure, and *summary (set
+ * unless nothing was begun; may be NULL) has that of each shard.
+ */
+HV_API hv_status hv_migrate(hv_store *store, const hv_migrations *migrations,
+                            const hv_rollout *rollout, hv_summary **summary, hv_error **error);
+
+/* The ledgers of all shards, compared with a directory: a table of shards and files. It belongs to
+ * the caller. */
+typedef struct hv_ledger hv_ledger;
+
+typedef enum hv_migration_state {
+    HV_MIGRATION_PENDING = 0,
+    HV_MIGRATION_DONE = 1,
+    HV_MIGRATION_CHANGED = 2, /* done, but with another digest than the file has now */
+    HV_MIGRATION_INTERRUPTED =
+        3,                    /* without a transaction, and not all of its statements are done */
+    HV_MIGRATION_NO_FILE = 4, /* done, but the directory does not have it */
+} hv_migration_state;
+
+/* `migrations` may be NULL: then the files are those that the ledgers name. A shard that cannot be
+ * read is in the table with its error. Errors: HV_INVALID, HV_CLOSED, HV_TIMEOUT if it is
+ * interrupted, HV_NO_MEMORY. */
+HV_API hv_status hv_migrate_status(hv_store *store, const hv_migrations *migrations,
+                                   const hv_rollout *rollout, hv_ledger **ledger, hv_error **error);
+HV_API void hv_ledger_free(hv_ledger *ledger);
+HV_API size_t hv_ledger_files(const hv_ledger *ledger);
+HV_API const char *hv_ledger_file(const hv_ledger *ledger, size_t file); /* NULL past the end */
+/* One shard, in ascending order; false past the end. `*error`: NULL, or why it could not be read,
+ * the ledger's. Any pointer may be NULL. */
+HV_API bool hv_ledger_shard(const hv_ledger *ledger, size_t index, int *server, int *shard,
+                            const hv_error **error);
+/* The state of a file in a shard. `*digest` is the recorded one, or NULL; `*applied_at` in ms since
+ * 1970, or 0. Both may be NULL. */
+HV_API hv_migration_state hv_ledger_state(const hv_ledger *ledger, size_t index, size_t file,
+                                          const char **digest, int64_t *applied_at);
+
+/* One statement of a plan. Texts belong to the plan. */
+typedef struct hv_plan_step {
+    size_t file; /* its number in the migrations */
+    int line;
+    const char *statement; /* its beginning, on one line */
+    size_t shards;         /* that need it */
+    const char *lock;      /* the strongest that it takes: "ACCESS EXCLUSIVE"; NULL: not known */
+    const char *relation;  /* on this: "entities"; NULL: none or not known */
+    bool rewrites;         /* it writes the whole table anew */
+    bool reads;            /* it reads the whole table */
+    int64_t bytes;         /* the table's size in the shard where it is largest; -1: not known */
+    const char *warning;   /* for people: what to know before it is run; or NULL */
+} hv_plan_step;
+
+/*
+ * Find out what hv_migrate() would run where, and what each statement locks. One shard's tables are
+ * copied, without their rows, into a schema that is made in a transaction and rolled back; the
+ * files run there, and the server itself shows their locks and rewrites. Nothing that is in use is
+ * locked but for reading. A file without a transaction is not tried. Errors: as hv_migrate(), and
+ * HV_REFUSED with file and line for a statement that the server refuses.
+ */
+typedef struct hv_plan hv_plan;
+HV_API hv_status hv_migrate_plan(hv_store *store, const hv_migrations *migrations,
+                                 const hv_rollout *rollout, hv_plan **plan, hv_error **error);
+HV_API void hv_plan_free(hv_plan *plan);
+HV_API const hv_plan_step *hv_plan_at(const hv_plan *plan, size_t index); /* NULL past the end */
+
+/*
+ * The definition of an index on the table entities of every shard. An index on attributes is a
+ * B-tree on these, in the order in which they were added, and on the key, so that
+ *
+ *     hv_selection_equal(…, "user", …), newest first
+ *
+ * is one walk along it. `type` is that of the values in the index: text (NULL), smallint, integer,
+ * bigint, numeric, real, double precision, boolean, uuid, date, timestamp or timestamptz. The
+ * last three are for dates and times in the form of ISO 8601, and read by functions in the schema
+ * `hypervault`, because PostgreSQL's own depend on settings.
+ */
+typedef struct hv_index hv_index;
+HV_API hv_index *hv_index_new(void); /* NULL if memory is short */
+HV_API void hv_index_free(hv_index *index);
+HV_API hv_status hv_index_attribute(hv_index *index, const char *name, const char *type,
+                                    hv_error **error);
+/* All attributes of an entity, for conditions of any of them: GIN. */
+HV_API void hv_index_all(hv_index *index);
+/* Only entities of this kind. */
+HV_API void hv_index_kind(hv_index *index, int16_t kind);
+/* In each shard, no two entities have these values; the key is not in the index. */
+HV_API void hv_index_unique(hv_index *index);
+/* Its name, 1 to 63 bytes; default: made from the definition, "entities_user_idx". */
+HV_API hv_status hv_index_name(hv_index *index, const char *name, hv_error **error);
+/* The expressions that the index is on, for a query's conditions, and its name; both belong to the
+ * index until it is changed. NULL if it is on nothing, or memory is short. `hstore_schema`: as in
+ * "public"; NULL: that. */
+HV_API const char *hv_index_expression(hv_index *index, const char *hstore_schema);
+HV_API const char *hv_index_chosen_name(hv_index *index);
+
+/*
+ * Build the index on every shard that lacks it, CONCURRENTLY: writers go on. An index of this name
+ * that is not valid is dropped and built again. Errors: as hv_migrate(); HV_INVALID for a
+ * definition that is none; HV_MISMATCH if a shard has another index or table of this name;
+ * HV_REFUSED if values do not fit the type or are not unique, with the key of such an entity if it
+ * can be found.
+ */
+HV_API hv_status hv_index_create(hv_store *store, const hv_index *index, const hv_rollout *rollout,
+                                 hv_summary **summary, hv_error **error);
+
+/* Drop the index of this name, CONCURRENTLY, from every shard that has it. The primary key, an
+ * index of a constraint and one of another table are refused (HV_INVALID). */
+HV_API hv_status hv_index_drop(hv_store *store, const char *name, const hv_rollout *rollout,
+                               hv_summary **summary, hv_error **error);
+
+/* An index of the tables entities, over all shards of the rollout. Texts belong to the list. */
+typedef struct hv_index_info {
+    const char *name;
+    const char *definition; /* in most shards, with "@shard" for the schema */
+    size_t shards;          /* that have it, valid and with this definition */
+    size_t missing;
+    size_t invalid; /* not valid, and not being built */
+    size_t building;
+    size_t different;       /* valid, with another definition */
+    int64_t bytes;          /* in all shards */
+    int64_t scans;          /* since the statistics were reset */
+    const char *missing_in; /* shards, as ranges; "" */
+    const char *invalid_in;
+    const char *different_in;
+} hv_index_info;
+
+typedef struct hv_indexes hv_indexes;
+/* All of them, the primary key first, then by name. Errors: as hv_migrate_status(); all servers
+ * must answer. */
+HV_API hv_status hv_index_list(hv_store *store, const hv_rollout *rollout, hv_indexes **indexes,
+                               hv_error **error);
+HV_API void hv_indexes_free(hv_indexes *indexes);
+HV_API const hv_index_info *hv_indexes_at(const hv_indexes *indexes, size_t index);
+
+/*
+ * Compare the schemas of all shards: tables, columns, types, defaults, constraints, indexes,
+ * sequences, functions, triggers, rules, policies, views, types and grants, in a fixed order with
+ * "@shard" in place of the schema's name. Shards with the same description form a group. The ledger
+ * of migrations, and the values of sequences, are left out.
+ */
+typedef struct hv_schema_report hv_schema_report;
+/* A shard that cannot be read is in no group, but among the failures. Errors: as
+ * hv_migrate_status(). */
+HV_API hv_status hv_schema_check(hv_store *store, const hv_rollout *rollout,
+                                 hv_schema_report **report, hv_error **error);
+HV_API void hv_schema_report_free(hv_schema_report *report);
+
+/* Shards with the same schema. Texts belong to the report. */
+typedef struct hv_schema_group {
+    size_t count;
+    const char *shards;      /* as ranges */
+    const char *digest;      /* hexadecimal */
+    const char *description; /* a line for each thing, "column entities.body hstore not null" */
+    /* Lines of the largest group's description that this one lacks, with "-", and its own, with
+     * "+"; "" for the largest. */
+    const char *differences;
+} hv_schema_group;
+
+/* The largest first; NULL past the end. */
+HV_API const hv_schema_group *hv_schema_report_group(const hv_schema_report *report, size_t index);
+/* A shard that could not be read, in ascending order; false past the end. `*error` is the
+ * report's. */
+HV_API bool hv_schema_report_failure(const hv_schema_report *report, size_t index, int *server,
+                                     int *shard, const hv_error **error);
+
 #ifdef __cplusplus
 }
 #endif
