@@ -3,28 +3,15 @@
  */
 #include "entity/where.h"
 
-#include <string.h>
+#include "value/sql_text.h"
 
 /* ---- text ---- */
-
-void hvi_where_literal(hvi_buffer *sql, const char *text, size_t len) {
-    /* In E'…' a backslash is one whatever standard_conforming_strings says; without any, both forms
-     * are the same. The connection's encoding is UTF-8, in which no part of a character is a quote
-     * or a backslash. */
-    hvi_buffer_append_text(sql, memchr(text, '\\', len) != NULL ? "E'" : "'");
-    for (size_t i = 0; i < len; i++) {
-        if (text[i] == '\'' || text[i] == '\\')
-            hvi_buffer_append_byte(sql, text[i]);
-        hvi_buffer_append_byte(sql, text[i]);
-    }
-    hvi_buffer_append_text(sql, "'::pg_catalog.text");
-}
 
 /* "(body OPERATOR(public.->) 'user'::text)" */
 static void append_operation(hvi_buffer *sql, const char *schema, const char *operation,
                              const char *name, size_t len) {
     hvi_buffer_append_format(sql, "(body OPERATOR(%s.%s) ", schema, operation);
-    hvi_where_literal(sql, name, len);
+    hvi_sql_text(sql, name, len);
     hvi_buffer_append_byte(sql, ')');
 }
 

@@ -34,7 +34,4 @@ int hvi_where_parameter_count(const hv_selection *selection, hvi_key_range range
 void hvi_where_kinds_sql(hvi_buffer *sql, const hv_selection *selection, const char *column,
                          int parameter);
 
-/* Append the text as a literal of type text, which no setting of the server reads otherwise. */
-void hvi_where_literal(hvi_buffer *sql, const char *text, size_t len);
-
 #endif

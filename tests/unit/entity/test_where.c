@@ -86,31 +86,11 @@ static void test_values_are_not_in_the_text(void **state) {
     hvi_buffer_fini(&texts[1]);
 }
 
-static void test_literals_are_quoted(void **state) {
-    (void) state;
-    static const struct {
-        const char *text, *literal;
-    } cases[] = {
-        {"", "''"},         {"a", "'a'"},         {"'", "''''"},  {"\\", "E'\\\\'"},
-        {"%s", "'%s'"},     {"\\'", "E'\\\\'''"}, {"$1", "'$1'"}, {"\xc3\xa9", "'\xc3\xa9'"},
-        {"a\nb", "'a\nb'"}, {"';--", "''';--'"},
-    };
-    for (size_t i = 0; i < LENGTH(cases); i++) {
-        hvi_buffer sql = HVI_BUFFER_EMPTY;
-        hvi_where_literal(&sql, cases[i].text, strlen(cases[i].text));
-        size_t len = strlen(cases[i].literal);
-        assert_memory_equal(sql.data, cases[i].literal, len);
-        assert_string_equal(sql.data + len, "::pg_catalog.text");
-        hvi_buffer_fini(&sql);
-    }
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_an_end_of_the_range_that_excludes_nothing_is_left_out),
         cmocka_unit_test(test_each_condition_is_written),
         cmocka_unit_test(test_values_are_not_in_the_text),
-        cmocka_unit_test(test_literals_are_quoted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
