@@ -21,6 +21,7 @@
 #include "export/file.h"
 #include "export/format.h"
 #include "import/resume.h"
+#include "servers/left_out.h"
 #include "servers/servers.h"
 #include "servers/shard_choice.h"
 #include "servers/store.h"
@@ -79,6 +80,7 @@ typedef struct export_task {
     int64_t until; /* 0: to the last */
     bool nothing;  /* no key can lie between the two */
     export_choice choice;
+    left_out left_out; /* what the shards hold besides */
     ui_progress *progress;
     atomic_bool failed;
     atomic_bool refused; /* a file could not be begun or continued */
@@ -270,6 +272,14 @@ static bool prepare(export_task *task) {
     return check_folder(task);
 }
 
+/* An export has keys, kinds and attributes. The other things that shards hold must not be missed
+ * only when it is imported again. */
+static void look_for_left_out(export_task *task) {
+    find_left_out(task->store, task->shards, task->shard_count, &task->left_out);
+    left_out_note_columns(&task->left_out, "further columns of entities are not exported");
+    left_out_note_tables(&task->left_out, "further tables are not exported");
+}
+
 /* ---- Exporting ------------------------------------------------------------------------------- */
 
 static bool fail(export_task *task, hv_error *error) {
@@ -448,11 +458,12 @@ static void print_summary(export_task *task, bool complete, int64_t duration) {
     for (int i = 0; i < UNREADABLE_KEYS && i < task->unreadable; i++)
         json_array_append_new(keys, json_sprintf("%" PRId64, task->unreadable_keys[i]));
     if (ui_is_json() && !standard)
-        print_json(json_pack("{s:b, s:I, s:I, s:O, s:i, s:I, s:f}", "complete", complete,
-                             "entities", (json_int_t) entities, "unreadable",
-                             (json_int_t) task->unreadable, "unreadable_keys", keys, "shards",
-                             task->shard_count, "bytes", (json_int_t) bytes, "seconds",
-                             (double) duration / 1e6));
+        print_json(json_pack(
+            "{s:b, s:I, s:I, s:O, s:i, s:I, s:o, s:o, s:f}", "complete", complete, "entities",
+            (json_int_t) entities, "unreadable", (json_int_t) task->unreadable, "unreadable_keys",
+            keys, "shards", task->shard_count, "bytes", (json_int_t) bytes, "columns_left_out",
+            left_out_columns_json(&task->left_out), "tables_left_out",
+            left_out_tables_json(&task->left_out), "seconds", (double) duration / 1e6));
     json_decref(keys);
     if (ui_is_json())
         return;
@@ -471,6 +482,7 @@ static int run(arguments *args) {
     export_task task = {.asked = read_request(args), .lock = PTHREAD_MUTEX_INITIALIZER};
     int code = EXIT_FAILED;
     if (prepare(&task)) {
+        look_for_left_out(&task);
         interrupt_catch();
         int64_t started = hvi_clock_us();
         bool complete = export_all(&task);
@@ -478,6 +490,7 @@ static int run(arguments *args) {
             print_summary(&task, complete, hvi_clock_us() - started);
         code = complete && task.unreadable == 0 ? EXIT_DONE : EXIT_FAILED;
     }
+    left_out_fini(&task.left_out);
     free(task.choice.text);
     free(task.shards);
     free(task.asked.kinds);
@@ -513,6 +526,9 @@ const command command_export = {
         "\n"
         "A row without a type or a body, which a table without NOT NULL allows, is\n"
         "skipped; the first of them are named, and the exit code is 1.\n"
+        "\n"
+        "Further columns of entities, and further tables of shards, are not exported: a note\n"
+        "names them, and with --json columns_left_out and tables_left_out. pg_dump has them.\n"
         "\n"
         "TIME is as for `hv key --at`: a date, a date and time, now, or @ and milliseconds.",
     .options = options,

@@ -149,6 +149,8 @@ const command command_import = {
             "changed; if a different one does, the row is rejected (HV_CONFLICT). Keys may be\n"
             "strings or numbers, but a file whose keys were rounded by a program, as jq before\n"
             "1.7 and JavaScript do with numbers, is refused.\n"
+            "Further columns of entities get their defaults: a note names them, and with --json\n"
+            "columns_left_out.\n"
             "\n"
             "Rows go to all servers at once, through COPY, some thousand in a transaction. A\n"
             "row that is malformed, refused by the server or dropped by a trigger is rejected,\n"

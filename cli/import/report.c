@@ -32,14 +32,15 @@ static void print_json_report(const import_outcome *outcome) {
     const import_totals *totals = outcome->totals;
     const char *path = import_rejects_path(outcome->rejects);
     print_json(json_pack(
-        "{s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:I, s:I, s:s, s:s*, s:f}", "complete",
+        "{s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:I, s:I, s:s, s:s*, s:o, s:f}", "complete",
         import_is_complete(totals), "rows", (json_int_t) (totals->stored + totals->rejected),
         "stored", (json_int_t) totals->stored, "there_before", (json_int_t) totals->known,
         "rejected", (json_int_t) totals->rejected, "outcome_unknown", (json_int_t) totals->unknown,
         "earlier_rows", (json_int_t) totals->passed, "rejects",
         path != NULL ? ui_json_text(path) : json_null(), "last_row", (json_int_t) totals->last_row,
         "last_line", (json_int_t) totals->last_line, "import", outcome->id, "spread",
-        outcome->spread, "seconds", (double) outcome->duration / 1e6));
+        outcome->spread, "columns_left_out", left_out_columns_json(outcome->left_out), "seconds",
+        (double) outcome->duration / 1e6));
 }
 
 static void print_report(const import_outcome *outcome) {

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "import/import.h"
+#include "servers/left_out.h"
 
 /* It owns nothing. */
 typedef struct import_outcome {
@@ -15,7 +16,8 @@ typedef struct import_outcome {
     const char *spread; /* the shards that rows were spread over by an attribute, or NULL */
     const import_totals *totals;
     import_rejects *rejects;
-    int64_t duration; /* microseconds */
+    const left_out *left_out; /* what the shards hold besides entities */
+    int64_t duration;         /* microseconds */
 } import_outcome;
 
 bool import_is_complete(const import_totals *totals);

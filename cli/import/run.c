@@ -26,6 +26,8 @@
 #include "import/route.h"
 #include "import/spread.h"
 #include "import/trial.h"
+#include "servers/left_out.h"
+#include "servers/shard_choice.h"
 #include "servers/store.h"
 #include "ui/exit.h"
 #include "ui/interrupt.h"
@@ -50,6 +52,7 @@ typedef struct import_task {
     import_begun begun;
     import_workers *workers;
     import_trial trial; /* of an export's keys */
+    left_out left_out;  /* what the shards hold besides entities */
     ui_progress *progress;
     import_totals totals;
     uint64_t digest; /* of all rows read so far */
@@ -211,6 +214,17 @@ static bool check_shard(const import_task *task) {
         return false;
     }
     return true;
+}
+
+/* Rows have keys, kinds and attributes: what else the tables have gets its defaults. */
+static void look_for_left_out(import_task *task) {
+    int *shards = NULL, count = 0;
+    if (task->asked.shard >= 0)
+        find_left_out(task->store, &task->asked.shard, 1, &task->left_out);
+    else if (choose_shards(task->store, NULL, &shards, &count) == EXIT_DONE)
+        find_left_out(task->store, shards, count, &task->left_out);
+    left_out_note_columns(&task->left_out, "further columns of entities get their defaults");
+    free(shards);
 }
 
 static bool prepare(import_task *task) {
@@ -376,10 +390,12 @@ static bool run_workers(import_task *task) {
 static int import(import_task *task) {
     if (!prepare(task))
         return EXIT_FAILED;
+    look_for_left_out(task);
     import_outcome outcome = {.id = task->id,
                               .spread = task->spread.shards,
                               .totals = &task->totals,
-                              .rejects = task->rejects};
+                              .rejects = task->rejects,
+                              .left_out = &task->left_out};
     if (task->begun == IMPORT_ENDED && import_workers_complete(task->workers)) {
         import_report_done_before(&outcome);
         return EXIT_DONE;
@@ -402,6 +418,7 @@ int import_run(const import_request *request) {
         code = EXIT_FAILED;
     }
     import_trial_fini(&task.trial);
+    left_out_fini(&task.left_out);
     free(task.history.of);
     hv_error_free(task.totals.error);
     free(task.totals.reason);
