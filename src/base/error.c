@@ -17,6 +17,7 @@ struct hv_error {
     bool retriable;
     int shard;        /* -1: none */
     int64_t copy_row; /* 0: none */
+    int position;     /* likewise */
     hvi_refusal refusal;
     char sqlstate[6]; /* "" for none */
     char *message;
@@ -205,6 +206,16 @@ void hvi_error_copy_row(hv_error **error, int64_t row) {
     hv_error *e = writable(error);
     if (e != NULL)
         e->copy_row = row;
+}
+
+void hvi_error_position(hv_error **error, int position) {
+    hv_error *e = writable(error);
+    if (e != NULL)
+        e->position = position;
+}
+
+int hvi_error_position_of(const hv_error *error) {
+    return error != NULL ? error->position : 0;
 }
 
 void hvi_error_refusal(hv_error **error, hvi_refusal refusal) {

@@ -42,6 +42,11 @@ void hvi_error_constraint(hv_error **error, const char *constraint);
 void hvi_error_copy_row(hv_error **error, int64_t row);
 int64_t hvi_error_copy_row_of(const hv_error *error);
 
+/* The character of the SQL, from 1, that the error is about, as the server reports it; 0: unknown.
+ */
+void hvi_error_position(hv_error **error, int position);
+int hvi_error_position_of(const hv_error *error); /* NULL: 0 */
+
 /* The cause of a refusal, where the status alone does not say: see refusal.h. */
 typedef enum hvi_refusal {
     HVI_REFUSAL_OTHER,

@@ -34,6 +34,9 @@ hv_rollout *hvi_rollout_copy(const hv_rollout *rollout);
 /* The options of hv_each_shard() are for it alone: HV_INVALID, naming the first that is set. */
 hv_status hvi_rollout_refuse_each(const hv_rollout *rollout, hv_error **error);
 
+/* Is this server to be left out? */
+bool hvi_rollout_skips(const hv_rollout *rollout, const char *server);
+
 /*
  * The shards that are meant, in ascending order: free() *shards. Errors: HV_INVALID for a text that
  * names none, a shard that no server holds, a server to be skipped that there is not, or if no

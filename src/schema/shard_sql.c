@@ -5,10 +5,6 @@
 
 #include "value/shard_map.h"
 
-/* The first of the two numbers of a shard's advisory lock; the second is the shard. Its neighbours
- * are the locks of shard/extension.h and value/generator.c. */
-#define LOCK_CLASS 26744
-
 /* For the server as a whole, the second number is the one after the last shard. */
 static int lock_number(int shard) {
     return shard >= 0 ? shard : HV_SHARDS;
@@ -82,7 +78,7 @@ int hvi_shard_sql_begin(hvi_buffer *sql, const hvi_session *session, const hvi_s
 /* ---- the lock ---- */
 
 static void call_lock(hvi_buffer *sql, const char *function, int shard) {
-    hvi_buffer_append_format(sql, "pg_catalog.%s(%d, %d)", function, LOCK_CLASS,
+    hvi_buffer_append_format(sql, "pg_catalog.%s(%d, %d)", function, HVI_SHARD_LOCK_CLASS,
                              lock_number(shard));
 }
 
@@ -151,7 +147,7 @@ void hvi_shard_sql_holder(hvi_buffer *sql, int shard) {
                              "'advisory' AND l.classid OPERATOR(pg_catalog.=) %d"
                              " AND l.objid OPERATOR(pg_catalog.=) %d"
                              " AND l.objsubid OPERATOR(pg_catalog.=) 2 LIMIT 1",
-                             LOCK_CLASS, lock_number(shard));
+                             HVI_SHARD_LOCK_CLASS, lock_number(shard));
 }
 
 void hvi_shard_sql_in_the_way(hvi_buffer *sql, int shard) {

@@ -39,6 +39,10 @@ int hvi_shard_sql_begin(hvi_buffer *sql, const hvi_session *session, const hvi_s
 /* "shard0012, public": the schema of the shard, then that of hstore; for SET search_path TO. */
 void hvi_shard_sql_path(hvi_buffer *sql, const hvi_session *session, int shard);
 
+/* The first of the two numbers of a shard's advisory lock; the second is the shard. Its neighbours
+ * are the locks of shard/extension.h and value/generator.c. */
+#define HVI_SHARD_LOCK_CLASS 26744
+
 /*
  * The advisory lock of a shard keeps two runs from working on it at once. It has two forms, which
  * exclude each other. In a transaction, it is held to the end of that: the expression of type

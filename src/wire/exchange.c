@@ -93,6 +93,12 @@ static int64_t copy_row(const PGresult *result) {
     return place != NULL ? strtoll(place + strcspn(place, "0123456789"), NULL, 10) : 0;
 }
 
+/* The character of the SQL that the error is about, from 1, or 0. */
+static int position(const PGresult *result) {
+    const char *text = PQresultErrorField(result, PG_DIAG_STATEMENT_POSITION);
+    return text != NULL ? (int) strtol(text, NULL, 10) : 0;
+}
+
 hv_status hvi_fail_refused(const char *server, int shard, const PGresult *result,
                            hv_error **error) {
     const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
@@ -116,6 +122,7 @@ hv_status hvi_fail_refused(const char *server, int shard, const PGresult *result
     hvi_error_refusal(error, hvi_refusal_of(sqlstate, message,
                                             PQresultErrorField(result, PG_DIAG_SOURCE_FUNCTION)));
     hvi_error_copy_row(error, copy_row(result));
+    hvi_error_position(error, position(result));
     hvi_error_where(error, server, shard);
     return status;
 }
@@ -181,6 +188,7 @@ static void keep_result(hvi_exchange *x, PGresult *result) {
     } else if (hvi_result_is_good(result)) {
         PQclear(x->last);
         x->last = result;
+        x->completed++;
     } else {
         keep_first_error(x, result);
     }

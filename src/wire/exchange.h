@@ -25,6 +25,7 @@ typedef struct hvi_exchange {
 
     /* The answer. */
     PGresult *last;        /* outside a pipeline: the last result that is no error; owned */
+    size_t completed;      /* outside a pipeline: how many results were no errors */
     PGresult *first_error; /* the first error, or the one that ended the connection; owned */
     PGresult **all;        /* of a pipeline: see hvi_exchange_start_pipeline(); not owned */
     size_t room;

@@ -371,6 +371,7 @@ hv_status hvi_script_finish(hvi_script *script, PGresult **result, hv_error **er
     hv_error *cause = NULL;
     bool broken;
     hv_status status = hvi_exchange_finish(&script->exchange, &broken, &cause);
+    script->completed = script->exchange.completed;
     session->broken = session->broken || broken;
     log_statement(session, &query, script->started, status, sqlstate_of(cause));
     if (status == HV_OK && result != NULL) {

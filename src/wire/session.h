@@ -183,6 +183,7 @@ typedef struct hvi_script {
     const char *sql; /* not owned */
     hvi_exchange exchange;
     int64_t started;
+    size_t completed; /* when it is finished: how many statements were answered without an error */
 } hvi_script;
 
 /* As the three of a pipeline. *result, if `result` is not NULL, is the last one, in text form. */
