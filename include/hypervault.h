@@ -1664,7 +1664,8 @@ HV_API void hv_each_close(hv_each *each);
 
 /*
  * Migrations: ordered SQL files that are run once on every shard. A file's name is its number, "_",
- * and a name: 0007_add_score.sql. Files whose names do not end in ".sql" are not looked at.
+ * and a name: 0007_add_score.sql. Files whose names do not end in ".sql", or begin with ".", are
+ * not looked at.
  *
  * In the file, "@shard" and the search_path are as in hv_each_shard(). It is run in one transaction
  * for each shard, together with the record of it in that shard's ledger, the table

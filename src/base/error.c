@@ -139,6 +139,26 @@ static void set_text(char **field, const char *format, va_list args) {
     *field = text;
 }
 
+/* In front of the message, which stays as it is if memory is short. */
+void hvi_error_prefix(hv_error **error, const char *format, ...) {
+    hv_error *e = writable(error);
+    if (e == NULL)
+        return;
+    va_list args;
+    va_start(args, format);
+    char *prefix = format_text(format, args);
+    va_end(args);
+    size_t len = prefix != NULL ? strlen(prefix) : 0, rest = strlen(e->message) + 1;
+    char *message = prefix != NULL ? realloc(prefix, len + rest) : NULL;
+    if (message == NULL) {
+        free(prefix);
+        return;
+    }
+    memcpy(message + len, e->message, rest);
+    free(e->message);
+    e->message = message;
+}
+
 void hvi_error_detail(hv_error **error, const char *format, ...) {
     hv_error *e = writable(error);
     if (e == NULL)

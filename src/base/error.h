@@ -25,6 +25,7 @@ hv_status hvi_fail(hv_error **error, hv_status status, const char *format, ...) 
 hv_status hvi_no_memory(hv_error **error);
 
 /* Add to the error that hvi_fail() made. Texts are copied. */
+void hvi_error_prefix(hv_error **error, const char *format, ...) HVI_PRINTF(2, 3);
 void hvi_error_detail(hv_error **error, const char *format, ...) HVI_PRINTF(2, 3);
 void hvi_error_hint(hv_error **error, const char *format, ...) HVI_PRINTF(2, 3);
 /* With `server` NULL or `shard` -1, the error keeps the one it has. */
