@@ -8,12 +8,16 @@
  * for all connections in one epoll(7) instance, and keeps the time.
  *
  * Each session is borrowed from the pool of its server, used for one job after another, and closed
- * at the end, since a job may leave settings behind. Between two jobs it is reset (DISCARD ALL).
+ * at the end, since a job may leave settings behind. Before a job, and as soon as it has ended, all
+ * that is in the session is discarded, its advisory locks, too, and the settings of
+ * hvi_shard_sql_settings() are made. One connection of a pool is left for others, if it has more
+ * than one, and if others wait for one, they have their turn between two jobs.
  */
 #ifndef HVI_CREW_H
 #define HVI_CREW_H
 
 #include "pool/router.h"
+#include "schema/patience.h"
 #include "schema/rollout.h"
 #include "schema/summary.h"
 
@@ -33,7 +37,9 @@ typedef struct hvi_request {
     const char *sql;     /* the job's, until its next step; several statements if it has no … */
     int parameter_count; /* … parameters, in text form */
     const char *const *parameters;
-    bool is_write;   /* a connection lost after sending leaves the outcome unknown */
+    /* A connection lost after sending leaves the outcome unknown. Such a request ends its
+     * transaction: in one that stays open, only what ends it is a write. */
+    bool is_write;
     int64_t timeout; /* ms until the answer must be there; -1: no limit */
     int64_t pause;   /* ms */
 } hvi_request;
@@ -70,7 +76,8 @@ struct hvi_job {
     /* The crew's. */
     hvi_list link;
     hvi_crew *crew;
-    int tries;
+    size_t number; /* in the order in which they were added */
+    int tries;     /* how often it has begun afresh */
 };
 
 /* `rollout` is borrowed until the crew is freed. The caller has entered the store. */
@@ -100,6 +107,9 @@ hv_status hvi_crew_summary(const hvi_crew *crew, hv_summary **summary, hv_error 
 /* Running statements are cancelled. */
 void hvi_crew_free(hvi_crew *crew);
 
+/* Is this a forked child, and the crew its parent's? Then only hvi_crew_free() is possible. */
+bool hvi_crew_is_foreign(const hvi_crew *crew);
+
 /* Does a job of this server, other than companions, run or wait for its turn? */
 bool hvi_crew_is_busy(const hvi_crew *crew, int server);
 
@@ -108,17 +118,8 @@ bool hvi_crew_is_busy(const hvi_crew *crew, int server);
 void hvi_job_report(const hvi_job *job, const char *step, const char *waits_for, double share);
 
 /* The same about another shard, for companions. */
-void hvi_job_report_shard(const hvi_job *job, int shard, const char *step, double share);
-
-/*
- * How long a job has waited altogether, and for how long it pauses now: from 50 ms on, twice as
- * long each time up to 2 s, and each of random length between half and all of that, so that several
- * do not come together again.
- */
-typedef struct hvi_patience {
-    int64_t began; /* hvi_clock_us(); 0: it has not waited yet */
-    int tries;
-} hvi_patience;
+void hvi_job_report_shard(const hvi_job *job, int shard, const char *step, const char *waits_for,
+                          double share);
 
 /* Make the request a pause. False: it has waited for `max_wait` ms (-1: for ever) already. */
 bool hvi_patience_pause(hvi_patience *patience, int64_t max_wait, hvi_request *request);
