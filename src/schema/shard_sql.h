@@ -8,13 +8,11 @@
 #define HVI_SHARD_SQL_H
 
 #include "wire/session.h"
+#include "shard/ledger_table.h"
 
-/* The table in a shard's schema that records its migrations, and what else is run once. */
-#define HVI_LEDGER "hypervault_migrations"
-
-/* SQLSTATEs of our own, in a class that neither the standard nor PostgreSQL uses. */
-#define HVI_SQLSTATE_BUSY "VH001" /* another run has the shard's lock */
-#define HVI_SQLSTATE_DONE "VH002" /* it is recorded as done */
+/* SQLSTATE of our own, in a class that neither the standard nor PostgreSQL uses: another run has
+ * the shard's lock. HVI_SQLSTATE_DONE is its neighbour. */
+#define HVI_SQLSTATE_BUSY "VH001"
 
 /*
  * The settings of a job's session, whatever those of its role are: no limits in time, read-write,

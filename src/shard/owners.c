@@ -32,11 +32,12 @@
     "   OR n.nspname::pg_catalog.text OPERATOR(pg_catalog.~) '^shard[0-9]{4}$'"
 
 /* By name: the relations that puts, gets and `hv` use. */
-#define RELATIONS                                                                           \
-    "SELECT s.oid AS schema, c.tableoid, c.oid, c.relowner FROM schemas s"                  \
-    " JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) s.oid"            \
-    "   AND c.relname OPERATOR(pg_catalog.=) ANY (CASE WHEN s.is_shard"                     \
-    "     THEN '{entities,table_id_seq,reserved_id_seq,retired_id_seq}'::pg_catalog.name[]" \
+#define RELATIONS                                                                              \
+    "SELECT s.oid AS schema, c.tableoid, c.oid, c.relowner FROM schemas s"                     \
+    " JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) s.oid"               \
+    "   AND c.relname OPERATOR(pg_catalog.=) ANY (CASE WHEN s.is_shard"                        \
+    "     THEN '{entities,table_id_seq,reserved_id_seq,retired_id_seq,hypervault_migrations}'" \
+    "     ::pg_catalog.name[]"                                                                 \
     "     ELSE '{layout,imports}' END)"
 
 #define FUNCTIONS                                                               \
