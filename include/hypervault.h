@@ -932,7 +932,8 @@ HV_API size_t hv_queue_advance(hv_queue *queue, int64_t timeout);
  * progress is kept in the database (table hypervault.imports) under the load's name, and written in
  * the transactions themselves. So each transaction happens exactly once, whatever happens to
  * connections, servers and the process: a program that opens the load again gets the position that
- * was committed last, and continues from there.
+ * was committed last, and continues from there. Columns of the table other than id, type and body
+ * get their defaults.
  *
  *     hv_load_open(store, server, "people/0", &load, &error)
  *     go to the row that follows hv_load_position(load)
@@ -1037,9 +1038,9 @@ HV_API hv_status hv_load_list(hv_store *store, int server, const char *prefix, h
 
 /*
  * A scan walks over a shard's entities in the order of their keys, as they were at the moment of
- * hv_scan_open(). It takes little memory, however many there are, and holds a connection of the
- * server's pool until it is closed. One thread at a time. After fork() it belongs to the parent: in
- * the child it can only be closed.
+ * hv_scan_open(): keys, kinds and attributes, no further columns of the table. It takes little
+ * memory, however many there are, and holds a connection of the server's pool until it is closed.
+ * One thread at a time. After fork() it belongs to the parent: in the child it can only be closed.
  */
 typedef struct hv_scan hv_scan;
 
