@@ -37,6 +37,7 @@ typedef struct hvi_request {
     const char *sql;     /* the job's, until its next step; several statements if it has no … */
     int parameter_count; /* … parameters, in text form */
     const char *const *parameters;
+    size_t wanted; /* of several statements: whose result is the answer's, from 1; 0: the last */
     /* A connection lost after sending leaves the outcome unknown. Such a request ends its
      * transaction: in one that stays open, only what ends it is a write. */
     bool is_write;

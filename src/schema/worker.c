@@ -96,9 +96,10 @@ static void go_on(hvi_worker *worker) {
     }
 }
 
-static void send_script(hvi_worker *worker, const char *sql, int shard, bool is_write) {
+static void send_script(hvi_worker *worker, int shard, const hvi_request *request) {
     worker->is_pipeline = false;
-    hvi_script_start(&worker->script, session_of(worker), sql, shard, is_write);
+    hvi_script_start(&worker->script, session_of(worker), request->sql, shard, request->is_write);
+    worker->script.exchange.wanted = request->wanted;
     go_on(worker);
 }
 
@@ -106,7 +107,7 @@ void hvi_worker_send(hvi_worker *worker, int shard, const hvi_request *request) 
     worker->state = HVI_WORKER_RUNNING;
     worker->deadline = hvi_deadline_after(request->timeout);
     if (request->parameter_count == 0) {
-        send_script(worker, request->sql, shard, request->is_write);
+        send_script(worker, shard, request);
         return;
     }
     worker->is_pipeline = true;
@@ -136,7 +137,7 @@ void hvi_worker_clean(hvi_worker *worker) {
     hvi_statements_clear(&session->statements); /* the server gives them all up */
     worker->state = HVI_WORKER_SETTING;
     worker->deadline = hvi_deadline_after(SETTING_MS);
-    send_script(worker, worker->settings.data, -1, false);
+    send_script(worker, -1, &(hvi_request){.sql = worker->settings.data});
 }
 
 /* See what has become of the attempt to borrow one. */

@@ -186,8 +186,10 @@ static void keep_result(hvi_exchange *x, PGresult *result) {
     if (x->syncs > 0) {
         keep_in_pipeline(x, result);
     } else if (hvi_result_is_good(result)) {
-        PQclear(x->last);
-        x->last = result;
+        bool is_kept = x->wanted == 0 || x->completed < x->wanted;
+        PQclear(is_kept ? x->last : result);
+        if (is_kept)
+            x->last = result;
         x->completed++;
     } else {
         keep_first_error(x, result);

@@ -24,7 +24,9 @@ typedef struct hvi_exchange {
     bool waited; /* the caller has waited for the socket: there may be something to read */
 
     /* The answer. */
-    PGresult *last;        /* outside a pipeline: the last result that is no error; owned */
+    /* Outside a pipeline: the last result that is no error, or the one of this number, from 1. */
+    PGresult *last;        /* owned */
+    size_t wanted;         /* 0: the last */
     size_t completed;      /* outside a pipeline: how many results were no errors */
     PGresult *first_error; /* the first error, or the one that ended the connection; owned */
     PGresult **all;        /* of a pipeline: see hvi_exchange_start_pipeline(); not owned */
