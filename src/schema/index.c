@@ -27,15 +27,15 @@
 #define TIME "[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?"
 #define ZONE "(Z|[+-][0-9]{2}(:?[0-9]{2})?)"
 
-#define READ_IF(pattern, type, form)                                                       \
+#define READ_IF(PATTERN, TYPE, FORM)                                                       \
     "BEGIN\n"                                                                              \
     "    /* hypervault: made for an index */\n"                                            \
-    "    IF value OPERATOR(pg_catalog.~) '^" pattern "$'::pg_catalog.text THEN\n"          \
-    "        RETURN pg_catalog.regexp_replace(value, 'Z$', '+00')::pg_catalog." type ";\n" \
+    "    IF value OPERATOR(pg_catalog.~) '^" PATTERN "$'::pg_catalog.text THEN\n"          \
+    "        RETURN pg_catalog.regexp_replace(value, 'Z$', '+00')::pg_catalog." TYPE ";\n" \
     "    END IF;\n"                                                                        \
-    "    RAISE EXCEPTION 'not a " type " in the form of ISO 8601: \"%\"',\n"               \
+    "    RAISE EXCEPTION 'not a " TYPE " in the form of ISO 8601: \"%\"',\n"               \
     "        pg_catalog.left(value, 100)\n"                                                \
-    "        USING ERRCODE = '22007', HINT = 'The form is " form ".';\n"                   \
+    "        USING ERRCODE = '22007', HINT = 'The form is " FORM ".';\n"                   \
     "END"
 
 static const hvi_index_function functions[] = {
@@ -368,7 +368,7 @@ void hvi_index_definition(hvi_buffer *text, const hv_index *index, const char *n
     }
     hvi_buffer_append_text(text, index->is_all || index->is_unique ? ")" : ", id)");
     if (index->has_kind)
-        hvi_buffer_append_format(text, " WHERE (type = '%d'::smallint)", index->kind);
+        hvi_buffer_append_format(text, "%s(type = '%d'::smallint)", " WHERE ", index->kind);
 }
 
 /* ---- its functions ---- */

@@ -19,6 +19,7 @@
 #include "value/generator.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "value/key.h"
@@ -261,4 +262,55 @@ void hvi_generator_change(hvi_buffer *sql, hvi_generator to, int shard, int64_t 
             PATIENCE_MS, schema, HVI_GENERATOR_LATER);
     hvi_buffer_append_text(sql, "END $do$;");
     hvi_generator_create(sql, to, shard, epoch);
+}
+
+/* ---- comparing them ---- */
+
+/* Where a function has its shard's number: between these texts, shifted, and with further bits. */
+static const struct number {
+    const char *before;
+    int shift;
+    int bits;
+    const char *after;
+} numbers[] = {
+    {"'@shard.table_id_seq'::pg_catalog.regclass, ", 0, 0, ","},
+    {"'@shard.table_id_seq'::regclass, ", 0, 0, ","},
+    {"pg_advisory_xact_lock(26743, ", 0, 0, ")"},
+    {"RAISE EXCEPTION 'shard ", 0, 0, " has no keys left"},
+    {"OPERATOR(pg_catalog.|) '", 10, 0, "'::bigint"},
+    {"RETURN NEXT ", 10, 896, " OPERATOR(pg_catalog.|)"},
+    {"OPERATOR(pg_catalog.|) ", 10, 896, "\n"},
+    {"shard_id int := ", 0, 0, ";"},
+};
+
+/* The length of the number at the beginning of the text, with what is before and after it; 0 if
+ * there is none. */
+static size_t match_number(const char *text, const struct number *number, int shard) {
+    size_t before = strlen(number->before);
+    if (strncmp(text, number->before, before) != 0)
+        return 0;
+    char digits[16];
+    size_t len =
+        (size_t) snprintf(digits, sizeof digits, "%d", shard << number->shift | number->bits);
+    const char *after = text + before + len;
+    if (strncmp(text + before, digits, len) != 0 ||
+        strncmp(after, number->after, strlen(number->after)) != 0)
+        return 0;
+    return before + len;
+}
+
+void hvi_generator_generalize(hvi_buffer *to, const char *text, int shard) {
+    while (*text != '\0') {
+        const struct number *number = NULL;
+        size_t len = 0;
+        for (size_t i = 0; len == 0 && i < sizeof numbers / sizeof *numbers; i++) {
+            number = &numbers[i];
+            len = match_number(text, number, shard);
+        }
+        if (len > 0)
+            hvi_buffer_append_format(to, "%s@number", number->before);
+        else
+            hvi_buffer_append_byte(to, *text);
+        text += len > 0 ? len : 1;
+    }
 }

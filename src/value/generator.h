@@ -95,4 +95,12 @@ void hvi_generator_create(hvi_buffer *sql, hvi_generator generator, int shard, i
 #define HVI_GENERATOR_HOPELESS "KEY02"
 void hvi_generator_change(hvi_buffer *sql, hvi_generator to, int shard, int64_t epoch);
 
+/*
+ * Append the definition of such a function with "@number" in place of the shard's number, and of
+ * what is made of it, wherever the functions above, those of earlier versions and the original one
+ * have it. So the functions of two shards are the same text if they do the same. In the text, the
+ * schema's name is "@shard" already.
+ */
+void hvi_generator_generalize(hvi_buffer *to, const char *text, int shard);
+
 #endif
