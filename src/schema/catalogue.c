@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/utf8.h"
-#include "schema/shard_sql.h"
+#include "shard/ledger_table.h"
 #include "value/generator.h"
 #include "value/shard_map.h"
 
