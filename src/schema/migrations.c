@@ -119,9 +119,25 @@ hvi_concurrently hvi_concurrently_read(const char *statement, size_t len) {
     return (hvi_concurrently){0};
 }
 
-/* An interrupted one can be found by the index's name only. */
-static hv_status check_names(const hvi_sql *sql, hv_error **error) {
+static bool changes_role(const hvi_sql *sql, size_t i) {
+    static const char *const forms[] = {"set role", "set session role", "set session authorization",
+                                        "set session session authorization"};
+    for (size_t j = 0; j < sizeof forms / sizeof *forms; j++)
+        if (hvi_sql_begins(sql, i, forms[j]))
+            return true;
+    return false;
+}
+
+/* What is not possible without a transaction: the ledger is written between two statements; and an
+ * interrupted CREATE INDEX can be found by the index's name only. */
+static hv_status check_apart(const hvi_sql *sql, hv_error **error) {
     for (size_t i = 0; sql->no_transaction && i < sql->count; i++) {
+        if (changes_role(sql, i)) {
+            hvi_fail(error, HV_INVALID, "another role in a file without a transaction");
+            hvi_error_hint(error, "Use ALTER … OWNER TO, or a file with a transaction.");
+            hvi_sql_locate(sql, sql->statements[i].line, error);
+            return HV_INVALID;
+        }
         const hvi_sql_statement *statement = &sql->statements[i];
         hvi_concurrently said =
             hvi_concurrently_read(sql->text + statement->begin, statement->end - statement->begin);
@@ -206,7 +222,7 @@ static hv_status read_file(int directory, const char *name, hvi_migration *file,
         status = hvi_sql_read(&file->sql, name, bytes.data, bytes.len, error);
     }
     if (status == HV_OK)
-        status = check_names(&file->sql, error);
+        status = check_apart(&file->sql, error);
     hvi_buffer_fini(&bytes);
     return status;
 }
