@@ -6,6 +6,8 @@
 #include <stdlib.h>
 
 #include "schema/each.h"
+#include "schema/ledger_status.h"
+#include "schema/migrate.h"
 #include "store/store.h"
 
 /* ---- SQL ---- */
@@ -68,4 +70,29 @@ void hv_each_close(hv_each *each) {
     if (!is_foreign)
         hvi_store_drop_object(each->store);
     free(each);
+}
+
+/* ---- migrations ---- */
+
+hv_status hv_migrate(hv_store *store, const hv_migrations *migrations, const hv_rollout *rollout,
+                     hv_summary **summary, hv_error **error) {
+    hvi_visit visit;
+    if (summary != NULL)
+        *summary = NULL;
+    hv_status status = hvi_store_enter(&visit, store, error);
+    if (status != HV_OK)
+        return status;
+    status = hvi_migrate(&store->router, migrations, rollout, summary, error);
+    return hvi_store_leave(&visit, status);
+}
+
+hv_status hv_migrate_status(hv_store *store, const hv_migrations *migrations,
+                            const hv_rollout *rollout, hv_ledger **ledger, hv_error **error) {
+    hvi_visit visit;
+    *ledger = NULL;
+    hv_status status = hvi_store_enter(&visit, store, error);
+    if (status != HV_OK)
+        return status;
+    status = hvi_migrate_status(&store->router, migrations, rollout, ledger, error);
+    return hvi_store_leave(&visit, status);
 }
