@@ -313,8 +313,9 @@ static bool is_of_word(char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
 }
 
-/* Append the text with "@shard" in place of the schema's name, where that is a word. */
-static void append_general(hvi_buffer *to, const char *text, const char *schema) {
+void hvi_catalogue_generalize(hvi_buffer *to, const char *text, int shard) {
+    char schema[HVI_SCHEMA_NAME_LEN];
+    hvi_schema_name(shard, schema);
     size_t len = strlen(schema);
     const char *begin = text, *found;
     while ((found = strstr(text, schema)) != NULL) {
@@ -357,15 +358,15 @@ static void free_items(item *items, size_t count) {
     free(items);
 }
 
-static char *general(const char *text, const char *schema) {
+static char *general(const char *text, int shard) {
     hvi_buffer made = HVI_BUFFER_EMPTY;
-    append_general(&made, text != NULL ? text : "", schema);
+    hvi_catalogue_generalize(&made, text != NULL ? text : "", shard);
     return hvi_buffer_take(&made);
 }
 
 /* The definitions of the functions that make keys have the shard's number in them. */
-static char *general_of_function(const char *text, const char *schema, int shard) {
-    char *made = general(text, schema);
+static char *general_of_function(const char *text, int shard) {
+    char *made = general(text, shard);
     if (made == NULL)
         return NULL;
     hvi_buffer without = HVI_BUFFER_EMPTY;
@@ -380,15 +381,12 @@ static bool makes_keys(const char *name) {
 }
 
 static bool read_item(item *to, const PGresult *result, int row, int shard) {
-    char schema[HVI_SCHEMA_NAME_LEN];
-    hvi_schema_name(shard, schema);
     const char *name = hvi_text_at(result, row, NAME), *text = hvi_text_at(result, row, TEXT);
     to->rank = hvi_integer_at(result, row, RANK);
-    to->name = general(name, schema);
-    to->details = general(hvi_text_at(result, row, DETAILS), schema);
+    to->name = general(name, shard);
+    to->details = general(hvi_text_at(result, row, DETAILS), shard);
     if (text != NULL)
-        to->text =
-            makes_keys(name) ? general_of_function(text, schema, shard) : general(text, schema);
+        to->text = makes_keys(name) ? general_of_function(text, shard) : general(text, shard);
     return to->name != NULL && to->details != NULL && (text == NULL || to->text != NULL);
 }
 

@@ -27,4 +27,7 @@ hv_status hvi_catalogue_check(const PGresult *result, const char *server, hv_err
 /* Append the description of one of those shards: nothing if its schema is missing. */
 void hvi_catalogue_describe(const PGresult *result, int shard, hvi_buffer *description);
 
+/* Append a text with "@shard" in place of the shard's schema, where that is a word. */
+void hvi_catalogue_generalize(hvi_buffer *to, const char *text, int shard);
+
 #endif

@@ -13,17 +13,6 @@
     "Trusted are your role and those that it is a member of, superusers, and the database's " \
     "owner."
 
-/* The roles that are not trusted. Objects of pg_database_owner belong to the database's owner. */
-#define UNTRUSTED_ROLES                                                              \
-    "SELECT r.oid, r.rolname FROM pg_catalog.pg_roles r"                             \
-    " JOIN pg_catalog.pg_roles me ON me.rolname OPERATOR(pg_catalog.=) current_user" \
-    " JOIN pg_catalog.pg_database d"                                                 \
-    "   ON d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()"           \
-    " WHERE NOT (r.oid OPERATOR(pg_catalog.=) me.oid"                                \
-    "   OR (NOT me.rolsuper AND pg_catalog.pg_has_role(me.oid, r.oid, 'MEMBER'))"    \
-    "   OR pg_catalog.pg_has_role(r.oid, d.datdba, 'MEMBER')"                        \
-    "   OR r.rolname OPERATOR(pg_catalog.=) 'pg_database_owner')"
-
 #define SCHEMAS                                                     \
     "SELECT n.oid, n.tableoid, n.nspname, n.nspowner,"              \
     "   n.nspname OPERATOR(pg_catalog.<>) 'hypervault' AS is_shard" \
@@ -58,7 +47,7 @@
     "   AND p.oid OPERATOR(pg_catalog.=) calls.refobjid"
 
 static const char owners_sql[] =
-    "WITH others AS MATERIALIZED (" UNTRUSTED_ROLES "),"
+    "WITH others AS MATERIALIZED (" HVI_UNTRUSTED_ROLES "),"
     " schemas AS MATERIALIZED (" SCHEMAS "),"
     " relations AS MATERIALIZED (" RELATIONS "),"
     " objects (schema, class, object, owner) AS"

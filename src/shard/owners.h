@@ -12,6 +12,18 @@
 #include "base/buffer.h"
 #include "wire/session.h"
 
+/* A query of the roles that are not trusted: their OIDs and names. Objects of pg_database_owner
+ * belong to the database's owner. */
+#define HVI_UNTRUSTED_ROLES                                                          \
+    "SELECT r.oid, r.rolname FROM pg_catalog.pg_roles r"                             \
+    " JOIN pg_catalog.pg_roles me ON me.rolname OPERATOR(pg_catalog.=) current_user" \
+    " JOIN pg_catalog.pg_database d"                                                 \
+    "   ON d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()"           \
+    " WHERE NOT (r.oid OPERATOR(pg_catalog.=) me.oid"                                \
+    "   OR (NOT me.rolsuper AND pg_catalog.pg_has_role(me.oid, r.oid, 'MEMBER'))"    \
+    "   OR pg_catalog.pg_has_role(r.oid, d.datdba, 'MEMBER')"                        \
+    "   OR r.rolname OPERATOR(pg_catalog.=) 'pg_database_owner')"
+
 /* The objects that an untrusted role owns in one shard, or in the schema hypervault. All texts are
  * owned. */
 typedef struct hvi_foreign {

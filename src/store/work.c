@@ -5,7 +5,10 @@
  */
 #include <stdlib.h>
 
+#include "schema/check.h"
 #include "schema/each.h"
+#include "schema/index_build.h"
+#include "schema/index_list.h"
 #include "schema/ledger_status.h"
 #include "schema/migrate.h"
 #include "store/store.h"
@@ -95,4 +98,44 @@ hv_status hv_migrate_status(hv_store *store, const hv_migrations *migrations,
         return status;
     status = hvi_migrate_status(&store->router, migrations, rollout, ledger, error);
     return hvi_store_leave(&visit, status);
+
+/* ---- indexes ---- */
+
+hv_status hv_index_create(hv_store *store, const hv_index *index, const hv_rollout *rollout,
+                          hv_summary **summary, hv_error **error) {
+    hvi_visit visit;
+    hv_status status = hvi_store_enter(&visit, store, error);
+    if (status != HV_OK)
+        return status;
+    return hvi_store_leave(&visit,
+                           hvi_index_create(&store->router, index, rollout, summary, error));
+}
+
+hv_status hv_index_drop(hv_store *store, const char *name, const hv_rollout *rollout,
+                        hv_summary **summary, hv_error **error) {
+    hvi_visit visit;
+    hv_status status = hvi_store_enter(&visit, store, error);
+    if (status != HV_OK)
+        return status;
+    return hvi_store_leave(&visit, hvi_index_drop(&store->router, name, rollout, summary, error));
+}
+
+hv_status hv_index_list(hv_store *store, const hv_rollout *rollout, hv_indexes **indexes,
+                        hv_error **error) {
+    hvi_visit visit;
+    hv_status status = hvi_store_enter(&visit, store, error);
+    if (status != HV_OK)
+        return status;
+    return hvi_store_leave(&visit, hvi_index_list(&store->router, rollout, indexes, error));
+}
+
+/* ---- drift ---- */
+
+hv_status hv_schema_check(hv_store *store, const hv_rollout *rollout, hv_schema_report **report,
+                          hv_error **error) {
+    hvi_visit visit;
+    hv_status status = hvi_store_enter(&visit, store, error);
+    if (status != HV_OK)
+        return status;
+    return hvi_store_leave(&visit, hvi_schema_check(&store->router, rollout, report, error));
 }
