@@ -98,12 +98,15 @@ hv_status hv_migrate_status(hv_store *store, const hv_migrations *migrations,
         return status;
     status = hvi_migrate_status(&store->router, migrations, rollout, ledger, error);
     return hvi_store_leave(&visit, status);
+}
 
 /* ---- indexes ---- */
 
 hv_status hv_index_create(hv_store *store, const hv_index *index, const hv_rollout *rollout,
                           hv_summary **summary, hv_error **error) {
     hvi_visit visit;
+    if (summary != NULL)
+        *summary = NULL;
     hv_status status = hvi_store_enter(&visit, store, error);
     if (status != HV_OK)
         return status;
@@ -114,6 +117,8 @@ hv_status hv_index_create(hv_store *store, const hv_index *index, const hv_rollo
 hv_status hv_index_drop(hv_store *store, const char *name, const hv_rollout *rollout,
                         hv_summary **summary, hv_error **error) {
     hvi_visit visit;
+    if (summary != NULL)
+        *summary = NULL;
     hv_status status = hvi_store_enter(&visit, store, error);
     if (status != HV_OK)
         return status;
@@ -123,6 +128,7 @@ hv_status hv_index_drop(hv_store *store, const char *name, const hv_rollout *rol
 hv_status hv_index_list(hv_store *store, const hv_rollout *rollout, hv_indexes **indexes,
                         hv_error **error) {
     hvi_visit visit;
+    *indexes = NULL;
     hv_status status = hvi_store_enter(&visit, store, error);
     if (status != HV_OK)
         return status;
@@ -134,6 +140,7 @@ hv_status hv_index_list(hv_store *store, const hv_rollout *rollout, hv_indexes *
 hv_status hv_schema_check(hv_store *store, const hv_rollout *rollout, hv_schema_report **report,
                           hv_error **error) {
     hvi_visit visit;
+    *report = NULL;
     hv_status status = hvi_store_enter(&visit, store, error);
     if (status != HV_OK)
         return status;
