@@ -1751,10 +1751,11 @@ typedef struct hv_plan_step {
 
 /*
  * Find out what hv_migrate() would run where, and what each statement locks. One shard's tables are
- * copied, without their rows, into a schema that is made in a transaction and rolled back; the
- * files run there, and the server itself shows their locks and rewrites. Nothing that is in use is
- * locked but for reading. A file without a transaction is not tried. Errors: as hv_migrate(), and
- * HV_REFUSED with file and line for a statement that the server refuses.
+ * copied, without their rows, into temporary tables, which nobody else sees; the statements run on
+ * these, each in a transaction of its own, and the server itself shows their locks and rewrites.
+ * Nothing of the shard is locked but for reading. What is without a transaction, and what cannot be
+ * done with temporary tables, is not tried. Errors: as hv_migrate(), and HV_REFUSED with file and
+ * line for a statement that the server refuses.
  */
 typedef struct hv_plan hv_plan;
 HV_API hv_status hv_migrate_plan(hv_store *store, const hv_migrations *migrations,

@@ -11,6 +11,7 @@
 #include "schema/index_list.h"
 #include "schema/ledger_status.h"
 #include "schema/migrate.h"
+#include "schema/plan.h"
 #include "store/store.h"
 
 /* ---- SQL ---- */
@@ -97,6 +98,17 @@ hv_status hv_migrate_status(hv_store *store, const hv_migrations *migrations,
     if (status != HV_OK)
         return status;
     status = hvi_migrate_status(&store->router, migrations, rollout, ledger, error);
+    return hvi_store_leave(&visit, status);
+}
+
+hv_status hv_migrate_plan(hv_store *store, const hv_migrations *migrations,
+                          const hv_rollout *rollout, hv_plan **plan, hv_error **error) {
+    hvi_visit visit;
+    *plan = NULL;
+    hv_status status = hvi_store_enter(&visit, store, error);
+    if (status != HV_OK)
+        return status;
+    status = hvi_migrate_plan(&store->router, migrations, rollout, plan, error);
     return hvi_store_leave(&visit, status);
 }
 
