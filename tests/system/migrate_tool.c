@@ -173,19 +173,23 @@ static json_t *init(hv_store *store) {
 static json_t *run(hv_store *store, const char *command, const hv_migrations *migrations,
                    const hv_rollout *rollout) {
     hv_error *error = NULL;
+    hv_status status;
     json_t *outcome;
     if (strcmp(command, "migrate") == 0) {
         hv_summary *summary = NULL;
-        outcome = outcome_of(hv_migrate(store, migrations, rollout, &summary, &error), error);
+        status = hv_migrate(store, migrations, rollout, &summary, &error);
+        outcome = outcome_of(status, error);
         json_object_set_new(outcome, "summary", summary_of(summary));
     } else if (strcmp(command, "status") == 0) {
         hv_ledger *ledger = NULL;
-        outcome = outcome_of(hv_migrate_status(store, migrations, rollout, &ledger, &error), error);
+        status = hv_migrate_status(store, migrations, rollout, &ledger, &error);
+        outcome = outcome_of(status, error);
         if (ledger != NULL)
             set_ledger(outcome, ledger);
     } else {
         hv_plan *plan = NULL;
-        outcome = outcome_of(hv_migrate_plan(store, migrations, rollout, &plan, &error), error);
+        status = hv_migrate_plan(store, migrations, rollout, &plan, &error);
+        outcome = outcome_of(status, error);
         if (plan != NULL)
             json_object_set_new(outcome, "steps", steps_of(plan));
     }
