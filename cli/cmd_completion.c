@@ -57,17 +57,28 @@ static void for_each_group(void (*print)(const char *word, int len)) {
     }
 }
 
-/* The words that follow a group's, alone and after `hv help`. */
+/* The words that follow a group's, alone and after `hv help`. If the word is a command, too, these
+ * are among the command's. */
 static void print_group(const char *word, int len) {
     char *group = format_text("%.*s", len, word);
-    printf("    %s | 'help %s') words='", group, group);
+    if (command_named(group) == NULL)
+        printf("    %s | 'help %s') words='", group, group);
+    else
+        printf("    'help %s') words='", group);
     print_second_words(group);
     puts("' ;;");
     free(group);
 }
 
 static void print_group_condition(const char *word, int len) {
-    printf(" || $command == %.*s || $command == 'help %.*s'", len, word, len, word);
+    char *group = format_text("%.*s", len, word);
+    printf(" || $command == 'help %s' || $command == %s", group, group);
+    if (command_named(group) != NULL) { /* what follows may be an argument of it */
+        fputs(" && '", stdout);
+        print_second_words(group);
+        fputs(" ' == *\" $word \"*", stdout);
+    }
+    free(group);
 }
 
 /* Arguments that the shell completes by itself, by their names. */
@@ -115,6 +126,7 @@ static void print_command(const command *of) {
     print_option_words(of->options);
     fputs("'\n        words='", stdout);
     print_synopsis_words(of);
+    print_second_words(of->name);
     puts("'");
     if (strncmp(of->synopsis, "[SERVER]", strlen("[SERVER]")) == 0)
         puts("        words=$(hv dev status --json 2>/dev/null | "

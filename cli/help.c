@@ -117,11 +117,14 @@ int help_overview(void) {
     const char *group = NULL;
     const char *printed = NULL;
     const command *of;
+    int width = 0;
+    for (size_t i = 0; (of = command_at(i, NULL)) != NULL; i++)
+        width = (int) strlen(of->name) > width ? (int) strlen(of->name) : width;
     for (size_t i = 0; (of = command_at(i, &group)) != NULL; i++) {
         if (group != printed)
             print_heading(group);
         printed = group;
-        print_entry(of->name, 11, of->summary);
+        print_entry(of->name, width, of->summary);
     }
     print_options("Options of every command", global_options);
     print_heading("To begin");

@@ -44,12 +44,16 @@ static bool is_group(const char *word) {
     return false;
 }
 
+/* First words that are no commands by themselves, to suggest. */
+static const char *const groups[] = {"dev", "index", "schema"};
+
 _Noreturn static void unknown_command(const arguments *args, const char *name) {
     hvi_suggestion search = {.word = name};
     const command *of;
     for (size_t i = 0; (of = command_at(i, NULL)) != NULL; i++)
         hvi_suggestion_offer(&search, of->name);
-    hvi_suggestion_offer(&search, "dev");
+    for (size_t i = 0; i < sizeof groups / sizeof groups[0]; i++)
+        hvi_suggestion_offer(&search, groups[i]);
     int group_len = strchr(name, ' ') != NULL ? (int) strcspn(name, " ") : 0;
     char *hint = search.best != NULL
                      ? format_text("Did you mean `hv %s`?", search.best)
@@ -72,6 +76,17 @@ static int take_second_word(arguments *args, const char *first, char **name) {
     return EXIT_DONE;
 }
 
+/* Where `hv migrate` is a command and `hv migrate status` another one: does its second word come
+ * next? */
+static bool is_second_word(const arguments *args, const char *first) {
+    if (args->next == args->argc)
+        return false;
+    char *two_words = format_text("%s %s", first, args->argv[args->next]);
+    bool is = command_named(two_words) != NULL;
+    free(two_words);
+    return is;
+}
+
 /* Read the command's name, one word or two, and run it. */
 static int dispatch(int argc, char **argv) {
     arguments args;
@@ -83,7 +98,7 @@ static int dispatch(int argc, char **argv) {
         return EXIT_USAGE;
     }
     char *name = copy_text(args.argv[args.next++]);
-    if (is_group(name)) {
+    if (is_group(name) && (command_named(name) == NULL || is_second_word(&args, name))) {
         char *two_words = NULL;
         int code = take_second_word(&args, name, &two_words);
         free(name);

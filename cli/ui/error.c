@@ -26,6 +26,7 @@ typedef struct failure {
     const char *hint;
     const hv_error *error; /* the rest, or NULL */
     int64_t key;           /* the key concerned; 0: none */
+    const char *shards;    /* all those where it is alike, or NULL */
 } failure;
 
 /* ---- What was typed, and may hold a password ------------------------------------------------- */
@@ -113,8 +114,12 @@ static void print_key(const char *message, int64_t key) {
 static void print_text(const failure *what) {
     fprintf(stderr, "%shv:%s ", ui_on(stderr, UI_BAD), ui_off(stderr));
     print_lines(what->message);
-    if (what->error != NULL)
+    if (what->shards != NULL) {
+        fputs("    on shards ", stderr);
+        print_lines(what->shards);
+    } else if (what->error != NULL) {
         print_place(what->message, what->error);
+    }
     if (what->key != 0)
         print_key(what->message, what->key);
     if (what->detail != NULL) {
@@ -191,9 +196,11 @@ static json_t *as_object(const failure *what) {
         json_object_set_new(object, "hint", shown_json(what->hint));
     if (error == NULL)
         return object;
-    if (hv_error_server(error) != NULL)
+    if (what->shards != NULL)
+        json_object_set_new(object, "shards", ui_json_text(what->shards));
+    if (what->shards == NULL && hv_error_server(error) != NULL)
         json_object_set_new(object, "server", ui_json_text(hv_error_server(error)));
-    if (hv_error_shard(error) >= 0)
+    if (what->shards == NULL && hv_error_shard(error) >= 0)
         json_object_set_new(object, "shard", json_integer(hv_error_shard(error)));
     if (hv_error_sqlstate(error) != NULL)
         json_object_set_new(object, "sqlstate", ui_json_text(hv_error_sqlstate(error)));
@@ -233,6 +240,12 @@ static failure of_error(const hv_error *error) {
 
 void ui_error(const hv_error *error) {
     failure what = of_error(error);
+    say(&what);
+}
+
+void ui_shards_error(const hv_error *error, const char *shards) {
+    failure what = of_error(error);
+    what.shards = shards;
     say(&what);
 }
 

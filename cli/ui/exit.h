@@ -13,6 +13,7 @@ enum {
     EXIT_USAGE = 2,
     EXIT_NOT_FOUND = 3,
     EXIT_CHANGED = 4, /* the entity does not meet the condition */
+    EXIT_PARTLY = 5,  /* of work on several shards: on some it was done, on others not */
 };
 
 /* The exit code that fits a status of the library. */

@@ -29,15 +29,22 @@
 typedef struct progress_line {
     char *label;
     _Atomic int64_t done;
+    _Atomic double part;                /* of further units */
     _Atomic int64_t total;              /* -1: unknown */
     _Atomic bool estimated;             /* … and what is known is no exact number */
     _Atomic int outcome;                /* a ui_outcome */
     _Atomic int64_t begins_us, ends_us; /* of a line that shows time; 0: it shows a count */
     /* Used by the drawing thread, under `terminal`. */
-    int64_t last_done;
+    double last_done; /* with the part */
     double rate;      /* per second; < 0: not known yet */
     int64_t ended_us; /* when it ended, or 0 */
 } progress_line;
+
+/* A line below the bars. */
+typedef struct remark {
+    char *text; /* owned; NULL: none */
+    ui_style style;
+} remark;
 
 struct ui_progress {
     char *unit;
@@ -46,8 +53,9 @@ struct ui_progress {
     int64_t started_us;
     int64_t last_us; /* of the last sample */
     int label_width;
-    int *drawn_columns; /* of the lines that stand on the terminal; under `terminal` */
-    bool shown;         /* false: nothing is ever drawn, and there is no thread */
+    remark remarks[UI_REMARKS]; /* under `terminal` */
+    int *drawn_columns;         /* of the lines that stand on the terminal; under `terminal` */
+    bool shown;                 /* false: nothing is ever drawn, and there is no thread */
     pthread_t thread;
     pthread_cond_t wake; /* with `terminal`; signalled when `over` changes */
     bool over;
@@ -78,6 +86,11 @@ static void wipe(const ui_progress *progress) {
     drawn = 0;
 }
 
+/* Whole units, and parts of others. */
+static double done_of(const progress_line *line) {
+    return (double) atomic_load(&line->done) + atomic_load(&line->part);
+}
+
 static void sample(ui_progress *progress) {
     int64_t now = hvi_clock_us();
     double seconds = (double) (now - progress->last_us) / 1e6;
@@ -86,8 +99,8 @@ static void sample(ui_progress *progress) {
     progress->last_us = now;
     for (int i = 0; i < progress->count; i++) {
         progress_line *line = &progress->lines[i];
-        int64_t done = atomic_load(&line->done);
-        double rate = (double) (done - line->last_done) / seconds;
+        double done = done_of(line);
+        double rate = (done - line->last_done) / seconds;
         double weight = seconds < RATE_WINDOW ? seconds / RATE_WINDOW : 1;
         line->rate = line->rate < 0 ? rate : line->rate + weight * (rate - line->rate);
         line->last_done = done;
@@ -99,16 +112,15 @@ static void sample(ui_progress *progress) {
 /* The seconds that a line has left or has taken, and the words for which it is. */
 static double time_of(const progress_line *line, double elapsed_s, double rate,
                       const char **suffix) {
-    int64_t done = atomic_load(&line->done), total = atomic_load(&line->total);
-    int64_t ends_us = atomic_load(&line->ends_us);
+    int64_t total = atomic_load(&line->total), ends_us = atomic_load(&line->ends_us);
     *suffix = "";
     if (line->ended_us != 0)
         return elapsed_s;
     if (ends_us == 0 && (total <= 0 || rate <= 0))
         return elapsed_s;
     *suffix = " left";
-    double left_s =
-        ends_us != 0 ? (double) (ends_us - hvi_clock_us()) / 1e6 : (double) (total - done) / rate;
+    double left_s = ends_us != 0 ? (double) (ends_us - hvi_clock_us()) / 1e6
+                                 : ((double) total - done_of(line)) / rate;
     return left_s > 0 ? left_s : 0;
 }
 
@@ -160,7 +172,7 @@ static double share_of(const progress_line *line) {
     if (ends_us != 0)
         share = (double) (hvi_clock_us() - begins_us) / (double) (ends_us - begins_us);
     else if (total > 0)
-        share = (double) atomic_load(&line->done) / (double) total;
+        share = done_of(line) / (double) total;
     else if (total == 0)
         share = atomic_load(&line->outcome) == UI_DONE ? 1 : 0;
     return share > 1 ? 1 : share;
@@ -222,6 +234,21 @@ static int draw_line(FILE *to, const ui_progress *progress, const progress_line 
     return columns + (int) strlen(figures);
 }
 
+/* Returns the columns that it takes: fewer than `width`. */
+static int draw_remark(FILE *to, const remark *shown, int width) {
+    fputs(ui_on(stderr, shown->style), to);
+    int columns = write_label(to, shown->text, width - 1);
+    fprintf(to, "%s\033[K\n", ui_off(stderr));
+    return columns;
+}
+
+static int count_remarks(const ui_progress *progress) {
+    int count = 0;
+    for (int i = 0; i < UI_REMARKS; i++)
+        count += progress->remarks[i].text != NULL;
+    return count;
+}
+
 static void draw(ui_progress *progress) {
     struct winsize size;
     int rows = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_row > 0 ? size.ws_row : 24;
@@ -234,7 +261,7 @@ static void draw(ui_progress *progress) {
         return;
     go_up(to, progress, width);
     drawn = 0;
-    bool all = progress->count < rows;
+    bool all = progress->count + count_remarks(progress) < rows;
     int room = all ? progress->count : rows - 2;
     for (int i = 0; i < progress->count && drawn < room; i++) {
         if (!all && atomic_load(&progress->lines[i].outcome) == UI_DONE)
@@ -247,6 +274,9 @@ static void draw(ui_progress *progress) {
         progress->drawn_columns[drawn++] = len < width ? len : width - 1;
         fprintf(to, "%.*s\033[K\n", width - 1, text);
     }
+    for (int i = 0; i < UI_REMARKS && all; i++)
+        if (progress->remarks[i].text != NULL)
+            progress->drawn_columns[drawn++] = draw_remark(to, &progress->remarks[i], width);
     fputs("\033[J", to);
     if (fclose(to) == 0)
         fwrite(frame, 1, frame_len, stderr);
@@ -315,7 +345,8 @@ ui_progress *ui_progress_new(int lines, const char *const *labels, const char *u
     progress->unit = copy_text(unit);
     progress->count = lines;
     progress->lines = new_memory((size_t) lines * sizeof *progress->lines);
-    progress->drawn_columns = new_memory(((size_t) lines + 1) * sizeof *progress->drawn_columns);
+    progress->drawn_columns =
+        new_memory(((size_t) lines + 1 + UI_REMARKS) * sizeof *progress->drawn_columns);
     progress->started_us = progress->last_us = hvi_clock_us();
     for (int i = 0; i < lines; i++) {
         progress_line *line = &progress->lines[i];
@@ -348,6 +379,20 @@ void ui_progress_time(ui_progress *progress, int line, int64_t left_us) {
     int64_t now = hvi_clock_us();
     atomic_store(&progress->lines[line].begins_us, now);
     atomic_store(&progress->lines[line].ends_us, now + left_us);
+}
+
+void ui_progress_part(ui_progress *progress, int line, double part) {
+    atomic_store(&progress->lines[line].part, part);
+}
+
+void ui_progress_remark(ui_progress *progress, int index, ui_style style, const char *text) {
+    if (!progress->shown)
+        return;
+    pthread_mutex_lock(&terminal);
+    remark *shown = &progress->remarks[index];
+    free(shown->text);
+    *shown = (remark){.text = text != NULL ? copy_text(text) : NULL, .style = style};
+    pthread_mutex_unlock(&terminal);
 }
 
 bool ui_progress_is_shown(const ui_progress *progress) {
@@ -386,6 +431,8 @@ void ui_progress_free(ui_progress *progress, bool keep) {
     }
     for (int i = 0; i < progress->count; i++)
         free(progress->lines[i].label);
+    for (int i = 0; i < UI_REMARKS; i++)
+        free(progress->remarks[i].text);
     free(progress->lines);
     free(progress->drawn_columns);
     free(progress->unit);

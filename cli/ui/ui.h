@@ -85,6 +85,10 @@ void ui_hide_words(int count, char *const *words);
  */
 void ui_error(const hv_error *error);
 
+/* The same where it is alike on several shards, "1-9,12": these are named in place of one server
+ * and one shard; in JSON they are "shards". */
+void ui_shards_error(const hv_error *error, const char *shards);
+
 /* The same for one of the keys that a command works on, with its key; in JSON it is "id". */
 void ui_key_error(const hv_error *error, int64_t key);
 
@@ -175,6 +179,13 @@ void ui_progress_estimate(ui_progress *progress, int line, int64_t total);
 void ui_progress_time(ui_progress *progress, int line, int64_t left_us);
 void ui_progress_set(ui_progress *progress, int line, int64_t done);
 void ui_progress_add(ui_progress *progress, int line, int64_t more);
+
+/* How much of further units is done already: part of a line's bar, and of its time. */
+void ui_progress_part(ui_progress *progress, int line, double part);
+
+/* Lines below the bars, for what bars do not show; NULL: none. The text is cut to fit. */
+#define UI_REMARKS 4
+void ui_progress_remark(ui_progress *progress, int index, ui_style style, const char *text);
 
 /* Is it shown? */
 bool ui_progress_is_shown(const ui_progress *progress);
