@@ -118,7 +118,7 @@ static int make_shards(const dev_folder *folder, json_t **result) {
         status = hv_open(loaded, &store, &error);
     int code = exit_code(status);
     if (status == HV_OK)
-        code = init_servers(store, NULL, result);
+        code = init_servers(store, NULL, result, NULL);
     else
         ui_error(error);
     hv_error_free(error);

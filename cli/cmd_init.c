@@ -192,7 +192,7 @@ static void make(hv_store *store, server_init *parts) {
     free(names);
 }
 
-int init_servers(hv_store *store, const init_without *without, json_t **result) {
+int init_servers(hv_store *store, const init_without *without, json_t **result, int *created) {
     int count = hv_server_count(store);
     server_init *parts = new_memory((size_t) count * sizeof *parts);
     for (int i = 0; i < count; i++)
@@ -210,6 +210,8 @@ int init_servers(hv_store *store, const init_without *without, json_t **result) 
     else
         print_table(store, parts);
     for (int i = 0; i < count; i++) {
+        if (created != NULL)
+            *created += parts[i].created;
         hv_error_free(parts[i].error);
         hv_report_free(parts[i].report);
     }
@@ -217,14 +219,58 @@ int init_servers(hv_store *store, const init_without *without, json_t **result) 
     return code;
 }
 
-/* Open the store, with the option `keys` set to this; NULL: as it is configured. */
-static int open_with_keys(const char *keys, hv_store **store) {
+/* ---- Migrations of new shards ---------------------------------------------------------------- */
+
+/* How many files were run on each new shard. */
+static size_t count_migrations(const char *directory) {
+    hv_migrations *migrations = NULL;
+    if (hv_migrations_load(directory, &migrations, NULL) != HV_OK)
+        return 0; /* then nothing was made, and the reason was reported */
+    size_t count = hv_migrations_count(migrations);
+    hv_migrations_free(migrations);
+    return count;
+}
+
+/* The option `migrations` is not set: do other shards have migrations that the new ones lack? */
+static void say_what_lacks(hv_store *store) {
+    hv_ledger *ledger = NULL;
+    if (hv_migrate_status(store, NULL, NULL, &ledger, NULL) == HV_OK && hv_ledger_files(ledger) > 0)
+        ui_note("Other shards have migrations, %s and so on, which the new ones lack. Run `hv "
+                "migrate DIR`; with the option `migrations` in the configuration, new shards get "
+                "them at once.",
+                hv_ledger_file(ledger, 0));
+    hv_ledger_free(ledger);
+}
+
+/* Say what was run on the shards that were made, or add it to the result. */
+static void show_migrations(hv_store *store, const char *directory, json_t *result, int created) {
+    size_t i, files = directory != NULL && created > 0 ? count_migrations(directory) : 0;
+    json_t *server;
+    json_array_foreach(result, i, server) {
+        if (files > 0 && json_integer_value(json_object_get(server, "created")) > 0)
+            json_object_set_new(server, "migrations", json_integer((json_int_t) files));
+    }
+    if (files > 0)
+        ui_note("%zu migration%s of \"%s\" %s run on each new shard.", files, files == 1 ? "" : "s",
+                directory, files == 1 ? "was" : "were");
+    else if (directory == NULL && created > 0 && !ui_is_json())
+        say_what_lacks(store);
+}
+
+/* ---- The command ----------------------------------------------------------------------------- */
+
+/* Open the store, with the option `keys` set to this; NULL: as it is configured. `*migrations`: the
+ * option; free() it. */
+static int open_with_keys(const char *keys, hv_store **store, char **migrations) {
     hv_options *loaded = NULL;
     hv_error *error = NULL;
     int code = load_options(&loaded, NULL);
     if (code != EXIT_DONE)
         return code;
     hv_status status = keys != NULL ? hv_options_set(loaded, "keys", keys, &error) : HV_OK;
+    const char *directory = hv_options_get(loaded, "migrations");
+    if (directory != NULL && directory[0] != '\0')
+        *migrations = copy_text(directory);
     if (status == HV_OK)
         status = hv_open(loaded, store, &error);
     if (status != HV_OK)
@@ -273,13 +319,19 @@ static int run(arguments *args) {
     json_t *result = NULL;
     int *servers = new_memory((count + 1) * sizeof *servers);
     init_without without = {.servers = servers, .count = count};
-    int code = open_with_keys(keys, &store);
+    char *migrations = NULL;
+    int created = 0;
+    int code = open_with_keys(keys, &store, &migrations);
     if (code == EXIT_DONE)
-        code = find_without(store, names, count, servers) ? init_servers(store, &without, &result)
-                                                          : EXIT_FAILED;
+        code = find_without(store, names, count, servers)
+                   ? init_servers(store, &without, &result, &created)
+                   : EXIT_FAILED;
+    if (store != NULL)
+        show_migrations(store, migrations, result, created);
     if (result != NULL)
         print_json(result);
     hv_close(store, 0, NULL);
+    free(migrations);
     free(servers);
     free(names);
     return code;
@@ -301,7 +353,10 @@ const command command_init = {
             "\n"
             "With --keys strict or --keys portable, shards whose keys are made in another way\n"
             "are changed while they are in use. Strict keys need the extension hypervault, and\n"
-            "are unique and ascending whatever the clock does; portable ones need nothing.",
+            "are unique and ascending whatever the clock does; portable ones need nothing.\n"
+            "\n"
+            "If the option `migrations` names a directory, all of its files are run on each new\n"
+            "shard, and recorded there: see `hv help migrate`.",
     .options = options,
     .examples = "hv init\n"
                 "hv init --keys strict\n"

@@ -13,8 +13,10 @@
 #include "arguments.h"
 #include "commands.h"
 #include "keys_view.h"
+#include "rollout.h"
+#include "schema_line.h"
 #include "servers/servers.h"
-#include "servers/store.h"
+#include "shard_list.h"
 #include "ui/exit.h"
 #include "ui/memory.h"
 #include "ui/output.h"
@@ -310,11 +312,16 @@ static json_t *server_as_json(const char *name, const server_status *seen) {
         hv_report_max_connections(report), "shards", shards_as_json(report));
 }
 
-static void print_all_json(const hv_store *store, const server_status *all) {
+static void print_all_json(const hv_store *store, const server_status *all,
+                           const schema_line *schemas) {
     json_t *list = json_array();
     for (int i = 0; i < hv_server_count(store); i++)
         json_array_append_new(list, server_as_json(hv_server_name(store, i), &all[i]));
-    print_json(json_pack("{s:I, s:o}", "epoch", (json_int_t) hv_epoch(store), "servers", list));
+    json_t *object =
+        json_pack("{s:I, s:o}", "epoch", (json_int_t) hv_epoch(store), "servers", list);
+    if (schemas != NULL)
+        schema_line_add(schemas, object);
+    print_json(object);
 }
 
 /* ---- The command ----------------------------------------------------------------------------- */
@@ -331,7 +338,23 @@ static void compare(server_status *all, int count) {
     free(reports);
 }
 
-static int show_status(hv_store *store, bool each_shard) {
+/* The shards of all servers that are ready, as ranges: free() it. */
+static char *ready_shards(const server_status *all, int count) {
+    bool *ready = new_memory(HV_SHARDS * sizeof *ready);
+    shard_line line;
+    for (int i = 0; i < count; i++)
+        for (size_t j = 0; all[i].report != NULL && shard_at(all[i].report, j, &line); j++)
+            ready[line.shard] = ready[line.shard] || line.state == HV_SHARD_READY;
+    shard_list list = {0};
+    for (int shard = 0; shard < HV_SHARDS; shard++)
+        if (ready[shard])
+            shard_list_add(&list, shard);
+    free(ready);
+    return shard_list_take(&list);
+}
+
+static int show_status(const rollout *work, bool each_shard) {
+    hv_store *store = work->store;
     int count = hv_server_count(store);
     server_status *all = new_memory((size_t) count * sizeof *all);
     on_all_servers(store, look, all, sizeof *all);
@@ -341,13 +364,21 @@ static int show_status(hv_store *store, bool each_shard) {
     for (int i = 0; i < count; i++)
         if (!in_order(&all[i]))
             code = EXIT_FAILED;
+    schema_line schemas = {0};
+    char *ready = ready_shards(all, count);
+    bool has_ready = ready[0] != '\0';
+    if (has_ready)
+        schema_line_ask(&schemas, store, ready, work->migrations);
+    free(ready);
     if (ui_is_json()) {
-        print_all_json(store, all);
+        print_all_json(store, all, has_ready ? &schemas : NULL);
     } else {
         print_servers(store, all);
         if (each_shard)
             print_shards(store, all);
         print_remarks(store, all);
+        if (has_ready)
+            schema_line_print(&schemas);
         output_flush(); /* the errors come after the table */
         for (int i = 0; i < count; i++)
             if (all[i].status != HV_OK)
@@ -358,6 +389,7 @@ static int show_status(hv_store *store, bool each_shard) {
         hv_report_free(all[i].report);
     }
     free(all);
+    schema_line_fini(&schemas);
     return code;
 }
 
@@ -366,11 +398,12 @@ static int run(arguments *args) {
     while (arguments_next(args) != 0)
         each_shard = true;
     arguments_expect(args, 0, 0);
-    hv_store *store = NULL;
-    int code = open_store(&store);
+    rollout work;
+    rollout_init(&work);
+    int code = rollout_open(&work, NULL, NULL);
     if (code == EXIT_DONE)
-        code = show_status(store, each_shard);
-    hv_close(store, 0, NULL);
+        code = show_status(&work, each_shard);
+    rollout_fini(&work);
     return code;
 }
 
@@ -382,6 +415,8 @@ const command command_status = {
             "The exit code is 1 if a server cannot be reached, or a shard is missing,\n"
             "incomplete, on another server than the configuration says, or on two. A shard is\n"
             "incomplete too if a role that is not trusted owns a part of it.\n"
+            "The line below says whether the schemas of all shards are alike, and how many of the\n"
+            "migrations in the directory of the option `migrations` have not run everywhere.\n"
             "With --json everything is printed, including each shard.",
     .options = options,
     .examples = "hv status\n"

@@ -5,27 +5,47 @@
 
 #include <string.h>
 
-#define GROUP_ENTITIES "Entities"
-#define GROUP_SERVERS  "Servers and shards"
-#define GROUP_DEV      "Private servers, for trying and testing"
-#define GROUP_ABOUT    "About"
+#define GROUP_ENTITIES   "Entities"
+#define GROUP_SERVERS    "Servers and shards"
+#define GROUP_ALL_SHARDS "Work on all shards"
+#define GROUP_DEV        "Private servers, for trying and testing"
+#define GROUP_ABOUT      "About"
 
 static const struct {
     const char *group;
     const command *command;
 } table[] = {
-    {GROUP_ENTITIES, &command_put},     {GROUP_ENTITIES, &command_get},
-    {GROUP_ENTITIES, &command_exists},  {GROUP_ENTITIES, &command_replace},
-    {GROUP_ENTITIES, &command_merge},   {GROUP_ENTITIES, &command_increment},
-    {GROUP_ENTITIES, &command_delete},  {GROUP_ENTITIES, &command_key},
-    {GROUP_ENTITIES, &command_reserve}, {GROUP_ENTITIES, &command_import},
-    {GROUP_ENTITIES, &command_export},  {GROUP_ENTITIES, &command_find},
-    {GROUP_ENTITIES, &command_count},   {GROUP_ENTITIES, &command_feed},
-    {GROUP_SERVERS, &command_init},     {GROUP_SERVERS, &command_status},
-    {GROUP_SERVERS, &command_bench},    {GROUP_DEV, &command_dev_up},
-    {GROUP_DEV, &command_dev_down},     {GROUP_DEV, &command_dev_status},
-    {GROUP_DEV, &command_dev_psql},     {GROUP_DEV, &command_dev_destroy},
-    {GROUP_ABOUT, &command_help},       {GROUP_ABOUT, &command_completion},
+    {GROUP_ENTITIES, &command_put},
+    {GROUP_ENTITIES, &command_get},
+    {GROUP_ENTITIES, &command_exists},
+    {GROUP_ENTITIES, &command_replace},
+    {GROUP_ENTITIES, &command_merge},
+    {GROUP_ENTITIES, &command_increment},
+    {GROUP_ENTITIES, &command_delete},
+    {GROUP_ENTITIES, &command_key},
+    {GROUP_ENTITIES, &command_reserve},
+    {GROUP_ENTITIES, &command_import},
+    {GROUP_ENTITIES, &command_export},
+    {GROUP_ENTITIES, &command_find},
+    {GROUP_ENTITIES, &command_count},
+    {GROUP_ENTITIES, &command_feed},
+    {GROUP_SERVERS, &command_init},
+    {GROUP_SERVERS, &command_status},
+    {GROUP_SERVERS, &command_bench},
+    {GROUP_ALL_SHARDS, &command_index_create},
+    {GROUP_ALL_SHARDS, &command_index_list},
+    {GROUP_ALL_SHARDS, &command_index_drop},
+    {GROUP_ALL_SHARDS, &command_migrate},
+    {GROUP_ALL_SHARDS, &command_migrate_status},
+    {GROUP_ALL_SHARDS, &command_schema_check},
+    {GROUP_ALL_SHARDS, &command_sql},
+    {GROUP_DEV, &command_dev_up},
+    {GROUP_DEV, &command_dev_down},
+    {GROUP_DEV, &command_dev_status},
+    {GROUP_DEV, &command_dev_psql},
+    {GROUP_DEV, &command_dev_destroy},
+    {GROUP_ABOUT, &command_help},
+    {GROUP_ABOUT, &command_completion},
 };
 
 const command *command_at(size_t index, const char **group) {

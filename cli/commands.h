@@ -39,12 +39,20 @@ extern const command command_get;
 extern const command command_help;
 extern const command command_import;
 extern const command command_increment;
+extern const command command_index_create;
+extern const command command_index_drop;
+extern const command command_index_list;
 extern const command command_init;
 extern const command command_key;
 extern const command command_merge;
+extern const command command_migrate;
+extern const command command_migrate_plan;
+extern const command command_migrate_status;
 extern const command command_put;
 extern const command command_replace;
 extern const command command_reserve;
+extern const command command_schema_check;
+extern const command command_sql;
 extern const command command_status;
 
 #endif

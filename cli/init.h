@@ -18,9 +18,11 @@ typedef struct init_without {
  * Asks all servers, then makes what is missing. Makes nothing if one of them holds a shard of
  * another or cannot be asked. `without` may be NULL. Shows progress and errors. With --json
  * `*result` receives the result as a JSON array (a new reference) and nothing is printed; otherwise
- * the result is printed as a table. Returns an exit code: EXIT_FAILED if any server failed. Once it
- * has begun, a failure on one server does not stop the others.
+ * the result is printed as a table. `*created` (may be NULL) receives how many shards were made.
+ * Returns an exit code: EXIT_FAILED if any server failed. Once it has begun, a failure on one
+ * server does not stop the others.
  */
-int init_servers(hv_store *store, const init_without *without, struct json_t **result);
+int init_servers(hv_store *store, const init_without *without, struct json_t **result,
+                 int *created);
 
 #endif
