@@ -600,8 +600,13 @@ def test_the_completion_knows_what_follows_each_command():
     everything = {command["name"] for command in hv("help", "--json").json()["commands"]}
     firsts = {name.split()[0] for name in everything}
     assert set(complete("hv", "help", "")) == firsts | {"options"}
-    dev = {name.split()[1] for name in everything if " " in name}
-    assert set(complete("hv", "help", "dev", "")) == set(complete("hv", "dev", "")) == dev
+    for group in ("dev", "index", "migrate", "schema"):
+        seconds = {name.split()[1] for name in everything if name.startswith(f"{group} ")}
+        assert seconds and set(complete("hv", group, "")) == seconds
+        assert set(complete("hv", "help", group, "")) == seconds
+    options = {"--max-failures", "--max-wait"}
+    assert set(complete("hv", "migrate", "folder", "--max-")) == options
+    assert set(complete("hv", "migrate", "status", "--max-")) == set()
     assert complete("hv", "help", "dev", "u") == ["up"]
     assert complete("hv", "help", "put", "") == complete("hv", "help", "dev", "up", "") == []
     works = {"put", "get", "merge", "modify", "delete", "mix"}
