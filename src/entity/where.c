@@ -44,6 +44,15 @@ static bool has_upper(hvi_key_range range) {
     return range.last < INT64_MAX;
 }
 
+/* Is the kind in the text? */
+static bool has_literal_kind(const hv_selection *selection) {
+    return selection->kind_count == 1 && hvi_selection_has_attributes(selection);
+}
+
+static bool has_kind_parameter(const hv_selection *selection) {
+    return selection->kind_count > 0 && !has_literal_kind(selection);
+}
+
 void hvi_where_kinds_sql(hvi_buffer *sql, const hv_selection *selection, const char *column,
                          int parameter) {
     hvi_buffer_append_format(sql,
@@ -63,7 +72,10 @@ void hvi_where_sql(hvi_buffer *sql, const hv_selection *selection, hvi_key_range
         hvi_buffer_append_format(sql, " AND id OPERATOR(pg_catalog.>=) $%d::bigint", ++parameter);
     if (has_upper(range))
         hvi_buffer_append_format(sql, " AND id OPERATOR(pg_catalog.<=) $%d::bigint", ++parameter);
-    if (selection->kind_count > 0) {
+    if (has_literal_kind(selection)) {
+        hvi_buffer_append_format(sql, " AND type OPERATOR(pg_catalog.=) '%d'::smallint",
+                                 selection->kinds[0]);
+    } else if (has_kind_parameter(selection)) {
         hvi_buffer_append_text(sql, " AND ");
         hvi_where_kinds_sql(sql, selection, "type", ++parameter);
     }
@@ -87,7 +99,7 @@ void hvi_where_sql(hvi_buffer *sql, const hv_selection *selection, hvi_key_range
 /* ---- parameters ---- */
 
 int hvi_where_parameter_count(const hv_selection *selection, hvi_key_range range) {
-    int count = has_lower(range) + has_upper(range) + (selection->kind_count > 0) +
+    int count = has_lower(range) + has_upper(range) + has_kind_parameter(selection) +
                 (hv_dict_count(selection->has) > 0);
     for (size_t i = 0; i < selection->choice_count; i++)
         count += hv_dict_count(selection->choices[i].values) > 0;
@@ -100,9 +112,9 @@ void hvi_where_parameters(hvi_parameters *parameters, const hv_selection *select
         hvi_parameters_int8(parameters, range.first);
     if (has_upper(range))
         hvi_parameters_int8(parameters, range.last);
-    if (selection->kind_count > 1)
+    if (has_kind_parameter(selection) && selection->kind_count > 1)
         hvi_parameters_int2_array(parameters, selection->kinds, selection->kind_count);
-    else if (selection->kind_count == 1)
+    else if (has_kind_parameter(selection))
         hvi_parameters_int2(parameters, selection->kinds[0]);
     for (size_t i = 0; i < selection->choice_count; i++) {
         const hv_dict *values = selection->choices[i].values;

@@ -5,7 +5,8 @@
  * text depends on the shape of the selection, the names of attributes, and the schema of hstore,
  * but on no value: so pages of one find, and finds that differ by values alone, have the same text.
  * Names are literals, since an index on (body -> 'user') fits no statement in which the name is a
- * parameter.
+ * parameter. So is the only kind of a selection with conditions on attributes: an index on an
+ * attribute may be one of the entities of this kind alone.
  */
 #ifndef HVI_WHERE_H
 #define HVI_WHERE_H

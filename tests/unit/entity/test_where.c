@@ -70,6 +70,27 @@ static void test_each_condition_is_written(void **state) {
     hv_selection_free(s);
 }
 
+/* So that an index of this kind fits. */
+static void test_the_only_kind_is_in_the_text_beside_attributes(void **state) {
+    (void) state;
+    hv_selection *s = hv_selection_new();
+    hv_selection_kind(s, -7, NULL);
+    assert_sql(s, everything, "true AND type OPERATOR(pg_catalog.=) $1::smallint", 1);
+    hv_selection_equal(s, "a", 1, "1", 1, NULL);
+    assert_sql(s, (hvi_key_range){2, INT64_MAX},
+               "true" LOWER " AND type OPERATOR(pg_catalog.=) '-7'::smallint"
+               " AND (body OPERATOR(h.->) 'a'::pg_catalog.text)"
+               " OPERATOR(pg_catalog.=) $2::pg_catalog.text",
+               2);
+    hv_selection_kind(s, -8, NULL);
+    assert_sql(s, everything,
+               "true AND type OPERATOR(pg_catalog.=) ANY ($1::smallint[])"
+               " AND (body OPERATOR(h.->) 'a'::pg_catalog.text)"
+               " OPERATOR(pg_catalog.=) $2::pg_catalog.text",
+               2);
+    hv_selection_free(s);
+}
+
 static void test_values_are_not_in_the_text(void **state) {
     (void) state;
     hvi_buffer texts[2] = {HVI_BUFFER_EMPTY, HVI_BUFFER_EMPTY};
@@ -77,6 +98,7 @@ static void test_values_are_not_in_the_text(void **state) {
     for (int i = 0; i < 2; i++) {
         hv_selection *s = hv_selection_new();
         hv_selection_kind(s, i, NULL);
+        hv_selection_kind(s, i + 1, NULL);
         hv_selection_equal(s, "a", 1, values[i], HV_STRLEN, NULL);
         hvi_where_sql(&texts[i], s, (hvi_key_range){i + 2, i + 3}, "h");
         hv_selection_free(s);
@@ -90,6 +112,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_an_end_of_the_range_that_excludes_nothing_is_left_out),
         cmocka_unit_test(test_each_condition_is_written),
+        cmocka_unit_test(test_the_only_kind_is_in_the_text_beside_attributes),
         cmocka_unit_test(test_values_are_not_in_the_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
