@@ -7,6 +7,7 @@ import pytest
 
 from harness import make_shards, store_config
 from harness.store_tool import make_tool  # noqa: F401
+from indexing import index_tool
 
 pytestmark = pytest.mark.threads
 
@@ -136,6 +137,35 @@ def test_an_index_on_an_attribute_gives_the_order_too(open_store, extension_serv
             assert_merged(plan, index)
 
 
+@pytest.mark.parametrize(
+    "selection",
+    [
+        {"kinds": [1], "equal": {"user": "3"}, "newest": True},
+        {"kinds": [1], "equal": {"user": "3"}},
+        {"kinds": [1], "equal": {"user": "3"}, "newest": True, "after": MIDDLE},
+    ],
+)
+def test_an_index_of_one_kind_is_walked(open_store, extension_server, tmp_path, selection):
+    """As hv_index_create() makes it: it holds the entities of the kind alone, by attribute and
+    key."""
+    tool = open_store()
+    fill(extension_server, 20_000, analyze=True)
+    index_tool(tmp_path / "hypervault.conf", "create", "attribute=user", kind=1).ok()
+    plan = plan_of(tool, selection)
+    assert_merged(plan, "entities_user_of_1_idx\\d*")
+    assert "Filter" not in plan
+
+
+@pytest.mark.parametrize("newest", [False, True])
+def test_an_index_on_an_attribute_is_walked(open_store, extension_server, tmp_path, newest):
+    tool = open_store()
+    fill(extension_server, 20_000, analyze=True)
+    index_tool(tmp_path / "hypervault.conf", "create", "attribute=user").ok()
+    plan = plan_of(tool, {"equal": {"user": "3"}, "newest": newest})
+    assert_merged(plan, "entities_user_idx\\d*")
+    assert "Filter" not in plan
+
+
 def test_a_plan_that_was_made_for_empty_tables_serves_when_they_are_large(
     open_store, extension_server
 ):
@@ -171,3 +201,16 @@ def test_finds_that_differ_by_values_alone_share_a_statement(open_store, extensi
     for number in range(1, 30):
         find(tool, equal={f"user{number}": "1"})
     assert len(statements(tool)) == 30
+
+
+def test_each_only_kind_beside_attributes_has_a_statement(open_store, extension_server):
+    tool = open_store()
+    fill(extension_server, 100, analyze=True)
+    for kind in range(8):
+        find(tool, kinds=[kind], equal={"user": "1"})
+        find(tool, kinds=[kind], equal={"user": "2"}, after=MIDDLE >> 1)
+    assert len(statements(tool)) == 16
+    for kind in range(8):
+        find(tool, kinds=[kind])
+        find(tool, kinds=[kind, 99], equal={"user": "1"})
+    assert len(statements(tool)) == 18
