@@ -311,6 +311,31 @@ static bool is_name(const char *name) {
            name[strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_")] == '\0';
 }
 
+/* A directory is relative to the folder of the file. */
+static hv_status take_directory(const hvi_reading *reading, const char *name, const char *value,
+                                hv_error **error) {
+    const char *slash = strrchr(reading->path, '/');
+    hvi_buffer path = HVI_BUFFER_EMPTY;
+    if (slash != NULL)
+        hvi_buffer_append(&path, reading->path, (size_t) (slash + 1 - reading->path));
+    hvi_buffer_append_text(&path, value);
+    hv_status status = hvi_buffer_ok(&path)
+                           ? hv_options_set(reading->options, name, path.data, error)
+                           : hvi_no_memory(error);
+    hvi_buffer_fini(&path);
+    return status;
+}
+
+static hv_status take_option(const hvi_reading *reading, const char *name, const char *value,
+                             hv_error **error) {
+    hvi_option_id id;
+    bool is_directory =
+        hvi_option_find(name, &id, NULL) == HV_OK && hvi_option_table[id].type == HVI_DIRECTORY;
+    if (is_directory && *value != '\0' && *value != '/')
+        return take_directory(reading, name, value, error);
+    return hv_options_set(reading->options, name, value, error);
+}
+
 static hv_status take_setting(hvi_reading *reading, const char *section, const char *name,
                               const char *value, hv_error **error) {
     char server[INIH_MAX_WORD + 1];
@@ -324,7 +349,7 @@ static hv_status take_setting(hvi_reading *reading, const char *section, const c
             return unknown_section(section, error);
         if (given_twice(reading, section, name))
             return fail_twice(section, name, error);
-        return hv_options_set(reading->options, name, value, error);
+        return take_option(reading, name, value, error);
     }
     char title[sizeof SERVER_SECTION + sizeof server];
     snprintf(title, sizeof title, SERVER_SECTION " %s", server);

@@ -58,11 +58,14 @@ const hvi_option hvi_option_table[HVI_OPTION_COUNT] = {
     [HVI_SPREAD] = {"spread", HVI_SHARDS, "", 0, HV_SHARDS, "ranges of shards, or empty",
                     "The fixed set of shards that values are spread over: 0-16. Values belong to "
                     "other shards if it is changed."},
+    [HVI_MIGRATIONS] = {"migrations", HVI_DIRECTORY, "", 0, 1, "a path, or empty",
+                        "The directory of the SQL files that `hv init` runs on every shard that it "
+                        "makes, and `hv migrate` on all shards."},
 };
 
 static const char *const type_names[] = {
     [HVI_INTEGER] = "integer", [HVI_DURATION] = "duration", [HVI_BOOLEAN] = "boolean",
-    [HVI_CHOICE] = "choice",   [HVI_SHARDS] = "shards",
+    [HVI_CHOICE] = "choice",   [HVI_SHARDS] = "shards",     [HVI_DIRECTORY] = "directory",
 };
 
 bool hv_option_at(size_t index, hv_option_info *info) {
@@ -191,6 +194,10 @@ hv_status hvi_option_parse(hvi_option_id id, const char *text, int64_t *value, h
     const hvi_option *option = &hvi_option_table[id];
     if (option->type == HVI_SHARDS)
         return parse_shards(text, value, error);
+    if (option->type == HVI_DIRECTORY) {
+        *value = *text != '\0';
+        return HV_OK;
+    }
     const char *start = text;
     while (isspace((unsigned char) *start))
         start++;
@@ -212,7 +219,8 @@ hv_status hvi_option_parse(hvi_option_id id, const char *text, int64_t *value, h
     case HVI_CHOICE:
         ok = parse_choice(start, len, option->range, &parsed);
         break;
-    case HVI_SHARDS: /* done above */
+    case HVI_SHARDS: /* done above, as the next */
+    case HVI_DIRECTORY:
         break;
     }
     if (ok && parsed >= option->min && parsed <= option->max) {

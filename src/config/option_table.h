@@ -4,7 +4,8 @@
  * The C interface, the configuration file, the command and Python all use it: a new option is a
  * line here and a row in docs/config.md (a test compares the two). Every value is an int64_t:
  * integers as they are, durations in milliseconds, booleans 0 or 1, choices the position of the
- * word in the range, shards how many there are (hvi_spread_read() reads which).
+ * word in the range, shards how many there are (hvi_spread_read() reads which), a
+ * directory whether there is one.
  */
 #ifndef HVI_OPTION_TABLE_H
 #define HVI_OPTION_TABLE_H
@@ -26,6 +27,7 @@ typedef enum hvi_option_id {
     HVI_EPOCH,
     HVI_KEYS,
     HVI_SPREAD,
+    HVI_MIGRATIONS,
     HVI_OPTION_COUNT
 } hvi_option_id;
 
@@ -35,6 +37,7 @@ typedef enum hvi_option_type {
     HVI_BOOLEAN,
     HVI_CHOICE,
     HVI_SHARDS,
+    HVI_DIRECTORY, /* in the configuration file, relative to its folder */
 } hvi_option_type;
 
 /* The values of the option `keys`, in the order of its words. */

@@ -376,6 +376,10 @@ no_memory:
     return NULL;
 }
 
+const char *hvi_options_migrations(const hv_options *options) {
+    return options->values[HVI_MIGRATIONS] != 0 ? options->texts[HVI_MIGRATIONS] : NULL;
+}
+
 void hvi_options_spread(const hv_options *options, hvi_spread *spread) {
     const char *text = options->texts[HVI_SPREAD];
     hvi_spread_read(spread, text != NULL ? text : "", NULL); /* it was read when it was set */

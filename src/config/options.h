@@ -39,6 +39,9 @@ hv_options *hvi_options_copy(const hv_options *options);
 /* The set of shards that the option `spread` names. */
 void hvi_options_spread(const hv_options *options, hvi_spread *spread);
 
+/* The directory in the option `migrations`, which belongs to the options; NULL: none. */
+const char *hvi_options_migrations(const hv_options *options);
+
 /* Check that there is at least one server, and one with shards, and that servers hold every shard
  * of the option `spread`. Errors: HV_BAD_CONFIG, HV_NO_MEMORY. */
 hv_status hvi_options_validate(const hv_options *options, hv_error **error);

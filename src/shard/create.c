@@ -16,6 +16,7 @@
 #include "base/interrupt.h"
 #include "shard/extension.h"
 #include "shard/layout.h"
+#include "shard/ledger_table.h"
 #include "shard/load_record.h"
 #include "shard/owners.h"
 
@@ -159,6 +160,20 @@ static hv_status check_shard(const hvi_creation *creation, const hvi_shard_row *
     return HV_MISMATCH;
 }
 
+/* The shard has none of the store's migrations yet. */
+static void mark_as_new(const hvi_creation *creation, const char *schema, int shard,
+                        hvi_buffer *sql) {
+    if (hvi_options_migrations(creation->router->options) == NULL)
+        return;
+    hvi_buffer_append_text(sql, ";DO $do$ BEGIN ");
+    hvi_ledger_table_ensure(sql, shard);
+    hvi_buffer_append_format(sql,
+                             " END $do$;"
+                             "INSERT INTO %s." HVI_LEDGER " (id, name, digest)"
+                             " VALUES ('" HVI_LEDGER_NEW "', '', '') ON CONFLICT (id) DO NOTHING",
+                             schema);
+}
+
 /* Schema, sequence, table; the functions only if the table is new. */
 static hv_status create_shard(hvi_creation *creation, int shard, bool has_table, hv_error **error) {
     char schema[HVI_SCHEMA_NAME_LEN];
@@ -180,6 +195,7 @@ static hv_status create_shard(hvi_creation *creation, int shard, bool has_table,
                                  " type smallint NOT NULL,"
                                  " body %s NOT NULL)",
                                  schema, schema, creation->hstore);
+        mark_as_new(creation, schema, shard, &sql);
     }
     return run_once(creation, &sql, shard, error);
 }

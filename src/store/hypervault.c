@@ -12,6 +12,7 @@
 #include "shard/create.h"
 #include "shard/inspect.h"
 #include "shard/layout.h"
+#include "schema/migrate.h"
 #include "entity/lane.h"
 #include "store/queue.h"
 #include "store/store.h"
@@ -352,6 +353,25 @@ hv_status hv_create_shards(hv_store *store, int server, hv_progress_fn progress,
     return hv_create_shards_without(store, server, NULL, 0, progress, context, created, error);
 }
 
+/* The directory in the option `migrations` is read before anything is made. Its files run on the
+ * new shards, and on those that an interrupted call has left without some. */
+static hv_status create_shards(hv_store *store, hvi_server *server, hvi_without without,
+                               hv_progress_fn progress, void *context, int *created,
+                               hv_error **error) {
+    const char *directory = hvi_options_migrations(store->router.options);
+    hv_migrations *migrations = NULL;
+    hv_status status = HV_OK;
+    if (directory != NULL)
+        status = hv_migrations_load(directory, &migrations, error);
+    if (status == HV_OK)
+        status =
+            hvi_create_shards(&store->router, server, without, progress, context, created, error);
+    if (status == HV_OK && migrations != NULL)
+        status = hvi_migrate_new(&store->router, server->number, migrations, error);
+    hv_migrations_free(migrations);
+    return status;
+}
+
 hv_status hv_create_shards_without(hv_store *store, int server, const int *without,
                                    size_t without_count, hv_progress_fn progress, void *context,
                                    int *created, hv_error **error) {
@@ -362,8 +382,8 @@ hv_status hv_create_shards_without(hv_store *store, int server, const int *witho
     hv_status status = hvi_store_enter_server(&visit, store, server, &found, error);
     if (status != HV_OK)
         return status;
-    status = hvi_create_shards(&store->router, found, (hvi_without){without, without_count},
-                               progress, context, created, error);
+    status = create_shards(store, found, (hvi_without){without, without_count}, progress, context,
+                           created, error);
     return hvi_store_leave(&visit, status);
 }
 

@@ -565,8 +565,26 @@ static void test_the_first_place_that_has_a_file_counts(void **state) {
     hv_options_free(options);
 }
 
+static void assert_directory(const char *line, const char *expected) {
+    char text[200];
+    snprintf(text, sizeof text, "[hypervault]\nmigrations = %s\n[server a]\nshards = 0-1\n", line);
+    hv_options *options = read_bytes(text, strlen(text));
+    assert_string_equal(hv_options_get(options, "migrations"), expected);
+    hv_options_free(options);
+}
+
+static void test_a_directory_is_relative_to_the_file(void **state) {
+    (void) state;
+    char expected[sizeof folder + sizeof "/sql/of it"];
+    snprintf(expected, sizeof expected, "%s/sql/of it", folder);
+    assert_directory("sql/of it", expected);
+    assert_directory("/sql", "/sql");
+    assert_directory("", "");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_directory_is_relative_to_the_file),
         cmocka_unit_test(test_options_and_servers_are_read),
         cmocka_unit_test(test_line_ends_marks_and_indents_of_other_systems_are_read),
         cmocka_unit_test(test_a_servers_name_has_no_blanks_around_it),
