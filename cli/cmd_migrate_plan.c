@@ -120,11 +120,11 @@ const command command_migrate_plan = {
     .synopsis = "[DIR] [OPTION]...",
     .summary = "show what `hv migrate` would run where, and what it would lock",
     .help =
-        "The files that a shard lacks run on copies of its tables, without their rows, in a\n"
-        "transaction that is rolled back, and the server itself shows which locks a statement\n"
-        "takes, and whether it reads or rewrites a whole table: then its lock lasts as long as\n"
-        "that takes. Nothing that is in use is locked but for reading. A file without a\n"
-        "transaction is listed and not tried.",
+        "The statements that a shard lacks run on temporary copies of its tables, without their\n"
+        "rows, each in a transaction of its own, and the server itself shows which locks a\n"
+        "statement takes, and whether it reads or rewrites a whole table: then its lock lasts as\n"
+        "long as that takes. Nothing of the shard is locked but for reading. A file without a\n"
+        "transaction is listed and not tried, nor is what temporary tables cannot do.",
     .options = options,
     .examples = "hv migrate plan migrations/\n"
                 "hv migrate plan --json | jq '.steps[] | select(.rewrites)'",

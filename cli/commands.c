@@ -37,6 +37,7 @@ static const struct {
     {GROUP_ALL_SHARDS, &command_index_drop},
     {GROUP_ALL_SHARDS, &command_migrate},
     {GROUP_ALL_SHARDS, &command_migrate_status},
+    {GROUP_ALL_SHARDS, &command_migrate_plan},
     {GROUP_ALL_SHARDS, &command_schema_check},
     {GROUP_ALL_SHARDS, &command_sql},
     {GROUP_DEV, &command_dev_up},

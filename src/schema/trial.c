@@ -164,8 +164,9 @@ static const char *const locks[] = {
     NULL,    "ACCESS SHARE",        "ROW SHARE", "ROW EXCLUSIVE",   "SHARE UPDATE EXCLUSIVE",
     "SHARE", "SHARE ROW EXCLUSIVE", "EXCLUSIVE", "ACCESS EXCLUSIVE"};
 
-#define SHARE            5
-#define ACCESS_EXCLUSIVE 8
+#define SHARE_UPDATE_EXCLUSIVE 4
+#define SHARE                  5
+#define ACCESS_EXCLUSIVE       8
 
 static const hvi_sql *sql_of(const trial_job *t, const hvi_plan_step *step) {
     return &t->migrations->files[step->step.file].sql;
@@ -184,16 +185,22 @@ static void set_warning(trial_job *t, hvi_plan_step *step, const char *before, c
         hvi_no_memory(&t->job.error);
 }
 
-/* What its statement would do cannot be tried. CONCURRENTLY's locks are known. */
+/* A statement that is not tried. CONCURRENTLY's locks are known. */
 static void pass_over(trial_job *t, hvi_plan_step *step) {
     const hvi_sql *sql = sql_of(t, step);
     const hvi_sql_statement *statement = &sql->statements[step->number];
-    hvi_concurrently said =
-        hvi_concurrently_read(sql->text + statement->begin, statement->end - statement->begin);
-    if (said.what != HVI_CONCURRENT_NOT) {
-        step->step.lock = "SHARE UPDATE EXCLUSIVE";
-        step->step.reads = said.what != HVI_CONCURRENT_DROP;
+    t->is_uncertain = true;
+    hvi_buffer_reset(&t->sql);
+    hvi_sql_append(sql, statement->begin, statement->end, SCHEMA, &t->sql);
+    if (!hvi_buffer_ok(&t->sql)) {
+        hvi_no_memory(&t->job.error);
+        return;
     }
+    hvi_concurrently said = hvi_concurrently_read(t->sql.data, t->sql.len);
+    if (said.what == HVI_CONCURRENT_NOT)
+        return;
+    step->step.lock = locks[SHARE_UPDATE_EXCLUSIVE];
+    step->step.reads = said.what != HVI_CONCURRENT_DROP;
     if (said.table_len > 0) {
         /* without its schema */
         const char *end = said.table + said.table_len, *name = said.table;
@@ -202,7 +209,6 @@ static void pass_over(trial_job *t, hvi_plan_step *step) {
                 name = at + 1;
         step->step.relation = step->relation = strndup(name, (size_t) (end - name));
     }
-    t->is_uncertain = true;
 }
 
 static bool is_skipped(const trial_job *t, const hvi_plan_step *step) {
@@ -241,7 +247,7 @@ static hvi_job_next try_next(trial_job *t, const hvi_session *session, hvi_reque
         }
         return try_step(t, session, request);
     }
-    return end(t, hv_error_status(t->job.error));
+    return end(t, t->job.error == NULL ? HV_OK : HV_NO_MEMORY);
 }
 
 /* What everybody waits for, and what can be done about it. */
