@@ -210,11 +210,11 @@
     " t.typtype" EQ "'d' THEN 'domain '"                                                   \
     " WHEN t.typtype" EQ "'r' THEN 'range ' ELSE 'type ' END,"                             \
     " pg_catalog.quote_ident(t.typname)),"                                                 \
-    " pg_catalog.concat((SELECT pg_catalog.concat('(',"                                    \
+    " pg_catalog.concat(CASE WHEN t.typtype" EQ "'e' THEN (SELECT pg_catalog.concat('(',"  \
     " pg_catalog.string_agg(pg_catalog.quote_literal(e.enumlabel), ', ' ORDER BY"          \
     " e.enumsortorder), ')')"                                                              \
-    " FROM pg_catalog.pg_enum e WHERE t.typtype" EQ "'e' AND e.enumtypid" EQ "t.oid),"     \
-    " CASE WHEN t.typtype" EQ "'d' THEN pg_catalog.concat(' ',"                            \
+    " FROM pg_catalog.pg_enum e WHERE e.enumtypid" EQ "t.oid) END,"                        \
+    " CASE WHEN t.typtype" EQ "'d' THEN pg_catalog.concat("                                \
     " pg_catalog.format_type(t.typbasetype, t.typtypmod),"                                 \
     " CASE WHEN t.typnotnull THEN ' not null' END, ' default '" JOINED "t.typdefault,"     \
     " (SELECT ' '" JOINED "pg_catalog.string_agg(pg_catalog.concat('constraint ',"         \
@@ -243,7 +243,7 @@
 
 /* Rights, also those that come with an owner: a dump leaves those out. */
 #define GRANT_LINES                                                                             \
-    "SELECT shard, 12, pg_catalog.concat('grant on ', what, ' to ', grantee),"                  \
+    "SELECT shard, 12, pg_catalog.concat('grant on ', what, ' to ', grantee, ':'),"             \
     " pg_catalog.string_agg(DISTINCT privilege, ', ' ORDER BY privilege), NULL"                 \
     " FROM (SELECT o.shard, o.what, CASE WHEN x.grantee" EQ "0 THEN 'PUBLIC' ELSE"              \
     " " ROLE_OF "x.grantee)) END AS grantee,"                                                   \
@@ -266,8 +266,8 @@
     " UNION ALL SELECT s.shard, pg_catalog.concat('type ', pg_catalog.quote_ident(t.typname))," \
     " t.typacl, 'T'::pg_catalog.\"char\", t.typowner"                                           \
     " FROM own_types t JOIN schemas s ON s.oid" EQ "t.typnamespace"                             \
-    " UNION ALL SELECT s.shard, pg_catalog.concat('later ', d.defaclobjtype, ' of ',"           \
-    " " ROLE_OF "d.defaclrole))), d.defaclacl, NULL, d.defaclrole"                              \
+    " UNION ALL SELECT s.shard, pg_catalog.concat('what ', " ROLE_OF                            \
+    "d.defaclrole)), ' makes later (', d.defaclobjtype, ')'), d.defaclacl, NULL, d.defaclrole"  \
     " FROM schemas s JOIN pg_catalog.pg_default_acl d ON d.defaclnamespace" EQ "s.oid) o"       \
     " CROSS JOIN LATERAL pg_catalog.aclexplode(coalesce(o.acl, pg_catalog.acldefault(o.kind,"   \
     " o.owner))) x) grants"                                                                     \
