@@ -100,9 +100,7 @@ void hvi_shard_sql_guard(hvi_buffer *sql, int shard) {
     hvi_buffer_append_text(sql, " THEN RAISE EXCEPTION USING ERRCODE = '" HVI_SQLSTATE_BUSY
                                 "', MESSAGE = 'another run is working on ");
     name_place(sql, shard);
-    hvi_buffer_append_text(sql, "', DETAIL = coalesce((");
-    hvi_shard_sql_holder(sql, shard);
-    hvi_buffer_append_text(sql, "), ''); END IF;");
+    hvi_buffer_append_text(sql, "'; END IF;");
 }
 
 void hvi_shard_sql_try_session_lock(hvi_buffer *sql, int shard) {

@@ -48,8 +48,8 @@ void hvi_shard_sql_path(hvi_buffer *sql, const hvi_session *session, int shard);
  */
 void hvi_shard_sql_try_lock(hvi_buffer *sql, int shard);
 
-/* The same for the body of a DO block: a statement "IF … END IF;" that raises HVI_SQLSTATE_BUSY,
- * with the holder (see below) as its detail. */
+/* The same for the body of a DO block: a statement "IF … END IF;" that raises HVI_SQLSTATE_BUSY. It
+ * is short, so that what follows it can be seen in pg_stat_activity. */
 void hvi_shard_sql_guard(hvi_buffer *sql, int shard);
 
 /* The form that is held by the session, for what cannot be in a transaction: a SELECT of one

@@ -2,8 +2,8 @@
  * store_tool.h: shared by the parts of store_tool.
  *
  * store_tool.c has the threads, store_tool_commands.c, store_tool_changes.c, store_tool_find.c,
- * store_tool_many.c, store_tool_selection.c and store_tool_transactions.c the commands,
- * store_tool_hooks.c the callbacks that it gives to the store.
+ * store_tool_many.c, store_tool_selection.c, store_tool_transactions.c and store_tool_work.c the
+ * commands, store_tool_hooks.c the callbacks that it gives to the store.
  */
 #ifndef HV_TEST_STORE_TOOL_H
 #define HV_TEST_STORE_TOOL_H
@@ -127,6 +127,16 @@ void do_queue_free(const char *thread, json_t *command, json_t *reply);
 void do_queue_new(const char *thread, json_t *command, json_t *reply);
 void do_queue_poll(const char *thread, json_t *command, json_t *reply);
 void do_stream(const char *thread, json_t *command, json_t *reply);
+
+/* Of store_tool_work.c: the rollout of a command; NULL, with the outcome in the reply: it is
+ * refused. A summary, which is freed, and an error as JSON. */
+hv_rollout *rollout_of(json_t *command, json_t *reply);
+json_t *summary_of(hv_summary *summary);
+json_t *error_of(const hv_error *error);
+void do_each(const char *thread, json_t *command, json_t *reply);
+void do_each_close(const char *thread, json_t *command, json_t *reply);
+void do_each_next(const char *thread, json_t *command, json_t *reply);
+void do_each_open(const char *thread, json_t *command, json_t *reply);
 
 /* Return all loans and close the store. False if that failed. */
 bool give_everything_back(void);
