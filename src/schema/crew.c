@@ -34,6 +34,9 @@
 /* How long a cancelled statement may take to end. */
 #define CANCEL_MS 5000
 
+/* How long to wait for answers that are of no interest. */
+#define SETTLE_MS 1000
+
 /* How long a server may take to show that it is there, before it is asked to cancel something. */
 #define HEARD_MS 1000
 
@@ -375,6 +378,19 @@ static bool is_wanted(const team *t) {
     return waiting > 0;
 }
 
+/* Do more jobs wait for their turn than there are sessions for them, without this one? */
+static bool lacks_sessions(const team *t, const hvi_worker *but) {
+    int sessions = 0;
+    for (int i = 0; i < t->worker_count; i++)
+        sessions +=
+            &t->workers[i] != but && !has_job(&t->workers[i]) &&
+            (t->workers[i].state == HVI_WORKER_SETTING || t->workers[i].state == HVI_WORKER_READY);
+    hvi_list_foreach (node, &t->waiting)
+        if (sessions-- <= 0)
+            return true;
+    return false;
+}
+
 /* A job has ended on this worker: keep its session for the next one, or give it back. */
 static void leave_session(hvi_crew *crew, hvi_worker *worker) {
     team *t = team_of(crew, worker);
@@ -382,7 +398,7 @@ static void leave_session(hvi_crew *crew, hvi_worker *worker) {
     hvi_worker_drop_answer(worker);
     if (session == NULL)
         return;
-    if (session->broken || worker->is_companion || crew->stopped || hvi_list_empty(&t->waiting) ||
+    if (session->broken || worker->is_companion || crew->stopped || !lacks_sessions(t, worker) ||
         is_wanted(t))
         hvi_worker_release(worker);
     else
@@ -696,6 +712,28 @@ static bool has_companion(const hvi_crew *crew) {
     return false;
 }
 
+/* Is an answer expected on any connection? */
+static bool is_settled(const hvi_crew *crew) {
+    for (int i = 0; i < crew->router->server_count; i++)
+        for (int j = 0; j <= crew->teams[i].worker_count; j++) {
+            hvi_worker_state state = crew->teams[i].workers[j].state;
+            if (state == HVI_WORKER_SETTING || state == HVI_WORKER_RUNNING)
+                return false;
+        }
+    return true;
+}
+
+/* At the end: wait a moment for answers that are of no interest any more, because a server that
+ * sends one to a connection that is closed writes that into its log. */
+static void settle(hvi_crew *crew) {
+    int64_t deadline = hvi_deadline_after(SETTLE_MS);
+    while (!is_settled(crew) && hvi_clock_us() < deadline) {
+        int64_t moment = next_moment(crew);
+        wait_and_handle(crew, moment < deadline ? moment : deadline);
+        pump(crew);
+    }
+}
+
 /* End what has no statement running, cancel what has one, and wait until it has ended. */
 static void interrupt(hvi_crew *crew) {
     crew->stopped = crew->interrupted = true;
@@ -703,11 +741,14 @@ static void interrupt(hvi_crew *crew) {
         team *t = &crew->teams[i];
         for (int j = 0; j <= t->worker_count; j++) {
             hvi_worker *worker = &t->workers[j];
+            if (worker->state == HVI_WORKER_ANSWERED)
+                continue;
             if (worker->state == HVI_WORKER_RUNNING) {
                 cancel(crew, worker);
                 continue;
             }
-            hvi_worker_release(worker);
+            if (worker->state != HVI_WORKER_SETTING)
+                hvi_worker_release(worker);
             if (has_job(worker))
                 fail_interrupted(crew, take_job(t, worker));
         }
@@ -718,6 +759,7 @@ static void interrupt(hvi_crew *crew) {
         wait_and_handle(crew, next_moment(crew));
         pump(crew);
     }
+    settle(crew);
 }
 
 /* ---- the whole ---- */
@@ -760,6 +802,7 @@ hv_status hvi_crew_next(hvi_crew *crew, hvi_job **job, hv_error **error) {
         crew->finished_count--;
         return HV_OK;
     }
+    settle(crew);
     end_companions(crew);
     return crew->interrupted ? fail_interrupted_crew(error) : HV_OK;
 }

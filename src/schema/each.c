@@ -8,15 +8,19 @@
  *     OPENING ──► STATEMENT ──► CLOSING ──► done
  *
  * What follows a refusal, a lock that is not to be had, or a lost connection is the same for both.
- * Only the answer to COMMIT decides: until that was sent, nothing of it can have happened.
+ * Only the answer to COMMIT decides: until that was sent, nothing of it can have happened. SQL that
+ * is run once is recorded in the shard's ledger before COMMIT, so that it can be tried again even
+ * if that answer was lost.
  */
 #include "schema/each.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "schema/obstacle.h"
 #include "schema/shard_sql.h"
+#include "shard/ledger_table.h"
 #include "value/shard_map.h"
 
 #define MAX_WAIT_MS 60000
@@ -81,11 +85,26 @@ static void append_opening(each_job *self, const hvi_session *session) {
     if (rollout->write) {
         hvi_buffer_append_text(&self->sql, "DO $hv$ BEGIN ");
         hvi_shard_sql_guard(&self->sql, self->job.shard);
+        if (rollout->once != NULL) {
+            hvi_ledger_table_ensure(&self->sql, self->job.shard);
+            hvi_ledger_table_refuse_done(&self->sql, self->job.shard, self->each->once_id);
+        }
         hvi_buffer_append_text(&self->sql, " END $hv$;");
         count++;
     }
     self->statements = (size_t) count;
     self->characters = count_characters(&self->sql);
+}
+
+/* Everything behind it. The user's SQL may have changed the role, and may end with a comment. */
+static void append_closing(each_job *self) {
+    const hvi_each *each = self->each;
+    if (each->rollout->once != NULL) {
+        hvi_buffer_append_text(&self->sql, "\n;RESET SESSION AUTHORIZATION;RESET ROLE;");
+        hvi_ledger_table_record(&self->sql, self->job.shard, each->once_id, each->rollout->once,
+                                each->digest);
+    }
+    hvi_buffer_append_text(&self->sql, "\n;COMMIT");
 }
 
 static hvi_job_next run(each_job *self, bool is_write, hvi_request *request) {
@@ -107,7 +126,7 @@ static hvi_job_next begin(each_job *self, const hvi_session *session, hvi_reques
     }
     self->stage = WHOLE;
     append_users(self);
-    hvi_buffer_append_text(&self->sql, "\n;COMMIT");
+    append_closing(self);
     request->wanted = self->statements + self->each->sql.count;
     return run(self, self->each->rollout->write, request);
 }
@@ -125,7 +144,7 @@ static hvi_job_next send_statement(each_job *self, hvi_request *request) {
 static hvi_job_next close_transaction(each_job *self, hvi_request *request) {
     self->stage = CLOSING;
     hvi_buffer_reset(&self->sql);
-    hvi_buffer_append_text(&self->sql, "COMMIT");
+    append_closing(self);
     return run(self, self->each->rollout->write, request);
 }
 
@@ -177,8 +196,13 @@ static hvi_job_next step(hvi_job *job, hvi_session *session, hvi_answer *answer,
     if (self->obstacle.is_asking)
         return hvi_obstacle_answered(&self->obstacle, job, NULL, self->each->max_wait, answer,
                                      request);
-    if (answer->status == HV_UNAVAILABLE)
-        return HVI_JOB_AFRESH;
+    if (hvi_error_has_sqlstate(answer->error, HVI_SQLSTATE_DONE)) {
+        job->work = HV_WORK_UNCHANGED;
+        return HVI_JOB_END;
+    }
+    if (answer->status == HV_UNAVAILABLE ||
+        (answer->status == HV_OUTCOME_UNKNOWN && self->each->rollout->once != NULL))
+        return HVI_JOB_AFRESH; /* nothing has happened, or the ledger knows */
     if (hvi_obstacle_is(answer))
         return hvi_obstacle_meet(&self->obstacle, job, session, answer, request);
     if (answer->status != HV_OK) {
@@ -258,6 +282,16 @@ static hv_status check(const hvi_each *each, hv_error **error) {
     return HV_OK;
 }
 
+static hv_status name_once(hvi_each *each, const char *sql, hv_error **error) {
+    size_t size = sizeof HVI_LEDGER_ONCE + strlen(each->rollout->once);
+    each->once_id = malloc(size);
+    if (each->once_id == NULL)
+        return hvi_no_memory(error);
+    snprintf(each->once_id, size, "%s%s", HVI_LEDGER_ONCE, each->rollout->once);
+    hvi_sha256(sql, strlen(sql), each->digest);
+    return HV_OK;
+}
+
 hv_status hvi_each_init(hvi_each *each, hvi_router *router, const char *sql, int parameter_count,
                         const char *const *parameters, const hv_rollout *rollout,
                         hv_error **error) {
@@ -272,6 +306,8 @@ hv_status hvi_each_init(hvi_each *each, hvi_router *router, const char *sql, int
         status = copy_parameters(each, parameter_count, parameters, error);
     if (status == HV_OK)
         status = check(each, error);
+    if (status == HV_OK && each->rollout->once != NULL)
+        status = name_once(each, sql, error);
     return status == HV_OK ? add_jobs(each, router, error) : status;
 }
 
@@ -298,6 +334,7 @@ void hvi_each_fini(hvi_each *each) {
         free(each->parameters[i]);
     free(each->parameters);
     hvi_sql_fini(&each->sql);
+    free(each->once_id);
     hv_rollout_free(each->rollout);
     *each = (hvi_each){0};
 }

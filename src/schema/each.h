@@ -4,6 +4,7 @@
 #ifndef HVI_EACH_H
 #define HVI_EACH_H
 
+#include "base/sha256.h"
 #include "schema/crew.h"
 #include "schema/script.h"
 
@@ -14,6 +15,8 @@ typedef struct hvi_each {
     hv_rollout *rollout; /* a copy; owned */
     hvi_crew *crew;      /* owned */
     int64_t max_wait;
+    char *once_id; /* its record's, if it is run once; owned */
+    char digest[HVI_SHA256_LEN];
 } hvi_each;
 
 /* Errors: as hv_each_shard(). hvi_each_fini() it in any case. Nothing is sent yet. */
