@@ -32,7 +32,8 @@
 #define FIRST_PAUSE_MS 100
 
 /* How long a cancelled statement may take to end. */
-#define CANCEL_MS 5000
+#define CANCEL_MS       5000
+#define CANCEL_AGAIN_MS 200
 
 /* How long to wait for answers that are of no interest. */
 #define SETTLE_MS 1000
@@ -526,16 +527,20 @@ static void handle_failed(hvi_crew *crew, hvi_worker *worker) {
 
 /* ---- cancelling ---- */
 
-/* Ask the server to end a worker's statement, which then has a few seconds to do so. */
-static void cancel(hvi_crew *crew, hvi_worker *worker) {
+/* Ask the server to end a worker's statement, which then has a few seconds to do so. It is asked
+ * again meanwhile: a request that overtakes the statement has no effect. */
+static void cancel(hvi_crew *crew, hvi_worker *worker, int64_t now) {
     team *t = team_of(crew, worker);
     if (!t->is_heard_asked)
         t->is_silent = !hvi_cancel_is_heard(worker->lease.session, HEARD_MS);
     t->is_heard_asked = true;
+    if (!worker->is_cancelled)
+        worker->give_up_at = t->is_silent ? now : now + CANCEL_MS * INT64_C(1000);
     worker->is_cancelled = true;
-    worker->deadline = hvi_deadline_after(t->is_silent ? 0 : CANCEL_MS);
     if (!t->is_silent)
         hvi_cancel(worker->lease.session);
+    int64_t again = hvi_deadline_after(CANCEL_AGAIN_MS);
+    worker->deadline = again < worker->give_up_at ? again : worker->give_up_at;
 }
 
 /* Let the answer of a statement that was cancelled say why. */
@@ -571,8 +576,8 @@ static void tend(hvi_crew *crew, hvi_worker *worker, int64_t now) {
             worker->pause_end = 0;
             borrow(crew, worker, true);
         } else if (worker->state == HVI_WORKER_RUNNING && worker->deadline <= now &&
-                   !worker->is_cancelled) {
-            cancel(crew, worker);
+                   !(worker->is_cancelled && worker->give_up_at <= now)) {
+            cancel(crew, worker, now);
             return;
         } else if (hvi_worker_is_late(worker, now)) {
             hvi_worker_give_up(worker);
@@ -736,6 +741,7 @@ static void settle(hvi_crew *crew) {
 
 /* End what has no statement running, cancel what has one, and wait until it has ended. */
 static void interrupt(hvi_crew *crew) {
+    int64_t now = hvi_clock_us();
     crew->stopped = crew->interrupted = true;
     for (int i = 0; i < crew->router->server_count; i++) {
         team *t = &crew->teams[i];
@@ -744,7 +750,7 @@ static void interrupt(hvi_crew *crew) {
             if (worker->state == HVI_WORKER_ANSWERED)
                 continue;
             if (worker->state == HVI_WORKER_RUNNING) {
-                cancel(crew, worker);
+                cancel(crew, worker, now);
                 continue;
             }
             if (worker->state != HVI_WORKER_SETTING)

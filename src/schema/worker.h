@@ -46,9 +46,10 @@ typedef struct hvi_worker {
     /* The crew's. */
     hvi_job *job;
     bool is_companion;
-    bool has_begun;    /* the job has had its first step on this session */
-    bool is_cancelled; /* its statement, which then has a few seconds to end */
-    int64_t pause_end; /* 0: it does not pause */
+    bool has_begun;     /* the job has had its first step on this session */
+    bool is_cancelled;  /* its statement, which then has a few seconds to end */
+    int64_t give_up_at; /* … at the end of which it is given up */
+    int64_t pause_end;  /* 0: it does not pause */
 } hvi_worker;
 
 void hvi_worker_init(hvi_worker *worker, hvi_server *server, int epoll, int event);
