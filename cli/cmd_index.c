@@ -21,13 +21,13 @@ static const command_option create_options[] = {
     {"unique", 'u', NULL, OPTION_UNIQUE, "in each shard, no two entities have the same values"},
     {"all", 'a', NULL, OPTION_ALL, "all attributes: a GIN index, for conditions of any of them"},
     {"name", 'n', "NAME", OPTION_NAME, "its name; default: made from the definition"},
-    ROLLOUT_OPTIONS("2"),
+    ROLLOUT_OPTIONS("4"),
     ROLLOUT_CHANGE_OPTIONS("1h"),
     {NULL, 0, NULL, 0, NULL},
 };
 
 static const command_option drop_options[] = {
-    ROLLOUT_OPTIONS("2"),
+    ROLLOUT_OPTIONS("4"),
     ROLLOUT_CHANGE_OPTIONS("1h"),
     {NULL, 0, NULL, 0, NULL},
 };

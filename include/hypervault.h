@@ -1562,7 +1562,7 @@ HV_API void hv_rollout_free(hv_rollout *rollout);
  *
  * shards          only these, as in the configuration: "1-9,12"; default: all of the store
  * skip            leave this server out; may be set for several
- * parallel        at most so many shards of a server at once, 1 to 64; default: 4, indexes 2
+ * parallel        at most so many shards of a server at once, 1 to 64; default: 4
  * parallel_total  at most so many altogether, 1 to 1024; default: 32
  * canary          one shard goes first, and the others only if it succeeds: on (default) or off
  * max_failures    go on until more shards than this have failed, 0 (default) or more, or "all":

@@ -19,9 +19,6 @@
 /* CONCURRENTLY waits for other transactions, and blocks nobody meanwhile. */
 #define DEFAULT_MAX_WAIT ((int64_t) 3600 * 1000)
 
-/* Two builds in one database wait for each other at times. */
-#define DEFAULT_PARALLEL 2
-
 /* How long the removal of what a failed build has left may wait for other transactions. */
 #define CLEAN_UP_WAIT "2s"
 
@@ -566,8 +563,6 @@ static hv_status run_all(hvi_router *router, work *w, const hv_rollout *rollout,
         return hvi_no_memory(error);
     if (copy->max_wait == 0)
         copy->max_wait = DEFAULT_MAX_WAIT;
-    if (copy->parallel == 0)
-        copy->parallel = DEFAULT_PARALLEL;
     w->rollout = copy;
     hv_status status = run(router, w, summary, error);
     for (int i = 0; i < HV_SHARDS; i++)
