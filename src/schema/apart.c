@@ -548,6 +548,7 @@ hvi_job_next hvi_apart_step(hvi_apart *apart, hvi_job *job, hvi_session *session
     case HVI_APART_CLEAR:
         return after_clear(apart, job, session, request);
     case HVI_APART_FINISH:
+        apart->changed = true;
         break;
     }
     job->work = HV_WORK_DONE;

@@ -26,7 +26,7 @@ typedef struct hvi_apart {
     const hv_rollout *rollout;
     hvi_obstacle *obstacle; /* the job's */
     bool locked;            /* this session has the shard's lock */
-    bool changed;           /* it has run something */
+    bool changed;           /* it has run or recorded something */
 
     enum {
         HVI_APART_LOCK,

@@ -280,9 +280,9 @@ static hvi_job_next after_step(trial_job *t, const hvi_session *session, hvi_ans
         step->step.relation = step->relation;
         step->step.lock = locks[rank];
         /* TRUNCATE makes a new file, with nothing in it. */
-        step->step.rewrites =
-            hvi_bool_at(result, 0, 2) && !hvi_sql_begins(sql_of(t, step), step->number, "truncate");
-        step->step.reads = hvi_bool_at(result, 0, 3) && !step->step.rewrites;
+        bool is_full = !hvi_sql_begins(sql_of(t, step), step->number, "truncate");
+        step->step.rewrites = is_full && hvi_bool_at(result, 0, 2);
+        step->step.reads = is_full && hvi_bool_at(result, 0, 3) && !step->step.rewrites;
         warn(t, step, (int) rank);
     }
     if (elsewhere != NULL)
