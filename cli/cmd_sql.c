@@ -159,7 +159,11 @@ static int end(asking *task, hv_each *each, hv_status status, hv_error *error) {
     answers_end(task->all);
     if (hv_each_summary(each, &summary, &other) != HV_OK)
         out_of_memory();
+    size_t before = hv_summary_count(summary, HV_WORK_UNCHANGED);
     int code = rollout_end_answers(&task->work, status, summary, error);
+    if (before > 0)
+        ui_note("It has run before on %zu shard%s, which %s as %s.", before, before == 1 ? "" : "s",
+                before == 1 ? "stays" : "stay", before == 1 ? "it is" : "they are");
     if (task->is_write && code == EXIT_PARTLY && !task->work.scope.per_server)
         say_what_is_left(task, summary);
     if (answers_say_different(task->all)) {
