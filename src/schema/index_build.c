@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/utf8.h"
 #include "schema/crew.h"
 #include "schema/index_sql.h"
@@ -33,8 +34,14 @@ typedef struct work {
     hv_index *index;  /* to be built; owned; NULL: one is to be dropped */
     const char *name; /* of either */
     const hv_rollout *rollout;
-    bool is_running[HV_SHARDS];
-    char *waits[HV_SHARDS]; /* what a shard's build was last seen to wait for; owned */
+    struct shard_state {
+        bool is_running;
+        int builder;    /* the server's process that builds the index now; 0: none */
+        char *waits;    /* what the build was last seen to wait for; owned */
+        int64_t waited; /* for so long altogether, in us … */
+        int64_t seen;   /* … and it did at this moment; 0: it did not */
+        bool is_late;   /* so it was cancelled */
+    } shards[HV_SHARDS];
 } work;
 
 typedef enum state { LOCK, LOOK, FUNCTIONS, BUILD, DROP, SEARCH, CALM, CLEAN_UP } state;
@@ -58,9 +65,13 @@ typedef struct index_job {
 
 /* ---- ends ---- */
 
+static struct shard_state *shard_of(const index_job *j) {
+    return &j->work->shards[j->job.shard];
+}
+
 static hvi_job_next end_with(index_job *j, hv_work result) {
     j->job.work = result;
-    j->work->is_running[j->job.shard] = false;
+    shard_of(j)->is_running = false;
     return HVI_JOB_END;
 }
 
@@ -121,6 +132,7 @@ static hvi_job_next enter(index_job *j, state to, const hvi_session *session,
         hvi_index_functions_script(&j->sql, j->work->index);
         break;
     case BUILD:
+        shard_of(j)->builder = PQbackendPID(session->conn);
         hvi_index_create_sql(&j->sql, j->work->index, j->schema, hstore_of(session));
         break;
     case CALM:
@@ -144,7 +156,7 @@ static hvi_job_next enter(index_job *j, state to, const hvi_session *session,
 
 /* It has waited for other transactions as long as it may. Takes *cause. */
 static void word_wait(index_job *j, hv_error **cause) {
-    const char *waits = j->work->waits[j->job.shard];
+    const char *waits = shard_of(j)->waits;
     hv_error *refusal = *cause;
     *cause = NULL;
     hvi_fail(cause, HV_TIMEOUT,
@@ -355,7 +367,7 @@ static hvi_job_next refused(index_job *j, hvi_session *session, hvi_answer *answ
         return hvi_obstacle_meet(&j->obstacle, &j->job, session, answer, request);
     if (j->state == BUILD && hvi_error_has_sqlstate(*cause, "42P07"))
         return enter(j, LOOK, session, request);
-    if (hvi_error_has_sqlstate(*cause, "55P03"))
+    if (hvi_error_has_sqlstate(*cause, "55P03") || shard_of(j)->is_late)
         word_wait(j, cause);
     return j->state == BUILD ? give_up(j, cause, session, request) : fail_with(j, cause);
 }
@@ -418,7 +430,8 @@ static hvi_job_next answered(index_job *j, hvi_session *session, hvi_answer *ans
 static hvi_job_next step(hvi_job *job, hvi_session *session, hvi_answer *answer,
                          hvi_request *request) {
     index_job *j = (index_job *) job;
-    j->work->is_running[job->shard] = true;
+    shard_of(j)->is_running = true;
+    shard_of(j)->builder = 0;
     if (answer == NULL) {
         state at = j->is_pausing ? j->state : LOCK;
         j->is_pausing = false;
@@ -430,7 +443,7 @@ static hvi_job_next step(hvi_job *job, hvi_session *session, hvi_answer *answer,
         j->is_pausing = next == HVI_JOB_PAUSE;
         j->state = j->state == LOCK ? LOCK : LOOK;
         j->looks = 0;
-        j->work->is_running[job->shard] = next != HVI_JOB_END;
+        shard_of(j)->is_running = next != HVI_JOB_END;
         return next;
     }
     if (answer->status == HV_OK)
@@ -455,15 +468,48 @@ static void free_index_job(hvi_job *job) {
 typedef struct watch {
     hvi_job job;
     work *work; /* not owned */
+    hvi_buffer sql;
 } watch;
 
 /* What a build waits for is kept for its error, if that is all it comes to. */
-static void note_wait(work *w, int shard, const char *waits) {
+static void note_wait(struct shard_state *shard, const char *waits) {
+    int64_t now = hvi_clock_us();
     char *copy = waits != NULL ? strdup(waits) : NULL;
-    if (copy == NULL)
+    if (copy != NULL) {
+        free(shard->waits);
+        shard->waits = copy;
+    }
+    if (waits != NULL && shard->seen > 0)
+        shard->waited += now - shard->seen;
+    shard->seen = waits != NULL ? now : 0;
+}
+
+/* A build waits for one transaction after the other, and lock_timeout counts for each of them anew:
+ * cancel one that has waited for too long altogether. */
+static void cancel_late(watch *self, int shard, int pid) {
+    struct shard_state *of = &self->work->shards[shard];
+    int64_t max_wait = self->work->rollout->max_wait;
+    if (of->is_late || max_wait <= 0 || of->waited < max_wait * 1000 || of->builder != pid)
         return;
-    free(w->waits[shard]);
-    w->waits[shard] = copy;
+    of->is_late = true;
+    hvi_buffer_append_format(&self->sql,
+                             "SELECT pg_catalog.pg_cancel_backend(p.pid)"
+                             " FROM pg_catalog.pg_stat_progress_create_index p"
+                             " WHERE p.pid OPERATOR(pg_catalog.=) %d"
+                             " AND pg_catalog.strpos(p.phase, 'waiting') OPERATOR(pg_catalog.=) 1;",
+                             pid);
+}
+
+static void note_row(watch *self, const PGresult *result, int row) {
+    int shard = (int) hvi_integer_at(result, row, 0);
+    const char *waits = hvi_text_at(result, row, 3);
+    bool has_share = !PQgetisnull(result, row, 2);
+    if (!self->work->shards[shard].is_running)
+        return;
+    note_wait(&self->work->shards[shard], waits);
+    cancel_late(self, shard, (int) hvi_integer_at(result, row, 4));
+    hvi_job_report_shard(&self->job, shard, hvi_text_at(result, row, 1), waits,
+                         has_share ? (double) hvi_integer_at(result, row, 2) / 1000 : -1);
 }
 
 static hvi_job_next watch_step(hvi_job *job, hvi_session *session, hvi_answer *answer,
@@ -473,29 +519,24 @@ static hvi_job_next watch_step(hvi_job *job, hvi_session *session, hvi_answer *a
     if (!hvi_crew_is_busy(job->crew, job->server))
         return HVI_JOB_END;
     if (answer == NULL) {
-        request->sql = hvi_index_progress_sql;
-        return HVI_JOB_RUN;
+        hvi_buffer_append_text(&self->sql, hvi_index_progress_sql);
+        request->sql = self->sql.data;
+        return hvi_buffer_ok(&self->sql) ? HVI_JOB_RUN : HVI_JOB_END;
     }
+    hvi_buffer_reset(&self->sql);
     if (answer->status != HV_OK || hvi_result_check(answer->result, &hvi_index_progress_form,
                                                     session->config->server, -1, NULL) != HV_OK)
         return HVI_JOB_END; /* the jobs will find out */
-    for (int row = 0; row < PQntuples(answer->result); row++) {
-        int shard = (int) hvi_integer_at(answer->result, row, 0);
-        const char *waits = hvi_text_at(answer->result, row, 3);
-        bool has_share = !PQgetisnull(answer->result, row, 2);
-        if (!self->work->is_running[shard])
-            continue;
-        note_wait(self->work, shard, waits);
-        hvi_job_report_shard(job, shard, hvi_text_at(answer->result, row, 1), waits,
-                             has_share ? (double) hvi_integer_at(answer->result, row, 2) / 1000
-                                       : -1);
-    }
+    for (int row = 0; row < PQntuples(answer->result); row++)
+        note_row(self, answer->result, row);
     request->pause = PROGRESS_MS;
     return HVI_JOB_PAUSE;
 }
 
 static void free_watch(hvi_job *job) {
-    free(job);
+    watch *self = (watch *) job;
+    hvi_buffer_fini(&self->sql);
+    free(self);
 }
 
 /* ---- all shards ---- */
@@ -566,7 +607,7 @@ static hv_status run_all(hvi_router *router, work *w, const hv_rollout *rollout,
     w->rollout = copy;
     hv_status status = run(router, w, summary, error);
     for (int i = 0; i < HV_SHARDS; i++)
-        free(w->waits[i]);
+        free(w->shards[i].waits);
     hv_rollout_free(copy);
     return status;
 }

@@ -194,7 +194,7 @@ const char hvi_index_progress_sql[] =
     "     a.state OPERATOR(pg_catalog.||) ' for ' OPERATOR(pg_catalog.||) pg_catalog.floor("
     "       EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-)"
     "       a.xact_start))::pg_catalog.text OPERATOR(pg_catalog.||) ' s')) AS d(text)"
-    "     WHERE d.text OPERATOR(pg_catalog.<>) ''), ' has an older transaction') END"
+    "     WHERE d.text OPERATOR(pg_catalog.<>) ''), ' has an older transaction') END, p.pid"
     " FROM pg_catalog.pg_stat_progress_create_index p"
     " JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) p.relid"
     "   AND c.relname OPERATOR(pg_catalog.=) 'entities'"
@@ -206,5 +206,6 @@ const char hvi_index_progress_sql[] =
 const hvi_form hvi_index_progress_form = {
     .asked = "the indexes that are being built",
     .rows = HVI_ANY_ROWS,
-    .columns = {HVI_IS_SHARD, HVI_IS_BYTES, HVI_IS_INT4 | HVI_OR_NULL, HVI_IS_BYTES | HVI_OR_NULL},
+    .columns = {HVI_IS_SHARD, HVI_IS_BYTES, HVI_IS_INT4 | HVI_OR_NULL, HVI_IS_BYTES | HVI_OR_NULL,
+                HVI_IS_INT4},
 };

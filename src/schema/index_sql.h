@@ -39,8 +39,8 @@ bool hvi_index_search_script(hvi_buffer *sql, const hv_index *index, const char 
                              const char *schema, const char *hstore);
 extern const hvi_form hvi_index_search_form;
 
-/* The indexes that are being built on tables of shards: the shard, the phase, how far it is, and
- * what it waits for, or NULL. */
+/* The indexes that are being built on tables of shards: the shard, the phase, how far it is (in
+ * thousandths, or NULL), what it waits for, or NULL, and the process that builds it. */
 extern const char hvi_index_progress_sql[];
 extern const hvi_form hvi_index_progress_form;
 

@@ -432,6 +432,29 @@ def test_a_build_that_a_long_transaction_keeps_waiting(store, servers):
     index_tool(store, "create", "attribute=a", shards="1-3").ok()
 
 
+def test_a_build_waits_no_longer_for_several_than_for_one(store, servers):
+    """First for a writer of the table, then for an older snapshot."""
+    old_snapshot = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT FROM pg_class"
+    with long_transaction(servers[0], old_snapshot) as reader:
+        pid = reader.info.backend_pid
+        with long_transaction(servers[0], "LOCK shard0001.entities IN ROW EXCLUSIVE MODE") as writer:
+            process = start_tool(
+                store, "create", "attribute=a", shards="1", events=1, max_wait=4000
+            )
+            begin = time.monotonic()
+            line = b""
+            while b"waiting for writers before build" not in line:
+                line = process.stdout.readline()
+                assert line
+            time.sleep(max(0, begin + 2.5 - time.monotonic()))
+            writer.rollback()
+        outcome = finish_tool(process)
+        took = time.monotonic() - begin
+    error = outcome.fails("HV_TIMEOUT")
+    assert f"process {pid} (long report" in error["detail"]
+    assert 3.5 < took < 6, took
+
+
 def test_what_cannot_be_removed_is_said_and_removed_later(store, servers):
     """The transaction has written to the table, so that not even a drop can pass it."""
     with long_transaction(servers[0], "LOCK shard0001.entities IN ROW EXCLUSIVE MODE"):
