@@ -16,7 +16,7 @@
 
 #include "pool/lease.h"
 #include "pool/router.h"
-#include "schema/crew.h"
+#include "schema/job.h"
 
 typedef enum hvi_worker_state {
     HVI_WORKER_OFF,       /* it has no session */
