@@ -44,7 +44,8 @@ enum {
 
 static const command_option options[] = {
     {"dir", 'd', "DIR", OPTION_DIR, "a file for each shard in this folder, all servers at once"},
-    {"shards", 's', "LIST", OPTION_SHARDS, "as in the configuration, 1-5,9; default: all"},
+    {"shards", 's', "LIST", OPTION_SHARDS,
+     "as in the configuration: 1-5,9 is 1 to 4 and 9; default: all"},
     {"kind", 'k', "N", OPTION_KIND, "only entities of this kind; may be repeated"},
     {"since", 0, "TIME", OPTION_SINCE, "only entities made at this time or later"},
     {"until", 0, "TIME", OPTION_UNTIL, "only entities made before this time"},

@@ -29,29 +29,30 @@ enum {
 
 /* For the tables of options: those of every such command, and those of commands that change
  * something. `parallel` and `max_wait` are the defaults. */
-#define ROLLOUT_OPTIONS(parallel)                                                              \
-    COMMAND_OPTION("shards", 's', "LIST", ROLLOUT_SHARDS,                                      \
-                   "as in the configuration, 1-5,9; default: all"),                            \
-        COMMAND_OPTION("skip-server", 0, "SERVER", ROLLOUT_SKIP_SERVER,                        \
-                       "leave out the shards of this server; may be repeated"),                \
-        COMMAND_OPTION("parallel", 0, "N", ROLLOUT_PARALLEL,                                   \
-                       "at most so many shards of a server at once; default: " parallel),      \
-        COMMAND_OPTION("parallel-total", 0, "N", ROLLOUT_PARALLEL_TOTAL,                       \
-                       "at most so many shards altogether at once; default: 32"),              \
-        COMMAND_OPTION("timeout", 0, "TIME", ROLLOUT_TIMEOUT,                                  \
-                       "that one statement may run, after it has its locks; 0: no limit, the " \
-                       "default")
+#define ROLLOUT_OPTIONS(parallel)                                                             \
+    COMMAND_OPTION("shards", 's', "LIST", ROLLOUT_SHARDS,                                     \
+                   "as in the configuration: 1-5,9 is 1 to 4 and 9; default: all"),           \
+        COMMAND_OPTION("skip-server", 0, "SERVER", ROLLOUT_SKIP_SERVER,                       \
+                       "leave out the shards of this server; may be repeated"),               \
+        COMMAND_OPTION("parallel", 0, "N", ROLLOUT_PARALLEL,                                  \
+                       "at most so many shards of a server at once; default: " parallel),     \
+        COMMAND_OPTION("parallel-total", 0, "N", ROLLOUT_PARALLEL_TOTAL,                      \
+                       "at most so many shards altogether at once; default: 32"),             \
+        COMMAND_OPTION("timeout", 0, "TIME", ROLLOUT_TIMEOUT,                                 \
+                       "how long one statement may run, after it has its locks; default: 0, " \
+                       "no limit")
 #define ROLLOUT_CHANGE_OPTIONS(max_wait)                                                        \
     COMMAND_OPTION("no-canary", 0, NULL, ROLLOUT_NO_CANARY,                                     \
                    "begin with several shards at once, not with a single one"),                 \
         COMMAND_OPTION("max-failures", 0, "N", ROLLOUT_MAX_FAILURES,                            \
                        "begin nothing more when more shards than this have failed; all: go on " \
                        "in any case; default: 0"),                                              \
-        COMMAND_OPTION("lock-timeout", 0, "TIME", ROLLOUT_LOCK_TIMEOUT,                         \
-                       "that a statement waits for a lock before it gives way and tries again " \
-                       "later; default: 100ms"),                                                \
+        COMMAND_OPTION(                                                                         \
+            "lock-timeout", 0, "TIME", ROLLOUT_LOCK_TIMEOUT,                                    \
+            "how long a statement waits for a lock before it gives way and tries again "        \
+            "later; default: 100ms"),                                                           \
         COMMAND_OPTION("max-wait", 0, "TIME", ROLLOUT_MAX_WAIT,                                 \
-                       "that one shard may wait altogether, or forever; default: " max_wait)
+                       "how long one shard may wait altogether, or forever; default: " max_wait)
 
 /* What these commands say of it in their help. */
 #define ROLLOUT_HELP                                                                           \

@@ -38,7 +38,7 @@ enum {
 /* For the tables of options: those of all three commands, and the others by name. */
 #define SELECTION_OPTIONS                                                                        \
     COMMAND_OPTION("shards", 's', "LIST", OPTION_SHARDS,                                         \
-                   "as in the configuration, 1-5,9; default: all"),                              \
+                   "as in the configuration: 1-5,9 is 1 to 4 and 9; default: all"),              \
         COMMAND_OPTION("kind", 'k', "N", OPTION_KIND,                                            \
                        "only entities of this kind; 1,2 or repeated: of any of them"),           \
         COMMAND_OPTION("where", 'w', "NAME=VALUE", OPTION_WHERE,                                 \
