@@ -19,6 +19,7 @@ from psycopg2.extras import DictConnection, LoggingConnection
 
 from . import _hv
 from ._cursor import DictCursor, LoggingCursor, guarded, register_types
+from ._types import Types
 
 if TYPE_CHECKING:
     from ._hv import _Log
@@ -152,6 +153,7 @@ class PsycopgConnector:
         self._store = store  # weak, since the store refers to this connector
         self._logger = logger
         self._opened: dict[int, weakref.ref[_Lent]] = {}  # each step on it is atomic
+        self.types = Types(store)
 
     def opened(self) -> list[_Lent]:
         """The connections that this process has opened and that still exist."""

@@ -22,7 +22,7 @@ _HSTORE_TYPES = """
 """
 
 # PostgreSQL's own types have smaller OIDs (FirstNormalObjectId).
-_FIRST_OID = 16384
+FIRST_OID = 16384
 
 _END = object()
 
@@ -53,7 +53,7 @@ class _Casting(extensions.cursor):
         unknown = {
             column.type_code
             for column in columns or ()
-            if column.type_code >= _FIRST_OID and column.type_code not in known
+            if column.type_code >= FIRST_OID and column.type_code not in known
         }
         if unknown:
             self._hv_learn(unknown)

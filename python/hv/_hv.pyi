@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from datetime import datetime
 from decimal import Decimal
@@ -12,10 +13,14 @@ from typing import (
 )
 
 from psycopg2.extensions import connection, cursor
+from psycopg2.sql import Composable
 
 from ._connector import PsycopgConnector
 from ._results import Count, Counts, Plan
 from ._row import Row
+from ._work import (
+    Index, MigrationStatus, MigrationStep, RolloutEvent, SchemaReport, ShardAnswer, Summary,
+)
 from .entity import Value
 
 __version__: str
@@ -32,6 +37,7 @@ class DatastoreError(Exception):
     shard: int | None
     retriable: bool
     outcome_unknown: bool
+    summary: Summary | None
 
 class PoolError(DatastoreError): ...
 class ConnectionError(PoolError): ...
@@ -148,6 +154,8 @@ class Transaction:
 _Shards = Union[int, str, Iterable[Union[int, str]]]
 _Isolation = Literal["read committed", "repeatable read", "serializable"]
 _T = TypeVar("_T")
+_Observer = Callable[[RolloutEvent], object]
+_Directory = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
 
 class Store:
     def __init__(
@@ -295,6 +303,73 @@ class Store:
     ) -> list[Plan]: ...
     def load(self, server: str, name: str) -> Load: ...
     def loads(self, server: str, prefix: str = "") -> list[tuple[str, int, str | None]]: ...
+    def each_shard(
+        self, sql: str | bytes | Composable, args: Sequence[Any] | Mapping[str, Any] | None = None,
+        *,
+        shards: _Shards | None = None, skip: str | Iterable[str] | None = None,
+        parallel: int | None = None, parallel_total: int = 32, canary: bool = True,
+        max_failures: int | Literal["all"] = 0, lock_timeout: float = 0.1,
+        max_wait: float | None = None, timeout: float | None = None,
+        observer: _Observer | None = None,
+        per_server: bool = False, write: bool = False, once: str | None = None,
+    ) -> ShardAnswers: ...
+    def migrate(
+        self, directory: _Directory | None = None, *,
+        shards: _Shards | None = None, skip: str | Iterable[str] | None = None,
+        parallel: int | None = None, parallel_total: int = 32, canary: bool = True,
+        max_failures: int | Literal["all"] = 0, lock_timeout: float = 0.1,
+        max_wait: float | None = None, timeout: float | None = None,
+        observer: _Observer | None = None,
+    ) -> Summary: ...
+    def migrate_status(
+        self, directory: _Directory | None = None, *,
+        shards: _Shards | None = None, skip: str | Iterable[str] | None = None,
+        parallel: int | None = None, parallel_total: int = 32, canary: bool = True,
+        max_failures: int | Literal["all"] = 0, lock_timeout: float = 0.1,
+        max_wait: float | None = None, timeout: float | None = None,
+        observer: _Observer | None = None,
+    ) -> MigrationStatus: ...
+    def migrate_plan(
+        self, directory: _Directory | None = None, *,
+        shards: _Shards | None = None, skip: str | Iterable[str] | None = None,
+        parallel: int | None = None, parallel_total: int = 32, canary: bool = True,
+        max_failures: int | Literal["all"] = 0, lock_timeout: float = 0.1,
+        max_wait: float | None = None, timeout: float | None = None,
+        observer: _Observer | None = None,
+    ) -> list[MigrationStep]: ...
+    def index_create(
+        self, *attributes: str | tuple[str, str | None], kind: int | None = None,
+        unique: bool = False, all: bool = False, name: str | None = None,
+        shards: _Shards | None = None, skip: str | Iterable[str] | None = None,
+        parallel: int | None = None, parallel_total: int = 32, canary: bool = True,
+        max_failures: int | Literal["all"] = 0, lock_timeout: float = 0.1,
+        max_wait: float | None = None, timeout: float | None = None,
+        observer: _Observer | None = None,
+    ) -> Summary: ...
+    def index_drop(
+        self, name: str, *,
+        shards: _Shards | None = None, skip: str | Iterable[str] | None = None,
+        parallel: int | None = None, parallel_total: int = 32, canary: bool = True,
+        max_failures: int | Literal["all"] = 0, lock_timeout: float = 0.1,
+        max_wait: float | None = None, timeout: float | None = None,
+        observer: _Observer | None = None,
+    ) -> Summary: ...
+    def index_list(
+        self, *,
+        shards: _Shards | None = None, skip: str | Iterable[str] | None = None,
+        parallel: int | None = None, parallel_total: int = 32, canary: bool = True,
+        max_failures: int | Literal["all"] = 0, lock_timeout: float = 0.1,
+        max_wait: float | None = None, timeout: float | None = None,
+        observer: _Observer | None = None,
+    ) -> list[Index]: ...
+    def schema_check(
+        self, *,
+        shards: _Shards | None = None, skip: str | Iterable[str] | None = None,
+        parallel: int | None = None, parallel_total: int = 32, canary: bool = True,
+        max_failures: int | Literal["all"] = 0, lock_timeout: float = 0.1,
+        max_wait: float | None = None, timeout: float | None = None,
+        observer: _Observer | None = None,
+    ) -> SchemaReport: ...
 
 @final
 class Load:
@@ -344,6 +419,23 @@ class Reader:
     def holder(self) -> DatastoreError | None: ...
     @property
     def behind(self) -> float | None: ...
+
+@final
+class ShardAnswers:
+    def __iter__(self) -> ShardAnswers: ...
+    def __next__(self) -> ShardAnswer: ...
+    def __enter__(self) -> ShardAnswers: ...
+    def __exit__(self, *exc: object) -> None: ...
+    def close(self) -> None: ...
+    @property
+    def summary(self) -> Summary: ...
+    @property
+    def closed(self) -> bool: ...
+
+@final
+class Stop:
+    def run(self, function: Callable[[], _T], /) -> _T: ...
+    def set(self) -> None: ...
 
 @final
 class Queue:

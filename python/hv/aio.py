@@ -17,15 +17,17 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Awaitable, Callable, Iterable, Mapping, TypeVar
 
 from . import _hv
-from ._hv import DatastoreError, Key, KeyTypeError, PoolError, Queue
+from ._aio import Observed, ShardAnswers, closed_error, forget, new_thread, until_end
+from ._hv import DatastoreError, Key, KeyTypeError, Queue
 from ._many import MOST, MOST_BYTES, Increment, Merge, Replacement, maker, names, settle
 from ._results import Count, Counts, Plan
+from ._work import Index, MigrationStatus, MigrationStep, SchemaReport, Summary
 from .entity import Change, Row, Value
 
 if TYPE_CHECKING:
     from .datastore import Datastore
 
-__all__ = ["Reader", "Session", "Transaction"]
+__all__ = ["Reader", "Session", "ShardAnswers", "Transaction"]
 
 _T = TypeVar("_T")
 
@@ -53,6 +55,8 @@ class Session:
         self._queue = Queue(store)
         self._waiting: set[asyncio.Future[Any]] = set()
         self._readers: weakref.WeakSet[Reader] = weakref.WeakSet()
+        self._answers: weakref.WeakSet[ShardAnswers] = weakref.WeakSet()
+        self._stops: set[_hv.Stop] = set()
         self._drained: asyncio.Future[None] | None = None
         self._closing = False
         self._closed = False
@@ -296,12 +300,71 @@ class Session:
 
     async def _in_thread(self, function: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
         self._check_open()
-        thread = _thread()
+        thread = new_thread()
         try:
             call = functools.partial(function, *args, **kwargs)
             return await self._loop.run_in_executor(thread, call)
         finally:
             thread.shutdown(wait=False)
+
+    # ---- work on all shards ----
+
+    # A thread does it. Cancelling it ends the work, and waits for that end. An `observer` is called
+    # by the loop.
+
+    def each_shard(self, *args: Any, **kwargs: Any) -> ShardAnswers:
+        """Like Datastore.each_shard(), for `async for`."""
+        self._check_open()
+        return ShardAnswers(self, args, kwargs)
+
+    async def migrate(self, *args: Any, **kwargs: Any) -> Summary:
+        """Like Datastore.migrate(). Cancelling this ends the work."""
+        return await self._work(self._store.migrate, args, kwargs)
+
+    async def migrate_status(self, *args: Any, **kwargs: Any) -> MigrationStatus:
+        """Like Datastore.migrate_status()."""
+        return await self._work(self._store.migrate_status, args, kwargs)
+
+    async def migrate_plan(self, *args: Any, **kwargs: Any) -> list[MigrationStep]:
+        """Like Datastore.migrate_plan()."""
+        return await self._work(self._store.migrate_plan, args, kwargs)
+
+    async def index_create(self, *args: Any, **kwargs: Any) -> Summary:
+        """Like Datastore.index_create(). Cancelling this ends the work."""
+        return await self._work(self._store.index_create, args, kwargs)
+
+    async def index_drop(self, *args: Any, **kwargs: Any) -> Summary:
+        """Like Datastore.index_drop(). Cancelling this ends the work."""
+        return await self._work(self._store.index_drop, args, kwargs)
+
+    async def index_list(self, *args: Any, **kwargs: Any) -> list[Index]:
+        """Like Datastore.index_list()."""
+        return await self._work(self._store.index_list, args, kwargs)
+
+    async def schema_check(self, *args: Any, **kwargs: Any) -> SchemaReport:
+        """Like Datastore.schema_check()."""
+        return await self._work(self._store.schema_check, args, kwargs)
+
+    async def _work(
+        self, function: Callable[..., _T], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> _T:
+        self._check_open()
+        stop = _hv.Stop()
+        observed = Observed(self._loop, kwargs, lambda: stop.set)
+        thread = new_thread()
+        self._stops.add(stop)
+        try:
+            call = functools.partial(function, *args, **observed.put_into(kwargs))
+            done: asyncio.Future[Any] = self._loop.run_in_executor(thread, stop.run, call)
+            result: _T = await until_end(done, stop.set)
+        except DatastoreError:
+            observed.check()
+            raise
+        finally:
+            self._stops.discard(stop)
+            thread.shutdown(wait=False)
+        observed.check()
+        return result
 
     # ---- transactions ----
 
@@ -315,7 +378,7 @@ class Session:
         """Like Datastore.transaction(), for `async with`."""
         self._check_open()
         return Transaction(
-            self._store.transaction(shard_id, isolation=isolation, timeout=timeout), _thread()
+            self._store.transaction(shard_id, isolation=isolation, timeout=timeout), new_thread()
         )
 
     async def run_transaction(
@@ -338,17 +401,11 @@ class Session:
             isolation=isolation,
             timeout=timeout,
         )
-        thread = _thread()
+        thread = new_thread()
         try:
             done: asyncio.Future[Any] = self._loop.run_in_executor(thread, work)
-            try:
-                return await asyncio.shield(done)
-            except asyncio.CancelledError:
-                if not done.done():
-                    running.cancel()
-                    await asyncio.wait([done])
-                _forget(done)
-                raise
+            result: _T = await until_end(done, running.cancel)
+            return result
         finally:
             thread.shutdown(wait=False)
 
@@ -386,7 +443,7 @@ class Session:
 
     def _check_open(self) -> None:
         if self._closing:
-            raise _closed("the session is closed")
+            raise closed_error("the session is closed")
 
     async def _many(
         self,
@@ -419,7 +476,7 @@ class Session:
                 await wait_for_oldest()
         finally:
             for future in begun[len(results) :]:
-                _forget(future)
+                forget(future)
         return settle(results, return_errors)
 
     # ---- the loop's part ----
@@ -448,11 +505,13 @@ class Session:
 
     async def close(self) -> None:
         """Wait for running operations, then end the session. If cancelled, end it at once. Readers
-        are closed at the beginning."""
+        and ShardAnswers are closed at the beginning."""
         try:
             self._closing = True
             for reader in tuple(self._readers):
                 reader.close()
+            for answers in tuple(self._answers):
+                await answers.close()
             if not self._closed and self._queue.pending:
                 if self._drained is None:
                     self._drained = self._loop.create_future()
@@ -473,6 +532,10 @@ class Session:
                 future.cancel()
             for reader in tuple(self._readers):
                 reader._terminate()
+            for stop in tuple(self._stops):
+                stop.set()
+            for answers in tuple(self._answers):
+                answers._end()
         self._waiting.clear()
         if self._drained is not None and not self._drained.done():
             self._drained.cancel()
@@ -560,7 +623,7 @@ class Reader:
         self._forget()
         self._reader.close()
         if self._ready is not None and not self._ready.done():
-            self._ready.set_exception(_closed("the reader is closed"))
+            self._ready.set_exception(closed_error("the reader is closed"))
 
     def _terminate(self) -> None:
         """Like close(), but a task that waits is cancelled."""
@@ -674,7 +737,7 @@ class Transaction:
         try:
             await asyncio.shield(last)
         except asyncio.CancelledError:
-            last.add_done_callback(_forget)
+            last.add_done_callback(forget)
             raise
 
     def _end(self) -> None:
@@ -727,7 +790,7 @@ class _Running:
 
     async def _call(self, transaction: _hv.Transaction) -> Any:
         transaction._claim()
-        own = Transaction(transaction, _thread())
+        own = Transaction(transaction, new_thread())
         try:
             return await self._function(own)
         finally:
@@ -737,11 +800,6 @@ class _Running:
         self._cancelled = True
         if self._future is not None:
             self._future.cancel()
-
-
-def _thread() -> concurrent.futures.ThreadPoolExecutor:
-    """A thread that does one thing after the other. It starts with the first."""
-    return concurrent.futures.ThreadPoolExecutor(1, "hv transaction")
 
 
 def _advance(session: weakref.ref[Session]) -> None:
@@ -757,19 +815,7 @@ def _wake(ready: asyncio.Future[None]) -> None:
         ready.set_result(None)
 
 
-def _closed(message: str) -> PoolError:
-    error = PoolError(message)
-    error.status, error.message = "HV_CLOSED", str(error)
-    return error
-
-
 def _both(
     attributes: Mapping[str, Value] | None, kwargs: Mapping[str, Value]
 ) -> Mapping[str, Value] | None:
     return {**(attributes or {}), **kwargs} if kwargs else attributes
-
-
-def _forget(future: asyncio.Future[Any]) -> None:
-    """Drop a future whose result is not wanted any more."""
-    if not future.cancel() and not future.cancelled():
-        future.exception()  # or asyncio would complain that it was never retrieved

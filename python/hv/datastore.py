@@ -23,10 +23,24 @@ from ._hv import (
     LentCursor,
     PoolError,
     Reader,
+    ShardAnswers,
     Transaction,
 )
 from ._many import Increment, Merge, Replacement
 from ._results import Count, Counts, Plan
+from ._work import (
+    Index,
+    MigrationState,
+    MigrationStatus,
+    MigrationStep,
+    RolloutEvent,
+    SchemaGroup,
+    SchemaReport,
+    ShardAnswer,
+    ShardMigrations,
+    ShardWork,
+    Summary,
+)
 from .entity import Change, Row, Value
 
 __all__ = [
@@ -36,10 +50,22 @@ __all__ = [
     "Counts",
     "Datastore",
     "DatastoreError",
+    "Index",
     "KeyTypeError",
+    "MigrationState",
+    "MigrationStatus",
+    "MigrationStep",
     "Plan",
     "PoolError",
     "Reader",
+    "RolloutEvent",
+    "SchemaGroup",
+    "SchemaReport",
+    "ShardAnswer",
+    "ShardAnswers",
+    "ShardMigrations",
+    "ShardWork",
+    "Summary",
     "Transaction",
 ]
 

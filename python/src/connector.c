@@ -10,6 +10,7 @@
 #include "error.h"
 #include "handler.h"
 #include "opening.h"
+#include "stop.h"
 #include "threads.h"
 
 struct pg_conn *hvpy_pgconn(PyObject *connection) {
@@ -211,7 +212,7 @@ static void on_log(void *context, const hv_log_event *event) {
     HVPY_LEAVE_GIL;
 }
 
-/* ---- Ctrl-C ---- */
+/* ---- Ctrl-C, and other ends ---- */
 
 /* An exception of a signal's handler stays raised, and so does one of another callback before. */
 static bool on_interrupt(void *context) {
@@ -220,7 +221,7 @@ static bool on_interrupt(void *context) {
         return false;
     bool interrupted;
     HVPY_TAKE_GIL;
-    interrupted = PyErr_Occurred() != NULL || PyErr_CheckSignals() < 0;
+    interrupted = PyErr_Occurred() != NULL || hvpy_stop_is_wanted() || PyErr_CheckSignals() < 0;
     HVPY_LEAVE_GIL;
     return interrupted;
 }

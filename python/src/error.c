@@ -16,7 +16,8 @@ PyDoc_STRVAR(datastore_error_doc,
              "message, detail, hint: its text. sqlstate, constraint: as the server reported them.\n"
              "server, shard: where it happened.\n"
              "retriable: nothing was written, and the same call may succeed later.\n"
-             "outcome_unknown: a write may or may not have happened.");
+             "outcome_unknown: a write may or may not have happened.\n"
+             "summary: of work on many shards, what has become of each.");
 PyDoc_STRVAR(pool_error_doc, "The pool of a server is closed, or in use.");
 PyDoc_STRVAR(connection_error_doc, "There was no connection, or no answer, in time.");
 
@@ -47,8 +48,8 @@ static PyObject *new_class(PyObject *module, const char *name, const char *doc, 
 }
 
 int hvpy_errors_init(PyObject *module) {
-    static const char *const none[] = {"status",   "message",    "detail", "hint",
-                                       "sqlstate", "constraint", "server", "shard"};
+    static const char *const none[] = {"status",     "message", "detail", "hint",   "sqlstate",
+                                       "constraint", "server",  "shard",  "summary"};
     PyObject *defaults =
         Py_BuildValue("{s:O,s:O}", "retriable", Py_False, "outcome_unknown", Py_False);
     if (defaults == NULL)
@@ -185,11 +186,14 @@ PyObject *hvpy_raise_object(PyObject *exception) {
     return NULL;
 }
 
-PyObject *hvpy_raise_with(hv_status status, hv_error *error, const char *hint) {
+static PyObject *raise_all(hv_status status, hv_error *error, const char *hint, PyObject *summary) {
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
     PyObject *exception = error_with(status, error, hint);
     hv_error_free(error);
+    if (exception != NULL && summary != NULL &&
+        PyObject_SetAttrString(exception, "summary", summary) < 0)
+        Py_CLEAR(exception);
     if (type == NULL)
         return hvpy_raise_object(exception);
     if (exception == NULL)
@@ -202,7 +206,15 @@ PyObject *hvpy_raise_with(hv_status status, hv_error *error, const char *hint) {
 }
 
 PyObject *hvpy_raise(hv_status status, hv_error *error) {
-    return hvpy_raise_with(status, error, NULL);
+    return raise_all(status, error, NULL, NULL);
+}
+
+PyObject *hvpy_raise_with(hv_status status, hv_error *error, const char *hint) {
+    return raise_all(status, error, hint, NULL);
+}
+
+PyObject *hvpy_raise_summary(hv_status status, hv_error *error, PyObject *summary) {
+    return raise_all(status, error, NULL, summary);
 }
 
 PyObject *hvpy_raise_because(hv_status status, hv_error *error, const char *hint, PyObject *cause) {

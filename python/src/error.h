@@ -39,6 +39,9 @@ PyObject *hvpy_raise_with(hv_status status, hv_error *error, const char *hint);
 /* The same, with an exception as its cause. None may be raised already. */
 PyObject *hvpy_raise_because(hv_status status, hv_error *error, const char *hint, PyObject *cause);
 
+/* The same; the exception gets the attribute `summary`, unless that is NULL. */
+PyObject *hvpy_raise_summary(hv_status status, hv_error *error, PyObject *summary);
+
 /* Raise an error of the package's own and return NULL. The format is that of
  * PyUnicode_FromFormat(). */
 PyObject *hvpy_raise_new(hv_status status, const char *format, ...);

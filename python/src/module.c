@@ -12,6 +12,7 @@
 #include "connector.h"
 #include "counts.h"
 #include "cursor.h"
+#include "each.h"
 #include "error.h"
 #include "handler.h"
 #include "key.h"
@@ -20,11 +21,14 @@
 #include "opening.h"
 #include "queue.h"
 #include "reader.h"
+#include "rollout.h"
 #include "row.h"
 #include "scan.h"
+#include "stop.h"
 #include "store.h"
 #include "threads.h"
 #include "transaction.h"
+#include "work.h"
 
 static PyObject *options(PyObject *module, PyObject *args) {
     (void) module;
@@ -125,7 +129,8 @@ PyMODINIT_FUNC PyInit__hv(void) {
         hvpy_opening_init() < 0 || hvpy_lend_init(module) < 0 || hvpy_cursor_init(module) < 0 ||
         hvpy_store_init(module) < 0 || hvpy_queue_init(module) < 0 || hvpy_scan_init(module) < 0 ||
         hvpy_load_init(module) < 0 || hvpy_reader_init(module) < 0 || hvpy_counts_init() < 0 ||
-        hvpy_transaction_init(module) < 0) {
+        hvpy_transaction_init(module) < 0 || hvpy_stop_init(module) < 0 ||
+        hvpy_rollout_init() < 0 || hvpy_each_init(module) < 0 || hvpy_work_init() < 0) {
         Py_DECREF(module);
         return NULL;
     }

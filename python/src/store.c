@@ -9,6 +9,7 @@
 
 #include "arguments.h"
 #include "counts.h"
+#include "each.h"
 #include "entity.h"
 #include "error.h"
 #include "lend.h"
@@ -19,6 +20,7 @@
 #include "scan.h"
 #include "threads.h"
 #include "transaction.h"
+#include "work.h"
 
 /* How often close() checks whether the last user has left. */
 #define CLOSE_POLL_NS 1000000
@@ -167,6 +169,16 @@ static int open_store(hvpy_store *self, const hv_options *options) {
     return 0;
 }
 
+/* Keep the options that methods need. */
+static int keep_options(hvpy_store *self, const hv_options *options) {
+    const char *migrations = hv_options_get(options, "migrations");
+    self->log_parameters = strcmp(hv_options_get(options, "log_parameters"), "on") == 0;
+    if (migrations == NULL || *migrations == '\0')
+        return 0;
+    Py_XSETREF(self->migrations, PyBytes_FromString(migrations));
+    return self->migrations == NULL ? -1 : 0;
+}
+
 static void free_callbacks(hvpy_callbacks *callbacks) {
     if (callbacks == NULL)
         return;
@@ -205,10 +217,8 @@ static int store_init(PyObject *object, PyObject *args, PyObject *kwargs) {
     }
     hvpy_callbacks_set(self->callbacks, options);
     if (set_servers(options, servers, file == NULL ? NULL : PyBytes_AS_STRING(file)) == 0 &&
-        set_options(options, given) == 0) {
-        self->log_parameters = strcmp(hv_options_get(options, "log_parameters"), "on") == 0;
+        set_options(options, given) == 0 && keep_options(self, options) == 0)
         result = open_store(self, options);
-    }
 out:
     if (result < 0) {
         free_callbacks(self->callbacks);
@@ -292,6 +302,7 @@ static void store_dealloc(PyObject *object) {
         PyErr_WarnEx(PyExc_ResourceWarning, "a Datastore was dropped while connections are lent",
                      1) < 0)
         PyErr_WriteUnraisable((PyObject *) Py_TYPE(object));
+    Py_CLEAR(self->migrations);
     PyErr_Restore(type, value, traceback);
     Py_TYPE(object)->tp_free(object);
 }
@@ -416,6 +427,14 @@ static PyMethodDef store_methods[] = {
     {"scan", WITH_NAMES(hvpy_scan_open), hvpy_scan_open_doc},
     {"load", WITH_NAMES(hvpy_load_open), hvpy_load_open_doc},
     {"loads", WITH_NAMES(hvpy_load_list), hvpy_load_list_doc},
+    {"each_shard", FAST(hvpy_each_shard), hvpy_each_shard_doc},
+    {"migrate", FAST(hvpy_migrate), hvpy_migrate_doc},
+    {"migrate_status", FAST(hvpy_migrate_status), hvpy_migrate_status_doc},
+    {"migrate_plan", FAST(hvpy_migrate_plan), hvpy_migrate_plan_doc},
+    {"index_create", FAST(hvpy_index_create), hvpy_index_create_doc},
+    {"index_drop", FAST(hvpy_index_drop), hvpy_index_drop_doc},
+    {"index_list", FAST(hvpy_index_list), hvpy_index_list_doc},
+    {"schema_check", FAST(hvpy_schema_check), hvpy_schema_check_doc},
     {NULL, NULL, 0, NULL},
 };
 

@@ -24,6 +24,7 @@ typedef struct hvpy_store {
     unsigned long forks;                   /* says which process they are in */
     bool closing;                          /* no more users are let in */
     bool log_parameters;                   /* the option */
+    PyObject *migrations;                  /* the option, bytes; NULL: not set */
     struct hvpy_transaction *transactions; /* that are open: a list */
     PyObject *weak_references;
 } hvpy_store;
