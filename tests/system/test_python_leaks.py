@@ -325,3 +325,78 @@ with Datastore(connections, pool_max=2) as db:
 """,
         connections,
     )
+
+
+def test_work_on_all_shards_leaves_nothing_behind(connections, tmp_path):
+    (tmp_path / "0001_more.sql").write_text("CREATE TABLE more (id bigint);\n")
+    run(
+        f"""
+import asyncio, math
+from hv import aio
+
+DIRECTORY = {str(tmp_path)!r}
+
+def fails(kind, act, *args, **kwargs):
+    try:
+        act(*args, **kwargs)
+    except kind:
+        return
+    raise AssertionError("no error")
+
+def wrong(event):
+    raise KeyError(NAME)
+
+async def loop():
+    async with aio.Session(db) as session:
+        async for answer in session.each_shard("SELECT %s", [VALUE], shards=[3, 12]):
+            assert answer.rows == [(VALUE,)]
+        async for answer in session.each_shard("SELECT 1", observer=lambda event: None):
+            break
+        await session.schema_check(shards=[3, 12], observer=lambda event: None)
+        task = asyncio.ensure_future(session.migrate(DIRECTORY))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+
+def act(times):
+    for n in range(times):
+        events = []
+        each = db.each_shard("SELECT %(v)s, 'a=>1'::hstore, NULL::int", {{"v": NAME}},
+                             shards=[3, "9-13"], max_wait=math.inf, observer=events.append)
+        for answer in each:
+            assert answer.rows[0] == (NAME, {{"a": "1"}}, None)
+        assert len(each.summary.done) == 5 and events
+        for answer in db.each_shard("SELECT 1", shards=3):
+            break
+        with db.each_shard("SELECT 1 / 0", max_failures="all", shards=[3, 4]) as each:
+            next(each)
+        for answer in each.summary.failed:
+            str(answer.error), repr(answer)
+        fails(DatastoreError, db.each_shard, "SELECT 'x")
+        fails(DatastoreError, db.each_shard, "SELECT 1", once=NAME)
+        fails(DatastoreError, db.each_shard, "SELECT 1", shards="x", skip=["one"])
+        fails(TypeError, db.each_shard, "SELECT %s", 5, observer=events.append)
+        fails(TypeError, db.each_shard, "SELECT 1", observer=5)
+        fails(KeyError, list, db.each_shard("SELECT 1", observer=wrong, shards=3))
+        fails(KeyError, db.schema_check, observer=wrong, shards=3)
+        assert len(db.migrate(DIRECTORY, shards=[3, 12], observer=events.append)) == 2
+        assert db.migrate_status(DIRECTORY, shards=[3, 4]).shards[0].complete
+        db.migrate_plan(DIRECTORY, shards=[4])
+        fails(DatastoreError, db.migrate, DIRECTORY + NAME)
+        fails(DatastoreError, db.migrate)
+        db.index_create(NAME, (VALUE[:20], "bigint"), kind=2, shards=[3], name=NAME)
+        assert db.index_list(shards=[3, 4])[1].shards == 1
+        db.index_drop(NAME, shards=3)
+        fails(DatastoreError, db.index_create, (NAME, VALUE))
+        fails(TypeError, db.index_create, (NAME, 5), kind=3)
+        assert len(db.schema_check(shards=[3, 4]).groups) == 2
+        if n % 10 == 0:
+            asyncio.run(loop())
+
+with Datastore(connections, pool_max=4) as db:
+    check(act, 40, warm_up=20)
+    assert db.pool_stats()["lent"] == 0
+    list(db.each_shard("DROP TABLE more; DROP TABLE hypervault_migrations", write=True, shards="3"))
+""",
+        connections,
+    )

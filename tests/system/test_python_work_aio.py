@@ -1,0 +1,186 @@
+"""Work on all shards in an event loop: a thread does it, and cancelling the task ends it."""
+
+import asyncio
+import gc
+import time
+
+import pytest
+
+from finding import lent
+from harness import eventually, python
+from harness.python import connections, databases, db  # noqa: F401
+from test_python_aio import run, until
+from test_python_each import sleepers
+
+python.provide()
+
+from hv import aio
+from hv.datastore import DatastoreError, PoolError
+
+SHARDS = list(range(1, 17))
+SLEEP = "SELECT pg_sleep(CASE current_schema() WHEN 'shard0001' THEN 0 ELSE 600 END)"
+
+
+@pytest.fixture
+def directory(tmp_path):
+    """A directory with a migration that does not end."""
+    (tmp_path / "1_sleep.sql").write_text("SELECT pg_sleep(600);\n")
+    return tmp_path
+
+
+def test_every_shard_answers(db):  # noqa: F811
+    async def work():
+        async with aio.Session(db) as session:
+            each = session.each_shard("SELECT %s, current_schema(), 'a=>1'::hstore", ["x"])
+            found = {answer.shard: answer.rows async for answer in each}
+            assert found == {n: [("x", f"shard{n:04d}", {"a": "1"})] for n in SHARDS}
+            assert len(each.summary.done) == 16
+            assert [answer async for answer in each] == []
+            async with session.each_shard("SELECT 1", shards=3) as each:
+                assert (await each.__anext__()).rows == [(1,)]
+            with pytest.raises(PoolError):
+                await each.__anext__()
+
+    run(work)
+    eventually(lambda: lent(db) == 0)
+
+
+def test_everything_else(db, tmp_path):  # noqa: F811
+    (tmp_path / "0001_nothing.sql").write_text("SELECT 1;\n")
+
+    async def work():
+        async with aio.Session(db) as session:
+            assert repr(await session.migrate(tmp_path)) == "<Summary: 16 done>"
+            assert (await session.migrate_status(tmp_path)).complete
+            assert [step.shards for step in await session.migrate_plan(tmp_path)] in ([], [0])
+            assert len((await session.index_create("user", shards="3,4")).done) == 2
+            assert [index.name for index in await session.index_list()][1:] == ["entities_user_idx"]
+            assert not (await session.schema_check()).alike
+            assert len((await session.index_drop("entities_user_idx")).unchanged) == 14
+            assert (await session.schema_check()).alike
+            with pytest.raises(DatastoreError) as caught:
+                await session.index_create(("user", "colour"))
+            assert caught.value.status == "HV_INVALID"
+            with pytest.raises(TypeError):
+                await session.migrate(tmp_path, observer=5)
+
+    run(work)
+
+
+def test_the_loop_goes_on_meanwhile(db, databases):  # noqa: F811
+    async def work():
+        async with aio.Session(db) as session:
+            each = session.each_shard("SELECT pg_sleep(0.3)", parallel=1)
+            task = asyncio.ensure_future(each.__anext__())
+            await until(lambda: each._stop is not None)
+            assert not task.done()
+            with pytest.raises(RuntimeError, match="another task"):
+                await each.__anext__()
+            await task
+            await each.close()
+
+    run(work)
+
+
+@pytest.mark.parametrize("how", ["cancel", "close", "session", "terminate"])
+def test_what_ends_the_answers(db, databases, how):  # noqa: F811
+    async def work():
+        session = aio.Session(db)
+        each = session.each_shard(SLEEP, parallel=8)
+        assert (await each.__anext__()).shard == 1
+        task = asyncio.ensure_future(each.__anext__())
+        await until(lambda: each._stop is not None and sleepers(*databases) > 0)
+        since = time.monotonic()
+        if how == "cancel":
+            task.cancel()
+        elif how == "close":
+            await each.close()
+        elif how == "session":
+            await session.close()
+        else:
+            session.terminate()
+        with pytest.raises(asyncio.CancelledError if how == "cancel" else PoolError):
+            await task
+        assert time.monotonic() - since < 10
+        if how == "cancel":
+            assert sleepers(*databases) == 0  # the end was waited for
+        with pytest.raises(PoolError):
+            await each.__anext__()
+        await session.close()
+
+    run(work)
+    eventually(lambda: sleepers(*databases) == 0)
+    eventually(lambda: lent(db) == 0)
+
+
+def test_answers_that_nothing_refers_to_end(db, databases):  # noqa: F811
+    async def work():
+        async with aio.Session(db) as session:
+            async for answer in session.each_shard(SLEEP, parallel=8):
+                assert answer.shard == 1
+                break
+            gc.collect()
+            await until(lambda: sleepers(*databases) == 0)
+            await until(lambda: lent(db) == 0)
+
+    run(work)
+
+
+@pytest.mark.parametrize("how", ["cancel", "terminate"])
+def test_what_ends_a_migration(db, databases, directory, how):  # noqa: F811
+    async def work():
+        session = aio.Session(db)
+        task = asyncio.ensure_future(session.migrate(directory))
+        await until(lambda: sleepers(*databases) > 0)
+        if how == "cancel":
+            task.cancel()
+        else:
+            session.terminate()
+        with pytest.raises(asyncio.CancelledError if how == "cancel" else DatastoreError):
+            await task
+        if how == "cancel":
+            assert sleepers(*databases) == 0  # the end was waited for
+        session.terminate()
+
+    run(work)
+    eventually(lambda: sleepers(*databases) == 0)
+    eventually(lambda: lent(db) == 0)
+
+
+def test_the_loop_calls_the_observer(db):  # noqa: F811
+    async def work():
+        loop, seen = asyncio.get_running_loop(), []
+
+        def observe(event):
+            assert asyncio.get_running_loop() is loop
+            seen.append(event)
+
+        async with aio.Session(db) as session:
+            await session.schema_check(observer=observe)
+            done = [event.shard for event in seen if event.work in ("done", "unchanged")]
+            assert sorted(done) == SHARDS
+            seen.clear()
+            assert len([each async for each in session.each_shard("SELECT 1", observer=observe)]) == 16
+            assert {event.shard for event in seen} == set(SHARDS)
+
+    run(work)
+
+
+def test_what_an_observer_raises_ends_the_work_and_comes_out(db, databases, directory):  # noqa: F811
+    class Mine(Exception):
+        pass
+
+    def observe(event):
+        raise Mine(event.work)
+
+    async def work():
+        async with aio.Session(db) as session:
+            with pytest.raises(Mine):
+                await session.migrate(directory, observer=observe)
+            with pytest.raises(Mine):
+                async for _ in session.each_shard("SELECT pg_sleep(600)", observer=observe):
+                    pass
+
+    run(work)
+    eventually(lambda: sleepers(*databases) == 0)
+    eventually(lambda: lent(db) == 0)
