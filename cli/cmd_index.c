@@ -149,8 +149,12 @@ static int run_drop(arguments *args) {
         rollout_begin(&work);
         hv_status status =
             hv_index_drop(work.store, args->items[0], work.settings, &summary, &error);
+        bool is_nowhere = summary != NULL && hv_summary_count(summary, HV_WORK_UNCHANGED) ==
+                                                 hv_summary_shards(summary);
         code = rollout_end(&work, status, summary, error,
                            json_pack("{s:o}", "index", ui_json_text(args->items[0])));
+        if (is_nowhere) /* the name may be wrong */
+            ui_note("No shard has an index of this name.");
     }
     rollout_fini(&work);
     return code;

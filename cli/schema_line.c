@@ -16,8 +16,11 @@ static void compare(schema_line *line, hv_store *store, const hv_rollout *settin
     line->status = hv_schema_check(store, settings, &report, &line->error);
     if (line->status != HV_OK)
         return;
-    while (hv_schema_report_group(report, line->groups) != NULL)
-        line->groups++;
+    for (const hv_schema_group *group;
+         (group = hv_schema_report_group(report, line->groups)) != NULL; line->groups++) {
+        line->shards += group->count;
+        line->different += line->groups > 0 ? group->count : 0;
+    }
     while (hv_schema_report_failure(report, line->unread, NULL, NULL, NULL))
         line->unread++;
     hv_schema_report_free(report);
@@ -69,8 +72,9 @@ void schema_line_print(const schema_line *line) {
     if (line->status != HV_OK)
         print_error(line->error);
     else if (line->groups > 1)
-        printf("%s%zu groups of shards differ%s, see `hv schema check`", ui_on(stdout, UI_WARN),
-               line->groups, ui_off(stdout));
+        printf("%s%zu of %zu shards %s from the others%s, see `hv schema check`",
+               ui_on(stdout, UI_WARN), line->different, line->shards,
+               line->different == 1 ? "differs" : "differ", ui_off(stdout));
     else if (line->unread == 0)
         printf("%salike%s", ui_on(stdout, UI_GOOD), ui_off(stdout));
     if (line->unread > 0)

@@ -13,6 +13,8 @@ typedef struct schema_line {
     hv_status status; /* of the comparison */
     hv_error *error;  /* owned, as all here */
     size_t groups;    /* of shards that are alike */
+    size_t shards;    /* in all groups */
+    size_t different; /* those that are not in the largest group */
     size_t unread;    /* shards */
     bool has_migrations;
     hv_error *migrations_error; /* NULL: none */

@@ -61,6 +61,8 @@ def test_drop(store):
     dropped = index(store, "drop", "entities_user_idx", "--json").ok().json()
     assert (dropped["done"], dropped["unchanged"]) == (8, 8)
     assert list(listed(store)) == ["entities_pkey"]
+    again = index(store, "drop", "entities_user_idx").ok()
+    assert again.err == "No shard has an index of this name.\n"
     refused = index(store, "drop", "entities_pkey")
     assert refused.code in (1, 2) and "entities_pkey" in refused.err
     assert listed(store)["entities_pkey"]["shards"] == 16
