@@ -21,6 +21,7 @@
 #include "schema/obstacle.h"
 #include "schema/shard_sql.h"
 #include "shard/ledger_table.h"
+#include "shard/shard_row.h"
 #include "value/shard_map.h"
 
 #define MAX_WAIT_MS 60000
@@ -176,6 +177,20 @@ static void explain(each_job *self, const hvi_answer *answer, hv_error **error) 
     locate(self, answer, error);
 }
 
+/* Has the opening found no such shard on the server? */
+static bool is_missing(const each_job *self, const hvi_answer *answer) {
+    return (self->stage == WHOLE || self->stage == OPENING) &&
+           answer->completed < self->statements &&
+           (hvi_error_has_sqlstate(answer->error, "3F000") ||
+            hvi_error_has_sqlstate(answer->error, "42P01"));
+}
+
+static void word_missing(const each_job *self, const hvi_session *session, hv_error **error) {
+    hv_error_free(*error);
+    *error = NULL;
+    hvi_fail_not_initialized(session->config->server, self->job.shard, error);
+}
+
 static hvi_job_next fail(each_job *self, hvi_answer *answer) {
     self->job.work = HV_WORK_FAILED;
     hvi_error_move(&self->job.error, &answer->error);
@@ -206,7 +221,9 @@ static hvi_job_next step(hvi_job *job, hvi_session *session, hvi_answer *answer,
     if (hvi_obstacle_is(answer))
         return hvi_obstacle_meet(&self->obstacle, job, session, answer, request);
     if (answer->status != HV_OK) {
-        if (answer->status == HV_REFUSED)
+        if (is_missing(self, answer))
+            word_missing(self, session, &answer->error);
+        else if (answer->status == HV_REFUSED)
             explain(self, answer, &answer->error);
         return fail(self, answer);
     }

@@ -58,6 +58,7 @@ void hvi_shard_sql_path(hvi_buffer *sql, const hvi_session *session, int shard) 
 }
 
 int hvi_shard_sql_begin(hvi_buffer *sql, const hvi_session *session, const hvi_shard_begin *begin) {
+    char schema[HVI_SCHEMA_NAME_LEN];
     /* The server's limit counts the time that a statement waits for a lock, too. */
     int64_t timeout = begin->timeout > 0 ? begin->timeout + begin->lock_timeout : 0;
     hvi_buffer_append_format(sql,
@@ -68,10 +69,14 @@ int hvi_shard_sql_begin(hvi_buffer *sql, const hvi_session *session, const hvi_s
                              begin->read_only ? "READ ONLY" : "READ WRITE",
                              (long long) begin->lock_timeout, (long long) timeout);
     hvi_shard_sql_path(sql, session, begin->shard);
+    /* A schema that is missing, or that the role may not use, would be left out of the search_path
+     * in silence, and the user's SQL would meet other tables. */
+    hvi_buffer_append_text(sql, ";SELECT");
+    if (begin->shard >= 0) {
+        hvi_schema_name(begin->shard, schema);
+        hvi_buffer_append_format(sql, " '%s.entities'::pg_catalog.regclass", schema);
+    }
     hvi_buffer_append_text(sql, ";");
-    if (!begin->read_only)
-        return 4;
-    hvi_buffer_append_text(sql, "SELECT;");
     return 5;
 }
 

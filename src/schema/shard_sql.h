@@ -30,8 +30,8 @@ typedef struct hvi_shard_begin {
     int64_t timeout;      /* ms that a statement may run after it has its locks; 0: no limit */
 } hvi_shard_begin;
 
-/* BEGIN, the limits, and the search_path that the user's SQL has. Each statement ends with ";".
- * Returns their number. */
+/* BEGIN, the limits, the search_path that the user's SQL has, and a SELECT that is refused if the
+ * shard is not initialised. Each statement ends with ";". Returns their number. */
 int hvi_shard_sql_begin(hvi_buffer *sql, const hvi_session *session, const hvi_shard_begin *begin);
 
 /* "shard0012, public": the schema of the shard, then that of hstore; for SET search_path TO. */

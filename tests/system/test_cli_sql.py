@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from harness import eventually, hv, spawn
+from harness import eventually, hv, spawn, store_config
 from test_cli_terminal import NASTY, is_safe
 
 ALL = list(range(1, 17))
@@ -245,6 +245,32 @@ def test_answers_with_other_columns_are_reported(store, servers):
     done = sql(store, "SELECT * FROM entities", "--json")
     assert done.code == 5 and "the columns are not those of shard" in done.err
     assert "5,12" in done.err
+
+
+@pytest.mark.parametrize("how", ([], ["--write"]))
+def test_a_shard_that_is_not_there(store, servers, how):
+    """The server leaves a schema that is missing out of the search_path, without a word."""
+    servers[0].sql("DROP SCHEMA shard0003 CASCADE; CREATE TABLE public.entities (id int)")
+    for args in (["SELECT id FROM entities"], ["SELECT id FROM entities WHERE $1 = 'x'", "x"]):
+        failed = sql(store, *args, *how, "--max-failures", "all", "--json")
+        assert failed.code == 5
+        error = json.loads(failed.err.splitlines()[0])["error"]
+        assert (error["status"], error["shard"]) == ("HV_NOT_INITIALIZED", 3)
+
+
+def test_a_shard_that_the_role_may_not_use(tmp_path, store, servers):
+    server = servers[0]
+    server.sql(
+        "CREATE ROLE guest_of_sql LOGIN; GRANT USAGE ON SCHEMA hypervault TO guest_of_sql;"
+        "GRANT SELECT ON hypervault.layout TO guest_of_sql"
+    )
+    try:
+        params = {**server.params(), "user": "guest_of_sql"}
+        config = store_config(tmp_path / "guest.conf", {"one": (params, "1-9")})
+        failed = sql(config, "SELECT 1", "--shards", 3)
+        assert failed.code == 1 and "permission denied for schema shard0003" in failed.err
+    finally:
+        server.sql("DROP OWNED BY guest_of_sql; DROP ROLE guest_of_sql")
 
 
 def test_a_server_that_is_down(own_store, own_servers):
