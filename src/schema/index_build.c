@@ -342,7 +342,7 @@ static hvi_job_next look_answered(index_job *j, const hvi_session *session, hvi_
         hvi_fail_not_initialized(server, j->job.shard, &j->job.error);
         return end_with(j, HV_WORK_FAILED);
     }
-    if (++j->looks > MAX_LOOKS && found.builder == NULL) {
+    if (found.builder == NULL && ++j->looks > MAX_LOOKS) {
         hvi_fail(&j->job.error, HV_REFUSED, "another process changes the index \"%s\" in %s",
                  name_of(j).text, j->schema);
         return end_with(j, HV_WORK_FAILED);

@@ -480,6 +480,29 @@ def test_a_run_waits_for_another_ones_lock(store, servers):
     assert finish_tool(process).ok().works == {"done": 1}
 
 
+def test_a_run_waits_for_a_build_by_hand(store, servers):
+    """However often it has to look, it finds in the end that all is done."""
+    by_hand = threading.Thread(
+        target=servers[0].sql,
+        args=[
+            "CREATE INDEX CONCURRENTLY entities_a_idx ON shard0001.entities"
+            " ((body OPERATOR(public.->) 'a'::text), id)"
+        ],
+    )
+    with long_transaction(servers[0], "LOCK shard0001.entities IN ROW EXCLUSIVE MODE") as holder:
+        by_hand.start()
+        eventually(lambda: states(servers[0]).get(("shard0001", "entities_a_idx")) is False)
+        process = start_tool(store, "create", "attribute=a", shards="1", events=1)
+        waits = 0
+        while waits < 8:
+            line = process.stdout.readline()
+            assert line, "it does not wait for the other build"
+            waits += b'"step":"building"' in line.replace(b": ", b":")
+        holder.rollback()
+    by_hand.join()
+    assert finish_tool(process).ok().works == {"unchanged": 1}
+
+
 def test_writers_go_on(two_stores, servers):
     written, slowest, stop = [], [0.0], threading.Event()
 
