@@ -367,7 +367,8 @@ static hvi_job_next refused(index_job *j, hvi_session *session, hvi_answer *answ
         return hvi_obstacle_meet(&j->obstacle, &j->job, session, answer, request);
     if (j->state == BUILD && hvi_error_has_sqlstate(*cause, "42P07"))
         return enter(j, LOOK, session, request);
-    if (hvi_error_has_sqlstate(*cause, "55P03") || shard_of(j)->is_late)
+    if (hvi_error_has_sqlstate(*cause, "55P03") ||
+        (shard_of(j)->is_late && hvi_error_has_sqlstate(*cause, "57014")))
         word_wait(j, cause);
     return j->state == BUILD ? give_up(j, cause, session, request) : fail_with(j, cause);
 }
@@ -434,7 +435,7 @@ static hvi_job_next step(hvi_job *job, hvi_session *session, hvi_answer *answer,
     shard_of(j)->builder = 0;
     if (answer == NULL) {
         state at = j->is_pausing ? j->state : LOCK;
-        j->is_pausing = false;
+        j->is_pausing = j->obstacle.is_asking = false;
         return enter(j, at, session, request);
     }
     if (j->obstacle.is_asking) {
