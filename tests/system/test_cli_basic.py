@@ -436,10 +436,11 @@ def test_status_counts_what_is_there(store, servers):
     shown = hv("status", config=store).ok()
     rows = [line.split() for line in shown.lines]
     assert rows[0] == "server state postgres layout shards keys entities size connections".split()
-    assert [row[:2] + row[4:7] for row in rows[1:]] == [
+    assert [row[:2] + row[4:7] for row in rows[1:-1]] == [
         ["one", "ready", "8", "portable", "0"],
         ["two", "ready", "8", "portable", "3"],
     ]
+    assert shown.lines[-1] == "schemas: alike"
     report = hv("status", "--json", config=store).ok().json()
     assert report["epoch"] == 1379365531352
     one, two = report["servers"]
@@ -454,7 +455,7 @@ def test_status_lists_every_shard_when_asked(store):
     lines = hv("status", "--shards", config=store).ok().lines
     start = lines.index("") + 1
     assert lines[start].split() == ["shard", "server", "state", "keys", "entities", "size"]
-    rows = [line.split()[:5] for line in lines[start + 1 :]]
+    rows = [line.split()[:5] for line in lines[start + 1 : -1]]
     assert rows == [
         [str(n), "one" if n < 9 else "two", "ready", "portable", "0"] for n in range(1, 17)
     ]
