@@ -8,8 +8,8 @@ import subprocess
 
 import pytest
 
-from harness import build_dir, hv, run, store_config
-from harness.server import binaries, own
+from harness import build_dir, hv, run
+from harness.server import binaries
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 EXAMPLES = SOURCE / "examples"
@@ -174,14 +174,12 @@ def test_the_readmes_example_compiles_and_runs(installed, store, tmp_path):
     assert "boop" in run(tmp_path / "example", config=store, env=env).ok().out
 
 
-# ---- the documents about all shards and about backups ----
+# ---- the document about all shards ----
 
 
-def blocks(document, section=None):
-    """(language, text) of the code blocks of a document, or of one of its sections."""
+def blocks(document):
+    """(language, text) of the code blocks of a document."""
     text = (SOURCE / "docs" / document).read_text("utf-8")
-    if section is not None:
-        text = re.search(rf"^## {section}\n(.*?)(?=^## |\Z)", text, re.S | re.M).group(1)
     return re.findall(r"```(\w+)\n(.*?)```", text, re.S)
 
 
@@ -212,73 +210,3 @@ def test_the_commands_about_all_shards_print_what_the_document_shows(store, tmp_
         done = shell(commands, tmp_path, store).ok()
         if after == "text":
             assert normal(done.out) == normal(shown), f"{commands}\n{done.out}"
-
-
-@pytest.fixture
-def backed_up(own_servers, tmp_path):
-    """A store of one server with a migration, and the commands of the document that back it up."""
-    database = own_servers[0]
-    config = store_config(tmp_path / "one.conf", {"one": (database, "1-5")})
-    hv("init", config=config).ok()
-    (tmp_path / "migrations").mkdir()
-    (tmp_path / "migrations" / "0001_score.sql").write_text(
-        "ALTER TABLE entities ADD score int DEFAULT 0;"
-    )
-    hv("migrate", tmp_path / "migrations", config=config).ok()
-    for shard in range(1, 5):
-        hv("put", shard, 1, f"n={shard}", config=config).ok()
-    one = " ".join(f"{name}={value}" for name, value in database.params().items())
-    commands = [text for language, text in blocks("operations.md", "Backups") if language == "sh"]
-    for text in commands:
-        if "pg_dump" in text or "pg_basebackup" in text:
-            shell(text, tmp_path, config, one=one).ok()
-    return database, config, one, commands
-
-
-def only(commands, *words):
-    (text,) = (text for text in commands if all(word in text for word in words))
-    return text
-
-
-def test_a_server_is_restored_from_a_dump_as_the_document_says(backed_up, own_servers, tmp_path):
-    _, _, one, commands = backed_up
-    fresh = own_servers[1].server.create_database()
-    new = " ".join(f"{name}={value}" for name, value in fresh.params().items())
-    config = store_config(tmp_path / "new.conf", {"one": (fresh, "1-5")})
-    shell(only(commands, "$new"), tmp_path, config, new=new).ok()
-    shell(only(commands, "hv status"), tmp_path, config).ok()
-    assert fresh.value("SELECT body -> 'n' FROM shard0003.entities") == "3"
-    key = int(hv("put", 3, 1, "n=after", config=config).ok().out)
-    assert key > fresh.value("SELECT min(id) FROM shard0003.entities")
-
-
-def test_shards_are_restored_as_the_document_says(backed_up, tmp_path):
-    database, config, one, commands = backed_up
-    hv("put", 3, 1, "n=later", config=config).ok()
-    (tmp_path / "migrations" / "0002_more.sql").write_text("ALTER TABLE entities ADD more int;")
-    hv("migrate", tmp_path / "migrations", config=config).ok()
-    shell(only(commands, "--use-list"), tmp_path, config, one=one).ok()
-    shell(only(commands, "shard0003_before", "pg_restore"), tmp_path, config, one=one).ok()
-    assert database.value("SELECT count(*) FROM shard0003.entities") == 1
-    hv("put", 3, 1, "n=after", config=config).ok()
-    hv("migrate", tmp_path / "migrations", "--shards", 2, config=config).ok()
-    shell(only(commands, "DROP SCHEMA"), tmp_path, config, one=one).ok()
-    assert [row[0] for row in database.query("SELECT body -> 'n' FROM shard0003.entities ORDER BY id")] == [
-        "3", "later", "after",
-    ]
-
-
-def test_a_server_is_restored_from_its_files_as_the_document_says(backed_up, tmp_path):
-    database, config, _, commands = backed_up
-    server = database.server
-    hv("put", 3, 1, "n=later", config=config).ok()
-    server.stop()
-    shutil.rmtree(server.data)
-    shutil.copytree(tmp_path / "one.base", server.data)
-    for folder, _, files in os.walk(server.data):
-        for path in (folder, *(os.path.join(folder, name) for name in files)):
-            own(path)
-    server.start()
-    assert database.value("SELECT count(*) FROM shard0003.entities") == 1
-    shell(only(commands, "hv status"), tmp_path, config).ok()
-    hv("put", 3, 1, "n=after", config=config).ok()
