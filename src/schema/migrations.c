@@ -128,10 +128,21 @@ static bool changes_role(const hvi_sql *sql, size_t i) {
     return false;
 }
 
+/* The search_path, the limits and the shard's lock would be lost. */
+static bool discards_settings(const hvi_sql *sql, size_t i) {
+    return hvi_sql_begins(sql, i, "discard all") || hvi_sql_begins(sql, i, "reset all");
+}
+
 /* What is not possible without a transaction: the ledger is written between two statements; and an
  * interrupted CREATE INDEX can be found by the index's name only. */
 static hv_status check_apart(const hvi_sql *sql, hv_error **error) {
     for (size_t i = 0; sql->no_transaction && i < sql->count; i++) {
+        if (discards_settings(sql, i)) {
+            hvi_fail(error, HV_INVALID, "the settings of the session cannot be discarded");
+            hvi_error_hint(error, "RESET those that the file has set by their names.");
+            hvi_sql_locate(sql, sql->statements[i].line, error);
+            return HV_INVALID;
+        }
         if (changes_role(sql, i)) {
             hvi_fail(error, HV_INVALID, "another role in a file without a transaction");
             hvi_error_hint(error, "Use ALTER … OWNER TO, or a file with a transaction.");

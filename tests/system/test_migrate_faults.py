@@ -180,6 +180,7 @@ def test_an_interrupted_run_goes_on(store, servers, files):
         assert servers[0].value(f"SELECT count(*) FROM shard{shard:04}.a") == 1
 
 
+@pytest.mark.plain
 def test_a_run_that_is_killed_at_every_event(store, servers, files):
     """Each file runs exactly once on each shard, in a transaction or without one."""
     files.write("1_a.sql", "CREATE TABLE a (t int);")
@@ -372,6 +373,7 @@ def test_a_statement_that_locks_gives_way_without_a_transaction_too(store, serve
     assert migrate(store, files, shards="3-4").ok().works() == {"done": 1}
 
 
+@pytest.mark.plain
 def test_kills_at_random_moments(store, servers, files):
     """In the end every shard is as if nothing had happened."""
     files.write("1_a.sql", "ALTER TABLE entities ADD COLUMN score int DEFAULT 7; CREATE TABLE a (t int)")

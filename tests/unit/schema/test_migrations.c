@@ -142,6 +142,12 @@ static void test_another_role_needs_a_transaction(void **state) {
     assert_refused(HV_INVALID, "1_a.sql:3: another role in a file without a transaction");
 }
 
+static void test_settings_are_kept_without_a_transaction(void **state) {
+    (void) state;
+    write_file("1_a.sql", "-- hv: no-transaction\nreset work_mem;\ndiscard all");
+    assert_refused(HV_INVALID, "1_a.sql:3: the settings of the session cannot be discarded");
+}
+
 static void assert_concurrent(const char *statement, hvi_concurrent what, const char *index,
                               const char *table) {
     hvi_concurrently said = hvi_concurrently_read(statement, strlen(statement));
@@ -184,6 +190,7 @@ int main(void) {
         in_a_folder(test_what_is_no_regular_file),
         in_a_folder(test_an_index_that_could_not_be_found_again),
         in_a_folder(test_another_role_needs_a_transaction),
+        in_a_folder(test_settings_are_kept_without_a_transaction),
         cmocka_unit_test(test_statements_that_run_concurrently),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
