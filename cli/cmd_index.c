@@ -198,7 +198,7 @@ static void print_remark(const char *name, const char *what, const char *shards)
     char *list = shard_list_short(shards);
     fputs(ui_on(stdout, UI_WARN), stdout);
     ui_text(stdout, name, strlen(name));
-    printf(":%s %s shards %s\n", ui_off(stdout), what, list);
+    printf(":%s %s shard%s %s\n", ui_off(stdout), what, strpbrk(shards, ",-") ? "s" : "", list);
     free(list);
 }
 

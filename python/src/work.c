@@ -163,7 +163,7 @@ const char hvpy_migrate_doc[] =
     "error is raised, with the\nsummary as its ``summary``. It can be ended at any point and "
     "repeated: nothing is done twice.\n\n"
     "shards: only these, as for find(). skip: leave out a server, or several.\n"
-    "parallel: at most so many shards of a server at once, 4 by default, for indexes 2. "
+    "parallel: at most so many shards of a server at once, 4 by default. "
     "parallel_total: of\nall servers.\n"
     "canary: one shard goes first, and the others only if it succeeds.\n"
     "max_failures: go on until more shards than this have failed; 'all': in any case.\n"

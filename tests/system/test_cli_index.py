@@ -122,7 +122,7 @@ def test_an_interrupted_build_is_made_good_by_the_next_run(store, servers):
         eventually(lambda: listed(store)["entities_user_idx"]["building"] == 0, timeout=10)
         row = listed(store)["entities_user_idx"]
         assert row["invalid"] >= 1 and row["invalid_in"]
-        assert "invalid on shards" in index(store, "list").ok().out
+        assert "invalid on shard" in index(store, "list").ok().out
         holder.rollback()
     index(store, "create", "user").ok()
     row = listed(store)["entities_user_idx"]
