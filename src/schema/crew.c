@@ -90,6 +90,7 @@ hv_status hvi_crew_new(hvi_router *router, const hv_rollout *rollout, hvi_crew *
         if (!make_team(made, &router->servers[i]) && status == HV_OK)
             status = hvi_no_memory(error);
     if (status != HV_OK) {
+        made->interrupted = true; /* nothing is to be ended */
         hvi_crew_free(made);
         return status;
     }

@@ -558,6 +558,8 @@ int main(int argc, char **argv) {
     if (of == NULL)
         of = find(change_operations, operation);
     if (of == NULL)
+        of = find(work_operations, operation);
+    if (of == NULL)
         fail("no such operation");
     connect_observer(argc - 3, argv + 3);
 

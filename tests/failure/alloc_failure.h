@@ -21,9 +21,11 @@ typedef struct operation {
     bool is_large;
 } operation_of;
 
-/* In alloc_failure_bulk.c and alloc_failure_changes.c; the last of each has no name. */
+/* In alloc_failure_bulk.c, alloc_failure_changes.c and alloc_failure_work.c; the last of each has
+ * no name. */
 extern const operation_of bulk_operations[];
 extern const operation_of change_operations[];
+extern const operation_of work_operations[];
 
 extern hv_store *store;
 extern int label; /* of the entities that this run puts */

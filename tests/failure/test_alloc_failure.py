@@ -39,6 +39,8 @@ RUNS = [(operation, mode) for operation in OPERATIONS for mode in ("once", "fore
 # These wait in vain for many answers; how a load is continued does not depend on the mode.
 RUNS += [("load", "once"), ("load_kept", "forever")]
 RUNS += [("transaction", "once"), ("transaction_steps", "once")]
+# Without memory for a result, libpq may wait for it without end, and this has no deadline.
+RUNS += [("each_once", "once")]
 
 
 def _config(path, database, **options):

@@ -1,4 +1,6 @@
-/* Tests of patience: how long its pauses are, and when it is at an end. */
+/*
+ * Tests of patience: how long its pauses are, and when it is at an end.
+ */
 #include "unit.h"
 
 #include "base/clock.h"

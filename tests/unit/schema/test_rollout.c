@@ -1,4 +1,6 @@
-/* Tests of rollouts: their options, their copies, and the shards that are meant. */
+/*
+ * Tests of rollouts: their options, their copies, and the shards that are meant.
+ */
 #include "unit.h"
 
 #include <limits.h>

@@ -1,4 +1,6 @@
-/* Tests of summaries: their order, their numbers, and their end. */
+/*
+ * Tests of summaries: their order, their numbers, and their end.
+ */
 #include "unit.h"
 
 #include "schema/summary.h"
