@@ -1770,8 +1770,8 @@ HV_API const hv_plan_step *hv_plan_at(const hv_plan *plan, size_t index); /* NUL
  *     hv_selection_equal(…, "user", …), newest first
  *
  * is one walk along it. `type` is that of the values in the index: text (NULL), smallint, integer,
- * bigint, numeric, real, double precision, boolean, uuid, date, timestamp or timestamptz. The
- * last three are for dates and times in the form of ISO 8601, and read by functions in the schema
+ * bigint, numeric, real, double precision, boolean, uuid, date, timestamp or timestamptz, or
+ * another name that PostgreSQL has for one of these, such as int8. The last three are for dates and times in the form of ISO 8601, and read by functions in the schema
  * `hypervault`, because PostgreSQL's own depend on settings.
  */
 typedef struct hv_index hv_index;
@@ -1825,8 +1825,9 @@ typedef struct hv_index_info {
 } hv_index_info;
 
 typedef struct hv_indexes hv_indexes;
-/* All of them, the primary key first, then by name. Errors: as hv_migrate_status(); all servers
- * must answer. */
+/* All of them, the primary key first, then by name. A shard that is not there lacks each of them.
+ * Errors: as hv_migrate_status(); all servers must answer, and HV_NOT_INITIALIZED if no shard is
+ * there. */
 HV_API hv_status hv_index_list(hv_store *store, const hv_rollout *rollout, hv_indexes **indexes,
                                hv_error **error);
 HV_API void hv_indexes_free(hv_indexes *indexes);

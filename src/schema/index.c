@@ -68,10 +68,30 @@ static const hvi_index_type types[] = {
 
 #define TYPE_COUNT (sizeof types / sizeof *types)
 
+/* Other names that PostgreSQL has for them. */
+static const struct {
+    const char *name, *type;
+} aliases[] = {
+    {"int2", "smallint"},
+    {"int", "integer"},
+    {"int4", "integer"},
+    {"int8", "bigint"},
+    {"decimal", "numeric"},
+    {"float4", "real"},
+    {"float", "double precision"},
+    {"float8", "double precision"},
+    {"bool", "boolean"},
+    {"timestamp without time zone", "timestamp"},
+    {"timestamp with time zone", "timestamptz"},
+};
+
 static const hvi_index_type *find_type(const char *name, hv_error **error) {
     hvi_suggestion nearest;
     if (name == NULL)
         return &types[0];
+    for (size_t i = 0; i < sizeof aliases / sizeof *aliases; i++)
+        if (strcmp(aliases[i].name, name) == 0)
+            return find_type(aliases[i].type, error);
     hvi_suggestion_init(&nearest, name);
     for (size_t i = 0; i < TYPE_COUNT; i++) {
         if (strcmp(types[i].name, name) == 0)

@@ -64,7 +64,7 @@ typedef struct list {
     found *items; /* owned */
     size_t count;
     size_t room;
-    bool has_shard[HV_SHARDS]; /* it has answered */
+    bool has_shard[HV_SHARDS]; /* it is there; at last: it was asked for */
 } list;
 
 static void free_list(list *l) {
@@ -284,15 +284,18 @@ static hv_status add_server(hvi_crew *crew, const hvi_router *router, int server
     return status;
 }
 
-/* Every shard must be there. */
-static hv_status check_shards(const list *l, const hvi_router *router, const int *shards, int count,
-                              hv_error **error) {
-    for (int i = 0; i < count; i++)
-        if (!l->has_shard[shards[i]]) {
-            int server = hvi_shard_map_server(&router->options->map, shards[i]);
-            return hvi_fail_not_initialized(router->servers[server].name, shards[i], error);
-        }
-    return HV_OK;
+/* A shard that is not there lacks every index; but one of them must be there. */
+static hv_status note_shards(list *l, const hvi_router *router, const int *shards, int count,
+                             hv_error **error) {
+    bool is_any_there = false;
+    for (int i = 0; i < count; i++) {
+        is_any_there = is_any_there || l->has_shard[shards[i]];
+        l->has_shard[shards[i]] = true;
+    }
+    if (is_any_there)
+        return HV_OK;
+    int server = hvi_shard_map_server(&router->options->map, shards[0]);
+    return hvi_fail_not_initialized(router->servers[server].name, shards[0], error);
 }
 
 static hv_status read_all(hvi_router *router, const hv_rollout *rollout, list *l,
@@ -309,7 +312,7 @@ static hv_status read_all(hvi_router *router, const hv_rollout *rollout, list *l
     if (status == HV_OK)
         status = hvi_crew_run(crew, NULL, NULL, error);
     if (status == HV_OK)
-        status = check_shards(l, router, shards, count, error);
+        status = note_shards(l, router, shards, count, error);
     hvi_crew_free(crew);
     free(shards);
     return status;

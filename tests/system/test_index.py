@@ -50,6 +50,7 @@ def states(database):
 # ---- definitions ----
 
 
+@pytest.mark.plain
 def test_every_type_is_built_and_known_again(store, servers):
     """What the server prints for an index is compared with what it would print for the wanted one."""
     for shard in (1, 2):
@@ -123,6 +124,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.plain
 def test_dates_and_times_mean_the_same_whatever_the_settings(store, servers):
     kinds = ("date", "timestamp", "timestamptz")
     index_tool(store, "create", *(f"attribute=a:{kind}" for kind in kinds), shards="1").ok()
@@ -159,6 +161,12 @@ def test_a_function_of_another_role_is_not_used(store, servers):
         assert definition(servers[0], "entities_d_date_idx") is None
     finally:
         servers[0].sql("DROP OWNED BY mallory; DROP ROLE mallory")
+
+
+def test_other_names_of_types(store):
+    for alias, name in {"int8": "bigint", "timestamp with time zone": "timestamptz"}.items():
+        built = index_tool(store, "create", f"attribute=a:{alias}", shards="1").ok()
+        assert built.last["name"] == f"entities_a_{name}_idx"
 
 
 def test_what_is_no_definition(store):
@@ -268,6 +276,7 @@ def two_stores(tmp_path, servers):
     return configs
 
 
+@pytest.mark.plain
 def test_a_killed_build_is_finished_by_the_next_run(two_stores, servers):
     disturbed, undisturbed = two_stores
     random.seed(4711)
@@ -432,6 +441,7 @@ def test_a_build_that_a_long_transaction_keeps_waiting(store, servers):
     index_tool(store, "create", "attribute=a", shards="1-3").ok()
 
 
+@pytest.mark.plain
 def test_a_build_waits_no_longer_for_several_than_for_one(store, servers):
     """First for a writer of the table, then for an older snapshot."""
     old_snapshot = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT FROM pg_class"
@@ -455,6 +465,7 @@ def test_a_build_waits_no_longer_for_several_than_for_one(store, servers):
     assert 3.5 < took < 6, took
 
 
+@pytest.mark.plain
 def test_what_cannot_be_removed_is_said_and_removed_later(store, servers):
     """The transaction has written to the table, so that not even a drop can pass it."""
     with long_transaction(servers[0], "LOCK shard0001.entities IN ROW EXCLUSIVE MODE"):
@@ -503,6 +514,7 @@ def test_a_run_waits_for_a_build_by_hand(store, servers):
     assert finish_tool(process).ok().works == {"unchanged": 1}
 
 
+@pytest.mark.plain
 def test_writers_go_on(two_stores, servers):
     written, slowest, stop = [], [0.0], threading.Event()
 
@@ -588,4 +600,6 @@ def test_a_shard_that_is_not_there(tmp_path, store, server):
     outcome = index_tool(config, "create", "attribute=a", max_failures="all")
     assert outcome.works == {"done": 8, "failed": 1}
     assert outcome.failures()[9]["status"] == "HV_NOT_INITIALIZED"
-    assert index_tool(config, "list").status == "HV_NOT_INITIALIZED"
+    assert index_tool(config, "list", shards="9").status == "HV_NOT_INITIALIZED"
+    listed = indexes(config)["entities_a_idx"]
+    assert (listed["shards"], listed["missing"], listed["missing_in"]) == (8, 1, "9")

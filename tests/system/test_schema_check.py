@@ -327,6 +327,7 @@ def plenty(shared_servers, tmp_path_factory):
     shared_servers[0].sql(f"DROP ROLE {name}")
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize("change", list(CHANGES))
 def test_a_shard_that_was_changed_by_hand_is_found(plenty, change):
     config, database, role = plenty
