@@ -134,6 +134,29 @@ static int set_attributes(PyObject *exception, hv_status status, const hv_error 
     return 0;
 }
 
+/* Add to an exception's text where it was, for a traceback in a log. */
+static PyObject *with_place(PyObject *exception) {
+    PyObject *server = PyObject_GetAttrString(exception, "server");
+    PyObject *shard = PyObject_GetAttrString(exception, "shard");
+    PyObject *text = server == NULL || shard == NULL ? NULL : PyObject_Str(exception);
+    PyObject *longer = NULL;
+    if (text != NULL && shard != Py_None)
+        longer = PyUnicode_FromFormat("%U\nWHERE:  shard %S, server \"%S\"", text, shard, server);
+    else if (text != NULL && server != Py_None)
+        longer = PyUnicode_FromFormat("%U\nWHERE:  server \"%S\"", text, server);
+    PyObject *args = longer == NULL ? NULL : PyTuple_Pack(1, longer);
+    if (args != NULL)
+        PyObject_SetAttrString(exception, "args", args);
+    Py_XDECREF(args);
+    Py_XDECREF(longer);
+    Py_XDECREF(text);
+    Py_XDECREF(shard);
+    Py_XDECREF(server);
+    if (PyErr_Occurred())
+        Py_CLEAR(exception);
+    return exception;
+}
+
 /* All of the error's text, laid out as psycopg2 does. */
 static PyObject *whole_text(hv_status status, const hv_error *error, const char *hint) {
     if (error == NULL)
@@ -173,6 +196,15 @@ PyObject *hvpy_error_from(hv_status status, const hv_error *error) {
     return error_with(status, error, NULL);
 }
 
+PyObject *hvpy_error_of_shard(const hv_error *error, PyObject *server, PyObject *shard) {
+    PyObject *exception = hvpy_error_from(hv_error_status(error), error);
+    if (exception == NULL || server == NULL || shard == NULL ||
+        PyObject_SetAttrString(exception, "server", server) < 0 ||
+        PyObject_SetAttrString(exception, "shard", shard) < 0)
+        Py_CLEAR(exception);
+    return exception == NULL ? NULL : with_place(exception);
+}
+
 PyObject *hvpy_error_new(hv_status status, hv_error *error) {
     PyObject *exception = hvpy_error_from(status, error);
     hv_error_free(error);
@@ -191,9 +223,12 @@ static PyObject *raise_all(hv_status status, hv_error *error, const char *hint, 
     PyErr_Fetch(&type, &value, &traceback);
     PyObject *exception = error_with(status, error, hint);
     hv_error_free(error);
-    if (exception != NULL && summary != NULL &&
-        PyObject_SetAttrString(exception, "summary", summary) < 0)
-        Py_CLEAR(exception);
+    if (exception != NULL && summary != NULL) {
+        if (PyObject_SetAttrString(exception, "summary", summary) == 0)
+            exception = with_place(exception);
+        else
+            Py_CLEAR(exception);
+    }
     if (type == NULL)
         return hvpy_raise_object(exception);
     if (exception == NULL)

@@ -15,7 +15,11 @@ int hvpy_errors_init(PyObject *module);
 /* Make an exception without raising it; NULL with one raised. The error may be NULL. */
 PyObject *hvpy_error_from(hv_status status, const hv_error *error);
 
-/* The same; the error is freed. */
+/* The same for the work on a shard, whose number and whose server's name it gets; NULL: there was
+ * an exception. Its text says where it was. */
+PyObject *hvpy_error_of_shard(const hv_error *error, PyObject *server, PyObject *shard);
+
+/* The same as hvpy_error_from(); the error is freed. */
 PyObject *hvpy_error_new(hv_status status, hv_error *error);
 
 /*
@@ -39,7 +43,8 @@ PyObject *hvpy_raise_with(hv_status status, hv_error *error, const char *hint);
 /* The same, with an exception as its cause. None may be raised already. */
 PyObject *hvpy_raise_because(hv_status status, hv_error *error, const char *hint, PyObject *cause);
 
-/* The same; the exception gets the attribute `summary`, unless that is NULL. */
+/* The same; the exception gets the attribute `summary`, unless that is NULL, and its text says
+ * where it was. */
 PyObject *hvpy_raise_summary(hv_status status, hv_error *error, PyObject *summary);
 
 /* Raise an error of the package's own and return NULL. The format is that of

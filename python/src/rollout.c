@@ -192,23 +192,13 @@ PyObject *hvpy_shard_number(int shard) {
     return PyLong_FromLong(shard);
 }
 
-/* Set an attribute that is None. The value's reference is stolen. */
-static bool complete(PyObject *exception, const char *name, PyObject *value) {
-    PyObject *present = value == NULL ? NULL : PyObject_GetAttrString(exception, name);
-    bool ok = present != NULL &&
-              (present != Py_None || PyObject_SetAttrString(exception, name, value) == 0);
-    Py_XDECREF(present);
-    Py_XDECREF(value);
-    return ok;
-}
-
 PyObject *hvpy_shard_error(const hvpy_store *store, int server, int shard, const hv_error *error) {
     if (error == NULL)
         Py_RETURN_NONE;
-    PyObject *exception = hvpy_error_from(hv_error_status(error), error);
-    if (exception != NULL && (!complete(exception, "server", hvpy_server_name(store, server)) ||
-                              !complete(exception, "shard", hvpy_shard_number(shard))))
-        Py_CLEAR(exception);
+    PyObject *name = hvpy_server_name(store, server), *number = hvpy_shard_number(shard);
+    PyObject *exception = hvpy_error_of_shard(error, name, number);
+    Py_XDECREF(number);
+    Py_XDECREF(name);
     return exception;
 }
 

@@ -267,6 +267,7 @@ def test_an_error_is_in_the_answer_and_raised_by_its_rows(db):  # noqa: F811
     assert error is failed.error
     assert (error.status, error.sqlstate) == ("HV_REFUSED", "22012")
     assert (error.server, error.shard) == ("server 1", 5)
+    assert str(error).endswith('\nWHERE:  shard 5, server "server 1"')
     assert "division by zero" in error.message and "division by zero" in repr(failed)
 
 

@@ -353,7 +353,7 @@ async def loop():
         async for answer in session.each_shard("SELECT 1", observer=lambda event: None):
             break
         await session.schema_check(shards=[3, 12], observer=lambda event: None)
-        task = asyncio.ensure_future(session.migrate(DIRECTORY))
+        task = asyncio.ensure_future(session.migrate(DIRECTORY, shards=3))
         await asyncio.sleep(0)
         task.cancel()
         await asyncio.wait([task])
@@ -388,7 +388,7 @@ def act(times):
         assert db.index_list(shards=[3, 4])[1].shards == 1
         db.index_drop(NAME, shards=3)
         fails(DatastoreError, db.index_create, (NAME, VALUE))
-        fails(TypeError, db.index_create, (NAME, 5), kind=3)
+        fails(TypeError, db.index_create, (NAME, 5))
         assert len(db.schema_check(shards=[3, 4]).groups) == 2
         if n % 10 == 0:
             asyncio.run(loop())

@@ -136,6 +136,7 @@ def test_a_shard_that_fails_is_in_the_summary_of_the_error(db, directory, databa
     error = caught.value
     assert (error.status, error.shard, error.server) == ("HV_REFUSED", 5, "server 1")
     assert "0002_notes.sql" in error.message
+    assert str(error).endswith('\nWHERE:  shard 5, server "server 1"')
     assert shards_of(error.summary.failed) == [5] and len(error.summary.done) == 15
     assert error.summary.failed[0].error.sqlstate == "42P07"
     databases[0].sql("DROP TABLE shard0005.notes")
