@@ -1753,8 +1753,10 @@ typedef struct hv_plan_step {
  * Find out what hv_migrate() would run where, and what each statement locks. One shard's tables are
  * copied, without their rows, into temporary tables, which nobody else sees; the statements run on
  * these, each in a transaction of its own, and the server itself shows their locks and rewrites.
- * Nothing of the shard is locked but for reading. What is without a transaction, and what cannot be
- * done with temporary tables, is not tried. Errors: as hv_migrate(), and HV_REFUSED with file and
+ * A statement that reaches anything but the copies, because it names another schema or the copy has
+ * been dropped, has its locks for a moment and is rolled back; otherwise nothing of the shard is
+ * locked but for reading. What is without a transaction, COPY, and what cannot be done with
+ * temporary tables, is not tried. Errors: as hv_migrate(), and HV_REFUSED with file and
  * line for a statement that the server refuses.
  */
 typedef struct hv_plan hv_plan;

@@ -23,6 +23,7 @@ typedef struct trial_job {
     bool is_copied;
     size_t next;       /* the step that is tried */
     bool is_uncertain; /* a statement before it was not tried */
+    bool is_contained; /* the one before it has changed copies only, and is to be committed */
     hvi_buffer sql;
     size_t before; /* characters in front of the statement */
 } trial_job;
@@ -113,9 +114,17 @@ static hvi_job_next copy(trial_job *t, const hvi_session *session, hvi_request *
 
 /* ---- one statement ---- */
 
-/* Keep what the tables are before the statement, in a setting of this transaction. */
+/* Keep what the tables are before the statement, and the OIDs of all temporary objects, in settings
+ * of this transaction. */
 static const char before_sql[] =
-    "SELECT pg_catalog.set_config('hypervault.before', coalesce(("
+    "SELECT pg_catalog.set_config('hypervault.temporary', ARRAY("
+    "SELECT oid FROM pg_catalog.pg_class WHERE relpersistence OPERATOR(pg_catalog.=) 't'"
+    " UNION ALL SELECT oid FROM pg_catalog.pg_proc"
+    " WHERE pronamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()"
+    " UNION ALL SELECT oid FROM pg_catalog.pg_type"
+    " WHERE typnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()"
+    ")::pg_catalog.text, true),"
+    " pg_catalog.set_config('hypervault.before', coalesce(("
     "SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('table', c.oid, 'name', c.relname,"
     " 'file', c.relfilenode, 'scans', pg_catalog.pg_stat_get_xact_numscans(c.oid)))"
     " FROM pg_catalog.pg_class AS c"
@@ -134,7 +143,9 @@ static const char after_sql[] =
     " AND c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,v,m}')"
     " AND l.mode OPERATOR(pg_catalog.<>) ALL ('{AccessShareLock,RowShareLock}')"
     " AND n.nspname OPERATOR(pg_catalog.<>) ALL ('{pg_catalog,pg_toast,information_schema}')"
-    " AND n.oid OPERATOR(pg_catalog.<>) pg_catalog.pg_my_temp_schema())"
+    " AND n.oid OPERATOR(pg_catalog.<>) pg_catalog.pg_my_temp_schema())";
+
+static const char seen_sql[] =
     " FROM (SELECT) AS one LEFT JOIN ("
     "SELECT b.name, pg_catalog.max(pg_catalog.array_position('{AccessShareLock,RowShareLock,"
     "RowExclusiveLock,ShareUpdateExclusiveLock,ShareLock,ShareRowExclusiveLock,ExclusiveLock,"
@@ -148,8 +159,70 @@ static const char after_sql[] =
     " JOIN pg_catalog.pg_locks AS l ON l.relation OPERATOR(pg_catalog.=) b.\"table\""
     " AND l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()"
     " LEFT JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) b.\"table\""
-    " GROUP BY b.\"table\", b.name ORDER BY 3 DESC, 2 DESC, 4 DESC, 1 LIMIT 1) AS s ON true;"
-    "COMMIT";
+    " GROUP BY b.\"table\", b.name ORDER BY 3 DESC, 2 DESC, 4 DESC, 1 LIMIT 1) AS s ON true";
+
+/*
+ * Two columns of that: has the statement changed temporary objects only, as far as locks and rows
+ * of catalogues show it, and has it changed anything? (Objects with an OID below 16384 are the
+ * catalogues themselves.) What is locked and has no row any more was dropped; or, in ALTER TABLE,
+ * it is the file of a table that is written anew (%s: true).
+ */
+static const char contained_sql[] =
+    ", NOT EXISTS (SELECT FROM pg_catalog.pg_locks AS l"
+    " LEFT JOIN pg_catalog.pg_class AS c ON l.locktype OPERATOR(pg_catalog.=) 'relation'"
+    " AND c.oid OPERATOR(pg_catalog.=) l.relation"
+    " CROSS JOIN LATERAL (SELECT coalesce(l.relation, l.objid)) AS o(id)"
+    " WHERE l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()"
+    " AND l.locktype OPERATOR(pg_catalog.=) ANY ('{relation,object}')"
+    " AND l.mode OPERATOR(pg_catalog.<>) ALL ('{AccessShareLock,RowShareLock}')"
+    " AND o.id OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid"
+    " AND coalesce(l.classid OPERATOR(pg_catalog.<>) ALL ("
+    "'{pg_catalog.pg_attrdef,pg_catalog.pg_constraint,pg_catalog.pg_rewrite,pg_catalog.pg_trigger}'"
+    "::pg_catalog.regclass[]::pg_catalog.oid[]), true)" /* the lock of their table counts */
+    " AND o.id OPERATOR(pg_catalog.<>) ALL"
+    " (pg_catalog.current_setting('hypervault.temporary')::pg_catalog.oid[])"
+    " AND (CASE WHEN c.oid IS NOT NULL THEN c.relpersistence OPERATOR(pg_catalog.<>) 't'"
+    " WHEN l.locktype OPERATOR(pg_catalog.=) 'relation' THEN NOT %s ELSE true END))"
+    " AND NOT EXISTS (SELECT FROM pg_catalog.pg_class"
+    " WHERE xmin OPERATOR(pg_catalog.=) pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.xid"
+    " AND relpersistence OPERATOR(pg_catalog.<>) 't')"
+    " AND NOT EXISTS (SELECT FROM pg_catalog.pg_proc"
+    " WHERE xmin OPERATOR(pg_catalog.=) pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.xid"
+    " AND pronamespace OPERATOR(pg_catalog.<>) pg_catalog.pg_my_temp_schema())"
+    " AND NOT EXISTS (SELECT FROM pg_catalog.pg_type"
+    " WHERE xmin OPERATOR(pg_catalog.=) pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.xid"
+    " AND typnamespace OPERATOR(pg_catalog.<>) pg_catalog.pg_my_temp_schema()),"
+    " pg_catalog.pg_current_xact_id_if_assigned() IS NOT NULL";
+
+/* Statements that may be committed if they are contained: they change nothing that contained_sql
+ * does not look at. */
+static const char *const committed[] = {
+    "alter table",
+    "create table",
+    "drop table",
+    "create index",
+    "create unique index",
+    "alter index",
+    "drop index",
+    "create view",
+    "create or replace view",
+    "drop view",
+    "create sequence",
+    "alter sequence",
+    "drop sequence",
+    "create type",
+    "alter type",
+    "drop type",
+    "create function",
+    "create or replace function",
+    "drop function",
+    "create trigger",
+    "create or replace trigger",
+    "drop trigger",
+    "insert",
+    "update",
+    "delete",
+};
 
 #define COUNT_BEFORE 3 /* BEGIN, SET LOCAL, before_sql */
 
@@ -157,7 +230,7 @@ static const hvi_form seen_form = {
     .asked = "the locks of a statement",
     .rows = HVI_ONE_ROW,
     .columns = {HVI_IS_BYTES | HVI_OR_NULL, HVI_IS_INT4 | HVI_OR_NULL, HVI_IS_BOOL | HVI_OR_NULL,
-                HVI_IS_BOOL | HVI_OR_NULL, HVI_IS_BYTES | HVI_OR_NULL},
+                HVI_IS_BOOL | HVI_OR_NULL, HVI_IS_BYTES | HVI_OR_NULL, HVI_IS_BOOL, HVI_IS_BOOL},
 };
 
 static const char *const locks[] = {
@@ -213,12 +286,21 @@ static void pass_over(trial_job *t, hvi_plan_step *step) {
 
 static bool is_skipped(const trial_job *t, const hvi_plan_step *step) {
     const hvi_sql *sql = sql_of(t, step);
-    return sql->no_transaction || hvi_sql_begins(sql, step->number, "savepoint") ||
+    return sql->no_transaction || hvi_sql_begins(sql, step->number, "copy") ||
+           hvi_sql_begins(sql, step->number, "savepoint") ||
            hvi_sql_begins(sql, step->number, "release") ||
            hvi_sql_begins(sql, step->number, "rollback");
 }
 
-/* After a refusal, the transaction is still open. */
+static bool may_commit(const hvi_sql *sql, size_t statement) {
+    for (size_t i = 0; i < sizeof committed / sizeof *committed; i++)
+        if (hvi_sql_begins(sql, statement, committed[i]))
+            return true;
+    return false;
+}
+
+/* The transaction of the statement before is still open. Whatever it was, nothing but the copies is
+ * ever changed. */
 static hvi_job_next try_step(trial_job *t, const hvi_session *session, hvi_request *request) {
     const hvi_plan_step *step = &t->plan->steps[t->next];
     const hvi_sql *sql = sql_of(t, step);
@@ -226,11 +308,18 @@ static hvi_job_next try_step(trial_job *t, const hvi_session *session, hvi_reque
     bool is_open = PQtransactionStatus(session->conn) != PQTRANS_IDLE;
     hvi_buffer_reset(&t->sql);
     hvi_buffer_append_format(&t->sql, "%sBEGIN;SET LOCAL lock_timeout TO %d;",
-                             is_open ? "ROLLBACK;" : "", LOCK_TIMEOUT_MS);
+                             !is_open          ? ""
+                             : t->is_contained ? "COMMIT;"
+                                               : "ROLLBACK;",
+                             LOCK_TIMEOUT_MS);
+    t->is_contained = false;
     hvi_buffer_append_text(&t->sql, before_sql);
     t->before = t->sql.len;
     hvi_sql_append(sql, statement->begin, statement->end, SCHEMA, &t->sql);
     hvi_buffer_append_text(&t->sql, after_sql);
+    hvi_buffer_append_format(&t->sql, contained_sql,
+                             hvi_sql_begins(sql, step->number, "alter table") ? "true" : "false");
+    hvi_buffer_append_text(&t->sql, seen_sql);
     return run(t, COUNT_BEFORE + 2 + is_open, request);
 }
 
@@ -286,7 +375,9 @@ static hvi_job_next after_step(trial_job *t, const hvi_session *session, hvi_ans
         warn(t, step, (int) rank);
     }
     if (elsewhere != NULL)
-        set_warning(t, step, "it locks ", elsewhere, ", which is in no shard");
+        set_warning(t, step, "it locks ", elsewhere, ", which was not copied");
+    t->is_contained = may_commit(sql_of(t, step), step->number) && hvi_bool_at(result, 0, 5);
+    t->is_uncertain = t->is_uncertain || (!t->is_contained && hvi_bool_at(result, 0, 6));
     t->next++;
     return try_next(t, session, request);
 }
@@ -326,7 +417,7 @@ static hvi_job_next step(hvi_job *job, hvi_session *session, hvi_answer *answer,
         for (size_t i = 0; i < t->next && i < t->plan->count; i++)
             hvi_plan_step_reset(&t->plan->steps[i]);
         t->next = 0;
-        t->is_copied = t->is_uncertain = false;
+        t->is_copied = t->is_uncertain = t->is_contained = false;
         return copy(t, session, request);
     }
     if (answer->status == HV_UNAVAILABLE)

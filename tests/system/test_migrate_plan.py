@@ -153,8 +153,51 @@ def test_what_is_in_no_shard_is_said(store, servers, files):
         database.sql("CREATE TABLE public.common (t int)")
     files.write("1_a.sql", "ALTER TABLE public.common ADD COLUMN u int")
     (step,) = _steps(store, files)
-    assert step["warning"] == "it locks public.common, which is in no shard"
+    assert step["warning"] == "it locks public.common, which was not copied"
     assert servers[0].query("SELECT * FROM public.common") == []
+
+
+REAL_THINGS = """
+    SELECT 'table', c.oid::bigint, c.xmin::text, c.relfilenode FROM pg_class c
+    WHERE relnamespace = ANY ('{public,shard0001}'::regnamespace[])
+    UNION ALL SELECT 'function', p.oid::bigint, p.xmin::text, 0 FROM pg_proc p
+    WHERE pronamespace = ANY ('{public,shard0001}'::regnamespace[])
+    UNION ALL SELECT 'type', t.oid::bigint, t.xmin::text, 0 FROM pg_type t
+    WHERE typnamespace = ANY ('{public,shard0001}'::regnamespace[])
+    UNION ALL SELECT 'entity', id, xmin::text, 0 FROM shard0001.entities ORDER BY 1, 2
+"""
+
+
+@pytest.mark.parametrize(
+    "statements",
+    (
+        "DROP TABLE entities; TRUNCATE entities",
+        "DROP TABLE entities; DROP TABLE entities",
+        "DROP TABLE entities; DELETE FROM entities",
+        "DROP TABLE entities; ALTER TABLE entities ADD COLUMN c int DEFAULT random() * 9",
+        "ALTER TABLE shard0001.entities ADD COLUMN c int",
+        "DROP INDEX entities_pkey; DROP INDEX shard0001.entities_pkey; DROP TABLE shard0001.own",
+        "DROP FUNCTION next_id() CASCADE",
+        "DROP FUNCTION own()",
+        "ALTER FUNCTION own() SECURITY DEFINER",
+        "CREATE OR REPLACE FUNCTION shard0001.own() RETURNS int LANGUAGE sql AS 'SELECT 2'",
+        "DROP TYPE shard0001.mood",
+        "CREATE TABLE public.extra (); CREATE TYPE public.more AS ENUM ()",
+        "DO 'BEGIN DROP TABLE shard0001.own; END'; SELECT 1",
+    ),
+)
+def test_nothing_but_copies_is_changed(store, servers, files, statements):
+    """Behind the copies in the search_path are the shard's own tables and functions."""
+    servers[0].sql(
+        "INSERT INTO shard0001.entities (type, body) VALUES (1, '');"
+        "CREATE TABLE shard0001.own (id int);"
+        "CREATE TYPE shard0001.mood AS ENUM ('well');"
+        "CREATE FUNCTION shard0001.own() RETURNS int LANGUAGE sql AS 'SELECT 1'"
+    )
+    before = servers[0].query(REAL_THINGS)
+    files.write("1_a.sql", statements)
+    plan(store, files)
+    assert servers[0].query(REAL_THINGS) == before
 
 
 def test_a_ledger_that_does_not_fit(store, files):
