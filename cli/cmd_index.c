@@ -57,7 +57,8 @@ static void add_attribute(hv_index *index, const char *word) {
     free(name);
 }
 
-static void read_index(hv_index *index, rollout *work, arguments *args) {
+/* *kind is the text of the option, or NULL. */
+static void read_index(hv_index *index, rollout *work, arguments *args, const char **kind) {
     int id;
     bool all = false, unique = false;
     hv_error *error = NULL;
@@ -69,6 +70,7 @@ static void read_index(hv_index *index, rollout *work, arguments *args) {
             hv_index_all(index);
             break;
         case OPTION_KIND:
+            *kind = args->value;
             hv_index_kind(index, (int16_t) argument_kind(args, args->value));
             break;
         case OPTION_UNIQUE:
@@ -99,7 +101,7 @@ static json_t *definition_json(hv_index *index) {
                      ui_json_text(hv_index_expression(index, NULL)));
 }
 
-static int create(rollout *work, hv_index *index) {
+static int create(rollout *work, hv_index *index, const char *kind) {
     hv_error *error = NULL;
     hv_summary *summary = NULL;
     const char *name = hv_index_chosen_name(index);
@@ -114,6 +116,8 @@ static int create(rollout *work, hv_index *index) {
         printf("%s on ", ui_off(stdout));
         const char *expression = hv_index_expression(index, NULL);
         ui_text(stdout, expression, strlen(expression));
+        if (kind != NULL) /* which a query needs, too */
+            printf(" where type = %s", kind);
         putchar('\n');
     }
     return rollout_end(work, status, summary, error, definition_json(index));
@@ -121,14 +125,15 @@ static int create(rollout *work, hv_index *index) {
 
 static int run_create(arguments *args) {
     rollout work;
+    const char *kind = NULL;
     hv_index *index = hv_index_new();
     if (index == NULL)
         out_of_memory();
     rollout_init(&work);
-    read_index(index, &work, args);
+    read_index(index, &work, args, &kind);
     int code = rollout_open(&work, NULL, NULL);
     if (code == EXIT_DONE)
-        code = create(&work, index);
+        code = create(&work, index, kind);
     rollout_fini(&work);
     hv_index_free(index);
     return code;
