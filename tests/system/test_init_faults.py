@@ -20,6 +20,7 @@ from harness import (
     store_config,
 )
 from harness.server import binaries, own
+from migrating import Files, migrate, states
 
 SHARDS = 4
 
@@ -278,3 +279,21 @@ def test_an_import_that_fills_the_disk_ends_and_goes_on_when_there_is_room(small
     )
     stored = sorted(int(n) for (n,) in small_disk.query(union))
     assert stored == list(range(4000))
+
+
+def test_a_migration_on_a_full_disk_is_done_later(small_disk, tmp_path):
+    config = _config(tmp_path / "hypervault.conf", small_disk)
+    hv("init", config=config).ok()
+    files = Files(tmp_path / "migrations")
+    rows = "SELECT repeat('x', 500) AS t FROM generate_series(1, 2000)"
+    files.write("1_a.sql", f"CREATE TABLE a AS {rows};")
+    files.write("2_b.sql", f"-- hv: no-transaction\nCREATE TABLE b AS {rows};")
+    small_disk.fill()
+    outcome = migrate(config, files, max_failures="all", canary="off")
+    assert outcome.works() == {"failed": SHARDS}
+    assert {e["sqlstate"] for e in outcome.failed().values()} == {"53100"}
+    assert set(map(tuple, states(config, files).values())) == {("pending", "pending")}
+    small_disk.free()
+    migrate(config, files).ok()
+    assert set(map(tuple, states(config, files).values())) == {("done", "done")}
+    assert small_disk.value("SELECT count(*) FROM shard0002.b") == 2000
