@@ -43,6 +43,11 @@ void hvi_ledger_ask(hvi_buffer *sql, int shard) {
     hvi_buffer_append_format(sql,
                              "SELECT pg_catalog.to_regnamespace('%s') IS NOT NULL,"
                              " (SELECT c.relkind OPERATOR(pg_catalog.=) 'r'"
+                             " AND (SELECT pg_catalog.count(*) FROM pg_catalog.pg_attribute AS a"
+                             " WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid"
+                             " AND a.attname OPERATOR(pg_catalog.=) ANY ('{id,name,digest,"
+                             "applied_at,took_ms,finished,done,begun,statements}')"
+                             " AND NOT a.attisdropped) OPERATOR(pg_catalog.=) 9"
                              " FROM pg_catalog.pg_class AS c WHERE c.oid OPERATOR(pg_catalog.=)"
                              " pg_catalog.to_regclass('%s." HVI_LEDGER "'))",
                              schema, schema);
@@ -66,8 +71,9 @@ hv_status hvi_ledger_asked(const PGresult *result, const char *server, int shard
     if (!*is_there || hvi_bool_at(result, 0, 1))
         return HV_OK;
     hvi_schema_name(shard, schema);
-    hvi_fail(error, HV_MISMATCH, "%s." HVI_LEDGER " is not a table", schema);
-    hvi_error_detail(error, "Migrations are recorded in a table of this name.");
+    hvi_fail(error, HV_MISMATCH, "%s." HVI_LEDGER " is not a ledger of migrations", schema);
+    hvi_error_detail(error, "Migrations are recorded in a table of this name, with columns that it "
+                            "does not have.");
     hvi_error_hint(error, "Rename the object that has it.");
     return HV_MISMATCH;
 }

@@ -238,7 +238,7 @@ static hv_status read_file(int directory, const char *name, hvi_migration *file,
     return status;
 }
 
-/* ---- the directory ---- */
+/* ---- the files ---- */
 
 static int compare(const void *a, const void *b) {
     const hvi_migration *x = a, *y = b;
@@ -257,36 +257,64 @@ static hvi_migration *add_file(hv_migrations *migrations) {
     return file;
 }
 
-static int by_name(const struct dirent **a, const struct dirent **b) {
-    return strcmp((*a)->d_name, (*b)->d_name);
+/* ---- the directory ---- */
+
+typedef struct names {
+    char **names; /* owned, as each of them */
+    size_t count;
+} names;
+
+static void free_names(names *all) {
+    for (size_t i = 0; i < all->count; i++)
+        free(all->names[i]);
+    free(all->names);
 }
 
-static int is_wanted(const struct dirent *entry) {
-    return is_migration(entry->d_name);
+static bool add_name(names *all, const char *name) {
+    char **grown = realloc(all->names, (all->count + 1) * sizeof *grown);
+    if (grown == NULL)
+        return false;
+    all->names = grown;
+    grown[all->count] = strdup(name);
+    return grown[all->count] != NULL && ++all->count > 0;
 }
 
-/* In the order of their names, so that the first error is always the same. */
+static int by_name(const void *a, const void *b) {
+    return strcmp(*(char *const *) a, *(char *const *) b);
+}
+
+static hv_status fail_directory(const hv_migrations *migrations, hv_error **error) {
+    return hvi_fail(error, HV_BAD_CONFIG, "could not read the directory \"%s\": %s",
+                    migrations->directory, strerror(errno));
+}
+
+/* In order, so that the first error is always the same. */
+static hv_status list_names(const hv_migrations *migrations, DIR *folder, names *all,
+                            hv_error **error) {
+    const struct dirent *entry;
+    for (errno = 0; (entry = readdir(folder)) != NULL; errno = 0)
+        if (is_migration(entry->d_name) && !add_name(all, entry->d_name))
+            return hvi_no_memory(error);
+    if (errno != 0)
+        return fail_directory(migrations, error);
+    if (all->count > 0)
+        qsort(all->names, all->count, sizeof *all->names, by_name);
+    return HV_OK;
+}
+
 static hv_status read_directory(hv_migrations *migrations, hv_error **error) {
-    struct dirent **entries = NULL;
-    hv_status status = HV_OK;
-    int fd = open(migrations->directory, O_RDONLY | O_CLOEXEC | O_DIRECTORY), count = -1;
-    if (fd >= 0)
-        count = scandirat(fd, ".", &entries, is_wanted, by_name);
-    if (count < 0 && errno == ENOMEM)
-        status = hvi_no_memory(error);
-    else if (count < 0)
-        status = hvi_fail(error, HV_BAD_CONFIG, "could not read the directory \"%s\": %s",
-                          migrations->directory, strerror(errno));
-    for (int i = 0; status == HV_OK && i < count; i++) {
+    names all = {0};
+    DIR *folder = opendir(migrations->directory);
+    if (folder == NULL)
+        return fail_directory(migrations, error);
+    hv_status status = list_names(migrations, folder, &all, error);
+    for (size_t i = 0; status == HV_OK && i < all.count; i++) {
         hvi_migration *file = add_file(migrations);
-        status =
-            file != NULL ? read_file(fd, entries[i]->d_name, file, error) : hvi_no_memory(error);
+        status = file != NULL ? read_file(dirfd(folder), all.names[i], file, error)
+                              : hvi_no_memory(error);
     }
-    for (int i = 0; i < count; i++)
-        free(entries[i]);
-    free(entries);
-    if (fd >= 0)
-        close(fd);
+    free_names(&all);
+    closedir(folder);
     return status;
 }
 
@@ -311,6 +339,7 @@ static hv_status check_numbers(const hv_migrations *migrations, hv_error **error
 
 hv_status hv_migrations_load(const char *directory, hv_migrations **migrations, hv_error **error) {
     hv_migrations *made = calloc(1, sizeof *made);
+    *migrations = NULL;
     if (made == NULL)
         return hvi_no_memory(error);
     made->directory = strdup(directory);

@@ -245,15 +245,18 @@ def test_a_shard_that_cannot_be_read_is_in_the_table(store, servers, files):
     files.write("1_a.sql", "")
     servers[0].sql("ALTER SCHEMA shard0003 RENAME TO away")
     servers[1].sql(f"CREATE VIEW shard0010.{LEDGER} AS SELECT 1")
+    servers[1].sql(f"CREATE TABLE shard0011.{LEDGER} (id text, name text)")
     found = status(store, files).ok()
     errors = {s["shard"]: s["error"] for s in found.shards if s["error"] is not None}
     assert {shard: error["status"] for shard, error in errors.items()} == {
         3: "HV_NOT_INITIALIZED",
         10: "HV_MISMATCH",
+        11: "HV_MISMATCH",
     }
+    assert errors[11]["message"] == f"shard0011.{LEDGER} is not a ledger of migrations"
     outcome = migrate(store, files, max_failures="all")
-    assert outcome.works() == {"done": 14, "failed": 2}
-    assert set(outcome.failed()) == {3, 10}
+    assert outcome.works() == {"done": 13, "failed": 3}
+    assert set(outcome.failed()) == {3, 10, 11}
 
 
 # ---- new shards ----

@@ -14,6 +14,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 /* For every allocation in turn: `prepare` a subject, let `operation` fail on it, `check` that it is
  * as before, run `operation` again with memory, and `finish` the subject. The failed operation
@@ -518,8 +519,50 @@ static void test_no_selection_is_copied_when_memory_runs_out(void **state) {
     hv_selection_free(s);
 }
 
+/* ---- Reading migrations ---------------------------------------------------------------------- */
+
+static char directory[] = "/tmp/hv-memory-XXXXXX";
+
+static void *prepare_nothing(void) {
+    return NULL;
+}
+
+static hv_status load_migrations(void *subject, hv_error **error) {
+    (void) subject;
+    hv_migrations *migrations;
+    hv_status status = hv_migrations_load(directory, &migrations, error);
+    assert_true((status == HV_OK) == (migrations != NULL));
+    hv_migrations_free(migrations);
+    return status;
+}
+
+static void finish_nothing(void *subject) {
+    (void) subject;
+}
+
+static void test_migrations_are_read_or_not(void **state) {
+    (void) state;
+    char path[sizeof directory + sizeof "/1_a.sql"];
+    assert_non_null(mkdtemp(directory));
+    for (int number = 1; number <= 2; number++) {
+        snprintf(path, sizeof path, "%s/%d_a.sql", directory, number);
+        FILE *file = fopen(path, "w");
+        assert_non_null(file);
+        assert_true(fputs("-- hv: no-transaction\na;b;c;d;e;f;g;h;i;j", file) >= 0);
+        assert_int_equal(fclose(file), 0);
+    }
+    assert_true(play(&(scene){prepare_nothing, load_migrations, check_nothing, finish_nothing}) >
+                10);
+    for (int number = 1; number <= 2; number++) {
+        snprintf(path, sizeof path, "%s/%d_a.sql", directory, number);
+        assert_int_equal(remove(path), 0);
+    }
+    assert_int_equal(rmdir(directory), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_migrations_are_read_or_not),
         cmocka_unit_test(test_a_dict_is_as_it_was_when_memory_runs_out),
         cmocka_unit_test(test_changes_that_failed_leave_no_trace_in_later_ones),
         cmocka_unit_test(test_no_dict_is_made_when_memory_runs_out),
