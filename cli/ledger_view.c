@@ -56,14 +56,25 @@ static bool is_read(const hv_ledger *ledger, size_t index, int *shard) {
     return hv_ledger_shard(ledger, index, NULL, shard, &error) && error == NULL;
 }
 
+/* Is the file one that the directory lacks? Then nothing is pending. */
+static bool lacks_file(const hv_ledger *ledger, size_t file) {
+    for (size_t i = 0; hv_ledger_shard(ledger, i, NULL, NULL, NULL); i++)
+        if (hv_ledger_state(ledger, i, file, NULL, NULL) == HV_MIGRATION_NO_FILE)
+            return true;
+    return false;
+}
+
 static file_row make_row(const hv_ledger *ledger, size_t file) {
     file_row row = {.first = file, .count = 1};
+    bool is_lacking = lacks_file(ledger, file);
     shard_list lists[STATES] = {0};
     int shard;
     for (size_t i = 0; hv_ledger_shard(ledger, i, NULL, &shard, NULL); i++) {
         if (!is_read(ledger, i, NULL))
             continue;
         hv_migration_state state = hv_ledger_state(ledger, i, file, NULL, NULL);
+        if (is_lacking && state == HV_MIGRATION_PENDING)
+            continue;
         row.of[state]++;
         shard_list_add(&lists[state], shard);
     }
