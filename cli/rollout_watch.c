@@ -186,9 +186,11 @@ static int by_interest(const void *left, const void *right) {
     return one->shard - other->shard;
 }
 
-static void show_remarks(rollout_watch *watch) {
+/* `at_once`: what is shown may be over. */
+static void show_remarks(rollout_watch *watch, bool at_once) {
     int64_t now = hvi_clock_us();
-    if (!ui_progress_is_shown(watch->progress) || now - watch->remarks_us < REMARKS_US)
+    if (!ui_progress_is_shown(watch->progress) ||
+        (!at_once && now - watch->remarks_us < REMARKS_US))
         return;
     watch->remarks_us = now;
     const active **shown = new_memory((watch->count + 1) * sizeof(active *));
@@ -228,12 +230,15 @@ static void tell(const rollout_watch *watch, active *of) {
 void rollout_watch_event(void *context, const hv_rollout_event *event) {
     rollout_watch *watch = context;
     active *of = find(watch, event->server, event->shard);
+    bool was_shown = of->waits_for != NULL || (of->step != NULL && of->share >= 0);
+    bool has_ended = false;
     if (event->work == HV_WORK_RUNNING || event->work == HV_WORK_WAITING) {
         note(of, event);
         tell(watch, of);
     } else {
         end(watch, of, event->work == HV_WORK_FAILED);
+        has_ended = true;
     }
     add_up_parts(watch, event->server);
-    show_remarks(watch);
+    show_remarks(watch, has_ended && was_shown);
 }
