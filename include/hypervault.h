@@ -1773,8 +1773,8 @@ HV_API const hv_plan_step *hv_plan_at(const hv_plan *plan, size_t index); /* NUL
  *
  * is one walk along it. `type` is that of the values in the index: text (NULL), smallint, integer,
  * bigint, numeric, real, double precision, boolean, uuid, date, timestamp or timestamptz, or
- * another name that PostgreSQL has for one of these, such as int8. The last three are for dates and
- * times in the form of ISO 8601, and read by functions in the schema `hypervault`, because
+ * another name that PostgreSQL has for one of these, such as int8. Dates and times
+ * are in the form of ISO 8601, and read by functions in the schema `hypervault`, because
  * PostgreSQL's own depend on settings.
  */
 typedef struct hv_index hv_index;
