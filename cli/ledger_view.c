@@ -180,7 +180,8 @@ static void print_table(const matrix *all) {
             ui_cell(table, shards > 0 ? states[shown[j]].style : UI_DIM, "%s",
                     ui_number(number, (int64_t) shards));
         }
-        ui_cell(table, UI_PLAIN, "%s", places[0] != '\0' ? places : "all");
+        bool is_known = row->of[HV_MIGRATION_DONE] > 0; /* no shard may have been read */
+        ui_cell(table, UI_PLAIN, "%s", places[0] != '\0' ? places : is_known ? "all" : "-");
         free(places);
         free(name);
     }
