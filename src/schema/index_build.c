@@ -51,8 +51,6 @@ typedef struct index_job {
     work *work; /* not owned */
     state state;
     bool is_pausing;
-    bool is_built; /* this job has done it */
-    bool is_dropped;
     bool has_functions;
     hv_error *cause; /* of a failure that is being cleaned up after; owned */
     hvi_obstacle obstacle;
@@ -120,6 +118,7 @@ static hvi_job_next enter(index_job *j, state to, const hvi_session *session,
                                  "SET statement_timeout TO %" PRId64 ";",
                                  lock_timeout(j), statement_timeout(j));
         hvi_shard_sql_try_session_lock(&j->sql, j->job.shard);
+        hvi_index_glance_sql(&j->sql, j->schema, j->work->name);
         break;
     case LOOK:
         hvi_buffer_append_text(&j->sql, hvi_index_look_sql);
@@ -259,7 +258,7 @@ static hvi_job_next see_valid(index_job *j, const hvi_index_found *found,
     if (!hvi_buffer_ok(&wanted)) {
         next = fail_no_memory(j);
     } else if (is_same) {
-        next = end_with(j, j->is_built ? HV_WORK_DONE : HV_WORK_UNCHANGED);
+        next = end_with(j, HV_WORK_UNCHANGED);
     } else {
         hvi_fail(&j->job.error, HV_MISMATCH, "%s has another index \"%s\"", j->schema,
                  name_of(j).text);
@@ -287,15 +286,16 @@ static hvi_job_next wait_for_builder(index_job *j, const hvi_index_found *found,
     return HVI_JOB_PAUSE;
 }
 
+static hvi_job_next build(index_job *j, const hvi_session *session, hvi_request *request) {
+    bool needs_functions = hvi_index_function_at(j->work->index, 0) != NULL;
+    return enter(j, needs_functions && !j->has_functions ? FUNCTIONS : BUILD, session, request);
+}
+
 /* The decision about an index that is to be built. */
 static hvi_job_next see_for_build(index_job *j, const hvi_index_found *found,
                                   const hvi_session *session, hvi_request *request) {
     if (found->kind == NULL)
-        return enter(j,
-                     !j->has_functions && hvi_index_function_at(j->work->index, 0) != NULL
-                         ? FUNCTIONS
-                         : BUILD,
-                     session, request);
+        return build(j, session, request);
     if (!found->is_ours)
         return fail_taken(j, found);
     if (found->is_valid)
@@ -308,7 +308,7 @@ static hvi_job_next see_for_build(index_job *j, const hvi_index_found *found,
 static hvi_job_next see_for_drop(index_job *j, const hvi_index_found *found,
                                  const hvi_session *session, hvi_request *request) {
     if (found->kind == NULL)
-        return end_with(j, j->is_dropped ? HV_WORK_DONE : HV_WORK_UNCHANGED);
+        return end_with(j, HV_WORK_UNCHANGED);
     if (!found->is_ours)
         hvi_fail(&j->job.error, HV_INVALID, "\"%s\" is %s%s in %s", name_of(j).text,
                  word_of(found->kind), found->kind[0] == 'i' ? " of another table" : "", j->schema);
@@ -400,24 +400,38 @@ static hvi_job_next search_answered(index_job *j, const hvi_session *session, hv
     return enter(j, CALM, session, request);
 }
 
+/* The most frequent case needs no closer look: there is nothing of that name. */
+static hvi_job_next lock_answered(index_job *j, hvi_session *session, hvi_answer *answer,
+                                  hvi_request *request) {
+    static const hvi_index_found nothing = {.has_table = true};
+    if (hvi_result_check(answer->result, &hvi_index_glance_form, session->config->server,
+                         j->job.shard, &j->job.error) != HV_OK)
+        return end_with(j, HV_WORK_FAILED);
+    bool has_lock = hvi_bool_at(answer->result, 0, 0);
+    bool has_table = hvi_bool_at(answer->result, 0, 1);
+    bool has_name = hvi_bool_at(answer->result, 0, 2);
+    if (!has_lock)
+        return hvi_obstacle_meet(&j->obstacle, &j->job, session, answer, request);
+    if (!has_table || has_name)
+        return enter(j, LOOK, session, request);
+    return j->work->index != NULL ? see_for_build(j, &nothing, session, request)
+                                  : see_for_drop(j, &nothing, session, request);
+}
+
 /* A statement of this state has succeeded. */
 static hvi_job_next answered(index_job *j, hvi_session *session, hvi_answer *answer,
                              hvi_request *request) {
     switch (j->state) {
     case LOCK:
-        if (strcmp(PQgetvalue(answer->result, 0, 0), "t") != 0)
-            return hvi_obstacle_meet(&j->obstacle, &j->job, session, answer, request);
-        return enter(j, LOOK, session, request);
+        return lock_answered(j, session, answer, request);
     case LOOK:
         return look_answered(j, session, answer, request);
     case FUNCTIONS:
         return functions_answered(j, session, answer, request);
-    case BUILD:
-        j->is_built = true;
-        return enter(j, LOOK, session, request);
+    case BUILD: /* without IF NOT EXISTS: it is this one, and valid */
+        return end_with(j, HV_WORK_DONE);
     case DROP:
-        j->is_dropped = true;
-        return enter(j, LOOK, session, request);
+        return j->work->index != NULL ? build(j, session, request) : end_with(j, HV_WORK_DONE);
     case SEARCH:
         return search_answered(j, session, answer, request);
     case CALM:

@@ -11,6 +11,30 @@
 
 /* ---- looking ---- */
 
+static void append_is_there(hvi_buffer *sql, const char *schema, const char *name) {
+    hvi_buffer place = HVI_BUFFER_EMPTY;
+    hvi_buffer_append_format(&place, "%s.", schema);
+    hvi_sql_name(&place, name);
+    hvi_buffer_append_text(sql, ", pg_catalog.to_regclass(");
+    if (hvi_buffer_ok(&place))
+        hvi_sql_text(sql, place.data, place.len);
+    else
+        hvi_buffer_break(sql);
+    hvi_buffer_append_text(sql, ") IS NOT NULL");
+    hvi_buffer_fini(&place);
+}
+
+void hvi_index_glance_sql(hvi_buffer *sql, const char *schema, const char *name) {
+    append_is_there(sql, schema, "entities");
+    append_is_there(sql, schema, name);
+}
+
+const hvi_form hvi_index_glance_form = {
+    .asked = "the lock of a shard",
+    .rows = HVI_ONE_ROW,
+    .columns = {HVI_IS_BOOL, HVI_IS_BOOL, HVI_IS_BOOL},
+};
+
 const char hvi_index_look_sql[] =
     "SELECT e.oid IS NOT NULL, c.relkind::pg_catalog.text,"
     " coalesce(x.indrelid OPERATOR(pg_catalog.=) e.oid, false), coalesce(x.indisvalid, false),"

@@ -7,6 +7,16 @@
 #include "schema/index.h"
 #include "wire/result.h"
 
+/*
+ * Append two more columns to a SELECT: is there the table entities, and something with the name of
+ * the index? Planning the statement below takes longer than to build the index of a small table,
+ * and most shards need no more than this.
+ */
+void hvi_index_glance_sql(hvi_buffer *sql, const char *schema, const char *name);
+
+/* Both, after the answer about the shard's lock. */
+extern const hvi_form hvi_index_glance_form;
+
 /* What has the name of an index in a shard; the parameters are the schema and the name. */
 extern const char hvi_index_look_sql[];
 extern const hvi_form hvi_index_look_form;

@@ -326,7 +326,9 @@ def test_a_server_that_is_killed_meanwhile(tmp_path, make_server):
 
 
 def test_an_interrupted_build_ends_and_leaves_the_rest(two_stores, servers):
-    outcome = finish_tool(build_large(two_stores[0], events=1, interrupt=4, parallel=1))
+    with servers[0].connect() as other:
+        other.cursor().execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1")  # builds wait
+        outcome = finish_tool(build_large(two_stores[0], events=1, interrupt=1))
     assert outcome.status == "HV_TIMEOUT" and "interrupted" in outcome.error["message"]
     assert outcome.works["not begun"] > 0 and outcome.works["failed"] == 1, outcome
     finish_tool(build_large(two_stores[0])).ok()
