@@ -131,53 +131,67 @@ static void wait(void *context) {
 }
 
 /* The words of the command line that choose the shards on which it is to be done still. */
-static void say_what_is_left(const asking *task, const hv_summary *summary) {
-    char *failed = summary_shards(summary, HV_WORK_FAILED);
+static void say_what_is_left(const asking *task, const hv_summary *summary, int code) {
     char *waiting = summary_shards(summary, HV_WORK_NOT_BEGUN);
-    char *both = summary_shards_not_done(summary);
-    if (failed[0] != '\0')
-        ui_note("failed: --shards %s", failed);
+    char *left = summary_shards_not_done(summary), *unknown = summary_shards_unknown(summary);
     if (waiting[0] != '\0')
         ui_note("not begun: --shards %s", waiting);
-    if (task->once != NULL)
+    if (task->once != NULL) {
         ui_note("The same command goes on with these shards: the others are not changed twice.");
-    else if (both[0] != '\0')
-        ui_note("The others are done: repeat it for --shards %s only. With --once NAME it can be "
-                "repeated as it is.",
-                both);
-    free(failed);
+    } else {
+        if (unknown[0] != '\0')
+            ui_note("The outcome is unknown on --shards %s: look before you repeat it there.",
+                    unknown);
+        if (left[0] != '\0' && code == EXIT_PARTLY)
+            ui_note("It has not happened everywhere: repeat it for --shards %s only. With --once "
+                    "NAME it can be repeated as it is.",
+                    left);
+    }
     free(waiting);
-    free(both);
+    free(left);
+    free(unknown);
 }
 
-static int end(asking *task, hv_each *each, hv_status status, hv_error *error) {
-    hv_summary *summary = NULL;
-    hv_error *other = NULL;
-    if (status == HV_NOT_FOUND)
-        status = HV_OK;
-    rollout_over(&task->work);
+/* All answers, also those that have come before an interruption. */
+static hv_status take_answers(const asking *task, hv_each *each, hv_error **error) {
+    hv_status status, outcome = HV_OK;
+    hv_shard_answer answer;
+    do {
+        hv_error *cause = NULL;
+        status = hv_each_next(each, &answer, &cause);
+        if (status == HV_OK && answer.work == HV_WORK_DONE && output_ok())
+            answers_add(task->all, &answer);
+        if (status != HV_OK && status != HV_NOT_FOUND && outcome == HV_OK) {
+            outcome = status;
+            *error = cause;
+            cause = NULL;
+            status = status == HV_TIMEOUT ? HV_OK : status;
+        }
+        hv_error_free(cause);
+    } while (status == HV_OK);
+    return outcome;
+}
+
+static int end(asking *task, const hv_summary *summary, hv_status status, hv_error *error) {
     answers_end(task->all);
-    if (hv_each_summary(each, &summary, &other) != HV_OK)
-        out_of_memory();
     size_t before = hv_summary_count(summary, HV_WORK_UNCHANGED);
     int code = rollout_end_answers(&task->work, status, summary, error);
     if (before > 0)
         ui_note("It has run before on %zu shard%s, which %s as %s.", before, before == 1 ? "" : "s",
                 before == 1 ? "stays" : "stay", before == 1 ? "it is" : "they are");
-    if (task->is_write && code == EXIT_PARTLY && !task->work.scope.per_server)
-        say_what_is_left(task, summary);
+    if (task->is_write && code != EXIT_DONE && !task->work.scope.per_server)
+        say_what_is_left(task, summary, code);
     if (answers_say_different(task->all)) {
         size_t shown = hv_summary_count(summary, HV_WORK_DONE) - answers_different(task->all);
         code = shown > 0 ? EXIT_PARTLY : EXIT_FAILED;
     }
-    hv_summary_free(summary);
     return code;
 }
 
 static int ask(asking *task) {
     hv_each *each = NULL;
+    hv_summary *summary = NULL;
     hv_error *error = NULL;
-    hv_shard_answer answer;
     rollout_begin(&task->work);
     hv_status status =
         hv_each_shard(task->work.store, task->sql, task->parameter_count,
@@ -185,11 +199,13 @@ static int ask(asking *task) {
     if (status != HV_OK)
         return rollout_refused(&task->work, status, error);
     task->all = answers_new(task->work.store, task->format, task->work.scope.per_server);
-    while (output_ok() && (status = hv_each_next(each, &answer, &error)) == HV_OK)
-        if (answer.work == HV_WORK_DONE)
-            answers_add(task->all, &answer);
-    int code = end(task, each, status, error);
-    hv_each_close(each);
+    status = take_answers(task, each, &error);
+    if (hv_each_summary(each, &summary, NULL) != HV_OK)
+        out_of_memory();
+    hv_each_close(each); /* it calls the observer, if it has still to end something */
+    rollout_over(&task->work);
+    int code = end(task, summary, status, error);
+    hv_summary_free(summary);
     return code;
 }
 

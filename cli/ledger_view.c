@@ -216,8 +216,9 @@ static void print_changes(const matrix *all, const hv_migrations *migrations) {
             continue;
         printf("%s", ui_on(stdout, UI_BAD));
         ui_text(stdout, name, strlen(name));
-        printf(":%s it was changed after it ran: it ran with %s, and is now %s\n", ui_off(stdout),
-               recorded, own);
+        printf(":%s it was changed after it ran: it ran with ", ui_off(stdout));
+        ui_text(stdout, recorded, strlen(recorded));
+        printf(", and is now %s\n", own);
     }
 }
 
@@ -225,9 +226,10 @@ static void print_changes(const matrix *all, const hv_migrations *migrations) {
 
 static json_t *row_json(const matrix *all, const file_row *row, const hv_migrations *migrations) {
     const char *name = hv_ledger_file(all->ledger, row->first);
-    json_t *object = json_pack("{s:o, s:s*, s:s*}", "name", ui_json_text(name), "digest",
+    const char *recorded = recorded_digest(all, row->first);
+    json_t *object = json_pack("{s:o, s:s*, s:o*}", "name", ui_json_text(name), "digest",
                                own_digest(migrations, name), "recorded_digest",
-                               recorded_digest(all, row->first));
+                               recorded != NULL ? ui_json_text(recorded) : NULL);
     for (int state = 0; state < STATES; state++) {
         char *where = format_text("%s_in", states[state].member);
         json_object_set_new(object, states[state].member,
@@ -280,21 +282,29 @@ int ledger_show(const hv_ledger *ledger, const hv_migrations *migrations) {
     return is_done ? EXIT_DONE : EXIT_FAILED;
 }
 
-void ledger_count_pending(const hv_ledger *ledger, size_t *files, size_t *shards) {
-    size_t count = hv_ledger_files(ledger);
-    bool *lacked = new_memory((count + 1) * sizeof *lacked);
-    *files = *shards = 0;
-    for (size_t i = 0; hv_ledger_shard(ledger, i, NULL, NULL, NULL); i++) {
-        bool lacks = false;
-        for (size_t file = 0; is_read(ledger, i, NULL) && file < count; file++) {
-            hv_migration_state state = hv_ledger_state(ledger, i, file, NULL, NULL);
-            bool is_done = state == HV_MIGRATION_DONE || state == HV_MIGRATION_NO_FILE;
-            lacks = lacks || !is_done;
-            lacked[file] = lacked[file] || !is_done;
+void ledger_count(const hv_ledger *ledger, ledger_counts *counts) {
+    matrix all = make_matrix(ledger, false);
+    *counts = (ledger_counts){0};
+    for (size_t i = 0; i < all.count; i++) {
+        const file_row *row = &all.rows[i];
+        bool is_open = false;
+        for (int state = 0; state < STATES; state++) {
+            bool occurs = state != HV_MIGRATION_DONE && row->of[state] > 0;
+            is_open = is_open || occurs;
+            counts->is_worse = counts->is_worse || (occurs && state != HV_MIGRATION_PENDING);
         }
-        *shards += lacks;
+        counts->files += is_open;
     }
-    for (size_t file = 0; file < count; file++)
-        *files += lacked[file];
-    free(lacked);
+    for (size_t i = 0; hv_ledger_shard(ledger, i, NULL, NULL, NULL); i++) {
+        bool is_open = false;
+        counts->unread += !is_read(ledger, i, NULL);
+        for (size_t file = 0; is_read(ledger, i, NULL) && file < all.count; file++) {
+            hv_migration_state state = hv_ledger_state(ledger, i, file, NULL, NULL);
+            bool is_pending = state == HV_MIGRATION_PENDING;
+            is_open = is_open || (is_pending ? all.rows[file].of[state] > 0 /* see lacks_file() */
+                                             : state != HV_MIGRATION_DONE);
+        }
+        counts->shards += is_open;
+    }
+    free_matrix(&all);
 }

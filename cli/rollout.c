@@ -108,11 +108,12 @@ bool rollout_option(rollout *work, const arguments *args, int id) {
 
 /* ---- The store ------------------------------------------------------------------------------- */
 
+/* By Ctrl-C, or because its results cannot be written any more. */
 static bool is_interrupted(void *context) {
     const rollout *work = context;
     if (work->wait != NULL)
         work->wait(work->context);
-    return interrupted();
+    return interrupted() || !output_ok();
 }
 
 /* The pool of each server must have room for so many shards at once, and two connections more. */
@@ -208,7 +209,8 @@ int rollout_end(rollout *work, hv_status status, hv_summary *summary, hv_error *
     return code;
 }
 
-int rollout_end_answers(rollout *work, hv_status status, hv_summary *summary, hv_error *error) {
+int rollout_end_answers(rollout *work, hv_status status, const hv_summary *summary,
+                        hv_error *error) {
     rollout_over(work);
     if (summary == NULL)
         return rollout_refused(work, status, error);

@@ -102,7 +102,8 @@ int rollout_end(rollout *work, hv_status status, hv_summary *summary, hv_error *
 
 /* The same without the table, where results were printed; the failures are errors on stderr, also
  * with --json. The summary stays the caller's. */
-int rollout_end_answers(rollout *work, hv_status status, hv_summary *summary, hv_error *error);
+int rollout_end_answers(rollout *work, hv_status status, const hv_summary *summary,
+                        hv_error *error);
 
 /* An error about the whole of it: nothing was begun. Reports it, and returns an exit code. */
 int rollout_refused(rollout *work, hv_status status, hv_error *error);

@@ -153,14 +153,25 @@ char *summary_shards(const hv_summary *summary, hv_work work) {
     return shard_list_take(&list);
 }
 
-char *summary_shards_not_done(const hv_summary *summary) {
+/* Those that are not done, with an unknown outcome or without. */
+static char *shards_not_done(const hv_summary *summary, bool is_unknown) {
     shard_list list = {0};
     int shard;
     hv_work work;
-    for (size_t i = 0; hv_summary_at(summary, i, NULL, &shard, &work, NULL); i++)
-        if (work != HV_WORK_DONE && work != HV_WORK_UNCHANGED && shard >= 0)
+    const hv_error *error;
+    for (size_t i = 0; hv_summary_at(summary, i, NULL, &shard, &work, &error); i++)
+        if (work != HV_WORK_DONE && work != HV_WORK_UNCHANGED && shard >= 0 &&
+            (error != NULL && hv_error_outcome_unknown(error)) == is_unknown)
             shard_list_add(&list, shard);
     return shard_list_take(&list);
+}
+
+char *summary_shards_not_done(const hv_summary *summary) {
+    return shards_not_done(summary, false);
+}
+
+char *summary_shards_unknown(const hv_summary *summary) {
+    return shards_not_done(summary, true);
 }
 
 /* How many of a server's shards are in each state. */

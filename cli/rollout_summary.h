@@ -42,7 +42,9 @@ struct json_t *summary_json(const hv_store *store, const hv_summary *summary);
 /* Shards in this state, "1-9,12": free() it. "" if there are none. */
 char *summary_shards(const hv_summary *summary, hv_work work);
 
-/* The same of those that failed or were not begun. */
+/* The same of those on which it has not happened, failed or not begun; and of those that failed
+ * with an unknown outcome, on which it may have. */
 char *summary_shards_not_done(const hv_summary *summary);
+char *summary_shards_unknown(const hv_summary *summary);
 
 #endif

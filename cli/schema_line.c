@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ledger_view.h"
 #include "ui/memory.h"
 #include "ui/ui.h"
 
@@ -34,7 +33,7 @@ static void read_ledgers(schema_line *line, hv_store *store, const hv_rollout *s
     line->has_migrations = true;
     if (hv_migrations_load(directory, &migrations, error) == HV_OK &&
         hv_migrate_status(store, migrations, settings, &ledger, error) == HV_OK)
-        ledger_count_pending(ledger, &line->pending_files, &line->pending_shards);
+        ledger_count(ledger, &line->ledgers);
     hv_ledger_free(ledger);
     hv_migrations_free(migrations);
 }
@@ -67,6 +66,18 @@ static void print_error(const hv_error *error) {
     free(text);
 }
 
+static void print_ledgers(const ledger_counts *counts) {
+    if (counts->files > 0)
+        printf("%s%zu %s on %zu shard%s%s, see `hv migrate status`", ui_on(stdout, UI_WARN),
+               counts->files, counts->is_worse ? "not in order" : "pending", counts->shards,
+               counts->shards == 1 ? "" : "s", ui_off(stdout));
+    else if (counts->unread == 0)
+        printf("%sall have run%s", ui_on(stdout, UI_GOOD), ui_off(stdout));
+    if (counts->unread > 0)
+        printf("%s%s%zu could not be read%s", counts->files > 0 ? "; " : "", ui_on(stdout, UI_WARN),
+               counts->unread, ui_off(stdout));
+}
+
 void schema_line_print(const schema_line *line) {
     printf("%sschemas:%s ", ui_on(stdout, UI_BOLD), ui_off(stdout));
     if (line->status != HV_OK)
@@ -83,12 +94,8 @@ void schema_line_print(const schema_line *line) {
         printf("; %smigrations:%s ", ui_on(stdout, UI_BOLD), ui_off(stdout));
         if (line->migrations_error != NULL)
             print_error(line->migrations_error);
-        else if (line->pending_files == 0)
-            printf("%sall have run%s", ui_on(stdout, UI_GOOD), ui_off(stdout));
         else
-            printf("%s%zu pending on %zu shard%s%s, see `hv migrate status`",
-                   ui_on(stdout, UI_WARN), line->pending_files, line->pending_shards,
-                   line->pending_shards == 1 ? "" : "s", ui_off(stdout));
+            print_ledgers(&line->ledgers);
     }
     putchar('\n');
 }
@@ -102,9 +109,11 @@ void schema_line_add(const schema_line *line, json_t *object) {
     json_object_set_new(object, "schemas", schemas);
     if (!line->has_migrations)
         return;
-    json_t *migrations = line->migrations_error != NULL
-                             ? json_pack("{s:o}", "error", ui_error_json(line->migrations_error))
-                             : json_pack("{s:I, s:I}", "pending", (json_int_t) line->pending_files,
-                                         "shards", (json_int_t) line->pending_shards);
+    json_t *migrations =
+        line->migrations_error != NULL
+            ? json_pack("{s:o}", "error", ui_error_json(line->migrations_error))
+            : json_pack("{s:I, s:I, s:I}", "pending", (json_int_t) line->ledgers.files, "shards",
+                        (json_int_t) line->ledgers.shards, "unread",
+                        (json_int_t) line->ledgers.unread);
     json_object_set_new(object, "migrations", migrations);
 }

@@ -6,6 +6,7 @@
 #define SCHEMA_LINE_H
 
 #include "hypervault.h"
+#include "ledger_view.h"
 
 struct json_t;
 
@@ -18,8 +19,7 @@ typedef struct schema_line {
     size_t unread;    /* shards */
     bool has_migrations;
     hv_error *migrations_error; /* NULL: none */
-    size_t pending_files;
-    size_t pending_shards; /* that lack one of them */
+    ledger_counts ledgers;
 } schema_line;
 
 /* Compare these shards, "1-9,12"; `migrations`: a directory, or NULL. */

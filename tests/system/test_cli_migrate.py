@@ -119,6 +119,16 @@ def test_a_plan_names_locks_and_rewrites(store, folder, servers):
     assert "nothing to run" in hv("migrate", "plan", path, config=store).ok().out
 
 
+def test_a_recorded_digest_is_text_of_any_origin(store, folder):
+    path = folder({"1_a.sql": "CREATE TABLE a ();"})
+    migrate(store, path).ok()
+    evil = r"UPDATE hypervault_migrations SET digest = E'\x1b]0;evil\x07'"
+    hv("sql", "--write", evil, config=store).ok()
+    shown = hv("migrate", "status", path, config=store)
+    assert shown.code == 1 and r"it ran with \x1b]0;evil\x07, and is now" in shown.out
+    assert status(store, path)[1]["1_a.sql"]["recorded_digest"] == "\x1b]0;evil\x07"
+
+
 # ---- new shards ----
 
 

@@ -112,9 +112,19 @@ def test_status_says_which_migrations_are_pending(servers, tmp_path):
     assert hv("status", "--json", config=config).ok().json()["migrations"] == {
         "pending": 2,
         "shards": 4,
+        "unread": 0,
     }
     hv("migrate", config=config).ok()
     assert hv("status", config=config).ok().lines[-1] == "schemas: alike; migrations: all have run"
+    (folder / "2_b.sql").rename(tmp_path / "2_b.sql")
+    servers[0].sql("DELETE FROM shard0003.hypervault_migrations WHERE id = '2'")
+    line = hv("status", config=config).ok().lines[-1]
+    assert "migrations: 1 not in order on 3 shards" in line
+    (tmp_path / "2_b.sql").rename(folder / "2_b.sql")
+    hv("sql", "--write", "ALTER TABLE hypervault_migrations RENAME COLUMN name TO n", config=config).ok()
+    line = hv("status", config=config).ok().lines[-1]
+    assert line == "schemas: alike; migrations: 4 could not be read"
+    hv("sql", "--write", "ALTER TABLE hypervault_migrations RENAME COLUMN n TO name", config=config).ok()
     (folder / "3_c.sql").write_text("COMMIT")
     status = hv("status", "--json", config=config).ok().json()
     assert "3_c.sql:1" in status["migrations"]["error"]["message"]

@@ -185,6 +185,36 @@ def test_once_is_once(store, servers):
     assert missing.code == 2 and "--once without --write" in missing.err
 
 
+def test_a_write_whose_outcome_is_unknown_is_not_to_be_repeated_blindly(store, servers):
+    servers[1].sql(
+        "CREATE FUNCTION shard0012.ends() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN PERFORM pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid());"
+        " RETURN NULL; END'"
+    )
+    servers[1].sql(
+        "CREATE CONSTRAINT TRIGGER ends AFTER INSERT ON shard0012.entities"
+        " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION shard0012.ends()"
+    )
+    servers[0].sql("ALTER TABLE shard0005.entities ADD CHECK (type <> 9)")
+    insert = "INSERT INTO entities (type, body) VALUES (9, '')"
+    done = sql(store, "--write", insert, "--max-failures", "all")
+    assert done.code == 5 and "repeat it for --shards 5 only" in done.err
+    assert "The outcome is unknown on --shards 12: look before you repeat it there." in done.err
+
+
+@pytest.mark.parametrize("options", [[], ["--write"]])
+def test_an_output_that_is_full_ends_what_is_running(store, servers, options):
+    slow = "SELECT id, pg_sleep(0.2) FROM (VALUES (1)) AS v(id)"
+    with open("/dev/full", "wb") as full:
+        words = ["sql", slow, "--parallel", 1, "--format", "csv", *options]
+        process = spawn("hv", *words, config=store, stdout=full)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 1 and b"could not write to standard output" in err, (process.returncode, err)
+    running = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query ~ 'pg_[s]leep'"
+    for server in servers:
+        eventually(lambda s=server: s.value(running) == 0)
+
+
 def test_what_ended_early_says_where_to_go_on(store, servers):
     servers[0].sql("ALTER TABLE shard0005.entities ADD CHECK (type <> 9)")
     servers[1].sql("ALTER TABLE shard0012.entities ADD CHECK (type <> 9)")
