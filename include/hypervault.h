@@ -1562,7 +1562,8 @@ HV_API void hv_rollout_free(hv_rollout *rollout);
  *
  * shards          only these, as in the configuration: "1-9,12"; default: all of the store
  * skip            leave this server out; may be set for several
- * parallel        at most so many shards of a server at once, 1 to 64; default: 4
+ * parallel        at most so many shards of a server at once, 1 to 64, and no more than the option
+ *                 pool_max less two; default: 4
  * parallel_total  at most so many altogether, 1 to 1024; default: 32
  * canary          one shard goes first, and the others only if it succeeds: on (default) or off
  * max_failures    go on until more shards than this have failed, 0 (default) or more, or "all":
@@ -1572,7 +1573,8 @@ HV_API void hv_rollout_free(hv_rollout *rollout);
  * max_wait        ms that one shard may wait altogether: for locks, in all its tries, for another
  *                 run, and for the older transactions that CONCURRENTLY waits for, which block
  *                 nobody; -1: for ever; default: 60,000, for CONCURRENTLY an hour
- * timeout         ms that one statement may run after it has its locks; default: no limit
+ * timeout         ms that one statement may run after it has its locks, where something is run or
+ *                 built; default: no limit
  *
  * Errors: HV_INVALID, naming what is allowed; HV_NO_MEMORY.
  */
@@ -1652,8 +1654,10 @@ typedef struct hv_shard_answer {
 /*
  * Wait for the next answer. It belongs to the caller until the next call; HV_NOT_FOUND: there are
  * no more. Shards whose turn has not come when too many have failed have no answer; see
- * hv_each_summary(). Errors: HV_TIMEOUT if it is interrupted, HV_CLOSED, HV_NO_MEMORY. Few answers
- * are held in memory at a time: no more than run at once.
+ * hv_each_summary(). Errors: HV_TIMEOUT if it is interrupted, HV_CLOSED, HV_NO_MEMORY; answers that
+ * have come by then follow. Few answers are held in memory at a time: no more than run at once. The
+ * work goes on only while the caller is in this function: SQL with parameters may be in the middle
+ * of its transaction, and hold locks, until the next call.
  */
 HV_API hv_status hv_each_next(hv_each *each, hv_shard_answer *answer, hv_error **error);
 

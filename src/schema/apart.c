@@ -164,11 +164,11 @@ static bool is_patient(const hvi_apart *apart) {
 static void append_limits(hvi_apart *apart) {
     const hv_rollout *rollout = apart->rollout;
     int64_t wait = is_patient(apart) ? max_wait(apart) : rollout->lock_timeout;
-    int64_t limit = rollout->timeout > 0 && wait > 0 ? rollout->timeout + wait : rollout->timeout;
     if (!has_lock_timeout(&apart->file->sql))
         hvi_buffer_append_format(&apart->sql, "SET lock_timeout TO %" PRId64 ";",
                                  wait > 0 ? wait : 0);
-    hvi_buffer_append_format(&apart->sql, "SET statement_timeout TO %" PRId64 ";", limit);
+    hvi_buffer_append_format(&apart->sql, "SET statement_timeout TO %d;",
+                             hvi_shard_sql_limit(rollout->timeout, wait));
 }
 
 /* The search_path, and what the statements that are done have set. */
@@ -364,7 +364,8 @@ static hvi_job_next ask_check(hvi_apart *apart, hvi_job *job, int purpose, hvi_r
 
 static hvi_job_next ask_drop(hvi_apart *apart, hvi_job *job, const char *index,
                              hvi_request *request) {
-    if (apart->drops++ >= MAX_DROPS) {
+    /* What REINDEX leaves are several indexes, each of which goes for good. */
+    if (apart->drops++ >= MAX_DROPS && apart->concurrently.what != HVI_CONCURRENT_REINDEX) {
         hvi_fail(&job->error, HV_REFUSED, "the index %s does not become valid", index);
         hvi_sql_locate(&apart->file->sql, apart->file->sql.statements[apart->statement - 1].line,
                        &job->error);

@@ -280,15 +280,16 @@ static void free_reading(hvi_job *job) {
 /* ---- all of it ---- */
 
 /* A portion could not be read: its shards that were not read yet are failures, with its error. */
-static void note_failure(void *context, hvi_job *job) {
-    hv_schema_report *report = context;
+static hv_status note_failure(hv_schema_report *report, const hvi_job *job, hv_error **error) {
     const reading *r = (const reading *) job;
-    for (size_t i = r->at; job->work != HV_WORK_DONE && i < r->count; i++) {
+    bool ok = true;
+    for (size_t i = r->at; ok && job->work != HV_WORK_DONE && i < r->count; i++) {
         hv_error *cause = hvi_error_copy(job->error);
         hvi_error_where(&cause, NULL, r->shards[i]);
-        add_failure(report, job->server, r->shards[i], &cause);
+        ok = add_failure(report, job->server, r->shards[i], &cause);
         hv_error_free(cause);
     }
+    return ok ? HV_OK : hvi_no_memory(error);
 }
 
 static void add_reading(hvi_crew *crew, reading *r, int server, hv_schema_report *report) {
@@ -339,7 +340,7 @@ static hv_status read_all(hvi_router *router, const hv_rollout *rollout, hv_sche
     for (int i = 0; status == HV_OK && i < router->server_count; i++)
         status = add_server(crew, router, i, shards, count, report, error);
     while (status == HV_OK && (status = hvi_crew_next(crew, &job, error)) == HV_OK && job != NULL)
-        note_failure(report, job);
+        status = note_failure(report, job, error);
     hvi_crew_free(crew);
     free(shards);
     return status;

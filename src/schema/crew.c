@@ -140,10 +140,7 @@ static int64_t next_moment(hvi_crew *crew) {
             if (hvi_worker_has_job(worker) && worker->pause_end > 0)
                 keep_earlier(&moment, worker->pause_end);
         }
-        if (t->borrow_at > 0 && hvi_crew_next_job(crew, t) != NULL)
-            keep_earlier(&moment, t->borrow_at);
-        if (!hvi_list_empty(&t->companions) && hvi_team_has_room(t))
-            keep_earlier(&moment, t->companion_at);
+        keep_earlier(&moment, hvi_team_next_borrow(crew, t));
     }
     return moment;
 }

@@ -167,7 +167,7 @@ static void handle_failed(hvi_crew *crew, hvi_worker *worker) {
         worker->is_companion || hvi_worker_has_job(worker) ? NULL : hvi_crew_next_job(crew, t);
     if (job != NULL && was_lent) {
         give_job(worker, job);
-    } else if (!hvi_worker_has_job(worker)) {
+    } else if (!hvi_worker_has_job(worker) && !worker->is_companion) {
         t->borrow_at = hvi_deadline_after(BORROW_AGAIN_MS);
         if (job != NULL && !has_session(t)) {
             t->borrow_at = 0;
@@ -242,7 +242,14 @@ static void tend(hvi_crew *crew, hvi_worker *worker, int64_t now) {
     }
 }
 
-/* Let jobs of a team begin. One session at a time is borrowed for them. */
+/* The worker that is to borrow a session next, or NULL: one at a time. */
+static hvi_worker *next_borrower(hvi_team *t) {
+    return find_free(t, HVI_WORKER_BORROWING) == NULL && find_free(t, HVI_WORKER_SETTING) == NULL
+               ? find_free(t, HVI_WORKER_OFF)
+               : NULL;
+}
+
+/* Let jobs of a team begin. */
 static void begin_jobs(hvi_crew *crew, hvi_team *t, int64_t now) {
     hvi_job *job;
     while ((job = hvi_crew_next_job(crew, t)) != NULL) {
@@ -253,9 +260,8 @@ static void begin_jobs(hvi_crew *crew, hvi_team *t, int64_t now) {
             tend(crew, worker, now);
             continue;
         }
-        worker = find_free(t, HVI_WORKER_OFF);
-        if (worker == NULL || now < t->borrow_at || find_free(t, HVI_WORKER_BORROWING) != NULL ||
-            find_free(t, HVI_WORKER_SETTING) != NULL)
+        worker = next_borrower(t);
+        if (worker == NULL || now < t->borrow_at)
             break;
         borrow(crew, worker, true);
         if (worker->state == HVI_WORKER_FAILED)
@@ -269,17 +275,18 @@ static void begin_jobs(hvi_crew *crew, hvi_team *t, int64_t now) {
     }
 }
 
-bool hvi_team_has_room(const hvi_team *t) {
-    return t->server->pool.config.max > t->worker_count + 1;
+/* May a companion begin beside the team's jobs? It leaves a connection for others. */
+static bool wants_companion(const hvi_team *t) {
+    return !hvi_list_empty(&t->companions) && !hvi_worker_has_job(&t->workers[t->worker_count]) &&
+           hvi_team_busy(t) > 0 && t->server->pool.config.max > t->worker_count + 1;
 }
 
-/* Let a companion run beside the team's jobs, if there is a connection. */
+/* Let it begin, if there is a connection. */
 static void begin_companion(hvi_crew *crew, hvi_team *t, int64_t now) {
     hvi_worker *worker = &t->workers[t->worker_count];
     if (!hvi_team_is_busy(crew, t))
         hvi_jobs_free(&t->companions);
-    if (hvi_list_empty(&t->companions) || hvi_worker_has_job(worker) || hvi_team_busy(t) == 0 ||
-        !hvi_team_has_room(t))
+    if (!wants_companion(t))
         return;
     if (worker->state == HVI_WORKER_OFF && t->companion_at <= now) {
         t->companion_at = hvi_deadline_after(BORROW_AGAIN_MS);
@@ -289,6 +296,16 @@ static void begin_companion(hvi_crew *crew, hvi_team *t, int64_t now) {
         give_job(worker, hvi_job_of(t->companions.next));
         begin_job(crew, worker);
     }
+}
+
+int64_t hvi_team_next_borrow(hvi_crew *crew, hvi_team *t) {
+    int64_t moment = HVI_NEVER;
+    if (hvi_crew_next_job(crew, t) != NULL && next_borrower(t) != NULL)
+        moment = t->borrow_at;
+    if (wants_companion(t) && t->workers[t->worker_count].state == HVI_WORKER_OFF &&
+        t->companion_at < moment)
+        moment = t->companion_at;
+    return moment;
 }
 
 void hvi_crew_pump(hvi_crew *crew) {

@@ -18,7 +18,8 @@ void hvi_crew_pump(hvi_crew *crew);
  * again meanwhile: a request that overtakes the statement has no effect. */
 void hvi_crew_cancel(hvi_crew *crew, hvi_worker *worker, int64_t now);
 
-/* Would a companion leave a connection for others? */
-bool hvi_team_has_room(const hvi_team *t);
+/* When this team tries to borrow a session next, for a job or a companion that could begin then;
+ * HVI_NEVER: it waits for something else. */
+int64_t hvi_team_next_borrow(hvi_crew *crew, hvi_team *t);
 
 #endif

@@ -268,6 +268,7 @@ const char *hv_index_chosen_name(hv_index *index) {
     hvi_buffer gist = HVI_BUFFER_EMPTY, exact = HVI_BUFFER_EMPTY;
     bool is_whole = append_gist(&gist, index);
     hvi_index_columns_sql(&exact, index, "public");
+    hvi_index_condition_sql(&exact, index);
     const char *name = NULL;
     if (hvi_buffer_ok(&gist) && hvi_buffer_ok(&exact)) {
         name = index->chosen;

@@ -95,12 +95,6 @@ static int64_t lock_timeout(const index_job *j) {
     return j->work->rollout->max_wait > 0 ? j->work->rollout->max_wait : 0;
 }
 
-/* The server's limit counts the time that a statement waits, too. */
-static int64_t statement_timeout(const index_job *j) {
-    int64_t timeout = j->work->rollout->timeout;
-    return timeout > 0 && lock_timeout(j) > 0 ? timeout + lock_timeout(j) : 0;
-}
-
 static void append_drop(index_job *j) {
     hvi_buffer_append_format(&j->sql, "DROP INDEX CONCURRENTLY IF EXISTS %s.", j->schema);
     hvi_sql_name(&j->sql, j->work->name);
@@ -115,8 +109,9 @@ static hvi_job_next enter(index_job *j, state to, const hvi_session *session,
     case LOCK:
         hvi_buffer_append_format(&j->sql,
                                  "SET lock_timeout TO %" PRId64 ";"
-                                 "SET statement_timeout TO %" PRId64 ";",
-                                 lock_timeout(j), statement_timeout(j));
+                                 "SET statement_timeout TO %d;",
+                                 lock_timeout(j),
+                                 hvi_shard_sql_limit(j->work->rollout->timeout, lock_timeout(j)));
         hvi_shard_sql_try_session_lock(&j->sql, j->job.shard);
         hvi_index_glance_sql(&j->sql, j->schema, j->work->name);
         break;
@@ -504,15 +499,19 @@ static void note_wait(struct shard_state *shard, const char *waits) {
 static void cancel_late(watch *self, int shard, int pid) {
     struct shard_state *of = &self->work->shards[shard];
     int64_t max_wait = self->work->rollout->max_wait;
-    if (of->is_late || max_wait <= 0 || of->waited < max_wait * 1000 || of->builder != pid)
+    char schema[HVI_SCHEMA_NAME_LEN];
+    if (max_wait <= 0 || of->waited < max_wait * 1000 || of->builder != pid)
         return;
     of->is_late = true;
+    hvi_schema_name(shard, schema);
     hvi_buffer_append_format(&self->sql,
                              "SELECT pg_catalog.pg_cancel_backend(p.pid)"
                              " FROM pg_catalog.pg_stat_progress_create_index p"
                              " WHERE p.pid OPERATOR(pg_catalog.=) %d"
+                             " AND p.relid OPERATOR(pg_catalog.=)"
+                             " pg_catalog.to_regclass('%s.entities')::pg_catalog.oid"
                              " AND pg_catalog.strpos(p.phase, 'waiting') OPERATOR(pg_catalog.=) 1;",
-                             pid);
+                             pid, schema);
 }
 
 static void note_row(watch *self, const PGresult *result, int row) {

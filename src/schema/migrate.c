@@ -225,10 +225,10 @@ static hvi_job_next after_file(migration_job *m, hvi_session *session, hvi_reque
 }
 
 static hvi_job_next begin_files(migration_job *m, hvi_session *session, hvi_request *request) {
-    if (hvi_ledger_check(&m->rows, m->migrations, &m->job.error) != HV_OK)
-        return end(m, HV_WORK_FAILED);
     if (m->only_new && !m->rows.is_new)
         return end(m, HV_WORK_UNCHANGED);
+    if (hvi_ledger_check(&m->rows, m->migrations, &m->job.error) != HV_OK)
+        return end(m, HV_WORK_FAILED);
     m->next = 0;
     return next_file(m, session, request);
 }

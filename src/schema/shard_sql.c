@@ -3,6 +3,8 @@
  */
 #include "schema/shard_sql.h"
 
+#include <limits.h>
+
 #include "value/shard_map.h"
 
 /* For the server as a whole, the second number is the one after the last shard. */
@@ -17,8 +19,11 @@ static const char discard_sql[] =
     "CLOSE ALL;UNLISTEN *;SET SESSION AUTHORIZATION DEFAULT;RESET ROLE;RESET ALL;DEALLOCATE ALL;"
     "DISCARD PLANS;DISCARD TEMP;DISCARD SEQUENCES;";
 
-/* The server that looks whether its client is still there: from PostgreSQL 14 on, and not on all
- * systems. */
+/*
+ * The limit of locks is for what only reads the catalogue, and waits for a table that is being
+ * rewritten; jobs that change something set one of their own. The server that looks whether its
+ * client is still there: from PostgreSQL 14 on, and not on all systems.
+ */
 static const char settings_sql[] =
     "SELECT pg_catalog.pg_advisory_unlock_all();"
     "SET search_path TO pg_catalog;"
@@ -27,7 +32,7 @@ static const char settings_sql[] =
     "SET DateStyle TO 'ISO';"
     "SET standard_conforming_strings TO on;"
     "SET statement_timeout TO 0;"
-    "SET lock_timeout TO 0;"
+    "SET lock_timeout TO '10s';"
     "SET idle_in_transaction_session_timeout TO 0;"
     "SET default_transaction_isolation TO 'read committed';"
     "SET default_transaction_read_only TO off;"
@@ -57,17 +62,22 @@ void hvi_shard_sql_path(hvi_buffer *sql, const hvi_session *session, int shard) 
     hvi_buffer_append_text(sql, hstore);
 }
 
+int hvi_shard_sql_limit(int64_t timeout, int64_t wait) {
+    if (timeout <= 0 || wait <= 0)
+        return 0;
+    return timeout + wait < INT_MAX ? (int) (timeout + wait) : INT_MAX;
+}
+
 int hvi_shard_sql_begin(hvi_buffer *sql, const hvi_session *session, const hvi_shard_begin *begin) {
     char schema[HVI_SCHEMA_NAME_LEN];
-    /* The server's limit counts the time that a statement waits for a lock, too. */
-    int64_t timeout = begin->timeout > 0 ? begin->timeout + begin->lock_timeout : 0;
     hvi_buffer_append_format(sql,
                              "BEGIN ISOLATION LEVEL READ COMMITTED %s;"
                              "SET LOCAL lock_timeout TO %lld;"
-                             "SET LOCAL statement_timeout TO %lld;"
+                             "SET LOCAL statement_timeout TO %d;"
                              "SET LOCAL search_path TO ",
                              begin->read_only ? "READ ONLY" : "READ WRITE",
-                             (long long) begin->lock_timeout, (long long) timeout);
+                             (long long) begin->lock_timeout,
+                             hvi_shard_sql_limit(begin->timeout, begin->lock_timeout));
     hvi_shard_sql_path(sql, session, begin->shard);
     /* A schema that is missing, or that the role may not use, would be left out of the search_path
      * in silence, and the user's SQL would meet other tables. */

@@ -22,6 +22,10 @@
  */
 void hvi_shard_sql_settings(hvi_buffer *sql, const hvi_session *session);
 
+/* The server's limit of a statement that may run for `timeout` ms (0: no limit) after it has waited
+ * for up to `wait` ms (0 or less: for ever): statement_timeout counts both. 0: no limit. */
+int hvi_shard_sql_limit(int64_t timeout, int64_t wait);
+
 /* Begin a transaction. */
 typedef struct hvi_shard_begin {
     int shard;

@@ -147,6 +147,18 @@ def test_new_shards_get_all_files(servers, folder, tmp_path):
     hv("schema", "check", config=config).ok()
 
 
+def test_new_shards_do_not_depend_on_what_old_ones_have_run(servers, folder, tmp_path):
+    path = folder({"0001_a.sql": "CREATE TABLE a ();"})
+    config = store_config(tmp_path / "a.conf", {"one": (servers[0], "1-3")})
+    hv("init", config=config).ok()
+    migrate(config, path).ok()
+    folder({"0001_a.sql": "CREATE TABLE a (); -- changed"})
+    config = store_config(tmp_path / "a.conf", {"one": (servers[0], "1-6")}, migrations=path)
+    hv("init", config=config).ok()
+    assert hv("migrate", "--shards", "3-6", "--json", config=config).ok().json()["unchanged"] == 3
+    assert "was changed after it ran" in hv("migrate", config=config).err
+
+
 def test_init_says_what_new_shards_lack(servers, folder, tmp_path):
     config = store_config(tmp_path / "a.conf", {"one": (servers[0], "1-5")})
     assert "migrations" not in hv("init", config=config).ok().err

@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+import resource
 import threading
 import time
 
@@ -441,6 +442,16 @@ def test_a_build_that_a_long_transaction_keeps_waiting(store, servers):
         assert outcome.works == {"failed": 1, "not begun": 1}
         assert ("shard0001", "entities_a_idx") not in states(servers[0])
     index_tool(store, "create", "attribute=a", shards="1-3").ok()
+
+
+def test_waiting_takes_no_time_of_the_processor(store, servers):
+    """The canary waits for a transaction, and the shards of the other server for the canary."""
+    old_snapshot = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT FROM pg_class"
+    with long_transaction(servers[0], old_snapshot):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        index_tool(store, "create", "attribute=a", max_wait=2000).fails("HV_TIMEOUT")
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
 
 
 @pytest.mark.plain

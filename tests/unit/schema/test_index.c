@@ -113,16 +113,18 @@ static void test_chosen_names(void **state) {
         "a_very_long_name_that_does_not_fit_into_what_postgresql_allows_either",
         "forty_nine_letters_of_an_attribute_that_just_fit_",
     };
-    char *names[LENGTH(attributes) * 2];
+    char *names[LENGTH(attributes) * 4];
     for (size_t i = 0; i < LENGTH(names); i++) {
-        hv_index *index = index_on(attributes[i / 2], i % 2 == 0 ? NULL : "numeric");
+        hv_index *index = index_on(attributes[i / 4], i % 2 == 0 ? NULL : "numeric");
+        if (i % 4 >= 2)
+            hv_index_kind(index, (int16_t) (i % 4));
         names[i] = strdup(hv_index_chosen_name(index));
         assert_in_range(strlen(names[i]), 14, 63);
         for (size_t j = 0; j < i; j++)
             assert_string_not_equal(names[i], names[j]);
         hv_index_free(index);
     }
-    assert_string_equal(names[3], "entities_a_b_numeric_idx");
+    assert_string_equal(names[5], "entities_a_b_numeric_idx");
     for (size_t i = 0; i < LENGTH(names); i++)
         free(names[i]);
 }
