@@ -75,6 +75,15 @@ bool hvpy_bool_from(PyObject *argument, bool *result) {
     return is_true >= 0;
 }
 
+bool hvpy_switch_from(PyObject *argument, const char *name, bool *result) {
+    if (argument == NULL || argument == Py_None || PyBool_Check(argument)) {
+        *result = argument == Py_True;
+        return true;
+    }
+    PyErr_Format(PyExc_TypeError, "%s must be bool, not %.200s", name, Py_TYPE(argument)->tp_name);
+    return false;
+}
+
 /* The index of the method's own argument with this name, or -1. */
 static int find(const hvpy_arguments *expected, PyObject *name) {
     for (int i = 0; i < expected->count; i++)

@@ -50,4 +50,7 @@ bool hvpy_seconds_from(PyObject *argument, const char *name, int allowed, int64_
 /* Is the argument true? NULL, which was not given, is not. Returns false with an exception. */
 bool hvpy_bool_from(PyObject *argument, bool *result);
 
+/* A bool that must be one, so that the text "off" is not true; None or none is false. */
+bool hvpy_switch_from(PyObject *argument, const char *name, bool *result);
+
 #endif

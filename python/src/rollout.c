@@ -46,10 +46,14 @@ static bool set_number(hv_rollout *rollout, const char *name, int64_t number) {
 }
 
 /* A list of an item, or of the items of an iterable, of which there must be one. Text is an
- * item. */
+ * item. Bytes are refused: they iterate over numbers. */
 static PyObject *items_of(PyObject *given, const char *name) {
     if (PyUnicode_Check(given) || PyIndex_Check(given))
         return PyTuple_Pack(1, given);
+    if (PyBytes_Check(given) || PyByteArray_Check(given) || PyMemoryView_Check(given)) {
+        PyErr_Format(PyExc_TypeError, "%s must not be %.200s", name, Py_TYPE(given)->tp_name);
+        return NULL;
+    }
     PyObject *items = PySequence_Tuple(given);
     if (items != NULL && PyTuple_GET_SIZE(items) == 0) {
         hvpy_raise_new(HV_INVALID, "%s is empty", name);
@@ -116,7 +120,7 @@ static bool set_count_or_all(hv_rollout *rollout, const char *name, PyObject *gi
 
 static bool set_switch(hv_rollout *rollout, const char *name, PyObject *given) {
     bool is_on;
-    return hvpy_bool_from(given, &is_on) && set_text(rollout, name, is_on ? "on" : "off");
+    return hvpy_switch_from(given, name, &is_on) && set_text(rollout, name, is_on ? "on" : "off");
 }
 
 static bool set_seconds(hv_rollout *rollout, const char *name, PyObject *given) {

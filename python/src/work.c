@@ -403,7 +403,8 @@ static const char *const index_names[] = {"kind", "unique", "all", "name", HVPY_
 /* Make a definition of the attributes, and of the arguments. NULL with an exception. */
 static hv_index *index_from(PyObject *const *attributes, Py_ssize_t count, PyObject *const *found) {
     bool is_unique, is_all;
-    if (!hvpy_bool_from(found[UNIQUE], &is_unique) || !hvpy_bool_from(found[ALL], &is_all))
+    if (!hvpy_switch_from(found[UNIQUE], "unique", &is_unique) ||
+        !hvpy_switch_from(found[ALL], "all", &is_all))
         return NULL;
     hv_index *index = hv_index_new();
     if (index == NULL)
