@@ -30,14 +30,16 @@ def closed_error(message: str) -> PoolError:
     return error
 
 
-async def until_end(done: asyncio.Future[_T], end: Callable[[], object]) -> _T:
-    """Wait for a thread. If this is cancelled, the thread is asked to end, and still waited for."""
+async def until_end(done: asyncio.Future[_T], end: Callable[[], object] | None) -> _T:
+    """Wait for a thread. If this is cancelled, `end` asks the thread to end, which is still waited
+    for; without it, the thread goes on. If `done` is cancelled, nothing is waited for."""
     try:
         return await asyncio.shield(done)
     except asyncio.CancelledError:
         done.add_done_callback(forget)
-        end()
-        await asyncio.wait([done])
+        if end is not None:
+            end()
+            await asyncio.wait([done])
         raise
 
 
@@ -93,7 +95,8 @@ class ShardAnswers:
     waits. One task at a time may use it.
 
     All work ends when a task that waits for the next answer is cancelled, with close(), `async with`
-    or the session, and when nothing refers to it any more.
+    or the session, and when nothing refers to it any more. terminate() of the session cancels the
+    task that waits.
     """
 
     __module__ = "hv.aio"  # where it can be imported from
@@ -106,6 +109,7 @@ class ShardAnswers:
         self._answers: _hv.ShardAnswers | None = None  # the thread sets it
         self._thread = new_thread()
         self._stop: _hv.Stop | None = None  # while a task waits
+        self._next_done: asyncio.Future[Any] | None = None  # what it waits for
         self._closing: asyncio.Future[None] | None = None
         self._ended = False
         session._answers.add(self)
@@ -131,6 +135,7 @@ class ShardAnswers:
         try:
             done: asyncio.Future[Any]
             done = self._session._loop.run_in_executor(self._thread, stop.run, self._next)
+            self._next_done = done
             answer: ShardAnswer | None = await until_end(done, stop.set)
             return answer
         except BaseException as error:
@@ -142,7 +147,7 @@ class ShardAnswers:
                     raise closed_error("the answers are closed") from None
             raise
         finally:
-            self._stop = None
+            self._stop = self._next_done = None
 
     def _next(self) -> ShardAnswer | None:
         """In the thread."""
@@ -165,7 +170,14 @@ class ShardAnswers:
                 self._stop.set()
         return self._closing
 
+    def _terminate(self) -> None:
+        """Let the thread end all work; a task that waits is cancelled."""
+        self._end()
+        if self._next_done is not None:
+            self._next_done.cancel()
+
     def _close(self) -> None:
+        """In the thread."""
         if self._answers is not None:
             self._answers.close()
 

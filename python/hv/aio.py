@@ -56,7 +56,8 @@ class Session:
         self._waiting: set[asyncio.Future[Any]] = set()
         self._readers: weakref.WeakSet[Reader] = weakref.WeakSet()
         self._answers: weakref.WeakSet[ShardAnswers] = weakref.WeakSet()
-        self._stops: set[_hv.Stop] = set()
+        # What threads do, and what asks them to end it.
+        self._threads: dict[asyncio.Future[Any], Callable[[], object] | None] = {}
         self._drained: asyncio.Future[None] | None = None
         self._closing = False
         self._closed = False
@@ -300,12 +301,24 @@ class Session:
 
     async def _in_thread(self, function: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
         self._check_open()
+        result: _T = await self._run(functools.partial(function, *args, **kwargs), None)
+        return result
+
+    async def _run(self, call: Callable[[], Any], end: Callable[[], object] | None) -> Any:
+        """Wait for a call in a thread, as close() does. If this is cancelled, `end` asks the thread
+        to end, which is still waited for; without it, the thread goes on."""
         thread = new_thread()
         try:
-            call = functools.partial(function, *args, **kwargs)
-            return await self._loop.run_in_executor(thread, call)
+            done: asyncio.Future[Any] = self._loop.run_in_executor(thread, call)
         finally:
             thread.shutdown(wait=False)
+        self._threads[done] = end
+        done.add_done_callback(self._thread_ended)
+        return await until_end(done, end)
+
+    def _thread_ended(self, done: asyncio.Future[Any]) -> None:
+        self._threads.pop(done, None)
+        self._check_drained()
 
     # ---- work on all shards ----
 
@@ -351,18 +364,12 @@ class Session:
         self._check_open()
         stop = _hv.Stop()
         observed = Observed(self._loop, kwargs, lambda: stop.set)
-        thread = new_thread()
-        self._stops.add(stop)
+        call = functools.partial(function, *args, **observed.put_into(kwargs))
         try:
-            call = functools.partial(function, *args, **observed.put_into(kwargs))
-            done: asyncio.Future[Any] = self._loop.run_in_executor(thread, stop.run, call)
-            result: _T = await until_end(done, stop.set)
+            result: _T = await self._run(functools.partial(stop.run, call), stop.set)
         except DatastoreError:
             observed.check()
             raise
-        finally:
-            self._stops.discard(stop)
-            thread.shutdown(wait=False)
         observed.check()
         return result
 
@@ -401,13 +408,8 @@ class Session:
             isolation=isolation,
             timeout=timeout,
         )
-        thread = new_thread()
-        try:
-            done: asyncio.Future[Any] = self._loop.run_in_executor(thread, work)
-            result: _T = await until_end(done, running.cancel)
-            return result
-        finally:
-            thread.shutdown(wait=False)
+        result: _T = await self._run(work, running.cancel)
+        return result
 
     async def _change_many(
         self, make: Callable[[Any], Change], items: Iterable[Any], return_errors: bool
@@ -486,11 +488,18 @@ class Session:
             return
         try:
             self._queue.deliver(self._settle)
-            if self._drained is not None and not self._queue.pending and not self._drained.done():
-                self._drained.set_result(None)
+            self._check_drained()
         except BaseException:  # raised by a signal's handler: go on with the rest later
             self._loop.call_soon(_advance, weakref.ref(self))
             raise
+
+    def _check_drained(self) -> None:
+        """After anything has ended: let close() go on if it was the last."""
+        if self._drained is not None and not self._drained.done() and not self._is_busy():
+            self._drained.set_result(None)
+
+    def _is_busy(self) -> bool:
+        return bool(self._threads or self._queue.pending)
 
     def _settle(self, future: asyncio.Future[Any], result: Any) -> None:
         """Take the result of an operation. This may be called again if it was interrupted."""
@@ -504,15 +513,17 @@ class Session:
     # ---- the end ----
 
     async def close(self) -> None:
-        """Wait for running operations, then end the session. If cancelled, end it at once. Readers
-        and ShardAnswers are closed at the beginning."""
+        """Wait for running operations, also those in threads, then end the session. If cancelled,
+        do as terminate(). Readers and ShardAnswers are closed at the beginning.
+
+        The function of a run_transaction() cannot await this: that would wait for the function."""
         try:
             self._closing = True
             for reader in tuple(self._readers):
                 reader.close()
             for answers in tuple(self._answers):
                 await answers.close()
-            if not self._closed and self._queue.pending:
+            if not self._closed and self._is_busy():
                 if self._drained is None:
                     self._drained = self._loop.create_future()
                 await asyncio.shield(self._drained)
@@ -521,7 +532,8 @@ class Session:
 
     def terminate(self) -> None:
         """End the session now: tasks that wait for an operation are cancelled. Writes in flight
-        may or may not happen."""
+        may or may not happen. Transactions of run_transaction() are rolled back, and work on all
+        shards ends soon, in its thread."""
         if self._closed:
             return
         # Each step may be repeated: a signal's handler may end this between any two of them.
@@ -532,11 +544,14 @@ class Session:
                 future.cancel()
             for reader in tuple(self._readers):
                 reader._terminate()
-            for stop in tuple(self._stops):
-                stop.set()
             for answers in tuple(self._answers):
-                answers._end()
+                answers._terminate()
+            for done, end in tuple(self._threads.items()):
+                if end is not None:
+                    end()
+                done.cancel()
         self._waiting.clear()
+        self._threads.clear()
         if self._drained is not None and not self._drained.done():
             self._drained.cancel()
         self._closed = True  # before the descriptor's number may be reused

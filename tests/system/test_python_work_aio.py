@@ -101,7 +101,8 @@ def test_what_ends_the_answers(db, databases, how):  # noqa: F811
             await session.close()
         else:
             session.terminate()
-        with pytest.raises(asyncio.CancelledError if how == "cancel" else PoolError):
+        cancelled = how in ("cancel", "terminate")
+        with pytest.raises(asyncio.CancelledError if cancelled else PoolError):
             await task
         assert time.monotonic() - since < 10
         if how == "cancel":
@@ -128,21 +129,156 @@ def test_answers_that_nothing_refers_to_end(db, databases):  # noqa: F811
     run(work)
 
 
-@pytest.mark.parametrize("how", ["cancel", "terminate"])
-def test_what_ends_a_migration(db, databases, directory, how):  # noqa: F811
+WORK = {
+    "migrate": lambda session, path, text: session.migrate(_migration(path, text), shards=3),
+    "plan": lambda session, path, text: session.migrate_plan(_migration(path, text), shards=3),
+    "transaction": lambda session, path, text: session.run_transaction(
+        3, lambda tx: tx.run(lambda tx: _execute(tx, text))
+    ),
+}
+
+
+def _migration(path, text):
+    (path / "1_sleep.sql").write_text(text)
+    return path
+
+
+def _execute(tx, text):
+    with tx.cursor() as cursor:
+        cursor.execute(text)
+    return "executed"
+
+
+@pytest.mark.parametrize("form", WORK)
+def test_close_waits_for_the_end_of_work(db, databases, tmp_path, form):  # noqa: F811
     async def work():
         session = aio.Session(db)
-        task = asyncio.ensure_future(session.migrate(directory))
+        task = asyncio.ensure_future(WORK[form](session, tmp_path, "SELECT pg_sleep(1)"))
+        await until(lambda: sleepers(*databases) > 0)
+        await session.close()
+        assert sleepers(*databases) == 0
+        assert lent(db) == 0
+        assert task.done()
+        if form == "migrate":
+            assert repr(await task) == "<Summary: 1 done>"
+        elif form == "plan":
+            assert [step.file for step in await task] == ["1_sleep.sql"]
+        else:
+            assert await task == "executed"
+        with pytest.raises(PoolError):
+            await session.schema_check()
+
+    run(work)
+    if form == "migrate":
+        assert db.migrate_status(tmp_path, shards=3).complete
+        forget = db.each_shard("DROP TABLE hypervault_migrations", shards=3, write=True)
+        assert [each.work for each in forget] == ["done"]
+
+
+@pytest.mark.parametrize("cancelled", [False, True], ids=["awaited", "cancelled"])
+def test_close_waits_for_a_count(db, databases, cancelled):  # noqa: F811
+    """Also for one that no task waits for any more."""
+
+    async def work():
+        session = aio.Session(db)
+        with python.plain(databases[0]) as connection:
+            cursor = connection.cursor()
+            cursor.execute("BEGIN; LOCK TABLE shard0003.entities IN ACCESS EXCLUSIVE MODE")
+            task = asyncio.ensure_future(session.count())
+            await until(lambda: waiters(databases[0]) > 0)
+            if cancelled:
+                task.cancel()
+            closing = asyncio.ensure_future(session.close())
+            assert await asyncio.wait([closing], timeout=0.2) == (set(), {closing})
+            cursor.execute("ROLLBACK")
+        await closing
+        assert lent(db) == 0
+        if cancelled:
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        else:
+            assert isinstance(await task, int)
+
+    run(work)
+
+
+def waiters(database):
+    """How many statements wait for a lock."""
+    return database.value(
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+
+
+@pytest.mark.parametrize("how", ["cancel", "terminate", "close"])
+@pytest.mark.parametrize("form", ["migrate", "plan"])
+def test_what_ends_work(db, databases, tmp_path, form, how):  # noqa: F811
+    """Cancelling the task, terminate(), and cancelling close()."""
+
+    async def work():
+        session = aio.Session(db)
+        task = asyncio.ensure_future(WORK[form](session, tmp_path, "SELECT pg_sleep(600)"))
         await until(lambda: sleepers(*databases) > 0)
         if how == "cancel":
             task.cancel()
-        else:
+        elif how == "terminate":
             session.terminate()
-        with pytest.raises(asyncio.CancelledError if how == "cancel" else DatastoreError):
+        else:
+            closing = asyncio.ensure_future(session.close())
+            assert await asyncio.wait([closing], timeout=0.1) == (set(), {closing})
+            assert not task.done()
+            closing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await closing
+        with pytest.raises(asyncio.CancelledError):
             await task
         if how == "cancel":
             assert sleepers(*databases) == 0  # the end was waited for
         session.terminate()
+
+    run(work)
+    eventually(lambda: sleepers(*databases) == 0)
+    eventually(lambda: lent(db) == 0)
+
+
+def test_terminate_rolls_a_transaction_back_and_cancels_its_function(db):  # noqa: F811
+    key = db.put(3, 1)
+
+    async def work():
+        session, ends = aio.Session(db), []
+
+        async def function(tx):
+            await tx.delete(key)
+            ends.append("begun")
+            try:
+                await asyncio.sleep(600)
+            finally:
+                ends.append("ended")
+
+        task = asyncio.ensure_future(session.run_transaction(3, function))
+        await until(lambda: ends)
+        session.terminate()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await until(lambda: len(ends) > 1)
+
+    run(work)
+    eventually(lambda: lent(db) == 0)
+    assert db.exists(key)
+    db.delete(key)
+
+
+def test_terminate_ends_a_close_that_waits(db, databases, tmp_path):  # noqa: F811
+    async def work():
+        session = aio.Session(db)
+        task = asyncio.ensure_future(WORK["migrate"](session, tmp_path, "SELECT pg_sleep(600)"))
+        await until(lambda: sleepers(*databases) > 0)
+        closing = asyncio.ensure_future(session.close())
+        assert await asyncio.wait([closing], timeout=0.1) == (set(), {closing})
+        session.terminate()
+        for each in (closing, task):
+            with pytest.raises(asyncio.CancelledError):
+                await each
 
     run(work)
     eventually(lambda: sleepers(*databases) == 0)
