@@ -294,7 +294,8 @@ static hv_status note_failure(hv_schema_report *report, const hvi_job *job, hv_e
 
 static void add_reading(hvi_crew *crew, reading *r, int server, hv_schema_report *report) {
     r->report = report;
-    r->job = (hvi_job){.server = server, .shard = -1, .step = step, .free = free_reading};
+    r->job = (hvi_job){
+        .server = server, .shard = -1, .is_reading = true, .step = step, .free = free_reading};
     hvi_crew_add(crew, &r->job);
 }
 

@@ -53,6 +53,12 @@ static int limit_of(const hvi_crew *crew, const hvi_server *server) {
     return crew->parallel < most ? crew->parallel : most;
 }
 
+/* Setting a session up takes a round trip, which an operation may take; but several statements. */
+static int64_t setting_timeout(const hvi_crew *crew) {
+    int64_t timeout = crew->router->options->values[HVI_OPERATION_TIMEOUT];
+    return timeout > 1000 ? timeout : 1000;
+}
+
 static bool make_team(hvi_crew *crew, hvi_server *server) {
     hvi_team *t = &crew->teams[server->number];
     hvi_list_init(&t->waiting);
@@ -65,7 +71,7 @@ static bool make_team(hvi_crew *crew, hvi_server *server) {
         return false;
     t->worker_count = count;
     for (int i = 0; i <= count; i++)
-        hvi_worker_init(&t->workers[i], server, crew->epoll, crew->event);
+        hvi_worker_init(&t->workers[i], server, setting_timeout(crew), crew->epoll, crew->event);
     t->workers[count].is_companion = true;
     return true;
 }

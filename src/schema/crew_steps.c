@@ -8,6 +8,7 @@
 
 /* How often a job begins afresh, each time after a pause of twice the length: 6.3 s altogether. */
 #define MAX_TRIES      6
+#define READING_TRIES  2
 #define FIRST_PAUSE_MS 100
 
 /* How long a cancelled statement may take to end. */
@@ -67,7 +68,8 @@ static void begin_afresh(hvi_crew *crew, hvi_worker *worker, hv_error **cause) {
     hvi_job *job = worker->job;
     bool was_recovering = !worker->has_begun && job->tries > 0;
     hvi_worker_release(worker);
-    if (job->tries >= MAX_TRIES || job->is_companion || crew->interrupted) {
+    if (job->tries >= (job->is_reading ? READING_TRIES : MAX_TRIES) || job->is_companion ||
+        crew->interrupted) {
         hvi_crew_fail_job(crew, hvi_worker_take_job(t, worker), cause);
         return;
     }
@@ -80,10 +82,16 @@ static void begin_afresh(hvi_crew *crew, hvi_worker *worker, hv_error **cause) {
     *cause = NULL;
 }
 
+/* How long an answer about the catalogue may take, ms. */
+static int64_t reading_timeout(const hvi_crew *crew) {
+    int64_t timeout = crew->rollout->timeout;
+    return timeout > 0 ? timeout : crew->router->options->values[HVI_OPERATION_TIMEOUT];
+}
+
 /* One step of a worker's job, with the answer that the worker has, or without. */
 static void step_job(hvi_crew *crew, hvi_worker *worker) {
     hvi_job *job = worker->job;
-    hvi_request request = {.timeout = -1};
+    hvi_request request = {.timeout = job->is_reading ? reading_timeout(crew) : -1};
     bool has_answer = worker->state == HVI_WORKER_ANSWERED;
     hv_error *lost = has_answer ? hvi_error_copy(worker->answer.error) : NULL;
     worker->is_cancelled = false;

@@ -275,7 +275,8 @@ static hv_status add_server(hvi_crew *crew, const hvi_router *router, int server
     }
     if (status == HV_OK && own_count > 0) {
         a->list = l;
-        a->job = (hvi_job){.server = server, .shard = -1, .step = step, .free = free_asking};
+        a->job = (hvi_job){
+            .server = server, .shard = -1, .is_reading = true, .step = step, .free = free_asking};
         hvi_crew_add(crew, &a->job);
     } else if (a != NULL) {
         free_asking(&a->job);

@@ -29,7 +29,7 @@ typedef struct hvi_request {
     /* A connection lost after sending leaves the outcome unknown. Such a request ends its
      * transaction: in one that stays open, only what ends it is a write. */
     bool is_write;
-    int64_t timeout; /* ms until the answer must be there; -1: no limit */
+    int64_t timeout; /* ms until the answer must be there; -1: no limit; as it comes, the job's */
     int64_t pause;   /* ms */
 } hvi_request;
 
@@ -48,6 +48,8 @@ struct hvi_job {
     int shard;         /* -1: the server as a whole */
     bool is_companion; /* it runs beside the others of its server, is not counted, is in no summary,
                           and should end when hvi_crew_is_busy() is false */
+    bool is_reading;   /* it only looks at the catalogue: an answer has as much time as those of a
+                          store's operations, or the rollout's timeout, and it soon gives up */
     /*
      * The next step. `answer` is NULL at the beginning, also after HVI_JOB_AFRESH, and after a
      * pause. With a status that leaves the session unusable (anything but HV_OK and HV_REFUSED)

@@ -6,11 +6,10 @@
 #include "base/clock.h"
 #include "schema/shard_sql.h"
 
-/* How long it may take to set a session up, ms. */
-#define SETTING_MS 30000
-
-void hvi_worker_init(hvi_worker *worker, hvi_server *server, int epoll, int event) {
+void hvi_worker_init(hvi_worker *worker, hvi_server *server, int64_t setting_timeout, int epoll,
+                     int event) {
     *worker = (hvi_worker){.server = server->number, .deadline = HVI_NEVER};
+    worker->setting_timeout = setting_timeout;
     hvi_lease_init(&worker->lease, &server->pool, epoll, event, worker);
 }
 
@@ -136,7 +135,7 @@ void hvi_worker_clean(hvi_worker *worker) {
     }
     hvi_statements_clear(&session->statements); /* the server gives them all up */
     worker->state = HVI_WORKER_SETTING;
-    worker->deadline = hvi_deadline_after(SETTING_MS);
+    worker->deadline = hvi_deadline_after(worker->setting_timeout);
     send_script(worker, -1, &(hvi_request){.sql = worker->settings.data});
 }
 

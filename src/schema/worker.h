@@ -32,10 +32,11 @@ typedef struct hvi_worker {
     hvi_lease lease;
     int server;
     hvi_worker_state state;
-    int64_t deadline;  /* of what is running */
-    hvi_answer answer; /* owned, in the state ANSWERED */
-    hv_error *error;   /* owned, in the state FAILED */
-    bool was_lent;     /* … in which there was a session, but it could not be set up */
+    int64_t deadline;        /* of what is running */
+    int64_t setting_timeout; /* ms that setting a session up may take */
+    hvi_answer answer;       /* owned, in the state ANSWERED */
+    hv_error *error;         /* owned, in the state FAILED */
+    bool was_lent;           /* … in which there was a session, but it could not be set up */
 
     hvi_buffer settings;
     bool is_pipeline;
@@ -52,7 +53,8 @@ typedef struct hvi_worker {
     int64_t pause_end;  /* 0: it does not pause */
 } hvi_worker;
 
-void hvi_worker_init(hvi_worker *worker, hvi_server *server, int epoll, int event);
+void hvi_worker_init(hvi_worker *worker, hvi_server *server, int64_t setting_timeout, int epoll,
+                     int event);
 
 /* Give everything back. */
 void hvi_worker_end(hvi_worker *worker);

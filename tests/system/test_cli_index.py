@@ -158,3 +158,14 @@ def test_a_server_that_is_down(own_store, own_servers):
     assert partly.code == 5 and partly.json()["failures"][0]["shards"] == "9-17"
     assert index(own_store, "list").code == 1
     assert listed(own_store, "--skip-server", "two")["entities_user_idx"]["shards"] == 8
+
+
+def test_looking_has_a_limit_of_time(store, servers):
+    with servers[0].connect() as connection:
+        connection.autocommit = False
+        connection.cursor().execute("LOCK TABLE shard0002.entities IN ACCESS EXCLUSIVE MODE")
+        late = hv("index", "list", "--timeout", "300ms", config=store)
+        assert late.code == 1 and 'no answer from server "one" in time' in late.err
+        refused = hv("index", "list", config=store)
+        assert refused.code == 1 and "lock timeout" in refused.err
+    hv("index", "list", config=store).ok()
