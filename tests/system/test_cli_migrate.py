@@ -312,7 +312,7 @@ def test_bars_and_what_waits_on_a_terminal(store, folder, servers, on_terminal):
         holder.autocommit = False
         cursor.execute("SELECT count(*) FROM shard0005.entities")
         shown = on_terminal(
-            *("migrate", path, "--max-wait", "3s", "--no-canary", "--max-failures", "all"),
+            *("migrate", path, "--max-wait", "6s", "--no-canary", "--max-failures", "all"),
             config=store, columns=120,
         )
         holder.rollback()
