@@ -217,7 +217,7 @@ static void show_remarks(rollout_watch *watch, bool at_once) {
 }
 
 /* Where there are no bars, say once that it waits. */
-static void tell(const rollout_watch *watch, active *of) {
+static void note_wait(const rollout_watch *watch, active *of) {
     if (of->waits_for == NULL || of->is_told || ui_progress_is_shown(watch->progress) ||
         hvi_clock_us() - of->waiting_us < LONG_WAIT_US)
         return;
@@ -234,7 +234,7 @@ void rollout_watch_event(void *context, const hv_rollout_event *event) {
     bool has_ended = false;
     if (event->work == HV_WORK_RUNNING || event->work == HV_WORK_WAITING) {
         note(of, event);
-        tell(watch, of);
+        note_wait(watch, of);
     } else {
         end(watch, of, event->work == HV_WORK_FAILED);
         has_ended = true;

@@ -240,15 +240,15 @@ static void on_event(void *context, const hv_rollout_event *event) {
     const hvpy_watch *watch = context;
     HVPY_TAKE_GIL;
     if (watch->observer != NULL && !PyErr_Occurred()) {
-        PyObject *told = PyObject_CallFunction(
+        PyObject *made = PyObject_CallFunction(
             event_type, "NNsNNNN", hvpy_server_name(watch->store, event->server),
             hvpy_shard_number(event->shard), hv_work_name(event->work), hvpy_text(event->step),
             hvpy_text(event->waits_for), share_of(event->share),
             hvpy_shard_error(watch->store, event->server, event->shard, event->error));
         PyObject *result =
-            told == NULL ? NULL : PyObject_CallFunctionObjArgs(watch->observer, told, NULL);
+            made == NULL ? NULL : PyObject_CallFunctionObjArgs(watch->observer, made, NULL);
         Py_XDECREF(result);
-        Py_XDECREF(told);
+        Py_XDECREF(made);
     }
     HVPY_LEAVE_GIL;
 }

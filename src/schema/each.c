@@ -65,13 +65,6 @@ static void append_users(each_job *self) {
     hvi_sql_append(&self->each->sql, 0, self->each->sql.len, schema, &self->sql);
 }
 
-static size_t count_characters(const hvi_buffer *text) {
-    size_t count = 0;
-    for (size_t i = 0; i < text->len; i++)
-        count += ((unsigned char) text->data[i] & 0xc0) != 0x80;
-    return count;
-}
-
 /* Everything before the user's SQL. */
 static void append_opening(each_job *self, const hvi_session *session) {
     const hv_rollout *rollout = self->each->rollout;
@@ -94,7 +87,7 @@ static void append_opening(each_job *self, const hvi_session *session) {
         count++;
     }
     self->statements = (size_t) count;
-    self->characters = count_characters(&self->sql);
+    self->characters = hvi_sql_characters(&self->sql);
 }
 
 /* Everything behind it. The user's SQL may have changed the role, and may end with a comment. */

@@ -274,7 +274,7 @@ const char *hv_index_chosen_name(hv_index *index) {
         name = index->chosen;
         if (is_whole && gist.len + strlen(end) < sizeof index->chosen)
             snprintf(index->chosen, sizeof index->chosen, "%s%s", gist.data, end);
-        else /* a hash tells it from others that look like it */
+        else /* with a hash, since others may look like it */
             snprintf(index->chosen, sizeof index->chosen, "%.49s_%08" PRIx32 "%s", gist.data,
                      (uint32_t) hvi_hash_fnv1a(exact.data, exact.len), end);
     }

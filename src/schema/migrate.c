@@ -89,13 +89,6 @@ static bool is_done(const migration_job *m, const hvi_migration *file) {
 
 /* ---- a file in a transaction ---- */
 
-static size_t characters(const hvi_buffer *text) {
-    size_t count = 0;
-    for (size_t i = 0; i < text->len; i++)
-        count += (text->data[i] & 0xc0) != 0x80;
-    return count;
-}
-
 static hvi_job_next ask_transaction(migration_job *m, const hvi_session *session,
                                     hvi_request *request) {
     const hvi_migration *file = file_of(m);
@@ -116,7 +109,7 @@ static hvi_job_next ask_transaction(migration_job *m, const hvi_session *session
     hvi_ledger_table_ensure(sql, shard);
     hvi_ledger_table_refuse_done(sql, shard, id);
     hvi_buffer_append_text(sql, " END $hv$;");
-    m->before = characters(sql);
+    m->before = hvi_sql_characters(sql);
     hvi_sql_append(&file->sql, 0, file->sql.len, schema, sql);
     /* The file may have changed the role. It may end with a comment. */
     hvi_buffer_append_text(sql, "\n;RESET SESSION AUTHORIZATION;RESET ROLE;");

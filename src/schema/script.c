@@ -575,3 +575,10 @@ void hvi_sql_excerpt(const hvi_sql *sql, size_t statement, size_t max, hvi_buffe
     free(shown);
     hvi_buffer_fini(&words);
 }
+
+size_t hvi_sql_characters(const hvi_buffer *text) {
+    size_t count = 0;
+    for (size_t i = 0; i < text->len; i++)
+        count += ((unsigned char) text->data[i] & 0xc0) != 0x80;
+    return count;
+}

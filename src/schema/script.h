@@ -81,4 +81,7 @@ bool hvi_sql_begins(const hvi_sql *sql, size_t statement, const char *words);
 /* Append the beginning of a statement, for people: on one line, without comments. */
 void hvi_sql_excerpt(const hvi_sql *sql, size_t statement, size_t max, hvi_buffer *to);
 
+/* How many characters a text has, as a server counts them in the position of an error. */
+size_t hvi_sql_characters(const hvi_buffer *text);
+
 #endif
