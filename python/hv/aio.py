@@ -313,12 +313,11 @@ class Session:
         finally:
             thread.shutdown(wait=False)
         self._threads[done] = end
-        done.add_done_callback(self._thread_ended)
+        done.add_done_callback(self._forget_thread)
         return await until_end(done, end)
 
-    def _thread_ended(self, done: asyncio.Future[Any]) -> None:
+    def _forget_thread(self, done: asyncio.Future[Any]) -> None:
         self._threads.pop(done, None)
-        self._check_drained()
 
     # ---- work on all shards ----
 
@@ -488,18 +487,11 @@ class Session:
             return
         try:
             self._queue.deliver(self._settle)
-            self._check_drained()
+            if self._drained is not None and not self._drained.done() and not self.pending:
+                self._drained.set_result(None)
         except BaseException:  # raised by a signal's handler: go on with the rest later
             self._loop.call_soon(_advance, weakref.ref(self))
             raise
-
-    def _check_drained(self) -> None:
-        """After anything has ended: let close() go on if it was the last."""
-        if self._drained is not None and not self._drained.done() and not self._is_busy():
-            self._drained.set_result(None)
-
-    def _is_busy(self) -> bool:
-        return bool(self._threads or self._queue.pending)
 
     def _settle(self, future: asyncio.Future[Any], result: Any) -> None:
         """Take the result of an operation. This may be called again if it was interrupted."""
@@ -523,7 +515,12 @@ class Session:
                 reader.close()
             for answers in tuple(self._answers):
                 await answers.close()
-            if not self._closed and self._is_busy():
+            # The ended ones among them are those that a signal's handler kept from being forgotten.
+            if running := [done for done in self._threads if not done.done()]:
+                await asyncio.wait(running)
+                if self._closed:  # by terminate(), in the meantime
+                    raise asyncio.CancelledError
+            if self.pending:
                 if self._drained is None:
                     self._drained = self._loop.create_future()
                 await asyncio.shield(self._drained)
