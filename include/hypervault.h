@@ -76,6 +76,7 @@ typedef enum hv_status {
     HV_CONFLICT = 15,   /* the key has another entity already */
     HV_NOT_STORED = 16, /* a trigger or a rule kept the row from being stored or changed */
     HV_CHANGED = 17,    /* the entity does not meet the condition; no change, and no error object */
+    HV_MOVED = 18, /* the shard has moved to another server: begin again; nothing was written */
 } hv_status;
 
 /* The status's name, for example "HV_TIMEOUT". Static; never NULL; "HV_?" for an unknown one. */
@@ -300,6 +301,9 @@ HV_API const char *hv_log_parameter(const hv_log_event *event, size_t index); /*
 /*
  * Called after each statement that the library ran, by the thread that ran it, possibly by many
  * threads at once, never with a lock held. It must not use the store.
+ *
+ * It is also called once when the store learns that a shard has moved: with the status HV_MOVED,
+ * the name of the server that has the shard now, and a comment of SQL as the statement.
  */
 typedef void (*hv_log_fn)(void *context, const hv_log_event *event);
 HV_API void hv_options_set_log(hv_options *options, hv_log_fn log, void *context);

@@ -37,7 +37,8 @@ static const char *const names[] = {NAME(HV_OK),          NAME(HV_NOT_FOUND),
                                     NAME(HV_MISMATCH),    NAME(HV_CORRUPT),
                                     NAME(HV_CLOSED),      NAME(HV_BUSY),
                                     NAME(HV_NO_MEMORY),   NAME(HV_CONFLICT),
-                                    NAME(HV_NOT_STORED),  NAME(HV_CHANGED)};
+                                    NAME(HV_NOT_STORED),  NAME(HV_CHANGED),
+                                    NAME(HV_MOVED)};
 
 #define BARE(s) \
     [s] = {.status = (s), .shard = -1, .message = (char[]){#s ": out of memory for more"}}
@@ -57,6 +58,7 @@ static hv_error bare[] = {
     BARE(HV_BUSY),
     BARE(HV_CONFLICT),
     BARE(HV_NOT_STORED),
+    BARE(HV_MOVED),
     [HV_NO_MEMORY] = {.status = HV_NO_MEMORY, .shard = -1, .message = (char[]){"out of memory"}},
 };
 
@@ -106,7 +108,7 @@ hv_status hvi_no_memory(hv_error **error) {
 
 /* Is an error retriable, as far as its status decides that? */
 static bool status_retriable(hv_status status) {
-    return status == HV_TIMEOUT || status == HV_UNAVAILABLE;
+    return status == HV_TIMEOUT || status == HV_UNAVAILABLE || status == HV_MOVED;
 }
 
 hv_status hvi_fail(hv_error **error, hv_status status, const char *format, ...) {

@@ -60,19 +60,6 @@ static hv_status check(hvi_router *router, const hv_selection *selection, hv_err
     return HV_OK;
 }
 
-/* Those of the server's shards that were asked for, as one portion. `room` is for all of them. */
-static hvi_portion shards_of(const hv_selection *selection, hvi_server *server, int16_t *room) {
-    hvi_portion all = {server, server->shards, server->shard_count};
-    if (!selection->has_shards)
-        return all;
-    all.shards = room;
-    all.count = 0;
-    for (int i = 0; i < server->shard_count; i++)
-        if (hvi_selection_has_shard(selection, server->shards[i]))
-            room[all.count++] = server->shards[i];
-    return all;
-}
-
 static hv_status add_skipped(const hvi_portion *all, hvi_missing *missing, hv_error **error) {
     hvi_buffer shards = HVI_BUFFER_EMPTY;
     hv_error *cause = NULL;
@@ -100,32 +87,50 @@ static bool is_skipped(const hv_selection *selection, const hvi_server *server) 
     return hv_dict_get(selection->skip, server->name, HV_STRLEN, NULL, NULL);
 }
 
-/* False if memory is short. */
-static bool make_room(hvi_portions *portions, const hvi_router *router,
-                      const hv_selection *selection) {
-    size_t total = 0;
-    for (int i = 0; i < router->server_count; i++)
-        total += (size_t) router->servers[i].shard_count;
-    size_t most = total / HVI_PORTION_MAX + (size_t) router->server_count;
-    portions->items = malloc(most * sizeof *portions->items);
-    if (selection->has_shards)
-        portions->shards = malloc((total + 1) * sizeof *portions->shards);
-    return portions->items != NULL && (!selection->has_shards || portions->shards != NULL);
+/* The shards that are wanted, with the servers that hold them at one moment: a shard that moves
+ * meanwhile is with one of the two. */
+typedef struct wanted {
+    int count;
+    int16_t shards[HV_SHARDS];
+    int16_t servers[HV_SHARDS];
+} wanted;
+
+static void list_wanted(const hvi_router *router, const hv_selection *selection, wanted *w) {
+    w->count = 0;
+    for (int shard = -1; (shard = hvi_router_next(router, -1, shard)) >= 0;)
+        if (hvi_selection_has_shard(selection, shard)) {
+            w->shards[w->count] = (int16_t) shard;
+            w->servers[w->count++] = (int16_t) hvi_router_holder(router, shard);
+        }
 }
 
-hv_status hvi_portions_init(hvi_portions *portions, hvi_router *router,
-                            const hv_selection *selection, hvi_missing *missing, hv_error **error) {
-    *portions = (hvi_portions){0};
-    hv_status status = check(router, selection, error);
-    if (status != HV_OK)
-        return status;
-    if (!make_room(portions, router, selection))
-        status = hvi_no_memory(error);
+/* False if memory is short. */
+static bool make_room(hvi_portions *portions, const hvi_router *router, const wanted *w) {
+    size_t most = (size_t) (w->count / HVI_PORTION_MAX + router->server_count);
+    portions->items = malloc(most * sizeof *portions->items);
+    portions->shards = malloc(((size_t) w->count + 1) * sizeof *portions->shards);
+    return portions->items != NULL && portions->shards != NULL;
+}
+
+/* The server's shards, as one portion. `room` is for all of them. */
+static hvi_portion shards_of(const wanted *w, hvi_server *server, int16_t *room) {
+    hvi_portion all = {.server = server, .shards = room};
+    for (int i = 0; i < w->count; i++)
+        if (w->servers[i] == server->number)
+            room[all.count++] = w->shards[i];
+    return all;
+}
+
+static hv_status list_portions(hvi_portions *portions, hvi_router *router,
+                               const hv_selection *selection, const wanted *w, hvi_missing *missing,
+                               hv_error **error) {
+    hv_status status = HV_OK;
+    if (!make_room(portions, router, w))
+        return hvi_no_memory(error);
     int16_t *room = portions->shards;
     for (int i = 0; i < router->server_count && status == HV_OK; i++) {
-        hvi_portion all = shards_of(selection, &router->servers[i], room);
-        if (room != NULL)
-            room += all.count;
+        hvi_portion all = shards_of(w, &router->servers[i], room);
+        room += all.count;
         if (all.count == 0)
             continue;
         if (is_skipped(selection, all.server))
@@ -133,6 +138,18 @@ hv_status hvi_portions_init(hvi_portions *portions, hvi_router *router,
         else
             divide(portions, &all);
     }
+    return status;
+}
+
+hv_status hvi_portions_init(hvi_portions *portions, hvi_router *router,
+                            const hv_selection *selection, hvi_missing *missing, hv_error **error) {
+    wanted w;
+    *portions = (hvi_portions){0};
+    hv_status status = check(router, selection, error);
+    if (status != HV_OK)
+        return status;
+    list_wanted(router, selection, &w);
+    status = list_portions(portions, router, selection, &w, missing, error);
     if (status != HV_OK)
         hvi_portions_fini(portions);
     return status;

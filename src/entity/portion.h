@@ -14,14 +14,14 @@
 /* Shards of one server, in ascending order. */
 typedef struct hvi_portion {
     hvi_server *server;
-    const int16_t *shards; /* the router's or its hvi_portions' */
+    const int16_t *shards; /* its hvi_portions' */
     int count;             /* at least 1 */
 } hvi_portion;
 
 typedef struct hvi_portions {
     hvi_portion *items; /* owned */
     size_t count;       /* may be 0 */
-    int16_t *shards;    /* owned; NULL: the router's are used */
+    int16_t *shards;    /* of all of them; owned */
 } hvi_portions;
 
 /*

@@ -3,8 +3,10 @@
  */
 #include "pool/router.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
+#include "base/buffer.h"
 #include "base/clock.h"
 #include "wire/connect.h"
 
@@ -36,18 +38,112 @@ static hvi_pool_config pool_config(const hv_options *options, const hvi_server_o
     };
 }
 
-/* Note which shards each server holds. */
-static void list_shards(hvi_router *router) {
-    int16_t *next = router->shards;
-    for (int i = 0; i < router->server_count; i++) {
-        hvi_server *server = &router->servers[i];
-        int shard = -1;
-        server->shards = next;
-        while ((shard = hvi_shard_map_next(&router->options->map, i, shard)) >= 0)
-            *next++ = (int16_t) shard;
-        server->shard_count = (int) (next - server->shards);
+/* ---- places ---- */
+
+/* A place is one number, so that it can be read and changed at once: above, the generation; below,
+ * the server's number and 1, so that 0 is none. */
+#define SERVER_BITS 16
+
+static uint64_t place_of(int server, int64_t generation) {
+    return (uint64_t) generation << SERVER_BITS | (uint64_t) (server + 1);
+}
+
+static int server_of(uint64_t place) {
+    return (int) (place & ((1 << SERVER_BITS) - 1)) - 1;
+}
+
+static int64_t generation_of(uint64_t place) {
+    return (int64_t) (place >> SERVER_BITS);
+}
+
+/* Nothing else is read because of what a place says but the servers, which do not change: so the
+ * order of this load and others does not matter. */
+static uint64_t load_place(const hvi_router *router, int shard) {
+    if (shard < 0 || shard >= HV_SHARDS)
+        return 0;
+    return atomic_load_explicit(&router->places[shard], memory_order_relaxed);
+}
+
+/* The shard has a server, for the first time. */
+static void note_end(hvi_router *router, int shard) {
+    int end = atomic_load(&router->end);
+    while (end <= shard && !atomic_compare_exchange_weak(&router->end, &end, shard + 1)) {}
+}
+
+/* As the configuration says. */
+static void place_shards(hvi_router *router) {
+    for (int shard = 0; shard < HV_SHARDS; shard++) {
+        int server = hvi_shard_map_server(&router->options->map, shard);
+        atomic_init(&router->places[shard], place_of(server, 0));
+        if (server >= 0)
+            note_end(router, shard);
     }
 }
+
+int hvi_router_holder(const hvi_router *router, int shard) {
+    return server_of(load_place(router, shard));
+}
+
+int64_t hvi_router_generation(const hvi_router *router, int shard) {
+    return generation_of(load_place(router, shard));
+}
+
+int hvi_router_next(const hvi_router *router, int server, int after) {
+    int end = atomic_load(&router->end);
+    for (int shard = after < -1 ? 0 : after + 1; shard < end; shard++) {
+        int holder = hvi_router_holder(router, shard);
+        if (holder >= 0 && (server < 0 || holder == server))
+            return shard;
+    }
+    return -1;
+}
+
+int hvi_router_count(const hvi_router *router, int server) {
+    int count = 0;
+    for (int shard = -1; (shard = hvi_router_next(router, server, shard)) >= 0;)
+        count++;
+    return count;
+}
+
+/* The statement of the event is a comment, so that a log of statements remains one. */
+static void report_move(const hvi_router *router, int shard, int from, int to, int64_t generation) {
+    const hv_options *options = router->options;
+    hvi_log log = {.fn = options->log, .context = options->log_context};
+    hvi_buffer text = HVI_BUFFER_EMPTY;
+    hvi_buffer_append_format(&text,
+                             "-- shard %d has moved from server \"%s\" to server \"%s\""
+                             " (generation %" PRId64 ")",
+                             shard, router->servers[from].name, router->servers[to].name,
+                             generation);
+    hv_log_event event = {
+        .statement = text.data,
+        .server = router->servers[to].name,
+        .shard = shard,
+        .status = HV_MOVED,
+    };
+    if (hvi_buffer_ok(&text))
+        hvi_log_emit(&log, &event);
+    hvi_buffer_fini(&text);
+}
+
+bool hvi_router_move(hvi_router *router, int shard, int server, int64_t generation) {
+    if (shard < 0 || shard >= HV_SHARDS || server < 0 || server >= router->server_count)
+        return false;
+    uint64_t known = load_place(router, shard);
+    do {
+        if (server_of(known) >= 0 && generation <= generation_of(known))
+            return false;
+    } while (!atomic_compare_exchange_weak(&router->places[shard], &known,
+                                           place_of(server, generation)));
+    int from = server_of(known);
+    if (from < 0)
+        note_end(router, shard);
+    if (from >= 0 && from != server)
+        report_move(router, shard, from, server, generation);
+    return from != server;
+}
+
+/* ---- the router ---- */
 
 hv_status hvi_router_init(hvi_router *router, const hv_options *options, hvi_session_check_fn check,
                           void *check_context, hv_error **error) {
@@ -57,8 +153,8 @@ hv_status hvi_router_init(hvi_router *router, const hv_options *options, hvi_ses
         return status;
     router->options = hvi_options_copy(options);
     router->servers = calloc((size_t) options->server_count, sizeof *router->servers);
-    router->shards = malloc(HV_SHARDS * sizeof *router->shards);
-    if (router->options == NULL || router->servers == NULL || router->shards == NULL) {
+    router->places = malloc(HV_SHARDS * sizeof *router->places);
+    if (router->options == NULL || router->servers == NULL || router->places == NULL) {
         hvi_router_fini(router);
         return hvi_no_memory(error);
     }
@@ -76,7 +172,7 @@ hv_status hvi_router_init(hvi_router *router, const hv_options *options, hvi_ses
         }
         router->server_count++;
     }
-    list_shards(router);
+    place_shards(router);
     return HV_OK;
 }
 
@@ -84,7 +180,7 @@ void hvi_router_fini(hvi_router *router) {
     for (int i = 0; i < router->server_count; i++)
         hvi_pool_fini(&router->servers[i].pool);
     free(router->servers);
-    free(router->shards);
+    free(router->places);
     hv_options_free(router->options);
     *router = (hvi_router){0};
 }
@@ -93,7 +189,7 @@ hv_status hvi_router_find(hvi_router *router, int shard, hvi_server **server, hv
     if (shard < 0 || shard >= HV_SHARDS)
         return hvi_fail(error, HV_INVALID, "shard %d is out of range: 0 to %d", shard,
                         HV_SHARDS - 1);
-    int number = hvi_shard_map_server(&router->options->map, shard);
+    int number = hvi_router_holder(router, shard);
     if (number < 0) {
         hvi_fail(error, HV_NO_SERVER, "no server holds shard %d", shard);
         hvi_error_hint(error, "Add it to a server's \"shards\" in the configuration.");

@@ -1,8 +1,14 @@
 /*
  * router: shard → server and its pool.
+ *
+ * At first shards are where the configuration says, with the generation 0. A shard that moves gets
+ * a higher generation with each move, and the router follows: it believes the highest generation
+ * that it has heard of. Looking a shard up is one load without a lock, by any number of threads.
  */
 #ifndef HVI_ROUTER_H
 #define HVI_ROUTER_H
+
+#include <stdatomic.h>
 
 #include "config/options.h"
 #include "pool/pool.h"
@@ -10,8 +16,6 @@
 typedef struct hvi_server {
     const char *name; /* owned by the router's options */
     int number;
-    const int16_t *shards; /* that it holds, in ascending order; the router's */
-    int shard_count;
     hvi_pool pool;
     struct hvi_lanes *lanes; /* on the pool; made and freed by the router's owner */
 } hvi_server;
@@ -20,7 +24,8 @@ typedef struct hvi_router {
     hv_options *options; /* a copy; owned */
     hvi_server *servers; /* owned */
     int server_count;
-    int16_t *shards; /* of all servers; owned */
+    _Atomic uint64_t *places; /* of each shard: its generation and server; owned */
+    _Atomic int end;          /* no shard from here on has a server */
 } hvi_router;
 
 /* Validates and copies the options and makes a pool for each server. `check` is called with each
@@ -33,6 +38,25 @@ void hvi_router_fini(hvi_router *router);
 
 /* The server that holds a shard. Errors: HV_INVALID for a number out of range, HV_NO_SERVER. */
 hv_status hvi_router_find(hvi_router *router, int shard, hvi_server **server, hv_error **error);
+
+/* The number of the server that holds a shard; -1: none, or the shard is out of range. */
+int hvi_router_holder(const hvi_router *router, int shard);
+
+/* The generation of what is known about a shard; 0: it is where the configuration says. */
+int64_t hvi_router_generation(const hvi_router *router, int shard);
+
+/*
+ * A shard is on this server since this generation, or a database says so for the first time of a
+ * shard that had none. True if that is news: then it is reported once, through the log callback.
+ * What is older than what is known, or as old, is ignored.
+ */
+bool hvi_router_move(hvi_router *router, int shard, int server, int64_t generation);
+
+/* The first shard above `after` that a server (-1: any) holds now, or -1. */
+int hvi_router_next(const hvi_router *router, int server, int after);
+
+/* The number of shards that a server (-1: any) holds now. */
+int hvi_router_count(const hvi_router *router, int server);
 
 /* A server by its number. Errors: HV_INVALID. */
 hv_status hvi_router_server(hvi_router *router, int number, hvi_server **server, hv_error **error);

@@ -304,7 +304,7 @@ static hv_status add_server(hvi_crew *crew, const hvi_router *router, int server
                             int count, hv_schema_report *report, hv_error **error) {
     reading *r = NULL;
     for (int i = 0; i < count; i++) {
-        if (hvi_shard_map_server(&router->options->map, shards[i]) != server)
+        if (hvi_router_holder(router, shards[i]) != server)
             continue;
         if (r == NULL && (r = calloc(1, sizeof *r)) == NULL)
             return hvi_no_memory(error);

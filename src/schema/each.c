@@ -252,7 +252,7 @@ static hv_status add_jobs(hvi_each *each, hvi_router *router, hv_error **error) 
     if (status == HV_OK)
         status = hvi_crew_new(router, each->rollout, &each->crew, error);
     for (int i = 0; status == HV_OK && i < count; i++) {
-        int server = hvi_shard_map_server(&router->options->map, shards[i]);
+        int server = hvi_router_holder(router, shards[i]);
         if (!each->rollout->per_server)
             status = add_job(each, server, shards[i], error);
         has_shard[server] = true;

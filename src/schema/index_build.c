@@ -582,8 +582,7 @@ static hv_status add_jobs(hvi_crew *crew, work *w, hvi_router *router, const int
                           hv_error **error) {
     hv_status status = HV_OK;
     for (int i = 0; status == HV_OK && i < count; i++)
-        status = add_job(crew, w, hvi_shard_map_server(&router->options->map, shards[i]), shards[i],
-                         error);
+        status = add_job(crew, w, hvi_router_holder(router, shards[i]), shards[i], error);
     for (int i = 0; status == HV_OK && i < router->server_count; i++)
         if (hvi_crew_is_busy(crew, i)) /* it has jobs */
             status = add_watch(crew, w, i, error);

@@ -266,7 +266,7 @@ static hv_status add_server(hvi_crew *crew, const hvi_router *router, int server
     size_t own_count = 0;
     hv_status status = own != NULL && a != NULL ? HV_OK : hvi_no_memory(error);
     for (int i = 0; status == HV_OK && i < count; i++)
-        if (hvi_shard_map_server(&router->options->map, shards[i]) == server)
+        if (hvi_router_holder(router, shards[i]) == server)
             own[own_count++] = shards[i];
     if (status == HV_OK && own_count > 0) {
         hvi_catalogue_parameter(&a->parameter, own, own_count);
@@ -295,7 +295,7 @@ static hv_status note_shards(list *l, const hvi_router *router, const int *shard
     }
     if (is_any_there)
         return HV_OK;
-    int server = hvi_shard_map_server(&router->options->map, shards[0]);
+    int server = hvi_router_holder(router, shards[0]);
     return hvi_fail_not_initialized(router->servers[server].name, shards[0], error);
 }
 

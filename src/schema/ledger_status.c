@@ -120,7 +120,7 @@ static hv_status read_shards(hvi_router *router, const hv_rollout *rollout, hv_l
             break;
         }
         s->job = (hvi_job){
-            .server = hvi_shard_map_server(&router->options->map, shards[i]),
+            .server = hvi_router_holder(router, shards[i]),
             .shard = shards[i],
             .is_reading = true,
             .step = step,

@@ -331,7 +331,7 @@ static hv_status add_job(hvi_crew *crew, hvi_router *router, const hv_migrations
     if (m == NULL)
         return hvi_no_memory(error);
     m->job = (hvi_job){
-        .server = hvi_shard_map_server(&router->options->map, shard),
+        .server = hvi_router_holder(router, shard),
         .shard = shard,
         .step = step,
         .free = free_job,
@@ -354,7 +354,7 @@ static hv_status migrate(hvi_router *router, const hv_migrations *migrations,
     if (status == HV_OK)
         status = hvi_crew_new(router, rollout, &crew, error);
     for (int i = 0; status == HV_OK && i < count; i++)
-        if (server < 0 || hvi_shard_map_server(&router->options->map, shards[i]) == server)
+        if (server < 0 || hvi_router_holder(router, shards[i]) == server)
             status = add_job(crew, router, migrations, rollout, shards[i], server >= 0, error);
     if (status == HV_OK) {
         status = hvi_crew_run(crew, NULL, NULL, error);

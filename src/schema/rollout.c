@@ -252,15 +252,14 @@ static hv_status check_skipped(const hv_rollout *rollout, const hvi_router *rout
 /* Mark the shards that are named, or all. */
 static hv_status mark_wanted(const hv_rollout *rollout, const hvi_router *router,
                              bool wanted[HV_SHARDS], hv_error **error) {
-    const hvi_shard_map *map = &router->options->map;
     if (rollout->shards == NULL) {
-        for (int shard = -1; (shard = hvi_shard_map_next(map, -1, shard)) >= 0;)
+        for (int shard = -1; (shard = hvi_router_next(router, -1, shard)) >= 0;)
             wanted[shard] = true;
         return HV_OK;
     }
     hv_status status = read_shards(rollout->shards, wanted, error);
     for (int shard = 0; status == HV_OK && shard < HV_SHARDS; shard++)
-        if (wanted[shard] && hvi_shard_map_server(map, shard) < 0) {
+        if (wanted[shard] && hvi_router_holder(router, shard) < 0) {
             hvi_fail(error, HV_INVALID, "no server holds shard %d", shard);
             hvi_error_where(error, NULL, shard);
             status = HV_INVALID;
@@ -282,7 +281,7 @@ hv_status hvi_rollout_shards(const hv_rollout *rollout, hvi_router *router, int 
         return status;
     for (int shard = 0; shard < HV_SHARDS; shard++)
         if (wanted[shard]) {
-            int server = hvi_shard_map_server(&router->options->map, shard);
+            int server = hvi_router_holder(router, shard);
             if (!hvi_rollout_skips(rollout, router->servers[server].name))
                 list[found++] = shard;
         }

@@ -50,7 +50,7 @@ static int64_t deadline_of(const hvi_creation *creation) {
 
 /* Does the configuration give the shard to this server? */
 static bool is_ours(const hvi_creation *creation, int shard) {
-    return hvi_shard_map_server(&creation->router->options->map, shard) == creation->server->number;
+    return hvi_router_holder(creation->router, shard) == creation->server->number;
 }
 
 /* Run a script. If the role lacks a right, hint at a role that has it. */
@@ -398,11 +398,11 @@ static hv_status bring_up(hvi_creation *creation, int shard, const hvi_shard_row
 
 /* Will functions be made, so that the generator matters? */
 static bool makes_functions(const hvi_creation *creation, const hvi_shard_row *rows, size_t count) {
-    const hvi_shard_map *map = &creation->router->options->map;
+    const hvi_router *router = creation->router;
     int number = creation->server->number;
     if (creation->choice != HVI_KEYS_AUTO)
         return true;
-    for (int shard = -1; (shard = hvi_shard_map_next(map, number, shard)) >= 0;) {
+    for (int shard = -1; (shard = hvi_router_next(router, number, shard)) >= 0;) {
         const hvi_shard_row *row = hvi_shard_row_find(rows, count, shard);
         if (row == NULL || !row->has_table || row->generator == HVI_GENERATOR_NONE)
             return true;
@@ -442,10 +442,10 @@ static hv_status prepare_database(hvi_creation *creation, hv_error **error) {
 /* Find the shards without a table, in which their entities would be. True if there are any. */
 static bool find_wanted(const hvi_creation *creation, const hvi_shard_row *rows, size_t count,
                         bool wanted[HV_SHARDS]) {
-    const hvi_shard_map *map = &creation->router->options->map;
+    const hvi_router *router = creation->router;
     bool any = false;
     memset(wanted, 0, HV_SHARDS * sizeof *wanted);
-    for (int shard = -1; (shard = hvi_shard_map_next(map, creation->server->number, shard)) >= 0;) {
+    for (int shard = -1; (shard = hvi_router_next(router, creation->server->number, shard)) >= 0;) {
         const hvi_shard_row *row = hvi_shard_row_find(rows, count, shard);
         wanted[shard] = row == NULL || !row->has_table;
         any = any || wanted[shard];
@@ -477,9 +477,9 @@ static hv_status check_placement_again(hvi_creation *creation, const bool wanted
 
 static hv_status create_all(hvi_creation *creation, hv_progress_fn progress, void *context,
                             int *created, hv_error **error) {
-    const hvi_shard_map *map = &creation->router->options->map;
+    const hvi_router *router = creation->router;
     int number = creation->server->number;
-    int total = hvi_shard_map_count(map, number), done = 0;
+    int total = hvi_router_count(router, number), done = 0;
     hvi_shard_row *rows = NULL;
     size_t count = 0;
     bool recorded, wanted[HV_SHARDS], wants = false, needs = false;
@@ -501,7 +501,7 @@ static hv_status create_all(hvi_creation *creation, hv_progress_fn progress, voi
     if (status == HV_OK && (needs || makes_functions(creation, rows, count)))
         status = choose_generator(creation, needs, error);
     for (int shard = -1;
-         status == HV_OK && (shard = hvi_shard_map_next(map, number, shard)) >= 0;) {
+         status == HV_OK && (shard = hvi_router_next(router, number, shard)) >= 0;) {
         bool touched;
         status = bring_up(creation, shard, hvi_shard_row_find(rows, count, shard), &touched, error);
         if (status != HV_OK)

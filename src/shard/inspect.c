@@ -136,26 +136,43 @@ static bool is_foreign(const hvi_foreign *foreign, size_t count, int shard) {
     return false;
 }
 
-/* Merge the shards that the configuration expects with those that the server has, both in ascending
- * order. */
-static hv_status merge_shards(const hvi_shard_map *map, int number, const hvi_shard_row *rows,
+/* The shards that should be on the server, in ascending order, and then a number above all: at one
+ * moment, because they may move. */
+static int *list_expected(const hvi_router *router, int number, size_t *count) {
+    int *list = malloc((HV_SHARDS + 1) * sizeof *list);
+    *count = 0;
+    for (int shard = -1; list != NULL && (shard = hvi_router_next(router, number, shard)) >= 0;)
+        list[(*count)++] = shard;
+    if (list != NULL)
+        list[*count] = HV_SHARDS;
+    return list;
+}
+
+/* Merge the shards that should be on the server with those that it has, both in ascending order. */
+static hv_status merge_shards(const hvi_router *router, int number, const hvi_shard_row *rows,
                               size_t row_count, hv_report *report, hv_error **error) {
-    size_t max = row_count + (size_t) hvi_shard_map_count(map, number);
-    report->shards = calloc(max + 1, sizeof *report->shards);
-    if (report->shards == NULL)
+    size_t expected_count, i = 0, at = 0;
+    int *expected = list_expected(router, number, &expected_count);
+    if (expected != NULL)
+        report->shards = calloc(row_count + expected_count + 1, sizeof *report->shards);
+    if (report->shards == NULL) {
+        free(expected);
         return hvi_no_memory(error);
-    int expected = hvi_shard_map_next(map, number, -1);
-    for (size_t i = 0; i < row_count || expected >= 0;) {
+    }
+    while (i < row_count || at < expected_count) {
         hvi_report_shard *to = &report->shards[report->shard_count++];
-        bool is_expected = expected >= 0 && (i == row_count || expected <= rows[i].shard);
-        if (is_expected && (i == row_count || expected < rows[i].shard))
-            *to = (hvi_report_shard){
-                .shard = expected, .state = HV_SHARD_MISSING, .is_configured = true, .exact = true};
+        int found = i < row_count ? rows[i].shard : HV_SHARDS;
+        bool is_expected = expected[at] <= found;
+        if (expected[at] < found)
+            *to = (hvi_report_shard){.shard = expected[at],
+                                     .state = HV_SHARD_MISSING,
+                                     .is_configured = true,
+                                     .exact = true};
         else
             *to = describe(&rows[i++], is_expected);
-        if (is_expected)
-            expected = hvi_shard_map_next(map, number, expected);
+        at += is_expected;
     }
+    free(expected);
     return HV_OK;
 }
 
@@ -268,8 +285,7 @@ static hv_status read_report(hvi_router *router, hvi_server *server, hvi_session
     if (status == HV_OK)
         status = hvi_layout_shards(session, deadline, &rows, &row_count, error);
     if (status == HV_OK)
-        status =
-            merge_shards(&router->options->map, server->number, rows, row_count, report, error);
+        status = merge_shards(router, server->number, rows, row_count, report, error);
     if (status == HV_OK)
         status = check_extension(session, deadline, report, error);
     if (status == HV_OK)
@@ -308,7 +324,6 @@ hv_status hvi_inspect(hvi_router *router, hvi_server *server, hv_report **report
 
 hv_status hvi_inspect_shards_ready(hvi_router *router, hvi_server *server, int64_t deadline,
                                    hv_error **error) {
-    const hvi_shard_map *map = &router->options->map;
     hvi_session *session = NULL;
     hvi_shard_row *rows = NULL;
     size_t count = 0;
@@ -318,7 +333,7 @@ hv_status hvi_inspect_shards_ready(hvi_router *router, hvi_server *server, int64
     status = hvi_layout_shards(session, deadline, &rows, &count, error);
     hvi_pool_release(&server->pool, session);
     for (int shard = -1;
-         status == HV_OK && (shard = hvi_shard_map_next(map, server->number, shard)) >= 0;) {
+         status == HV_OK && (shard = hvi_router_next(router, server->number, shard)) >= 0;) {
         const hvi_shard_row *row = hvi_shard_row_find(rows, count, shard);
         if (row != NULL && row->table_fits)
             continue;

@@ -285,11 +285,11 @@ const char *hv_server_name(const hv_store *store, int server) {
 }
 
 int hv_shard_server(const hv_store *store, int shard) {
-    return hvi_shard_map_server(&store->router.options->map, shard);
+    return hvi_router_holder(&store->router, shard);
 }
 
 int hv_next_shard(const hv_store *store, int server, int after) {
-    return hvi_shard_map_next(&store->router.options->map, server, after);
+    return hvi_router_next(&store->router, server, after);
 }
 
 /* Without the option there is no set that would still be the same tomorrow. */

@@ -85,7 +85,7 @@ static bool is_text(const char *text) {
 
 static hv_status open_record(hv_load *load, hv_error **error) {
     hvi_session *session = NULL;
-    int shard = hvi_shard_map_next(&load->router->options->map, load->server->number, -1);
+    int shard = hvi_router_next(load->router, load->server->number, -1);
     if (shard < 0) {
         hvi_fail(error, HV_NO_SERVER, "server \"%s\" holds no shards", load->server->name);
         hvi_error_where(error, load->server->name, -1);

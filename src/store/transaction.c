@@ -199,7 +199,7 @@ static void complete_error(const hvi_transaction *tx, outcome *end) {
         end->error = NULL;
         return;
     }
-    if (end->error == NULL && (int) status > 0 && status <= HV_CHANGED) {
+    if (end->error == NULL && (int) status > 0 && status <= HV_MOVED) {
         hvi_fail(&end->error, status, "the transaction's function returned %s, without an error",
                  hv_status_name(status));
     } else if (end->error == NULL) {

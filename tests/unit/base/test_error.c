@@ -5,19 +5,19 @@
 #include "unit.h"
 
 static const hv_status failures[] = {
-    HV_INVALID,         HV_BAD_CONFIG, HV_NO_SERVER,       HV_TIMEOUT,  HV_UNAVAILABLE,
-    HV_OUTCOME_UNKNOWN, HV_REFUSED,    HV_NOT_INITIALIZED, HV_MISMATCH, HV_CORRUPT,
-    HV_CLOSED,          HV_BUSY,       HV_NO_MEMORY,       HV_CONFLICT, HV_NOT_STORED,
+    HV_INVALID,   HV_BAD_CONFIG,      HV_NO_SERVER,  HV_TIMEOUT, HV_UNAVAILABLE, HV_OUTCOME_UNKNOWN,
+    HV_REFUSED,   HV_NOT_INITIALIZED, HV_MISMATCH,   HV_CORRUPT, HV_CLOSED,      HV_BUSY,
+    HV_NO_MEMORY, HV_CONFLICT,        HV_NOT_STORED, HV_MOVED,
 };
 
 static void test_every_status_has_a_name(void **state) {
     (void) state;
-    for (int status = HV_OK; status <= HV_CHANGED; status++)
+    for (int status = HV_OK; status <= HV_MOVED; status++)
         assert_memory_equal(hv_status_name((hv_status) status), "HV_", 3);
     assert_string_equal(hv_status_name(HV_OK), "HV_OK");
     assert_string_equal(hv_status_name(HV_NO_MEMORY), "HV_NO_MEMORY");
-    assert_string_equal(hv_status_name(HV_CHANGED), "HV_CHANGED");
-    assert_string_equal(hv_status_name((hv_status) (HV_CHANGED + 1)), "HV_?");
+    assert_string_equal(hv_status_name(HV_MOVED), "HV_MOVED");
+    assert_string_equal(hv_status_name((hv_status) (HV_MOVED + 1)), "HV_?");
     assert_string_equal(hv_status_name((hv_status) -1), "HV_?");
 }
 
@@ -104,13 +104,14 @@ static void test_out_of_memory_is_an_error_like_any_other(void **state) {
     assert_error(&error, HV_NO_MEMORY, "out of memory");
 }
 
-static void test_timeouts_and_unreachable_servers_are_worth_another_try(void **state) {
+static void test_timeouts_unreachable_servers_and_moves_are_worth_another_try(void **state) {
     (void) state;
     for (size_t i = 0; i < LENGTH(failures); i++) {
         hv_error *error = NULL;
         hvi_fail(&error, failures[i], "x");
-        assert_int_equal(hv_error_retriable(error),
-                         failures[i] == HV_TIMEOUT || failures[i] == HV_UNAVAILABLE);
+        assert_int_equal(hv_error_retriable(error), failures[i] == HV_TIMEOUT ||
+                                                        failures[i] == HV_UNAVAILABLE ||
+                                                        failures[i] == HV_MOVED);
         assert_int_equal(hv_error_outcome_unknown(error), failures[i] == HV_OUTCOME_UNKNOWN);
         hvi_error_retriable(&error, true);
         assert_true(hv_error_retriable(error));
@@ -185,7 +186,7 @@ int main(void) {
         cmocka_unit_test(test_what_an_error_has_may_be_part_of_what_replaces_it),
         cmocka_unit_test(test_without_an_error_only_the_status_passes_on),
         cmocka_unit_test(test_out_of_memory_is_an_error_like_any_other),
-        cmocka_unit_test(test_timeouts_and_unreachable_servers_are_worth_another_try),
+        cmocka_unit_test(test_timeouts_unreachable_servers_and_moves_are_worth_another_try),
         cmocka_unit_test(test_some_sqlstates_are_worth_another_try),
         cmocka_unit_test(test_a_copy_has_all_and_lives_on_its_own),
         cmocka_unit_test(test_moving_hands_an_error_over),
