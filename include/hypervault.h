@@ -1875,6 +1875,155 @@ HV_API const hv_schema_group *hv_schema_report_group(const hv_schema_report *rep
 HV_API bool hv_schema_report_failure(const hv_schema_report *report, size_t index, int *server,
                                      int *shard, const hv_error **error);
 
+/* ---- Moving shards --------------------------------------------------------------------------- */
+
+/*
+ * A shard moves to another server while its callers go on: its tables are copied and followed by
+ * PostgreSQL's logical replication, the copy is compared with the original, and then the shard is
+ * switched over in one transaction of the old server. Callers of any store, in any process, find it
+ * there inside the same call. docs/operations.md has all of it as commands.
+ *
+ * Each step is written down in both databases before it is made. A program that moves a shard can
+ * be killed at any moment, as can either server: hv_move_resume() then goes on, and hv_move_abort()
+ * takes it back, from any machine. Until the switch the shard is where it was, and afterwards it
+ * is at the target; it is never at both, nor at neither.
+ */
+typedef struct hv_move_options hv_move_options;
+
+/* Options as they are without any being set, or NULL if memory is short. */
+HV_API hv_move_options *hv_move_options_new(void);
+HV_API void hv_move_options_free(hv_move_options *options);
+
+/*
+ * Set one of these, by the name that it has in the command and in Python, too. Durations are
+ * written as in the configuration, "1h", "500ms"; a number alone is seconds.
+ *
+ * keep_undo  how long the old copy is kept and follows the new one after the switch, so that
+ *            hv_move_undo() can go back; default: 0, not at all
+ * offline    on: without logical replication, which needs wal_level = logical. The shard's writers
+ *            wait while it is copied; default: off
+ * verify     compare the copy with the original before the switch: on (default) or off
+ * max_pause  how long the switch may stop the shard's callers, 10ms or more; default: 1s
+ * max_wait   how long it waits altogether for locks, for long transactions, and for a server that
+ *            cannot be reached; default: 5min
+ * max_wal    bytes of WAL that the source may have to keep for the move ("16GB"); above that it
+ *            takes itself back; default: 16GB
+ *
+ * Errors: HV_INVALID, naming what is allowed.
+ */
+HV_API hv_status hv_move_options_set(hv_move_options *options, const char *name, const char *value,
+                                     hv_error **error);
+
+typedef struct hv_move hv_move;
+
+/* How far a move is. Values are part of the ABI. */
+typedef enum hv_move_phase {
+    HV_MOVE_BEGUN = 0,       /* looks at both servers */
+    HV_MOVE_SCHEMA = 1,      /* makes the copy's tables */
+    HV_MOVE_COPYING = 2,     /* rows are copied */
+    HV_MOVE_INDEXING = 3,    /* indexes, triggers and all else are made */
+    HV_MOVE_CATCHING_UP = 4, /* the stream of changes comes close */
+    HV_MOVE_VERIFYING = 5,
+    HV_MOVE_SWITCHING = 6, /* tries to stop the callers for a moment, and to switch */
+    HV_MOVE_CLEANING = 7,  /* the shard is at the target; what is not needed any more is removed */
+    HV_MOVE_KEPT = 8,      /* over; the old copy follows the new one, for hv_move_undo() */
+    HV_MOVE_DONE = 9,      /* over, and nothing is left of it */
+    HV_MOVE_ABORTING = 10, /* is taken back */
+    HV_MOVE_ABORTED = 11,  /* over: the shard is where it was, and nothing is left of it */
+} hv_move_phase;
+
+/* The phase's name in lower case, "catching up"; static. */
+HV_API const char *hv_move_phase_name(hv_move_phase phase);
+
+/* The names of servers and the texts belong to the move, until it is advanced or freed. */
+typedef struct hv_move_status {
+    int shard;
+    const char *source; /* of what is under way: for an undo, the server that it leaves */
+    const char *target;
+    const char *kind; /* "online", "offline", "undo" */
+    hv_move_phase phase;
+    const char *step;      /* for people: "copying entities" */
+    const char *waits_for; /* for people: "process 4711 (psql, idle in transaction for 34 s) holds a
+                              lock on shard0012.entities"; NULL: nothing */
+    int64_t rows, rows_total;   /* copied or compared, of how many; -1: unknown */
+    int64_t bytes, bytes_total; /* copied, of how many; -1: unknown */
+    int64_t lag_bytes;          /* of WAL that the target is behind; -1: unknown */
+    double seconds;             /* since it was begun, or resumed */
+    double pause_ms;            /* the longest time that it has stopped callers, by its own clock */
+    int64_t keep_until;         /* of HV_MOVE_KEPT: microseconds since 1970; else 0 */
+    const char *left_behind;    /* what could not be removed, where; NULL: nothing */
+} hv_move_status;
+
+/*
+ * Begin to move a shard to a server, by its number. What can be wrong with it is found when it is
+ * advanced, before anything is copied. If the same move is in the journal already, it is resumed.
+ * The target must be one of the store's servers. Errors: HV_INVALID, HV_NO_SERVER, HV_NO_MEMORY.
+ */
+HV_API hv_status hv_move_start(hv_store *store, int shard, int server,
+                               const hv_move_options *options, hv_move **move, hv_error **error);
+
+/*
+ * Go on with a move that is in the journal; take one back, or bring it to its end if the shard is
+ * switched already; go back to the old server with a move that was kept; drop the old copy of one.
+ * Each is then advanced. Of the options only max_pause, max_wait, max_wal and verify count.
+ */
+HV_API hv_status hv_move_resume(hv_store *store, int shard, const hv_move_options *options,
+                                hv_move **move, hv_error **error);
+HV_API hv_status hv_move_abort(hv_store *store, int shard, const hv_move_options *options,
+                               hv_move **move, hv_error **error);
+HV_API hv_status hv_move_undo(hv_store *store, int shard, const hv_move_options *options,
+                              hv_move **move, hv_error **error);
+HV_API hv_status hv_move_clean(hv_store *store, int shard, const hv_move_options *options,
+                               hv_move **move, hv_error **error);
+
+/*
+ * Go on for about `timeout` ms (negative: to the end); single statements, such as building the
+ * indexes, may take longer. *done: it is over; hv_move_progress() says how. HV_OK without *done:
+ * call it again. A lost connection or a restarted server is not an error, but waited for.
+ *
+ * On an error the move is over for this object, but not in the journal: it can be resumed or
+ * aborted. Some end the move themselves, if nothing is switched: HV_MISMATCH (the copy differs, or
+ * the schema was changed meanwhile) and a source that has to keep too much WAL; their hint says so.
+ * Errors: HV_INVALID (it is there already, it is not there, nothing to resume, not kept), HV_BUSY
+ * (another run works on this shard), HV_TIMEOUT (max_wait has passed, or it was interrupted),
+ * HV_UNAVAILABLE, HV_REFUSED, HV_MISMATCH, HV_CLOSED, HV_NO_MEMORY.
+ */
+HV_API hv_status hv_move_advance(hv_move *move, int64_t timeout, bool *done, hv_error **error);
+
+HV_API void hv_move_progress(const hv_move *move, hv_move_status *status);
+
+/* If it is not over, it stays in the journal, and its stream goes on. */
+HV_API void hv_move_free(hv_move *move);
+
+/* What the journals of all servers have. */
+typedef struct hv_moves hv_moves;
+typedef struct hv_move_info {
+    int shard;
+    const char *source; /* of the move as it was begun */
+    const char *target;
+    const char *kind; /* "online", "offline", "undo" */
+    const char *step; /* as in the journal: "catching_up"; "kept": it is over and can be undone */
+    bool running;     /* a process is at work on it */
+    bool on_source;   /* that server has it in its journal */
+    bool on_target;
+    int64_t begun, changed; /* microseconds since 1970 */
+    int64_t keep_until;     /* of "kept"; else 0 */
+    const char *error;      /* the last that went wrong; NULL: nothing */
+} hv_move_info;
+
+/* Ask all servers. Removes nothing. Errors: HV_CLOSED, HV_NO_MEMORY; servers that do not answer
+ * are in hv_moves_missing(). */
+HV_API hv_status hv_moves_list(hv_store *store, hv_moves **moves, hv_error **error);
+HV_API void hv_moves_free(hv_moves *moves);
+HV_API size_t hv_moves_count(const hv_moves *moves);
+HV_API const hv_move_info *hv_moves_at(const hv_moves *moves, size_t index); /* NULL past the end */
+/* The error of a server that has not answered; NULL past the end. */
+HV_API const hv_error *hv_moves_missing(const hv_moves *moves, size_t index);
+
+/* Drop the old copies whose time is over, and what earlier moves could not remove because a server
+ * was not there. Each new move begins with this, too. *removed, which may be NULL, is how many. */
+HV_API hv_status hv_moves_sweep(hv_store *store, size_t *removed, hv_error **error);
+
 #ifdef __cplusplus
 }
 #endif

@@ -123,7 +123,7 @@ static bool is_digit(char c) {
 /* A number, which may have a fraction, and a unit; without one it is seconds. Not strtod(), which
  * also takes exponents, "inf" and hexadecimal numbers, and in some locales a comma instead of a
  * point. */
-static bool parse_duration(const char *text, size_t len, int64_t *value) {
+bool hvi_duration_read(const char *text, size_t len, int64_t *value) {
     static const struct {
         const char *unit;
         int64_t ms;
@@ -211,7 +211,7 @@ hv_status hvi_option_parse(hvi_option_id id, const char *text, int64_t *value, h
         ok = parse_integer(start, len, &parsed);
         break;
     case HVI_DURATION:
-        ok = parse_duration(start, len, &parsed);
+        ok = hvi_duration_read(start, len, &parsed);
         break;
     case HVI_BOOLEAN:
         ok = parse_boolean(start, len, &parsed);

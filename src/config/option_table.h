@@ -10,6 +10,9 @@
 #ifndef HVI_OPTION_TABLE_H
 #define HVI_OPTION_TABLE_H
 
+#include <stdbool.h>
+#include <stddef.h>
+
 #include "base/error.h"
 
 typedef enum hvi_option_id {
@@ -61,5 +64,9 @@ hv_status hvi_option_find(const char *name, hvi_option_id *id, hv_error **error)
 
 /* Read a value. Errors: HV_BAD_CONFIG, naming the option and its range, but not the text. */
 hv_status hvi_option_parse(hvi_option_id id, const char *text, int64_t *value, hv_error **error);
+
+/* Read a duration of `len` bytes, "1.5h", without white space around it; a number alone is seconds.
+ * False if it is none. */
+bool hvi_duration_read(const char *text, size_t len, int64_t *ms);
 
 #endif
