@@ -1,16 +1,19 @@
 #!/usr/bin/python3
-"""Does docs/config.md describe every option, with its type, default and range, and no other?
+"""Does docs/config.md describe every option, with its type, default and range, and no other? And
+every setting of a server for moves?
 
 usage: check_options.py LIST_OPTIONS
 LIST_OPTIONS is the program that prints what hv_option_at() returns, an option per line.
 """
 
+import re
 import subprocess
 import sys
 
 import checking
 
 PLACE = "docs/config.md"
+MOVE_SETTINGS = "src/config/move_settings.c"
 FIELDS = ("type", "default", "range")
 
 
@@ -56,10 +59,23 @@ def problems(options, markdown):
     return found
 
 
+def move_problems(source, markdown):
+    """The settings of move_settings.c and the rows of the tables of settings."""
+    known = set(re.findall(r'= \{"(move_\w+)"', source))
+    rows = [(n, row["setting"].strip("`")) for rows in checking.tables(markdown)
+            for n, row in rows if row.get("setting")]
+    described = {name for _, name in rows}
+    return [
+        *(f"{PLACE}: the setting {name} is not described" for name in sorted(known - described)),
+        *(f"{PLACE}:{n}: there is no setting {name}" for n, name in rows if name not in known),
+    ]
+
+
 def main(program):
     listed = subprocess.run([program], capture_output=True, text=True, check=True).stdout
     markdown = checking.read(checking.ROOT, PLACE)
-    checking.report(problems(known(listed), markdown))
+    source = checking.read(checking.ROOT, MOVE_SETTINGS)
+    checking.report(problems(known(listed), markdown) + move_problems(source, markdown))
 
 
 if __name__ == "__main__":

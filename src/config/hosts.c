@@ -293,9 +293,9 @@ void hvi_hosts_fini(hvi_hosts *hosts) {
 
 /* ---- for other connectors ---- */
 
-/* The effective parameters. libpq reads the environment and service files only for a connection, so
- * begin one that it refuses before it connects to anything. */
-static PQconninfoOption *look_up(const char *const *keywords, const char *const *values) {
+/* A connection with the effective parameters. libpq reads the environment and service files only
+ * for a connection, so begin one that it refuses before it connects to anything. */
+static PGconn *refused(const char *const *keywords, const char *const *values) {
     size_t count = 0;
     while (keywords[count] != NULL)
         count++;
@@ -308,10 +308,53 @@ static PQconninfoOption *look_up(const char *const *keywords, const char *const 
     copies[count] = "channel_binding";
     copied_values[count] = "never";
     PGconn *conn = PQconnectStartParams(copies, copied_values, 0);
+    free(copies);
+    return conn;
+}
+
+static PQconninfoOption *look_up(const char *const *keywords, const char *const *values) {
+    PGconn *conn = refused(keywords, values);
     PQconninfoOption *options = conn != NULL ? PQconninfo(conn) : NULL;
     PQfinish(conn);
-    free(copies);
     return options;
+}
+
+void hvi_hosts_known_fini(hvi_hosts_known *known) {
+    free(known->host);
+    free(known->hostaddr);
+    free(known->port);
+    free(known->dbname);
+    free(known->user);
+    free(known->sslmode);
+    *known = (hvi_hosts_known){NULL};
+}
+
+bool hvi_hosts_know(const char *const *keywords, const char *const *values,
+                    hvi_hosts_known *known) {
+    PGconn *conn = refused(keywords, values);
+    PQconninfoOption *options = conn != NULL ? PQconninfo(conn) : NULL;
+    *known = (hvi_hosts_known){NULL};
+    if (options != NULL) {
+        const char *host = value_of(options, "host"), *hostaddr = value_of(options, "hostaddr");
+        const char *port = value_of(options, "port");
+        /* Without any host it is the directory of sockets, which only the connection knows. */
+        bool is_default = *host == '\0' && *hostaddr == '\0';
+        *known = (hvi_hosts_known){
+            .host = strdup(is_default ? or_empty(PQhost(conn)) : host),
+            .hostaddr = strdup(hostaddr),
+            .port = strdup(*port == '\0' ? or_empty(PQport(conn)) : port),
+            .dbname = strdup(value_of(options, "dbname")),
+            .user = strdup(value_of(options, "user")),
+            .sslmode = strdup(value_of(options, "sslmode")),
+        };
+    }
+    PQconninfoFree(options);
+    PQfinish(conn);
+    if (known->host != NULL && known->hostaddr != NULL && known->port != NULL &&
+        known->dbname != NULL && known->user != NULL && known->sslmode != NULL)
+        return true;
+    hvi_hosts_known_fini(known);
+    return false;
 }
 
 int hvi_hosts_share(const char *const *keywords, const char *const *values, int64_t timeout) {

@@ -52,4 +52,19 @@ bool hvi_hosts_left(PGconn *conn, hvi_hosts *left);
  */
 int hvi_hosts_share(const char *const *keywords, const char *const *values, int64_t timeout);
 
+/* Where a connection with some parameters would go, wherever libpq takes it from. Each is owned and
+ * may be empty, but host and hostaddr are not both. */
+typedef struct hvi_hosts_known {
+    char *host;
+    char *hostaddr;
+    char *port;
+    char *dbname;
+    char *user;
+    char *sslmode;
+} hvi_hosts_known;
+
+/* Does not connect to anything. False if memory is short, and then there is nothing to free. */
+bool hvi_hosts_know(const char *const *keywords, const char *const *values, hvi_hosts_known *known);
+void hvi_hosts_known_fini(hvi_hosts_known *known);
+
 #endif

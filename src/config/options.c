@@ -10,6 +10,7 @@
 #include <libpq-fe.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/shard_ranges.h"
 #include "base/suggest.h"
@@ -28,13 +29,19 @@ hv_options *hv_options_new(void) {
     return options;
 }
 
+static void free_value(char *value) {
+    if (value != NULL)
+        explicit_bzero(value, strlen(value));
+    free(value);
+}
+
 static void fini_server(hvi_server_options *server) {
     for (size_t i = 0; i < server->count; i++) {
         free(server->keywords[i]);
-        if (server->values[i] != NULL)
-            explicit_bzero(server->values[i], strlen(server->values[i]));
-        free(server->values[i]);
+        free_value(server->values[i]);
     }
+    for (int i = 0; i < HVI_MOVE_SETTINGS; i++)
+        free_value(server->move[i]);
     free(server->keywords);
     free(server->values);
     free(server->name);
@@ -157,8 +164,7 @@ static bool set_parameter(hvi_server_options *server, const char *keyword, const
         return false;
     for (size_t i = 0; i < server->count; i++) {
         if (strcmp(server->keywords[i], keyword) == 0) {
-            explicit_bzero(server->values[i], strlen(server->values[i]));
-            free(server->values[i]);
+            free_value(server->values[i]);
             server->values[i] = copy;
             return true;
         }
@@ -184,6 +190,16 @@ static bool set_parameter(hvi_server_options *server, const char *keyword, const
     return true;
 }
 
+/* A setting for moves. NULL: none. */
+static bool set_move(hvi_server_options *server, hvi_move_setting setting, const char *value) {
+    char *copy = value != NULL ? strdup(value) : NULL;
+    if (value != NULL && copy == NULL)
+        return false;
+    free_value(server->move[setting]);
+    server->move[setting] = copy;
+    return true;
+}
+
 /* Give shards to a server. */
 static hv_status add_shards(hv_options *options, int server, const char *text, hv_error **error) {
     const char **names = malloc((size_t) options->server_count * sizeof *names);
@@ -196,6 +212,34 @@ static hv_status add_shards(hv_options *options, int server, const char *text, h
     return status;
 }
 
+static bool is_auto(const char *text) {
+    static const char word[] = "auto", spaces[] = " \t\r\n\v\f";
+    text += strspn(text, spaces);
+    return strncasecmp(text, word, strlen(word)) == 0 &&
+           text[strlen(word) + strspn(text + strlen(word), spaces)] == '\0';
+}
+
+/* Ranges of shards, none, or "auto". A server cannot have both: what its database says would never
+ * be asked for the ranges. */
+static hv_status take_shards(hv_options *options, int server, const char *text, hv_error **error) {
+    hvi_server_options *entry = &options->servers[server];
+    if (text[strspn(text, " \t\r\n\v\f")] == '\0')
+        return HV_OK;
+    bool wants_auto = is_auto(text);
+    bool has_ranges = hvi_shard_map_next(&options->map, server, -1) >= 0;
+    if (wants_auto ? has_ranges : entry->is_auto) {
+        hvi_fail(error, HV_BAD_CONFIG, "server \"%s\": \"shards\" are both \"auto\" and ranges",
+                 entry->name);
+        hvi_error_hint(error, "Give ranges, or let the server itself be asked: shards = auto.");
+        hvi_error_where(error, entry->name, -1);
+        return HV_BAD_CONFIG;
+    }
+    if (!wants_auto)
+        return add_shards(options, server, text, error);
+    entry->is_auto = true;
+    return HV_OK;
+}
+
 /* Is this a parameter that the linked libpq takes? */
 static hv_status check_keyword(const char *server, const char *keyword, hv_error **error) {
     /* Rather than PQconndefaults(), which also reads the environment, files and user database. */
@@ -206,6 +250,8 @@ static hv_status check_keyword(const char *server, const char *keyword, hv_error
     hvi_suggestion_init(&nearest, keyword);
     hvi_suggestion_offer(&nearest, "shards");
     hvi_suggestion_offer(&nearest, "database");
+    for (int i = 0; i < HVI_MOVE_SETTINGS; i++)
+        hvi_suggestion_offer(&nearest, hvi_move_setting_table[i].name);
     bool found = false;
     for (PQconninfoOption *option = known; option->keyword != NULL && !found; option++) {
         found = strcmp(option->keyword, keyword) == 0;
@@ -219,7 +265,8 @@ static hv_status check_keyword(const char *server, const char *keyword, hv_error
         if (nearest.best != NULL)
             hvi_error_hint(error, "Did you mean \"%s\"?", nearest.best);
         else
-            hvi_error_hint(error, "A server takes libpq's connection parameters and \"shards\".");
+            hvi_error_hint(error, "A server takes libpq's connection parameters, \"shards\" and "
+                                  "settings for moves (\"move_host\" and the like).");
     }
     PQconninfoFree(known);
     return status;
@@ -269,7 +316,9 @@ static hv_status check_number(const char *server, const char *keyword, const cha
 }
 
 bool hvi_is_secret(const char *keyword) {
-    return strcmp(keyword, "password") == 0 || strcmp(keyword, "sslpassword") == 0;
+    hvi_move_setting setting = hvi_move_setting_find(keyword);
+    return strcmp(keyword, "password") == 0 || strcmp(keyword, "sslpassword") == 0 ||
+           (setting != HVI_MOVE_SETTINGS && hvi_move_setting_table[setting].is_secret);
 }
 
 static hv_status check_name(const char *server, hv_error **error) {
@@ -314,8 +363,9 @@ hv_status hv_options_set_server(hv_options *options, const char *server, const c
     bool is_shards = strcmp(parameter, "shards") == 0;
     const char *keyword = strcmp(parameter, "database") == 0 ? "dbname" : parameter;
     bool is_dbname = strcmp(keyword, "dbname") == 0;
+    hvi_move_setting move = hvi_move_setting_find(parameter);
     hv_status status = check_name(server, error);
-    if (status == HV_OK && !is_shards)
+    if (status == HV_OK && !is_shards && move == HVI_MOVE_SETTINGS)
         status = check_keyword(server, keyword, error);
     /* A password may be any text. This also catches a dbname that is a connection string, which
      * libpq is not asked to expand. */
@@ -323,7 +373,7 @@ hv_status hv_options_set_server(hv_options *options, const char *server, const c
         status = fail_holds_settings(parameter, error);
         hvi_error_where(error, server, -1);
     }
-    if (status == HV_OK && strcmp(keyword, "port") == 0)
+    if (status == HV_OK && (strcmp(keyword, "port") == 0 || move == HVI_MOVE_PORT))
         status = check_port(server, value, error);
     if (status == HV_OK)
         status = check_number(server, keyword, value, error);
@@ -332,10 +382,10 @@ hv_status hv_options_set_server(hv_options *options, const char *server, const c
     hvi_server_options *entry = find_or_add_server(options, server);
     if (entry == NULL)
         return hvi_no_memory(error);
-    if (is_shards && value[strspn(value, " \t\r\n\v\f")] == '\0')
-        return HV_OK; /* none */
     if (is_shards)
-        return add_shards(options, (int) (entry - options->servers), value, error);
+        return take_shards(options, (int) (entry - options->servers), value, error);
+    if (move != HVI_MOVE_SETTINGS)
+        return set_move(entry, move, value) ? HV_OK : hvi_no_memory(error);
     if (is_dbname && (status = check_dbname(entry, parameter, value, error)) != HV_OK)
         return status;
     if (!set_parameter(entry, keyword, value))
@@ -368,6 +418,10 @@ hv_options *hvi_options_copy(const hv_options *options) {
         for (size_t j = 0; j < from->count; j++)
             if (!set_parameter(to, from->keywords[j], from->values[j]))
                 goto no_memory;
+        for (int j = 0; j < HVI_MOVE_SETTINGS; j++)
+            if (!set_move(to, (hvi_move_setting) j, from->move[j]))
+                goto no_memory;
+        to->is_auto = from->is_auto;
     }
     return copy;
 
@@ -383,6 +437,13 @@ const char *hvi_options_migrations(const hv_options *options) {
 void hvi_options_spread(const hv_options *options, hvi_spread *spread) {
     const char *text = options->texts[HVI_SPREAD];
     hvi_spread_read(spread, text != NULL ? text : "", NULL); /* it was read when it was set */
+}
+
+bool hvi_options_auto(const hv_options *options) {
+    for (int i = 0; i < options->server_count; i++)
+        if (options->servers[i].is_auto)
+            return true;
+    return false;
 }
 
 /* Values must not lose their shard because a server, or some of its shards, are left out. */
@@ -417,6 +478,9 @@ hv_status hvi_options_validate(const hv_options *options, hv_error **error) {
                        "Add a section [server NAME] with libpq's parameters and \"shards\".");
         return HV_BAD_CONFIG;
     }
+    /* Which shards there are, spread over or not, is known when servers have been asked. */
+    if (hvi_options_auto(options))
+        return HV_OK;
     /* A server without shards is one that is being prepared. */
     if (hvi_shard_map_next(&options->map, -1, -1) < 0) {
         const char *name = options->servers[0].name;
@@ -425,7 +489,11 @@ hv_status hvi_options_validate(const hv_options *options, hv_error **error) {
                                             : "neither server \"%s\" nor any other has shards",
                  name);
         hvi_error_where(error, name, -1);
-        hvi_error_hint(error, "Add a line like \"shards = 0-8\" (0 to 7) to [server %s].", name);
+        hvi_error_hint(
+            error,
+            "Add a line like \"shards = 0-8\" (0 to 7) to [server %s]; or, if its shards "
+            "are made already, \"shards = auto\".",
+            name);
         return HV_BAD_CONFIG;
     }
     return check_spread(options, error);

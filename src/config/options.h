@@ -8,6 +8,7 @@
 #include "base/interrupt.h"
 #include "value/shard_map.h"
 #include "value/spread.h"
+#include "config/move_settings.h"
 #include "config/option_table.h"
 
 typedef struct hvi_server_options {
@@ -17,7 +18,9 @@ typedef struct hvi_server_options {
     char **keywords;
     char **values;
     size_t count;
-    const char *dbname_given_as; /* "dbname" or "database"; NULL: not given */
+    const char *dbname_given_as;   /* "dbname" or "database"; NULL: not given */
+    char *move[HVI_MOVE_SETTINGS]; /* by hvi_move_setting; owned; NULL: not set */
+    bool is_auto;                  /* it holds what its database says that it holds */
 } hvi_server_options;
 
 struct hv_options {
@@ -54,6 +57,9 @@ bool hvi_holds_settings(const char *text);
 
 /* Is this parameter of a server a password? */
 bool hvi_is_secret(const char *keyword);
+
+/* Does a server hold what its database says: shards = auto? */
+bool hvi_options_auto(const hv_options *options);
 
 /* The number of the server with this name, or -1. */
 int hvi_options_server(const hv_options *options, const char *name);

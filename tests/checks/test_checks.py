@@ -261,6 +261,16 @@ def test_documented_options_are_right():
     assert option_problems() == []
 
 
+def test_settings_for_moves_are_compared_with_their_table():
+    source = '    [HVI_MOVE_HOST] = {"move_host", "host", false},\n'
+    table = "| setting | default | |\n|---|---|---|\n| `move_host` | x | y |\n"
+    assert check_options.move_problems(source, table) == []
+    assert check_options.move_problems(source, table.replace("host", "hots")) == [
+        "docs/config.md: the setting move_host is not described",
+        "docs/config.md:3: there is no setting move_hots",
+    ]
+
+
 def test_an_option_without_documentation_is_found():
     listed = LISTED + "epoch\tinteger\t0\t0 to 9\tFrom then.\n"
     assert option_problems(listed=listed) == ["docs/config.md: the option epoch is not described"]

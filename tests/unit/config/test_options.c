@@ -349,7 +349,8 @@ static void test_parameters_that_libpq_does_not_know_are_refused(void **state) {
                       "Did you mean \"host\"?");
     assert_bad_server("s", "", "x", "server \"s\": unknown parameter \"\"", NULL);
     assert_bad_server("s", "zzzzzzzzzzzz", "x", "server \"s\": unknown parameter \"zzzzzzzzzzzz\"",
-                      "A server takes libpq's connection parameters and \"shards\".");
+                      "A server takes libpq's connection parameters, \"shards\" and settings for "
+                      "moves (\"move_host\" and the like).");
     assert_bad_server("", "host", "x", "a server's name must not be empty", NULL);
 }
 
@@ -470,6 +471,34 @@ static void test_every_shard_that_values_are_spread_over_needs_a_server(void **s
     hv_options_free(options);
 }
 
+static void test_servers_may_be_asked_for_their_shards(void **state) {
+    (void) state;
+    static const char both[] = "server \"one\": \"shards\" are both \"auto\" and ranges";
+    hv_options *options = hv_options_new();
+    hv_error *error = NULL;
+    set_server(options, "one", "shards", " Auto\t");
+    set_server(options, "one", "shards", "auto");
+    set_server(options, "two", "shards", "1-9");
+    hv_options_set(options, "spread", "0-16", NULL);
+    assert_true(hvi_options_auto(options));
+    assert_int_equal(hvi_options_validate(options, NULL), HV_OK);
+    hv_options_set_server(options, "one", "shards", "20", &error);
+    assert_error(&error, HV_BAD_CONFIG, both);
+    hv_options *copy = hvi_options_copy(options);
+    assert_true(copy->servers[0].is_auto);
+    assert_false(copy->servers[1].is_auto);
+    hv_options_free(copy);
+    hv_options_free(options);
+    options = hv_options_new();
+    set_server(options, "one", "shards", "1");
+    assert_false(hvi_options_auto(options));
+    hv_options_set_server(options, "one", "shards", "auto", &error);
+    assert_error(&error, HV_BAD_CONFIG, both);
+    assert_int_equal(hv_options_set_server(options, "two", "shards", "automatic", NULL),
+                     HV_BAD_CONFIG);
+    hv_options_free(options);
+}
+
 static void test_a_copy_is_ones_own(void **state) {
     (void) state;
     hv_options *options = hv_options_new();
@@ -520,6 +549,7 @@ int main(void) {
         cmocka_unit_test(test_ports_are_numbers),
         cmocka_unit_test(test_a_shard_has_one_server),
         cmocka_unit_test(test_a_store_needs_servers_and_servers_need_shards),
+        cmocka_unit_test(test_servers_may_be_asked_for_their_shards),
         cmocka_unit_test(test_a_copy_is_ones_own),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
