@@ -7,13 +7,14 @@
 #define HVI_SWITCH_H
 
 #include "move/drift.h"
-#include "move/link.h"
 #include "move/names.h"
 #include "move/verify.h"
 
+struct hvi_link;
+
 typedef struct hvi_switch {
-    hvi_link *from, *to; /* sessions at rest */
-    hvi_link *witness;   /* another one of the source: the marker's */
+    struct hvi_link *from, *to; /* sessions at rest */
+    struct hvi_link *witness;   /* another one of the source: the marker's */
     int shard;
     const hvi_move_names *names;
     int64_t generation;     /* after it */
