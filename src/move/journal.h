@@ -6,7 +6,7 @@
  * the other (its target). Rows are written on the target first and removed on the source last, so
  * that a row on the source always says that there may be something to go on with, or to remove; the
  * target's row is the copy that is left when the source is gone for good. If the two differ, the
- * one that is further counts: see hvi_journal_further().
+ * step had not begun: the earlier one of them counts.
  *
  * What counts as "where the shard is" is never the journal, but hypervault.shard_locations.
  */
@@ -104,9 +104,5 @@ hv_status hvi_journal_all(hvi_session *session, int64_t deadline, hvi_journal_en
 /* SQL that sets is_indexed in the target's row, for the transaction that makes the indexes: then a
  * killed move knows whether that was committed. Ends with ";". */
 void hvi_journal_indexed_sql(hvi_buffer *sql, int shard, uint32_t id);
-
-/* Of a move's two rows, the one that is further; the source's if both are alike. */
-const hvi_journal_row *hvi_journal_further(const hvi_journal_row *source,
-                                           const hvi_journal_row *target);
 
 #endif
