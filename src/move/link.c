@@ -1,0 +1,165 @@
+/*
+ * link: a session of a move's own on one of its servers.
+ */
+#include "move/link.h"
+
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/interrupt.h"
+#include "wire/cancel.h"
+#include "wire/session_open.h"
+#include "schema/shard_sql.h"
+
+#define STATEMENT_MS 15000
+#define CANCEL_MS    500
+
+/*
+ * Two things that the role's own settings must not decide. A journal that is written "on the way to
+ * the disk" may be forgotten by a crash, and with it a step that has been made. And a server that
+ * does not notice that this machine has gone keeps the shard's advisory lock for two hours, so that
+ * nobody can go on with the move. On a socket of the machine itself the latter do nothing.
+ */
+static const char own_settings_sql[] =
+    ";SET application_name TO 'hv move';"
+    "SELECT pg_catalog.set_config('synchronous_commit', 'on', false)"
+    " WHERE pg_catalog.current_setting('synchronous_commit')"
+    " OPERATOR(pg_catalog.=) 'off' OR pg_catalog.current_setting('synchronous_commit')"
+    " OPERATOR(pg_catalog.=) 'local';"
+    "SET tcp_keepalives_idle TO 10;"
+    "SET tcp_keepalives_interval TO 5;"
+    "SET tcp_keepalives_count TO 3";
+
+static hv_status set_up(hvi_link *link, int64_t deadline, hv_error **error) {
+    hvi_buffer sql = HVI_BUFFER_EMPTY;
+    hvi_shard_sql_settings(&sql, link->session);
+    hvi_buffer_append_text(&sql, own_settings_sql);
+    return hvi_link_say(link, &sql, deadline, NULL, error);
+}
+
+hv_status hvi_link_open(hvi_link *link, hvi_server *server, int64_t deadline, hv_error **error) {
+    const hvi_pool_config *config = &server->pool.config;
+    hvi_opening opening;
+    *link = (hvi_link){.server = server};
+    hvi_opening_start(&opening, &config->session, config->check, config->check_context, deadline);
+    hvi_opening_await(&opening, deadline);
+    hv_status status = hvi_opening_finish(&opening, &link->session, error);
+    if (status != HV_OK) {
+        link->session = NULL;
+        return status;
+    }
+    status = set_up(link, deadline, error);
+    if (status != HV_OK)
+        hvi_link_close(link);
+    return status;
+}
+
+static void forget_script(hvi_link *link) {
+    if (link->sql == NULL)
+        return;
+    /* It was given up, so it is not over: this breaks the session. */
+    hv_error *ignored = NULL;
+    hvi_script_finish(&link->script, NULL, &ignored);
+    hv_error_free(ignored);
+    free(link->sql);
+    link->sql = NULL;
+}
+
+void hvi_link_close(hvi_link *link) {
+    if (link->session == NULL)
+        return;
+    if (link->sql != NULL && hvi_cancel_is_heard(link->session, CANCEL_MS))
+        hvi_cancel(link->session);
+    forget_script(link);
+    hvi_session_close(link->session);
+    link->session = NULL;
+}
+
+void hvi_link_disown(hvi_link *link) {
+    if (link->session != NULL)
+        hvi_session_disown(link->session);
+    link->session = NULL;
+    free(link->sql);
+    link->sql = NULL;
+}
+
+bool hvi_link_is_open(const hvi_link *link) {
+    return link->session != NULL && !link->session->broken &&
+           PQstatus(link->session->conn) == CONNECTION_OK;
+}
+
+bool hvi_link_is_lost(hv_status status) {
+    return status == HV_UNAVAILABLE || status == HV_TIMEOUT || status == HV_OUTCOME_UNKNOWN;
+}
+
+int64_t hvi_link_deadline(void) {
+    return hvi_deadline_after(STATEMENT_MS);
+}
+
+static hv_status fail_closed(const hvi_link *link, hv_error **error) {
+    hvi_fail(error, HV_UNAVAILABLE, "the connection to the server is closed");
+    hvi_error_where(error, link->server->name, -1);
+    return HV_UNAVAILABLE;
+}
+
+/* After a failure: close what cannot be used any more. */
+static hv_status settle(hvi_link *link, hv_status status, hv_error **error) {
+    if (status == HV_OK)
+        return HV_OK;
+    hvi_error_where(error, link->server->name, -1);
+    if (!hvi_link_is_open(link) || PQtransactionStatus(link->session->conn) == PQTRANS_ACTIVE)
+        hvi_link_close(link);
+    if (status == HV_TIMEOUT && !hvi_interrupted())
+        return HV_UNAVAILABLE;
+    return status;
+}
+
+hv_status hvi_link_run(hvi_link *link, const char *sql, int64_t deadline, PGresult **result,
+                       hv_error **error) {
+    if (!hvi_link_is_open(link)) {
+        hvi_link_close(link);
+        return fail_closed(link, error);
+    }
+    return settle(link, hvi_session_script(link->session, sql, -1, false, deadline, result, error),
+                  error);
+}
+
+hv_status hvi_link_say(hvi_link *link, hvi_buffer *sql, int64_t deadline, PGresult **result,
+                       hv_error **error) {
+    hv_status status = hvi_buffer_ok(sql) ? hvi_link_run(link, sql->data, deadline, result, error)
+                                          : hvi_no_memory(error);
+    hvi_buffer_fini(sql);
+    return status;
+}
+
+/* ---- step by step ---- */
+
+hv_status hvi_link_start(hvi_link *link, hvi_buffer *sql, hv_error **error) {
+    link->sql = hvi_buffer_take(sql);
+    hvi_buffer_fini(sql);
+    if (link->sql == NULL)
+        return hvi_no_memory(error);
+    if (!hvi_link_is_open(link)) {
+        free(link->sql);
+        link->sql = NULL;
+        return fail_closed(link, error);
+    }
+    hvi_script_start(&link->script, link->session, link->sql, -1, false);
+    return HV_OK;
+}
+
+hv_status hvi_link_advance(hvi_link *link, int64_t deadline, bool *done, PGresult **result,
+                           hv_error **error) {
+    *done = false;
+    hvi_wants wants = HVI_WANTS_NOTHING;
+    do {
+        wants = hvi_script_advance(&link->script);
+    } while (wants != HVI_WANTS_NOTHING && hvi_wait_socket(link->session->conn, wants, deadline));
+    if (wants != HVI_WANTS_NOTHING)
+        return hvi_interrupted() ? hvi_fail(error, HV_TIMEOUT, "interrupted") : HV_OK;
+    *done = true;
+    hv_status status = hvi_script_finish(&link->script, result, error);
+    free(link->sql);
+    link->sql = NULL;
+    return settle(link, status, error);
+}
