@@ -1,0 +1,97 @@
+/*
+ * stream: a shard's rows and changes on their way from one server to another, by PostgreSQL's
+ * logical replication.
+ *
+ * PostgreSQL applies changes to the table of the name that was published. But the copy must not
+ * have the name that the live tables have, or somebody would write to it. So the publisher has a
+ * schema with the stream's name, and in it a partitioned table, a root, for each live table, which
+ * is its only partition. The publication publishes the roots; the subscriber has plain tables of
+ * the same names in a schema of that name. A table "marker" on both sides is written to, to see how
+ * far the stream has come.
+ *
+ *     publisher                                   subscriber
+ *     shard0012.entities ── partition of ──►
+ *     hypervault_0012_1a2b3c4d.entities ──────►   hypervault_0012_1a2b3c4d.entities
+ *     hypervault_0012_1a2b3c4d.marker   ──────►   hypervault_0012_1a2b3c4d.marker
+ *
+ * DANGER: dropping a root drops its partition, which is the live table. So no function here drops a
+ * root that has one, nor anything with CASCADE that may hold roots.
+ */
+#ifndef HVI_STREAM_H
+#define HVI_STREAM_H
+
+#include "move/link.h"
+#include "move/names.h"
+
+typedef struct hvi_stream {
+    hvi_link *publisher, *subscriber; /* open, or NULL: cannot be reached, where that is allowed */
+    int shard;
+    const char *name;   /* of all of its objects; the schema of the copy */
+    const char *tables; /* the schema of the publisher's tables: "shard0012" */
+} hvi_stream;
+
+/* ---- on the publisher ---- */
+
+/*
+ * Make the schema, the roots and the publication, in place of what an interrupted try has left.
+ * Attaching the roots stops the callers for a moment: it is one transaction, which gives up with
+ * HVI_SQLSTATE_LOCK after 50 ms. `is_empty`: the publication has no tables yet, see
+ * hvi_stream_add_sql().
+ */
+hv_status hvi_stream_publish(const hvi_stream *stream, bool is_empty, int64_t deadline,
+                             hv_error **error);
+#define HVI_SQLSTATE_LOCK "55P03" /* lock_not_available */
+
+/* Append the statement that adds the roots to an empty publication. */
+hv_status hvi_stream_add_sql(const hvi_stream *stream, hvi_buffer *sql, int64_t deadline,
+                             hv_error **error);
+
+/* Make the slot, in place of an old one. It waits for all transactions that are running: step by
+ * step, so that they can be named. */
+hv_status hvi_stream_slot_start(const hvi_stream *stream, hv_error **error);
+
+/* Statements that detach the roots and drop them, for a transaction of the caller's that has the
+ * live tables' locks; they raise an error if a root would take its table along. */
+void hvi_stream_detach_sql(const hvi_stream *stream, hvi_buffer *sql);
+
+/* Remove publication, roots and schema, as far as they are there. As hvi_stream_publish() it may be
+ * refused with HVI_SQLSTATE_LOCK. */
+hv_status hvi_stream_unpublish(const hvi_stream *stream, int64_t deadline, hv_error **error);
+
+/* Remove the slot, and those with which a subscriber copied tables, as far as they are there. What
+ * is connected to them is ended. HV_BUSY: it has not ended yet. */
+hv_status hvi_stream_drop_slot(const hvi_stream *stream, int64_t deadline, hv_error **error);
+
+/* ---- on the subscriber ---- */
+
+/* Subscribe, in place of an old subscription. The tables must be there; `copy`: and empty. */
+hv_status hvi_stream_subscribe(const hvi_stream *stream, bool copy, int64_t deadline,
+                               hv_error **error);
+
+/* Remove the subscription, if it is there; not its slots. */
+hv_status hvi_stream_unsubscribe(const hvi_stream *stream, int64_t deadline, hv_error **error);
+
+/* ---- how far it is ---- */
+
+typedef struct hvi_stream_state {
+    int tables, ready;        /* of the subscription; how many have been copied and follow */
+    int64_t rows, rows_total; /* copied; the total is an estimate */
+    int64_t bytes, bytes_total;
+    int64_t lag_bytes;      /* of WAL that the subscriber has not confirmed; -1: unknown */
+    int64_t retained_bytes; /* of WAL that the slot keeps; -1: unknown */
+    bool is_lost;           /* the publisher has removed WAL that the slot needs, or the slot */
+    bool is_working;        /* the subscription's worker runs */
+} hvi_stream_state;
+
+hv_status hvi_stream_look(const hvi_stream *stream, int64_t deadline, hvi_stream_state *state,
+                          hv_error **error);
+
+/* Write the next marker; after all that is committed on the publisher now. */
+hv_status hvi_stream_mark(const hvi_stream *stream, int64_t deadline, int64_t *number,
+                          hv_error **error);
+
+/* Has the subscriber applied it, and so all before it? */
+hv_status hvi_stream_arrived(const hvi_stream *stream, int64_t number, int64_t deadline,
+                             bool *arrived, hv_error **error);
+
+#endif
