@@ -18,6 +18,7 @@
 #include "shard/layout.h"
 #include "shard/ledger_table.h"
 #include "shard/load_record.h"
+#include "shard/location.h"
 #include "shard/owners.h"
 
 /* A change of a shard in use waits for a lock only so long, because writers must wait too; the
@@ -42,6 +43,7 @@ typedef struct hvi_creation {
     hvi_keys_choice choice;
     hvi_generator generator; /* of new shards, and of those to be changed */
     hvi_without without;
+    bool elsewhere[HV_SHARDS]; /* the server says that they have gone, or arrive */
 } hvi_creation;
 
 static int64_t deadline_of(const hvi_creation *creation) {
@@ -50,7 +52,39 @@ static int64_t deadline_of(const hvi_creation *creation) {
 
 /* Does the configuration give the shard to this server? */
 static bool is_ours(const hvi_creation *creation, int shard) {
-    return hvi_router_holder(creation->router, shard) == creation->server->number;
+    return hvi_router_holder(creation->router, shard) == creation->server->number &&
+           !creation->elsewhere[shard];
+}
+
+/* The first shard above `after` that is to be on this server, or -1. */
+static int next_ours(const hvi_creation *creation, int after) {
+    int shard = after;
+    do
+        shard = hvi_router_next(creation->router, creation->server->number, shard);
+    while (shard >= 0 && creation->elsewhere[shard]);
+    return shard;
+}
+
+static int count_ours(const hvi_creation *creation) {
+    int count = 0;
+    for (int shard = -1; (shard = next_ours(creation, shard)) >= 0;)
+        count++;
+    return count;
+}
+
+/* A shard that has gone from here must not be made again, whatever the configuration says: it would
+ * be empty. */
+static hv_status find_elsewhere(hvi_creation *creation, hv_error **error) {
+    hvi_location *rows = NULL;
+    size_t count = 0;
+    hv_status status =
+        hvi_locations_read(creation->session, deadline_of(creation), &rows, &count, error);
+    for (size_t i = 0; i < count; i++)
+        creation->elsewhere[rows[i].shard] =
+            rows[i].state == HVI_LOCATION_GONE || rows[i].state == HVI_LOCATION_ARRIVING;
+    hvi_locations_apply(rows, count, creation->router, creation->server->number);
+    hvi_locations_free(rows, count);
+    return status;
 }
 
 /* Run a script. If the role lacks a right, hint at a role that has it. */
@@ -398,11 +432,9 @@ static hv_status bring_up(hvi_creation *creation, int shard, const hvi_shard_row
 
 /* Will functions be made, so that the generator matters? */
 static bool makes_functions(const hvi_creation *creation, const hvi_shard_row *rows, size_t count) {
-    const hvi_router *router = creation->router;
-    int number = creation->server->number;
     if (creation->choice != HVI_KEYS_AUTO)
         return true;
-    for (int shard = -1; (shard = hvi_router_next(router, number, shard)) >= 0;) {
+    for (int shard = -1; (shard = next_ours(creation, shard)) >= 0;) {
         const hvi_shard_row *row = hvi_shard_row_find(rows, count, shard);
         if (row == NULL || !row->has_table || row->generator == HVI_GENERATOR_NONE)
             return true;
@@ -436,16 +468,17 @@ static hv_status prepare_database(hvi_creation *creation, hv_error **error) {
         status = check_record(creation, &recorded, error);
     if (status == HV_OK)
         status = create_imports(creation, error);
+    if (status == HV_OK)
+        status = hvi_location_create(creation->session, deadline_of(creation), error);
     return status;
 }
 
 /* Find the shards without a table, in which their entities would be. True if there are any. */
 static bool find_wanted(const hvi_creation *creation, const hvi_shard_row *rows, size_t count,
                         bool wanted[HV_SHARDS]) {
-    const hvi_router *router = creation->router;
     bool any = false;
     memset(wanted, 0, HV_SHARDS * sizeof *wanted);
-    for (int shard = -1; (shard = hvi_router_next(router, creation->server->number, shard)) >= 0;) {
+    for (int shard = -1; (shard = next_ours(creation, shard)) >= 0;) {
         const hvi_shard_row *row = hvi_shard_row_find(rows, count, shard);
         wanted[shard] = row == NULL || !row->has_table;
         any = any || wanted[shard];
@@ -477,15 +510,16 @@ static hv_status check_placement_again(hvi_creation *creation, const bool wanted
 
 static hv_status create_all(hvi_creation *creation, hv_progress_fn progress, void *context,
                             int *created, hv_error **error) {
-    const hvi_router *router = creation->router;
     int number = creation->server->number;
-    int total = hvi_router_count(router, number), done = 0;
+    int total, done = 0;
     hvi_shard_row *rows = NULL;
     size_t count = 0;
     bool recorded, wanted[HV_SHARDS], wants = false, needs = false;
     hv_status status = check_owners(creation, error); /* before anything is read from its objects */
     if (status == HV_OK)
         status = check_record(creation, &recorded, error);
+    if (status == HV_OK)
+        status = find_elsewhere(creation, error);
     if (status == HV_OK)
         status = hvi_layout_shards(creation->session, deadline_of(creation), &rows, &count, error);
     if (status == HV_OK)
@@ -500,8 +534,8 @@ static hv_status create_all(hvi_creation *creation, hv_progress_fn progress, voi
         needs = needs_extension(creation, rows, count);
     if (status == HV_OK && (needs || makes_functions(creation, rows, count)))
         status = choose_generator(creation, needs, error);
-    for (int shard = -1;
-         status == HV_OK && (shard = hvi_router_next(router, number, shard)) >= 0;) {
+    total = count_ours(creation);
+    for (int shard = -1; status == HV_OK && (shard = next_ours(creation, shard)) >= 0;) {
         bool touched;
         status = bring_up(creation, shard, hvi_shard_row_find(rows, count, shard), &touched, error);
         if (status != HV_OK)

@@ -12,6 +12,7 @@
 #include "wire/result.h"
 #include "shard/extension.h"
 #include "shard/layout.h"
+#include "shard/location.h"
 #include "shard/owners.h"
 #include "shard/placement.h"
 #include "shard/report.h"
@@ -266,6 +267,17 @@ static hv_status check_extension(hvi_session *session, int64_t deadline, hv_repo
     return HV_OK;
 }
 
+/* Where the server says that shards are: what the configuration says may be old. */
+static hv_status learn_locations(hvi_router *router, const hvi_server *server, hvi_session *session,
+                                 int64_t deadline, hv_error **error) {
+    hvi_location *locations = NULL;
+    size_t count = 0;
+    hv_status status = hvi_locations_read(session, deadline, &locations, &count, error);
+    hvi_locations_apply(locations, count, router, server->number);
+    hvi_locations_free(locations, count);
+    return status;
+}
+
 static hv_status read_report(hvi_router *router, hvi_server *server, hvi_session *session,
                              hv_report *report, hv_error **error) {
     int64_t deadline = hvi_router_operation_deadline(router);
@@ -284,6 +296,8 @@ static hv_status read_report(hvi_router *router, hvi_server *server, hvi_session
     hvi_layout_fini(&layout);
     if (status == HV_OK)
         status = hvi_layout_shards(session, deadline, &rows, &row_count, error);
+    if (status == HV_OK)
+        status = learn_locations(router, server, session, deadline, error);
     if (status == HV_OK)
         status = merge_shards(router, server->number, rows, row_count, report, error);
     if (status == HV_OK)
@@ -330,7 +344,9 @@ hv_status hvi_inspect_shards_ready(hvi_router *router, hvi_server *server, int64
     hv_status status = hvi_pool_acquire(&server->pool, deadline, &session, error);
     if (status != HV_OK)
         return status;
-    status = hvi_layout_shards(session, deadline, &rows, &count, error);
+    status = learn_locations(router, server, session, deadline, error);
+    if (status == HV_OK)
+        status = hvi_layout_shards(session, deadline, &rows, &count, error);
     hvi_pool_release(&server->pool, session);
     for (int shard = -1;
          status == HV_OK && (shard = hvi_router_next(router, server->number, shard)) >= 0;) {

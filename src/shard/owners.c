@@ -27,13 +27,13 @@
     "   AND c.relname OPERATOR(pg_catalog.=) ANY (CASE WHEN s.is_shard"                        \
     "     THEN '{entities,table_id_seq,reserved_id_seq,retired_id_seq,hypervault_migrations}'" \
     "     ::pg_catalog.name[]"                                                                 \
-    "     ELSE '{layout,imports}' END)"
+    "     ELSE '{layout,imports,shard_locations,moves}' END)"
 
 #define FUNCTIONS                                                               \
     "SELECT s.oid, p.tableoid, p.oid, p.proowner FROM schemas s"                \
     " JOIN pg_catalog.pg_proc p ON p.pronamespace OPERATOR(pg_catalog.=) s.oid" \
     "   AND p.proname OPERATOR(pg_catalog.=)"                                   \
-    "     ANY ('{next_id,next_ids,advance,reserve_ids}')"
+    "     ANY ('{next_id,next_ids,advance,reserve_ids,publish_shard}')"
 
 /* Functions, in any schema, that the defaults, triggers, rules, policies, constraints and indexes
  * of those relations call: these depend on the relation, and on the function. */
