@@ -90,16 +90,19 @@ _FUNCTION = re.compile(r"(?<![\w.\"$])([a-z_]\w*)\s*\(", re.IGNORECASE)
 _NO_CALL = re.compile(r"\b(?:AS|WITH|TABLE|FUNCTION)$|,\s*q?$")
 # Signs that are not operators: casts, assignments, RAISE's options, a pgbench variable's line.
 _NO_OPERATOR = re.compile(
-    r"::|:=|=>|\$\w*\$|\(\*\)|SELECT \*|\b(?:DETAIL|HINT|ERRCODE)\s+=|\bSET\s+\w+\s*=|\\set[^\n]*\n"
+    r"::|:=|=>|\$\w*\$|\(\*\)|SELECT \*|\b(?:DETAIL|HINT|ERRCODE|MESSAGE)\s+=|\bSET\s+\w+\s*=|\\set[^\n]*\n"
     r"|(?<![\w)])\s-\d|\(-\d|\bELSE -\d"
 )
+
+
+def assignments_left_out(match):
+    return re.sub(r",\s*\w+\s*=", " ", match.group())
 
 
 def operators(sql):
     bare = re.sub(r"OPERATOR\((?:pg_catalog|public|q)\.[^)]+\)", " ", sql)
     bare = _NO_OPERATOR.sub(" ", bare)
-    if re.match(r"\s*UPDATE\b", bare):
-        bare = re.sub(r",\s*\w+\s*=", " ", bare)
+    bare = re.sub(r"\bUPDATE\b[^;]*?(?=\bWHERE\b|;|$)", assignments_left_out, bare)
     return re.findall(r"[-+*/<>=~!@#%^&|]+", bare)
 
 

@@ -78,12 +78,12 @@ static hv_status find_elsewhere(hvi_creation *creation, hv_error **error) {
     hvi_location *rows = NULL;
     size_t count = 0;
     hv_status status =
-        hvi_locations_read(creation->session, deadline_of(creation), &rows, &count, error);
+        hvi_location_read_all(creation->session, deadline_of(creation), &rows, &count, error);
     for (size_t i = 0; i < count; i++)
         creation->elsewhere[rows[i].shard] =
             rows[i].state == HVI_LOCATION_GONE || rows[i].state == HVI_LOCATION_ARRIVING;
-    hvi_locations_apply(rows, count, creation->router, creation->server->number);
-    hvi_locations_free(rows, count);
+    hvi_location_apply(rows, count, creation->router, creation->server->number);
+    free(rows);
     return status;
 }
 
@@ -469,7 +469,7 @@ static hv_status prepare_database(hvi_creation *creation, hv_error **error) {
     if (status == HV_OK)
         status = create_imports(creation, error);
     if (status == HV_OK)
-        status = hvi_location_create(creation->session, deadline_of(creation), error);
+        status = hvi_location_prepare(creation->session, deadline_of(creation), error);
     return status;
 }
 

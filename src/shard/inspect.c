@@ -272,9 +272,9 @@ static hv_status learn_locations(hvi_router *router, const hvi_server *server, h
                                  int64_t deadline, hv_error **error) {
     hvi_location *locations = NULL;
     size_t count = 0;
-    hv_status status = hvi_locations_read(session, deadline, &locations, &count, error);
-    hvi_locations_apply(locations, count, router, server->number);
-    hvi_locations_free(locations, count);
+    hv_status status = hvi_location_read_all(session, deadline, &locations, &count, error);
+    hvi_location_apply(locations, count, router, server->number);
+    free(locations);
     return status;
 }
 

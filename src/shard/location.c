@@ -61,7 +61,8 @@ hvi_location_state hvi_location_state_of(const char *name) {
     "DECLARE\n"                                                                              \
     "    found record;\n"                                                                    \
     "BEGIN\n"                                                                                \
-    "    SELECT l.* INTO found FROM ONLY hypervault.shard_locations AS l\n"                  \
+    "    SELECT l.shard, l.state, l.generation, l.publish INTO found FROM ONLY "             \
+    "hypervault.shard_locations AS l\n"                                                      \
     "        WHERE l.shard OPERATOR(pg_catalog.=) publish_shard.shard FOR UPDATE;\n"         \
     "    IF found.shard IS NULL THEN\n"                                                      \
     "        RETURN 'none';\n"                                                               \
@@ -106,7 +107,7 @@ static const char create_sql[] = HVI_CREATION_LOCK
     " IF NOT (" HAS_FUNCTION ") THEN " FUNCTION " END IF;"
     " END $do$";
 
-hv_status hvi_location_create(hvi_session *session, int64_t deadline, hv_error **error) {
+hv_status hvi_location_prepare(hvi_session *session, int64_t deadline, hv_error **error) {
     hv_status status = hvi_session_script(session, create_sql, -1, false, deadline, NULL, error);
     if (status == HV_REFUSED && error != NULL && hvi_error_has_sqlstate(*error, "42501"))
         hvi_error_hint(error, "Run `hv init` as the database's owner: it makes the table "
@@ -150,14 +151,13 @@ static hv_status ask(hvi_session *session, const char *sql, int64_t deadline, PG
     return HV_OK;
 }
 
-static hv_status take(const PGresult *result, int row, hvi_location *location, hv_error **error) {
+static void take(const PGresult *result, int row, hvi_location *location) {
     *location = (hvi_location){
         .shard = (int) hvi_integer_at(result, row, 0),
         .state = hvi_location_state_of(hvi_text_at(result, row, 1)),
         .generation = hvi_integer_at(result, row, 2),
-        .server = strdup(hvi_text_at(result, row, 3)),
     };
-    return location->server != NULL ? HV_OK : hvi_no_memory(error);
+    snprintf(location->server, sizeof location->server, "%s", hvi_text_at(result, row, 3));
 }
 
 hv_status hvi_location_read(hvi_session *session, int shard, int64_t deadline,
@@ -168,18 +168,33 @@ hv_status hvi_location_read(hvi_session *session, int shard, int64_t deadline,
     snprintf(sql, sizeof sql, ROWS " WHERE shard OPERATOR(pg_catalog.=) %d", shard);
     hv_status status = ask(session, sql, deadline, &result, error);
     if (status == HV_OK && result != NULL && PQntuples(result) > 0)
-        status = take(result, 0, location, error);
+        take(result, 0, location);
     PQclear(result);
     return status;
 }
 
-void hvi_location_fini(hvi_location *location) {
-    free(location->server);
-    location->server = NULL;
+static const hvi_form schema_form = {
+    .asked = "whether a schema is there",
+    .rows = HVI_ONE_ROW,
+    .columns = {HVI_IS_BOOL},
+};
+
+hv_status hvi_location_has_schema(hvi_session *session, int shard, int64_t deadline, bool *has,
+                                  hv_error **error) {
+    char schema[HVI_SCHEMA_NAME_LEN], sql[96];
+    PGresult *result = NULL;
+    hvi_schema_name(shard, schema);
+    snprintf(sql, sizeof sql, "SELECT pg_catalog.to_regnamespace('%s') IS NOT NULL", schema);
+    hv_status status = hvi_session_script(session, sql, shard, false, deadline, &result, error);
+    if (status == HV_OK)
+        status = hvi_result_check(result, &schema_form, session->config->server, shard, error);
+    *has = status == HV_OK && hvi_bool_at(result, 0, 0);
+    PQclear(result);
+    return status;
 }
 
-hv_status hvi_locations_read(hvi_session *session, int64_t deadline, hvi_location **locations,
-                             size_t *count, hv_error **error) {
+hv_status hvi_location_read_all(hvi_session *session, int64_t deadline, hvi_location **locations,
+                                size_t *count, hv_error **error) {
     PGresult *result = NULL;
     *locations = NULL;
     *count = 0;
@@ -191,21 +206,13 @@ hv_status hvi_locations_read(hvi_session *session, int64_t deadline, hvi_locatio
     if (read == NULL)
         status = hvi_no_memory(error);
     for (size_t i = 0; i < found && status == HV_OK; i++)
-        status = take(result, (int) i, &read[i], error);
+        take(result, (int) i, &read[i]);
     PQclear(result);
-    if (status != HV_OK) {
-        hvi_locations_free(read, found);
-        return status;
+    if (status == HV_OK) {
+        *locations = read;
+        *count = found;
     }
-    *locations = read;
-    *count = found;
-    return HV_OK;
-}
-
-void hvi_locations_free(hvi_location *locations, size_t count) {
-    for (size_t i = 0; locations != NULL && i < count; i++)
-        hvi_location_fini(&locations[i]);
-    free(locations);
+    return status;
 }
 
 const hvi_location *hvi_location_find(const hvi_location *locations, size_t count, int shard) {
@@ -215,8 +222,8 @@ const hvi_location *hvi_location_find(const hvi_location *locations, size_t coun
     return NULL;
 }
 
-void hvi_locations_apply(const hvi_location *locations, size_t count, hvi_router *router,
-                         int server) {
+void hvi_location_apply(const hvi_location *locations, size_t count, hvi_router *router,
+                        int server) {
     for (size_t i = 0; i < count; i++) {
         const hvi_location *one = &locations[i];
         if (one->state == HVI_LOCATION_HERE)
@@ -229,8 +236,8 @@ void hvi_locations_apply(const hvi_location *locations, size_t count, hvi_router
 
 /* ---- writing ---- */
 
-void hvi_location_write(hvi_buffer *sql, int shard, hvi_location_state state, int64_t generation,
-                        const char *server, const char *publish) {
+static void insert(hvi_buffer *sql, int shard, hvi_location_state state, int64_t generation,
+                   const char *server, const char *publish) {
     hvi_buffer_append_format(sql,
                              "INSERT INTO hypervault.shard_locations"
                              " (shard, generation, state, server, publish)"
@@ -239,20 +246,65 @@ void hvi_location_write(hvi_buffer *sql, int shard, hvi_location_state state, in
     hvi_sql_text(sql, server, strlen(server));
     hvi_buffer_append_text(sql, ", ");
     hvi_sql_text(sql, publish, strlen(publish));
-    hvi_buffer_append_text(sql,
-                           ") ON CONFLICT (shard) DO UPDATE SET generation = EXCLUDED.generation,"
-                           " state = EXCLUDED.state, server = EXCLUDED.server,"
-                           " publish = EXCLUDED.publish,"
-                           " changed = pg_catalog.clock_timestamp();");
+    hvi_buffer_append_text(sql, ") ON CONFLICT (shard) DO ");
+    hvi_buffer_append_text(sql, "UPDATE SET generation = EXCLUDED.generation,"
+                                " state = EXCLUDED.state, server = EXCLUDED.server,"
+                                " publish = EXCLUDED.publish,"
+                                " changed = pg_catalog.clock_timestamp()");
 }
 
-void hvi_location_remove(hvi_buffer *sql, int shard, hvi_location_state state, int64_t generation) {
-    hvi_buffer_append_format(sql,
-                             "DELETE FROM ONLY hypervault.shard_locations"
+void hvi_location_write(hvi_buffer *sql, int shard, hvi_location_state state, int64_t generation,
+                        const char *server, const char *publish) {
+    insert(sql, shard, state, generation, server, publish);
+    hvi_buffer_append_text(sql, ";");
+}
+
+void hvi_location_gone(hvi_buffer *sql, int shard, int64_t generation, const char *to) {
+    hvi_buffer_append_text(sql, "WITH written AS (");
+    insert(sql, shard, HVI_LOCATION_GONE, generation, to, "");
+    hvi_buffer_append_text(sql, " WHERE shard_locations.generation OPERATOR(pg_catalog.<)"
+                                " EXCLUDED.generation RETURNING shard)"
+                                " SELECT CASE WHEN EXISTS (SELECT FROM written) THEN 0 ELSE"
+                                " pg_catalog.concat('hypervault: the generation is no longer new ',"
+                                " pg_catalog.clock_timestamp())::integer END;");
+}
+
+/* Run a script, and free its text. Running it again is right whatever its outcome. */
+static hv_status run(hvi_session *session, hvi_buffer *sql, int shard, int64_t deadline,
+                     hv_error **error) {
+    hv_status status = hvi_buffer_ok(sql) ? hvi_session_script(session, sql->data, shard, false,
+                                                               deadline, NULL, error)
+                                          : hvi_no_memory(error);
+    hvi_buffer_fini(sql);
+    return status;
+}
+
+hv_status hvi_location_arriving(hvi_session *session, int shard, int64_t generation,
+                                const char *from, const char *publish, int64_t deadline,
+                                hv_error **error) {
+    hvi_buffer sql = HVI_BUFFER_EMPTY;
+    hvi_location_write(&sql, shard, HVI_LOCATION_ARRIVING, generation, from, publish);
+    return run(session, &sql, shard, deadline, error);
+}
+
+hv_status hvi_location_restore(hvi_session *session, const hvi_location *before, int64_t deadline,
+                               hv_error **error) {
+    hvi_buffer sql = HVI_BUFFER_EMPTY;
+    if (before->state == HVI_LOCATION_NONE) {
+        hvi_buffer_append_text(&sql, "DELETE FROM ONLY hypervault.shard_locations");
+    } else {
+        hvi_buffer_append_format(&sql,
+                                 "UPDATE ONLY hypervault.shard_locations SET state = '%s',"
+                                 " generation = %" PRId64 ", publish = '',"
+                                 " changed = pg_catalog.clock_timestamp(), server = ",
+                                 hvi_location_state_name(before->state), before->generation);
+        hvi_sql_text(&sql, before->server, strlen(before->server));
+    }
+    hvi_buffer_append_format(&sql,
                              " WHERE shard OPERATOR(pg_catalog.=) %d"
-                             " AND state OPERATOR(pg_catalog.=) '%s'"
-                             " AND generation OPERATOR(pg_catalog.=) %" PRId64 ";",
-                             shard, hvi_location_state_name(state), generation);
+                             " AND state OPERATOR(pg_catalog.=) 'arriving'",
+                             before->shard);
+    return run(session, &sql, before->shard, deadline, error);
 }
 
 static const hvi_form publish_form = {
@@ -262,7 +314,7 @@ static const hvi_form publish_form = {
 };
 
 hv_status hvi_location_publish(hvi_session *session, int shard, int64_t generation,
-                               int64_t deadline, bool *is_here, hv_error **error) {
+                               int64_t deadline, hvi_location_state *state, hv_error **error) {
     char sql[96];
     PGresult *result = NULL;
     snprintf(sql, sizeof sql, "SELECT hypervault.publish_shard(%d, %" PRId64 ")", shard,
@@ -270,8 +322,7 @@ hv_status hvi_location_publish(hvi_session *session, int shard, int64_t generati
     hv_status status = hvi_session_script(session, sql, shard, false, deadline, &result, error);
     if (status == HV_OK)
         status = hvi_result_check(result, &publish_form, session->config->server, shard, error);
-    *is_here = status == HV_OK &&
-               strcmp(hvi_text_at(result, 0, 0), hvi_location_state_name(HVI_LOCATION_HERE)) == 0;
+    *state = status == HV_OK ? hvi_location_state_of(hvi_text_at(result, 0, 0)) : HVI_LOCATION_NONE;
     PQclear(result);
     return status;
 }

@@ -29,12 +29,14 @@ typedef enum hvi_location_state {
 const char *hvi_location_state_name(hvi_location_state state);
 hvi_location_state hvi_location_state_of(const char *name);
 
+#define HVI_LOCATION_SERVER_LEN 256
+
 typedef struct hvi_location {
     int shard;
     hvi_location_state state;
     int64_t generation;
-    char
-        *server; /* gone: where to; arriving: where from. As in hypervault.layout; else "". Owned */
+    /* gone: where to; arriving: where from. A name as in hypervault.layout; else "" */
+    char server[HVI_LOCATION_SERVER_LEN];
 } hvi_location;
 
 /*
@@ -42,41 +44,57 @@ typedef struct hvi_location {
  * all to use them. Errors: HV_REFUSED (with a hint, if a right is lacking) and those of
  * hvi_session_script().
  */
-hv_status hvi_location_create(hvi_session *session, int64_t deadline, hv_error **error);
+hv_status hvi_location_prepare(hvi_session *session, int64_t deadline, hv_error **error);
 
-/* The row of a shard. HVI_LOCATION_NONE also if there is no table, or none that may be read.
- * hvi_location_fini() it. */
+/* ---- reading ---- */
+
+/* The row of a shard. HVI_LOCATION_NONE also if there is no table, or none that may be read. */
 hv_status hvi_location_read(hvi_session *session, int shard, int64_t deadline,
                             hvi_location *location, hv_error **error);
-void hvi_location_fini(hvi_location *location);
 
-/* All rows, in the order of the shards, likewise: hvi_locations_free() them. */
-hv_status hvi_locations_read(hvi_session *session, int64_t deadline, hvi_location **locations,
-                             size_t *count, hv_error **error);
-void hvi_locations_free(hvi_location *locations, size_t count);
+/* Is the shard's schema here, under the live name? */
+hv_status hvi_location_has_schema(hvi_session *session, int shard, int64_t deadline, bool *has,
+                                  hv_error **error);
+
+/* All rows, in the order of the shards: free() *locations. */
+hv_status hvi_location_read_all(hvi_session *session, int64_t deadline, hvi_location **locations,
+                                size_t *count, hv_error **error);
 
 /* The row of a shard among them, or NULL. */
 const hvi_location *hvi_location_find(const hvi_location *locations, size_t count, int shard);
 
 /* Let the router know what a server's rows say: where shards have gone, and which are here. */
-void hvi_locations_apply(const hvi_location *locations, size_t count, hvi_router *router,
-                         int server);
+void hvi_location_apply(const hvi_location *locations, size_t count, hvi_router *router,
+                        int server);
+
+/* ---- writing ---- */
 
 /* Append a statement, ending with a semicolon, that writes the row of a shard. `publish`: for
  * HVI_LOCATION_ARRIVING, the SQL that publishes; else "". */
 void hvi_location_write(hvi_buffer *sql, int shard, hvi_location_state state, int64_t generation,
                         const char *server, const char *publish);
 
-/* … that removes it, if it has this state and generation. */
-void hvi_location_remove(hvi_buffer *sql, int shard, hvi_location_state state, int64_t generation);
+/* The same for a shard that is gone, for the transaction that renames the schema: it fails if the
+ * row has this generation already, or a higher one. */
+void hvi_location_gone(hvi_buffer *sql, int shard, int64_t generation, const char *to);
+
+/* A shard is about to arrive from another server; `publish`: the SQL that publishes it. */
+hv_status hvi_location_arriving(hvi_session *session, int shard, int64_t generation,
+                                const char *from, const char *publish, int64_t deadline,
+                                hv_error **error);
+
+/* It will not arrive: give back the row that was there before, or none. Nothing is changed if the
+ * row does not say that it arrives. */
+hv_status hvi_location_restore(hvi_session *session, const hvi_location *before, int64_t deadline,
+                               hv_error **error);
 
 /*
- * Publish a shard that arrives with this generation. *is_here: it is here now. Only after having
- * read that it is gone from the other server with this generation. Errors: HV_REFUSED, 42501 if the
- * role may not.
+ * Publish a shard that arrives with this generation. *state: what it is now; HERE also if it has
+ * been published already. Only after having read that it is gone from the other server with this
+ * generation. Errors: HV_REFUSED, 42501 if the role may not.
  */
 hv_status hvi_location_publish(hvi_session *session, int shard, int64_t generation,
-                               int64_t deadline, bool *is_here, hv_error **error);
+                               int64_t deadline, hvi_location_state *state, hv_error **error);
 
 /* Does this refusal mean that the server has no such table, or none that the role may read? */
 bool hvi_location_is_unknown(const hv_error *refusal);
