@@ -153,7 +153,7 @@ static hv_status end_pipeline(hvi_batch *b, hv_error **cause) {
 static void answer(hvi_batch *b, size_t number) {
     hvi_group *group = &b->groups[number];
     hvi_group_answer(group, b->results[number], b->session->config->server);
-    hvi_ask *ask = group->items[0]->ask;
+    hvi_ask *ask = hvi_item_ask(group->items[0]);
     if (ask == NULL)
         return;
     if (group->error == NULL && ask->is_misplaced != NULL && ask->is_misplaced(b->results[number]))

@@ -39,6 +39,8 @@ static const struct {
     [HVI_HAS] = {.part = 2},
     [HVI_LACKS] = {.part = 3},
     [HVI_VERSION] = {TEXT_OID, TEXT_ARRAY_OID, .part = 4},
+    [HVI_SHARD] = {INT4_OID, .size = 4},
+    [HVI_GENERATION] = {INT8_OID, .size = 8},
 };
 
 /* ---- groups ---- */
@@ -61,7 +63,8 @@ static int compare_items(const void *left, const void *right) {
 }
 
 static bool share_group(const hvi_item *a, const hvi_item *b) {
-    return a->turn == b->turn && a->verb == b->verb && a->shard == b->shard && a->ask == NULL;
+    return a->turn == b->turn && a->verb == b->verb && a->shard == b->shard &&
+           hvi_item_ask(a) == NULL;
 }
 
 static int compare_keys(const void *left, const void *right) {
@@ -255,10 +258,13 @@ static uint32_t total_count(const hvi_group *group) {
 /* A number in network byte order. */
 static void write_number(char to[8], hvi_parameter parameter, const hvi_item *item,
                          uint32_t count) {
-    const uint64_t key = htobe64((uint64_t) item->key);
+    const uint64_t key =
+        htobe64((uint64_t) (parameter == HVI_GENERATION ? item->generation : item->key));
     const uint16_t kind = htobe16((uint16_t) item->kind);
-    const uint32_t number = htobe32(parameter == HVI_COUNT ? count : (uint32_t) item->if_kind);
-    if (parameter == HVI_KEY)
+    const uint32_t number = htobe32(parameter == HVI_COUNT   ? count
+                                    : parameter == HVI_SHARD ? (uint32_t) item->shard
+                                                             : (uint32_t) item->if_kind);
+    if (parameter == HVI_KEY || parameter == HVI_GENERATION)
         memcpy(to, &key, sizeof key);
     else if (parameter == HVI_KIND)
         memcpy(to, &kind, sizeof kind);
@@ -340,14 +346,18 @@ static void append_text(hvi_buffer *to, const hvi_item *item, hvi_parameter para
     const char *bytes;
     switch (parameter) {
     case HVI_KEY:
-        hvi_buffer_append_format(to, "%" PRId64, item->key);
+    case HVI_GENERATION:
+        hvi_buffer_append_format(to, "%" PRId64,
+                                 parameter == HVI_KEY ? item->key : item->generation);
         break;
     case HVI_KIND:
     case HVI_COUNT:
     case HVI_IF_KIND:
+    case HVI_SHARD:
         hvi_buffer_append_format(to, "%d",
                                  parameter == HVI_KIND    ? item->kind
                                  : parameter == HVI_COUNT ? item->count
+                                 : parameter == HVI_SHARD ? item->shard
                                                           : item->if_kind);
         break;
     default:
@@ -391,8 +401,9 @@ static bool query_of_ask(hvi_ask *ask, int shard, const hvi_session *session, hv
 bool hvi_group_query(hvi_group *group, const hvi_session *session, bool log, hvi_query *query) {
     static const int binary_formats[HVI_PARAMETERS_MAX] = {1, 1, 1, 1, 1, 1, 1};
     const hvi_item *first = group->items[0];
-    if (first->ask != NULL)
-        return query_of_ask(first->ask, first->shard, session, query);
+    hvi_ask *ask = hvi_item_ask(first);
+    if (ask != NULL)
+        return query_of_ask(ask, first->shard, session, query);
     const hvi_verb_statement *statement = statement_of(group);
     bool is_array = statement == &group->verb->many;
     int count = parameter_count(group->verb);
@@ -425,7 +436,7 @@ bool hvi_group_query(hvi_group *group, const hvi_session *session, bool log, hvi
 
 void hvi_group_answer(hvi_group *group, const PGresult *result, const char *server) {
     const hvi_verb_statement *statement = statement_of(group);
-    const hvi_ask *ask = group->items[0]->ask;
+    const hvi_ask *ask = hvi_item_ask(group->items[0]);
     const hvi_form *form = ask != NULL ? ask->answer : &statement->answer;
     int shard = group->items[0]->shard;
     if (group->verb == &hvi_lock_rows)

@@ -538,9 +538,9 @@ hvi_next hvi_lanes_send(hvi_lanes *lanes, hvi_operation *operation) {
     return send_alone(lanes, operation, has_lane ? hvi_clock_us() : 0);
 }
 
-void hvi_lanes_run(hvi_lanes *lanes, hvi_operation *operation) {
+void hvi_lanes_run(hvi_operation *operation) {
     hvi_next next;
-    while ((next = hvi_lanes_send(lanes, operation)) != HVI_DONE)
+    while ((next = hvi_lanes_send(operation->target.server->lanes, operation)) != HVI_DONE)
         if (next == HVI_PAUSE && !hvi_operation_wait(operation))
             return;
 }

@@ -93,7 +93,8 @@ void hvi_lanes_close(hvi_lanes *lanes);
 /* Send an operation once; returns what is next for it. */
 hvi_next hvi_lanes_send(hvi_lanes *lanes, hvi_operation *operation);
 
-/* Send it until it is done, by its deadline at the latest. */
-void hvi_lanes_run(hvi_lanes *lanes, hvi_operation *operation);
+/* Send it until it is done, by its deadline at the latest: each time in the lanes of the server
+ * that has its shard then. */
+void hvi_lanes_run(hvi_operation *operation);
 
 #endif

@@ -18,6 +18,9 @@
 /* The pause between tries of an operation that is repeated until it is done. */
 #define RETRY_MS 20
 
+/* How often an operation goes from one server to another after its shard. */
+#define MAX_HOPS 8
+
 /* ---- life ---- */
 
 hv_status hvi_operation_init(hvi_operation *op, const hvi_verb *verb, hvi_router *router, int shard,
@@ -71,6 +74,7 @@ hv_status hvi_operation_add_text(hvi_operation *op, const char *text, hv_error *
 }
 
 void hvi_operation_fini(hvi_operation *op) {
+    hv_error_free(op->way.refusal);
     hv_error_free(op->refusal);
     hv_error_free(op->cause);
     hv_error_free(op->error);
@@ -78,7 +82,7 @@ void hvi_operation_fini(hvi_operation *op) {
     hvi_buffer_fini(&op->body);
     hvi_ask_free(op->item.ask);
     op->item.ask = NULL;
-    op->refusal = op->cause = op->error = NULL;
+    op->way.refusal = op->refusal = op->cause = op->error = NULL;
     op->entity = NULL;
 }
 
@@ -168,7 +172,49 @@ static hvi_next wait_out(hvi_operation *op, bool apart, const hv_error *cause) {
     return hvi_operation_pause(op, op->item.verb, apart, RETRY_MS, &copy);
 }
 
+/* ---- a shard that has moved ---- */
+
+/* Ask where it is, unless the router has heard of it meanwhile. */
+static hvi_next look_for_shard(hvi_operation *op, const hv_error *cause) {
+    const hvi_target *target = &op->target;
+    hvi_way *way = &op->way;
+    way->stopped = op->item.verb;
+    way->apart = op->apart;
+    hv_error_free(way->refusal);
+    way->refusal = hvi_error_copy(cause);
+    int holder = hvi_router_holder(target->router, target->shard);
+    if (holder >= 0 && holder != target->server->number && !way->is_detour)
+        return hvi_operation_follow(op, &target->router->servers[holder]);
+    return hvi_operation_again(op, &hvi_locate, false);
+}
+
+static hvi_next fail_hops(hvi_operation *op) {
+    hv_error *cause = NULL;
+    hvi_fail(&cause, HV_MISMATCH, "shard %d is on none of the servers that should have it",
+             op->target.shard);
+    hvi_error_detail(&cause, "Each named another one, %d times.", MAX_HOPS);
+    hvi_error_hint(&cause, "See the table hypervault.shard_locations on the servers.");
+    return hvi_operation_fail(op, &cause);
+}
+
+hvi_next hvi_operation_follow(hvi_operation *op, hvi_server *server) {
+    hvi_way *way = &op->way;
+    const hvi_verb *stopped = way->stopped;
+    op->target.server = server;
+    op->lost = op->stale = 0;
+    way->stopped = NULL;
+    way->is_detour = way->is_repeated = false;
+    if (way->hops++ == MAX_HOPS)
+        return fail_hops(op);
+    return hvi_operation_again(op, stopped, way->apart);
+}
+
 /* ---- fates ---- */
+
+/* While it asks where its shard is, that verb decides. */
+static const hvi_verb *decider(const hvi_operation *op) {
+    return op->way.stopped != NULL ? op->item.verb : op->verb;
+}
 
 /* Nothing has happened. If the cause is only something that the connection has cached, it is worth
  * another try on another connection, with a statement that refers to nothing by its number. */
@@ -179,15 +225,17 @@ static hvi_next refused(hvi_operation *op, const hv_error *cause) {
         return hvi_operation_again(op, op->item.verb, true);
     if (!op->in_transaction && op->repeat == HVI_REPEAT_UNTIL_DONE && hv_error_retriable(cause))
         return wait_out(op, true, cause);
+    if (!op->in_transaction && op->way.stopped == NULL && hvi_target_is_missing(&op->target, cause))
+        return look_for_shard(op, cause);
     hv_error *copy = hvi_error_copy(cause);
-    hvi_next next = op->verb->refused(op, &copy);
+    hvi_next next = decider(op)->refused(op, &copy);
     hv_error_free(copy);
     return next;
 }
 
 /* A lost connection leaves nothing unknown about a read: nothing was to be written. */
 static hvi_next fail_read(hvi_operation *op, const hv_error *cause) {
-    if (hv_error_status(cause) != HV_OUTCOME_UNKNOWN)
+    if (hv_error_status(cause) != HV_OUTCOME_UNKNOWN || op->unknown)
         return fail_as(op, cause);
     op->status = hvi_fail_lost(op->target.server->name, op->target.shard, &op->error);
     if (hv_error_detail(cause) != NULL)
@@ -222,11 +270,21 @@ static hvi_next unsent(hvi_operation *op, const hv_error *cause) {
     return waits ? wait_out(op, op->apart, cause) : fail_as(op, cause);
 }
 
+/* One of many servers that are asked which has the shard could not be. */
+static hvi_next ask_others(hvi_operation *op, const hv_error *cause) {
+    hv_error *copy = hvi_error_copy(cause);
+    hvi_next next = op->item.verb->refused(op, &copy);
+    hv_error_free(copy);
+    return next;
+}
+
 hvi_next hvi_operation_take(hvi_operation *op) {
     const hv_error *cause = op->item.error;
+    if (op->way.searched > 0 && cause != NULL && !hvi_is_late(op->deadline))
+        return ask_others(op, cause);
     switch (op->item.fate) {
     case HVI_FATE_ANSWERED:
-        return cause == NULL ? op->verb->answered(op) : fail_as(op, cause);
+        return cause == NULL ? decider(op)->answered(op) : fail_as(op, cause);
     case HVI_FATE_REFUSED:
         return refused(op, cause);
     case HVI_FATE_LOST:

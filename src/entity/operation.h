@@ -11,6 +11,12 @@
  *                  ▲                          │                                    ▲
  *                  └── HVI_AGAIN, HVI_PAUSE ◄─┘     hvi_operation_late() ──────────┘
  *
+ * If the shard is missing on the server, it asks there where the shard has gone, and goes on where
+ * it is; its target's server is then another one. In a transaction it does not:
+ *
+ *     travels ──► the shard is missing ──► hvi_locate travels ──► hvi_operation_follow() ──►
+ * travels └─ the router knows where it is: hvi_operation_follow()        (locate.c has more)
+ *
  * Its carrier (the lanes, a queue) gives it a deadline, sends its item in a batch and does what the
  * operation returns as next. It may be on the stack.
  */
@@ -29,6 +35,21 @@ typedef enum hvi_repeat {
     HVI_REPEAT_ONCE,
     HVI_REPEAT_UNTIL_DONE, /* until it is confirmed, or late; other obstacles are waited out, too */
 } hvi_repeat;
+
+/* The way of an operation to a shard that has moved; see locate.c. */
+typedef struct hvi_way {
+    const hvi_verb *stopped; /* what it was to send, and goes on with; NULL: it does not ask */
+    bool apart;              /* … and how */
+    bool is_detour;          /* the server is the one from which the shard will move */
+    bool is_repeated;        /* it has come again since the server said that the shard is there */
+    unsigned hops;           /* from one server to another */
+    unsigned pauses;         /* while the shard is not published where it is now */
+    hv_error *refusal;       /* why it has stopped; owned */
+    /* While it asks all servers which has the shard, as the name of the server that has it means
+     * nothing here: since which generation; else 0. */
+    int64_t searched;
+    hvi_server *asker; /* the server that gave that name */
+} hvi_way;
 
 struct hvi_operation {
     const hvi_verb *verb;
@@ -55,6 +76,9 @@ struct hvi_operation {
     unsigned conflicts;  /* deadlocks and the like that a change was in */
     hv_error *refusal;   /* while it is looked into: why a put under a key stored nothing; owned */
     hv_error *cause;     /* the last obstacle that it waits out; owned */
+
+    /* Its shard is missing where it should be, and it asks where that is. */
+    hvi_way way;
 
     /* Of put_once: keys reserved with earlier puts, and when the next one was asked for. */
     hvi_key_cache *reserved;
@@ -90,6 +114,10 @@ void hvi_operation_prepare(hvi_operation *operation);
 
 /* Its item has come back and has its fate: returns what is next. */
 hvi_next hvi_operation_take(hvi_operation *operation);
+
+/* Its shard is on this server: what it has stopped to send goes there. HV_MISMATCH if it has been
+ * sent around. */
+hvi_next hvi_operation_follow(hvi_operation *operation, hvi_server *server);
 
 /* After HVI_PAUSE: pause. False if there is no time for that; then it is done. */
 bool hvi_operation_wait(hvi_operation *operation);

@@ -30,11 +30,15 @@ bool hvi_target_has_key(const hvi_target *target, int64_t key) {
     return hvi_key_unpack(key, &fields) && fields.shard == target->shard;
 }
 
+bool hvi_target_is_missing(const hvi_target *target, const hv_error *refusal) {
+    bool is_missing = hvi_error_has_sqlstate(refusal, "42P01") || /* no such table … */
+                      hvi_error_has_sqlstate(refusal, "3F000");   /* … or schema */
+    return is_missing && hv_error_status(refusal) == HV_REFUSED && target->shard >= 0;
+}
+
 hv_status hvi_target_explain(const hvi_target *target, hv_error **cause, hv_error **error) {
-    bool is_missing = hvi_error_has_sqlstate(*cause, "42P01") || /* no such table … */
-                      hvi_error_has_sqlstate(*cause, "3F000");   /* … or schema */
     hv_status status;
-    if (hv_error_status(*cause) == HV_REFUSED && is_missing && target->shard >= 0) {
+    if (hvi_target_is_missing(target, *cause)) {
         status = hvi_fail_not_initialized(target->server->name, target->shard, error);
         hvi_error_detail(error, "%s", hv_error_message(*cause));
         hvi_error_sqlstate(error, hv_error_sqlstate(*cause));

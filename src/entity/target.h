@@ -24,6 +24,9 @@ hv_status hvi_target_init_key(hvi_target *target, hvi_router *router, int64_t ke
 /* Does this key lead to the target's shard? */
 bool hvi_target_has_key(const hvi_target *target, int64_t key);
 
+/* Does this refusal mean that the shard is missing there? */
+bool hvi_target_is_missing(const hvi_target *target, const hv_error *refusal);
+
 /* ---- errors ---- */
 
 /* An error of a statement on the shard, as the caller gets it. Takes *cause. */

@@ -32,10 +32,11 @@ typedef struct hvi_item {
     int shard;
     int64_t key;
     int kind;
-    int count;        /* how many keys are to be reserved */
-    int if_kind;      /* of a condition: or HVI_ANY_KIND */
-    hvi_ask *ask;     /* of a question: its statement; its operation's. Else NULL */
-    const char *body; /* its parts, one after the other; not owned */
+    int count;          /* how many keys are to be reserved */
+    int if_kind;        /* of a condition: or HVI_ANY_KIND */
+    int64_t generation; /* of the shard that is to be published */
+    hvi_ask *ask;       /* of a question: its statement; its operation's. Else NULL */
+    const char *body;   /* its parts, one after the other; not owned */
     size_t body_len;
     size_t ends[HVI_PARTS_MAX]; /* where each part ends; a put has one, the attributes */
 
@@ -57,18 +58,20 @@ typedef struct hvi_item {
 /* A parameter: for many items, an array of these. Names are an hstore, with NULL as the values. */
 typedef enum hvi_parameter {
     HVI_NO_PARAMETER,
-    HVI_KEY,       /* bigint */
-    HVI_KIND,      /* smallint */
-    HVI_COUNT,     /* integer; for many items their sum, not an array */
-    HVI_IF_KIND,   /* integer */
-    HVI_BODY,      /* part 0: hstore, attributes to be stored or set */
-    HVI_NAMES,     /* part 0: hstore, names of attributes to be read */
-    HVI_ATTRIBUTE, /* part 0: text */
-    HVI_REMOVE,    /* part 1: hstore, names */
-    HVI_AMOUNT,    /* part 1: text */
-    HVI_HAS,       /* part 2: hstore, of a condition, like the rest */
-    HVI_LACKS,     /* part 3: hstore, names */
-    HVI_VERSION,   /* part 4: text; or empty */
+    HVI_KEY,        /* bigint */
+    HVI_KIND,       /* smallint */
+    HVI_COUNT,      /* integer; for many items their sum, not an array */
+    HVI_IF_KIND,    /* integer */
+    HVI_BODY,       /* part 0: hstore, attributes to be stored or set */
+    HVI_NAMES,      /* part 0: hstore, names of attributes to be read */
+    HVI_ATTRIBUTE,  /* part 0: text */
+    HVI_REMOVE,     /* part 1: hstore, names */
+    HVI_AMOUNT,     /* part 1: text */
+    HVI_HAS,        /* part 2: hstore, of a condition, like the rest */
+    HVI_LACKS,      /* part 3: hstore, names */
+    HVI_VERSION,    /* part 4: text; or empty */
+    HVI_SHARD,      /* integer; never an array, like the next, as all items have the same shard */
+    HVI_GENERATION, /* bigint; that of the first item */
     HVI_PARAMETERS
 } hvi_parameter;
 
@@ -140,9 +143,19 @@ extern const hvi_verb hvi_merge_if;
 extern const hvi_verb hvi_delete_if;
 extern const hvi_verb hvi_increment; /* with or without */
 extern const hvi_verb hvi_question;  /* see question.h; its statement is its ask's */
+extern const hvi_verb hvi_where;     /* is the shard there? */
+
+/* What any operation sends whose shard has moved: see locate.h. */
+extern const hvi_verb hvi_locate;
+extern const hvi_verb hvi_publish;
 
 /* Not a verb of an operation: locks the rows of changes, before changes of several verbs. */
 extern const hvi_verb hvi_lock_rows;
+
+/* The statement that the item sends, if it is its question's and no verb's. */
+static inline hvi_ask *hvi_item_ask(const hvi_item *item) {
+    return item->verb == &hvi_question ? item->ask : NULL;
+}
 
 /* The column body, binary or, `as_text`, in hstore's text form: see hvi_session.reads_text. */
 static inline const char *hvi_body_column(bool as_text) {

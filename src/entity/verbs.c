@@ -11,6 +11,7 @@
 #include "entity/change.h"
 #include "entity/exists.h"
 #include "entity/get.h"
+#include "entity/locate.h"
 #include "entity/put.h"
 #include "entity/question.h"
 #include "entity/reserve.h"
@@ -214,6 +215,44 @@ const hvi_verb hvi_reserve = {
 const hvi_verb hvi_question = {
     .answered = hvi_question_answered,
     .refused = hvi_operation_fail,
+};
+
+/* ---- where a shard is ---- */
+
+#define LOCATION(how_many, ...)                                                       \
+    {                                                                                 \
+        .asked = "where a shard is", .rows = (how_many), .binary = true, .columns = { \
+            __VA_ARGS__                                                               \
+        }                                                                             \
+    }
+
+/* Text that becomes a regclass does so when the statement runs, not when it is prepared. */
+const hvi_verb hvi_where = {
+    .one = {"where",
+            "SELECT '%s.entities'::pg_catalog.text::pg_catalog.regclass::pg_catalog.oid::bigint",
+            LOCATION(HVI_ONE_ROW, HVI_IS_INT8), hvi_where_read},
+    .answered = hvi_where_answered,
+    .refused = hvi_where_refused,
+};
+
+const hvi_verb hvi_locate = {
+    .parameters = {HVI_SHARD},
+    .one = {"locate",
+            "SELECT state, generation, server FROM ONLY hypervault.shard_locations"
+            " WHERE shard OPERATOR(pg_catalog.=) $1",
+            LOCATION(HVI_AT_MOST_ONE_ROW, HVI_IS_BYTES, HVI_IS_INT8, HVI_IS_BYTES),
+            hvi_locate_read},
+    .answered = hvi_locate_answered,
+    .refused = hvi_locate_refused,
+};
+
+/* Not a write: it may be repeated. */
+const hvi_verb hvi_publish = {
+    .parameters = {HVI_SHARD, HVI_GENERATION},
+    .one = {"publish", "SELECT hypervault.publish_shard($1, $2)",
+            LOCATION(HVI_ONE_ROW, HVI_IS_BYTES), hvi_locate_read},
+    .answered = hvi_publish_answered,
+    .refused = hvi_publish_refused,
 };
 
 /* ---- changes ---- */

@@ -19,7 +19,7 @@ static hv_status run(const hvi_visit *visit, hvi_operation *operation, hv_status
                      hv_entity **entity, hv_error **error) {
     if (status == HV_OK) {
         operation->deadline = hvi_router_operation_deadline(&visit->store->router);
-        hvi_lanes_run(operation->target.server->lanes, operation);
+        hvi_lanes_run(operation);
         status = operation->status;
         if (operation->error != NULL)
             hvi_error_move(error, &operation->error);

@@ -7,7 +7,8 @@
  *               ▲       │     │ │ │
  *               │       │     │ │ └── apart ───► batch, in a transaction of its own
  *               ├───────┼─────┘ │
- *               └─────paused ◄──┘
+ *               ├─────paused ◄──┘
+ *               └─ or in another port, if its shard has moved (hvi_ports_shared.moving)
  *
  * A session is borrowed for one batch and returned after it: others that wait in the pool's queue
  * have their turn between two batches. While one batch is running, a second one goes only if a
@@ -32,9 +33,13 @@ static hvi_queued *queued_of(hvi_list *node) {
     return hvi_list_entry(node, hvi_queued, link);
 }
 
-void hvi_port_init(hvi_port *port, hvi_pool *pool, int64_t block_timeout, int epoll, int event) {
-    *port =
-        (hvi_port){.pool = pool, .block_timeout = block_timeout, .epoll = epoll, .event = event};
+void hvi_port_init(hvi_port *port, hvi_ports_shared *shared, hvi_pool *pool, int64_t block_timeout,
+                   int epoll, int event) {
+    *port = (hvi_port){.shared = shared,
+                       .pool = pool,
+                       .block_timeout = block_timeout,
+                       .epoll = epoll,
+                       .event = event};
     hvi_list_init(&port->waiting);
     hvi_list_init(&port->apart);
     hvi_list_init(&port->paused);
@@ -62,7 +67,8 @@ static bool is_in_use(hvi_port *port) {
 /* May one of these be sent in a new batch? */
 static bool has_ready(const hvi_port *port, const hvi_list *list) {
     hvi_list_foreach (node, list)
-        if (hvi_key_order_allows(&port->order, &queued_of(node)->place, port)) /* not a batch */
+        if (hvi_key_order_allows(&port->shared->order, &queued_of(node)->place,
+                                 port)) /* not a batch */
             return true;
     return false;
 }
@@ -100,7 +106,8 @@ static void unwatch(hvi_port *port, hvi_port_connection *connection) {
 
 static void note_order(hvi_port *port, const hvi_list *list) {
     hvi_list_foreach (node, list)
-        hvi_key_order_add(&port->order, &queued_of(node)->place, &queued_of(node)->operation);
+        hvi_key_order_add(&port->shared->order, &queued_of(node)->place,
+                          &queued_of(node)->operation);
 }
 
 /* A new operation: mostly all have the same time, so that the newest has the latest deadline. */
@@ -111,10 +118,7 @@ static void put_by_deadline(hvi_list *list, hvi_queued *queued) {
     hvi_list_insert_after(earlier, &queued->link);
 }
 
-/* From now on the order matters: the pending operations, all of which only read, come first. */
-static bool begin_order(hvi_port *port) {
-    if (!hvi_key_order_begin(&port->order))
-        return false;
+void hvi_port_note_order(hvi_port *port) {
     note_order(port, &port->waiting);
     note_order(port, &port->apart);
     note_order(port, &port->paused);
@@ -124,25 +128,30 @@ static bool begin_order(hvi_port *port) {
             hvi_queued *queued = connection->queued[j];
             if (queued->state != HVI_QUEUED_IN_FLIGHT)
                 continue;
-            hvi_key_order_add(&port->order, &queued->place, &queued->operation);
+            hvi_key_order_add(&port->shared->order, &queued->place, &queued->operation);
             queued->place.batch = connection;
         }
     }
-    return true;
 }
 
-bool hvi_port_add(hvi_port *port, hvi_queued *queued) {
-    if (port->order.buckets == NULL && hvi_key_order_matters(&queued->operation) &&
-        !begin_order(port))
-        return false;
+void hvi_port_add(hvi_port *port, hvi_queued *queued) {
     put_by_deadline(&port->waiting, queued);
-    hvi_key_order_add(&port->order, &queued->place, &queued->operation);
-    return true;
+    hvi_key_order_add(&port->shared->order, &queued->place, &queued->operation);
+}
+
+/* Has the operation to go to another server, after its shard? */
+static bool is_elsewhere(const hvi_port *port, const hvi_queued *queued) {
+    return &queued->operation.target.server->pool != port->pool;
 }
 
 /* Let an operation wait that has been on its way: its deadline is mostly earlier than those of
  * operations that were added since. */
-static void wait_again(hvi_port *port, hvi_queued *queued) {
+void hvi_port_add_again(hvi_port *port, hvi_queued *queued) {
+    if (is_elsewhere(port, queued)) {
+        hvi_list_push_back(&port->shared->moving, &queued->link);
+        port->shared->has_moved = port->shared->is_stirred = true;
+        return;
+    }
     hvi_list *list = queued->operation.apart ? &port->apart : &port->waiting;
     hvi_list *later = list->next;
     while (later != list && queued_of(later)->operation.deadline <= queued->operation.deadline)
@@ -171,10 +180,13 @@ void hvi_queued_release(hvi_queued *queued) {
 static void put_in_list(hvi_port *port, hvi_queued *queued, hvi_next next) {
     queued->place.batch = NULL;
     if (next == HVI_DONE) {
-        hvi_key_order_remove(&port->order, &queued->place);
+        /* One on the same key may be waiting in another port, if they have come there by different
+         * ways. */
+        port->shared->is_stirred = port->shared->has_moved;
+        hvi_key_order_remove(&port->shared->order, &queued->place);
         hvi_list_push_back(&port->done, &queued->link);
     } else if (next == HVI_AGAIN) {
-        wait_again(port, queued);
+        hvi_port_add_again(port, queued);
     } else {
         int64_t moment = hvi_clock_us() + queued->operation.pause_ms * INT64_C(1000);
         if (hvi_list_empty(&port->paused) || moment < port->resume_at)
@@ -186,7 +198,7 @@ static void put_in_list(hvi_port *port, hvi_queued *queued, hvi_next next) {
 static void resume(hvi_port *port) {
     hvi_list_foreach (node, &port->paused) {
         hvi_list_remove(node);
-        wait_again(port, queued_of(node));
+        hvi_port_add_again(port, queued_of(node));
     }
 }
 
@@ -235,7 +247,7 @@ static void load(hvi_port *port, hvi_port_connection *connection, hvi_list *from
         hvi_operation *operation = &queued->operation;
         if (connection->count == HVI_PORT_MAX_OPERATIONS)
             break;
-        if (!hvi_key_order_allows(&port->order, &queued->place, connection))
+        if (!hvi_key_order_allows(&port->shared->order, &queued->place, connection))
             continue;
         bytes += operation->item.body_len;
         if (connection->count > 0 && bytes > HVI_PORT_MAX_BYTES)
@@ -553,20 +565,20 @@ int64_t hvi_port_next(const hvi_port *port) {
 
 /* ---- the end ---- */
 
-static void free_list(hvi_list *list) {
+void hvi_queued_release_all(hvi_list *list) {
     hvi_list *node;
     while ((node = hvi_list_pop_front(list)) != NULL)
         hvi_queued_release(queued_of(node));
 }
 
 static void free_lists(hvi_port *port) {
-    free_list(&port->waiting);
-    free_list(&port->apart);
-    free_list(&port->paused);
-    free_list(&port->done);
+    hvi_queued_release_all(&port->waiting);
+    hvi_queued_release_all(&port->apart);
+    hvi_queued_release_all(&port->paused);
+    hvi_queued_release_all(&port->done);
 }
 
-void hvi_port_fini(hvi_port *port) {
+void hvi_port_stop(hvi_port *port) {
     if (port->waiter.is_queued)
         hvi_pool_dequeue(port->pool, &port->waiter, NULL);
     for (int i = 0; i < HVI_PORT_CONNECTIONS; i++) {
@@ -577,8 +589,10 @@ void hvi_port_fini(hvi_port *port) {
         else if (connection->state == HVI_PORT_RUNNING)
             unload(port, connection);
     }
+}
+
+void hvi_port_fini(hvi_port *port) {
     free_lists(port);
-    hvi_key_order_fini(&port->order);
 }
 
 void hvi_port_forget(hvi_port *port) {
@@ -594,5 +608,4 @@ void hvi_port_forget(hvi_port *port) {
         for (size_t j = 0; j < connection->count; j++)
             free_queued(connection->queued[j]);
     }
-    hvi_key_order_fini(&port->order);
 }

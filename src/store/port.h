@@ -55,14 +55,22 @@ typedef struct hvi_port_connection {
     hvi_wants wants;
 } hvi_port_connection;
 
+/* What the ports of a queue share. */
+typedef struct hvi_ports_shared {
+    hvi_key_order order;
+    hvi_list moving; /* operations that their port gives up, as their shard is on another server */
+    bool has_moved;  /* there were some */
+    bool is_stirred; /* what happened in one port may matter in another: pump all again */
+} hvi_ports_shared;
+
 typedef struct hvi_port {
+    hvi_ports_shared *shared; /* not owned */
     hvi_pool *pool;
     int64_t block_timeout; /* ms: how long to wait for a connection */
     int epoll;             /* where sockets are watched, with their connection as the data */
     int event;             /* an eventfd(2) that signals news from the pool's queue */
     bool is_polled;        /* a socket could not be watched: the queue tries all now and then */
 
-    hvi_key_order order;
     hvi_list waiting; /* operations that go together, the earliest deadline first */
     hvi_list apart;   /* operations that go apart, likewise */
     hvi_list paused;  /* operations that go on at … */
@@ -73,22 +81,34 @@ typedef struct hvi_port {
     hvi_port_connection connections[HVI_PORT_CONNECTIONS];
 } hvi_port;
 
-void hvi_port_init(hvi_port *port, hvi_pool *pool, int64_t block_timeout, int epoll, int event);
+void hvi_port_init(hvi_port *port, hvi_ports_shared *shared, hvi_pool *pool, int64_t block_timeout,
+                   int epoll, int event);
 
-/* Abandon everything; operations are freed. */
+/* Abandon what is on its way. */
+void hvi_port_stop(hvi_port *port);
+
+/* Free its operations, when all ports that share their order are stopped. */
 void hvi_port_fini(hvi_port *port);
 
-/* In a forked child, instead of hvi_port_fini(). */
+/* In a forked child, instead of both. */
 void hvi_port_forget(hvi_port *port);
 
-/* Add an operation, which the port owns then. It goes when the port is next pumped. False if memory
- * is short: then it was not added. */
-bool hvi_port_add(hvi_port *port, hvi_queued *queued);
+/* Add an operation, which the port owns then. It goes when the port is next pumped. */
+void hvi_port_add(hvi_port *port, hvi_queued *queued);
+
+/* The same for one that another port has given up; it keeps its place in the order. */
+void hvi_port_add_again(hvi_port *port, hvi_queued *queued);
+
+/* From now on the order matters: note the port's operations, all of which only read. */
+void hvi_port_note_order(hvi_port *port);
 
 /* Take the next operation that is done, or NULL. The caller takes its results, and then releases it
  * with hvi_queued_release(). */
 hvi_queued *hvi_port_take(hvi_port *port);
 void hvi_queued_release(hvi_queued *queued);
+
+/* The same with all in a list. */
+void hvi_queued_release_all(hvi_list *list);
 
 /* Go on with a connection whose socket is ready. */
 void hvi_port_step(hvi_port *port, hvi_port_connection *connection);

@@ -38,6 +38,7 @@ struct hv_queue {
     int event;
     hvi_port *ports; /* one per server; owned */
     int port_count;
+    hvi_ports_shared shared;
     size_t pending;
     size_t bytes;     /* of bodies */
     size_t finished;  /* counts operations that are done */
@@ -124,6 +125,7 @@ static hv_status make_queue(hv_store *store, hv_queue **queue, hv_error **error)
     *made = (hv_queue){.store = store, .epoll = -1, .timer = -1, .event = -1, .self = made};
     made->generation = hvi_fork_generation();
     made->timer_at = made->wake_at = HVI_NEVER;
+    hvi_list_init(&made->shared.moving);
     made->ports = calloc((size_t) router->server_count, sizeof *made->ports);
     bool has_descriptors = open_descriptors(made);
     if (made->ports == NULL || !has_descriptors) {
@@ -133,7 +135,7 @@ static hv_status make_queue(hv_store *store, hv_queue **queue, hv_error **error)
     }
     made->port_count = router->server_count;
     for (int i = 0; i < made->port_count; i++)
-        hvi_port_init(&made->ports[i], &router->servers[i].pool,
+        hvi_port_init(&made->ports[i], &made->shared, &router->servers[i].pool,
                       router->options->values[HVI_POOL_BLOCK_TIMEOUT], made->epoll, made->event);
     *queue = made;
     return HV_OK;
@@ -157,12 +159,16 @@ hv_status hv_queue_new(hv_store *store, hv_done_fn done, void *context, hv_queue
 
 /* Whether it is this process's or, in a child, the parent's. */
 static void end_queue(hv_queue *queue, bool foreign) {
+    for (int i = 0; i < queue->port_count && !foreign; i++)
+        hvi_port_stop(&queue->ports[i]);
     for (int i = 0; i < queue->port_count; i++) {
         if (foreign)
             hvi_port_forget(&queue->ports[i]);
         else
             hvi_port_fini(&queue->ports[i]);
     }
+    hvi_queued_release_all(&queue->shared.moving);
+    hvi_key_order_fini(&queue->shared.order);
     free_queue(queue);
 }
 
@@ -237,6 +243,30 @@ hv_status hvi_queue_check(const hv_queue *queue, hv_error **error) {
     return HV_OK;
 }
 
+/* Keep the order of operations on a key, if that is not done yet. False if memory is short. */
+static bool begin_order(hv_queue *queue) {
+    if (queue->shared.order.buckets != NULL)
+        return true;
+    if (!hvi_key_order_begin(&queue->shared.order))
+        return false;
+    for (int i = 0; i < queue->port_count; i++)
+        hvi_port_note_order(&queue->ports[i]);
+    return true;
+}
+
+static hvi_port *port_for(hv_queue *queue, const hvi_queued *queued) {
+    return &queue->ports[queued->operation.target.server->number];
+}
+
+/* Give the operations whose shards have moved to the ports of the servers that have them. */
+static void pass_on(hv_queue *queue) {
+    hvi_list *node;
+    while ((node = hvi_list_pop_front(&queue->shared.moving)) != NULL) {
+        hvi_queued *queued = hvi_list_entry(node, hvi_queued, link);
+        hvi_port_add_again(port_for(queue, queued), queued);
+    }
+}
+
 /* As hvi_queue_add(). */
 static hv_status add(hv_queue *queue, hvi_operation *operation, hv_status status, int64_t deadline,
                      void *tag, hv_error **error) {
@@ -247,11 +277,12 @@ static hv_status add(hv_queue *queue, hvi_operation *operation, hv_status status
     }
     *made = (hvi_queued){.operation = *operation, .tag = tag};
     made->operation.deadline = deadline;
-    if (!hvi_port_add(&queue->ports[operation->target.server->number], made)) {
+    if (hvi_key_order_matters(operation) && !begin_order(queue)) {
         hvi_operation_fini(operation);
         free(made);
         return hvi_no_memory(error);
     }
+    hvi_port_add(port_for(queue, made), made);
     queue->pending++;
     queue->bytes += operation->item.body_len;
     queue->has_news = true;
@@ -352,14 +383,23 @@ static void handle(hv_queue *queue, void *what) {
     }
 }
 
-static void pump(hv_queue *queue) {
-    queue->has_news = false;
+static void pump_ports(hv_queue *queue) {
     for (int i = 0; i < queue->port_count; i++) {
         hvi_port *port = &queue->ports[i];
         for (int j = 0; port->is_polled && j < HVI_PORT_CONNECTIONS; j++)
             hvi_port_step(port, &port->connections[j]);
         hvi_port_pump(port);
     }
+}
+
+static void pump(hv_queue *queue) {
+    queue->has_news = false;
+    pass_on(queue);
+    do {
+        queue->shared.is_stirred = false;
+        pump_ports(queue);
+        pass_on(queue);
+    } while (queue->shared.is_stirred);
     report(queue);
 }
 
@@ -411,6 +451,7 @@ void hvi_queue_expire(hv_queue *queue) {
     queue->in_use = true;
     for (int i = 0; i < queue->port_count; i++)
         hvi_port_expire(&queue->ports[i]);
+    pass_on(queue);
     report(queue);
     queue->in_use = false;
     set_timer(queue, next_moment(queue));
