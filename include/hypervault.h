@@ -249,9 +249,13 @@ HV_API hv_status hv_options_add_server(hv_options *options, const char *server, 
 /*
  * Set a parameter of a server; the first one adds the server. "shards" may be set more than once
  * and adds up. A server may have no shards, or "", while it is being prepared, as long as another
- * server has some. Errors: HV_BAD_CONFIG for a parameter that libpq does not know, for a value that
- * holds a connection string or another setting `password`, for malformed "shards" and for a shard
- * that another server already has.
+ * server has some. "shards" may be "auto" instead: then the store asks all servers which shards
+ * they hold, when it is opened and when a shard is used that has no server; see docs/config.md.
+ * "move_host" and the like say how the other servers reach this one: see there, too.
+ *
+ * Errors: HV_BAD_CONFIG for a parameter that libpq does not know, for a value that holds a
+ * connection string or another setting `password`, for malformed "shards" and for a shard that
+ * another server already has.
  */
 HV_API hv_status hv_options_set_server(hv_options *options, const char *server,
                                        const char *parameter, const char *value, hv_error **error);
@@ -303,7 +307,8 @@ HV_API const char *hv_log_parameter(const hv_log_event *event, size_t index); /*
  * threads at once, never with a lock held. It must not use the store.
  *
  * It is also called once when the store learns that a shard has moved: with the status HV_MOVED,
- * the name of the server that has the shard now, and a comment of SQL as the statement.
+ * the name of the server that has the shard now, and a comment of SQL as the statement; and with
+ * HV_MISMATCH when it learns that two servers claim a shard.
  */
 typedef void (*hv_log_fn)(void *context, const hv_log_event *event);
 HV_API void hv_options_set_log(hv_options *options, hv_log_fn log, void *context);
@@ -1398,6 +1403,21 @@ HV_API int hv_shard_server(const hv_store *store, int shard);
  * with `after` -1.
  */
 HV_API int hv_next_shard(const hv_store *store, int server, int after);
+
+/*
+ * Ask all servers which shards they hold, at the same time and within `pool_block_timeout`, and
+ * follow what they say: shards that have moved, and with `shards = auto` those that are new. A
+ * store does this by itself when it is opened with `shards = auto` and when a shard is used that
+ * has no server (at most once a second). An operation in a queue never waits for that: only those
+ * on that shard are held back until the servers have answered.
+ *
+ * If two servers hold a shard and neither is known to be the right one, writes to it fail with
+ * HV_MISMATCH, and reads go to one of them, until one has given it up.
+ *
+ * Errors: those of the first server that could not be asked (what the others said counts all the
+ * same), HV_CLOSED, HV_NO_MEMORY.
+ */
+HV_API hv_status hv_locate_shards(hv_store *store, hv_error **error);
 
 /*
  * The shard that a value belongs to, such as the e-mail address under which entities will be looked

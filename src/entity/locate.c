@@ -117,6 +117,8 @@ static hvi_next fail(hvi_operation *op, hv_error **cause) {
 static hvi_next absent(hvi_operation *op) {
     hv_error *cause = hvi_error_copy(op->way.refusal);
     bool was_sent = op->way.hops > 0 && generation(op) > 0;
+    if (!was_sent)
+        hvi_router_forget(op->target.router, op->target.shard, op->target.server->number);
     hvi_next next = was_sent ? wait(op, &cause) : fail(op, &cause);
     hv_error_free(cause);
     return next;

@@ -26,7 +26,7 @@
 hv_status hvi_operation_init(hvi_operation *op, const hvi_verb *verb, hvi_router *router, int shard,
                              hv_error **error) {
     *op = (hvi_operation){.verb = verb, .item = {.verb = verb, .shard = shard}};
-    return hvi_target_init(&op->target, router, shard, error);
+    return hvi_target_init_later(&op->target, router, shard, error);
 }
 
 hv_status hvi_operation_init_key(hvi_operation *op, const hvi_verb *verb, hvi_router *router,

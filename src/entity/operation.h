@@ -93,7 +93,8 @@ struct hvi_operation {
     hv_error *error;
 };
 
-/* Set up an operation for a shard, or for the shard of a key. Errors: as hvi_target_init…(). */
+/* Set up an operation for a shard, or for the shard of a key. Its target is settled before it is
+ * run, or by its queue. Errors: as hvi_target_init_later(). */
 hv_status hvi_operation_init(hvi_operation *operation, const hvi_verb *verb, hvi_router *router,
                              int shard, hv_error **error);
 hv_status hvi_operation_init_key(hvi_operation *operation, const hvi_verb *verb, hvi_router *router,

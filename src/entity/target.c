@@ -18,11 +18,30 @@ hv_status hvi_target_init(hvi_target *target, hvi_router *router, int shard, hv_
     return HV_OK;
 }
 
+hv_status hvi_target_init_later(hvi_target *target, hvi_router *router, int shard,
+                                hv_error **error) {
+    bool may_be_asked = shard >= 0 && shard < HV_SHARDS && hvi_options_auto(router->options);
+    if (!may_be_asked || hvi_router_holder(router, shard) >= 0)
+        return hvi_target_init(target, router, shard, error);
+    *target = (hvi_target){.router = router, .shard = shard};
+    hvi_schema_name(shard, target->schema);
+    return HV_OK;
+}
+
+hv_status hvi_target_settle(hvi_target *target, bool is_write, hv_error **error) {
+    hv_status status = HV_OK;
+    if (target->server == NULL)
+        status = hvi_router_find(target->router, target->shard, &target->server, error);
+    if (status == HV_OK && is_write)
+        status = hvi_router_settle(target->router, target->shard, true, error);
+    return status;
+}
+
 hv_status hvi_target_init_key(hvi_target *target, hvi_router *router, int64_t key,
                               hv_error **error) {
     hvi_key_fields fields;
     hv_status status = hvi_check_key(key, &fields, error);
-    return status == HV_OK ? hvi_target_init(target, router, fields.shard, error) : status;
+    return status == HV_OK ? hvi_target_init_later(target, router, fields.shard, error) : status;
 }
 
 bool hvi_target_has_key(const hvi_target *target, int64_t key) {

@@ -17,7 +17,16 @@ typedef struct hvi_target {
 /* Find the shard's server. Errors: HV_INVALID, HV_NO_SERVER. */
 hv_status hvi_target_init(hvi_target *target, hvi_router *router, int shard, hv_error **error);
 
-/* The same for the shard of a key. Errors: also HV_INVALID if it is not a key. */
+/* The same, but if servers would have to be asked first which of them has the shard, there is no
+ * server yet: hvi_target_settle() asks them, or a queue does without waiting. */
+hv_status hvi_target_init_later(hvi_target *target, hvi_router *router, int shard,
+                                hv_error **error);
+
+/* Find the shard's server if it is not known yet, and refuse to write to a shard that two servers
+ * claim. Errors: those of hvi_locator_settle(). */
+hv_status hvi_target_settle(hvi_target *target, bool is_write, hv_error **error);
+
+/* hvi_target_init_later() for the shard of a key. Errors: also HV_INVALID if it is not a key. */
 hv_status hvi_target_init_key(hvi_target *target, hvi_router *router, int64_t key,
                               hv_error **error);
 

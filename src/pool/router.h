@@ -26,6 +26,13 @@ typedef struct hvi_router {
     int server_count;
     _Atomic uint64_t *places; /* of each shard: its generation and server; owned */
     _Atomic int end;          /* no shard from here on has a server */
+    _Atomic int16_t *rivals;  /* of each shard: the other server that claims it, and 1; owned */
+    atomic_bool has_moved;    /* a shard has, since the servers were last asked; see locator */
+
+    /* The locator's, which finds out where a shard is that has no server, or whether it is still
+     * disputed; it may take a while. NULL in tests. */
+    hv_status (*settle)(void *context, int shard, bool is_write, hv_error **error);
+    void *settle_context;
 } hvi_router;
 
 /* Validates and copies the options and makes a pool for each server. `check` is called with each
@@ -36,7 +43,9 @@ hv_status hvi_router_init(hvi_router *router, const hv_options *options, hvi_ses
 /* Nothing may be lent. */
 void hvi_router_fini(hvi_router *router);
 
-/* The server that holds a shard. Errors: HV_INVALID for a number out of range, HV_NO_SERVER. */
+/* The server that holds a shard; if it has none, servers may be asked first, and waited for.
+ * Errors: HV_INVALID for a number out of range, HV_NO_SERVER; HV_UNAVAILABLE: it may be on a server
+ * that could not be asked. */
 hv_status hvi_router_find(hvi_router *router, int shard, hvi_server **server, hv_error **error);
 
 /* The number of the server that holds a shard; -1: none, or the shard is out of range. */
@@ -51,6 +60,29 @@ int64_t hvi_router_generation(const hvi_router *router, int shard);
  * What is older than what is known, or as old, is ignored.
  */
 bool hvi_router_move(hvi_router *router, int shard, int server, int64_t generation);
+
+/* A shard that is on this server was asked for there and elsewhere. As hvi_router_move(), but it
+ * may overrule what is as old, unless the configuration says so. */
+bool hvi_router_learn(hvi_router *router, int shard, int server, int64_t generation);
+
+/* A server that was asked for its shards has not got this one after all: ask again when it is next
+ * used. Not if the configuration gives it to the server, or it has moved there. */
+void hvi_router_forget(hvi_router *router, int shard, int server);
+
+/* Another server (-1: none any more) claims the shard at the same generation: it is reported once,
+ * through the log callback. Ends by itself with a higher generation. */
+void hvi_router_dispute(hvi_router *router, int shard, int rival);
+
+/* The server that disputes a shard, or -1. */
+static inline int hvi_router_rival(const hvi_router *router, int shard) {
+    return atomic_load_explicit(&router->rivals[shard], memory_order_relaxed) - 1;
+}
+
+/* Make sure that a shard can be used: see hvi_locator_settle(). */
+hv_status hvi_router_settle(hvi_router *router, int shard, bool is_write, hv_error **error);
+
+/* HV_MISMATCH: two servers claim the shard. */
+hv_status hvi_router_fail_disputed(const hvi_router *router, int shard, hv_error **error);
 
 /* The first shard above `after` that a server (-1: any) holds now, or -1. */
 int hvi_router_next(const hvi_router *router, int server, int after);

@@ -2,7 +2,7 @@
  * locating: ask the servers which shards they hold, and let the router know.
  *
  * All servers are asked at once, each over one connection of its pool. It goes step by step and
- * never waits, so a queue can do it too; hvi_locate() waits for it.
+ * never waits, so a queue can do it too. When to ask is up to the locator.
  *
  * What the answers mean: a shard is where its schema has a table of entities and no row says that
  * it is gone, at the generation of its row (0: none); of several, the highest generation wins. A
@@ -38,8 +38,7 @@ void hvi_locating_free(hvi_locating *locating);
 /* In a forked child, instead. */
 void hvi_locating_forget(hvi_locating *locating);
 
-/* Ask all servers, and wait until the deadline. HV_OK: all have answered. Otherwise the error is
- * the first that could not be asked; the others' answers count all the same. */
-hv_status hvi_locate(hvi_router *router, int64_t deadline, hv_error **error);
+/* Advance it until it is over. It may be interrupted, as if its time were over. */
+void hvi_locating_await(hvi_locating *locating);
 
 #endif

@@ -17,6 +17,8 @@ static hvi_key_cache *reserved_of(hv_store *store) {
  * an entity as a result, that goes to *entity. */
 static hv_status run(const hvi_visit *visit, hvi_operation *operation, hv_status status,
                      hv_entity **entity, hv_error **error) {
+    if (status == HV_OK)
+        status = hvi_target_settle(&operation->target, operation->verb->is_write, error);
     if (status == HV_OK) {
         operation->deadline = hvi_router_operation_deadline(&visit->store->router);
         hvi_lanes_run(operation);

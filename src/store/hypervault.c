@@ -47,8 +47,32 @@ static hv_status check_servers(hv_store *store, hv_error **error) {
     return status;
 }
 
+/* The option check_servers: values would be spread over shards that nobody has. */
+static hv_status check_spread(hv_store *store, hv_error **error) {
+    hv_status status = HV_OK;
+    for (int shard = -1; status == HV_OK && (shard = hvi_spread_next(&store->spread, shard)) >= 0;)
+        status = hvi_router_settle(&store->router, shard, false, error);
+    return status;
+}
+
+/* For `shards = auto`. A server that cannot be asked now is asked later. */
+static hv_status locate_shards(hv_store *store, hv_error **error) {
+    hv_error *cause = NULL;
+    hvi_interruptible operation;
+    hvi_interrupt_begin(&operation, hvi_router_interrupt(&store->router));
+    int64_t deadline = hvi_router_pool_deadline(&store->router);
+    hv_status status = hvi_locator_ask(&store->locator, deadline, &cause);
+    bool is_over = status == HV_NO_MEMORY || hvi_interrupted();
+    hvi_interrupt_end(&operation);
+    if (is_over && status != HV_OK)
+        return hvi_error_move(error, &cause);
+    hv_error_free(cause);
+    return HV_OK;
+}
+
 static void free_store(hv_store *store) {
     hvi_queue_free_spare(store);
+    hvi_locator_fini(&store->locator);
     hvi_fork_leave(&store->fork);
     hvi_key_cache_fini(&store->reserved);
     hvi_statement_texts_fini(&store->texts);
@@ -79,8 +103,14 @@ static hv_status open_store(const hv_options *options, hv_store **store, hv_erro
     status = hvi_router_init(&made->router, options, hvi_layout_check, &made->epoch, error);
     if (status == HV_OK)
         status = hvi_lanes_make_all(&made->router, error);
+    if (status == HV_OK)
+        status = hvi_locator_init(&made->locator, &made->router, error);
+    if (status == HV_OK && hvi_options_auto(options))
+        status = locate_shards(made, error);
     if (status == HV_OK && options->values[HVI_CHECK_SERVERS] != 0)
         status = check_servers(made, error);
+    if (status == HV_OK && options->values[HVI_CHECK_SERVERS] != 0)
+        status = check_spread(made, error);
     if (status != HV_OK) {
         free_store(made);
         return status;
@@ -230,6 +260,10 @@ hv_status hv_try_acquire(hv_store *store, int shard, PGconn **conn, hv_error **e
     hv_status status = hvi_store_enter(&visit, store, error);
     if (status != HV_OK)
         return status;
+    /* Which server has it may have to be asked. */
+    bool is_known = hvi_router_holder(&store->router, shard) >= 0;
+    if (!is_known && shard >= 0 && shard < HV_SHARDS && hvi_options_auto(store->router.options))
+        return hvi_store_leave(&visit, HV_TIMEOUT);
     status = hvi_router_find(&store->router, shard, &server, error);
     if (status == HV_OK && (idle = hvi_pool_lend_idle(&server->pool, true)) == NULL)
         status = HV_TIMEOUT;
@@ -290,6 +324,16 @@ int hv_shard_server(const hv_store *store, int shard) {
 
 int hv_next_shard(const hv_store *store, int server, int after) {
     return hvi_router_next(&store->router, server, after);
+}
+
+hv_status hv_locate_shards(hv_store *store, hv_error **error) {
+    hvi_visit visit;
+    hv_status status = hvi_store_enter(&visit, store, error);
+    if (status != HV_OK)
+        return status;
+    int64_t deadline = hvi_router_pool_deadline(&store->router);
+    status = hvi_locator_ask(&store->locator, deadline, error);
+    return hvi_store_leave(&visit, status);
 }
 
 /* Without the option there is no set that would still be the same tomorrow. */

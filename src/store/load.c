@@ -183,6 +183,8 @@ static hv_status check_row(const hv_load *load, int64_t key, int *shard, int kin
     if (key != 0)
         *shard = fields.shard;
     status = hvi_router_find(load->router, *shard, &server, error);
+    if (status == HV_OK)
+        status = hvi_router_settle(load->router, *shard, true, error);
     if (status == HV_OK && server != load->server) {
         status = hvi_fail(error, HV_INVALID, "shard %d is on server \"%s\", not on \"%s\"", *shard,
                           server->name, load->server->name);

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "store/parked.h"
 #include "store/port.h"
 
 #define MAX_EVENTS 64
@@ -39,6 +40,7 @@ struct hv_queue {
     hvi_port *ports; /* one per server; owned */
     int port_count;
     hvi_ports_shared shared;
+    hvi_parked parked; /* operations that have no port yet */
     size_t pending;
     size_t bytes;     /* of bodies */
     size_t finished;  /* counts operations that are done */
@@ -70,6 +72,9 @@ static int64_t next_moment(const hv_queue *queue) {
     if (queue->has_news)
         return 0;
     int64_t moment = queue->wake_at;
+    int64_t parked = hvi_parked_next(&queue->parked);
+    if (parked < moment)
+        moment = parked;
     for (int i = 0; i < queue->port_count; i++) {
         const hvi_port *port = &queue->ports[i];
         int64_t next = port->is_polled ? hvi_clock_us() + POLL_US : hvi_port_next(port);
@@ -133,6 +138,7 @@ static hv_status make_queue(hv_store *store, hv_queue **queue, hv_error **error)
         free_queue(made);
         return status;
     }
+    hvi_parked_init(&made->parked, &store->locator, made->epoll);
     made->port_count = router->server_count;
     for (int i = 0; i < made->port_count; i++)
         hvi_port_init(&made->ports[i], &made->shared, &router->servers[i].pool,
@@ -159,6 +165,10 @@ hv_status hv_queue_new(hv_store *store, hv_done_fn done, void *context, hv_queue
 
 /* Whether it is this process's or, in a child, the parent's. */
 static void end_queue(hv_queue *queue, bool foreign) {
+    if (foreign)
+        hvi_parked_forget(&queue->parked);
+    else
+        hvi_parked_fini(&queue->parked);
     for (int i = 0; i < queue->port_count && !foreign; i++)
         hvi_port_stop(&queue->ports[i]);
     for (int i = 0; i < queue->port_count; i++) {
@@ -205,7 +215,7 @@ static bool is_idle(const hv_queue *queue) {
     for (int i = 0; i < queue->port_count; i++)
         if (!hvi_port_is_idle(&queue->ports[i]))
             return false;
-    return queue->pending == 0;
+    return queue->pending == 0 && hvi_parked_is_empty(&queue->parked);
 }
 
 void hvi_queue_return(hv_queue *queue) {
@@ -267,6 +277,14 @@ static void pass_on(hv_queue *queue) {
     }
 }
 
+/* False if memory is short. */
+static bool add_to_port(hv_queue *queue, hvi_queued *queued) {
+    if (hvi_key_order_matters(&queued->operation) && !begin_order(queue))
+        return false;
+    hvi_port_add(port_for(queue, queued), queued);
+    return true;
+}
+
 /* As hvi_queue_add(). */
 static hv_status add(hv_queue *queue, hvi_operation *operation, hv_status status, int64_t deadline,
                      void *tag, hv_error **error) {
@@ -277,12 +295,13 @@ static hv_status add(hv_queue *queue, hvi_operation *operation, hv_status status
     }
     *made = (hvi_queued){.operation = *operation, .tag = tag};
     made->operation.deadline = deadline;
-    if (hvi_key_order_matters(operation) && !begin_order(queue)) {
+    if (hvi_parked_wants(&queue->parked, operation)) {
+        hvi_parked_add(&queue->parked, made);
+    } else if (!add_to_port(queue, made)) {
         hvi_operation_fini(operation);
         free(made);
         return hvi_no_memory(error);
     }
-    hvi_port_add(port_for(queue, made), made);
     queue->pending++;
     queue->bytes += operation->item.body_len;
     queue->has_news = true;
@@ -340,25 +359,39 @@ hv_store *hvi_queue_store(const hv_queue *queue) {
 
 /* ---- advancing ---- */
 
+static void report_one(hv_queue *queue, hvi_queued *queued) {
+    hvi_operation *operation = &queued->operation;
+    hv_entity *entity = operation->entity;
+    hv_error *error = operation->error;
+    hv_status status = operation->status;
+    int64_t key = operation->key;
+    void *tag = queued->tag;
+    operation->entity = NULL;
+    operation->error = NULL;
+    queue->pending--;
+    queue->bytes -= operation->item.body_len;
+    queue->finished++;
+    hvi_queued_release(queued);
+    queue->done(queue->context, tag, status, key, entity, error);
+}
+
 /* Report the operations that are done. */
 static void report(hv_queue *queue) {
-    for (int i = 0; i < queue->port_count; i++) {
-        hvi_queued *queued;
-        while ((queued = hvi_port_take(&queue->ports[i])) != NULL) {
-            hvi_operation *operation = &queued->operation;
-            hv_entity *entity = operation->entity;
-            hv_error *error = operation->error;
-            hv_status status = operation->status;
-            int64_t key = operation->key;
-            void *tag = queued->tag;
-            operation->entity = NULL;
-            operation->error = NULL;
-            queue->pending--;
-            queue->bytes -= operation->item.body_len;
-            queue->finished++;
-            hvi_queued_release(queued);
-            queue->done(queue->context, tag, status, key, entity, error);
-        }
+    hvi_queued *queued;
+    for (int i = 0; i < queue->port_count; i++)
+        while ((queued = hvi_port_take(&queue->ports[i])) != NULL)
+            report_one(queue, queued);
+}
+
+/* Hand operations whose server is known now to its port. */
+static void pump_parked(hv_queue *queue) {
+    hvi_queued *queued;
+    while ((queued = hvi_parked_take(&queue->parked)) != NULL) {
+        hvi_operation *operation = &queued->operation;
+        if (operation->status == HV_OK && !add_to_port(queue, queued))
+            operation->status = hvi_no_memory(&operation->error);
+        if (operation->status != HV_OK)
+            report_one(queue, queued);
     }
 }
 
@@ -378,7 +411,7 @@ static void handle(hv_queue *queue, void *what) {
         eventfd_read(queue->event, &count);
         for (int i = 0; i < queue->port_count; i++)
             hvi_port_poll(&queue->ports[i]);
-    } else {
+    } else if (what != &queue->parked) { /* which is looked after in any case */
         hvi_port_step(port_of(queue, what), what);
     }
 }
@@ -394,6 +427,7 @@ static void pump_ports(hv_queue *queue) {
 
 static void pump(hv_queue *queue) {
     queue->has_news = false;
+    pump_parked(queue);
     pass_on(queue);
     do {
         queue->shared.is_stirred = false;
@@ -442,6 +476,7 @@ size_t hv_queue_advance(hv_queue *queue, int64_t timeout) {
 }
 
 void hvi_queue_postpone(hv_queue *queue, int64_t us) {
+    hvi_parked_postpone(&queue->parked, us);
     for (int i = 0; i < queue->port_count; i++)
         hvi_port_postpone(&queue->ports[i], us);
     set_timer(queue, next_moment(queue));
@@ -449,6 +484,8 @@ void hvi_queue_postpone(hv_queue *queue, int64_t us) {
 
 void hvi_queue_expire(hv_queue *queue) {
     queue->in_use = true;
+    hvi_parked_expire(&queue->parked);
+    pump_parked(queue);
     for (int i = 0; i < queue->port_count; i++)
         hvi_port_expire(&queue->ports[i]);
     pass_on(queue);

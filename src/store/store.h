@@ -11,10 +11,12 @@
 
 #include "wire/statement_texts.h"
 #include "pool/router.h"
+#include "shard/locator.h"
 #include "entity/key_cache.h"
 
 struct hv_store {
     hvi_router router;
+    hvi_locator locator;
     int64_t epoch; /* immutable, as is the next */
     hvi_spread spread;
     hvi_key_cache reserved; /* for the option exactly_once */

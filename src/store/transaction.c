@@ -391,6 +391,8 @@ static hv_status enter_key(hv_tx *tx, int64_t key, hv_error **error) {
 static hv_status run(hv_tx *tx, hvi_operation *op, hv_status status, hv_error **cause,
                      hv_entity **entity, hv_error **error) {
     hvi_interruptible operation;
+    if (status == HV_OK)
+        status = hvi_target_settle(&op->target, op->verb->is_write, cause);
     if (status == HV_OK) {
         hvi_interrupt_begin(&operation, hvi_router_interrupt(router_of(tx)));
         hvi_transaction_run(&tx->transaction, op);
