@@ -27,7 +27,7 @@ NO_FUNCTIONS = set(
     distinct else entities exists filter from greatest if in into is join key least limit
     lock materialized not on operator or over primary references returning returns rows
     select set stdin stdout then to unique update using values when where with within extract
-    interval bigint boolean integer smallint""".split()
+    interval bigint boolean integer smallint row bit""".split()
 )
 KEYWORD_TYPES = set(
     """bigint integer int smallint boolean real float numeric decimal double char character varchar

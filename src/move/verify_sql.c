@@ -109,8 +109,8 @@ static void where_in_part(hvi_buffer *sql, const hvi_verify_tables *tables,
         hvi_buffer_append_text(sql, " AND (");
         part_hash_of(sql, tables, table);
         hvi_buffer_append_format(
-            sql, " OPERATOR(pg_catalog.&) %zu::bigint) OPERATOR(pg_catalog.=) %zu::bigint",
-            table->part_count - 1, part);
+            sql, " OPERATOR(pg_catalog.&) %llu::bigint) OPERATOR(pg_catalog.=) %llu::bigint",
+            (unsigned long long) table->part_count - 1, (unsigned long long) part);
     }
     if (pieces > 1) { /* other bits of the hash than those of the part */
         hvi_buffer_append_text(sql, " AND (");
@@ -133,8 +133,8 @@ void hvi_verify_digest(hvi_buffer *sql, const hvi_verify_tables *tables,
         part_hash_of(sql, tables, table);
     else
         hvi_buffer_append_text(sql, "0::bigint");
-    hvi_buffer_append_format(sql, " OPERATOR(pg_catalog.&) %zu::bigint AS p, ",
-                             by_hash ? table->part_count - 1 : 0);
+    hvi_buffer_append_format(sql, " OPERATOR(pg_catalog.&) %llu::bigint AS p, ",
+                             by_hash ? (unsigned long long) table->part_count - 1 : 0ULL);
     if (content)
         hash_of(sql, tables, table->columns);
     else
@@ -233,7 +233,7 @@ void hvi_verify_look(hvi_buffer *sql, const hvi_verify_tables *tables,
             if (table->key_count == 1)
                 hvi_buffer_append_format(sql, "u.key::%s", column->types[side]);
             else
-                hvi_buffer_append_format(sql, "(u.key::pg_catalog.text[])[%zu]::%s", i + 1,
+                hvi_buffer_append_format(sql, "(u.key::pg_catalog.text[])[%d]::%s", (int) i + 1,
                                          column->types[side]);
         }
     } else {
