@@ -652,7 +652,8 @@ typedef hv_status (*hv_transaction_fn)(hv_tx *tx, void *context, hv_error **erro
  *
  * Begun again after: a serialization failure or a deadlock (SQLSTATE class 40), in `work` or at
  * COMMIT; a connection lost before COMMIT was sent; a made key that has an entity already (see
- * docs/operations.md); and statements that were prepared for a table or type that has changed. It
+ * docs/operations.md); statements that were prepared for a table or type that has changed; and a
+ * shard that has moved to another server, where the transaction is begun then, without a pause. It
  * does not matter what `work` returns then. When the time or the calls are used up, the last of
  * these is the error. That no connection can be had is reported at once, but after one was lost it
  * is waited out.
@@ -676,7 +677,9 @@ HV_API hv_status hv_transaction(hv_store *store, int shard, hv_isolation isolati
  * The same in steps, for callers that cannot pass a function. Nothing is begun again by itself: if
  * hv_error_retriable(), the caller may do so. hv_commit() and hv_rollback() free the transaction,
  * whatever the status is; hv_rollback(NULL) is allowed. Errors: as hv_transaction(). If an
- * operation has failed for a reason that may pass, that is also the error of hv_commit().
+ * operation has failed for a reason that may pass, that is also the error of hv_commit(). If the
+ * shard has moved, the operation that does not find it fails with HV_MOVED; the next hv_begin() is
+ * on the server that has it.
  */
 HV_API hv_status hv_begin(hv_store *store, int shard, hv_isolation isolation, int64_t timeout,
                           hv_tx **tx, hv_error **error);
@@ -699,7 +702,7 @@ HV_API struct pg_conn *hv_tx_connection(hv_tx *tx);
 /*
  * Check the result of a statement of the caller's own (NULL: there is none). HV_OK, or it has
  * failed and the transaction is doomed: HV_REFUSED with the server's error, HV_UNAVAILABLE for a
- * lost connection, HV_NO_MEMORY. Without this call the transaction does not know the reason, nor
+ * lost connection, HV_MOVED if it has failed because the shard has moved, HV_NO_MEMORY. Without this call the transaction does not know the reason, nor
  * whether it may begin again. Not for a statement whose failure is undone with a savepoint. The
  * result remains the caller's.
  */
@@ -1396,8 +1399,25 @@ HV_API int64_t hv_epoch(const hv_store *store);
 HV_API int hv_server_count(const hv_store *store);
 /* The name of a server, or NULL if `server` is out of range. Lives as long as the store. */
 HV_API const char *hv_server_name(const hv_store *store, int server);
-/* The number of the server that holds a shard, or -1 if none does. */
+/*
+ * The number of the server that holds a shard, as far as the store knows, or -1 if none does.
+ *
+ * Shards move to other servers; each server knows where its shards have gone. A store begins with
+ * what the options say. An operation that does not find its shard asks the server and goes on where
+ * the shard is, within its time; the store remembers that, and reports it through the log callback.
+ */
 HV_API int hv_shard_server(const hv_store *store, int shard);
+/*
+ * The same, by asking that server, and those to which it points: *server holds the shard now. For
+ * statements of the caller's own: if one is refused because the shard's table or schema does not
+ * exist (SQLSTATE 42P01, 3F000), the shard may have moved, and hv_acquire() then connects to the
+ * server that has it.
+ *
+ * Errors: HV_NOT_INITIALIZED if it is nowhere; HV_NO_SERVER if the configuration does not name the
+ * server to which it has moved; HV_MISMATCH if servers contradict each other; HV_TIMEOUT,
+ * HV_UNAVAILABLE; HV_INVALID; HV_CLOSED; HV_NO_MEMORY.
+ */
+HV_API hv_status hv_where(hv_store *store, int shard, int *server, hv_error **error);
 /*
  * The first shard above `after` that `server` (-1: any server) holds, or -1 if there is none. Start
  * with `after` -1.

@@ -263,7 +263,7 @@ static hvi_next arrive(hvi_operation *op, const place *at) {
     if (at->generation < generation(op))
         return absent(op);
     op->item.generation = at->generation;
-    return hvi_operation_again(op, &hvi_publish, false);
+    return hvi_operation_again(op, &hvi_publish, true); /* apart: it locks what others lock, too */
 }
 
 static hvi_next stay(hvi_operation *op, const place *at) {

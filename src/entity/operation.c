@@ -94,7 +94,7 @@ void hvi_operation_prepare(hvi_operation *op) {
     item->is_there = item->holds = item->shares_key = false;
     item->new_key = 0;
     item->result = NULL;
-    if (op->verb->prepare != NULL)
+    if (op->verb->prepare != NULL && op->way.stopped == NULL)
         op->verb->prepare(op);
 }
 

@@ -11,6 +11,7 @@
 #include "base/interrupt.h"
 #include "value/limits.h"
 #include "wire/refusal.h"
+#include "shard/location.h"
 #include "entity/batch.h"
 
 /* How long a rollback may take, and finding out what a connection has cached, ms. After that the
@@ -49,6 +50,10 @@ static void release(hvi_transaction *tx) {
 }
 
 /* ---- beginning ---- */
+
+void hvi_transaction_turn_to(hvi_transaction *tx, hvi_server *server) {
+    tx->target.server = server;
+}
 
 /* Everything that a role or a database may have another default for. */
 static const char *begin_sql(hv_isolation isolation) {
@@ -90,6 +95,7 @@ hv_status hvi_transaction_begin(hvi_transaction *tx, hv_isolation isolation, int
     hv_error_free(tx->failure);
     tx->failure = NULL;
     tx->passes = tx->is_lent = false;
+    tx->generation = hvi_router_generation(tx->target.router, tx->target.shard);
     tx->deadline = deadline;
     hv_status status = acquire(tx, &cause);
     *had_session = status == HV_OK;
@@ -115,14 +121,97 @@ hv_status hvi_transaction_begin(hvi_transaction *tx, hv_isolation isolation, int
  * written in it is then read and written anew, on another connection perhaps. */
 static bool may_pass(const hv_error *failure) {
     const char *sqlstate = hv_error_sqlstate(failure);
-    if (hv_error_status(failure) == HV_UNAVAILABLE)
-        return true; /* the connection is lost */
+    if (hv_error_status(failure) == HV_UNAVAILABLE || hv_error_status(failure) == HV_MOVED)
+        return true; /* the connection is lost, or the shard is elsewhere now */
     return hv_error_status(failure) == HV_REFUSED &&
            (hvi_refusal_is_stale(failure) || (sqlstate != NULL && strncmp(sqlstate, "40", 2) == 0));
 }
 
+/* ---- a shard that has moved ---- */
+
+static bool is_missing(const hv_error *failure) {
+    hv_status status = hv_error_status(failure);
+    return (status == HV_REFUSED || status == HV_NOT_INITIALIZED) &&
+           (hvi_error_has_sqlstate(failure, "42P01") || hvi_error_has_sqlstate(failure, "3F000"));
+}
+
+/*
+ * A session to ask the server: after a failure it accepts nothing on the transaction's own. One of
+ * the pool, if there is one at once: others may have them all, and wait for the same. Else one
+ * beside it, for a moment.
+ */
+static hvi_session *borrow(const hvi_transaction *tx, bool *is_of_pool) {
+    hvi_pool *pool = &tx->target.server->pool;
+    hvi_session *session = NULL;
+    hv_error *cause = NULL;
+    *is_of_pool = hvi_pool_try(pool, false, &session, &cause) == HVI_TURN_SESSION;
+    if (!*is_of_pool)
+        hvi_session_open(&pool->config.session, tx->deadline, &session, &cause);
+    hv_error_free(cause);
+    return session;
+}
+
+static void give_back(const hvi_transaction *tx, hvi_session *session, bool is_of_pool) {
+    if (is_of_pool)
+        hvi_pool_release(&tx->target.server->pool, session);
+    else
+        hvi_session_close(session);
+}
+
+/* Has the shard left the server, by its record, or come since the transaction began? One that waits
+ * for being published is published: see locate.c. */
+static bool ask_whether_moved(const hvi_transaction *tx, hvi_session *session) {
+    const hvi_target *target = &tx->target;
+    hvi_location found;
+    hvi_location_state state;
+    if (hvi_location_read(session, target->shard, tx->deadline, &found, NULL) != HV_OK)
+        return false;
+    hvi_location_apply(&found, 1, target->router, target->server->number);
+    if (found.state == HVI_LOCATION_ARRIVING && found.generation == tx->generation)
+        hvi_location_publish(session, target->shard, found.generation, tx->deadline, &state, NULL);
+    return found.state == HVI_LOCATION_GONE || found.state == HVI_LOCATION_ARRIVING ||
+           (found.state == HVI_LOCATION_HERE && found.generation > tx->generation);
+}
+
+static bool is_known_elsewhere(const hvi_transaction *tx) {
+    const hvi_target *target = &tx->target;
+    return hvi_router_holder(target->router, target->shard) != target->server->number ||
+           hvi_router_generation(target->router, target->shard) != tx->generation;
+}
+
+static bool has_moved(const hvi_transaction *tx) {
+    bool is_of_pool;
+    if (is_known_elsewhere(tx))
+        return true;
+    hvi_session *session = borrow(tx, &is_of_pool);
+    bool moved = session != NULL && ask_whether_moved(tx, session);
+    give_back(tx, session, is_of_pool);
+    return moved;
+}
+
+/* Replace the error, which is that the shard is missing. */
+static void fail_moved(const hvi_transaction *tx, hv_error **error) {
+    const hvi_target *target = &tx->target;
+    hv_error *cause = *error;
+    int holder = hvi_router_holder(target->router, target->shard);
+    *error = NULL;
+    if (holder >= 0 && holder != target->server->number)
+        hvi_fail(error, HV_MOVED, "shard %d has moved to server \"%s\"", target->shard,
+                 target->router->servers[holder].name);
+    else
+        hvi_fail(error, HV_MOVED, "shard %d moves, from server \"%s\" or to it", target->shard,
+                 server_of(tx));
+    hvi_error_detail(error, "%s", hv_error_message(cause));
+    hvi_error_hint(error, "Begin the transaction again.");
+    hvi_error_sqlstate(error, hv_error_sqlstate(cause));
+    hvi_error_where(error, server_of(tx), target->shard);
+    hv_error_free(cause);
+}
+
 hv_status hvi_transaction_fail(hvi_transaction *tx, hv_error **error) {
     if (tx->failure == NULL) {
+        if (is_missing(*error) && has_moved(tx))
+            fail_moved(tx, error);
         tx->passes = may_pass(*error);
         if (tx->passes)
             hvi_error_retriable(error, true);
@@ -268,6 +357,7 @@ void hvi_transaction_run(hvi_transaction *tx, hvi_operation *op) {
     hvi_next next;
     op->in_transaction = true;
     op->deadline = tx->deadline;
+    op->target.server = tx->target.server;
     if (tx->is_lent)
         PQsetnonblocking(conn, 1);
     while ((next = send(tx, op)) != HVI_DONE)
@@ -279,7 +369,7 @@ void hvi_transaction_run(hvi_transaction *tx, hvi_operation *op) {
         return;
     if (is_collision(op))
         hvi_refusal_explain_collision(&op->error);
-    hvi_transaction_fail(tx, &op->error);
+    op->status = hvi_transaction_fail(tx, &op->error);
     tx->passes = tx->passes || is_collision(op);
 }
 

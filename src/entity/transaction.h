@@ -10,7 +10,8 @@
  *
  * An operation takes the steps that it takes alone, but all of them in this transaction, and none
  * is repeated after a failure: the transaction fails with the first one, and is the caller's to
- * begin again as a whole. Whether that is worth it is known where the failure is.
+ * begin again as a whole. Whether that is worth it is known where the failure is. If the shard was
+ * missing, it is found out at once whether it has moved: then the failure is HV_MOVED.
  */
 #ifndef HVI_TRANSACTION_H
 #define HVI_TRANSACTION_H
@@ -24,6 +25,7 @@ typedef struct hvi_transaction {
     bool is_lent;         /* the caller has its connection, too */
     hv_error *failure;    /* the first one, which has doomed it; owned; NULL: none */
     bool passes;          /* … but may not come again, if all of it is done again */
+    int64_t generation;   /* of the shard, as far as was known when it began */
 } hvi_transaction;
 
 /* Set it up; nothing is sent. Errors: as hvi_target_init(). */
@@ -32,6 +34,9 @@ hv_status hvi_transaction_init(hvi_transaction *tx, hvi_router *router, int shar
 
 /* Ends it, if it has begun. */
 void hvi_transaction_fini(hvi_transaction *tx);
+
+/* Let it begin on this server, which has the shard now. */
+void hvi_transaction_turn_to(hvi_transaction *tx, hvi_server *server);
 
 /*
  * Begin, on a session of the pool. *had_session: there was one, and so it is the server that failed

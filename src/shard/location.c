@@ -133,6 +133,25 @@ bool hvi_location_is_unknown(const hv_error *refusal) {
     return false;
 }
 
+static const hvi_form is_there_form = {
+    .asked = "whether something is there",
+    .rows = HVI_ONE_ROW,
+    .columns = {HVI_IS_BOOL},
+};
+
+/* Without an error in the server's log where there is no table. */
+static hv_status find_table(hvi_session *session, int64_t deadline, bool *is_there,
+                            hv_error **error) {
+    PGresult *result = NULL;
+    hv_status status =
+        hvi_session_script(session, "SELECT " HAS_TABLE, -1, false, deadline, &result, error);
+    if (status == HV_OK)
+        status = hvi_result_check(result, &is_there_form, session->config->server, -1, error);
+    *is_there = status == HV_OK && hvi_bool_at(result, 0, 0);
+    PQclear(result);
+    return status;
+}
+
 /* *result is NULL if there is no table. */
 static hv_status ask(hvi_session *session, const char *sql, int64_t deadline, PGresult **result,
                      hv_error **error) {
@@ -173,12 +192,6 @@ hv_status hvi_location_read(hvi_session *session, int shard, int64_t deadline,
     return status;
 }
 
-static const hvi_form schema_form = {
-    .asked = "whether a schema is there",
-    .rows = HVI_ONE_ROW,
-    .columns = {HVI_IS_BOOL},
-};
-
 hv_status hvi_location_has_schema(hvi_session *session, int shard, int64_t deadline, bool *has,
                                   hv_error **error) {
     char schema[HVI_SCHEMA_NAME_LEN], sql[96];
@@ -187,7 +200,7 @@ hv_status hvi_location_has_schema(hvi_session *session, int shard, int64_t deadl
     snprintf(sql, sizeof sql, "SELECT pg_catalog.to_regnamespace('%s') IS NOT NULL", schema);
     hv_status status = hvi_session_script(session, sql, shard, false, deadline, &result, error);
     if (status == HV_OK)
-        status = hvi_result_check(result, &schema_form, session->config->server, shard, error);
+        status = hvi_result_check(result, &is_there_form, session->config->server, shard, error);
     *has = status == HV_OK && hvi_bool_at(result, 0, 0);
     PQclear(result);
     return status;
@@ -195,10 +208,13 @@ hv_status hvi_location_has_schema(hvi_session *session, int shard, int64_t deadl
 
 hv_status hvi_location_read_all(hvi_session *session, int64_t deadline, hvi_location **locations,
                                 size_t *count, hv_error **error) {
+    bool is_there;
     PGresult *result = NULL;
     *locations = NULL;
     *count = 0;
-    hv_status status = ask(session, ROWS " ORDER BY shard", deadline, &result, error);
+    hv_status status = find_table(session, deadline, &is_there, error);
+    if (status == HV_OK && is_there)
+        status = ask(session, ROWS " ORDER BY shard", deadline, &result, error);
     if (status != HV_OK || result == NULL)
         return status;
     size_t found = (size_t) PQntuples(result);

@@ -4,6 +4,7 @@
 #include "entity/change.h"
 #include "entity/get.h"
 #include "entity/lane.h"
+#include "entity/locate.h"
 #include "entity/put.h"
 #include "entity/reserve.h"
 #include "store/many.h"
@@ -100,6 +101,19 @@ hv_status hv_reserve(hv_store *store, int shard, int count, int64_t *keys, hv_er
         return status;
     status = hvi_reserve_init(&op, &store->router, shard, count, keys, error);
     return run(&visit, &op, status, NULL, error);
+}
+
+hv_status hv_where(hv_store *store, int shard, int *server, hv_error **error) {
+    hvi_operation op;
+    hvi_visit visit;
+    hv_status status = hvi_store_enter(&visit, store, error);
+    if (status != HV_OK)
+        return status;
+    status = hvi_where_init(&op, &store->router, shard, error);
+    status = run(&visit, &op, status, NULL, error);
+    if (status == HV_OK)
+        *server = op.target.server->number;
+    return status;
 }
 
 /* ---- one change ---- */

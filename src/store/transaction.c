@@ -3,7 +3,8 @@
  * again.
  *
  *     hv_transaction():
- *                            ┌───────── a reason that may pass: pause ◄─────────┐
+ *                            ┌── a reason that may pass: pause; or the shard ◄──┐
+ *                            │   has moved: turn to the server that has it      │
  *                            ▼                                                  │
  *         enter the store ─► begin ─► work ─► commit, or roll back ─────────────┴─► leave, result
  *
@@ -18,6 +19,8 @@
 #include "value/limits.h"
 #include "entity/change.h"
 #include "entity/get.h"
+#include "entity/lane.h"
+#include "entity/locate.h"
 #include "entity/put.h"
 #include "entity/transaction.h"
 #include "store/store.h"
@@ -264,10 +267,34 @@ static void explain_again(const hv_tx *tx, outcome *end) {
         hvi_error_detail(&end->error, "The transaction was tried %d times.", tx->call);
 }
 
-/* Begin, after a connection was lost or a call has failed, as soon as there is a connection. */
+/* Turn to the server that has the shard now; false, with an error, if there is none. If it has just
+ * been missing, that is looked into. */
+static bool turn(hv_tx *tx, int64_t deadline, outcome *end) {
+    hvi_operation op;
+    hvi_router *router = &tx->store->router;
+    int shard = tx->transaction.target.shard;
+    bool is_missing = end->status == HV_MOVED;
+    end->status = hvi_where_init(&op, router, shard, &end->error);
+    if (end->status == HV_OK && is_missing) {
+        op.deadline = deadline;
+        hvi_lanes_run(&op);
+        end->status = op.status;
+        if (op.error != NULL)
+            hvi_error_move(&end->error, &op.error);
+    }
+    if (end->status == HV_OK)
+        hvi_transaction_turn_to(&tx->transaction, op.target.server);
+    hvi_operation_fini(&op);
+    return end->status == HV_OK;
+}
+
+/* Begin, after a connection was lost, a call has failed or the shard has moved, as soon as there is
+ * a connection. */
 static void begin_again(hv_tx *tx, int64_t deadline, outcome *end) {
     bool had_session;
     hv_error *cause = NULL;
+    if (!turn(tx, deadline, end))
+        return;
     for (;;) {
         end->status =
             hvi_transaction_begin(&tx->transaction, tx->isolation, deadline, &had_session, &cause);
@@ -302,9 +329,9 @@ static void run_calls(hv_tx *tx, int64_t deadline, hv_transaction_fn work, void 
         end_call(&tx->transaction, end);
         if (!end->again)
             return;
-        int64_t pause = draw_pause(tx);
+        int64_t pause = end->status == HV_MOVED ? 0 : draw_pause(tx);
         if (tx->call == HV_TRANSACTION_CALLS || hvi_is_late(deadline - 1000 * pause) ||
-            !hvi_pause(pause))
+            (pause > 0 && !hvi_pause(pause)))
             break;
         tx->call++;
         begin_again(tx, deadline, end);

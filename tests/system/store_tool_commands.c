@@ -223,6 +223,16 @@ static void do_shard_of(const char *thread, json_t *command, json_t *reply) {
     set_number(reply, "shard", shard);
 }
 
+/* {"shard": number} */
+static void do_where(const char *thread, json_t *command, json_t *reply) {
+    (void) thread;
+    int server = -1;
+    hv_error *error = NULL;
+    hv_status status = hv_where(store, (int) number_of(command, "shard", 0), &server, &error);
+    set_outcome(reply, status, error);
+    set_number(reply, "server", server);
+}
+
 /* {"key": number} */
 static void do_get(const char *thread, json_t *command, json_t *reply) {
     (void) thread;
@@ -509,6 +519,7 @@ const command_entry commands[] = {
     {"tx_connection", do_tx_connection},
     {"tx_failed", do_tx_failed},
     {"tx_rollback", do_tx_rollback},
+    {"where", do_where},
     {NULL, NULL},
 };
 

@@ -90,6 +90,7 @@ COMMANDS = {
     "tx_connection": (),
     "tx_failed": ("sqlstate", "message"),
     "tx_rollback": (),
+    "where": ("shard",),
 }
 TIMEOUT = 120  # seconds for any answer
 

@@ -418,10 +418,10 @@ test_a_single_put_under_a_key_shares_no_transaction_with_what_it_would_undo(void
 /* There is room for the longest statement of each verb, whatever the longest schema and column. */
 static void test_every_statement_has_room(void **state) {
     (void) state;
-    const hvi_verb *const verbs[] = {&hvi_get,      &hvi_get_only, &hvi_exists,    &hvi_put,
-                                     &hvi_put_key,  &hvi_put_once, &hvi_reserve,   &hvi_replace,
-                                     &hvi_merge,    &hvi_delete,   &hvi_increment, &hvi_replace_if,
-                                     &hvi_merge_if, &hvi_delete_if};
+    const hvi_verb *const verbs[] = {
+        &hvi_get,      &hvi_get_only,  &hvi_exists, &hvi_put,    &hvi_put_key,   &hvi_put_once,
+        &hvi_reserve,  &hvi_replace,   &hvi_merge,  &hvi_delete, &hvi_increment, &hvi_replace_if,
+        &hvi_merge_if, &hvi_delete_if, &hvi_where,  &hvi_locate, &hvi_publish};
     hvi_session session = {.reads_text = true};
     memset(session.hstore_schema, '"', sizeof session.hstore_schema - 1);
     for (size_t n = 0; n < LENGTH(verbs); n++) {
