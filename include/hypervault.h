@@ -702,9 +702,9 @@ HV_API struct pg_conn *hv_tx_connection(hv_tx *tx);
 /*
  * Check the result of a statement of the caller's own (NULL: there is none). HV_OK, or it has
  * failed and the transaction is doomed: HV_REFUSED with the server's error, HV_UNAVAILABLE for a
- * lost connection, HV_MOVED if it has failed because the shard has moved, HV_NO_MEMORY. Without this call the transaction does not know the reason, nor
- * whether it may begin again. Not for a statement whose failure is undone with a savepoint. The
- * result remains the caller's.
+ * lost connection, HV_MOVED if it has failed because the shard has moved, HV_NO_MEMORY. Without
+ * this call the transaction does not know the reason, nor whether it may begin again. Not for a
+ * statement whose failure is undone with a savepoint. The result remains the caller's.
  */
 HV_API hv_status hv_tx_check(hv_tx *tx, const struct pg_result *result, hv_error **error);
 
