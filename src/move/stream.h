@@ -12,7 +12,7 @@
  *     publisher                                   subscriber
  *     shard0012.entities ── partition of ──►
  *     hypervault_0012_1a2b3c4d.entities ──────►   hypervault_0012_1a2b3c4d.entities
- *     hypervault_0012_1a2b3c4d.marker   ──────►   hypervault_0012_1a2b3c4d.marker
+ *     hypervault.hypervault_0012_1a2b3c4d ────►   hypervault.hypervault_0012_1a2b3c4d
  *
  * DANGER: dropping a root drops its partition, which is the live table. So no function here drops a
  * root that has one, nor anything with CASCADE that may hold roots.
@@ -28,6 +28,7 @@ typedef struct hvi_stream {
     int shard;
     const char *name;   /* of all of its objects; the schema of the copy */
     const char *tables; /* the schema of the publisher's tables: "shard0012" */
+    const hvi_server_options *publisher_options; /* how the subscriber reaches it */
 } hvi_stream;
 
 /* ---- on the publisher ---- */
@@ -46,8 +47,8 @@ hv_status hvi_stream_publish(const hvi_stream *stream, bool is_empty, int64_t de
 hv_status hvi_stream_add_sql(const hvi_stream *stream, hvi_buffer *sql, int64_t deadline,
                              hv_error **error);
 
-/* Make the slot, in place of an old one. It waits for all transactions that are running: step by
- * step, so that they can be named. */
+/* Begin to make the slot; an old one must have been dropped. It waits for all transactions that are
+ * running now, so this only starts it on the publisher's link: go on with hvi_link_advance(). */
 hv_status hvi_stream_slot_start(const hvi_stream *stream, hv_error **error);
 
 /* Statements that detach the roots and drop them, for a transaction of the caller's that has the
@@ -58,9 +59,15 @@ void hvi_stream_detach_sql(const hvi_stream *stream, hvi_buffer *sql);
  * refused with HVI_SQLSTATE_LOCK. */
 hv_status hvi_stream_unpublish(const hvi_stream *stream, int64_t deadline, hv_error **error);
 
-/* Remove the slot, and those with which a subscriber copied tables, as far as they are there. What
- * is connected to them is ended. HV_BUSY: it has not ended yet. */
+/* Remove the slot, if it is there; what is connected to it is ended. Errors: HV_REFUSED with
+ * HVI_SQLSTATE_IN_USE: it has not ended yet. */
 hv_status hvi_stream_drop_slot(const hvi_stream *stream, int64_t deadline, hv_error **error);
+#define HVI_SQLSTATE_IN_USE "55006" /* object_in_use */
+
+/* Of a subscriber that is gone for good, whose system identifier this is: remove the slots with which
+ * it copied tables, as far as nothing is connected to them. */
+hv_status hvi_stream_drop_table_slots(const hvi_stream *stream, const char *system,
+                                      int64_t deadline, hv_error **error);
 
 /* ---- on the subscriber ---- */
 
@@ -68,7 +75,8 @@ hv_status hvi_stream_drop_slot(const hvi_stream *stream, int64_t deadline, hv_er
 hv_status hvi_stream_subscribe(const hvi_stream *stream, bool copy, int64_t deadline,
                                hv_error **error);
 
-/* Remove the subscription, if it is there; not its slots. */
+/* Remove the subscription, if it is there, and the slots with which it was copying tables; not the
+ * stream's own slot. The publisher may be NULL: cannot be reached. */
 hv_status hvi_stream_unsubscribe(const hvi_stream *stream, int64_t deadline, hv_error **error);
 
 /* ---- how far it is ---- */
@@ -81,6 +89,7 @@ typedef struct hvi_stream_state {
     int64_t retained_bytes; /* of WAL that the slot keeps; -1: unknown */
     bool is_lost;           /* the publisher has removed WAL that the slot needs, or the slot */
     bool is_working;        /* the subscription's worker runs */
+    int64_t failures;       /* how often the subscription's workers have failed */
 } hvi_stream_state;
 
 hv_status hvi_stream_look(const hvi_stream *stream, int64_t deadline, hvi_stream_state *state,
