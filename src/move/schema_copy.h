@@ -23,11 +23,13 @@ typedef struct hvi_schema_copy {
 hv_status hvi_schema_copy_dump(const hvi_schema_copy *copy, hvi_buffer *before, hvi_buffer *after,
                                int64_t deadline, hv_error **error);
 
-/* Make the copy of the first of these, in place of one that an interrupted try has left. */
+/* Make the copy of the first of these, in place of one that an interrupted try has left. `also` is
+ * run in the same transaction; it ends with ";". */
 hv_status hvi_schema_copy_make(const hvi_schema_copy *copy, const hvi_buffer *before,
-                               int64_t deadline, hv_error **error);
+                               const char *also, int64_t deadline, hv_error **error);
 
-/* Append the transaction that makes the rest. `also` is in it, too. */
+/* Append the transaction that makes the rest, likewise.
+ * Triggers that fire for replicated rows are disabled. */
 void hvi_schema_copy_rest_sql(const hvi_schema_copy *copy, const hvi_buffer *after,
                               const char *also, hvi_buffer *sql);
 
@@ -41,8 +43,7 @@ hv_status hvi_schema_copy_drop(hvi_link *link, const char *name, int64_t deadlin
 hv_status hvi_schema_copy_triggers_sql(hvi_link *from, const char *live, hvi_buffer *sql,
                                        int64_t deadline, hv_error **error);
 
-/* Disable those triggers in a schema on this link, which is a copy from now on. */
-hv_status hvi_schema_copy_quiet(hvi_link *link, const char *name, int64_t deadline,
-                                hv_error **error);
+/* Append the statements that disable those triggers in a schema, which is a copy from now on. */
+void hvi_schema_copy_quiet_sql(const char *name, hvi_buffer *sql);
 
 #endif

@@ -48,9 +48,9 @@ static hv_status run(const hvi_stream *stream, hvi_link *link, const char *text,
 /* ---- roots ---- */
 
 /* The column by which a root is "partitioned" does not matter, as it has one partition for all
- * values; it must be of a type with an order, which a key's columns are. The replica identity of the
- * root is what the subscriber believes of the rows that it receives: with FULL it takes the key that
- * the copy has, and the publisher sends that of the live table. */
+ * values; it must be of a type with an order, which a key's columns are. The replica identity of
+ * the root is what the subscriber believes of the rows that it receives: with FULL it takes the key
+ * that the copy has, and the publisher sends that of the live table. */
 static const char make_sql[] =
     "DO $hv$ DECLARE t record; part pg_catalog.name; BEGIN"
     " CREATE SCHEMA %n;"
@@ -166,8 +166,8 @@ hv_status hvi_stream_add_sql(const hvi_stream *stream, hvi_buffer *sql, int64_t 
             " AND c.relkind OPERATOR(pg_catalog.=) 'p' ORDER BY c.oid",
             deadline, &result, error);
     if (status == HV_OK)
-        status = hvi_result_check(result, &form, stream->publisher->server->name, stream->shard,
-                                  error);
+        status =
+            hvi_result_check(result, &form, stream->publisher->server->name, stream->shard, error);
     if (status == HV_OK) {
         append(stream, sql, "ALTER PUBLICATION %n ADD TABLE hypervault.%n");
         for (int i = 0; i < PQntuples(result); i++) {
@@ -210,8 +210,8 @@ hv_status hvi_stream_slot_start(const hvi_stream *stream, hv_error **error) {
     return hvi_link_start(stream->publisher, &sql, error);
 }
 
-/* A process that is connected ends when it notices: for up to two seconds. A role that may not end it
- * waits for it all the same. */
+/* A process that is connected ends when it notices: for up to two seconds. A role that may not end
+ * it waits for it all the same. */
 #define DROP_SLOTS(condition)                                                                      \
     "DO $hv$ DECLARE s record; BEGIN"                                                              \
     " FOR s IN SELECT slot_name, active_pid FROM pg_catalog.pg_replication_slots"                  \
@@ -241,7 +241,8 @@ hv_status hvi_stream_drop_slot(const hvi_stream *stream, int64_t deadline, hv_er
 static hv_status drop_table_slots(const hvi_stream *stream, const char *subscription,
                                   const char *system, int64_t deadline, hv_error **error) {
     hvi_buffer sql = HVI_BUFFER_EMPTY;
-    hvi_buffer_append_text(&sql, "DO $do$ BEGIN PERFORM pg_catalog.set_config('hypervault.slots', ");
+    hvi_buffer_append_text(&sql,
+                           "DO $do$ BEGIN PERFORM pg_catalog.set_config('hypervault.slots', ");
     char pattern[128];
     snprintf(pattern, sizeof pattern, "^pg_%s_sync_[0-9]+_%s$",
              subscription != NULL ? subscription : "[0-9]+", system);
@@ -278,10 +279,9 @@ static hv_status hand_over_conninfo(const hvi_stream *stream, int64_t deadline, 
         .parameter_count = 1,
         .values = &value,
     };
-    hv_status status = hvi_buffer_ok(&conninfo)
-                           ? hvi_session_run(stream->subscriber->session, &query, deadline, &result,
-                                             error)
-                           : hvi_no_memory(error);
+    hv_status status = hvi_buffer_ok(&conninfo) ? hvi_session_run(stream->subscriber->session,
+                                                                  &query, deadline, &result, error)
+                                                : hvi_no_memory(error);
     if (conninfo.data != NULL)
         explicit_bzero(conninfo.data, conninfo.len);
     hvi_buffer_fini(&conninfo);
@@ -331,13 +331,13 @@ hv_status hvi_stream_unsubscribe(const hvi_stream *stream, int64_t deadline, hv_
     };
     PGresult *result = NULL;
     hvi_link *link = stream->subscriber;
-    hv_status status = run(
-        stream, link,
-        "SELECT s.oid, (SELECT system_identifier FROM pg_catalog.pg_control_system())"
-        " FROM pg_catalog.pg_subscription AS s WHERE s.subname OPERATOR(pg_catalog.=) '%n'"
-        " AND s.subdbid OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database AS d"
-        " WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())",
-        deadline, &result, error);
+    hv_status status =
+        run(stream, link,
+            "SELECT s.oid, (SELECT system_identifier FROM pg_catalog.pg_control_system())"
+            " FROM pg_catalog.pg_subscription AS s WHERE s.subname OPERATOR(pg_catalog.=) '%n'"
+            " AND s.subdbid OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database AS d"
+            " WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())",
+            deadline, &result, error);
     if (status == HV_OK)
         status = hvi_result_check(result, &form, link->server->name, stream->shard, error);
     if (status == HV_OK && PQntuples(result) == 1) {

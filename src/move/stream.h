@@ -64,8 +64,8 @@ hv_status hvi_stream_unpublish(const hvi_stream *stream, int64_t deadline, hv_er
 hv_status hvi_stream_drop_slot(const hvi_stream *stream, int64_t deadline, hv_error **error);
 #define HVI_SQLSTATE_IN_USE "55006" /* object_in_use */
 
-/* Of a subscriber that is gone for good, whose system identifier this is: remove the slots with which
- * it copied tables, as far as nothing is connected to them. */
+/* Of a subscriber that is gone for good, whose system identifier this is: remove the slots with
+ * which it copied tables, as far as nothing is connected to them. */
 hv_status hvi_stream_drop_table_slots(const hvi_stream *stream, const char *system,
                                       int64_t deadline, hv_error **error);
 

@@ -1,0 +1,314 @@
+/*
+ * schema_copy: the schema of a shard, made on another server under another name, by pg_dump.
+ */
+#include "move/schema_copy.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "move/process.h"
+#include "value/sql_text.h"
+#include "wire/result.h"
+
+/* ---- the dump ---- */
+
+/* A private folder with the dump, and the lists of what is to be restored. */
+typedef struct folder {
+    char path[256];
+    char dump[300], list[300];
+} folder;
+
+static hv_status make_folder(folder *made, hv_error **error) {
+    const char *place = getenv("TMPDIR");
+    int len = snprintf(made->path, sizeof made->path, "%s/hv-move-XXXXXX",
+                       place != NULL && *place == '/' ? place : "/tmp");
+    if (len >= (int) sizeof made->path || mkdtemp(made->path) == NULL)
+        return hvi_fail(error, HV_INVALID, "cannot make a folder for temporary files in \"%s\"",
+                        place != NULL ? place : "/tmp");
+    snprintf(made->dump, sizeof made->dump, "%s/dump", made->path);
+    snprintf(made->list, sizeof made->list, "%s/list", made->path);
+    return HV_OK;
+}
+
+static void remove_folder(const folder *made) {
+    unlink(made->dump);
+    unlink(made->list);
+    rmdir(made->path);
+}
+
+static hv_status write_list(const folder *in, const hvi_buffer *list, hv_error **error) {
+    FILE *file = fopen(in->list, "we");
+    bool ok = file != NULL && hvi_buffer_ok(list) &&
+              fwrite(list->data != NULL ? list->data : "", 1, list->len, file) == list->len;
+    ok = (file == NULL || fclose(file) == 0) && ok;
+    return ok ? HV_OK : hvi_fail(error, HV_INVALID, "cannot write \"%s\"", in->list);
+}
+
+static const hvi_form keys_form = {
+    .asked = "the keys of a shard",
+    .rows = HVI_ANY_ROWS,
+    .columns = {HVI_IS_OID, HVI_IS_OID},
+};
+
+/* The primary keys, and the indexes by which rows are identified: the numbers of the index and of
+ * its constraint, or 0. */
+static const char keys_sql[] =
+    "SELECT i.indexrelid, COALESCE(k.oid, 0::pg_catalog.oid) FROM pg_catalog.pg_index AS i"
+    " JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) i.indrelid"
+    " LEFT JOIN pg_catalog.pg_constraint AS k ON k.conindid OPERATOR(pg_catalog.=) i.indexrelid"
+    " AND k.conrelid OPERATOR(pg_catalog.=) i.indrelid"
+    " AND (k.contype OPERATOR(pg_catalog.=) 'p' OR k.contype OPERATOR(pg_catalog.=) 'u')"
+    " WHERE (i.indisprimary OR i.indisreplident) AND c.relnamespace OPERATOR(pg_catalog.=)"
+    " pg_catalog.to_regnamespace('%s')::pg_catalog.oid";
+
+/* Is the line of a list, "3289; 2606 16402 CONSTRAINT …", one of these keys? */
+static bool is_key(const char *line, const PGresult *keys) {
+    unsigned number, table, oid;
+    if (sscanf(line, "%u; %u %u ", &number, &table, &oid) != 3)
+        return false;
+    for (int i = 0; i < PQntuples(keys); i++)
+        if ((table == 1259 && oid == (unsigned) hvi_integer_at(keys, i, 0)) ||
+            (table == 2606 && oid == (unsigned) hvi_integer_at(keys, i, 1)))
+            return true;
+    return false;
+}
+
+/* Go through the lines of a list, and append those of keys to one, the others to the other (either
+ * may be NULL: nowhere). */
+static void divide(const hvi_buffer *list, const PGresult *keys, hvi_buffer *of_keys,
+                   hvi_buffer *others) {
+    const char *at = list->data;
+    while (at != NULL && *at != '\0') {
+        const char *end = strchr(at, '\n');
+        size_t len = end != NULL ? (size_t) (end - at) + 1 : strlen(at);
+        hvi_buffer *to = is_key(at, keys) ? of_keys : others;
+        if (to != NULL && *at != ';')
+            hvi_buffer_append(to, at, len);
+        at += len;
+    }
+}
+
+static hv_status list_section(const folder *in, const char *section, int64_t deadline,
+                              hvi_buffer *list, hv_error **error) {
+    const char *argv[] = {"pg_restore", "--list", section, in->dump, NULL};
+    return hvi_process_run(argv, NULL, deadline, list, error);
+}
+
+/*
+ * The SQL of what the list names. Newer versions write for psql, "\restrict TOKEN" at the beginning
+ * and "\unrestrict TOKEN" at the end, with a token that nothing else contains.
+ */
+static hv_status restore(const folder *in, const hvi_buffer *list, int64_t deadline, hvi_buffer *to,
+                         hv_error **error) {
+    const char *argv[] = {"pg_restore", "--use-list", in->list, "--file=-", in->dump, NULL};
+    hvi_buffer text = HVI_BUFFER_EMPTY;
+    hv_status status = write_list(in, list, error);
+    if (status == HV_OK)
+        status = hvi_process_run(argv, NULL, deadline, &text, error);
+    char token[128] = "";
+    for (const char *at = text.data; status == HV_OK && at != NULL && *at != '\0';) {
+        const char *end = strchr(at, '\n');
+        size_t len = end != NULL ? (size_t) (end - at) + 1 : strlen(at);
+        bool is_ours = false;
+        if (token[0] == '\0' && sscanf(at, "\\restrict %127s", token) == 1)
+            is_ours = true;
+        else if (token[0] != '\0' && strncmp(at, "\\unrestrict ", 12) == 0 &&
+                 strncmp(at + 12, token, strlen(token)) == 0)
+            is_ours = true;
+        if (!is_ours)
+            hvi_buffer_append(to, at, len);
+        at += len;
+    }
+    hvi_buffer_fini(&text);
+    return status == HV_OK && !hvi_buffer_ok(to) ? hvi_no_memory(error) : status;
+}
+
+hv_status hvi_schema_copy_dump(const hvi_schema_copy *copy, hvi_buffer *before, hvi_buffer *after,
+                               int64_t deadline, hv_error **error) {
+    folder in;
+    char schema[64];
+    PGresult *keys = NULL;
+    hvi_buffer sql = HVI_BUFFER_EMPTY, list = HVI_BUFFER_EMPTY;
+    hvi_buffer first = HVI_BUFFER_EMPTY, second = HVI_BUFFER_EMPTY, nothing = HVI_BUFFER_EMPTY;
+    hv_status status = make_folder(&in, error);
+    if (status != HV_OK)
+        return status;
+    snprintf(schema, sizeof schema, "--schema=%s", copy->live);
+    const char *dump[] = {
+        "pg_dump",
+        "--format=custom",
+        "--schema-only",
+        "--no-publications",
+        "--no-subscriptions",
+        schema,
+        "--file",
+        in.dump,
+        NULL,
+    };
+    status = hvi_process_run(dump, copy->from->session->conn, deadline, &nothing, error);
+    hvi_buffer_append_format(&sql, keys_sql, copy->live);
+    if (status == HV_OK)
+        status = hvi_link_say(copy->from, &sql, deadline, &keys, error);
+    if (status == HV_OK)
+        status = hvi_result_check(keys, &keys_form, copy->from->server->name, copy->shard, error);
+    if (status == HV_OK)
+        status = list_section(&in, "--section=pre-data", deadline, &list, error);
+    if (status == HV_OK) {
+        divide(&list, keys, &first, &first);
+        hvi_buffer_reset(&list);
+        status = list_section(&in, "--section=post-data", deadline, &list, error);
+    }
+    if (status == HV_OK) {
+        divide(&list, keys, &first, &second);
+        status = restore(&in, &first, deadline, before, error);
+    }
+    if (status == HV_OK)
+        status = restore(&in, &second, deadline, after, error);
+    if (status != HV_OK)
+        hvi_error_where(error, copy->from->server->name, copy->shard);
+    remove_folder(&in);
+    PQclear(keys);
+    hvi_buffer_fini(&sql);
+    hvi_buffer_fini(&list);
+    hvi_buffer_fini(&first);
+    hvi_buffer_fini(&second);
+    hvi_buffer_fini(&nothing);
+    return status;
+}
+
+/* ---- the copy ---- */
+
+/* What a dump sets, as it was. */
+static const char settings_sql[] =
+    "SET search_path TO pg_catalog;SET lock_timeout TO '10s';SET statement_timeout TO 0;"
+    "RESET check_function_bodies;RESET xmloption;RESET client_min_messages;RESET row_security;"
+    "RESET default_tablespace;RESET default_table_access_method;"
+    "SET standard_conforming_strings TO on;SET client_encoding TO 'UTF8';";
+
+hv_status hvi_schema_copy_make(const hvi_schema_copy *copy, const hvi_buffer *before,
+                               const char *also, int64_t deadline, hv_error **error) {
+    hvi_buffer sql = HVI_BUFFER_EMPTY;
+    hv_status status = hvi_schema_copy_drop(copy->to, copy->name, deadline, error);
+    if (status != HV_OK)
+        return status;
+    hvi_buffer_append_text(&sql, "BEGIN;");
+    hvi_buffer_append(&sql, before->data, before->len);
+    hvi_buffer_append_text(&sql, ";SET search_path TO pg_catalog;");
+    hvi_buffer_append_text(&sql, also);
+    hvi_buffer_append_format(&sql, "ALTER SCHEMA %s RENAME TO %s;COMMIT;", copy->live, copy->name);
+    hvi_buffer_append_text(&sql, settings_sql);
+    return hvi_link_say(copy->to, &sql, deadline, NULL, error);
+}
+
+void hvi_schema_copy_rest_sql(const hvi_schema_copy *copy, const hvi_buffer *after,
+                              const char *also, hvi_buffer *sql) {
+    hvi_buffer_append_format(sql, "BEGIN;ALTER SCHEMA %s RENAME TO %s;", copy->name, copy->live);
+    hvi_buffer_append(sql, after->data, after->len);
+    hvi_buffer_append_text(sql, ";SET search_path TO pg_catalog;");
+    hvi_schema_copy_quiet_sql(copy->live, sql);
+    hvi_buffer_append_text(sql, also);
+    hvi_buffer_append_format(sql, "ALTER SCHEMA %s RENAME TO %s;COMMIT;", copy->live, copy->name);
+    hvi_buffer_append_text(sql, settings_sql);
+}
+
+/* ---- dropping ---- */
+
+/*
+ * A copy has plain tables only. Were one attached to a root, or were it a root, CASCADE would reach
+ * beyond the schema, and the live table is what it would reach. Both are looked for, under a lock
+ * that keeps others from attaching anything, and then CASCADE is for what depends on the tables
+ * within the schema.
+ */
+static const char drop_sql[] =
+    "DO $hv$ DECLARE t record; live pg_catalog.text; BEGIN"
+    " IF pg_catalog.to_regnamespace('%s') IS NULL THEN RETURN; END IF;"
+    " FOR t IN SELECT c.oid::pg_catalog.regclass AS name FROM pg_catalog.pg_class AS c"
+    "  WHERE c.relnamespace OPERATOR(pg_catalog.=) '%s'::pg_catalog.regnamespace"
+    "  AND (c.relkind OPERATOR(pg_catalog.=) 'r' OR c.relkind OPERATOR(pg_catalog.=) 'p')"
+    "  ORDER BY c.oid LOOP"
+    "  EXECUTE pg_catalog.format('LOCK TABLE ONLY %%s IN ACCESS EXCLUSIVE MODE', t.name);"
+    " END LOOP;"
+    " SELECT pg_catalog.concat(i.inhparent::pg_catalog.regclass, ' and ',"
+    "  i.inhrelid::pg_catalog.regclass) INTO live FROM pg_catalog.pg_inherits AS i"
+    "  JOIN pg_catalog.pg_class AS a ON a.oid OPERATOR(pg_catalog.=) i.inhparent"
+    "  JOIN pg_catalog.pg_class AS b ON b.oid OPERATOR(pg_catalog.=) i.inhrelid"
+    "  WHERE (a.relnamespace OPERATOR(pg_catalog.=) '%s'::pg_catalog.regnamespace)"
+    "  OPERATOR(pg_catalog.<>)"
+    "  (b.relnamespace OPERATOR(pg_catalog.=) '%s'::pg_catalog.regnamespace) LIMIT 1;"
+    " IF live IS NOT NULL THEN RAISE EXCEPTION 'the schema %s is not dropped: the tables % belong"
+    " together', live; END IF;"
+    " SET LOCAL client_min_messages TO warning;"
+    " DROP SCHEMA %s CASCADE; END $hv$";
+
+hv_status hvi_schema_copy_drop(hvi_link *link, const char *name, int64_t deadline,
+                               hv_error **error) {
+    hvi_buffer sql = HVI_BUFFER_EMPTY;
+    int shard = -1;
+    /* Nothing but what a move has made is ever dropped here. */
+    if (!hvi_move_name_read(name, &shard, NULL, NULL))
+        return hvi_fail(error, HV_INVALID, "\"%s\" is no copy of a shard", name);
+    for (const char *at = drop_sql; *at != '\0'; at++) {
+        if (at[0] == '%' && at[1] == 's') {
+            hvi_buffer_append_text(&sql, name);
+            at++;
+        } else if (at[0] == '%' && at[1] == '%') {
+            hvi_buffer_append_byte(&sql, '%');
+            at++;
+        } else {
+            hvi_buffer_append_byte(&sql, *at);
+        }
+    }
+    hv_status status = hvi_link_say(link, &sql, deadline, NULL, error);
+    if (status != HV_OK)
+        hvi_error_where(error, link->server->name, shard);
+    return status;
+}
+
+/* ---- triggers ---- */
+
+static const hvi_form triggers_form = {
+    .asked = "the triggers of a shard",
+    .rows = HVI_ANY_ROWS,
+    .columns = {HVI_IS_BYTES},
+};
+
+hv_status hvi_schema_copy_triggers_sql(hvi_link *from, const char *live, hvi_buffer *sql,
+                                       int64_t deadline, hv_error **error) {
+    hvi_buffer ask = HVI_BUFFER_EMPTY;
+    PGresult *result = NULL;
+    hvi_buffer_append_format(
+        &ask,
+        "SELECT pg_catalog.format('ALTER TABLE %%s %%s TRIGGER %%I;', g.tgrelid"
+        "::pg_catalog.regclass, CASE WHEN g.tgenabled OPERATOR(pg_catalog.=) 'A'"
+        " THEN 'ENABLE ALWAYS' ELSE 'ENABLE REPLICA' END, g.tgname)"
+        " FROM pg_catalog.pg_trigger AS g JOIN pg_catalog.pg_class AS c"
+        " ON c.oid OPERATOR(pg_catalog.=) g.tgrelid"
+        " WHERE c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.to_regnamespace('%s')"
+        "::pg_catalog.oid AND NOT g.tgisinternal AND (g.tgenabled OPERATOR(pg_catalog.=) 'A'"
+        " OR g.tgenabled OPERATOR(pg_catalog.=) 'R') ORDER BY g.oid",
+        live);
+    hv_status status = hvi_link_say(from, &ask, deadline, &result, error);
+    if (status == HV_OK)
+        status = hvi_result_check(result, &triggers_form, from->server->name, -1, error);
+    for (int i = 0; status == HV_OK && i < PQntuples(result); i++)
+        hvi_buffer_append_text(sql, hvi_text_at(result, i, 0));
+    PQclear(result);
+    return status;
+}
+
+void hvi_schema_copy_quiet_sql(const char *name, hvi_buffer *sql) {
+    hvi_buffer_append_format(
+        sql,
+        "DO $hv$ DECLARE t record; BEGIN FOR t IN SELECT g.tgrelid::pg_catalog.regclass AS place,"
+        " g.tgname FROM pg_catalog.pg_trigger AS g JOIN pg_catalog.pg_class AS c"
+        " ON c.oid OPERATOR(pg_catalog.=) g.tgrelid"
+        " WHERE c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.to_regnamespace('%s')"
+        "::pg_catalog.oid AND NOT g.tgisinternal AND (g.tgenabled OPERATOR(pg_catalog.=) 'A'"
+        " OR g.tgenabled OPERATOR(pg_catalog.=) 'R') LOOP"
+        " EXECUTE pg_catalog.format('ALTER TABLE %%s DISABLE TRIGGER %%I', t.place, t.tgname);"
+        " END LOOP; END $hv$;",
+        name);
+}
