@@ -69,6 +69,8 @@ static const char table_sql[] = HVI_CREATION_LOCK
     " before_server pg_catalog.text NOT NULL DEFAULT '',"
     " before_generation bigint NOT NULL DEFAULT 0,"
     " digest pg_catalog.text NOT NULL DEFAULT '',"
+    " system pg_catalog.text NOT NULL DEFAULT '',"
+    " rest pg_catalog.text NOT NULL DEFAULT '',"
     " rows bigint NOT NULL DEFAULT 0,"
     " bytes bigint NOT NULL DEFAULT 0,"
     " pause_us bigint NOT NULL DEFAULT 0,"
@@ -136,7 +138,7 @@ hv_status hvi_journal_write(hvi_session *session, const hvi_journal_row *row, bo
         &sql,
         "INSERT INTO hypervault.moves AS m (id, shard, is_source, generation, keep_ms,"
         " before_generation, rows, bytes, pause_us, source, target, kind, step, before_state,"
-        " before_server, digest, error, keep_until)"
+        " before_server, digest, system, error, keep_until)"
         " VALUES (%" PRIu32 ", %d, %s, %" PRId64 ", %" PRId64 ", %" PRId64 ", %" PRId64 ", %" PRId64
         ", %" PRId64,
         row->id, row->shard, is_source ? "true" : "false", row->generation, row->keep_ms,
@@ -149,6 +151,7 @@ hv_status hvi_journal_write(hvi_session *session, const hvi_journal_row *row, bo
         row->before_state,
         row->before_server,
         row->digest,
+        row->system,
         row->error,
     };
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
@@ -169,6 +172,7 @@ hv_status hvi_journal_write(hvi_session *session, const hvi_journal_row *row, bo
               " rows = EXCLUDED.rows, bytes = EXCLUDED.bytes, pause_us = EXCLUDED.pause_us,"
               " kind = EXCLUDED.kind, step = EXCLUDED.step, before_state = EXCLUDED.before_state,"
               " before_server = EXCLUDED.before_server, digest = EXCLUDED.digest,"
+              " system = EXCLUDED.system,"
               " error = EXCLUDED.error, changed = pg_catalog.clock_timestamp(),"
               /* Written once more, a move that is kept already is not kept for longer. */
               " keep_until = CASE WHEN m.step OPERATOR(pg_catalog.=) EXCLUDED.step"
@@ -218,7 +222,37 @@ void hvi_journal_indexed_sql(hvi_buffer *sql, int shard, uint32_t id) {
                              shard, id);
 }
 
+void hvi_journal_rest_sql(hvi_buffer *sql, int shard, uint32_t id, const char *rest, size_t len) {
+    hvi_buffer_append_text(sql, "UPDATE hypervault.moves SET rest = ");
+    hvi_sql_text(sql, rest, len);
+    hvi_buffer_append_format(sql,
+                             " WHERE shard OPERATOR(pg_catalog.=) %d"
+                             " AND id OPERATOR(pg_catalog.=) %" PRIu32 ";",
+                             shard, id);
+}
+
 /* ---- reading ---- */
+
+static const hvi_form rest_form = {
+    .asked = "the rest of a move's schema",
+    .rows = HVI_ONE_ROW,
+    .columns = {HVI_IS_BYTES},
+};
+
+hv_status hvi_journal_read_rest(hvi_session *session, int shard, uint32_t id, int64_t deadline,
+                                hvi_buffer *rest, hv_error **error) {
+    hvi_buffer sql = HVI_BUFFER_EMPTY;
+    PGresult *result = NULL;
+    hvi_buffer_append_format(&sql,
+                             "SELECT rest FROM hypervault.moves WHERE id OPERATOR(pg_catalog.=)"
+                             " %" PRIu32,
+                             id);
+    hv_status status = run(session, &sql, shard, deadline, &rest_form, &result, error);
+    if (status == HV_OK)
+        hvi_buffer_append_text(rest, hvi_text_at(result, 0, 0));
+    PQclear(result);
+    return status;
+}
 
 #define MICROSECONDS(column) \
     "pg_catalog.floor(EXTRACT(epoch FROM " column ") OPERATOR(pg_catalog.*) 1000000)::bigint"
@@ -226,7 +260,8 @@ void hvi_journal_indexed_sql(hvi_buffer *sql, int shard, uint32_t id) {
 static const char read_sql[] =
     "SELECT id, shard, is_source, source, target, generation, kind, step, is_indexed, keep_ms,"
     " " MICROSECONDS(
-        "keep_until") ", before_state, before_server, before_generation, digest, rows,"
+        "keep_until") ", before_state, before_server, before_generation, digest,"
+                      " system, rows,"
                       " bytes, pause_us, " MICROSECONDS("begun") ", " MICROSECONDS(
                           "changed") ", error,"
                                      " COALESCE(keep_until OPERATOR(pg_catalog.<=) "
@@ -261,6 +296,7 @@ enum {
     BEFORE_SERVER,
     BEFORE_GENERATION,
     DIGEST,
+    SYSTEM,
     ROWS,
     BYTES,
     PAUSE,
@@ -274,29 +310,33 @@ enum {
 static const hvi_form row_form = {
     .asked = "the journal of moves",
     .rows = HVI_ANY_ROWS,
-    .columns = {HVI_IS_INT8,
-                HVI_IS_SHARD,
-                HVI_IS_BOOL,
-                HVI_IS_BYTES,
-                HVI_IS_BYTES,
-                HVI_IS_INT8,
-                HVI_IS_BYTES,
-                HVI_IS_BYTES,
-                HVI_IS_BOOL,
-                HVI_IS_INT8,
-                HVI_IS_INT8 | HVI_OR_NULL,
-                HVI_IS_BYTES,
-                HVI_IS_BYTES,
-                HVI_IS_INT8,
-                HVI_IS_BYTES,
-                HVI_IS_INT8,
-                HVI_IS_INT8,
-                HVI_IS_INT8,
-                HVI_IS_INT8,
-                HVI_IS_INT8,
-                HVI_IS_BYTES,
-                HVI_IS_BOOL,
-                HVI_IS_BOOL},
+    .columns =
+        {
+            [ID] = HVI_IS_INT8,
+            [SHARD] = HVI_IS_SHARD,
+            [IS_SOURCE] = HVI_IS_BOOL,
+            [SOURCE] = HVI_IS_BYTES,
+            [TARGET] = HVI_IS_BYTES,
+            [GENERATION] = HVI_IS_INT8,
+            [KIND] = HVI_IS_BYTES,
+            [STEP] = HVI_IS_BYTES,
+            [IS_INDEXED] = HVI_IS_BOOL,
+            [KEEP_MS] = HVI_IS_INT8,
+            [KEEP_UNTIL] = HVI_IS_INT8 | HVI_OR_NULL,
+            [BEFORE_STATE] = HVI_IS_BYTES,
+            [BEFORE_SERVER] = HVI_IS_BYTES,
+            [BEFORE_GENERATION] = HVI_IS_INT8,
+            [DIGEST] = HVI_IS_BYTES,
+            [SYSTEM] = HVI_IS_BYTES,
+            [ROWS] = HVI_IS_INT8,
+            [BYTES] = HVI_IS_INT8,
+            [PAUSE] = HVI_IS_INT8,
+            [BEGUN] = HVI_IS_INT8,
+            [CHANGED] = HVI_IS_INT8,
+            [ERROR] = HVI_IS_BYTES,
+            [IS_OVER] = HVI_IS_BOOL,
+            [IS_RUNNING] = HVI_IS_BOOL,
+        },
 };
 
 static void copy_text(char *to, size_t size, const PGresult *result, int row, int column) {
@@ -337,6 +377,7 @@ static hv_status take(const PGresult *result, int at, const char *server, hvi_jo
     COPY_TEXT(row->before_state, BEFORE_STATE);
     COPY_TEXT(row->before_server, BEFORE_SERVER);
     COPY_TEXT(row->digest, DIGEST);
+    COPY_TEXT(row->system, SYSTEM);
     COPY_TEXT(row->error, ERROR);
     if (step < 0 || kind < 0)
         return hvi_fail_answer(server, row->shard, row_form.asked, error,

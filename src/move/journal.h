@@ -63,6 +63,7 @@ typedef struct hvi_journal_row {
     char before_state[16], before_server[HVI_JOURNAL_SERVER_LEN];
     int64_t before_generation;
     char digest[65];               /* of the schema that was copied: see drift.h */
+    char system[24];               /* the target's system identifier */
     int64_t rows, bytes, pause_us; /* of the last line that is reported of it */
     int64_t begun, changed;        /* microseconds since 1970; read only */
     char error[512];               /* the last that went wrong, for people */
@@ -104,5 +105,11 @@ hv_status hvi_journal_all(hvi_session *session, int64_t deadline, hvi_journal_en
 /* SQL that sets is_indexed in the target's row, for the transaction that makes the indexes: then a
  * killed move knows whether that was committed. Ends with ";". */
 void hvi_journal_indexed_sql(hvi_buffer *sql, int shard, uint32_t id);
+
+/* The SQL that makes the rest of the copy, kept in the target's row: it must be of the same moment
+ * as what the copy was made of. The first is for the transaction that makes the copy. */
+void hvi_journal_rest_sql(hvi_buffer *sql, int shard, uint32_t id, const char *rest, size_t len);
+hv_status hvi_journal_read_rest(hvi_session *session, int shard, uint32_t id, int64_t deadline,
+                                hvi_buffer *rest, hv_error **error);
 
 #endif

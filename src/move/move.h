@@ -44,9 +44,4 @@ void hvi_move_free(hvi_move *move);
 /* For a forked child: leaves the parent's connections alone. */
 void hvi_move_abandon(hvi_move *move);
 
-/* For tests: called before each step of every move, with the step's name, and "fence: …" inside
- * of it. A move stops for good if it returns false. NULL: none. Not for several threads. */
-typedef bool (*hvi_move_hook)(void *context, const char *where);
-void hvi_move_set_hook(hvi_move_hook hook, void *context);
-
 #endif

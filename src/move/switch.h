@@ -8,21 +8,20 @@
 
 #include "move/drift.h"
 #include "move/names.h"
+#include "move/stream.h"
 #include "move/verify.h"
 
-struct hvi_link;
-
 typedef struct hvi_switch {
-    struct hvi_link *from, *to; /* sessions at rest */
-    struct hvi_link *witness;   /* another one of the source: the marker's */
+    hvi_link *from, *to; /* sessions at rest */
+    hvi_link *witness;   /* another one of the source: the marker's */
     int shard;
     const hvi_move_names *names;
-    int64_t generation;     /* after it */
-    const char *target;     /* the name that the location row gives for it */
-    bool has_stream;        /* false: offline; nothing is waited for, and the tables are locked */
-    const hvi_drift *drift; /* NULL: not looked at */
-    hvi_verify *verify;     /* whose last rows are compared under the fence; or NULL */
-    int64_t max_pause_ms;   /* the largest budget */
+    int64_t generation;       /* after it */
+    const char *target;       /* the name that the location row gives for it */
+    const hvi_stream *stream; /* published by `witness`; NULL: offline, nothing is waited for */
+    const hvi_drift *drift;   /* NULL: not looked at */
+    hvi_verify *verify;       /* whose last rows are compared under the fence; or NULL */
+    int64_t max_pause_ms;     /* the largest budget */
 
     /* Its own; all zero at first. */
     int tries;
@@ -39,8 +38,5 @@ typedef enum hvi_switch_result {
 
 /* Try it once. */
 hvi_switch_result hvi_switch_try(hvi_switch *attempt, hv_error **error);
-
-/* The pause before the next try, in ms: random, longer each time. */
-int64_t hvi_switch_pause(const hvi_switch *attempt);
 
 #endif

@@ -1,0 +1,679 @@
+/*
+ * steps: what a move does before the switch, step by step.
+ *
+ * Each function may be called again from its beginning after anything was killed.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/interrupt.h"
+#include "wire/result.h"
+#include "schema/shard_sql.h"
+#include "shard/layout.h"
+#include "move/hook.h"
+#include "move/remains.h"
+#include "move/schema_copy.h"
+#include "move/state.h"
+
+#define DUMP_MS       600000
+#define LOOK_US       200000 /* how often a stream is looked at */
+#define CLOSE_LAG_US  250000 /* the stream is close when a marker takes no longer */
+#define SWITCH_LAG_US 40000
+#define WELL_US       8000000
+
+static void say(hvi_move *move, const char *step) {
+    snprintf(move->step_text, sizeof move->step_text, "%s", step);
+}
+
+static void stay(hvi_move *move, int64_t ms) {
+    move->wake_at = hvi_clock_us() + ms * 1000;
+}
+
+hv_status hvi_move_wait_for_lock(hvi_move *move, hvi_link *on, hv_status status, hv_error **cause,
+                                 hvi_move_next *what, hv_error **error) {
+    static const char *const states[] = {HVI_SQLSTATE_LOCK, HVI_SQLSTATE_IN_USE, "40P01", "57014"};
+    bool is_wait = false;
+    int64_t pause;
+    for (size_t i = 0; status == HV_REFUSED && i < sizeof states / sizeof states[0]; i++)
+        is_wait = is_wait || hvi_error_has_sqlstate(*cause, states[i]);
+    if (!is_wait || !hvi_link_is_open(on))
+        return hvi_error_move(error, cause);
+    hvi_buffer sql = HVI_BUFFER_EMPTY;
+    PGresult *result = NULL;
+    hvi_shard_sql_in_the_way(&sql, move->shard);
+    const char *holder = NULL;
+    if (hvi_link_say(on, &sql, hvi_link_deadline(), &result, NULL) == HV_OK)
+        holder = hvi_shard_sql_answer(result);
+    snprintf(move->waits_for, sizeof move->waits_for, "%s",
+             holder != NULL ? holder : hv_error_message(*cause));
+    PQclear(result);
+    if (!hvi_patience_next(&move->patience, move->options.max_wait, &pause)) {
+        hv_error_free(*cause);
+        *cause = NULL;
+        hvi_fail(error, HV_TIMEOUT, "shard %d has waited for a lock for too long", move->shard);
+        hvi_error_where(error, on->server->name, move->shard);
+        hvi_error_detail(error, "On server \"%s\", %s.", on->server->name, move->waits_for);
+        return HV_TIMEOUT;
+    }
+    hv_error_free(*cause);
+    *cause = NULL;
+    stay(move, pause);
+    *what = HVI_NEXT_STAY;
+    return HV_OK;
+}
+
+/* ---- begun ---- */
+
+static const hvi_form facts_form = {
+    .asked = "what a move needs",
+    .rows = HVI_ONE_ROW,
+    .columns = {HVI_IS_BYTES, HVI_IS_BYTES, HVI_IS_BOOL, HVI_IS_BYTES, HVI_IS_BOOL},
+};
+
+static const char facts_sql[] =
+    "SELECT pg_catalog.current_setting('wal_level'), (SELECT pg_catalog.concat(system_identifier,"
+    " ' ', (SELECT oid FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=)"
+    " pg_catalog.current_database())) FROM pg_catalog.pg_control_system()),"
+    " (SELECT r.rolsuper OR r.rolreplication FROM pg_catalog.pg_roles AS r WHERE r.rolname"
+    " OPERATOR(pg_catalog.=) CURRENT_USER), (SELECT system_identifier::pg_catalog.text"
+    " FROM pg_catalog.pg_control_system()), pg_catalog.to_regnamespace('%s') IS NOT NULL";
+
+static hv_status fail_at(const hvi_move *move, const hvi_link *at, hv_error **error,
+                         const char *message, const char *hint) {
+    hvi_fail(error, HV_INVALID, "%s", message);
+    hvi_error_where(error, at->server->name, move->shard);
+    hvi_error_hint(error, "%s", hint);
+    return HV_INVALID;
+}
+
+static hv_status check_target(hvi_move *move, hv_error **error) {
+    hvi_layout layout;
+    hv_status status = hvi_layout_read(move->to.session, hvi_link_deadline(), &layout, error);
+    bool is_made = status == HV_OK && layout.version > 0;
+    if (status == HV_OK)
+        hvi_layout_fini(&layout);
+    if (status == HV_OK && !is_made) {
+        hvi_fail(error, HV_NOT_INITIALIZED, "server \"%s\" is not initialised",
+                 move->to.server->name);
+        hvi_error_where(error, move->to.server->name, move->shard);
+        hvi_error_hint(error, "Run `hv init` first.");
+        status = HV_NOT_INITIALIZED;
+    }
+    return status;
+}
+
+hv_status hvi_step_begun(hvi_move *move, int64_t deadline, hvi_move_next *what, hvi_move_step *next,
+                         hv_error **error) {
+    (void) deadline;
+    hvi_buffer sql = HVI_BUFFER_EMPTY;
+    PGresult *from = NULL, *to = NULL;
+    say(move, "looking at both servers");
+    hv_status status = check_target(move, error);
+    if (status == HV_OK) {
+        hvi_buffer_append_format(&sql, facts_sql, move->names.live);
+        status = hvi_link_say(&move->from, &sql, hvi_link_deadline(), &from, error);
+    }
+    if (status == HV_OK) {
+        hvi_buffer_append_format(&sql, facts_sql, move->names.live);
+        status = hvi_link_say(&move->to, &sql, hvi_link_deadline(), &to, error);
+    }
+    if (status == HV_OK)
+        status = hvi_result_check(from, &facts_form, move->from.server->name, move->shard, error);
+    if (status == HV_OK)
+        status = hvi_result_check(to, &facts_form, move->to.server->name, move->shard, error);
+    bool is_offline = move->row.kind == HVI_MOVE_OFFLINE;
+    if (status != HV_OK)
+        ;
+    else if (strcmp(hvi_text_at(from, 0, 1), hvi_text_at(to, 0, 1)) == 0)
+        status = fail_at(move, &move->to, error, "both servers are the same database",
+                         "Look at host, port and dbname of both in the configuration.");
+    else if (!hvi_bool_at(from, 0, 4))
+        status = hvi_fail(error, HV_NOT_INITIALIZED, "server \"%s\" does not have shard %d",
+                          move->from.server->name, move->shard);
+    else if (hvi_bool_at(to, 0, 4))
+        status = fail_at(move, &move->to, error, "the target has a schema of this name already",
+                         "Two servers must not have one shard. Find out which is right, and rename "
+                         "the other schema.");
+    else if (!is_offline && strcmp(hvi_text_at(from, 0, 0), "logical") != 0)
+        status = fail_at(move, &move->from, error, "the source's wal_level is not \"logical\"",
+                         "Set wal_level = logical there and restart it, or move offline.");
+    else if (!is_offline && !hvi_bool_at(from, 0, 2))
+        status = fail_at(move, &move->from, error, "the role lacks REPLICATION",
+                         "ALTER ROLE … REPLICATION on the source.");
+    else if (move->row.keep_ms > 0 && (is_offline || strcmp(hvi_text_at(to, 0, 0), "logical") != 0))
+        status =
+            fail_at(move, &move->to, error, "an undo needs wal_level \"logical\" on both servers",
+                    "Set wal_level = logical on the target and restart it, or move without "
+                    "keep_undo.");
+    else
+        snprintf(move->row.system, sizeof move->row.system, "%s", hvi_text_at(to, 0, 3));
+    PQclear(from);
+    PQclear(to);
+    *what = HVI_NEXT_STEP;
+    *next = HVI_STEP_SCHEMA;
+    return status;
+}
+
+/* ---- schema ---- */
+
+/* The digest and the dump must be of the same schema: the digest is taken again after the dump. */
+static hv_status dump(hvi_move *move, const hvi_schema_copy *copy, hvi_buffer *before,
+                      hvi_buffer *after, hv_error **error) {
+    hvi_drift_fini(&move->drift);
+    hv_status status = hvi_drift_take(&move->drift, move->from.session, move->shard,
+                                      move->from.server->name, hvi_link_deadline(), error);
+    if (status == HV_OK)
+        status = hvi_schema_copy_dump(copy, before, after, hvi_deadline_after(DUMP_MS), error);
+    if (status == HV_OK)
+        status = hvi_drift_check(&move->drift, move->from.session, move->from.server->name,
+                                 hvi_link_deadline(), error);
+    if (status == HV_OK)
+        memcpy(move->row.digest, move->drift.digest, sizeof move->row.digest);
+    return status;
+}
+
+hv_status hvi_step_schema(hvi_move *move, int64_t deadline, hvi_move_next *what,
+                          hvi_move_step *next, hv_error **error) {
+    (void) deadline;
+    hvi_buffer before = HVI_BUFFER_EMPTY, after = HVI_BUFFER_EMPTY, also = HVI_BUFFER_EMPTY;
+    hv_error *cause = NULL;
+    const hvi_schema_copy copy = {
+        .from = &move->witness,
+        .to = &move->to,
+        .shard = move->shard,
+        .live = move->names.live,
+        .name = move->names.stream,
+    };
+    say(move, "making the tables");
+    /* What an earlier try has left. With the roots in place the dump would be another. */
+    hv_status status = hvi_remains_remove(move, &cause);
+    if (status != HV_OK)
+        return hvi_move_wait_for_lock(move, &move->witness, status, &cause, what, error);
+    status = dump(move, &copy, &before, &after, error);
+    hvi_move_reach("schema: dumped");
+    if (status == HV_OK) {
+        hvi_journal_rest_sql(&also, move->shard, move->row.id, after.data != NULL ? after.data : "",
+                             after.len);
+        status = hvi_buffer_ok(&also) ? hvi_schema_copy_make(&copy, &before, also.data,
+                                                             hvi_deadline_after(DUMP_MS), error)
+                                      : hvi_no_memory(error);
+    }
+    hvi_buffer_fini(&before);
+    hvi_buffer_fini(&after);
+    hvi_buffer_fini(&also);
+    *what = HVI_NEXT_STEP;
+    *next = HVI_STEP_STREAMING;
+    return status;
+}
+
+/* ---- streaming ---- */
+
+/* Name the transaction that the slot waits for. */
+static void name_oldest(hvi_move *move) {
+    PGresult *result = NULL;
+    static const char sql[] =
+        "SELECT pg_catalog.concat('process ', a.pid, ' (', a.application_name, ', ', a.state,"
+        " ' for ', pg_catalog.floor(EXTRACT(epoch FROM pg_catalog.clock_timestamp()"
+        " OPERATOR(pg_catalog.-) a.xact_start)), ' s) has a transaction that began before')"
+        " FROM pg_catalog.pg_stat_activity AS a WHERE a.backend_xid IS NOT NULL"
+        " AND a.pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()"
+        " ORDER BY a.xact_start LIMIT 1";
+    if (hvi_link_run(&move->from, sql, hvi_link_deadline(), &result, NULL) == HV_OK) {
+        const char *said = hvi_shard_sql_answer(result);
+        if (said != NULL)
+            snprintf(move->waits_for, sizeof move->waits_for, "%s", said);
+    }
+    PQclear(result);
+}
+
+static hv_status make_slot(hvi_move *move, const hvi_stream *stream, int64_t deadline, bool *done,
+                           hv_error **error) {
+    int64_t pause;
+    hv_status status = HV_OK;
+    if (move->witness.sql == NULL)
+        status = hvi_stream_slot_start(stream, error);
+    if (status == HV_OK) {
+        int64_t soon = hvi_deadline_after(300);
+        status =
+            hvi_link_advance(&move->witness, soon < deadline ? soon : deadline, done, NULL, error);
+    }
+    if (status != HV_OK || *done)
+        return status;
+    name_oldest(move);
+    if (hvi_patience_next(&move->patience, move->options.max_wait, &pause))
+        return HV_OK;
+    hvi_link_close(&move->witness);
+    hvi_fail(error, HV_TIMEOUT, "shard %d has waited for other transactions for too long",
+             move->shard);
+    hvi_error_where(error, move->from.server->name, move->shard);
+    hvi_error_detail(error, "On server \"%s\", %s.", move->from.server->name, move->waits_for);
+    return HV_TIMEOUT;
+}
+
+hv_status hvi_step_streaming(hvi_move *move, int64_t deadline, hvi_move_next *what,
+                             hvi_move_step *next, hv_error **error) {
+    hvi_stream stream = hvi_move_stream(move);
+    hv_error *cause = NULL;
+    hv_status status = HV_OK;
+    bool done = false;
+    say(move, "starting the stream");
+    *what = HVI_NEXT_STAY;
+    if (move->stage == 0) {
+        /* The publication before the slot, which must know it from its first record on. */
+        status = hvi_stream_publish(&stream, false, hvi_link_deadline(), &cause);
+        if (status != HV_OK)
+            return hvi_move_wait_for_lock(move, &move->witness, status, &cause, what, error);
+        hvi_move_reach("streaming: published");
+        move->stage = 1;
+        move->patience = (hvi_patience){0};
+    }
+    if (move->stage == 1) {
+        status = make_slot(move, &stream, deadline, &done, error);
+        if (status != HV_OK || !done)
+            return status;
+        hvi_move_reach("streaming: slot");
+        move->stage = 2;
+    }
+    status = hvi_stream_subscribe(&stream, true, hvi_deadline_after(60000), error);
+    if (status == HV_REFUSED && error != NULL)
+        hvi_error_hint(error,
+                       "The target reaches the source as move_host, move_port, move_user and "
+                       "so on of [server %s] say; hv doctor shows more.",
+                       move->from.server->name);
+    *what = HVI_NEXT_STEP;
+    *next = HVI_STEP_COPYING;
+    return status;
+}
+
+/* ---- copying ---- */
+
+/* Look at the stream now and then; a move that is a danger to the source is taken back. */
+static hv_status look_at_stream(hvi_move *move, hv_error **error) {
+    hvi_stream stream = hvi_move_stream(move);
+    if (move->looked != 0 && hvi_clock_us() - move->looked < LOOK_US)
+        return HV_OK;
+    hvi_stream_state *state = &move->stream_state;
+    hv_status status = hvi_stream_look(&stream, hvi_link_deadline(), state, error);
+    move->looked = hvi_clock_us();
+    if (status != HV_OK)
+        return status;
+    if (state->is_lost) {
+        hvi_fail(error, HV_MISMATCH, "the source has removed WAL that the move of shard %d needs",
+                 move->shard);
+        hvi_error_detail(error, "The slot \"%s\" is lost: max_slot_wal_keep_size.",
+                         move->names.stream);
+        status = HV_MISMATCH;
+    } else if (state->retained_bytes > move->options.max_wal) {
+        hvi_fail(error, HV_MISMATCH,
+                 "the source keeps %" PRId64 " MB of WAL for the move of shard %d",
+                 state->retained_bytes >> 20, move->shard);
+        hvi_error_detail(error, "The option max_wal allows %" PRId64 " MB.",
+                         move->options.max_wal >> 20);
+        status = HV_MISMATCH;
+    }
+    if (status != HV_OK)
+        hvi_error_where(error, move->from.server->name, move->shard);
+    return status;
+}
+
+/* Nothing works on the subscription: for how long may that be? */
+static hv_status check_worker(hvi_move *move, hv_error **error) {
+    int64_t pause;
+    int64_t now = hvi_clock_us();
+    if (move->stream_state.failures != move->failures) {
+        move->failures = move->stream_state.failures;
+        move->failed_at = now;
+    }
+    /* A worker that fails is started again: it must have been well for a while. */
+    bool is_well = move->failed_at == 0 || now - move->failed_at > WELL_US;
+    if (move->stream_state.is_working && is_well) {
+        move->patience = (hvi_patience){0};
+        move->waits_for[0] = '\0';
+        return HV_OK;
+    }
+    snprintf(move->waits_for, sizeof move->waits_for,
+             "the subscription \"%s\" on server \"%s\" to be at work; it has failed %" PRId64
+             " times",
+             move->names.stream, move->to.server->name, move->stream_state.failures);
+    if (hvi_patience_next(&move->patience, move->options.max_wait, &pause))
+        return HV_OK;
+    hvi_fail(error, HV_TIMEOUT, "the stream of shard %d does not get on", move->shard);
+    hvi_error_where(error, move->to.server->name, move->shard);
+    hvi_error_detail(error, "It has waited for %s.", move->waits_for);
+    hvi_error_hint(error, "The log of server \"%s\" has the cause.", move->to.server->name);
+    return HV_TIMEOUT;
+}
+
+hv_status hvi_step_copying(hvi_move *move, int64_t deadline, hvi_move_next *what,
+                           hvi_move_step *next, hv_error **error) {
+    (void) deadline;
+    say(move, "copying rows");
+    hv_status status = look_at_stream(move, error);
+    const hvi_stream_state *state = &move->stream_state;
+    *what = HVI_NEXT_STAY;
+    if (status == HV_OK)
+        status = check_worker(move, error);
+    if (status != HV_OK)
+        return status;
+    if (state->tables > 0 && state->ready == state->tables) {
+        move->row.rows = state->rows;
+        move->row.bytes = state->bytes;
+        *what = HVI_NEXT_STEP;
+        *next = HVI_STEP_INDEXING;
+        return HV_OK;
+    }
+    move->looked = 0;
+    stay(move, hvi_clock_us() - move->began > 5000000 ? 200 : 50);
+    return HV_OK;
+}
+
+/* ---- indexing ---- */
+
+static hv_status start_rest(hvi_move *move, hv_error **error) {
+    hvi_buffer rest = HVI_BUFFER_EMPTY, also = HVI_BUFFER_EMPTY, sql = HVI_BUFFER_EMPTY;
+    const hvi_schema_copy copy = {
+        .from = &move->witness,
+        .to = &move->to,
+        .shard = move->shard,
+        .live = move->names.live,
+        .name = move->names.stream,
+    };
+    hv_status status = hvi_journal_read_rest(move->to.session, move->shard, move->row.id,
+                                             hvi_link_deadline(), &rest, error);
+    hvi_journal_indexed_sql(&also, move->shard, move->row.id);
+    if (status == HV_OK && !(hvi_buffer_ok(&rest) && hvi_buffer_ok(&also)))
+        status = hvi_no_memory(error);
+    if (status == HV_OK) {
+        hvi_schema_copy_rest_sql(&copy, &rest, also.data, &sql);
+        status = hvi_link_start(&move->to, &sql, error);
+    }
+    hvi_buffer_fini(&rest);
+    hvi_buffer_fini(&also);
+    hvi_buffer_fini(&sql);
+    return status;
+}
+
+hv_status hvi_step_indexing(hvi_move *move, int64_t deadline, hvi_move_next *what,
+                            hvi_move_step *next, hv_error **error) {
+    hv_status status = HV_OK;
+    bool done = false;
+    say(move, "making indexes and the rest");
+    *what = HVI_NEXT_STAY;
+    if (move->stage == 0) {
+        status = start_rest(move, error);
+        if (status != HV_OK)
+            return status;
+        hvi_move_reach("indexing: sent");
+        move->stage = 1;
+    }
+    status = hvi_link_advance(&move->to, deadline, &done, NULL, error);
+    if (status != HV_OK && hvi_link_is_open(&move->to))
+        hvi_link_run(&move->to, "ROLLBACK", hvi_link_deadline(), NULL, NULL);
+    if (status == HV_OK && done) {
+        *what = HVI_NEXT_STEP;
+        *next = HVI_STEP_CATCHING_UP;
+        move->row.is_indexed = true;
+    }
+    return status;
+}
+
+/* ---- catching up ---- */
+
+/* Send a marker and wait for it, step by step. *lag is -1 until it has arrived. */
+static hv_status measure_lag(hvi_move *move, int64_t deadline, int64_t *lag, hv_error **error) {
+    hvi_stream stream = hvi_move_stream(move);
+    hv_status status = HV_OK;
+    bool arrived = false;
+    *lag = -1;
+    if (move->marker == 0) {
+        status = hvi_stream_mark(&stream, hvi_link_deadline(), &move->marker, error);
+        move->marked = hvi_clock_us();
+    }
+    while (status == HV_OK && !arrived) {
+        status = hvi_stream_arrived(&stream, move->marker, hvi_link_deadline(), &arrived, error);
+        if (status != HV_OK || arrived || hvi_is_late(deadline) ||
+            hvi_clock_us() - move->marked > LOOK_US)
+            break;
+        hvi_pause(2);
+    }
+    if (status == HV_OK && arrived) {
+        *lag = hvi_clock_us() - move->marked;
+        move->marker = 0;
+    }
+    return status;
+}
+
+/* Statistics, without which the first callers would meet bad plans. */
+static hv_status analyze(hvi_move *move, hv_error **error) {
+    hvi_buffer sql = HVI_BUFFER_EMPTY, ask = HVI_BUFFER_EMPTY;
+    PGresult *result = NULL;
+    hvi_buffer_append_format(
+        &ask,
+        "SELECT c.oid::pg_catalog.regclass::pg_catalog.text FROM pg_catalog.pg_class AS c"
+        " WHERE c.relnamespace OPERATOR(pg_catalog.=) '%s'::pg_catalog.regnamespace"
+        " AND c.relkind OPERATOR(pg_catalog.=) 'r'",
+        move->names.stream);
+    hv_status status = hvi_link_say(&move->to, &ask, hvi_link_deadline(), &result, error);
+    if (status == HV_OK && PQntuples(result) > 0) {
+        for (int i = 0; i < PQntuples(result); i++)
+            hvi_buffer_append_format(&sql, "%s%s", i == 0 ? "ANALYZE " : ", ",
+                                     PQgetvalue(result, i, 0));
+        status = hvi_link_say(&move->to, &sql, hvi_deadline_after(DUMP_MS), NULL, error);
+    }
+    PQclear(result);
+    return status;
+}
+
+hv_status hvi_step_catching_up(hvi_move *move, int64_t deadline, hvi_move_next *what,
+                               hvi_move_step *next, hv_error **error) {
+    int64_t lag;
+    say(move, "catching up");
+    *what = HVI_NEXT_STAY;
+    hv_status status = look_at_stream(move, error);
+    if (status == HV_OK)
+        status = check_worker(move, error);
+    if (status == HV_OK && move->stage == 0) {
+        status = analyze(move, error);
+        move->stage = 1;
+    }
+    if (status == HV_OK)
+        status = measure_lag(move, deadline, &lag, error);
+    if (status != HV_OK)
+        return status;
+    if (lag >= 0 && lag < CLOSE_LAG_US) {
+        *what = HVI_NEXT_STEP;
+        *next = HVI_STEP_VERIFYING;
+    }
+    return HV_OK;
+}
+
+/* ---- verifying ---- */
+
+static hv_status mark(void *context, int64_t deadline, int64_t *number, hv_error **error) {
+    hvi_stream stream = hvi_move_stream(context);
+    return hvi_stream_mark(&stream, deadline, number, error);
+}
+
+static hv_status arrived(void *context, int64_t number, int64_t deadline, bool *is_there,
+                         hv_error **error) {
+    hvi_stream stream = hvi_move_stream(context);
+    return hvi_stream_arrived(&stream, number, deadline, is_there, error);
+}
+
+hv_status hvi_step_verifying(hvi_move *move, int64_t deadline, hvi_move_next *what,
+                             hvi_move_step *next, hv_error **error) {
+    hv_status status = HV_OK;
+    bool done = !move->options.verify;
+    say(move, "comparing both copies");
+    *what = HVI_NEXT_STAY;
+    if (!done && move->verify == NULL) {
+        const hvi_verify_sides sides = {
+            .shard = move->shard,
+            .source = move->witness.session,
+            .target = move->to.session,
+            .source_name = move->from.server->name,
+            .target_name = move->to.server->name,
+            .source_schema = move->names.live,
+            .target_schema = move->names.stream,
+            .marker = {mark, arrived, move},
+        };
+        status = hvi_verify_new(&sides, &move->verify, error);
+    }
+    if (status == HV_OK && !done)
+        status = hvi_verify_step(move->verify, deadline, &done, error);
+    if (status == HV_OK && done) {
+        *what = HVI_NEXT_STEP;
+        *next = HVI_STEP_READY;
+    }
+    return status;
+}
+
+/* ---- ready ---- */
+
+static hv_status check_drift(hvi_move *move, hv_error **error) {
+    if (move->is_back)
+        return HV_OK;
+    return move->drift.description != NULL
+               ? hvi_drift_check(&move->drift, move->from.session, move->from.server->name,
+                                 hvi_link_deadline(), error)
+               : hvi_drift_check_digest(move->row.digest, move->from.session, move->shard,
+                                        move->from.server->name, hvi_link_deadline(), error);
+}
+
+/* The statements that publish the copy. They must not be able to fail: so they are tried, and taken
+ * back, before there is no way back. */
+static hv_status try_publishing(hvi_move *move, const char *publish, hv_error **error) {
+    hvi_buffer sql = HVI_BUFFER_EMPTY;
+    hvi_buffer_append_format(&sql, "BEGIN;SET LOCAL lock_timeout TO 500;%s", publish);
+    hv_status status = hvi_link_say(&move->to, &sql, hvi_link_deadline(), NULL, error);
+    if (hvi_link_is_open(&move->to))
+        hvi_link_run(&move->to, "ROLLBACK", hvi_link_deadline(), NULL, NULL);
+    return status;
+}
+
+/* The stream back must have a slot before the first change that it is to carry. Until the copy is
+ * published, its publication has no tables, so nothing of the way there goes back. */
+static hv_status prepare_way_back(hvi_move *move, hvi_buffer *publish, hv_error **error) {
+    hvi_stream back = hvi_move_stream_back(move);
+    bool done = false;
+    hv_status status = hvi_stream_drop_slot(&back, hvi_link_deadline(), error);
+    if (status == HV_OK)
+        status = hvi_stream_publish(&back, true, hvi_link_deadline(), error);
+    if (status == HV_OK)
+        status = hvi_stream_slot_start(&back, error);
+    while (status == HV_OK && !done)
+        status = hvi_link_advance(&move->to, hvi_link_deadline(), &done, NULL, error);
+    if (status == HV_OK)
+        status = hvi_stream_add_sql(&back, publish, hvi_link_deadline(), error);
+    return status;
+}
+
+hv_status hvi_step_ready(hvi_move *move, int64_t deadline, hvi_move_next *what, hvi_move_step *next,
+                         hv_error **error) {
+    (void) deadline;
+    hvi_buffer publish = HVI_BUFFER_EMPTY;
+    hv_error *cause = NULL;
+    say(move, "preparing the switch");
+    hv_status status = check_drift(move, error);
+    if (status != HV_OK)
+        return status;
+    hvi_buffer_append_format(&publish, "ALTER SCHEMA %s RENAME TO %s;", move->names.stream,
+                             move->names.live);
+    status = hvi_schema_copy_triggers_sql(&move->witness, move->names.live, &publish,
+                                          hvi_link_deadline(), &cause);
+    if (status == HV_OK && !move->is_back && move->row.keep_ms > 0)
+        status = prepare_way_back(move, &publish, &cause);
+    if (status == HV_OK)
+        status = hvi_buffer_ok(&publish) ? try_publishing(move, publish.data, &cause)
+                                         : hvi_no_memory(&cause);
+    hvi_move_reach("ready: tried");
+    /* What an abort gives back is in the journal before it is replaced. */
+    if (status == HV_OK && move->to_location.state != HVI_LOCATION_ARRIVING) {
+        snprintf(move->row.before_state, sizeof move->row.before_state, "%s",
+                 hvi_location_state_name(move->to_location.state));
+        snprintf(move->row.before_server, sizeof move->row.before_server, "%s",
+                 move->to_location.server);
+        move->row.before_generation = move->to_location.generation;
+        status = hvi_move_write(move, &cause);
+    }
+    if (status == HV_OK)
+        status = hvi_location_arriving(move->to.session, move->shard, move->row.generation,
+                                       move->from.server->name, publish.data, hvi_link_deadline(),
+                                       &cause);
+    hvi_buffer_fini(&publish);
+    if (status != HV_OK)
+        return hvi_move_wait_for_lock(move, &move->to, status, &cause, what, error);
+    *what = HVI_NEXT_STEP;
+    *next = HVI_STEP_SWITCHING;
+    return HV_OK;
+}
+
+/* ---- switching ---- */
+
+static hv_status after_try(hvi_move *move, hvi_move_next *what, hv_error **error) {
+    int64_t pause;
+    snprintf(move->waits_for, sizeof move->waits_for, "%s", move->fence.waits_for);
+    if (!hvi_patience_next(&move->refused, move->options.max_wait, &pause)) {
+        hvi_fail(error, HV_TIMEOUT,
+                 "shard %d could not be switched without stopping its callers "
+                 "for too long",
+                 move->shard);
+        hvi_error_where(error, move->from.server->name, move->shard);
+        hvi_error_detail(error, "On server \"%s\", %s.", move->from.server->name, move->waits_for);
+        return HV_TIMEOUT;
+    }
+    stay(move, pause);
+    *what = HVI_NEXT_STAY;
+    return HV_OK;
+}
+
+hv_status hvi_step_switching(hvi_move *move, int64_t deadline, hvi_move_next *what,
+                             hvi_move_step *next, hv_error **error) {
+    int64_t lag = 0;
+    hvi_stream stream = hvi_move_stream(move);
+    say(move, "switching");
+    *what = HVI_NEXT_STAY;
+    hv_status status = look_at_stream(move, error);
+    if (status == HV_OK)
+        status = measure_lag(move, deadline, &lag, error);
+    if (status != HV_OK || lag < 0)
+        return status;
+    if (lag > SWITCH_LAG_US) {
+        snprintf(move->fence.waits_for, sizeof move->fence.waits_for, "the stream is %d ms behind",
+                 (int) (lag / 1000));
+        return after_try(move, what, error);
+    }
+    status = check_drift(move, error);
+    if (status != HV_OK)
+        return status;
+    move->fence.from = &move->from;
+    move->fence.to = &move->to;
+    move->fence.witness = &move->witness;
+    move->fence.shard = move->shard;
+    move->fence.names = &move->names;
+    move->fence.generation = move->row.generation;
+    move->fence.target = move->to.server->name;
+    move->fence.stream = &stream;
+    move->fence.drift = move->drift.description != NULL ? &move->drift : NULL;
+    move->fence.verify = move->verify;
+    move->fence.max_pause_ms = move->options.max_pause;
+    hvi_switch_result result = hvi_switch_try(&move->fence, error);
+    if (move->fence.pause_us > move->row.pause_us)
+        move->row.pause_us = move->fence.pause_us;
+    switch (result) {
+    case HVI_SWITCH_DONE:
+        *what = HVI_NEXT_STEP;
+        *next = HVI_STEP_SWITCHED;
+        return HV_OK;
+    case HVI_SWITCH_AGAIN:
+        return after_try(move, what, error);
+    case HVI_SWITCH_LOST:
+        return HV_UNAVAILABLE;
+    case HVI_SWITCH_WRONG:
+        return error != NULL && *error != NULL ? hv_error_status(*error) : HV_REFUSED;
+    }
+    return HV_OK;
+}
