@@ -75,7 +75,8 @@ static const hvi_form facts_form = {
 
 static const char facts_sql[] =
     "SELECT pg_catalog.current_setting('wal_level'), (SELECT pg_catalog.concat(system_identifier,"
-    " ' ', (SELECT oid FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=)"
+    " ' ', pg_catalog.pg_postmaster_start_time(), ' ', (SELECT oid FROM pg_catalog.pg_database "
+    "WHERE datname OPERATOR(pg_catalog.=)"
     " pg_catalog.current_database())) FROM pg_catalog.pg_control_system()),"
     " (SELECT r.rolsuper OR r.rolreplication FROM pg_catalog.pg_roles AS r WHERE r.rolname"
     " OPERATOR(pg_catalog.=) CURRENT_USER), (SELECT system_identifier::pg_catalog.text"
