@@ -1,6 +1,8 @@
 /*
  * move_options: the struct hv_move_options.
  */
+#include "move/move_options.h"
+
 #include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -10,7 +12,6 @@
 #include "base/suggest.h"
 #include "base/utf8.h"
 #include "config/option_table.h"
-#include "move/move.h"
 
 #define GIGABYTE (INT64_C(1) << 30)
 #define DAY_MS   (INT64_C(86400) * 1000)

@@ -9,10 +9,12 @@
 #include "move/drift.h"
 #include "move/journal.h"
 #include "move/link.h"
-#include "move/move.h"
+#include "move/move_options.h"
 #include "move/stream.h"
 #include "move/switch.h"
 #include "move/verify.h"
+
+typedef struct hvi_move hvi_move;
 
 struct hvi_move {
     hvi_router *router;

@@ -19,13 +19,13 @@
 #define GENTLE_LOCK_MS  "3000"
 #define CONNECT_SECONDS "10"
 
-/* Replace each %n by the stream's name, %t by the schema of the tables, and append it. Both are
- * names that need no quotes. */
+/* Append it, each %u being the stream's name, and %d the schema of the publisher's tables: names
+ * that need no quotes. */
 static void append(const hvi_stream *stream, hvi_buffer *sql, const char *text) {
     for (const char *at = text; *at != '\0'; at++) {
-        if (at[0] == '%' && at[1] == 'n')
+        if (at[0] == '%' && at[1] == 'u')
             hvi_buffer_append_text(sql, stream->name);
-        else if (at[0] == '%' && at[1] == 't')
+        else if (at[0] == '%' && at[1] == 'd')
             hvi_buffer_append_text(sql, stream->tables);
         else {
             hvi_buffer_append_byte(sql, *at);
@@ -53,11 +53,11 @@ static hv_status run(const hvi_stream *stream, hvi_link *link, const char *text,
  * that the copy has, and the publisher sends that of the live table. */
 static const char make_sql[] =
     "DO $hv$ DECLARE t record; part pg_catalog.name; BEGIN"
-    " CREATE SCHEMA %n;"
-    " CREATE TABLE hypervault.%n (id integer PRIMARY KEY, number bigint NOT NULL);"
-    " INSERT INTO hypervault.%n VALUES (1, 0);"
+    " CREATE SCHEMA %u;"
+    " CREATE TABLE hypervault.%u (id integer PRIMARY KEY, number bigint NOT NULL);"
+    " INSERT INTO hypervault.%u VALUES (1, 0);"
     " FOR t IN SELECT c.oid, c.relname FROM pg_catalog.pg_class AS c"
-    "  WHERE c.relnamespace OPERATOR(pg_catalog.=) '%t'::pg_catalog.regnamespace"
+    "  WHERE c.relnamespace OPERATOR(pg_catalog.=) '%d'::pg_catalog.regnamespace"
     "  AND c.relkind OPERATOR(pg_catalog.=) 'r' ORDER BY c.oid LOOP"
     "  SELECT a.attname INTO part FROM pg_catalog.pg_attribute AS a"
     "   LEFT JOIN pg_catalog.pg_index AS i ON i.indrelid OPERATOR(pg_catalog.=) a.attrelid"
@@ -66,9 +66,9 @@ static const char make_sql[] =
     "   WHERE a.attrelid OPERATOR(pg_catalog.=) t.oid AND a.attnum OPERATOR(pg_catalog.>) 0"
     "   AND NOT a.attisdropped AND a.attgenerated OPERATOR(pg_catalog.=) ''"
     "   ORDER BY i.indexrelid IS NULL, a.attnum LIMIT 1;"
-    "  EXECUTE pg_catalog.format('CREATE TABLE %n.%I (LIKE %t.%I INCLUDING GENERATED)"
+    "  EXECUTE pg_catalog.format('CREATE TABLE %u.%I (LIKE %d.%I INCLUDING GENERATED)"
     " PARTITION BY LIST (%I)', t.relname, t.relname, part);"
-    "  EXECUTE pg_catalog.format('ALTER TABLE %n.%I REPLICA IDENTITY FULL', t.relname);"
+    "  EXECUTE pg_catalog.format('ALTER TABLE %u.%I REPLICA IDENTITY FULL', t.relname);"
     " END LOOP; END $hv$;";
 
 /* First a lock that stops nobody but autovacuum, which gives way to it; then, without it being in
@@ -77,16 +77,16 @@ static const char attach_sql[] =
     "DO $hv$ DECLARE t record; BEGIN"
     " PERFORM pg_catalog.set_config('lock_timeout', '" GENTLE_LOCK_MS "', true);"
     " FOR t IN SELECT c.relname FROM pg_catalog.pg_class AS c"
-    "  WHERE c.relnamespace OPERATOR(pg_catalog.=) '%n'::pg_catalog.regnamespace"
+    "  WHERE c.relnamespace OPERATOR(pg_catalog.=) '%u'::pg_catalog.regnamespace"
     "  AND c.relkind OPERATOR(pg_catalog.=) 'p' ORDER BY c.oid LOOP"
-    "  EXECUTE pg_catalog.format('LOCK TABLE ONLY %t.%I IN SHARE UPDATE EXCLUSIVE MODE',"
+    "  EXECUTE pg_catalog.format('LOCK TABLE ONLY %d.%I IN SHARE UPDATE EXCLUSIVE MODE',"
     "   t.relname);"
     " END LOOP;"
     " PERFORM pg_catalog.set_config('lock_timeout', '" LOCK_MS "', true);"
     " FOR t IN SELECT c.relname FROM pg_catalog.pg_class AS c"
-    "  WHERE c.relnamespace OPERATOR(pg_catalog.=) '%n'::pg_catalog.regnamespace"
+    "  WHERE c.relnamespace OPERATOR(pg_catalog.=) '%u'::pg_catalog.regnamespace"
     "  AND c.relkind OPERATOR(pg_catalog.=) 'p' ORDER BY c.oid LOOP"
-    "  EXECUTE pg_catalog.format('ALTER TABLE %n.%I ATTACH PARTITION %t.%I DEFAULT',"
+    "  EXECUTE pg_catalog.format('ALTER TABLE %u.%I ATTACH PARTITION %d.%I DEFAULT',"
     "   t.relname, t.relname);"
     " END LOOP; END $hv$;";
 
@@ -97,16 +97,16 @@ static const char detach_sql[] =
     "  i.inhparent::pg_catalog.regclass AS root FROM pg_catalog.pg_inherits AS i"
     "  JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) i.inhparent"
     "  WHERE c.relnamespace OPERATOR(pg_catalog.=)"
-    "  pg_catalog.to_regnamespace('%n')::pg_catalog.oid ORDER BY i.inhrelid LOOP"
+    "  pg_catalog.to_regnamespace('%u')::pg_catalog.oid ORDER BY i.inhrelid LOOP"
     "  EXECUTE pg_catalog.format('ALTER TABLE %s DETACH PARTITION %s', r.root, r.live);"
     " END LOOP;"
     " IF EXISTS (SELECT FROM pg_catalog.pg_inherits AS i JOIN pg_catalog.pg_class AS c"
     "  ON c.oid OPERATOR(pg_catalog.=) i.inhparent WHERE c.relnamespace OPERATOR(pg_catalog.=)"
-    "  pg_catalog.to_regnamespace('%n')::pg_catalog.oid) THEN"
-    "  RAISE EXCEPTION 'a root of %n still has its table'; END IF;"
+    "  pg_catalog.to_regnamespace('%u')::pg_catalog.oid) THEN"
+    "  RAISE EXCEPTION 'a root of %u still has its table'; END IF;"
     " FOR r IN SELECT c.oid::pg_catalog.regclass AS root FROM pg_catalog.pg_class AS c"
     "  WHERE c.relnamespace OPERATOR(pg_catalog.=)"
-    "  pg_catalog.to_regnamespace('%n')::pg_catalog.oid"
+    "  pg_catalog.to_regnamespace('%u')::pg_catalog.oid"
     "  AND c.relkind OPERATOR(pg_catalog.=) 'p' LOOP"
     "  EXECUTE pg_catalog.format('DROP TABLE %s', r.root);"
     " END LOOP; END $hv$;";
@@ -118,7 +118,7 @@ static const char gentle_sql[] =
     " FOR r IN SELECT i.inhrelid::pg_catalog.regclass AS live FROM pg_catalog.pg_inherits AS i"
     "  JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) i.inhparent"
     "  WHERE c.relnamespace OPERATOR(pg_catalog.=)"
-    "  pg_catalog.to_regnamespace('%n')::pg_catalog.oid ORDER BY i.inhrelid LOOP"
+    "  pg_catalog.to_regnamespace('%u')::pg_catalog.oid ORDER BY i.inhrelid LOOP"
     "  EXECUTE pg_catalog.format('LOCK TABLE ONLY %s IN SHARE UPDATE EXCLUSIVE MODE', r.live);"
     " END LOOP;"
     " PERFORM pg_catalog.set_config('lock_timeout', '" LOCK_MS "', true);"
@@ -136,14 +136,14 @@ hv_status hvi_stream_unpublish(const hvi_stream *stream, int64_t deadline, hv_er
     append(stream, &sql, gentle_sql);
     append(stream, &sql, detach_sql);
     append(stream, &sql,
-           "DROP PUBLICATION IF EXISTS %n;"
-           "DROP TABLE IF EXISTS hypervault.%n;"
+           "DROP PUBLICATION IF EXISTS %u;"
+           "DROP TABLE IF EXISTS hypervault.%u;"
            "DO $hv$ BEGIN"
            /* On the subscriber a schema of this name is the copy, which is not dropped here. */
            " IF NOT EXISTS (SELECT FROM pg_catalog.pg_class AS c"
            "  WHERE c.relnamespace OPERATOR(pg_catalog.=)"
-           "  pg_catalog.to_regnamespace('%n')::pg_catalog.oid) THEN"
-           "  DROP SCHEMA IF EXISTS %n; END IF; END $hv$;"
+           "  pg_catalog.to_regnamespace('%u')::pg_catalog.oid) THEN"
+           "  DROP SCHEMA IF EXISTS %u; END IF; END $hv$;"
            "COMMIT");
     hv_status status = hvi_link_say(stream->publisher, &sql, deadline, NULL, error);
     if (status != HV_OK && hvi_link_is_open(stream->publisher))
@@ -161,15 +161,15 @@ hv_status hvi_stream_add_sql(const hvi_stream *stream, hvi_buffer *sql, int64_t 
     PGresult *result = NULL;
     hv_status status =
         run(stream, stream->publisher,
-            "SELECT pg_catalog.format('%n.%I', c.relname) FROM pg_catalog.pg_class AS c"
-            " WHERE c.relnamespace OPERATOR(pg_catalog.=) '%n'::pg_catalog.regnamespace"
+            "SELECT pg_catalog.format('%u.%I', c.relname) FROM pg_catalog.pg_class AS c"
+            " WHERE c.relnamespace OPERATOR(pg_catalog.=) '%u'::pg_catalog.regnamespace"
             " AND c.relkind OPERATOR(pg_catalog.=) 'p' ORDER BY c.oid",
             deadline, &result, error);
     if (status == HV_OK)
         status =
             hvi_result_check(result, &form, stream->publisher->server->name, stream->shard, error);
     if (status == HV_OK) {
-        append(stream, sql, "ALTER PUBLICATION %n ADD TABLE hypervault.%n");
+        append(stream, sql, "ALTER PUBLICATION %u ADD TABLE hypervault.%u");
         for (int i = 0; i < PQntuples(result); i++) {
             hvi_buffer_append_text(sql, ", ");
             hvi_buffer_append_text(sql, hvi_text_at(result, i, 0));
@@ -187,9 +187,9 @@ hv_status hvi_stream_publish(const hvi_stream *stream, bool is_empty, int64_t de
     if (status == HV_OK)
         status = run(stream, stream->publisher, make_sql, deadline, NULL, error);
     if (status == HV_OK)
-        status = run(stream, stream->publisher,
-                     "CREATE PUBLICATION %n WITH (publish_via_partition_root = true)", deadline,
-                     NULL, error);
+        status =
+            run(stream, stream->publisher,
+                "CREATE PUBLICATION %u WITH (publish_via_partition_root)", deadline, NULL, error);
     if (status == HV_OK && !is_empty) {
         status = hvi_stream_add_sql(stream, &sql, deadline, error);
         if (status == HV_OK)
@@ -206,7 +206,7 @@ hv_status hvi_stream_publish(const hvi_stream *stream, bool is_empty, int64_t de
 hv_status hvi_stream_slot_start(const hvi_stream *stream, hv_error **error) {
     hvi_buffer sql = HVI_BUFFER_EMPTY;
     append(stream, &sql,
-           "SELECT FROM pg_catalog.pg_create_logical_replication_slot('%n', 'pgoutput')");
+           "SELECT FROM pg_catalog.pg_create_logical_replication_slot('%u', 'pgoutput')");
     return hvi_link_start(stream->publisher, &sql, error);
 }
 
@@ -233,7 +233,7 @@ hv_status hvi_stream_slot_start(const hvi_stream *stream, hv_error **error) {
     "  END LOOP; END LOOP; END $hv$"
 
 hv_status hvi_stream_drop_slot(const hvi_stream *stream, int64_t deadline, hv_error **error) {
-    return run(stream, stream->publisher, DROP_SLOTS("slot_name OPERATOR(pg_catalog.=) '%n'"),
+    return run(stream, stream->publisher, DROP_SLOTS("slot_name OPERATOR(pg_catalog.=) '%u'"),
                deadline, NULL, error);
 }
 
@@ -296,23 +296,23 @@ hv_status hvi_stream_subscribe(const hvi_stream *stream, bool copy, int64_t dead
         status = hand_over_conninfo(stream, deadline, error);
     if (status == HV_OK)
         status = run(stream, stream->subscriber,
-                     copy ? "CREATE TABLE hypervault.%n (id integer PRIMARY KEY,"
+                     copy ? "CREATE TABLE hypervault.%u (id integer PRIMARY KEY,"
                             " number bigint NOT NULL)"
-                          : "CREATE TABLE hypervault.%n (id integer PRIMARY KEY,"
+                          : "CREATE TABLE hypervault.%u (id integer PRIMARY KEY,"
                             " number bigint NOT NULL);"
-                            "INSERT INTO hypervault.%n VALUES (1, 0)",
+                            "INSERT INTO hypervault.%u VALUES (1, 0)",
                      deadline, NULL, error);
     /* With the commits of the copy at the disk's leisure it keeps up with many writers; before the
      * switch there is a commit that is not. */
     if (status == HV_OK)
         status = run(stream, stream->subscriber,
-                     copy ? "DO $hv$ BEGIN EXECUTE pg_catalog.format('CREATE SUBSCRIPTION %n"
-                            " CONNECTION %L PUBLICATION %n WITH (create_slot = false,"
-                            " slot_name = ''%n'', copy_data = true, synchronous_commit = off)',"
+                     copy ? "DO $hv$ BEGIN EXECUTE pg_catalog.format('CREATE SUBSCRIPTION %u"
+                            " CONNECTION %L PUBLICATION %u WITH (create_slot = false,"
+                            " slot_name = ''%u'', copy_data = true, synchronous_commit = off)',"
                             " pg_catalog.current_setting('hypervault.conninfo')); END $hv$"
-                          : "DO $hv$ BEGIN EXECUTE pg_catalog.format('CREATE SUBSCRIPTION %n"
-                            " CONNECTION %L PUBLICATION %n WITH (create_slot = false,"
-                            " slot_name = ''%n'', copy_data = false, synchronous_commit = off)',"
+                          : "DO $hv$ BEGIN EXECUTE pg_catalog.format('CREATE SUBSCRIPTION %u"
+                            " CONNECTION %L PUBLICATION %u WITH (create_slot = false,"
+                            " slot_name = ''%u'', copy_data = false, synchronous_commit = off)',"
                             " pg_catalog.current_setting('hypervault.conninfo')); END $hv$",
                      deadline, NULL, error);
     if (hvi_link_is_open(stream->subscriber))
@@ -334,27 +334,28 @@ hv_status hvi_stream_unsubscribe(const hvi_stream *stream, int64_t deadline, hv_
     hv_status status =
         run(stream, link,
             "SELECT s.oid, (SELECT system_identifier FROM pg_catalog.pg_control_system())"
-            " FROM pg_catalog.pg_subscription AS s WHERE s.subname OPERATOR(pg_catalog.=) '%n'"
+            " FROM pg_catalog.pg_subscription AS s WHERE s.subname OPERATOR(pg_catalog.=) '%u'"
             " AND s.subdbid OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database AS d"
             " WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())",
             deadline, &result, error);
     if (status == HV_OK)
         status = hvi_result_check(result, &form, link->server->name, stream->shard, error);
     if (status == HV_OK && PQntuples(result) == 1) {
-        status = run(stream, link, "ALTER SUBSCRIPTION %n DISABLE", deadline, NULL, error);
+        status = run(stream, link, "ALTER SUBSCRIPTION %u DISABLE", deadline, NULL, error);
         /* Only while the subscription is there is its number known, which is in their names. */
         if (status == HV_OK && stream->publisher != NULL)
             status = drop_table_slots(stream, hvi_text_at(result, 0, 0), hvi_text_at(result, 0, 1),
                                       deadline, error);
         if (status == HV_OK)
-            status = run(stream, link,
-                         "ALTER SUBSCRIPTION %n SET (slot_name = NONE);"
-                         "DROP SUBSCRIPTION IF EXISTS %n",
-                         deadline, NULL, error);
+            status = run(
+                stream, link,
+                "DO $hv$ BEGIN EXECUTE 'ALTER SUBSCRIPTION %u SET (slot_name = NONE)'; END $hv$;"
+                "DROP SUBSCRIPTION IF EXISTS %u",
+                deadline, NULL, error);
     }
     PQclear(result);
     if (status == HV_OK)
-        status = run(stream, link, "DROP TABLE IF EXISTS hypervault.%n", deadline, NULL, error);
+        status = run(stream, link, "DROP TABLE IF EXISTS hypervault.%u", deadline, NULL, error);
     return status;
 }
 
@@ -374,9 +375,9 @@ static const char publisher_sql[] =
     " FROM (SELECT COALESCE(pg_catalog.sum(GREATEST(c.reltuples, 0))::bigint, 0) AS n,"
     " COALESCE(pg_catalog.sum(pg_catalog.pg_table_size(c.oid))::bigint, 0) AS size"
     " FROM pg_catalog.pg_class AS c WHERE c.relkind OPERATOR(pg_catalog.=) 'r'"
-    " AND c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.to_regnamespace('%t')"
+    " AND c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.to_regnamespace('%d')"
     "::pg_catalog.oid) AS t LEFT JOIN pg_catalog.pg_replication_slots AS s"
-    " ON s.slot_name OPERATOR(pg_catalog.=) '%n'";
+    " ON s.slot_name OPERATOR(pg_catalog.=) '%u'";
 
 static const hvi_form subscriber_form = {
     .asked = "the state of a subscription",
@@ -391,13 +392,13 @@ static const char subscriber_sql[] =
     "pg_catalog.pg_stat_get_tuples_inserted(r.srrelid), p.tuples_processed))::bigint, 0),"
     " COALESCE(pg_catalog.sum(pg_catalog.pg_table_size(r.srrelid))::bigint, 0),"
     " EXISTS (SELECT FROM pg_catalog.pg_stat_subscription AS w WHERE w.subname"
-    " OPERATOR(pg_catalog.=) '%n' AND w.relid IS NULL AND w.pid IS NOT NULL)";
+    " OPERATOR(pg_catalog.=) '%u' AND w.relid IS NULL AND w.pid IS NOT NULL)";
 
 static const char subscriber_from_sql[] =
     " FROM pg_catalog.pg_subscription AS s JOIN pg_catalog.pg_subscription_rel AS r"
     " ON r.srsubid OPERATOR(pg_catalog.=) s.oid LEFT JOIN pg_catalog.pg_stat_progress_copy AS p"
     " ON p.relid OPERATOR(pg_catalog.=) r.srrelid"
-    " WHERE s.subname OPERATOR(pg_catalog.=) '%n'";
+    " WHERE s.subname OPERATOR(pg_catalog.=) '%u'";
 
 hv_status hvi_stream_look(const hvi_stream *stream, int64_t deadline, hvi_stream_state *state,
                           hv_error **error) {
@@ -425,7 +426,7 @@ hv_status hvi_stream_look(const hvi_stream *stream, int64_t deadline, hvi_stream
            PQserverVersion(stream->subscriber->session->conn) >= 150000
                ? ", COALESCE((SELECT e.apply_error_count OPERATOR(pg_catalog.+) e.sync_error_count"
                  " FROM pg_catalog.pg_stat_subscription_stats AS e WHERE e.subname"
-                 " OPERATOR(pg_catalog.=) '%n'), 0)"
+                 " OPERATOR(pg_catalog.=) '%u'), 0)"
                : ", 0");
     append(stream, &sql, subscriber_from_sql);
     status = hvi_link_say(stream->subscriber, &sql, deadline, &result, error);
@@ -454,7 +455,7 @@ hv_status hvi_stream_mark(const hvi_stream *stream, int64_t deadline, int64_t *n
     PGresult *result = NULL;
     const char *server = stream->publisher->server->name;
     hv_status status = run(stream, stream->publisher,
-                           "UPDATE hypervault.%n SET number = number OPERATOR(pg_catalog.+) 1"
+                           "UPDATE hypervault.%u SET number = number OPERATOR(pg_catalog.+) 1"
                            " RETURNING number",
                            deadline, &result, error);
     if (status == HV_OK)
@@ -470,7 +471,7 @@ hv_status hvi_stream_mark(const hvi_stream *stream, int64_t deadline, int64_t *n
 hv_status hvi_stream_arrived(const hvi_stream *stream, int64_t number, int64_t deadline,
                              bool *arrived, hv_error **error) {
     PGresult *result = NULL;
-    hv_status status = run(stream, stream->subscriber, "SELECT number FROM hypervault.%n", deadline,
+    hv_status status = run(stream, stream->subscriber, "SELECT number FROM hypervault.%u", deadline,
                            &result, error);
     if (status == HV_OK)
         status = hvi_result_check(result, &number_form, stream->subscriber->server->name,

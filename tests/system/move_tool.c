@@ -17,7 +17,9 @@
 #include <unistd.h>
 
 #include "hypervault.h"
-#include "move/hook.h"
+
+/* src/move/hook.h */
+void hvi_move_set_hook(void (*hook)(void *context, const char *where), void *context);
 
 #define ACTIONS_MAX 8
 
