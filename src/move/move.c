@@ -113,6 +113,8 @@ void hvi_move_free(hvi_move *move) {
 }
 
 void hvi_move_abandon(hvi_move *move) {
+    hvi_link_disown(&move->readers[0]);
+    hvi_link_disown(&move->readers[1]);
     hvi_link_disown(&move->witness);
     hvi_link_disown(&move->to);
     hvi_link_disown(&move->from);

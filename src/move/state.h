@@ -45,6 +45,7 @@ struct hvi_move {
     hvi_server *source, *target; /* of the move as it was begun */
     hvi_link from, to;           /* which have the shard's advisory lock; `from` is the fence's */
     hvi_link witness;            /* another session of from's server */
+    hvi_link readers[2];         /* of both servers: the verification's */
     bool from_given_up, to_given_up; /* it could not be reached for too long */
     enum { HVI_LOST_NONE, HVI_LOST_FROM, HVI_LOST_TO } lost_side; /* which was to be opened last */
     bool is_new;                                                  /* its row is not written yet */
@@ -56,7 +57,8 @@ struct hvi_move {
 
     /* What the steps have. */
     hvi_drift drift;
-    hvi_verify *verify; /* owned */
+    hvi_verify *verify;     /* owned */
+    hvi_verify_sides sides; /* of that, which borrows it */
     bool is_verified;
     hvi_switch fence;
     int64_t marker;              /* its number; 0: none is under way */

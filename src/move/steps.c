@@ -22,6 +22,7 @@
 #define LOOK_US       200000 /* how often a stream is looked at */
 #define CLOSE_LAG_US  250000 /* the stream is close when a marker takes no longer */
 #define SWITCH_LAG_US 40000
+#define OPEN_MS       10000
 #define WELL_US       8000000
 
 static void say(hvi_move *move, const char *step) {
@@ -511,17 +512,26 @@ hv_status hvi_step_verifying(hvi_move *move, int64_t deadline, hvi_move_next *wh
     say(move, "comparing both copies");
     *what = HVI_NEXT_STAY;
     if (!done && move->verify == NULL) {
-        const hvi_verify_sides sides = {
+        hvi_server *const servers[] = {move->from.server, move->to.server};
+        for (int i = 0; i < 2 && status == HV_OK; i++)
+            if (!hvi_link_is_open(&move->readers[i])) {
+                hvi_link_close(&move->readers[i]);
+                status = hvi_link_open(&move->readers[i], servers[i], hvi_deadline_after(OPEN_MS),
+                                       error);
+            }
+        if (status != HV_OK)
+            return status;
+        move->sides = (hvi_verify_sides){
             .shard = move->shard,
-            .source = move->witness.session,
-            .target = move->to.session,
+            .source = move->readers[0].session,
+            .target = move->readers[1].session,
             .source_name = move->from.server->name,
             .target_name = move->to.server->name,
             .source_schema = move->names.live,
             .target_schema = move->names.stream,
             .marker = {mark, arrived, move},
         };
-        status = hvi_verify_new(&sides, &move->verify, error);
+        status = hvi_verify_new(&move->sides, &move->verify, error);
     }
     if (status == HV_OK && !done)
         status = hvi_verify_step(move->verify, deadline, &done, error);
