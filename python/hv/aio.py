@@ -295,6 +295,10 @@ class Session:
         """Like Datastore.count(). A thread waits for it; cancelling this does not end it."""
         return await self._in_thread(self._store.count, *args, **kwargs)
 
+    async def where(self, shard_id: int) -> str:
+        """Like Datastore.where()."""
+        return await self._in_thread(self._store.where, shard_id)
+
     async def explain(self, *args: Any, **kwargs: Any) -> list[Plan]:
         """Like Datastore.explain(). A thread waits for it; cancelling this does not end it."""
         return await self._in_thread(self._store.explain, *args, **kwargs)

@@ -21,6 +21,7 @@ from ._hv import (
     Key,
     KeyTypeError,
     LentCursor,
+    MovedError,
     PoolError,
     Reader,
     ShardAnswers,
@@ -55,6 +56,7 @@ __all__ = [
     "MigrationState",
     "MigrationStatus",
     "MigrationStep",
+    "MovedError",
     "Plan",
     "PoolError",
     "Reader",
@@ -139,7 +141,9 @@ class Datastore(_hv.Store):
     def cursor(self, shard_id: int) -> LentCursor:
         """Return a context manager: a cursor on a borrowed connection to the shard's server.
 
-        Name tables with their schema: ``shard0005.entities``.
+        Name tables with their schema: ``shard0005.entities``. If psycopg2's UndefinedTable or
+        InvalidSchemaName leaves the ``with``, and the shard has moved to another server, that
+        becomes a MovedError: then the next cursor() is on the right one.
         """
         return LentCursor(self, shard_id)
 

@@ -7,9 +7,13 @@
 #include "cursor.h"
 
 #include <stdbool.h>
+#include <string.h>
 
+#include "arguments.h"
+#include "error.h"
 #include "lend.h"
 #include "store.h"
+#include "threads.h"
 
 typedef struct cursor_object {
     PyObject_HEAD
@@ -18,6 +22,8 @@ typedef struct cursor_object {
     PyObject *server;     /* … its name or number */
     PyObject *connection; /* while it is borrowed */
     PyObject *cursor;     /* the same */
+    int shard;            /* of a borrowed connection, or -1; and … */
+    int at;               /* … the server that was believed to hold it before */
 } cursor_object;
 
 static cursor_object *cursor_of(PyObject *object) {
@@ -72,6 +78,41 @@ static void return_connection(cursor_object *self) {
         PyErr_Restore(type, value, traceback);
 }
 
+static bool note_place(cursor_object *self) {
+    self->shard = hvpy_int_from(self->shard_id);
+    if ((self->shard == -1 && PyErr_Occurred()) || !hvpy_store_enter(self->store))
+        return false;
+    self->at = hv_shard_server(self->store->store, self->shard);
+    hvpy_store_leave(self->store);
+    return true;
+}
+
+/* Does this exception of psycopg2's say that a table or a schema is missing? */
+static bool is_of_missing(PyObject *exception) {
+    PyObject *code = PyObject_GetAttrString(exception, "pgcode");
+    const char *text = code == NULL || !PyUnicode_Check(code) ? "" : PyUnicode_AsUTF8(code);
+    bool is_missing = text != NULL && (strcmp(text, "42P01") == 0 || strcmp(text, "3F000") == 0);
+    Py_XDECREF(code);
+    PyErr_Clear();
+    return is_missing;
+}
+
+/* Raise a MovedError in place of the exception if the shard has moved. */
+static void raise_if_moved(cursor_object *self, PyObject *exception) {
+    int now = -1;
+    hv_status status;
+    if (!hvpy_store_enter(self->store)) {
+        PyErr_Clear();
+        return;
+    }
+    HVPY_BEGIN_LIBRARY
+    status = hv_where(self->store->store, self->shard, &now, NULL);
+    HVPY_END_LIBRARY
+    if (status == HV_OK && now != self->at && !PyErr_Occurred())
+        hvpy_raise_moved(self->shard, hv_server_name(self->store->store, now), exception);
+    hvpy_store_leave(self->store);
+}
+
 static PyObject *cursor_enter(PyObject *object, PyObject *args) {
     (void) args;
     cursor_object *self = cursor_of(object);
@@ -79,6 +120,9 @@ static PyObject *cursor_enter(PyObject *object, PyObject *args) {
         PyErr_SetString(PyExc_RuntimeError, "the cursor is already in use");
         return NULL;
     }
+    self->shard = -1;
+    if (self->server == NULL && !note_place(self))
+        return NULL;
     PyObject *connection = self->server != NULL ? hvpy_lend_borrow_server(self->store, self->server)
                                                 : hvpy_lend_borrow(self->store, self->shard_id);
     if (connection == NULL)
@@ -92,8 +136,8 @@ static PyObject *cursor_enter(PyObject *object, PyObject *args) {
 }
 
 static PyObject *cursor_exit(PyObject *object, PyObject *args) {
-    (void) args;
     cursor_object *self = cursor_of(object);
+    PyObject *exception = PyTuple_GET_SIZE(args) > 1 ? PyTuple_GET_ITEM(args, 1) : Py_None;
     if (self->cursor == NULL) { /* or another thread is about to get it, or to return it */
         PyErr_SetString(PyExc_RuntimeError, "the cursor is not in use");
         return NULL;
@@ -104,6 +148,8 @@ static PyObject *cursor_exit(PyObject *object, PyObject *args) {
     Py_XDECREF(result);
     Py_DECREF(cursor);
     return_connection(self);
+    if (PyErr_Occurred() == NULL && self->shard >= 0 && is_of_missing(exception))
+        raise_if_moved(self, exception);
     if (PyErr_Occurred() != NULL)
         return NULL;
     Py_RETURN_NONE;

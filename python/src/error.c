@@ -8,7 +8,8 @@
 
 #include <string.h>
 
-static PyObject *datastore_error, *pool_error, *connection_error, *key_type_error, *changed_error;
+static PyObject *datastore_error, *pool_error, *connection_error, *key_type_error, *changed_error,
+    *moved_error;
 
 PyDoc_STRVAR(datastore_error_doc,
              "Any error of a Datastore.\n\n"
@@ -26,6 +27,10 @@ PyDoc_STRVAR(key_type_error_doc, "Something other than a Key was passed as a key
 
 PyDoc_STRVAR(changed_error_doc, "The entity does not meet the condition of a change: no change "
                                 "was made.\n\npresent: the entity's row as it is.");
+
+PyDoc_STRVAR(moved_error_doc,
+             "The shard has moved to another server: nothing was written. Begin again: the store "
+             "knows where\nthe shard is now.");
 
 PyObject *hvpy_text(const char *text) {
     if (text == NULL)
@@ -85,7 +90,15 @@ int hvpy_errors_init(PyObject *module) {
     changed_error = new_class(module, "hv.datastore.ChangedError", changed_error_doc,
                               datastore_error, defaults);
     Py_DECREF(defaults);
-    return changed_error == NULL ? -1 : 0;
+    if (changed_error == NULL)
+        return -1;
+    defaults = Py_BuildValue("{s:O}", "retriable", Py_True);
+    if (defaults == NULL)
+        return -1;
+    moved_error =
+        new_class(module, "hv.datastore.MovedError", moved_error_doc, datastore_error, defaults);
+    Py_DECREF(defaults);
+    return moved_error == NULL ? -1 : 0;
 }
 
 /* Callers that catch ConnectionError may try again, so an unknown outcome is not one. */
@@ -97,6 +110,8 @@ static PyObject *class_of(hv_status status) {
     case HV_CLOSED:
     case HV_BUSY:
         return pool_error;
+    case HV_MOVED:
+        return moved_error;
     default:
         return datastore_error;
     }
@@ -284,6 +299,19 @@ PyObject *hvpy_changed_new(int64_t key, int shard, PyObject *present) {
                               set_attribute(exception, "shard", PyLong_FromLong(shard)) < 0))
         Py_CLEAR(exception);
     return exception;
+}
+
+void hvpy_raise_moved(int shard, const char *server, PyObject *cause) {
+    PyObject *text = PyUnicode_FromFormat("shard %d has moved to server \"%s\"", shard, server);
+    PyObject *exception = new_from_text(moved_error, HV_MOVED, text);
+    if (exception == NULL || set_attribute(exception, "server", hvpy_text(server)) < 0 ||
+        set_attribute(exception, "shard", PyLong_FromLong(shard)) < 0) {
+        Py_XDECREF(exception);
+        return;
+    }
+    Py_INCREF(cause);
+    PyException_SetCause(exception, cause); /* takes it */
+    hvpy_raise_object(exception);
 }
 
 static PyObject *raise_text(PyObject *class, hv_status status, const char *format,

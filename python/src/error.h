@@ -28,6 +28,9 @@ PyObject *hvpy_error_new(hv_status status, hv_error *error);
  */
 PyObject *hvpy_changed_new(int64_t key, int shard, PyObject *present);
 
+/* Raise a MovedError: the shard is on this server now. `cause` is what was raised before. */
+void hvpy_raise_moved(int shard, const char *server, PyObject *cause);
+
 /* Raise an exception, whose reference is stolen, unless it is NULL. Returns NULL. */
 PyObject *hvpy_raise_object(PyObject *exception);
 

@@ -45,6 +45,24 @@ PyObject *hvpy_report_server_of(PyObject *object, PyObject *argument) {
     return name;
 }
 
+PyObject *hvpy_report_where(PyObject *object, PyObject *argument) {
+    hvpy_store *self = store_of(object);
+    int shard = hvpy_int_from(argument), server = -1;
+    if ((shard == -1 && PyErr_Occurred()) || !hvpy_store_enter(self))
+        return NULL;
+    hv_error *error = NULL;
+    hv_status status;
+    HVPY_BEGIN_LIBRARY
+    status = hv_where(self->store, shard, &server, &error);
+    HVPY_END_LIBRARY
+    PyObject *name = status == HV_OK ? hvpy_text(hv_server_name(self->store, server))
+                                     : hvpy_raise(status, error);
+    hvpy_store_leave(self);
+    if (name != NULL && PyErr_Occurred()) /* Ctrl-C came too late to stop it */
+        Py_CLEAR(name);
+    return name;
+}
+
 /* The bytes of a value: of a str as UTF-8, which the str keeps, or those of an object like bytes,
  * which the view keeps: release it in any case. Returns NULL with an exception. */
 static const char *value_from(PyObject *value, Py_buffer *view, Py_ssize_t *len) {

@@ -18,6 +18,7 @@ bool hvpy_report_servers_from(hvpy_store *self, PyObject *name, int *first, int 
 
 PyObject *hvpy_report_servers(PyObject *self, void *closure);
 PyObject *hvpy_report_server_of(PyObject *self, PyObject *shard);
+PyObject *hvpy_report_where(PyObject *self, PyObject *shard);
 PyObject *hvpy_report_shard_of(PyObject *self, PyObject *value);
 PyObject *hvpy_report_spread(PyObject *self, void *closure);
 PyObject *hvpy_report_shards(PyObject *self, PyObject *args, PyObject *kwargs);

@@ -396,6 +396,10 @@ static PyMethodDef store_methods[] = {
      "Close the store. New and waiting operations fail with PoolError; running ones and lent\n"
      "connections are waited for, for ``timeout`` seconds. If some are left then, PoolError is\n"
      "raised, and close() can be called again."},
+    {"where", hvpy_report_where, METH_O,
+     "where($self, shard_id, /)\n--\n\n"
+     "The name of the server that holds a shard, after asking it; shards may have moved.\n"
+     "server_of() says what the store knows."},
     {"server_of", hvpy_report_server_of, METH_O,
      "server_of($self, shard_id, /)\n--\n\nThe name of the server that holds a shard, or None."},
     {"shard_of", hvpy_report_shard_of, METH_O,

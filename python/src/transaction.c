@@ -282,17 +282,28 @@ static const char *text_of(PyObject *object) {
     return text;
 }
 
-/* Report the failure to the library. HV_OK: there is none. */
+/* Report the failure to the library, which may ask the server why. HV_OK: there is none. An
+ * exception that is raised stays raised, unless Ctrl-C comes. */
 static hv_status report(transaction_object *self, hv_error **error) {
     if (self->connection == NULL || is_foreign(self) || !has_failed(self))
         return HV_OK;
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
-    const char *text = text_of(self->text);
-    hv_status status =
-        hv_tx_failed(self->tx, text_of(self->sqlstate),
-                     text != NULL ? text : "a statement on its connection has failed", error);
-    PyErr_Restore(type, value, traceback);
+    const char *text = text_of(self->text), *sqlstate = text_of(self->sqlstate);
+    hv_status status;
+    begin_use(self, false);
+    HVPY_BEGIN_LIBRARY
+    status = hv_tx_failed(self->tx, sqlstate,
+                          text != NULL ? text : "a statement on its connection has failed", error);
+    HVPY_END_LIBRARY
+    self->uses--;
+    if (PyErr_Occurred()) {
+        Py_XDECREF(type);
+        Py_XDECREF(value);
+        Py_XDECREF(traceback);
+    } else {
+        PyErr_Restore(type, value, traceback);
+    }
     return status;
 }
 
@@ -344,6 +355,8 @@ bool hvpy_scope_enter(PyObject *object, hvpy_scope *scope) {
     }
     *scope = (hvpy_scope){.store = self->store, .tx = self->tx, .transaction = self};
     report(self, NULL); /* the library says so when the operation is tried */
+    if (PyErr_Occurred())
+        return false;
     begin_use(self, false);
     return true;
 }

@@ -376,14 +376,25 @@ PGconn *hv_tx_connection(hv_tx *tx) {
     return is_foreign(tx) ? NULL : hvi_transaction_lend(&tx->transaction);
 }
 
+/* Both may ask the server whether the shard has moved. */
 hv_status hv_tx_check(hv_tx *tx, const PGresult *result, hv_error **error) {
-    return is_foreign(tx) ? fail_foreign(error)
-                          : hvi_transaction_check(&tx->transaction, result, error);
+    if (is_foreign(tx))
+        return fail_foreign(error);
+    hvi_interruptible operation;
+    hvi_interrupt_begin(&operation, hvi_router_interrupt(&tx->store->router));
+    hv_status status = hvi_transaction_check(&tx->transaction, result, error);
+    hvi_interrupt_end(&operation);
+    return status;
 }
 
 hv_status hv_tx_failed(hv_tx *tx, const char *sqlstate, const char *message, hv_error **error) {
-    return is_foreign(tx) ? fail_foreign(error)
-                          : hvi_transaction_failed(&tx->transaction, sqlstate, message, error);
+    if (is_foreign(tx))
+        return fail_foreign(error);
+    hvi_interruptible operation;
+    hvi_interrupt_begin(&operation, hvi_router_interrupt(&tx->store->router));
+    hv_status status = hvi_transaction_failed(&tx->transaction, sqlstate, message, error);
+    hvi_interrupt_end(&operation);
+    return status;
 }
 
 /* ---- operations ---- */
