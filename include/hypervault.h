@@ -1439,6 +1439,30 @@ HV_API int hv_next_shard(const hv_store *store, int server, int after);
  */
 HV_API hv_status hv_locate_shards(hv_store *store, hv_error **error);
 
+/* The number of the server that the configuration gives a shard to, wherever it is now; -1: none,
+ * or one with `shards = auto`. */
+HV_API int hv_configured_server(const hv_store *store, int shard);
+/* Has this server `shards = auto`? */
+HV_API bool hv_server_is_auto(const hv_store *store, int server);
+/* The number of the other server that claims a shard, at the same generation as the one of
+ * hv_shard_server(); -1: none, as far as is known. */
+HV_API int hv_shard_rival(const hv_store *store, int shard);
+
+/*
+ * Ask all servers which shards they hold, and write that into a configuration file: the one of this
+ * path or, if it is NULL, the first that hv_options_load() would find. Only lines with `shards`
+ * change, of servers whose shards differ; `auto` becomes a list, too. Comments and everything else
+ * stay as they are. The new file takes the place of the old one at once, with its mode and owner; a
+ * symbolic link is followed. If the file says it all already, nothing is written.
+ *
+ * Errors, after which the file is as it was: those of the first server that could not be asked;
+ * HV_MISMATCH: two servers claim a shard; HV_NO_SERVER: a shard has gone to a server that the
+ * configuration does not name; HV_BAD_CONFIG: the file cannot be read, replaced or keep its owner,
+ * names other servers than the store's, or was changed by another program meanwhile; HV_CLOSED,
+ * HV_NO_MEMORY.
+ */
+HV_API hv_status hv_config_write(hv_store *store, const char *path, hv_error **error);
+
 /*
  * The shard that a value belongs to, such as the e-mail address under which entities will be looked
  * up: *shard is set to one of the shards that the option `spread` names. It is the same for ever,

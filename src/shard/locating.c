@@ -54,6 +54,7 @@ struct hvi_locating {
     bool is_over;
     int server_count;
     asked *servers; /* by number; owned */
+    int lost;       /* a shard that has gone to a server that is not known, or -1 */
 };
 
 /* ---- the statements ---- */
@@ -325,7 +326,7 @@ static bool is_settled(const hvi_locating *locating, int shard) {
            (holder < 0 || locating->servers[holder].state == ANSWERED);
 }
 
-static void apply_one(const hvi_locating *locating, int shard, const finding *found) {
+static void apply_one(hvi_locating *locating, int shard, const finding *found) {
     hvi_router *router = locating->router;
     int given = hvi_shard_map_server(&router->options->map, shard);
     bool is_disputed = found->rival >= 0;
@@ -335,6 +336,8 @@ static void apply_one(const hvi_locating *locating, int shard, const finding *fo
         hvi_router_learn(router, shard, found->server, found->generation);
     else if (found->source >= 0) /* which answers each use with the name of the other server */
         hvi_router_learn(router, shard, found->source, 0);
+    if (found->source >= 0 && found->server < 0 && locating->lost < 0)
+        locating->lost = shard;
     if (is_disputed && hvi_router_generation(router, shard) == found->generation)
         hvi_router_dispute(router, shard, found->rival);
     else if (!is_disputed && is_settled(locating, shard))
@@ -368,7 +371,8 @@ hv_status hvi_locating_new(hvi_router *router, int64_t deadline, hvi_locating **
     *made = (hvi_locating){.router = router,
                            .deadline = deadline,
                            .server_count = router->server_count,
-                           .servers = servers};
+                           .servers = servers,
+                           .lost = -1};
     made->epoll = epoll_create1(EPOLL_CLOEXEC);
     made->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     struct epoll_event news = {.events = EPOLLIN};
@@ -468,6 +472,10 @@ void hvi_locating_await(hvi_locating *locating) {
 
 const hv_error *hvi_locating_failure(const hvi_locating *locating, int server) {
     return locating->servers[server].error;
+}
+
+int hvi_locating_lost(const hvi_locating *locating) {
+    return locating->lost;
 }
 
 static void free_all(hvi_locating *locating) {

@@ -32,6 +32,10 @@ bool hvi_locating_advance(hvi_locating *locating);
 /* Why this server could not be asked; NULL: it was. Valid as long as the object. */
 const hv_error *hvi_locating_failure(const hvi_locating *locating, int server);
 
+/* A shard that has gone to a server that the configuration does not name, and that no other server
+ * claims; -1: there is none. Operations on it report the name. */
+int hvi_locating_lost(const hvi_locating *locating);
+
 /* Give it up if it is not over. */
 void hvi_locating_free(hvi_locating *locating);
 

@@ -35,6 +35,7 @@ hv_status hvi_locator_init(hvi_locator *locator, hvi_router *router, hv_error **
         return hvi_no_memory(error);
     }
     locator->router = router;
+    locator->lost = -1;
     locator->fork.lock = &locator->lock;
     locator->fork.child = fork_child;
     hvi_fork_join(&locator->fork);
@@ -85,6 +86,7 @@ static void end_turn(hvi_locator *locator, const hvi_locating *locating) {
     }
     if (locating != NULL) {
         locator->asked_at = hvi_clock_us();
+        locator->lost = hvi_locating_lost(locating);
         atomic_store(&locator->router->has_moved, false);
     }
     pthread_mutex_unlock(&locator->lock);
@@ -123,6 +125,25 @@ hv_status hvi_locator_ask(hvi_locator *locator, int64_t deadline, hv_error **err
             return hvi_fail_waiting(locator->router->servers[0].name, "connection", error);
     hv_status status = ask(locator, deadline, error);
     return status == HV_OK ? fail_first(locator, error) : status;
+}
+
+hv_status hvi_locator_ask_all(hvi_locator *locator, int64_t deadline, hv_error **error) {
+    hv_status status = hvi_locator_ask(locator, deadline, error);
+    if (status != HV_OK)
+        return status;
+    for (int shard = 0; shard < HV_SHARDS; shard++)
+        if (hvi_router_rival(locator->router, shard) >= 0)
+            return hvi_router_fail_disputed(locator->router, shard, error);
+    pthread_mutex_lock(&locator->lock);
+    int lost = locator->lost;
+    pthread_mutex_unlock(&locator->lock);
+    if (lost < 0)
+        return HV_OK;
+    hvi_fail(error, HV_NO_SERVER,
+             "shard %d has moved to a server that the configuration does not name", lost);
+    hvi_error_hint(error, "Add its section to the configuration.");
+    hvi_error_where(error, NULL, lost);
+    return HV_NO_SERVER;
 }
 
 hvi_locator_turn hvi_locator_begin(hvi_locator *locator, hvi_locating **locating) {

@@ -25,6 +25,7 @@ typedef struct hvi_locator {
     int64_t asks_until; /* then its caller has forgotten it, and another one may ask */
     int64_t asked_at;   /* when the last answers were there; 0: never */
     hv_error **missing; /* by server: why it could not be asked, or NULL; owned */
+    int lost;           /* hvi_locating_lost() */
     hvi_fork_member fork;
 } hvi_locator;
 
@@ -34,6 +35,10 @@ void hvi_locator_fini(hvi_locator *locator); /* also if it was not initialized *
 
 /* Ask all servers now. Errors: the first server's that could not be asked; HV_NO_MEMORY. */
 hv_status hvi_locator_ask(hvi_locator *locator, int64_t deadline, hv_error **error);
+
+/* The same, if what the servers hold must be known for certain. Errors: also HV_MISMATCH if two
+ * claim a shard, HV_NO_SERVER if one has gone to a server that the configuration does not name. */
+hv_status hvi_locator_ask_all(hvi_locator *locator, int64_t deadline, hv_error **error);
 
 /* May a shard be used as it is: has it a server, and, to be written to, only one? */
 static inline bool hvi_locator_is_settled(const hvi_router *router, int shard, bool is_write) {
