@@ -13,6 +13,7 @@
 #include "arguments.h"
 #include "commands.h"
 #include "keys_view.h"
+#include "moved_shards.h"
 #include "rollout.h"
 #include "schema_line.h"
 #include "servers/servers.h"
@@ -243,6 +244,18 @@ static void print_remarks(const hv_store *store, const server_status *all) {
     }
 }
 
+/* Moved shards are found wherever they are; a file that says so spares each program a question. */
+static void print_moved(const hv_store *store) {
+    size_t count;
+    char *moved = moved_shards(store, &count), *list = shard_list_short(moved);
+    if (count > 0)
+        printf("%zu shard%s moved since the configuration was written (%s): `hv config --write` "
+               "puts that into it\n",
+               count, count == 1 ? " has" : "s have", list);
+    free(moved);
+    free(list);
+}
+
 static void print_shards(const hv_store *store, const server_status *all) {
     static const ui_column columns[] = {
         {"shard", true}, {"server", false},  {"state", false},
@@ -317,8 +330,11 @@ static void print_all_json(const hv_store *store, const server_status *all,
     json_t *list = json_array();
     for (int i = 0; i < hv_server_count(store); i++)
         json_array_append_new(list, server_as_json(hv_server_name(store, i), &all[i]));
-    json_t *object =
-        json_pack("{s:I, s:o}", "epoch", (json_int_t) hv_epoch(store), "servers", list);
+    size_t count;
+    char *moved = moved_shards(store, &count);
+    json_t *object = json_pack("{s:I, s:s, s:o}", "epoch", (json_int_t) hv_epoch(store),
+                               "shards_moved", moved, "servers", list);
+    free(moved);
     if (schemas != NULL)
         schema_line_add(schemas, object);
     print_json(object);
@@ -377,6 +393,7 @@ static int show_status(const rollout *work, bool each_shard) {
         if (each_shard)
             print_shards(store, all);
         print_remarks(store, all);
+        print_moved(store);
         if (has_ready)
             schema_line_print(&schemas);
         output_flush(); /* the errors come after the table */

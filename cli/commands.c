@@ -31,6 +31,7 @@ static const struct {
     {GROUP_ENTITIES, &command_feed},
     {GROUP_SERVERS, &command_init},
     {GROUP_SERVERS, &command_status},
+    {GROUP_SERVERS, &command_config},
     {GROUP_SERVERS, &command_bench},
     {GROUP_ALL_SHARDS, &command_index_create},
     {GROUP_ALL_SHARDS, &command_index_list},

@@ -24,6 +24,7 @@ extern const command_option global_options[];
 /* Each is defined in its cmd_*.c. */
 extern const command command_bench;
 extern const command command_completion;
+extern const command command_config;
 extern const command command_count;
 extern const command command_delete;
 extern const command command_dev_destroy;

@@ -11,6 +11,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import functools
+import os
 import warnings
 import weakref
 from decimal import Decimal
@@ -302,6 +303,14 @@ class Session:
     async def explain(self, *args: Any, **kwargs: Any) -> list[Plan]:
         """Like Datastore.explain(). A thread waits for it; cancelling this does not end it."""
         return await self._in_thread(self._store.explain, *args, **kwargs)
+
+    async def locate_shards(self) -> None:
+        """Ask all servers which shards they hold: see Datastore.locate_shards()."""
+        await self._in_thread(self._store.locate_shards)
+
+    async def config_write(self, path: str | os.PathLike[str] | None = None) -> None:
+        """Write that into a configuration file: see Datastore.config_write()."""
+        await self._in_thread(self._store.config_write, path)
 
     async def _in_thread(self, function: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
         self._check_open()

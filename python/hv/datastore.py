@@ -81,8 +81,10 @@ class Datastore(_hv.Store):
 
     ``connections`` is a sequence with a dict for each server: libpq's parameters or a ``dsn``, as
     psycopg2.connect() takes them, but no factories, and ``shards``, the logical shards that it holds
-    (``'1-9'`` is 1 to 8; lists and single shards too). Errors and statistics use a server's
-    ``name``, which is ``server 1`` and so on by default. No two servers may have the same name.
+    (``'1-9'`` is 1 to 8; lists and single shards too) or ``'auto'``: then the servers are asked.
+    Errors and statistics use a server's ``name``, which is ``server 1`` and so on by default. No two
+    servers may have the same name. ``move_host`` and the like say how the other servers reach this
+    one when a shard moves: see docs/config.md.
 
     ``pool_max`` is the most connections for each server, ``pool_block_timeout`` how many seconds to
     wait for one. With a ``logger`` (a logging.Logger or a file) connections are

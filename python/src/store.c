@@ -14,6 +14,7 @@
 #include "error.h"
 #include "lend.h"
 #include "load.h"
+#include "locate.h"
 #include "reader.h"
 #include "report.h"
 #include "run.h"
@@ -409,6 +410,8 @@ static PyMethodDef store_methods[] = {
      "the option DatastoreError is raised, with the line to write into the configuration."},
     {"shards", WITH_NAMES(hvpy_report_shards),
      "shards($self, server=None)\n--\n\nThe shards of a server, or of all, in ascending order."},
+    {"locate_shards", hvpy_locate_shards, METH_NOARGS, hvpy_locate_shards_doc},
+    {"config_write", WITH_NAMES(hvpy_locate_config_write), hvpy_locate_config_write_doc},
     {"pool_stats", WITH_NAMES(hvpy_report_pool_stats),
      "pool_stats($self, server=None)\n--\n\n"
      "The statistics of a server's pool, or the sums over all: see docs/operations.md."},

@@ -552,6 +552,20 @@ static hv_status create_all(hvi_creation *creation, hv_progress_fn progress, voi
     return status;
 }
 
+/* With `shards = auto`, what is there is completed, but nothing says what is to be made. */
+static hv_status check_choice(const hvi_router *router, const hvi_server *server,
+                              hv_error **error) {
+    if (!router->options->servers[server->number].is_auto || hvi_router_next(router, -1, -1) >= 0)
+        return HV_OK;
+    hvi_fail(error, HV_BAD_CONFIG,
+             "server \"%s\" has \"shards = auto\", and no server holds shards", server->name);
+    hvi_error_detail(error, "So nothing says which shards are to be made.");
+    hvi_error_hint(error, "Write ranges for `hv init`, such as \"shards = 0-8\" (0 to 7). When the "
+                          "shards are made, \"auto\" finds them.");
+    hvi_error_where(error, server->name, -1);
+    return HV_BAD_CONFIG;
+}
+
 hv_status hvi_create_shards(hvi_router *router, hvi_server *server, hvi_without without,
                             hv_progress_fn progress, void *context, int *created,
                             hv_error **error) {
@@ -563,8 +577,10 @@ hv_status hvi_create_shards(hvi_router *router, hvi_server *server, hvi_without 
         .choice = (hvi_keys_choice) router->options->values[HVI_KEYS],
     };
     int made = 0;
-    hv_status status = hvi_session_open(&server->pool.config.session,
-                                        hvi_router_pool_deadline(router), &creation.session, error);
+    hv_status status = check_choice(router, server, error);
+    if (status == HV_OK)
+        status = hvi_session_open(&server->pool.config.session, hvi_router_pool_deadline(router),
+                                  &creation.session, error);
     if (status == HV_OK)
         status = create_all(&creation, progress, context, &made, error);
     hvi_session_close(creation.session);

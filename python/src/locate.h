@@ -1,0 +1,18 @@
+/*
+ * locate: the store's methods that ask the servers where shards are.
+ */
+#ifndef HVPY_LOCATE_H
+#define HVPY_LOCATE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "store.h"
+
+PyObject *hvpy_locate_shards(PyObject *self, PyObject *unused);
+PyObject *hvpy_locate_config_write(PyObject *self, PyObject *args, PyObject *kwargs);
+
+extern const char hvpy_locate_shards_doc[];
+extern const char hvpy_locate_config_write_doc[];
+
+#endif
