@@ -185,7 +185,7 @@ static int run(arguments *args) {
     hv_error_free(error);
     hv_close(store, 0, NULL);
     free(path);
-    return output_end(code);
+    return code;
 }
 
 const command command_config = {

@@ -4,7 +4,7 @@
 #include "locate.h"
 
 #include "error.h"
-#include "run.h"
+#include "threads.h"
 
 static hvpy_store *store_of(PyObject *object) {
     return (hvpy_store *) object;
@@ -23,7 +23,8 @@ static PyObject *end(hvpy_store *self, hv_status status, hv_error *error) {
 const char hvpy_locate_shards_doc[] =
     "locate_shards($self)\n--\n\n"
     "Ask all servers at once which shards they hold, and follow what they say. A store with\n"
-    "``shards='auto'`` does that by itself when it is opened, and when a shard is used that has no\n"
+    "``shards='auto'`` does that by itself when it is opened, and when a shard is used that has "
+    "no\n"
     "server. If a server cannot be asked, its error is raised; what the others say counts all the\n"
     "same.";
 

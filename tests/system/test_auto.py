@@ -1,5 +1,6 @@
 """`shards = auto`: the store asks the servers which shards they hold."""
 
+import asyncio
 import contextlib
 import logging
 import threading
@@ -12,6 +13,7 @@ from harness.moved import Moving, moved
 
 python.provide()
 
+from hv import aio
 from hv.datastore import ConnectionError, Datastore, DatastoreError
 
 QUICK = {"pool_block_timeout": "1s"}
@@ -57,7 +59,7 @@ def test_the_shards_are_found_when_a_store_is_opened(store, servers, tmp_path):
         assert list(db.shards()) == list(range(1, 17))
         assert db.server_of(1) == "one" and db.server_of(16) == "two"
         keys = [db.put(shard, 1, a=str(shard)) for shard in range(1, 17)]
-        assert [db.get(key)["a"] for key in keys] == [str(shard) for shard in range(1, 17)]
+        assert [db.get(key)[2]["a"] for key in keys] == [str(shard) for shard in range(1, 17)]
 
 
 def test_moved_shards_are_found_where_they_are(store, servers, tmp_path):
@@ -66,7 +68,7 @@ def test_moved_shards_are_found_where_they_are(store, servers, tmp_path):
     moved(9, two, one)
     with opened(auto(tmp_path, servers)) as db:
         assert db.server_of(3) == "two" and db.server_of(9) == "one"
-        assert db.get(db.put(3, 1, a="b"))["a"] == "b"
+        assert db.get(db.put(3, 1, a="b"))[2]["a"] == "b"
     assert shards_of(auto(tmp_path, servers)) == {"one": "1-3,4-10", "two": "3,10-17"}
 
 
@@ -75,17 +77,19 @@ def test_a_shard_that_has_gone_and_is_not_published_yet_is_published(store, serv
     Moving(3, one, two).copy().arrive().switch()
     with opened(auto(tmp_path, servers)) as db:
         assert db.server_of(3) == "two"
-        assert db.get(db.put(3, 1, a="b"))["a"] == "b"
+        assert db.get(db.put(3, 1, a="b"))[2]["a"] == "b"
 
 
 def test_ranges_may_be_mixed_with_auto_and_win_over_it(store, servers, tmp_path):
     one, two = servers
     both(3, one, two)
-    both(12, two, one)  # of the configuration's: it is on one, too
+    one.sql("ALTER SCHEMA shard0003 RENAME TO elsewhere")
     with opened(auto(tmp_path, servers, ("1-9", "auto"))) as db:
-        assert db.server_of(3) == "one"
         assert list(db.shards("one")) == list(range(1, 9))
-        assert db.server_of(10) == "two"
+        assert list(db.shards("two")) == list(range(9, 17))
+        with pytest.raises(DatastoreError, match='not initialised on server "one"'):
+            db.put(3, 1)
+        assert db.server_of(3) == "one"
 
 
 def test_a_move_wins_over_a_range(store, servers, tmp_path):
@@ -208,7 +212,7 @@ def late(own_store, own_servers, tmp_path):
 
 def test_operations_of_a_queue_go_on_when_the_servers_have_answered(late):
     keys = late.put_many([(shard, 1, {"n": str(shard)}) for shard in range(1, 17)])
-    assert [entity["n"] for entity in late.get_many(keys)] == [str(n) for n in range(1, 17)]
+    assert [entity[2]["n"] for entity in late.get_many(keys)] == [str(n) for n in range(1, 17)]
 
 
 def test_operations_on_a_shard_that_nobody_has_fail_and_others_do_not(late):
@@ -245,7 +249,7 @@ def test_two_servers_with_one_shard_are_a_dispute(store, servers, tmp_path, capl
     logger = logging.getLogger("auto")
     with caplog.at_level(logging.DEBUG), opened(auto(tmp_path, servers), logger=logger) as db:
         assert db.server_of(3) == "one"
-        assert db.get(key)["a"] == "b"
+        assert db.get(key)[2]["a"] == "b"
         for write in (
             lambda: db.put(3, 1),
             lambda: db.delete(key),
@@ -295,3 +299,54 @@ def test_a_shard_that_has_gone_to_a_stranger_names_it(store, servers, tmp_path):
         assert e.value.status == "HV_NO_SERVER"
         with pytest.raises(DatastoreError, match="shard 3 has moved to a server that"):
             db.config_write(auto(tmp_path, servers))
+
+
+# ---- event loops ----
+
+
+def test_an_event_loop_waits_for_the_servers_only_with_that_shard(
+    own_store, own_servers, tmp_path
+):
+    one, two = own_servers
+    two.server.stop()
+    with opened(auto(tmp_path, own_servers, pool_block_timeout="30s")) as db:
+        two.server.start()
+        time.sleep(1)  # so that they may be asked again
+
+        async def work():
+            async with aio.Session(db) as session:
+                with two.server.frozen():
+                    slow = [asyncio.ensure_future(session.put(12, 1, {"n": n})) for n in "123"]
+                    for _ in range(10):
+                        await asyncio.wait_for(session.put(3, 1, {}), 20)
+                    assert not any(put.done() for put in slow)
+                keys = await asyncio.gather(*slow)
+                assert sorted(keys) == keys
+                assert [(await session.get(key))[2]["n"] for key in keys] == ["1", "2", "3"]
+
+        asyncio.run(work())
+
+
+def test_an_abandoned_question_hinders_nobody(own_store, own_servers, tmp_path):
+    """The event loop that asked has stopped."""
+    one, two = own_servers
+    with opened(auto(tmp_path, own_servers, **QUICK)) as db:
+        time.sleep(1)
+
+        async def work():
+            session = aio.Session(db)
+            with two.server.frozen():
+                asyncio.ensure_future(session.put(100, 1, {}))
+                await asyncio.sleep(0.05)
+            return session
+
+        def is_answered():
+            with pytest.raises(DatastoreError) as e:
+                db.put(100, 1)
+            return e.value.status == "HV_NO_SERVER"
+
+        loop = asyncio.new_event_loop()
+        session = loop.run_until_complete(work())
+        eventually(is_answered)
+        loop.run_until_complete(session.close())
+        loop.close()
