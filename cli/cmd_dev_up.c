@@ -157,8 +157,8 @@ static int bring_up(request *asked, dev_folder *folder, const dev_extension *ext
                 user != NULL ? user : "");
         free(user);
     }
-    if (!dev_make_data(folder) || !dev_extension_install(folder, extension) ||
-        !dev_start(folder, &started))
+    if (!dev_make_data(folder) || !dev_settings_complete(folder) ||
+        !dev_extension_install(folder, extension) || !dev_start(folder, &started))
         goto out;
     if (started == 0)
         ui_note("All servers were running.");
@@ -197,6 +197,10 @@ const command command_dev_up = {
             "else, except that with a larger --servers it adds servers, without shards. They\n"
             "are reached through sockets that only the folder's user can open, or with --port\n"
             "on 127.0.0.1 with a password that is in the configuration.\n"
+            "\n"
+            "Shards can be moved between them at once (wal_level is logical, and there is room\n"
+            "for slots and workers). Servers that an earlier version has made get these\n"
+            "settings once, and are restarted for them. Moved shards stay where they are.\n"
             "\n"
             "They have the extension hypervault, for strict keys, if this hv was built or\n"
             "installed with it: a copy of PostgreSQL's program in the folder finds it. The\n"

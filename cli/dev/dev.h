@@ -216,7 +216,22 @@ bool dev_extension_install(dev_folder *folder, const dev_extension *extension);
  * server's place if it is the installation's. free() it. */
 char *dev_postgres(const dev_folder *folder);
 
+/* ---- settings.c: what is in postgresql.conf -------------------------------------------------- */
+
+/* Append the settings of a private server to those of a new data directory. */
+bool dev_settings_write(const dev_server *server, const char *data);
+
+/* Append those that moving shards needs to the data directories that an earlier version has made,
+ * once. */
+bool dev_settings_complete(const dev_folder *folder);
+
+/* Does a running server need a restart for these? */
+bool dev_settings_wait(const dev_folder *folder, const dev_server *server);
+
 /* ---- server.c: one server's life ------------------------------------------------------------- */
+
+/* Connect through the socket, where no password is needed. Never NULL. */
+struct pg_conn *dev_connect(const dev_folder *folder, const dev_server *server, const char *dbname);
 
 /* The process of a running server, or 0. */
 pid_t dev_server_pid(const dev_server *server);

@@ -361,12 +361,16 @@ static void print_server(FILE *file, const dev_folder *folder, const dev_server 
     if (secret != NULL)
         fprintf(file, "password = %s\n", secret);
     fprintf(file, "dbname = %s\nsslmode = disable\n", DEV_SUPERUSER);
+    if (folder->port != 0) /* among themselves they need no password */
+        fprintf(file, "move_host = %s\n", folder->sockets);
     if (server->first_shard < server->end_shard)
         fprintf(file, "shards = %d-%d\n", server->first_shard, server->end_shard);
     else
-        fputs("# It was added later. Give it shards that no server has, or move some here.\n"
-              "#shards =\n",
-              file);
+        fprintf(file,
+                "# It was added later. Give it shards that no server has, or move some here:\n"
+                "# hv move SHARD --to %s\n"
+                "#shards =\n",
+                server->name);
 }
 
 /* Does a line begin with the section's title? */

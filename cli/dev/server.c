@@ -117,8 +117,7 @@ static void remove_stale_records(const dev_folder *folder, const dev_server *ser
 
 /* ---- Connecting ------------------------------------------------------------------------------ */
 
-/* Connect through the socket, where no password is needed. */
-static PGconn *connect_to(const dev_folder *folder, const dev_server *server, const char *dbname) {
+PGconn *dev_connect(const dev_folder *folder, const dev_server *server, const char *dbname) {
     char port[16];
     snprintf(port, sizeof port, "%d", server->port);
     const char *const keywords[] = {"host", "port", "user", "dbname", "connect_timeout", NULL};
@@ -132,7 +131,7 @@ static PGconn *connect_to(const dev_folder *folder, const dev_server *server, co
 char *dev_server_version(const dev_folder *folder, const dev_server *server) {
     char *version = NULL;
     if (dev_server_pid(server) != 0) {
-        PGconn *conn = connect_to(folder, server, "postgres");
+        PGconn *conn = dev_connect(folder, server, "postgres");
         const char *full = PQparameterStatus(conn, "server_version");
         if (full != NULL)
             version = format_text("%.*s", (int) strcspn(full, " "), full);
@@ -144,7 +143,7 @@ char *dev_server_version(const dev_folder *folder, const dev_server *server) {
 }
 
 static bool make_database(const dev_folder *folder, const dev_server *server) {
-    PGconn *conn = connect_to(folder, server, "postgres");
+    PGconn *conn = dev_connect(folder, server, "postgres");
     PGresult *there = PQexec(conn, "SELECT FROM pg_catalog.pg_database"
                                    " WHERE datname OPERATOR(pg_catalog.=) '" DEV_SUPERUSER "'");
     bool ok = PQresultStatus(there) == PGRES_TUPLES_OK;
@@ -162,32 +161,6 @@ static bool make_database(const dev_folder *folder, const dev_server *server) {
 }
 
 /* ---- Making data directories ----------------------------------------------------------------- */
-
-/* Settings that do not depend on the folder's path. The others are given on the command line. */
-static bool append_settings(const dev_server *server, const char *data) {
-    char *path = format_text("%s/postgresql.conf", data);
-    FILE *file = fopen(path, "ae");
-    bool ok = file != NULL;
-    if (ok) {
-        fprintf(file,
-                "\n# Added by `hv dev up`: a private server on a developer's machine.\n"
-                "cluster_name = 'hypervault %s'\n"
-                "shared_buffers = 32MB\n"
-                "max_wal_size = 256MB\n"
-                "jit = off\n"
-                "timezone = 'UTC'\n"
-                "log_timezone = 'UTC'\n"
-                "log_destination = 'stderr'\n"
-                "log_line_prefix = '%%m [%%p] %%q%%u@%%d '\n",
-                server->name);
-        ok = fflush(file) == 0 && fsync(fileno(file)) == 0;
-        ok = fclose(file) == 0 && ok;
-    }
-    if (!ok)
-        ui_fail(strerror(errno), NULL, "could not write \"%s\"", path);
-    free(path);
-    return ok;
-}
 
 static const char *best_locale(void) {
     locale_t locale = newlocale(LC_ALL_MASK, "C.UTF-8", (locale_t) 0);
@@ -246,7 +219,7 @@ static bool finish_initdb(const dev_server *server, pid_t pid, const char *data,
         free(output);
         return false;
     }
-    if (!append_settings(server, data))
+    if (!dev_settings_write(server, data))
         return false;
     if (rename(data, server->data) != 0) {
         ui_fail(strerror(errno), NULL, "could not make the folder \"%s\"", server->data);
@@ -350,7 +323,7 @@ static off_t end_of_log(const dev_server *server) {
 }
 
 /* Start a server. One that runs but accepts no connections was left in that state by a command that
- * was killed: it is restarted. */
+ * was killed: it is restarted, and so is one that runs with settings of before. */
 static start start_server(const dev_folder *folder, const dev_server *server) {
     bool runs = dev_server_pid(server) != 0;
     start begun = {.pid = -1};
@@ -412,8 +385,13 @@ bool dev_start(const dev_folder *folder, int *started) {
     bool ok = true;
     *started = 0;
     for (int i = 0; i < folder->count; i++) {
-        if (running(&folder->servers[i]).ready)
+        const dev_server *server = &folder->servers[i];
+        bool is_ready = running(server).ready;
+        if (is_ready && !dev_settings_wait(folder, server))
             continue;
+        if (is_ready)
+            ui_note("Restarting server \"%s\", with settings that moving shards needs.",
+                    server->name);
         begun[i] = start_server(folder, &folder->servers[i]);
         ok = ok && begun[i].pid > 0;
         *started += begun[i].pid > 0;
