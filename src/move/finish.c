@@ -15,10 +15,6 @@
 #include "move/schema_copy.h"
 #include "move/state.h"
 
-static void say(hvi_move *move, const char *step) {
-    snprintf(move->step_text, sizeof move->step_text, "%s", step);
-}
-
 /* Name what is left on a server that cannot be reached. */
 static void note_left(hvi_move *move) {
     if (move->from_given_up)
@@ -40,7 +36,14 @@ hv_status hvi_step_switched(hvi_move *move, int64_t deadline, hvi_move_next *wha
     (void) deadline;
     hvi_location_state state = HVI_LOCATION_NONE;
     hv_error *cause = NULL;
-    say(move, "publishing the shard at its new place");
+    hvi_move_say(move, "publishing the shard at its new place");
+    if (move->to_location.generation > move->row.generation) {
+        /* It has been published, and has moved on since; this is what was left behind then. */
+        move->row.keep_ms = 0;
+        *what = HVI_NEXT_STEP;
+        *next = HVI_STEP_CLEANING;
+        return HV_OK;
+    }
     hv_status status = hvi_location_publish(move->to.session, move->shard, move->row.generation,
                                             hvi_link_deadline(), &state, &cause);
     if (status != HV_OK)
@@ -71,7 +74,7 @@ hv_status hvi_step_returning(hvi_move *move, int64_t deadline, hvi_move_next *wh
     hv_error *cause = NULL;
     *what = HVI_NEXT_STEP;
     *next = HVI_STEP_CLEANING;
-    say(move, "starting the stream back");
+    hvi_move_say(move, "starting the stream back");
     if (back.subscriber == NULL) {
         /* The old copy cannot follow: there is nothing to keep. */
         move->row.keep_ms = 0;
@@ -99,7 +102,7 @@ hv_status hvi_step_cleaning(hvi_move *move, int64_t deadline, hvi_move_next *wha
     (void) deadline;
     hv_error *cause = NULL;
     bool is_kept = move->row.kind == HVI_MOVE_ONLINE && move->row.keep_ms > 0;
-    say(move, "removing what is not needed any more");
+    hvi_move_say(move, "removing what is not needed any more");
     hv_status status =
         is_kept ? hvi_remains_remove_stream(move, &cause) : hvi_remains_remove(move, &cause);
     if (status != HV_OK)
@@ -170,7 +173,7 @@ hv_status hvi_step_aborting(hvi_move *move, int64_t deadline, hvi_move_next *wha
                             hvi_move_step *next, hv_error **error) {
     (void) deadline;
     hv_error *cause = NULL;
-    say(move, "taking it back");
+    hvi_move_say(move, "taking it back");
     hv_status status = restore_location(move, error);
     hvi_move_reach("aborting: restored");
     if (status != HV_OK)

@@ -176,6 +176,8 @@ static hv_status find_journalled(hvi_move *move, hv_error **error) {
             status = hvi_journal_read(link.session, move->shard, hvi_link_deadline(), &found,
                                       &move->row, NULL, &cause);
         hvi_link_close(&link);
+        if (found && move->only_id && move->row.id != move->id)
+            found = false;
         if (status == HV_OK && found) {
             hv_error_free(first);
             return HV_OK;
@@ -307,6 +309,9 @@ static hv_status read_side(hvi_move *move, hvi_link *link, hvi_location *locatio
         status = hvi_journal_read(link->session, move->shard, deadline, &has, &row, NULL, error);
     if (status != HV_OK || !has)
         return status;
+    /* What an earlier move has left here says nothing about this one. */
+    if (row.id != move->row.id && !move->is_new)
+        return HV_OK;
     if (row.id != move->row.id) {
         hvi_fail(error, HV_BUSY, "server \"%s\" has another move of shard %d in its journal",
                  link->server->name, move->shard);
@@ -343,6 +348,10 @@ static bool is_switched(const hvi_move *move, bool *known) {
 
 /* The step to go on with, before the switch: what is half done is begun again. */
 static hvi_move_step first_step(const hvi_move *move) {
+    /* The transaction under whose locks it was copied is gone. */
+    if (move->row.kind == HVI_MOVE_OFFLINE && move->row.step > HVI_STEP_SCHEMA &&
+        move->row.step <= HVI_STEP_SWITCHING)
+        return HVI_STEP_SCHEMA;
     switch (move->row.step) {
     case HVI_STEP_SCHEMA:
     case HVI_STEP_STREAMING:
@@ -352,7 +361,7 @@ static hvi_move_step first_step(const hvi_move *move) {
     case HVI_STEP_VERIFYING:
     case HVI_STEP_READY:
     case HVI_STEP_SWITCHING:
-        return move->row.kind == HVI_MOVE_OFFLINE ? HVI_STEP_SCHEMA : HVI_STEP_CATCHING_UP;
+        return HVI_STEP_CATCHING_UP;
     default:
         return move->row.step;
     }
@@ -507,6 +516,14 @@ hv_status hvi_move_look(hvi_move *move, hv_error **error) {
 }
 
 /* ---- what steps share ---- */
+
+void hvi_move_say(hvi_move *move, const char *step) {
+    snprintf(move->step_text, sizeof move->step_text, "%s", step);
+}
+
+void hvi_move_stay(hvi_move *move, int64_t ms) {
+    move->wake_at = hvi_clock_us() + ms * 1000;
+}
 
 static hv_status write_on(hvi_move *move, hvi_link *link, hv_error **error) {
     if (link->session == NULL)

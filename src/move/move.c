@@ -98,6 +98,11 @@ hv_status hvi_move_new(hvi_router *router, hvi_move_order order, int shard, int 
     return HV_OK;
 }
 
+void hvi_move_only(hvi_move *move, uint32_t id) {
+    move->only_id = true;
+    move->id = id;
+}
+
 static void free_rest(hvi_move *move) {
     hvi_drift_fini(&move->drift);
     hv_error_free(move->cause);
@@ -141,6 +146,9 @@ static hv_status break_off(hvi_move *move, hv_status status, hv_error **error) {
 /* May what cannot be reached be given up? Before anything was found, nothing may. */
 static bool may_give_up(const hvi_move *move) {
     if (move->state == HVI_MOVE_FINDING || move->is_new)
+        return false;
+    /* Both are needed for the way back. */
+    if (move->order == HVI_ORDER_UNDO && move->row.kind != HVI_MOVE_UNDO)
         return false;
     if (move->lost_side == HVI_LOST_FROM)
         return !move->from_given_up && !move->to_given_up;

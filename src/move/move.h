@@ -15,6 +15,10 @@ typedef struct hvi_move hvi_move;
  * `target` is for HVI_ORDER_MOVE. `options` may be NULL. */
 hv_status hvi_move_new(hvi_router *router, hvi_move_order order, int shard, int target,
                        const struct hv_move_options *options, hvi_move **move, hv_error **error);
+
+/* Of a shard that may have rows of several moves, only this one is meant. */
+void hvi_move_only(hvi_move *move, uint32_t id);
+
 hv_status hvi_move_advance(hvi_move *move, int64_t timeout, bool *done, hv_error **error);
 void hvi_move_progress(const hvi_move *move, hv_move_status *status);
 void hvi_move_free(hvi_move *move);

@@ -21,6 +21,8 @@ struct hvi_move {
     hvi_move_order order;
     struct hv_move_options options;
     int shard;
+    bool only_id; /* the move with this id is meant, whatever other one there is */
+    uint32_t id;
     int wanted; /* the number of the server to move to; of HVI_ORDER_MOVE */
     int64_t began;
 
@@ -61,6 +63,7 @@ struct hvi_move {
     hvi_verify_sides sides; /* of that, which borrows it */
     bool is_verified;
     hvi_switch fence;
+    int64_t locked;              /* hvi_clock_us() since when an offline move keeps writers out */
     int64_t marker;              /* its number; 0: none is under way */
     int64_t marked;              /* hvi_clock_us() */
     int64_t looked;              /* at the stream */
@@ -88,6 +91,10 @@ void hvi_move_close_links(hvi_move *move);
 /* Write the row on both servers, as far as they are there: the target of the move first. */
 hv_status hvi_move_write(hvi_move *move, hv_error **error);
 
+/* What it is doing, for people; and that it has nothing to do for so long. */
+void hvi_move_say(hvi_move *move, const char *step);
+void hvi_move_stay(hvi_move *move, int64_t ms);
+
 /* The stream there (of this way), and the other one. */
 hvi_stream hvi_move_stream(hvi_move *move);
 hvi_stream hvi_move_stream_back(hvi_move *move);
@@ -108,6 +115,8 @@ hv_status hvi_step_begun(hvi_move *, int64_t, hvi_move_next *, hvi_move_step *, 
 hv_status hvi_step_schema(hvi_move *, int64_t, hvi_move_next *, hvi_move_step *, hv_error **);
 hv_status hvi_step_streaming(hvi_move *, int64_t, hvi_move_next *, hvi_move_step *, hv_error **);
 hv_status hvi_step_copying(hvi_move *, int64_t, hvi_move_next *, hvi_move_step *, hv_error **);
+hv_status hvi_step_copying_offline(hvi_move *, int64_t, hvi_move_next *, hvi_move_step *,
+                                   hv_error **);
 hv_status hvi_step_indexing(hvi_move *, int64_t, hvi_move_next *, hvi_move_step *, hv_error **);
 hv_status hvi_step_catching_up(hvi_move *, int64_t, hvi_move_next *, hvi_move_step *, hv_error **);
 hv_status hvi_step_verifying(hvi_move *, int64_t, hvi_move_next *, hvi_move_step *, hv_error **);
@@ -119,6 +128,12 @@ hv_status hvi_step_cleaning(hvi_move *, int64_t, hvi_move_next *, hvi_move_step 
 hv_status hvi_step_kept(hvi_move *, int64_t, hvi_move_next *, hvi_move_step *, hv_error **);
 hv_status hvi_step_done(hvi_move *, int64_t, hvi_move_next *, hvi_move_step *, hv_error **);
 hv_status hvi_step_aborting(hvi_move *, int64_t, hvi_move_next *, hvi_move_step *, hv_error **);
+
+/* Look at the stream, now and then. HV_MISMATCH: it is lost, or it is a danger to the source. */
+hv_status hvi_move_look_at_stream(hvi_move *move, hv_error **error);
+
+/* Is the subscription at work? HV_TIMEOUT: not for max_wait. */
+hv_status hvi_move_check_worker(hvi_move *move, hv_error **error);
 
 /* Refused for want of a lock: wait and try again, for up to max_wait. HV_OK: it waits. Else the
  * status of the error. */

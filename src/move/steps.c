@@ -1,5 +1,5 @@
 /*
- * steps: what a move does before the switch, step by step.
+ * steps: what a move does until the copy has all rows and follows, step by step.
  *
  * Each function may be called again from its beginning after anything was killed.
  */
@@ -18,20 +18,9 @@
 #include "move/schema_copy.h"
 #include "move/state.h"
 
-#define DUMP_MS       600000
-#define LOOK_US       200000 /* how often a stream is looked at */
-#define CLOSE_LAG_US  250000 /* the stream is close when a marker takes no longer */
-#define SWITCH_LAG_US 40000
-#define OPEN_MS       10000
-#define WELL_US       8000000
-
-static void say(hvi_move *move, const char *step) {
-    snprintf(move->step_text, sizeof move->step_text, "%s", step);
-}
-
-static void stay(hvi_move *move, int64_t ms) {
-    move->wake_at = hvi_clock_us() + ms * 1000;
-}
+#define DUMP_MS 600000
+#define LOOK_US 200000 /* how often a stream is looked at */
+#define WELL_US 8000000
 
 hv_status hvi_move_wait_for_lock(hvi_move *move, hvi_link *on, hv_status status, hv_error **cause,
                                  hvi_move_next *what, hv_error **error) {
@@ -61,7 +50,7 @@ hv_status hvi_move_wait_for_lock(hvi_move *move, hvi_link *on, hv_status status,
     }
     hv_error_free(*cause);
     *cause = NULL;
-    stay(move, pause);
+    hvi_move_stay(move, pause);
     *what = HVI_NEXT_STAY;
     return HV_OK;
 }
@@ -112,7 +101,7 @@ hv_status hvi_step_begun(hvi_move *move, int64_t deadline, hvi_move_next *what, 
     (void) deadline;
     hvi_buffer sql = HVI_BUFFER_EMPTY;
     PGresult *from = NULL, *to = NULL;
-    say(move, "looking at both servers");
+    hvi_move_say(move, "looking at both servers");
     hv_status status = check_target(move, error);
     if (status == HV_OK) {
         hvi_buffer_append_format(&sql, facts_sql, move->names.live);
@@ -189,7 +178,7 @@ hv_status hvi_step_schema(hvi_move *move, int64_t deadline, hvi_move_next *what,
         .live = move->names.live,
         .name = move->names.stream,
     };
-    say(move, "making the tables");
+    hvi_move_say(move, "making the tables");
     /* What an earlier try has left. With the roots in place the dump would be another. */
     hv_status status = hvi_remains_remove(move, &cause);
     if (status != HV_OK)
@@ -207,7 +196,7 @@ hv_status hvi_step_schema(hvi_move *move, int64_t deadline, hvi_move_next *what,
     hvi_buffer_fini(&after);
     hvi_buffer_fini(&also);
     *what = HVI_NEXT_STEP;
-    *next = HVI_STEP_STREAMING;
+    *next = move->row.kind == HVI_MOVE_OFFLINE ? HVI_STEP_COPYING : HVI_STEP_STREAMING;
     return status;
 }
 
@@ -261,7 +250,7 @@ hv_status hvi_step_streaming(hvi_move *move, int64_t deadline, hvi_move_next *wh
     hv_error *cause = NULL;
     hv_status status = HV_OK;
     bool done = false;
-    say(move, "starting the stream");
+    hvi_move_say(move, "starting the stream");
     *what = HVI_NEXT_STAY;
     if (move->stage == 0) {
         /* The publication before the slot, which must know it from its first record on. */
@@ -293,7 +282,7 @@ hv_status hvi_step_streaming(hvi_move *move, int64_t deadline, hvi_move_next *wh
 /* ---- copying ---- */
 
 /* Look at the stream now and then; a move that is a danger to the source is taken back. */
-static hv_status look_at_stream(hvi_move *move, hv_error **error) {
+hv_status hvi_move_look_at_stream(hvi_move *move, hv_error **error) {
     hvi_stream stream = hvi_move_stream(move);
     if (move->looked != 0 && hvi_clock_us() - move->looked < LOOK_US)
         return HV_OK;
@@ -322,7 +311,7 @@ static hv_status look_at_stream(hvi_move *move, hv_error **error) {
 }
 
 /* Nothing works on the subscription: for how long may that be? */
-static hv_status check_worker(hvi_move *move, hv_error **error) {
+hv_status hvi_move_check_worker(hvi_move *move, hv_error **error) {
     int64_t pause;
     int64_t now = hvi_clock_us();
     if (move->stream_state.failures != move->failures) {
@@ -351,13 +340,14 @@ static hv_status check_worker(hvi_move *move, hv_error **error) {
 
 hv_status hvi_step_copying(hvi_move *move, int64_t deadline, hvi_move_next *what,
                            hvi_move_step *next, hv_error **error) {
-    (void) deadline;
-    say(move, "copying rows");
-    hv_status status = look_at_stream(move, error);
+    if (move->row.kind == HVI_MOVE_OFFLINE)
+        return hvi_step_copying_offline(move, deadline, what, next, error);
+    hvi_move_say(move, "copying rows");
+    hv_status status = hvi_move_look_at_stream(move, error);
     const hvi_stream_state *state = &move->stream_state;
     *what = HVI_NEXT_STAY;
     if (status == HV_OK)
-        status = check_worker(move, error);
+        status = hvi_move_check_worker(move, error);
     if (status != HV_OK)
         return status;
     if (state->tables > 0 && state->ready == state->tables) {
@@ -368,7 +358,7 @@ hv_status hvi_step_copying(hvi_move *move, int64_t deadline, hvi_move_next *what
         return HV_OK;
     }
     move->looked = 0;
-    stay(move, hvi_clock_us() - move->began > 5000000 ? 200 : 50);
+    hvi_move_stay(move, hvi_clock_us() - move->began > 5000000 ? 200 : 50);
     return HV_OK;
 }
 
@@ -402,7 +392,7 @@ hv_status hvi_step_indexing(hvi_move *move, int64_t deadline, hvi_move_next *wha
                             hvi_move_step *next, hv_error **error) {
     hv_status status = HV_OK;
     bool done = false;
-    say(move, "making indexes and the rest");
+    hvi_move_say(move, "making indexes and the rest");
     *what = HVI_NEXT_STAY;
     if (move->stage == 0) {
         status = start_rest(move, error);
@@ -420,271 +410,4 @@ hv_status hvi_step_indexing(hvi_move *move, int64_t deadline, hvi_move_next *wha
         move->row.is_indexed = true;
     }
     return status;
-}
-
-/* ---- catching up ---- */
-
-/* Send a marker and wait for it, step by step. *lag is -1 until it has arrived. */
-static hv_status measure_lag(hvi_move *move, int64_t deadline, int64_t *lag, hv_error **error) {
-    hvi_stream stream = hvi_move_stream(move);
-    hv_status status = HV_OK;
-    bool arrived = false;
-    *lag = -1;
-    if (move->marker == 0) {
-        status = hvi_stream_mark(&stream, hvi_link_deadline(), &move->marker, error);
-        move->marked = hvi_clock_us();
-    }
-    while (status == HV_OK && !arrived) {
-        status = hvi_stream_arrived(&stream, move->marker, hvi_link_deadline(), &arrived, error);
-        if (status != HV_OK || arrived || hvi_is_late(deadline) ||
-            hvi_clock_us() - move->marked > LOOK_US)
-            break;
-        hvi_pause(2);
-    }
-    if (status == HV_OK && arrived) {
-        *lag = hvi_clock_us() - move->marked;
-        move->marker = 0;
-    }
-    return status;
-}
-
-/* Statistics, without which the first callers would meet bad plans. */
-static hv_status analyze(hvi_move *move, hv_error **error) {
-    hvi_buffer sql = HVI_BUFFER_EMPTY, ask = HVI_BUFFER_EMPTY;
-    PGresult *result = NULL;
-    hvi_buffer_append_format(
-        &ask,
-        "SELECT c.oid::pg_catalog.regclass::pg_catalog.text FROM pg_catalog.pg_class AS c"
-        " WHERE c.relnamespace OPERATOR(pg_catalog.=) '%s'::pg_catalog.regnamespace"
-        " AND c.relkind OPERATOR(pg_catalog.=) 'r'",
-        move->names.stream);
-    hv_status status = hvi_link_say(&move->to, &ask, hvi_link_deadline(), &result, error);
-    if (status == HV_OK && PQntuples(result) > 0) {
-        for (int i = 0; i < PQntuples(result); i++)
-            hvi_buffer_append_format(&sql, "%s%s", i == 0 ? "ANALYZE " : ", ",
-                                     PQgetvalue(result, i, 0));
-        status = hvi_link_say(&move->to, &sql, hvi_deadline_after(DUMP_MS), NULL, error);
-    }
-    PQclear(result);
-    return status;
-}
-
-hv_status hvi_step_catching_up(hvi_move *move, int64_t deadline, hvi_move_next *what,
-                               hvi_move_step *next, hv_error **error) {
-    int64_t lag;
-    say(move, "catching up");
-    *what = HVI_NEXT_STAY;
-    hv_status status = look_at_stream(move, error);
-    if (status == HV_OK)
-        status = check_worker(move, error);
-    if (status == HV_OK && move->stage == 0) {
-        status = analyze(move, error);
-        move->stage = 1;
-    }
-    if (status == HV_OK)
-        status = measure_lag(move, deadline, &lag, error);
-    if (status != HV_OK)
-        return status;
-    if (lag >= 0 && lag < CLOSE_LAG_US) {
-        *what = HVI_NEXT_STEP;
-        *next = HVI_STEP_VERIFYING;
-    }
-    return HV_OK;
-}
-
-/* ---- verifying ---- */
-
-static hv_status mark(void *context, int64_t deadline, int64_t *number, hv_error **error) {
-    hvi_stream stream = hvi_move_stream(context);
-    return hvi_stream_mark(&stream, deadline, number, error);
-}
-
-static hv_status arrived(void *context, int64_t number, int64_t deadline, bool *is_there,
-                         hv_error **error) {
-    hvi_stream stream = hvi_move_stream(context);
-    return hvi_stream_arrived(&stream, number, deadline, is_there, error);
-}
-
-hv_status hvi_step_verifying(hvi_move *move, int64_t deadline, hvi_move_next *what,
-                             hvi_move_step *next, hv_error **error) {
-    hv_status status = HV_OK;
-    bool done = !move->options.verify;
-    say(move, "comparing both copies");
-    *what = HVI_NEXT_STAY;
-    if (!done && move->verify == NULL) {
-        hvi_server *const servers[] = {move->from.server, move->to.server};
-        for (int i = 0; i < 2 && status == HV_OK; i++)
-            if (!hvi_link_is_open(&move->readers[i])) {
-                hvi_link_close(&move->readers[i]);
-                status = hvi_link_open(&move->readers[i], servers[i], hvi_deadline_after(OPEN_MS),
-                                       error);
-            }
-        if (status != HV_OK)
-            return status;
-        move->sides = (hvi_verify_sides){
-            .shard = move->shard,
-            .source = move->readers[0].session,
-            .target = move->readers[1].session,
-            .source_name = move->from.server->name,
-            .target_name = move->to.server->name,
-            .source_schema = move->names.live,
-            .target_schema = move->names.stream,
-            .marker = {mark, arrived, move},
-        };
-        status = hvi_verify_new(&move->sides, &move->verify, error);
-    }
-    if (status == HV_OK && !done)
-        status = hvi_verify_step(move->verify, deadline, &done, error);
-    if (status == HV_OK && done) {
-        *what = HVI_NEXT_STEP;
-        *next = HVI_STEP_READY;
-    }
-    return status;
-}
-
-/* ---- ready ---- */
-
-static hv_status check_drift(hvi_move *move, hv_error **error) {
-    if (move->is_back)
-        return HV_OK;
-    return move->drift.description != NULL
-               ? hvi_drift_check(&move->drift, move->from.session, move->from.server->name,
-                                 hvi_link_deadline(), error)
-               : hvi_drift_check_digest(move->row.digest, move->from.session, move->shard,
-                                        move->from.server->name, hvi_link_deadline(), error);
-}
-
-/* The statements that publish the copy. They must not be able to fail: so they are tried, and taken
- * back, before there is no way back. */
-static hv_status try_publishing(hvi_move *move, const char *publish, hv_error **error) {
-    hvi_buffer sql = HVI_BUFFER_EMPTY;
-    hvi_buffer_append_format(&sql, "BEGIN;SET LOCAL lock_timeout TO 500;%s", publish);
-    hv_status status = hvi_link_say(&move->to, &sql, hvi_link_deadline(), NULL, error);
-    if (hvi_link_is_open(&move->to))
-        hvi_link_run(&move->to, "ROLLBACK", hvi_link_deadline(), NULL, NULL);
-    return status;
-}
-
-/* The stream back must have a slot before the first change that it is to carry. Until the copy is
- * published, its publication has no tables, so nothing of the way there goes back. */
-static hv_status prepare_way_back(hvi_move *move, hvi_buffer *publish, hv_error **error) {
-    hvi_stream back = hvi_move_stream_back(move);
-    bool done = false;
-    hv_status status = hvi_stream_drop_slot(&back, hvi_link_deadline(), error);
-    if (status == HV_OK)
-        status = hvi_stream_publish(&back, true, hvi_link_deadline(), error);
-    if (status == HV_OK)
-        status = hvi_stream_slot_start(&back, error);
-    while (status == HV_OK && !done)
-        status = hvi_link_advance(&move->to, hvi_link_deadline(), &done, NULL, error);
-    if (status == HV_OK)
-        status = hvi_stream_add_sql(&back, publish, hvi_link_deadline(), error);
-    return status;
-}
-
-hv_status hvi_step_ready(hvi_move *move, int64_t deadline, hvi_move_next *what, hvi_move_step *next,
-                         hv_error **error) {
-    (void) deadline;
-    hvi_buffer publish = HVI_BUFFER_EMPTY;
-    hv_error *cause = NULL;
-    say(move, "preparing the switch");
-    hv_status status = check_drift(move, error);
-    if (status != HV_OK)
-        return status;
-    hvi_buffer_append_format(&publish, "ALTER SCHEMA %s RENAME TO %s;", move->names.stream,
-                             move->names.live);
-    status = hvi_schema_copy_triggers_sql(&move->witness, move->names.live, &publish,
-                                          hvi_link_deadline(), &cause);
-    if (status == HV_OK && !move->is_back && move->row.keep_ms > 0)
-        status = prepare_way_back(move, &publish, &cause);
-    if (status == HV_OK)
-        status = hvi_buffer_ok(&publish) ? try_publishing(move, publish.data, &cause)
-                                         : hvi_no_memory(&cause);
-    hvi_move_reach("ready: tried");
-    /* What an abort gives back is in the journal before it is replaced. */
-    if (status == HV_OK && move->to_location.state != HVI_LOCATION_ARRIVING) {
-        snprintf(move->row.before_state, sizeof move->row.before_state, "%s",
-                 hvi_location_state_name(move->to_location.state));
-        snprintf(move->row.before_server, sizeof move->row.before_server, "%s",
-                 move->to_location.server);
-        move->row.before_generation = move->to_location.generation;
-        status = hvi_move_write(move, &cause);
-    }
-    if (status == HV_OK)
-        status = hvi_location_arriving(move->to.session, move->shard, move->row.generation,
-                                       move->from.server->name, publish.data, hvi_link_deadline(),
-                                       &cause);
-    hvi_buffer_fini(&publish);
-    if (status != HV_OK)
-        return hvi_move_wait_for_lock(move, &move->to, status, &cause, what, error);
-    *what = HVI_NEXT_STEP;
-    *next = HVI_STEP_SWITCHING;
-    return HV_OK;
-}
-
-/* ---- switching ---- */
-
-static hv_status after_try(hvi_move *move, hvi_move_next *what, hv_error **error) {
-    int64_t pause;
-    snprintf(move->waits_for, sizeof move->waits_for, "%s", move->fence.waits_for);
-    if (!hvi_patience_next(&move->refused, move->options.max_wait, &pause)) {
-        hvi_fail(error, HV_TIMEOUT,
-                 "shard %d could not be switched without stopping its callers "
-                 "for too long",
-                 move->shard);
-        hvi_error_where(error, move->from.server->name, move->shard);
-        hvi_error_detail(error, "On server \"%s\", %s.", move->from.server->name, move->waits_for);
-        return HV_TIMEOUT;
-    }
-    stay(move, pause);
-    *what = HVI_NEXT_STAY;
-    return HV_OK;
-}
-
-hv_status hvi_step_switching(hvi_move *move, int64_t deadline, hvi_move_next *what,
-                             hvi_move_step *next, hv_error **error) {
-    int64_t lag = 0;
-    hvi_stream stream = hvi_move_stream(move);
-    say(move, "switching");
-    *what = HVI_NEXT_STAY;
-    hv_status status = look_at_stream(move, error);
-    if (status == HV_OK)
-        status = measure_lag(move, deadline, &lag, error);
-    if (status != HV_OK || lag < 0)
-        return status;
-    if (lag > SWITCH_LAG_US) {
-        snprintf(move->fence.waits_for, sizeof move->fence.waits_for, "the stream is %d ms behind",
-                 (int) (lag / 1000));
-        return after_try(move, what, error);
-    }
-    status = check_drift(move, error);
-    if (status != HV_OK)
-        return status;
-    move->fence.from = &move->from;
-    move->fence.to = &move->to;
-    move->fence.witness = &move->witness;
-    move->fence.shard = move->shard;
-    move->fence.names = &move->names;
-    move->fence.generation = move->row.generation;
-    move->fence.target = move->to.server->name;
-    move->fence.stream = &stream;
-    move->fence.drift = move->drift.description != NULL ? &move->drift : NULL;
-    move->fence.verify = move->verify;
-    move->fence.max_pause_ms = move->options.max_pause;
-    hvi_switch_result result = hvi_switch_try(&move->fence, error);
-    if (move->fence.pause_us > move->row.pause_us)
-        move->row.pause_us = move->fence.pause_us;
-    switch (result) {
-    case HVI_SWITCH_DONE:
-        *what = HVI_NEXT_STEP;
-        *next = HVI_STEP_SWITCHED;
-        return HV_OK;
-    case HVI_SWITCH_AGAIN:
-        return after_try(move, what, error);
-    case HVI_SWITCH_LOST:
-        return HV_UNAVAILABLE;
-    case HVI_SWITCH_WRONG:
-        return error != NULL && *error != NULL ? hv_error_status(*error) : HV_REFUSED;
-    }
-    return HV_OK;
 }

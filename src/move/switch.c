@@ -108,6 +108,10 @@ static hv_status list_tables(const hvi_switch *attempt, hvi_buffer *to, int64_t 
 static hv_status lock_gently(const hvi_switch *attempt, const hvi_buffer *tables, int64_t budget,
                              hv_error **error) {
     hvi_buffer sql = HVI_BUFFER_EMPTY;
+    /* Offline, the transaction is there already, and has these locks and more. What is refused from
+     * here on must not take it along. */
+    if (attempt->stream == NULL)
+        return hvi_link_run(attempt->from, "SAVEPOINT hv", hvi_link_deadline(), NULL, error);
     hvi_buffer_append_format(&sql,
                              "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;"
                              "SET LOCAL idle_in_transaction_session_timeout TO %" PRId64 ";"
@@ -125,6 +129,7 @@ static hv_status lock_all(const hvi_switch *attempt, const hvi_buffer *tables,
     hvi_buffer sql = HVI_BUFFER_EMPTY;
     hvi_buffer_append_format(
         &sql,
+        "SET LOCAL idle_in_transaction_session_timeout TO %" PRId64 ";"
         "SET LOCAL lock_timeout TO %" PRId64 ";SET LOCAL statement_timeout TO %" PRId64 ";"
         "%s IN ACCESS EXCLUSIVE MODE;%s"
         "DO $hv$ BEGIN IF EXISTS (SELECT FROM pg_catalog.pg_locks AS l"
@@ -134,7 +139,7 @@ static hv_status lock_all(const hvi_switch *attempt, const hvi_buffer *tables,
         " AND l.pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()) THEN"
         " RAISE EXCEPTION USING ERRCODE = '" HVI_SQLSTATE_BUSY "',"
         " MESSAGE = 'a transaction is changing the schema %s'; END IF; END $hv$",
-        budget < LOCK_MS ? budget : LOCK_MS, budget, tables->data,
+        budget + 100, budget < LOCK_MS ? budget : LOCK_MS, budget, tables->data,
         sequences->data != NULL ? sequences->data : "", attempt->names->live, attempt->names->live);
     return hvi_link_say(attempt->from, &sql, deadline, NULL, error);
 }
@@ -214,7 +219,8 @@ static hvi_switch_result give_way(hvi_switch *attempt, int64_t since, hv_error *
                                   hv_error **error) {
     bool is_wrong =
         *cause != NULL && !is_in_the_way(*cause) && !hvi_link_is_lost(hv_error_status(*cause));
-    hv_status status = hvi_link_run(attempt->from, "ROLLBACK", hvi_link_deadline(), NULL, NULL);
+    const char *back = attempt->stream != NULL ? "ROLLBACK" : "ROLLBACK TO SAVEPOINT hv";
+    hv_status status = hvi_link_run(attempt->from, back, hvi_link_deadline(), NULL, NULL);
     if (since > 0)
         note_pause(attempt, since);
     attempt->tries++;

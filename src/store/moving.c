@@ -13,6 +13,7 @@ struct hv_move {
     hv_store *store;
     unsigned generation; /* hvi_fork_generation() when it was made */
     hvi_move *move;
+    bool sweeps; /* what earlier ones have left is removed first */
 };
 
 static hv_status begin(hv_store *store, hvi_move_order order, int shard, int server,
@@ -27,6 +28,7 @@ static hv_status begin(hv_store *store, hvi_move_order order, int shard, int ser
         return hvi_store_leave(&visit, hvi_no_memory(error));
     made->store = store;
     made->generation = hvi_fork_generation();
+    made->sweeps = order == HVI_ORDER_MOVE;
     status = hvi_move_new(&store->router, order, shard, server, options, &made->move, error);
     if (status == HV_OK)
         *move = made;
@@ -68,7 +70,12 @@ hv_status hv_move_advance(hv_move *move, int64_t timeout, bool *done, hv_error *
     hv_status status = hvi_store_enter(&visit, move->store, error);
     if (status != HV_OK)
         return status;
-    return hvi_store_leave(&visit, hvi_move_advance(move->move, timeout, done, error));
+    if (move->sweeps)
+        status = hvi_moves_sweep(&move->store->router, NULL, error);
+    move->sweeps = false;
+    if (status == HV_OK)
+        status = hvi_move_advance(move->move, timeout, done, error);
+    return hvi_store_leave(&visit, status);
 }
 
 void hv_move_progress(const hv_move *move, hv_move_status *status) {

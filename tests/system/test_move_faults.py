@@ -1,0 +1,164 @@
+"""What can be wrong with a move: clear errors, and nothing is left half done."""
+
+import threading
+
+from harness.config import store_config
+from harness.moving import (
+    Stepping,
+    assert_nothing_left,
+    fill,
+    has_shard,
+    move,
+    moving_servers,
+    moving_store,
+    reached,
+    run_move,
+    shared_moving_servers,
+)
+
+FIXTURES = (moving_servers, moving_store, shared_moving_servers)
+
+
+def check_untouched(one, two):
+    assert has_shard(one, 3) and not has_shard(two, 3)
+    assert_nothing_left(one, two)
+
+
+def test_to_the_server_that_it_is_on(moving_store, moving_servers):
+    moved = move(moving_store, 3, 0)
+    assert moved.error == 'shard 3 is on server "one" already'
+    check_untouched(*moving_servers)
+
+
+def test_to_a_server_that_does_not_exist(moving_store, moving_servers):
+    moved = move(moving_store, 3, 7)
+    assert moved.status == 2, moved
+    check_untouched(*moving_servers)
+
+
+def test_a_shard_that_nobody_has(moving_store, moving_servers):
+    moved = move(moving_store, 77, 1)
+    assert moved.status == 4, moved
+    check_untouched(*moving_servers)
+
+
+def test_nothing_to_resume_or_to_take_back(moving_store, moving_servers):
+    for order in ("resume", "abort"):
+        assert run_move(moving_store, order, 3).error == "no move of shard 3 is under way"
+    assert run_move(moving_store, "clean", 3).error == "no old copy of shard 3 is kept"
+
+
+def test_to_a_database_under_another_name(tmp_path, moving_store, moving_servers):
+    one, two = moving_servers
+    path = store_config(
+        tmp_path / "other.conf", {"one": (reached(one), "1-4"), "three": (reached(two), "9")}
+    )
+    moved = move(path, 3, 1)
+    assert moved.status == 10, moved
+    assert '"two"' in str(moved)
+    check_untouched(one, two)
+
+
+def test_to_a_database_that_is_not_initialised(tmp_path, moving_store, moving_servers):
+    one, two = moving_servers
+    empty = two.server.create_database()
+    try:
+        path = store_config(
+            tmp_path / "other.conf", {"one": (reached(one), "1-4"), "three": (reached(empty), "9")}
+        )
+        moved = move(path, 3, 1)
+        assert moved.error == 'server "three" is not initialised', moved
+        run_move(path, "abort", 3)
+        check_untouched(one, two)
+    finally:
+        empty.drop()
+
+
+def test_two_moves_of_one_shard(moving_store, moving_servers):
+    one, two = moving_servers
+    fill(one, 3, 10)
+    with Stepping(moving_store, "move", 3, 1, place="catching_up") as first:
+        assert first.came
+        second = move(moving_store, 3, 1, max_wait="1s")
+        assert second.error == "another run is working on shard 3", second
+        assert "hv move" in second.detail
+        first.go_on()
+        first.end().ok("done")
+    assert has_shard(two, 3)
+    assert_nothing_left(one, two)
+
+
+def test_a_long_transaction_is_waited_for_and_named(moving_store, moving_servers):
+    one, two = moving_servers
+    with one.connect() as connection, connection.cursor() as cursor:
+        cursor.execute("INSERT INTO shard0003.entities (type, body) VALUES (1, '')")
+        moved = move(moving_store, 3, 1, max_wait="1s")
+        assert moved.status == 5, moved
+        assert f"process {connection.info.backend_pid} " in moved.detail
+        assert "idle in transaction for" in moved.detail
+        connection.rollback()
+    run_move(moving_store, "abort", 3).ok("aborted")
+    check_untouched(one, two)
+
+
+def test_a_reader_at_the_switch_is_waited_for_and_named(moving_store, moving_servers):
+    one, two = moving_servers
+    with Stepping(moving_store, "move", 3, 1, place="ready", max_wait="1s") as stepping:
+        with one.connect() as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM shard0003.entities")
+            stepping.go_on()
+            moved = stepping.end()
+            assert moved.status == 5, moved
+            assert f"process {connection.info.backend_pid} " in moved.detail
+            connection.rollback()
+    run_move(moving_store, "resume", 3).ok("done")
+    assert has_shard(two, 3)
+    assert_nothing_left(one, two)
+
+
+def test_a_table_that_appears_meanwhile_ends_the_move(moving_store, moving_servers):
+    one, two = moving_servers
+    with Stepping(moving_store, "move", 3, 1, place="verifying") as stepping:
+        one.sql("CREATE TABLE shard0003.later (id bigint PRIMARY KEY)")
+        stepping.go_on()
+        moved = stepping.end()
+    assert moved.status == 10, moved
+    assert "later" in moved.detail
+    assert "taken back" in moved.hint
+    check_untouched(one, two)
+
+
+def test_a_row_that_differs_ends_the_move(moving_store, moving_servers):
+    one, two = moving_servers
+    fill(one, 3, 10)
+    with Stepping(moving_store, "move", 3, 1, place="catching_up") as stepping:
+        schema = two.value("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'hypervault\\_0003%'")
+        two.sql(f"UPDATE {schema}.entities SET type = 2 WHERE id = (SELECT min(id)"
+                f" FROM {schema}.entities)")
+        stepping.go_on()
+        moved = stepping.end()
+    assert moved.status == 10, moved
+    assert "entities" in moved.error
+    check_untouched(one, two)
+
+
+def test_too_much_wal_ends_the_move(moving_store, moving_servers):
+    one, two = moving_servers
+    with Stepping(moving_store, "move", 3, 1, place="catching_up", max_wal="1MB") as stepping:
+        (name,) = two.query("SELECT subname FROM pg_subscription WHERE subname LIKE 'hypervault%'")[0]
+        two.sql(f"ALTER SUBSCRIPTION {name} DISABLE")
+        one.sql("CREATE TABLE public.noise AS SELECT repeat('x', 1000) FROM generate_series(1, 5000)")
+        stepping.go_on()
+        moved = stepping.end()
+    assert moved.status == 10, moved
+    assert "of WAL" in moved.error
+    check_untouched(one, two)
+
+
+def test_wal_level_and_options(tmp_path, make_server, moving_store, moving_servers):
+    one, two = moving_servers
+    moved = move(moving_store, 3, 1, keep_udno="1h")
+    assert moved.hint == 'Perhaps "keep_undo" is meant.'
+    assert move(moving_store, 3, 1, keep_undo="soon").status == 2
+    assert move(moving_store, 3, 1, offline="on", keep_undo="1h").status == 2
+    check_untouched(one, two)

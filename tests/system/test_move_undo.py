@@ -1,0 +1,109 @@
+"""A shard that was moved goes back to where it was, with what was written meanwhile."""
+
+from harness.moving import (
+    Writer,
+    assert_nothing_left,
+    content,
+    fill,
+    has_shard,
+    leftovers,
+    move,
+    moving_servers,
+    moving_store,
+    run_move,
+    shared_moving_servers,
+)
+from harness.wait import eventually
+
+FIXTURES = (moving_servers, moving_store, shared_moving_servers)
+
+
+def test_an_undo_goes_back_with_what_was_written_meanwhile(moving_store, moving_servers):
+    one, two = moving_servers
+    fill(one, 3, 500)
+    with Writer(3, one, two) as writer:
+        move(moving_store, 3, 1, keep_undo="1h").ok("kept")
+        assert has_shard(two, 3) and not has_shard(one, 3)
+        here = len(writer.acknowledged)
+        eventually(lambda: len(writer.acknowledged) > here + 20, what="rows are written at two")
+        run_move(moving_store, "undo", 3).ok("done")
+    assert has_shard(one, 3) and not has_shard(two, 3)
+    writer.check(one)
+    assert writer.longest < 1
+    assert_nothing_left(one, two)
+
+
+def test_keys_go_on_there_and_back(moving_store, moving_servers):
+    one, two = moving_servers
+    keys = []
+
+    def put(database):
+        keys.append(
+            database.value(
+                "INSERT INTO shard0003.entities (type, body) VALUES (1, '') RETURNING id"
+            )
+        )
+
+    put(one)
+    reserved = one.value("SELECT shard0003.reserve_ids(1)")
+    move(moving_store, 3, 1, keep_undo="1h").ok("kept")
+    put(two)
+    two.sql("INSERT INTO shard0003.entities (id, type, body) VALUES (%s, 1, '')", reserved)
+    assert two.value("SELECT shard0003.reserve_ids(1)") != reserved
+    run_move(moving_store, "undo", 3).ok("done")
+    put(one)
+    assert keys == sorted(set(keys))
+    assert one.value("SELECT count(*) FROM shard0003.entities") == 4
+
+
+def test_without_keep_undo_there_is_no_way_back(moving_store, moving_servers):
+    move(moving_store, 3, 1).ok("done")
+    undone = run_move(moving_store, "undo", 3)
+    assert undone.error == "no old copy of shard 3 is kept"
+    assert "keep_undo" in undone.hint
+
+
+def test_the_old_copy_is_dropped_when_it_is_asked_for(moving_store, moving_servers):
+    one, two = moving_servers
+    fill(one, 3, 10)
+    move(moving_store, 3, 1, keep_undo="1h").ok("kept")
+    assert leftovers(one) and leftovers(two)
+    before = content(two, 3)
+    run_move(moving_store, "clean", 3).ok("done")
+    assert_nothing_left(one, two)
+    assert content(two, 3) == before
+
+
+def test_the_old_copy_is_dropped_when_its_time_is_over(moving_store, moving_servers):
+    one, two = moving_servers
+    move(moving_store, 3, 1, keep_undo="1ms").ok("kept")
+    move(moving_store, 2, 1, keep_undo="1h").ok("kept")
+    assert not any("0003" in name for name in leftovers(one) + leftovers(two))
+    assert any("0002" in name for name in leftovers(one))
+    run_move(moving_store, "sweep", 0)
+    assert any("0002" in name for name in leftovers(one))
+    run_move(moving_store, "clean", 2).ok("done")
+    assert_nothing_left(one, two)
+
+
+def test_a_schema_that_was_changed_at_its_new_place_does_not_go_back(moving_store, moving_servers):
+    one, two = moving_servers
+    move(moving_store, 3, 1, keep_undo="1h").ok("kept")
+    two.sql("CREATE TABLE shard0003.later (id bigint PRIMARY KEY)")
+    undone = run_move(moving_store, "undo", 3)
+    assert undone.result.code == 1
+    assert has_shard(two, 3)
+    run_move(moving_store, "clean", 3).ok("done")
+    assert_nothing_left(one, two)
+
+
+def test_offline_a_shard_goes_without_a_stream(moving_store, moving_servers):
+    one, two = moving_servers
+    fill(one, 3, 500)
+    with Writer(3, one, two) as writer:
+        moved = move(moving_store, 3, 1, offline="on").ok("done")
+    assert moved.kind == "offline"
+    assert moved.rows >= 500
+    writer.check(two)
+    assert not has_shard(one, 3)
+    assert_nothing_left(one, two)
