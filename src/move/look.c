@@ -470,8 +470,7 @@ hv_status hvi_move_look(hvi_move *move, hv_error **error) {
         status = read_side(move, &move->to, &move->to_location, &rows, error);
     if (status != HV_OK)
         return status;
-    if (move->is_new && (rows.has_source || rows.has_target))
-        move->is_new = false;
+    /* Its own rows may be there already, if a connection was lost while they were written. */
     if (move->is_new) {
         status = begin_new(move, error);
     } else {
