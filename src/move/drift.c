@@ -43,6 +43,17 @@ static const char *find(const char *line, size_t len, const char *text) {
     return memmem(line, len, text, strlen(text));
 }
 
+/* The length of a name, which ends at the first space; if it is quoted, at its last quote: those in
+ * it are doubled. */
+static size_t length_of_name(const char *name, const char *end) {
+    if (*name != '"')
+        return strcspn(name, " \n");
+    const char *at = name + 1;
+    while (at < end && (at[0] != '"' || (at + 1 < end && at[1] == '"')))
+        at += at[0] == '"' ? 2 : 1;
+    return (size_t) (at - name) + 1;
+}
+
 /* Append a line of a relation; if it has a root, without that, and its name to `attached` as
  * "\nname.". False: it is another line. */
 static bool append_relation(hvi_buffer *to, const char *line, size_t len, hvi_buffer *attached) {
@@ -56,9 +67,8 @@ static bool append_relation(hvi_buffer *to, const char *line, size_t len, hvi_bu
         const char *owner = find(root, len - (size_t) (root - line), OWNER);
         if (owner == NULL || !is_root(root, (size_t) (owner - root)))
             continue;
-        /* A name ends at the first space, or if it is quoted at the quote before one. */
         const char *name = line + word;
-        size_t name_len = name[0] == '"' ? strcspn(name + 1, "\"") + 2 : strcspn(name, " ");
+        size_t name_len = length_of_name(name, partition);
         hvi_buffer_append_byte(attached, '\n');
         hvi_buffer_append(attached, name, name_len);
         hvi_buffer_append_byte(attached, '.');

@@ -126,6 +126,54 @@ static hv_status restore(const folder *in, const hvi_buffer *list, int64_t deadl
     return status == HV_OK && !hvi_buffer_ok(to) ? hvi_no_memory(error) : status;
 }
 
+/* ---- what a dump of the schema lacks ---- */
+
+static const hvi_form text_form = {
+    .asked = "the schema of a shard",
+    .rows = HVI_ANY_ROWS,
+    .columns = {HVI_IS_BYTES},
+};
+
+/* Append the rows of a query, in which each %s is the schema. */
+static hv_status collect(const hvi_schema_copy *copy, const char *query, hvi_buffer *to,
+                         int64_t deadline, hv_error **error) {
+    hvi_buffer ask = HVI_BUFFER_EMPTY;
+    PGresult *result = NULL;
+    hvi_buffer_append_format(&ask, query, copy->live);
+    hv_status status = hvi_link_say(copy->from, &ask, deadline, &result, error);
+    if (status == HV_OK)
+        status = hvi_result_check(result, &text_form, copy->from->server->name, copy->shard, error);
+    for (int i = 0; status == HV_OK && i < PQntuples(result); i++)
+        hvi_buffer_append_text(to, hvi_text_at(result, i, 0));
+    PQclear(result);
+    return status;
+}
+
+/* Views that were filled are filled; those that others are made of come first, being older. */
+static const char views_sql[] =
+    "SELECT pg_catalog.format('REFRESH MATERIALIZED VIEW %%s;', c.oid::pg_catalog.regclass)"
+    " FROM pg_catalog.pg_class AS c WHERE c.relkind OPERATOR(pg_catalog.=) 'm'"
+    " AND c.relispopulated AND c.relnamespace OPERATOR(pg_catalog.=) '%s'"
+    "::pg_catalog.regnamespace ORDER BY c.oid";
+
+/* The functions of the schema hypervault on which the shard's indexes depend: a target that never
+ * had such an index lacks them. They are not the shard's own, so what is there stays. */
+static const char functions_sql[] =
+    "SELECT DISTINCT pg_catalog.format($f$DO $hv$ BEGIN IF pg_catalog.to_regprocedure(%%L) IS NULL"
+    " THEN EXECUTE %%L; END IF; END $hv$;$f$, p.oid::pg_catalog.regprocedure,"
+    " pg_catalog.pg_get_functiondef(p.oid))"
+    " FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_depend AS d"
+    " ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass"
+    " AND d.objid OPERATOR(pg_catalog.=) c.oid"
+    " AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass"
+    " JOIN pg_catalog.pg_proc AS p ON p.oid OPERATOR(pg_catalog.=) d.refobjid"
+    " WHERE c.relnamespace OPERATOR(pg_catalog.=) '%s'::pg_catalog.regnamespace"
+    " AND p.pronamespace OPERATOR(pg_catalog.=)"
+    " pg_catalog.to_regnamespace('hypervault')::pg_catalog.oid"
+    " AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS e"
+    "  WHERE e.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass"
+    "  AND e.objid OPERATOR(pg_catalog.=) p.oid AND e.deptype OPERATOR(pg_catalog.=) 'e')";
+
 hv_status hvi_schema_copy_dump(const hvi_schema_copy *copy, hvi_buffer *before, hvi_buffer *after,
                                int64_t deadline, hv_error **error) {
     folder in;
@@ -163,10 +211,14 @@ hv_status hvi_schema_copy_dump(const hvi_schema_copy *copy, hvi_buffer *before, 
     }
     if (status == HV_OK) {
         divide(&list, keys, &first, &second);
-        status = restore(&in, &first, deadline, before, error);
+        status = collect(copy, functions_sql, before, deadline, error);
     }
     if (status == HV_OK)
+        status = restore(&in, &first, deadline, before, error);
+    if (status == HV_OK)
         status = restore(&in, &second, deadline, after, error);
+    if (status == HV_OK)
+        status = collect(copy, views_sql, after, deadline, error);
     if (status != HV_OK)
         hvi_error_where(error, copy->from->server->name, copy->shard);
     remove_folder(&in);

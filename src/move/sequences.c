@@ -1,5 +1,6 @@
 /*
- * sequences: the sequences of a shard go on at the target where they are at the source.
+ * sequences: the sequences and the keys of a shard go on at the target where they are at the
+ * source.
  *
  * A sequence is not locked by LOCK TABLE, and what other sessions take from it is not undone by a
  * rollback. So under the fence each gets the lock that ALTER takes, by giving it the owner that it
@@ -7,6 +8,7 @@
  */
 #include "move/sequences.h"
 
+#include "value/generator.h"
 #include "wire/result.h"
 
 static const hvi_form lock_form = {
@@ -41,6 +43,72 @@ hv_status hvi_sequences_lock_sql(hvi_link *link, const char *schema, hvi_buffer 
     return collect(link, &ask, sql, deadline, error);
 }
 
+/* ---- keys ---- */
+
+static const hvi_form generator_form = {
+    .asked = "the function next_id of a shard",
+    .rows = HVI_ONE_ROW,
+    .columns = {HVI_IS_INT8},
+};
+
+hv_status hvi_sequences_check(hvi_link *from, hvi_link *to, int shard, const char *schema,
+                              int64_t deadline, hv_error **error) {
+    hvi_buffer ask = HVI_BUFFER_EMPTY;
+    PGresult *made = NULL, *able = NULL;
+    hvi_buffer_append_format(
+        &ask,
+        "SELECT (" HVI_GENERATOR_OF_FUNCTION ")::bigint FROM (SELECT) AS one"
+        " LEFT JOIN pg_catalog.pg_proc AS f ON f.pronamespace OPERATOR(pg_catalog.=)"
+        " pg_catalog.to_regnamespace('%s')::pg_catalog.oid"
+        " AND f.proname OPERATOR(pg_catalog.=) 'next_id' AND f.pronargs OPERATOR(pg_catalog.=) 0",
+        schema);
+    hv_status status = hvi_link_say(from, &ask, deadline, &made, error);
+    if (status == HV_OK)
+        status = hvi_result_check(made, &generator_form, from->server->name, shard, error);
+    if (status == HV_OK && hvi_integer_at(made, 0, 0) == HVI_GENERATOR_STRICT) {
+        status = hvi_link_run(to,
+                              "SELECT pg_catalog.count(pg_catalog.to_regprocedure("
+                              "'hypervault.next_id(pg_catalog.regclass, integer, bigint)'))",
+                              deadline, &able, error);
+        if (status == HV_OK)
+            status = hvi_result_check(able, &generator_form, to->server->name, shard, error);
+        if (status == HV_OK && hvi_integer_at(able, 0, 0) == 0) {
+            status =
+                hvi_fail(error, HV_INVALID,
+                         "the keys of shard %d are strict, and the extension \"hypervault\" is "
+                         "missing",
+                         shard);
+            hvi_error_where(error, to->server->name, shard);
+            hvi_error_hint(error, "%s", hvi_generator_extension_hint);
+        }
+    }
+    PQclear(made);
+    PQclear(able);
+    return status;
+}
+
+/* The source's clock is read here, when nobody can make keys any more. */
+static hv_status go_on(hvi_link *link, const char *schema, const char *copy, hvi_buffer *sql,
+                       int64_t deadline, hv_error **error) {
+    static const hvi_form form = {
+        .asked = "the clock",
+        .rows = HVI_ONE_ROW,
+        .columns = {HVI_IS_INT8},
+    };
+    hvi_buffer ask = HVI_BUFFER_EMPTY;
+    PGresult *result = NULL;
+    hvi_generator_time(&ask, schema);
+    hv_status status = hvi_link_say(link, &ask, deadline, &result, error);
+    if (status == HV_OK)
+        status = hvi_result_check(result, &form, link->server->name, -1, error);
+    if (status == HV_OK)
+        hvi_generator_go_on(sql, copy, hvi_integer_at(result, 0, 0));
+    PQclear(result);
+    return status;
+}
+
+/* ---- sequences ---- */
+
 /*
  * The values are read from the sequences themselves, last_value and is_called, which a function
  * cannot do for a name that it is given; so the SELECTs are made first. One round trip, the names
@@ -63,6 +131,8 @@ hv_status hvi_sequences_read(hvi_link *link, const char *schema, const char *cop
         hvi_buffer_append_text(&read, "SELECT '' WHERE false");
         status = collect(link, &read, sql, deadline, error);
     }
+    if (status == HV_OK)
+        status = go_on(link, schema, copy, sql, deadline, error);
     hvi_buffer_fini(&read);
     return status;
 }

@@ -13,9 +13,11 @@
 #include "wire/result.h"
 #include "schema/shard_sql.h"
 #include "shard/layout.h"
+#include "move/fit.h"
 #include "move/hook.h"
 #include "move/remains.h"
 #include "move/schema_copy.h"
+#include "move/sequences.h"
 #include "move/state.h"
 
 #define DUMP_MS 600000
@@ -141,6 +143,12 @@ hv_status hvi_step_begun(hvi_move *move, int64_t deadline, hvi_move_next *what, 
                     "keep_undo.");
     else
         snprintf(move->row.system, sizeof move->row.system, "%s", hvi_text_at(to, 0, 3));
+    if (status == HV_OK)
+        status = hvi_sequences_check(&move->from, &move->to, move->shard, move->names.live,
+                                     hvi_link_deadline(), error);
+    if (status == HV_OK)
+        status = hvi_fit_check(&move->from, move->shard, move->names.live, is_offline,
+                               hvi_link_deadline(), error);
     PQclear(from);
     PQclear(to);
     *what = HVI_NEXT_STEP;
@@ -296,6 +304,11 @@ hv_status hvi_move_look_at_stream(hvi_move *move, hv_error **error) {
                  move->shard);
         hvi_error_detail(error, "The slot \"%s\" is lost: max_slot_wal_keep_size.",
                          move->names.stream);
+        status = HV_MISMATCH;
+    } else if (state->is_rewritten) {
+        hvi_fail(error, HV_MISMATCH,
+                 "a table of shard %d was truncated or rewritten while it was moved", move->shard);
+        hvi_error_hint(error, "Move the shard again.");
         status = HV_MISMATCH;
     } else if (state->retained_bytes > move->options.max_wal) {
         hvi_fail(error, HV_MISMATCH,

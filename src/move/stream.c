@@ -88,7 +88,35 @@ static const char attach_sql[] =
     "  AND c.relkind OPERATOR(pg_catalog.=) 'p' ORDER BY c.oid LOOP"
     "  EXECUTE pg_catalog.format('ALTER TABLE %u.%I ATTACH PARTITION %d.%I DEFAULT',"
     "   t.relname, t.relname);"
+    "  EXECUTE pg_catalog.format('COMMENT ON TABLE %u.%I IS %L', t.relname,"
+    "   pg_catalog.pg_relation_filenode(pg_catalog.format('%d.%I', t.relname)"
+    "   ::pg_catalog.regclass));"
     " END LOOP; END $hv$;";
+
+/*
+ * A TRUNCATE of the live table is not sent, because it is not one of the root. Nobody needs to be
+ * kept from it: a table that was truncated has a new file, as has one that was rewritten in some
+ * other way, and a root has its table's as a comment.
+ */
+#define REWRITTEN                                                                \
+    "FROM pg_catalog.pg_inherits AS i"                                           \
+    " JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) i.inhparent" \
+    " WHERE c.relnamespace OPERATOR(pg_catalog.=)"                               \
+    " pg_catalog.to_regnamespace('%u')::pg_catalog.oid"                          \
+    " AND pg_catalog.obj_description(c.oid, 'pg_class') OPERATOR(pg_catalog.<>)" \
+    " pg_catalog.pg_relation_filenode(i.inhrelid)::pg_catalog.text"
+
+static const char whole_sql[] =
+    "DO $hv$ DECLARE live pg_catalog.text; BEGIN"
+    " SELECT i.inhrelid::pg_catalog.regclass INTO live " REWRITTEN " LIMIT 1;"
+    " IF live IS NOT NULL THEN"
+    "  RAISE EXCEPTION 'the table % was truncated or rewritten while it was moved', live"
+    "  USING ERRCODE = '" HVI_SQLSTATE_REWRITTEN "',"
+    "  HINT = 'Move the shard again.'; END IF; END $hv$;";
+
+void hvi_stream_whole_sql(const hvi_stream *stream, hvi_buffer *sql) {
+    append(stream, sql, whole_sql);
+}
 
 /* By pg_inherits and not by names: the live schema may have been renamed meanwhile. */
 static const char detach_sql[] =
@@ -364,14 +392,15 @@ hv_status hvi_stream_unsubscribe(const hvi_stream *stream, int64_t deadline, hv_
 static const hvi_form publisher_form = {
     .asked = "the state of a slot",
     .rows = HVI_ONE_ROW,
-    .columns = {HVI_IS_INT8, HVI_IS_INT8, HVI_IS_BOOL, HVI_IS_INT8, HVI_IS_INT8},
+    .columns = {HVI_IS_INT8, HVI_IS_INT8, HVI_IS_BOOL, HVI_IS_INT8, HVI_IS_INT8, HVI_IS_BOOL},
 };
 
 static const char publisher_sql[] =
     "SELECT COALESCE(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(),"
     " s.confirmed_flush_lsn)::bigint, -1),"
     " COALESCE(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), s.restart_lsn)::bigint,"
-    " -1), COALESCE(s.wal_status OPERATOR(pg_catalog.=) 'lost', true), t.n, t.size"
+    " -1), COALESCE(s.wal_status OPERATOR(pg_catalog.=) 'lost', true), t.n, t.size,"
+    " EXISTS (SELECT " REWRITTEN ")"
     " FROM (SELECT COALESCE(pg_catalog.sum(GREATEST(c.reltuples, 0))::bigint, 0) AS n,"
     " COALESCE(pg_catalog.sum(pg_catalog.pg_table_size(c.oid))::bigint, 0) AS size"
     " FROM pg_catalog.pg_class AS c WHERE c.relkind OPERATOR(pg_catalog.=) 'r'"
@@ -415,6 +444,7 @@ hv_status hvi_stream_look(const hvi_stream *stream, int64_t deadline, hvi_stream
         state->is_lost = hvi_bool_at(result, 0, 2);
         state->rows_total = hvi_integer_at(result, 0, 3);
         state->bytes_total = hvi_integer_at(result, 0, 4);
+        state->is_rewritten = hvi_bool_at(result, 0, 5);
     }
     PQclear(result);
     result = NULL;

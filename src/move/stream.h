@@ -51,6 +51,12 @@ hv_status hvi_stream_add_sql(const hvi_stream *stream, hvi_buffer *sql, int64_t 
  * running now, so this only starts it on the publisher's link: go on with hvi_link_advance(). */
 hv_status hvi_stream_slot_start(const hvi_stream *stream, hv_error **error);
 
+/* A statement that raises HVI_SQLSTATE_REWRITTEN if a live table was truncated since its root was
+ * attached, which the stream does not carry; for the caller's transaction with the tables' locks.
+ */
+void hvi_stream_whole_sql(const hvi_stream *stream, hvi_buffer *sql);
+#define HVI_SQLSTATE_REWRITTEN "55000" /* object_not_in_prerequisite_state */
+
 /* Statements that detach the roots and drop them, for a transaction of the caller's that has the
  * live tables' locks; they raise an error if a root would take its table along. */
 void hvi_stream_detach_sql(const hvi_stream *stream, hvi_buffer *sql);
@@ -88,6 +94,7 @@ typedef struct hvi_stream_state {
     int64_t lag_bytes;      /* of WAL that the subscriber has not confirmed; -1: unknown */
     int64_t retained_bytes; /* of WAL that the slot keeps; -1: unknown */
     bool is_lost;           /* the publisher has removed WAL that the slot needs, or the slot */
+    bool is_rewritten;      /* a table was truncated or so, see hvi_stream_whole_sql() */
     bool is_working;        /* the subscription's worker runs */
     int64_t failures;       /* how often the subscription's workers have failed */
 } hvi_stream_state;

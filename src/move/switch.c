@@ -43,6 +43,7 @@
 
 #include "base/clock.h"
 #include "base/interrupt.h"
+#include "value/generator.h"
 #include "value/sql_text.h"
 #include "wire/result.h"
 #include "schema/shard_sql.h"
@@ -65,7 +66,8 @@ static int64_t budget_of(const hvi_switch *attempt) {
 
 /* Refused for want of a lock or of time: it may be granted the next time. */
 static bool is_in_the_way(const hv_error *cause) {
-    static const char *const states[] = {"55P03", "57014", "40P01", "40001", HVI_SQLSTATE_BUSY};
+    static const char *const states[] = {"55P03", "57014",           "40P01",
+                                         "40001", HVI_SQLSTATE_BUSY, HVI_GENERATOR_LATER};
     for (size_t i = 0; i < sizeof states / sizeof states[0]; i++)
         if (hvi_error_has_sqlstate(cause, states[i]))
             return true;
@@ -141,6 +143,10 @@ static hv_status lock_all(const hvi_switch *attempt, const hvi_buffer *tables,
         " MESSAGE = 'a transaction is changing the schema %s'; END IF; END $hv$",
         budget + 100, budget < LOCK_MS ? budget : LOCK_MS, budget, tables->data,
         sequences->data != NULL ? sequences->data : "", attempt->names->live, attempt->names->live);
+    if (attempt->stream != NULL) {
+        hvi_buffer_append_byte(&sql, ';');
+        hvi_stream_whole_sql(attempt->stream, &sql);
+    }
     return hvi_link_say(attempt->from, &sql, deadline, NULL, error);
 }
 
@@ -178,7 +184,10 @@ static hv_status settle_target(const hvi_switch *attempt, int64_t deadline, hv_e
                              " pg_catalog.clock_timestamp() WHERE shard OPERATOR(pg_catalog.=) %d;"
                              "COMMIT",
                              attempt->shard);
-    return hvi_link_say(attempt->to, &sql, deadline, NULL, error);
+    status = hvi_link_say(attempt->to, &sql, deadline, NULL, error);
+    if (status != HV_OK && hvi_link_is_open(attempt->to))
+        hvi_link_run(attempt->to, "ROLLBACK", hvi_link_deadline(), NULL, NULL);
+    return status;
 }
 
 /* One message: whatever is refused in it, COMMIT is not reached. */

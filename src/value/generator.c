@@ -31,11 +31,22 @@
     "pg_catalog.floor(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())" \
     " OPERATOR(pg_catalog.*) 1000)::bigint"
 
+/*
+ * After a move to a server whose clock is behind, portable keys begin where they were and go on at
+ * half the speed of the clock until it has caught up: GREATEST(now, (now + ahead) / 2). With zeros
+ * before the number, nobody takes it for the epoch.
+ */
+#define AHEAD_BEGIN "GREATEST(" NOW_MS ", (" NOW_MS " OPERATOR(pg_catalog.+) '000"
+#define AHEAD_END   "'::bigint) OPERATOR(pg_catalog./) 2 /* moved */)"
+
 /* How far keys may be ahead of the clock at a change. Portable keys follow the clock, so the change
  * waits for it, and writers wait too: above PATIENCE_MS it is tried again later, above HOPELESS_MS
  * never, as the clock would not catch up in reasonable time. */
 #define PATIENCE_MS 100
 #define HOPELESS_MS 60000
+
+/* How far the clock may be behind at a move for writers to wait for it. */
+#define PATIENCE_MOVED_MS 5
 
 /* The last value of the sequence for reserved keys from which a key can be made. */
 #define RESERVED_MAX (HVI_KEY_MAX_TIME * 128 + 127)
@@ -264,6 +275,94 @@ void hvi_generator_change(hvi_buffer *sql, hvi_generator to, int shard, int64_t 
     hvi_generator_create(sql, to, shard, epoch);
 }
 
+/* ---- moving them ---- */
+
+/* The number of a clock that keys are ahead of, in the body of a function; NULL: it has none. */
+#define AHEAD_OF(body)                                                                       \
+    "pg_catalog.\"substring\"(" body ", '([0-9]+)''::bigint[)] OPERATOR[(]pg_catalog[.]/[)]" \
+    " 2 /[*] moved [*]/')::bigint"
+
+void hvi_generator_time(hvi_buffer *sql, const char *schema) {
+    hvi_buffer_append_format(
+        sql,
+        "SELECT GREATEST(" NOW_MS ", COALESCE((" NOW_MS " OPERATOR(pg_catalog.+) " AHEAD_OF(
+            "f.prosrc") ") OPERATOR(pg_catalog./) 2, 0)) OPERATOR(pg_catalog.+) 1"
+                        " FROM (SELECT) AS one LEFT JOIN pg_catalog.pg_proc AS f"
+                        " ON f.pronamespace OPERATOR(pg_catalog.=) '%s'::pg_catalog.regnamespace"
+                        " AND f.proname OPERATOR(pg_catalog.=) 'next_id'"
+                        " AND f.pronargs OPERATOR(pg_catalog.=) 0",
+        schema);
+}
+
+/*
+ * The functions are changed as text, so that everything else of theirs stays as it is: rights, and
+ * what the caller has added. Their bodies speak of the live name, which is not there now.
+ */
+void hvi_generator_go_on(hvi_buffer *sql, const char *schema, int64_t time) {
+    hvi_buffer_append_format(
+        sql,
+        "DO $do$ DECLARE\n"
+        "    one record;\n"
+        "    definition text;\n"
+        "    plain text := $clock$" NOW_MS "$clock$;\n"
+        "    present bigint := " NOW_MS ";\n"
+        "    ahead bigint;\n"
+        "BEGIN\n"
+        "    SELECT " HVI_GENERATOR_OF_FUNCTION " AS generator, f.prosrc INTO one\n"
+        "        FROM pg_catalog.pg_proc AS f\n"
+        "        WHERE f.pronamespace OPERATOR(pg_catalog.=) '%s'::pg_catalog.regnamespace\n"
+        "        AND f.proname OPERATOR(pg_catalog.=) 'next_id'\n"
+        "        AND f.pronargs OPERATOR(pg_catalog.=) 0;\n"
+        "    IF one.generator IS NULL OR one.generator OPERATOR(pg_catalog.=) %d THEN RETURN; END "
+        "IF;\n"
+        /* So little passes while the caller waits. */
+        "    IF present OPERATOR(pg_catalog.<) '%" PRId64 "'::bigint\n"
+        "        AND present OPERATOR(pg_catalog.>=) '%" PRId64 "'::bigint THEN\n"
+        "        PERFORM pg_catalog.pg_sleep(('%" PRId64 "'::bigint\n"
+        "            OPERATOR(pg_catalog.-) present) OPERATOR(pg_catalog./) 1000.0);\n"
+        "        present := '%" PRId64 "'::bigint;\n"
+        "    END IF;\n"
+        "    IF pg_catalog.strpos(one.prosrc, plain) OPERATOR(pg_catalog.=) 0 THEN\n"
+        "        IF present OPERATOR(pg_catalog.<) '%" PRId64 "'::bigint THEN\n"
+        "            RAISE EXCEPTION 'the clock is %% ms behind the keys of the shard',\n"
+        "                '%" PRId64 "'::bigint OPERATOR(pg_catalog.-) present\n"
+        "                USING ERRCODE = '%s';\n"
+        "        END IF;\n"
+        "        RETURN;\n"
+        "    END IF;\n"
+        "    PERFORM pg_catalog.set_config('check_function_bodies', 'off', true);\n"
+        "    FOR one IN SELECT f.oid, f.prosrc, " AHEAD_OF(
+            "f.prosrc") " AS ahead\n"
+                        "        FROM pg_catalog.pg_proc AS f\n"
+                        "        WHERE f.pronamespace OPERATOR(pg_catalog.=) "
+                        "'%s'::pg_catalog.regnamespace\n"
+                        "        AND (f.proname OPERATOR(pg_catalog.=) 'next_id'\n"
+                        "        OR f.proname OPERATOR(pg_catalog.=) 'reserve_ids') LOOP\n"
+                        "        definition := pg_catalog.pg_get_functiondef(one.oid);\n"
+                        "        IF one.ahead IS NOT NULL THEN\n"
+                        "            definition := pg_catalog.replace(definition, "
+                        "$ahead$" AHEAD_BEGIN "$ahead$\n"
+                        "                OPERATOR(pg_catalog.||) one.ahead "
+                        "OPERATOR(pg_catalog.||)\n"
+                        "                $ahead$" AHEAD_END "$ahead$, plain);\n"
+                        "        END IF;\n"
+                        "        IF present OPERATOR(pg_catalog.<) '%" PRId64 "'::bigint THEN\n"
+                        "            ahead := 2 OPERATOR(pg_catalog.*) '%" PRId64 "'::bigint\n"
+                        "                OPERATOR(pg_catalog.-) present;\n"
+                        "            definition := pg_catalog.replace(definition, plain, "
+                        "$ahead$" AHEAD_BEGIN "$ahead$\n"
+                        "                OPERATOR(pg_catalog.||) ahead OPERATOR(pg_catalog.||)\n"
+                        "                $ahead$" AHEAD_END "$ahead$);\n"
+                        "        END IF;\n"
+                        "        IF one.ahead IS NOT NULL OR ahead IS NOT NULL THEN\n"
+                        "            EXECUTE definition;\n"
+                        "        END IF;\n"
+                        "    END LOOP;\n"
+                        "END $do$;",
+        schema, HVI_GENERATOR_STRICT, time, time - PATIENCE_MOVED_MS, time, time, time, time,
+        HVI_GENERATOR_LATER, schema, time, time);
+}
+
 /* ---- comparing them ---- */
 
 /* Where a function has its shard's number: between these texts, shifted, and with further bits. */
@@ -299,10 +398,25 @@ static size_t match_number(const char *text, const struct number *number, int sh
     return before + len;
 }
 
+/* The length of a clock that keys are ahead of, at the beginning of the text; 0: it is none. */
+static size_t match_ahead(const char *text) {
+    static const char begin[] = AHEAD_BEGIN, end[] = AHEAD_END;
+    if (strncmp(text, begin, sizeof begin - 1) != 0)
+        return 0;
+    const char *after = text + sizeof begin - 1;
+    after += strspn(after, "0123456789");
+    return strncmp(after, end, sizeof end - 1) == 0 ? (size_t) (after - text) + sizeof end - 1 : 0;
+}
+
 void hvi_generator_generalize(hvi_buffer *to, const char *text, int shard) {
     while (*text != '\0') {
         const struct number *number = NULL;
-        size_t len = 0;
+        size_t len = match_ahead(text);
+        if (len > 0) {
+            hvi_buffer_append_text(to, NOW_MS);
+            text += len;
+            continue;
+        }
         for (size_t i = 0; len == 0 && i < sizeof numbers / sizeof *numbers; i++) {
             number = &numbers[i];
             len = match_number(text, number, shard);

@@ -96,10 +96,21 @@ void hvi_generator_create(hvi_buffer *sql, hvi_generator generator, int shard, i
 void hvi_generator_change(hvi_buffer *sql, hvi_generator to, int shard, int64_t epoch);
 
 /*
+ * A shard goes on on another server, whose clock may be behind. Append the query of the first
+ * millisecond, since 1970, that next_id() of this schema does not use while nobody calls it, and
+ * the statement that lets portable keys of a schema, which is a copy, go on with it at least. Other
+ * keys than strict ones, which need nothing, and these depend on the clock: for them it fails with
+ * HVI_GENERATOR_LATER while the clock is more than some milliseconds behind.
+ */
+void hvi_generator_time(hvi_buffer *sql, const char *schema);
+void hvi_generator_go_on(hvi_buffer *sql, const char *schema, int64_t time);
+
+/*
  * Append the definition of such a function with "@number" in place of the shard's number, and of
  * what is made of it, wherever the functions above, those of earlier versions and the original one
  * have it. So the functions of two shards are the same text if they do the same. In the text, the
- * schema's name is "@shard" already.
+ * schema's name is "@shard" already. Where keys are ahead of the clock after a move, it is left
+ * out.
  */
 void hvi_generator_generalize(hvi_buffer *to, const char *text, int shard);
 
