@@ -1011,7 +1011,8 @@ HV_API size_t hv_load_count(const hv_load *load);
  *
  * The server's time limits on statements do not apply; each wait for the server is bounded by
  * operation_timeout. Errors: as hv_put(), HV_CONFLICT (see hv_load_open()), HV_CORRUPT (the shard's
- * next_id() is not this shard's); never HV_OUTCOME_UNKNOWN.
+ * next_id() is not this shard's); HV_MOVED if a shard has moved to another server, where this
+ * load's record is not: not retriable; never HV_OUTCOME_UNKNOWN.
  */
 HV_API hv_status hv_load_send(hv_load *load, size_t count, size_t *blocked, hv_error **error);
 

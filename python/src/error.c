@@ -29,8 +29,8 @@ PyDoc_STRVAR(changed_error_doc, "The entity does not meet the condition of a cha
                                 "was made.\n\npresent: the entity's row as it is.");
 
 PyDoc_STRVAR(moved_error_doc,
-             "The shard has moved to another server: nothing was written. Begin again: the store "
-             "knows where\nthe shard is now.");
+             "The shard has moved to another server: nothing was written. If it is retriable, "
+             "begin\nagain: the store knows where the shard is now.");
 
 PyObject *hvpy_text(const char *text) {
     if (text == NULL)
@@ -92,12 +92,8 @@ int hvpy_errors_init(PyObject *module) {
     Py_DECREF(defaults);
     if (changed_error == NULL)
         return -1;
-    defaults = Py_BuildValue("{s:O}", "retriable", Py_True);
-    if (defaults == NULL)
-        return -1;
     moved_error =
-        new_class(module, "hv.datastore.MovedError", moved_error_doc, datastore_error, defaults);
-    Py_DECREF(defaults);
+        new_class(module, "hv.datastore.MovedError", moved_error_doc, datastore_error, NULL);
     return moved_error == NULL ? -1 : 0;
 }
 
@@ -305,7 +301,8 @@ void hvpy_raise_moved(int shard, const char *server, PyObject *cause) {
     PyObject *text = PyUnicode_FromFormat("shard %d has moved to server \"%s\"", shard, server);
     PyObject *exception = new_from_text(moved_error, HV_MOVED, text);
     if (exception == NULL || set_attribute(exception, "server", hvpy_text(server)) < 0 ||
-        set_attribute(exception, "shard", PyLong_FromLong(shard)) < 0) {
+        set_attribute(exception, "shard", PyLong_FromLong(shard)) < 0 ||
+        PyObject_SetAttrString(exception, "retriable", Py_True) < 0) {
         Py_XDECREF(exception);
         return;
     }

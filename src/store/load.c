@@ -29,7 +29,9 @@
 #include "value/limits.h"
 #include "wire/refusal.h"
 #include "shard/load_record.h"
+#include "entity/lane.h"
 #include "entity/load_store.h"
+#include "entity/locate.h"
 #include "store/store.h"
 
 typedef enum load_state {
@@ -161,6 +163,46 @@ const char *hv_load_note(const hv_load *load) {
     return load->record.note;
 }
 
+/* ---- shards that move ---- */
+
+/* Not retriable: a load is of one server, where its record is. */
+static hv_status fail_moved(const hv_load *load, int shard, const hvi_server *server,
+                            hv_error **error) {
+    hvi_fail(error, HV_MOVED, "shard %d has moved to server \"%s\"", shard, server->name);
+    hvi_error_detail(
+        error,
+        "The load \"%s\" is of server \"%s\". What it has committed has moved with the "
+        "shard; nothing else was stored.",
+        load->record.name, load->server->name);
+    hvi_error_hint(error,
+                   "Move the shard back, and go on; or load the rest of its rows on server "
+                   "\"%s\".",
+                   server->name);
+    hvi_error_retriable(error, false);
+    hvi_error_where(error, load->server->name, shard);
+    return HV_MOVED;
+}
+
+/* The rows were refused because a shard was missing. If it has moved, that is the error. */
+static hv_status explain_missing(const hv_load *load, hv_error **error) {
+    hvi_operation op;
+    int shard = hv_error_shard(*error);
+    bool is_missing =
+        hvi_error_has_sqlstate(*error, "42P01") || hvi_error_has_sqlstate(*error, "3F000");
+    hv_status status = hv_error_status(*error);
+    if (!is_missing || shard < 0 || hvi_where_init(&op, load->router, shard, NULL) != HV_OK)
+        return status;
+    op.deadline = hvi_router_operation_deadline(load->router);
+    hvi_lanes_run(&op);
+    if (op.status == HV_OK && op.target.server != load->server) {
+        hv_error_free(*error);
+        *error = NULL;
+        status = fail_moved(load, shard, op.target.server, error);
+    }
+    hvi_operation_fini(&op);
+    return status;
+}
+
 /* ---- rows ---- */
 
 /* Can this row be stored here? With a key *shard may be -1, as the key determines it. */
@@ -185,6 +227,9 @@ static hv_status check_row(const hv_load *load, int64_t key, int *shard, int kin
     status = hvi_router_find(load->router, *shard, &server, error);
     if (status == HV_OK)
         status = hvi_router_settle(load->router, *shard, true, error);
+    if (status == HV_OK && server != load->server &&
+        hvi_router_generation(load->router, *shard) > 0)
+        return fail_moved(load, *shard, server, error);
     if (status == HV_OK && server != load->server) {
         status = hvi_fail(error, HV_INVALID, "shard %d is on server \"%s\", not on \"%s\"", *shard,
                           server->name, load->server->name);
@@ -349,6 +394,8 @@ hv_status hv_load_send(hv_load *load, size_t count, size_t *blocked, hv_error **
     status = send_rows(load, count, blocked, &outdated, &cause);
     if (status == HV_REFUSED && outdated)
         status = send_rows(load, count, blocked, &outdated, &cause);
+    if (status != HV_OK)
+        status = explain_missing(load, &cause);
     hvi_interrupt_end(&operation);
     if (status != HV_OK)
         return hvi_error_move(error, &cause);

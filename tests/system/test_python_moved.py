@@ -179,3 +179,46 @@ def test_threads_follow_while_it_moves(db, servers):
         thread.join()
     assert not failures
     assert all(db.exists_many(keys))
+
+
+# ---- loads ----
+
+
+def test_a_load_ends_with_an_error_that_says_where_the_shard_is(db, servers):
+    one, two = servers
+    with db.load("one", "a load") as load:
+        load.add(SHARD, 1, {"n": "1"})
+        load.send()
+        load.commit(1)
+        Moving(SHARD, one, two).copy().arrive().switch()
+        load.add(SHARD, 1, {"n": "2"})
+        load.add(4, 1, {"n": "3"})
+        for turn in range(2):
+            with pytest.raises(MovedError) as caught:
+                load.send()
+            assert not caught.value.retriable
+            assert str(caught.value).startswith('shard 3 has moved to server "two"')
+        with pytest.raises(MovedError):
+            load.add(SHARD, 1, {"n": "4"})
+    assert two.query("SELECT body -> 'n' FROM shard0003.entities") == [("1",)]
+    assert one.value("SELECT count(*) FROM shard0004.entities") == 0
+    with db.load("two", "the rest") as load:
+        load.add(SHARD, 1, {"n": "2"})
+        load.send()
+        load.commit(1)
+    assert two.value("SELECT count(*) FROM shard0003.entities") == 2
+
+
+def test_a_switch_waits_for_a_load_in_its_transaction(db, servers):
+    one, two = servers
+    with db.load("one", "a load") as load:
+        load.add(SHARD, 1, {"n": "1"})
+        load.send()
+        moving = Moving(SHARD, one, two).copy().arrive()
+        switching = threading.Thread(target=moving.switch)
+        switching.start()
+        eventually(lambda: one.value("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+        load.commit(1)
+        switching.join()
+    assert db.where(SHARD) == "two"
+    assert two.value("SELECT count(*) FROM shard0003.entities") == 1
