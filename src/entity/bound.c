@@ -214,6 +214,9 @@ hv_status hvi_bound_take(hvi_bound *bound, const hvi_bound_answer *answer, int64
  * When a holder began is looked up after the locks were read. If it has ended or was prepared in
  * between, that is when the next transaction of the process began: not before the statement's time,
  * by which it is known.
+ *
+ * Whether a table is there is looked up as it is at that moment, by to_regclass(): the statement's
+ * snapshot may be a moment older than its time. Where the role may not look, the pages will say so.
  */
 void hvi_bound_sql(hvi_buffer *sql, const char *schemas) {
     hvi_buffer_append_format(
@@ -236,14 +239,21 @@ void hvi_bound_sql(hvi_buffer *sql, const char *schemas) {
         " FROM pg_catalog.pg_class AS c WHERE c.oid OPERATOR(pg_catalog.=) l.relation"
         " AND c.relname OPERATOR(pg_catalog.=) 'entities')),"
         " p.gid, pg_catalog.floor(pg_catalog.date_part('epoch', pg_catalog.statement_timestamp()"
-        " OPERATOR(pg_catalog.-) p.prepared) OPERATOR(pg_catalog.*) 1000)::bigint"
+        " OPERATOR(pg_catalog.-) p.prepared) OPERATOR(pg_catalog.*) 1000)::bigint,"
+        " (SELECT pg_catalog.string_agg(s.name, ',')"
+        " FROM pg_catalog.unnest('{%s}'::pg_catalog.text[]) AS s (name)"
+        " LEFT JOIN pg_catalog.pg_namespace AS n"
+        " ON n.nspname::pg_catalog.text OPERATOR(pg_catalog.=) s.name"
+        " WHERE CASE WHEN n.oid IS NULL THEN true"
+        " WHEN NOT pg_catalog.has_schema_privilege(n.oid, 'USAGE') THEN false"
+        " ELSE pg_catalog.to_regclass(pg_catalog.concat(s.name, '.entities')) IS NULL END)"
         " FROM (SELECT) AS one LEFT JOIN pg_catalog.pg_prepared_xacts AS p"
         " ON $1::pg_catalog.text OPERATOR(pg_catalog.<>) ''"
         " AND p.transaction OPERATOR(pg_catalog.=)"
         " ANY (SELECT l.transactionid FROM pg_catalog.pg_locks AS l"
         " WHERE l.locktype OPERATOR(pg_catalog.=) 'transactionid' AND l.pid IS NULL"
         " AND l.virtualtransaction OPERATOR(pg_catalog.=) $1::pg_catalog.text) LIMIT 1",
-        schemas);
+        schemas, schemas);
 }
 
 const hvi_form hvi_bound_form = {
@@ -251,7 +261,7 @@ const hvi_form hvi_bound_form = {
     .rows = HVI_ONE_ROW,
     .binary = true,
     .columns = {HVI_IS_INT8, HVI_IS_BOOL, HVI_IS_BYTES | HVI_OR_NULL, HVI_IS_BYTES | HVI_OR_NULL,
-                HVI_IS_INT8 | HVI_OR_NULL},
+                HVI_IS_INT8 | HVI_OR_NULL, HVI_IS_BYTES | HVI_OR_NULL},
 };
 
 bool hvi_bound_is_standby(const PGresult *result) {
@@ -265,5 +275,6 @@ void hvi_bound_read(const PGresult *result, hvi_bound_answer *answer) {
         .holders = hvi_text_at(result, 0, 2),
         .gid = hvi_text_at(result, 0, 3),
         .age = hvi_integer_at(result, 0, 4),
+        .missing = hvi_text_at(result, 0, 5),
     };
 }

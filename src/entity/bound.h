@@ -17,6 +17,12 @@
  * it was no holder. The smallest of these times is passed. So one long transaction delays what
  * comes after its beginning, and nothing else.
  *
+ * A poll says nothing of a shard that is not on the server when it is asked: the answer names
+ * those. It is valid for a shard that leaves the server after the poll's time, since what was put
+ * before has been committed then, and later keys are made elsewhere; and for one that arrives
+ * before the look for its table, because what was put where it comes from was committed before it
+ * left.
+ *
  * Times are milliseconds since 1970, on the server's clock.
  */
 #ifndef HVI_BOUND_H
@@ -59,6 +65,8 @@ typedef struct hvi_bound_answer {
     /* Of the prepared transaction that was asked about, if it is there. */
     const char *gid;
     int64_t age; /* since it was prepared, in milliseconds */
+    /* "shard0003,shard0007": those of the shards whose tables are not there; NULL: none. */
+    const char *missing;
 } hvi_bound_answer;
 
 /*

@@ -41,14 +41,19 @@ bool hvi_where_read(hvi_item *const *items, size_t count, const PGresult *result
     return true;
 }
 
-hvi_next hvi_where_answered(hvi_operation *op) {
+static hvi_next found(hvi_operation *op) {
+    op->key = op->target.server->number;
     return hvi_operation_done(op, HV_OK);
+}
+
+hvi_next hvi_where_answered(hvi_operation *op) {
+    return found(op);
 }
 
 /* A schema that may not be used is there. */
 hvi_next hvi_where_refused(hvi_operation *op, hv_error **cause) {
     if (hvi_error_has_sqlstate(*cause, "42501"))
-        return hvi_operation_done(op, HV_OK);
+        return found(op);
     return hvi_operation_fail(op, cause);
 }
 

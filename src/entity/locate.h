@@ -11,7 +11,8 @@
 
 /*
  * Set up an operation that ends with HV_OK at the server that has the shard, its target's: it asks
- * the one that is believed to have it, and follows. Errors: as hvi_operation_init().
+ * the one that is believed to have it, and follows. Its key is then that server's number. Errors:
+ * as hvi_operation_init().
  */
 hv_status hvi_where_init(hvi_operation *operation, hvi_router *router, int shard, hv_error **error);
 

@@ -11,8 +11,12 @@ void hvi_question_init(hvi_operation *op, hvi_ask *ask, hvi_router *router, hvi_
         .item = {.verb = &hvi_question, .shard = shard, .ask = ask},
         .answer = to,
     };
-    if (shard >= 0)
-        hvi_schema_name(shard, op->target.schema);
+    if (shard < 0)
+        return;
+    hvi_schema_name(shard, op->target.schema);
+    int holder = hvi_router_holder(router, shard); /* it may have moved since it was divided */
+    if (holder >= 0)
+        op->target.server = &router->servers[holder];
 }
 
 hvi_next hvi_question_answered(hvi_operation *op) {

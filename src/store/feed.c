@@ -24,6 +24,7 @@
 #include "value/shard_map.h"
 #include "wire/parameters.h"
 #include "entity/bound.h"
+#include "entity/locate.h"
 #include "entity/question.h"
 #include "store/reader.h"
 
@@ -52,10 +53,13 @@ typedef struct feed_server {
     const char *name; /* to keep it prepared under; NULL: not */
     int64_t ask_at;   /* when the next poll is due */
     bool is_lost;     /* a partial feed goes on without it */
+    int shard_count;  /* of those that it is asked about; 0: it is not asked */
+    bool is_changed;  /* they are others than those in the statement */
 
     /* The poll that was asked for. */
     bool is_asked;
-    bool takes_last; /* a connection that the caller may want */
+    bool takes_last;  /* a connection that the caller may want */
+    bool is_obsolete; /* its shards are others now: the answer does not count */
     int64_t asked_at;
     hvi_holder asked_about; /* a prepared one; its id 0: none */
     bool has_come;          /* it is done, which is not yet handled, with this result: */
@@ -66,6 +70,11 @@ typedef struct feed_server {
     hv_error *failure;      /* of the last poll; NULL: none */
     hv_error *page_failure; /* of a page, while the position was still at … */
     int64_t failed_at;      /* … this rank */
+
+    /* A shard was missing, and it is asked where that is now, in place of the next poll. */
+    bool is_locating;
+    int missing;
+    int found; /* the number of the server that has it */
 
     /* What is known of the prepared holder that was asked about. */
     hvi_holder known;
@@ -86,6 +95,8 @@ typedef struct feed_state {
     feed_server *servers; /* owned */
     size_t server_count;
     hv_error *holder; /* the last one that was returned; owned */
+    int16_t *places;  /* of each shard: the number of the server that is asked about it, or … */
+    bool *nowhere;    /* -1: not wanted; and is it known not to exist? Both owned */
 } feed_state;
 
 static void free_server(feed_server *server) {
@@ -104,6 +115,8 @@ static void free_feed(feed_state *feed) {
     for (size_t i = 0; i < feed->server_count; i++)
         free_server(&feed->servers[i]);
     free(feed->servers);
+    free(feed->places);
+    free(feed->nowhere);
     hv_error_free(feed->holder);
     hv_error_free(feed->error);
     free(feed);
@@ -114,6 +127,41 @@ static void replace(hv_error **error, hv_error **cause) {
     hv_error_free(*error);
     *error = *cause;
     *cause = NULL;
+}
+
+static feed_server *find_server(const hv_reader *reader, const hvi_server *server) {
+    const feed_state *feed = reader->feed;
+    for (size_t i = 0; i < feed->server_count; i++)
+        if (feed->servers[i].server == server)
+            return &feed->servers[i];
+    return NULL;
+}
+
+/* ---- the statement ---- */
+
+/* It asks about the shards that are on the server, as far as the feed knows. */
+static hv_status write_statement(const hv_reader *reader, feed_server *server, hv_error **error) {
+    const feed_state *feed = reader->feed;
+    hvi_buffer schemas = HVI_BUFFER_EMPTY;
+    for (int shard = 0; shard < HV_SHARDS; shard++) {
+        char schema[HVI_SCHEMA_NAME_LEN];
+        if (feed->places[shard] != server->server->number)
+            continue;
+        hvi_schema_name(shard, schema);
+        hvi_buffer_append_text(&schemas, schemas.len > 0 ? "," : "");
+        hvi_buffer_append_text(&schemas, schema);
+    }
+    hvi_buffer_reset(&server->sql);
+    if (hvi_buffer_ok(&schemas))
+        hvi_bound_sql(&server->sql, schemas.data);
+    bool is_ok = hvi_buffer_ok(&schemas) && hvi_buffer_ok(&server->sql);
+    hvi_buffer_fini(&schemas);
+    if (!is_ok)
+        return hvi_no_memory(error);
+    server->name =
+        hvi_statement_texts_name(&reader->store->texts, "bound", server->sql.data, server->sql.len);
+    server->is_changed = false;
+    return HV_OK;
 }
 
 /* ---- polls ---- */
@@ -155,10 +203,31 @@ static hvi_holder choose_holder(const feed_server *server) {
     return first != NULL && first->pid == 0 ? *first : (hvi_holder){0};
 }
 
+static hv_status send(hv_reader *reader, feed_server *server, hvi_operation *op, bool has_spare,
+                      int64_t now, hv_error **error) {
+    int64_t deadline = hvi_router_operation_deadline(&reader->store->router);
+    hv_status status = hvi_queue_add_until(reader->queue, op, deadline, server, error);
+    if (status != HV_OK)
+        return status;
+    server->is_asked = true;
+    server->takes_last = !has_spare;
+    server->asked_at = now;
+    return HV_OK;
+}
+
 static hv_status ask(hv_reader *reader, feed_server *server, bool has_spare, int64_t now,
                      hv_error **error) {
     hvi_operation op;
     hvi_router *router = &reader->store->router;
+    hv_status status = HV_OK;
+    if (server->is_locating) {
+        status = hvi_where_init(&op, router, server->missing, error);
+        return status == HV_OK ? send(reader, server, &op, has_spare, now, error) : status;
+    }
+    if (server->is_changed)
+        status = write_statement(reader, server, error);
+    if (status != HV_OK)
+        return status;
     feed_poll *made = calloc(1, sizeof *made);
     if (made == NULL)
         return hvi_no_memory(error);
@@ -171,21 +240,15 @@ static hv_status ask(hv_reader *reader, feed_server *server, bool has_spare, int
     };
     server->asked_about = choose_holder(server);
     hvi_question_init(&op, &made->ask, router, server->server, -1, &server->answer);
-    hv_status status = hvi_queue_add_until(reader->queue, &op,
-                                           hvi_router_operation_deadline(router), server, error);
-    if (status != HV_OK)
-        return status;
-    server->is_asked = true;
-    server->takes_last = !has_spare;
-    server->asked_at = now;
-    return HV_OK;
+    return send(reader, server, &op, has_spare, now, error);
 }
 
-static void done(hv_reader *reader, void *tag, hv_status status, hv_error *error) {
+static void done(hv_reader *reader, void *tag, hv_status status, int64_t key, hv_error *error) {
     feed_server *server = tag;
     server->is_asked = false;
     server->has_come = true;
     server->status = status;
+    server->found = (int) key;
     replace(&server->error, &error);
     ((feed_state *) reader->feed)->has_news = true;
 }
@@ -222,6 +285,75 @@ static hv_status fail_clock(const hv_reader *reader, const feed_server *server, 
     return HV_MISMATCH;
 }
 
+/* ---- shards that move ---- */
+
+/* The first shard that is not there though it may be elsewhere, or -1. */
+static int find_missing(feed_state *feed, const char *missing) {
+    int shard, len, first = -1;
+    bool is_missing[HV_SHARDS] = {false};
+    while (missing != NULL && sscanf(missing, "shard%4d%n", &shard, &len) == 1 && shard >= 0 &&
+           shard < HV_SHARDS) {
+        is_missing[shard] = true;
+        if (!feed->nowhere[shard] && first < 0)
+            first = shard;
+        missing = missing[len] == ',' ? missing + len + 1 : NULL;
+    }
+    for (shard = 0; shard < HV_SHARDS; shard++)
+        feed->nowhere[shard] = feed->nowhere[shard] && is_missing[shard];
+    return first;
+}
+
+/* A server is asked about other shards from now on. What earlier polls have shown does not hold for
+ * one that has come: they did not look for transactions that write to it. */
+static void change(feed_server *server, int more, int64_t delay) {
+    server->shard_count += more;
+    server->is_changed = true;
+    server->is_obsolete = server->is_asked && !server->is_locating;
+    server->ask_at = 0;
+    if (more < 0)
+        return;
+    hvi_bound_fini(&server->bound);
+    hvi_bound_init(&server->bound, delay, HVI_BOUND_UNKNOWN);
+}
+
+/* The shard is on another server now, which is asked about it. */
+static hv_status take_place(hv_reader *reader, feed_server *server) {
+    feed_state *feed = reader->feed;
+    hvi_server *now_at = &reader->store->router.servers[server->found];
+    int shard = server->missing;
+    feed_server *to = find_server(reader, now_at);
+    if (to == server) /* it has come back, or was about to come */
+        return HV_OK;
+    if (to == NULL) {
+        to = &feed->servers[feed->server_count++]; /* there is room for all */
+        *to = (feed_server){.server = now_at};
+        hvi_bound_init(&to->bound, feed->delay, HVI_BOUND_UNKNOWN);
+    }
+    change(server, -1, feed->delay);
+    feed->places[shard] = -1;
+    if (to->is_lost) /* the shard's pages will say so, too */
+        return HV_OK;
+    feed->places[shard] = (int16_t) now_at->number;
+    change(to, 1, feed->delay);
+    return HV_OK;
+}
+
+/* The answer to where the missing shard is has come. If it is nowhere, its pages will say so. */
+static hv_status handle_place(hv_reader *reader, feed_server *server, hv_error **cause) {
+    feed_state *feed = reader->feed;
+    server->is_locating = false;
+    if (server->status == HV_OK)
+        return take_place(reader, server);
+    if (server->status != HV_NOT_INITIALIZED)
+        return server->status;
+    feed->nowhere[server->missing] = true;
+    hv_error_free(*cause);
+    *cause = NULL;
+    return HV_OK;
+}
+
+/* ---- the answers of polls ---- */
+
 /* The answer says more about the holder that it was asked about. */
 static void learn(feed_server *server, const hvi_bound_answer *answer, int64_t now) {
     if (answer->gid == NULL)
@@ -239,6 +371,10 @@ static hv_status handle_answer(hv_reader *reader, feed_server *server, int64_t n
     hvi_bound_read(server->answer, &answer);
     if (answer.is_standby)
         return fail_standby(server, error);
+    server->missing = find_missing(reader->feed, answer.missing);
+    server->is_locating = server->missing >= 0;
+    if (server->is_locating) /* a bound of the others would not be one of this shard */
+        return HV_OK;
     hv_status status = hvi_bound_take(&server->bound, &answer, now, &stepped, error);
     if (status == HV_CORRUPT)
         hvi_error_where(error, server->server->name, -1);
@@ -255,11 +391,16 @@ static hv_status handle(hv_reader *reader, feed_server *server, int64_t now, hv_
     hv_status status = server->status;
     server->has_come = false;
     server->error = NULL;
-    if (status == HV_OK)
+    bool is_obsolete = server->is_obsolete, was_locating = server->is_locating;
+    server->is_obsolete = false;
+    if (was_locating)
+        status = handle_place(reader, server, &cause);
+    else if (status == HV_OK && !is_obsolete)
         status = handle_answer(reader, server, now, &cause);
     PQclear(server->answer);
     server->answer = NULL;
-    server->ask_at = now + (status == HV_OK ? feed->pause : RETRY_US);
+    bool at_once = was_locating || is_obsolete || server->is_locating;
+    server->ask_at = now + (status != HV_OK ? RETRY_US : at_once ? 0 : feed->pause);
     if (status != HV_OK && !feed->follow && reader->selection->partial &&
         hvi_missing_allows(status)) {
         server->is_lost = true;
@@ -273,11 +414,16 @@ static hv_status handle(hv_reader *reader, feed_server *server, int64_t now, hv_
 
 /* ---- the reach ---- */
 
+/* Does the feed wait for its ceiling? */
+static bool is_asked_about(const feed_server *server) {
+    return !server->is_lost && server->shard_count > 0;
+}
+
 /* The smallest ceiling of all servers. */
 static int64_t common_ceiling(const feed_state *feed) {
     int64_t ceiling = INT64_MAX;
     for (size_t i = 0; i < feed->server_count; i++)
-        if (!feed->servers[i].is_lost && feed->servers[i].bound.ceiling < ceiling)
+        if (is_asked_about(&feed->servers[i]) && feed->servers[i].bound.ceiling < ceiling)
             ceiling = feed->servers[i].bound.ceiling;
     return ceiling;
 }
@@ -287,7 +433,7 @@ static int64_t find_target(const feed_state *feed) {
     int64_t target = HVI_BOUND_UNKNOWN;
     for (size_t i = 0; i < feed->server_count; i++) {
         int64_t time = feed->servers[i].bound.time;
-        if (feed->servers[i].is_lost)
+        if (!is_asked_about(&feed->servers[i]))
             continue;
         if (time == HVI_BOUND_UNKNOWN)
             return time;
@@ -336,7 +482,8 @@ static hv_status ask_all(hv_reader *reader, int64_t now, hv_error **error) {
     hv_status status = HV_OK;
     for (size_t i = 0; i < feed->server_count && status == HV_OK; i++) {
         feed_server *server = &feed->servers[i];
-        if (server->is_lost || server->is_asked || server->has_come || server->ask_at > now)
+        bool is_due = is_asked_about(server) || server->is_locating;
+        if (!is_due || server->is_asked || server->has_come || server->ask_at > now)
             continue;
         bool has_spare = hvi_reader_has_spare(server->server);
         if (has_spare || !hvi_reader_has_row(reader))
@@ -359,7 +506,7 @@ static int64_t next_moment(const hv_reader *reader, int64_t now) {
     int64_t moment = HVI_NEVER;
     for (size_t i = 0; i < feed->server_count && goes_on(reader); i++) {
         const feed_server *server = &feed->servers[i];
-        if (!server->is_lost && !server->is_asked && server->ask_at < moment)
+        if (is_asked_about(server) && !server->is_asked && server->ask_at < moment)
             moment = server->ask_at;
     }
     for (size_t i = 0; i < reader->source_count; i++) {
@@ -404,14 +551,6 @@ static hv_status pump(hv_reader *reader, hv_error **error) {
         status = ask_all(reader, now, error);
     set_wake(reader, next_moment(reader, now));
     return status;
-}
-
-static feed_server *find_server(const hv_reader *reader, const hvi_server *server) {
-    const feed_state *feed = reader->feed;
-    for (size_t i = 0; i < feed->server_count; i++)
-        if (feed->servers[i].server == server)
-            return &feed->servers[i];
-    return NULL;
 }
 
 /*
@@ -551,7 +690,8 @@ static hv_error *find_any_holder(const hv_reader *reader, int64_t now) {
             if (error != NULL)
                 return error;
         }
-        if (!server->is_lost && (first == NULL || server->bound.ceiling < first->bound.ceiling))
+        if (is_asked_about(server) &&
+            (first == NULL || server->bound.ceiling < first->bound.ceiling))
             first = server;
     }
     return first != NULL ? find_holder(reader, first, now) : NULL;
@@ -585,32 +725,6 @@ static const hvi_feed_hooks hooks = {
 
 /* ---- setting up ---- */
 
-/* Append the schemas of a portion to those of its server. */
-static void append_schemas(hvi_buffer *schemas, const hvi_portion *portion) {
-    for (int i = 0; i < portion->count; i++) {
-        char schema[HVI_SCHEMA_NAME_LEN];
-        hvi_schema_name(portion->shards[i], schema);
-        hvi_buffer_append_text(schemas, schemas->len > 0 ? "," : "");
-        hvi_buffer_append_text(schemas, schema);
-    }
-}
-
-static hv_status write_statement(const hv_reader *reader, feed_server *server, hv_error **error) {
-    hvi_buffer schemas = HVI_BUFFER_EMPTY;
-    for (size_t i = 0; i < reader->portions.count; i++)
-        if (reader->portions.items[i].server == server->server)
-            append_schemas(&schemas, &reader->portions.items[i]);
-    if (hvi_buffer_ok(&schemas))
-        hvi_bound_sql(&server->sql, schemas.data);
-    bool is_ok = hvi_buffer_ok(&schemas) && hvi_buffer_ok(&server->sql);
-    hvi_buffer_fini(&schemas);
-    if (!is_ok)
-        return hvi_no_memory(error);
-    server->name =
-        hvi_statement_texts_name(&reader->store->texts, "bound", server->sql.data, server->sql.len);
-    return HV_OK;
-}
-
 /* The time up to which the feed has been, if it goes on after a key or from a position. */
 static int64_t resumed_at(const hv_reader *reader) {
     const hv_selection *selection = reader->selection;
@@ -618,25 +732,45 @@ static int64_t resumed_at(const hv_reader *reader) {
     return key > 0 ? (key >> HVI_KEY_TIME_SHIFT) + reader->store->epoch : HVI_BOUND_UNKNOWN;
 }
 
+/* Where the shards are that are wanted. */
+static hv_status note_places(const hv_reader *reader, feed_state *feed, hv_error **error) {
+    const hvi_portions *portions = &reader->portions;
+    feed->places = malloc(HV_SHARDS * sizeof *feed->places);
+    feed->nowhere = calloc(HV_SHARDS, sizeof *feed->nowhere);
+    if (feed->places == NULL || feed->nowhere == NULL)
+        return hvi_no_memory(error);
+    for (int shard = 0; shard < HV_SHARDS; shard++)
+        feed->places[shard] = -1;
+    for (size_t i = 0; i < portions->count; i++)
+        for (int j = 0; j < portions->items[i].count; j++)
+            feed->places[portions->items[i].shards[j]] =
+                (int16_t) portions->items[i].server->number;
+    return HV_OK;
+}
+
 static hv_status make_servers(hv_reader *reader, feed_state *feed, hv_error **error) {
     const hvi_portions *portions = &reader->portions;
     hvi_key_range range;
     hv_status status = hvi_selection_bounds(reader->selection, reader->store->epoch, &range, error);
+    if (status == HV_OK)
+        status = note_places(reader, feed, error);
     if (status != HV_OK)
         return status;
     feed->first = range.first;
-    feed->servers = calloc(portions->count + 1, sizeof *feed->servers);
+    feed->servers = calloc((size_t) reader->store->router.server_count, sizeof *feed->servers);
     if (feed->servers == NULL)
         return hvi_no_memory(error);
-    for (size_t i = 0; status == HV_OK && i < portions->count; i++) {
-        if (find_server(reader, portions->items[i].server) != NULL)
-            continue;
-        feed_server *server = &feed->servers[feed->server_count++];
-        server->server = portions->items[i].server;
-        hvi_bound_init(&server->bound, feed->delay, resumed_at(reader));
-        status = write_statement(reader, server, error);
+    for (size_t i = 0; i < portions->count; i++) {
+        feed_server *server = find_server(reader, portions->items[i].server);
+        if (server == NULL) {
+            server = &feed->servers[feed->server_count++];
+            server->server = portions->items[i].server;
+            server->is_changed = true;
+            hvi_bound_init(&server->bound, feed->delay, resumed_at(reader));
+        }
+        server->shard_count += portions->items[i].count;
     }
-    return status;
+    return HV_OK;
 }
 
 static hv_status check(const hv_selection *selection, int64_t delay, hv_error **error) {

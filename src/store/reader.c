@@ -250,10 +250,9 @@ static bool was_away(const hv_reader *reader, const hvi_source *source, hv_statu
 static void done(void *context, void *tag, hv_status status, int64_t key, hv_entity *entity,
                  hv_error *error) {
     hv_reader *reader = context;
-    (void) key;
     (void) entity;
     if (reader->hooks != NULL && !is_source(reader, tag)) {
-        reader->hooks->done(reader, tag, status, error);
+        reader->hooks->done(reader, tag, status, key, error);
         return;
     }
     hvi_source *source = tag;

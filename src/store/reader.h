@@ -58,9 +58,9 @@ typedef struct hvi_feed_hooks {
     /* Has a question of the feed taken a connection that the caller may want? Then no row is
      * returned before its answer has come. */
     bool (*is_in_the_way)(const hv_reader *reader);
-    /* A question that it has added to reader->queue with this tag, which is not a hvi_source, is
+    /* An operation that it has added to reader->queue with this tag, which is not a hvi_source, is
      * done. The error is the feed's. */
-    void (*done)(hv_reader *reader, void *tag, hv_status status, hv_error *error);
+    void (*done)(hv_reader *reader, void *tag, hv_status status, int64_t key, hv_error *error);
     /* A page of a source has failed. True: the feed waits for it, has set source->retry_at and
      * taken *cause; false: it is handled as in a find. */
     bool (*failed)(hv_reader *reader, hvi_source *source, hv_error **cause);
