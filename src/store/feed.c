@@ -308,7 +308,7 @@ static int find_missing(feed_state *feed, const char *missing) {
 static void change(feed_server *server, int more, int64_t delay) {
     server->shard_count += more;
     server->is_changed = true;
-    server->is_obsolete = server->is_asked && !server->is_locating;
+    server->is_obsolete = (server->is_asked || server->has_come) && !server->is_locating;
     server->ask_at = 0;
     if (more < 0)
         return;

@@ -91,6 +91,7 @@ static void free_source(hvi_source *source) {
     PQclear(source->page);
     PQclear(source->arrived);
     hv_error_free(source->failure);
+    free(source->shards);
     free(source);
 }
 
@@ -346,11 +347,51 @@ static void take_page(hv_reader *reader, hvi_source *source) {
 
 /* ---- failures ---- */
 
-/* Ask for each of its shards alone, to find the one at fault. */
+/* Where the shards of a portion are, as far as the store knows: the numbers of the servers. Have
+ * some of them moved? */
+static bool find_places(const hv_reader *reader, const hvi_portion *portion,
+                        int places[HVI_PORTION_MAX]) {
+    bool have_moved = false;
+    for (int i = 0; i < portion->count; i++) {
+        int holder = hvi_router_holder(&reader->store->router, portion->shards[i]);
+        places[i] = holder >= 0 ? holder : portion->server->number;
+        have_moved = have_moved || places[i] != portion->server->number;
+    }
+    return have_moved;
+}
+
+/* A source for those of the shards that are on this server. */
+static hv_status add_part(hv_reader *reader, const hvi_portion *portion, const int *places,
+                          hvi_server *server, int64_t covered, hv_error **error) {
+    int16_t *shards = malloc((size_t) portion->count * sizeof *shards);
+    hvi_portion part = {.server = server, .shards = shards};
+    if (shards == NULL)
+        return hvi_no_memory(error);
+    for (int i = 0; i < portion->count; i++)
+        if (places[i] == server->number)
+            shards[part.count++] = portion->shards[i];
+    hvi_source *made = part.count > 0 ? add_source(reader, &part, covered) : NULL;
+    if (made != NULL)
+        made->shards = shards;
+    else
+        free(shards);
+    return made != NULL || part.count == 0 ? HV_OK : hvi_no_memory(error);
+}
+
+/* Ask for each of its shards alone, to find the one at fault; or, if shards have moved, for those
+ * of each server together. */
 static hv_status split(hv_reader *reader, hvi_source *source, hv_error **error) {
     hvi_portion portion = source->portion;
+    hvi_router *router = &reader->store->router;
     int64_t covered = source->covered;
+    int places[HVI_PORTION_MAX];
+    hv_status status = HV_OK;
     give_up(source);
+    if (find_places(reader, &portion, places)) {
+        for (int i = 0; i < router->server_count && status == HV_OK; i++)
+            status = add_part(reader, &portion, places, &router->servers[i], covered, error);
+        return status;
+    }
     for (int i = 0; i < portion.count; i++) {
         hvi_portion one = {portion.server, portion.shards + i, 1};
         if (add_source(reader, &one, covered) == NULL)

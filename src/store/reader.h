@@ -24,6 +24,7 @@
 typedef struct hvi_source {
     hvi_front front; /* the next row at hand, or `covered` */
     hvi_portion portion;
+    int16_t *shards;  /* the portion's, if they are its own; owned */
     int64_t covered;  /* a rank */
     bool is_complete; /* there are no more rows than those at hand */
 

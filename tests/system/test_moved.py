@@ -563,3 +563,38 @@ def test_a_borrower_asks_where_the_shard_is(tool, servers):
     tool.main.release().ok()
     assert list(stored(two).values()) == [1]
     tool.main.where(8000).gives("HV_NO_SERVER")
+
+
+# ---- questions about many shards ----
+
+
+def find_keys(tool, **selection):
+    tool.main.find(selection).ok()
+    return [item["key"] for item in tool.main.next().gives("HV_NOT_FOUND").items]
+
+
+def test_finds_and_counts_of_all_shards(make_tool, store, servers):
+    one, two = servers
+    tool = make_tool(store)
+    puts = [{"shard": 1 + n % 16, "kind": 1, "dict": {"n": str(n)}} for n in range(320)]
+    keys = sorted(item["key"] for item in tool.main.put_many(puts).ok().items)
+    moved(SHARD, one, two)
+    Moving(9, two, one).copy().arrive().switch()
+    for _ in range(2):
+        fresh = make_tool(store)
+        assert find_keys(fresh) == keys
+        assert find_keys(fresh) == keys
+    assert make_tool(store).main.count({}).ok().total == 320
+    assert make_tool(store).main.count({"shards": "3"}).ok().total == 20
+
+
+def test_a_find_goes_on_where_the_shard_is_in_the_middle(make_tool, store, servers):
+    one, two = servers
+    tool = make_tool(store)
+    puts = [{"shard": 1 + n % 4, "kind": 1, "dict": {"n": str(n)}} for n in range(4000)]
+    keys = sorted(item["key"] for item in tool.main.put_many(puts).ok().items)
+    tool.main.find({}).ok()
+    found = tool.main.next(10).ok().items
+    moved(SHARD, one, two)
+    found += tool.main.next().gives("HV_NOT_FOUND").items
+    assert [item["key"] for item in found] == keys
