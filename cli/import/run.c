@@ -204,6 +204,12 @@ static bool keep_reject(void *context, int64_t number, int shard) {
 }
 
 static bool check_shard(const import_task *task) {
+    hv_error *error = NULL;
+    if (task->asked.shard < 0 && know_all_shards(task->store, &error) != HV_OK) {
+        ui_error(error);
+        hv_error_free(error);
+        return false;
+    }
     if (task->asked.shard >= 0 && hv_shard_server(task->store, task->asked.shard) < 0) {
         ui_fail_status(HV_NO_SERVER, NULL, "Add it to a server's \"shards\" in the configuration.",
                        "no server holds shard %d", task->asked.shard);

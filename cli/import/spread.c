@@ -9,6 +9,7 @@
 #include "base/shard_ranges.h"
 #include "servers/store.h"
 #include "ui/exit.h"
+#include "servers/shard_choice.h"
 #include "ui/memory.h"
 #include "ui/ui.h"
 
@@ -41,6 +42,10 @@ static char *list_shards(const hv_store *store, bool all) {
 static hv_status open_spread(hv_options *options, hv_store **store, import_spread *spread,
                              hv_error **error) {
     hv_status status = hv_open(options, store, error);
+    if (status == HV_OK && (status = know_all_shards(*store, error)) != HV_OK) {
+        hv_close(*store, 0, NULL);
+        *store = NULL;
+    }
     if (status != HV_OK)
         return status;
     char *all = list_shards(*store, true);

@@ -4,6 +4,8 @@
 #include "servers/shard_choice.h"
 
 #include <stdlib.h>
+#include <string.h>
+#include <strings.h>
 
 #include "ui/exit.h"
 #include "ui/memory.h"
@@ -13,6 +15,11 @@
  * no connection is made. */
 static hv_store *open_choice(const char *text) {
     hv_error *error = NULL;
+    if (strncasecmp(text + strspn(text, " \t"), "auto", 4) == 0) { /* it would ask a server */
+        ui_fail(NULL, "Write shards as in `1-9,12`: 1 to 8, and 12.",
+                "\"auto\" is no list of shards");
+        return NULL;
+    }
     hv_store *choice = NULL;
     hv_options *wanted = hv_options_new();
     if (wanted == NULL)
@@ -27,10 +34,23 @@ static hv_store *open_choice(const char *text) {
     return choice;
 }
 
-int choose_shards(const hv_store *store, const char *text, int **shards, int *count) {
+hv_status know_all_shards(hv_store *store, hv_error **error) {
+    bool is_auto = false;
+    for (int i = 0; i < hv_server_count(store); i++)
+        is_auto = is_auto || hv_server_is_auto(store, i);
+    return is_auto ? hv_locate_shards(store, error) : HV_OK;
+}
+
+int choose_shards(hv_store *store, const char *text, int **shards, int *count) {
     hv_store *choice = text != NULL ? open_choice(text) : NULL;
     if (text != NULL && choice == NULL)
         return EXIT_USAGE;
+    hv_error *error = NULL;
+    if (text == NULL && know_all_shards(store, &error) != HV_OK) {
+        ui_error(error);
+        hv_error_free(error);
+        return EXIT_FAILED;
+    }
     const hv_store *from = choice != NULL ? choice : store;
     int *chosen = new_memory(HV_SHARDS * sizeof *chosen);
     int code = EXIT_DONE;

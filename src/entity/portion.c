@@ -42,6 +42,10 @@ static bool has_server(const hvi_router *router, const char *name) {
     return false;
 }
 
+static bool is_skipped(const hv_selection *selection, const hvi_server *server) {
+    return hv_dict_get(selection->skip, server->name, HV_STRLEN, NULL, NULL);
+}
+
 /* That there is a server for each shard that was asked for, and for each that is to be skipped. */
 static hv_status check(hvi_router *router, const hv_selection *selection, hv_error **error) {
     hvi_server *server;
@@ -52,12 +56,16 @@ static hv_status check(hvi_router *router, const hv_selection *selection, hv_err
             hvi_error_hint(error, "The sections of the configuration name the servers.");
             return HV_INVALID;
         }
+    hv_status status = HV_OK;
     for (size_t i = 0; selection->has_shards && i < HV_SHARDS / 64; i++)
-        for (uint64_t bits = selection->shards[i]; bits != 0; bits &= bits - 1)
-            if (hvi_router_find(router, (int) (64 * i) + __builtin_ctzll(bits), &server, error) !=
-                HV_OK)
-                return HV_NO_SERVER;
-    return HV_OK;
+        for (uint64_t bits = selection->shards[i]; status == HV_OK && bits != 0; bits &= bits - 1)
+            status =
+                hvi_router_find(router, (int) (64 * i) + __builtin_ctzll(bits), &server, error);
+    /* None may be left out because its server could not be asked. */
+    for (int i = 0; status == HV_OK && !selection->has_shards && i < router->server_count; i++)
+        if (!is_skipped(selection, &router->servers[i]))
+            status = hvi_router_settle_server(router, i, error);
+    return status;
 }
 
 static hv_status add_skipped(const hvi_portion *all, hvi_missing *missing, hv_error **error) {
@@ -81,10 +89,6 @@ static void divide(hvi_portions *portions, const hvi_portion *all) {
             .server = all->server, .shards = all->shards + begin, .count = end - begin};
         begin = end;
     }
-}
-
-static bool is_skipped(const hv_selection *selection, const hvi_server *server) {
-    return hv_dict_get(selection->skip, server->name, HV_STRLEN, NULL, NULL);
 }
 
 /* The shards that are wanted, with the servers that hold them at one moment: a shard that moves

@@ -32,6 +32,7 @@ typedef struct hvi_router {
     /* The locator's, which finds out where a shard is that has no server, or whether it is still
      * disputed; it may take a while. NULL in tests. */
     hv_status (*settle)(void *context, int shard, bool is_write, hv_error **error);
+    hv_status (*settle_server)(void *context, int server, hv_error **error);
     void *settle_context;
 } hvi_router;
 
@@ -80,6 +81,14 @@ static inline int hvi_router_rival(const hvi_router *router, int shard) {
 
 /* Make sure that a shard can be used: see hvi_locator_settle(). */
 hv_status hvi_router_settle(hvi_router *router, int shard, bool is_write, hv_error **error);
+
+/* Before something is done with all shards of a server: make sure that they are known. Errors: that
+ * of asking the server, with `shards = auto`. */
+static inline hv_status hvi_router_settle_server(hvi_router *router, int server, hv_error **error) {
+    return router->settle_server != NULL
+               ? router->settle_server(router->settle_context, server, error)
+               : HV_OK;
+}
 
 /* HV_MISMATCH: two servers claim the shard. */
 hv_status hvi_router_fail_disputed(const hvi_router *router, int shard, hv_error **error);

@@ -250,9 +250,15 @@ static hv_status check_skipped(const hv_rollout *rollout, const hvi_router *rout
 }
 
 /* Mark the shards that are named, or all. */
-static hv_status mark_wanted(const hv_rollout *rollout, const hvi_router *router,
-                             bool wanted[HV_SHARDS], hv_error **error) {
+static hv_status mark_wanted(const hv_rollout *rollout, hvi_router *router, bool wanted[HV_SHARDS],
+                             hv_error **error) {
     if (rollout->shards == NULL) {
+        hv_status status = HV_OK;
+        for (int i = 0; status == HV_OK && i < router->server_count; i++)
+            if (!hvi_rollout_skips(rollout, router->servers[i].name))
+                status = hvi_router_settle_server(router, i, error);
+        if (status != HV_OK)
+            return status;
         for (int shard = -1; (shard = hvi_router_next(router, -1, shard)) >= 0;)
             wanted[shard] = true;
         return HV_OK;

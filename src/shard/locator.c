@@ -26,6 +26,10 @@ static hv_status settle(void *context, int shard, bool is_write, hv_error **erro
     return hvi_locator_settle(context, shard, is_write, error);
 }
 
+static hv_status settle_server(void *context, int server, hv_error **error) {
+    return hvi_locator_settle_server(context, server, error);
+}
+
 hv_status hvi_locator_init(hvi_locator *locator, hvi_router *router, hv_error **error) {
     locator->missing = calloc((size_t) router->server_count, sizeof *locator->missing);
     if (locator->missing == NULL)
@@ -40,6 +44,8 @@ hv_status hvi_locator_init(hvi_locator *locator, hvi_router *router, hv_error **
     locator->fork.child = fork_child;
     hvi_fork_join(&locator->fork);
     router->settle = settle;
+    if (hvi_options_auto(router->options))
+        router->settle_server = settle_server;
     router->settle_context = locator;
     return HV_OK;
 }
@@ -228,6 +234,41 @@ hv_status hvi_locator_settle(hvi_locator *locator, int shard, bool is_write, hv_
             status = ask(locator, deadline, error);
         else if (!await_other(deadline))
             status = hvi_fail_waiting(router->servers[0].name, "connection", error);
+        if (status != HV_OK)
+            return status;
+    }
+    return HV_OK;
+}
+
+/* Why the server has not answered: a copy; NULL: it has. */
+static hv_error *missing_of(hvi_locator *locator, int server) {
+    pthread_mutex_lock(&locator->lock);
+    const hv_error *cause = locator->missing[server];
+    hv_error *copy = cause != NULL ? hvi_error_copy(cause) : NULL;
+    pthread_mutex_unlock(&locator->lock);
+    return copy;
+}
+
+hv_status hvi_locator_settle_server(hvi_locator *locator, int server, hv_error **error) {
+    int64_t deadline = hvi_router_pool_deadline(locator->router);
+    const char *name = locator->router->servers[server].name;
+    hv_error *cause;
+    while ((cause = missing_of(locator, server)) != NULL) {
+        hvi_locator_turn turn = take_turn(locator, false);
+        hv_status status = HV_OK;
+        if (turn == HVI_LOCATOR_SETTLED) {
+            status = hv_error_status(cause);
+            hvi_fail(error, status, "could not ask server \"%s\" which shards it holds", name);
+            hvi_error_detail(error, "%s", hv_error_message(cause));
+            if (hv_error_hint(cause) != NULL)
+                hvi_error_hint(error, "%s", hv_error_hint(cause));
+            hvi_error_where(error, name, -1);
+        } else if (turn == HVI_LOCATOR_ASKS) {
+            status = ask(locator, deadline, error);
+        } else if (!await_other(deadline)) {
+            status = hvi_fail_waiting(name, "connection", error);
+        }
+        hv_error_free(cause);
         if (status != HV_OK)
             return status;
     }

@@ -53,6 +53,10 @@ static inline bool hvi_locator_is_settled(const hvi_router *router, int shard, b
  */
 hv_status hvi_locator_settle(hvi_locator *locator, int shard, bool is_write, hv_error **error);
 
+/* Make sure that all shards of a server are known: that it was asked, at any time. Otherwise it is
+ * asked again; the error is that of asking. */
+hv_status hvi_locator_settle_server(hvi_locator *locator, int server, hv_error **error);
+
 /* The error of a shard that cannot be used as it is, without asking. */
 hv_status hvi_locator_fail(hvi_locator *locator, int shard, hv_error **error);
 

@@ -237,6 +237,36 @@ def test_many_threads_ask_once(late):
     assert failures == []
 
 
+# ---- all shards ----
+
+
+def test_no_shard_is_left_out_in_silence(own_store, own_servers, tmp_path):
+    one, two = own_servers
+    two.server.stop()
+    config = auto(tmp_path, own_servers, **QUICK)
+    with opened(config) as db:
+        db.put(3, 1)
+        for ask in (
+            lambda: list(db.find(kind=1)),
+            lambda: db.count(),
+            lambda: list(db.find(kind=1, partial=True)),
+            lambda: list(db.feed()),
+            lambda: list(db.each_shard("SELECT 1")),
+            lambda: db.explain(kind=1),
+        ):
+            with pytest.raises(DatastoreError, match='could not ask server "two" which shards'):
+                ask()
+        assert len(list(db.find(kind=1, skip="two"))) == 1
+        assert len(list(db.find(shards=3, kind=1))) == 1
+    result = hv("export", "-", config=config)
+    assert result.code == 1 and 'server "two"' in result.err
+    two.server.start()
+    with opened(config) as db:
+        assert len(list(db.find(kind=1))) == 1
+    result = hv("export", "-", "--shards", "auto", config=config)
+    assert '"auto" is no list of shards' in result.err
+
+
 # ---- disputes ----
 
 
