@@ -326,18 +326,34 @@ static bool is_settled(const hvi_locating *locating, int shard) {
            (holder < 0 || locating->servers[holder].state == ANSWERED);
 }
 
+/* Another server with the same generation may not take the place of one that cannot answer. */
+static bool may_answer_later(const hvi_locating *locating, int shard, const finding *found) {
+    const hvi_router *router = locating->router;
+    int holder = hvi_router_holder(router, shard);
+    return holder >= 0 && holder != found->server && locating->servers[holder].state != ANSWERED &&
+           found->generation <= hvi_router_generation(router, shard);
+}
+
+static void learn(hvi_locating *locating, int shard, const finding *found) {
+    if (found->server >= 0) {
+        hvi_router_learn(locating->router, shard, found->server, found->generation);
+    } else if (found->source >= 0) { /* which answers each use with the other server's name */
+        hvi_router_learn(locating->router, shard, found->source, 0);
+        if (locating->lost < 0)
+            locating->lost = shard;
+    }
+}
+
 static void apply_one(hvi_locating *locating, int shard, const finding *found) {
     hvi_router *router = locating->router;
     int given = hvi_shard_map_server(&router->options->map, shard);
     bool is_disputed = found->rival >= 0;
+    if (may_answer_later(locating, shard, found))
+        return;
     if (found->generation == 0 && given >= 0 && !found->is_holders)
         is_disputed = false; /* the configuration overrules them */
-    else if (found->server >= 0)
-        hvi_router_learn(router, shard, found->server, found->generation);
-    else if (found->source >= 0) /* which answers each use with the name of the other server */
-        hvi_router_learn(router, shard, found->source, 0);
-    if (found->source >= 0 && found->server < 0 && locating->lost < 0)
-        locating->lost = shard;
+    else
+        learn(locating, shard, found);
     if (is_disputed && hvi_router_generation(router, shard) == found->generation)
         hvi_router_dispute(router, shard, found->rival);
     else if (!is_disputed && is_settled(locating, shard))

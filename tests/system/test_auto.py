@@ -308,6 +308,21 @@ def test_a_dispute_is_found_when_servers_are_asked(store, servers):
             db.put(3, 1)
 
 
+def test_a_dispute_does_not_end_because_a_server_is_down(own_store, own_servers, tmp_path):
+    one, two = own_servers
+    both(3, one, two)
+    with opened(auto(tmp_path, own_servers, **QUICK)) as db:
+        for server in (one.server, two.server):
+            server.stop()
+            with pytest.raises(DatastoreError):
+                db.locate_shards()
+            with pytest.raises(DatastoreError) as e:
+                db.put(3, 1)
+            assert e.value.status == "HV_MISMATCH"
+            assert db.server_of(3) == "one"
+            server.start()
+
+
 def test_one_database_under_two_names_is_no_dispute(servers, tmp_path):
     one, _ = servers
     config = store_config(tmp_path / "a.conf", {"server 1": (one, "1-9")})
