@@ -594,7 +594,7 @@ static hv_status run(hvi_router *router, work *w, hv_summary **summary, hv_error
     int *shards = NULL, count = 0;
     hv_status status = hvi_rollout_refuse_each(w->rollout, error);
     if (status == HV_OK)
-        status = hvi_rollout_shards(w->rollout, router, &shards, &count, error);
+        status = hvi_rollout_shards_to_change(w->rollout, router, &shards, &count, error);
     if (status == HV_OK)
         status = hvi_crew_new(router, w->rollout, &crew, error);
     if (status == HV_OK)

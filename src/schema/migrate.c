@@ -350,7 +350,7 @@ static hv_status migrate(hvi_router *router, const hv_migrations *migrations,
                          hv_error **error) {
     hvi_crew *crew = NULL;
     int *shards = NULL, count = 0;
-    hv_status status = hvi_rollout_shards(rollout, router, &shards, &count, error);
+    hv_status status = hvi_rollout_shards_to_change(rollout, router, &shards, &count, error);
     if (status == HV_OK)
         status = hvi_crew_new(router, rollout, &crew, error);
     for (int i = 0; status == HV_OK && i < count; i++)

@@ -299,3 +299,17 @@ hv_status hvi_rollout_shards(const hv_rollout *rollout, hvi_router *router, int 
     *count = found;
     return HV_OK;
 }
+
+hv_status hvi_rollout_shards_to_change(const hv_rollout *rollout, hvi_router *router, int **shards,
+                                       int *count, hv_error **error) {
+    hv_status status = hvi_rollout_shards(rollout, router, shards, count, error);
+    if (status != HV_OK)
+        return status;
+    for (int i = 0; status == HV_OK && i < *count; i++)
+        status = hvi_router_settle(router, (*shards)[i], true, error);
+    if (status != HV_OK) {
+        free(*shards);
+        *shards = NULL;
+    }
+    return status;
+}

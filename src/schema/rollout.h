@@ -45,4 +45,8 @@ bool hvi_rollout_skips(const hv_rollout *rollout, const char *server);
 hv_status hvi_rollout_shards(const hv_rollout *rollout, hvi_router *router, int **shards,
                              int *count, hv_error **error);
 
+/* The same for work that changes them: HV_MISMATCH for one that two servers claim. */
+hv_status hvi_rollout_shards_to_change(const hv_rollout *rollout, hvi_router *router, int **shards,
+                                       int *count, hv_error **error);
+
 #endif

@@ -285,6 +285,7 @@ def test_two_servers_with_one_shard_are_a_dispute(store, servers, tmp_path, capl
             lambda: db.delete(key),
             lambda: db.put_many([(3, 1, {})]),
             lambda: db.run_transaction(3, lambda tx: tx.put(3, 1)),
+            lambda: db.index_create("a"),
         ):
             with pytest.raises(DatastoreError) as e:
                 write()
