@@ -193,10 +193,13 @@ static hv_status wait_for_server(hvi_move *move, hv_status status, hv_error **ca
 }
 
 /* These end a move that is not switched by themselves: what it would take to the target is wrong,
- * or it is a danger to the source. */
-static bool turns_back(const hvi_move *move, hv_status status) {
-    return status == HV_MISMATCH && move->row.step < HVI_STEP_SWITCHED &&
-           move->row.step > HVI_STEP_BEGUN && move->cause == NULL;
+ * or it is a danger to the source, or it is one that cannot be made as things are. */
+static bool turns_back(const hvi_move *move, hv_status status, const hv_error *cause) {
+    if (move->cause != NULL || move->row.step >= HVI_STEP_SWITCHED)
+        return false;
+    return status == HV_MISMATCH || hvi_error_has_sqlstate(cause, HVI_SQLSTATE_REWRITTEN) ||
+           (move->row.step == HVI_STEP_BEGUN &&
+            (status == HV_INVALID || status == HV_NOT_INITIALIZED || status == HV_REFUSED));
 }
 
 static hv_status turn_back(hvi_move *move, hv_error **cause) {
@@ -293,7 +296,7 @@ static hv_status turn(hvi_move *move, int64_t deadline, hv_error **error) {
         (status == HV_TIMEOUT && move->state != HVI_MOVE_AT_WORK);
     if (is_waiting)
         return wait_for_server(move, status, &cause, error);
-    if (move->state == HVI_MOVE_AT_WORK && turns_back(move, status))
+    if (move->state == HVI_MOVE_AT_WORK && turns_back(move, status, cause))
         return turn_back(move, &cause);
     hvi_error_move(error, &cause);
     return break_off(move, status, error);

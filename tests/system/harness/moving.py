@@ -216,7 +216,8 @@ def leftovers(database):
 
 def assert_nothing_left(*databases):
     for database in databases:
-        assert leftovers(database) == [], database
+        found = leftovers(database)
+        assert not found, f"{database}: {found}"
 
 
 def content(database, shard, table="entities", schema=None):
