@@ -159,8 +159,8 @@ static const char views_sql[] =
 /* The functions of the schema hypervault on which the shard's indexes depend: a target that never
  * had such an index lacks them. They are not the shard's own, so what is there stays. */
 static const char functions_sql[] =
-    "SELECT DISTINCT pg_catalog.format($f$DO $hv$ BEGIN IF pg_catalog.to_regprocedure(%%L) IS NULL"
-    " THEN EXECUTE %%L; END IF; END $hv$;$f$, p.oid::pg_catalog.regprocedure,"
+    "SELECT DISTINCT pg_catalog.format('DO $hv$ BEGIN IF pg_catalog.to_regprocedure(%%L) IS NULL"
+    " THEN EXECUTE %%L; END IF; END $hv$;', p.oid::pg_catalog.regprocedure,"
     " pg_catalog.pg_get_functiondef(p.oid))"
     " FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_depend AS d"
     " ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass"

@@ -78,7 +78,7 @@ CREATE UNIQUE INDEX by_index_b ON shard0003.by_index (b);
 ALTER TABLE shard0003.by_index REPLICA IDENTITY USING INDEX by_index_b;
 INSERT INTO shard0003.by_index VALUES (1, 'x', 'y'), (2, 'z', NULL);
 CREATE TABLE shard0003."Quoted ""the"" Name" ("The Key" integer PRIMARY KEY, "select" text);
-INSERT INTO shard0003."Quoted ""the"" Name" VALUES (1, '\\. a	b');
+INSERT INTO shard0003."Quoted ""the"" Name" VALUES (1, E'\\\\. a\\tb');
 CREATE TABLE shard0003.empty_one (id integer PRIMARY KEY);
 
 CREATE TRIGGER stamp BEFORE INSERT OR UPDATE ON shard0003.people
