@@ -156,11 +156,20 @@ hv_status hvi_step_verifying(hvi_move *move, int64_t deadline, hvi_move_next *wh
 /* ---- ready ---- */
 
 static hv_status check_drift(hvi_move *move, hv_error **error) {
-    return move->drift.description != NULL
-               ? hvi_drift_check(&move->drift, move->from.session, move->from.server->name,
-                                 hvi_link_deadline(), error)
-               : hvi_drift_check_digest(move->row.digest, move->from.session, move->shard,
-                                        move->from.server->name, hvi_link_deadline(), error);
+    hv_status status;
+    const char *server = move->from.server->name;
+    if (move->drift.description != NULL)
+        return hvi_drift_check(&move->drift, move->from.session, server, hvi_link_deadline(),
+                               error);
+    /* It was resumed, or goes back: only the digest is known. */
+    status = hvi_drift_take(&move->drift, move->from.session, move->shard, server,
+                            hvi_link_deadline(), error);
+    if (status == HV_OK && strcmp(move->drift.digest, move->row.digest) != 0) {
+        hvi_drift_fini(&move->drift);
+        status = hvi_drift_check_digest(move->row.digest, move->from.session, move->shard, server,
+                                        hvi_link_deadline(), error);
+    }
+    return status;
 }
 
 /* The statements that publish the copy. They must not be able to fail: so they are tried, and taken

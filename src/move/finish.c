@@ -106,8 +106,7 @@ hv_status hvi_step_cleaning(hvi_move *move, int64_t deadline, hvi_move_next *wha
     hv_status status =
         is_kept ? hvi_remains_remove_stream(move, &cause) : hvi_remains_remove(move, &cause);
     if (status != HV_OK)
-        return hvi_move_wait_for_lock(move,
-                                      move->witness.session != NULL ? &move->witness : &move->to,
+        return hvi_move_wait_for_lock(move, move->from_given_up ? &move->to : &move->witness,
                                       status, &cause, what, error);
     *what = HVI_NEXT_STEP;
     *next = is_kept ? HVI_STEP_KEPT : HVI_STEP_DONE;
@@ -129,11 +128,11 @@ static hv_status remove_rows(hvi_move *move, hv_error **error) {
     hvi_link *source = move->is_back ? &move->to : &move->from;
     hvi_link *target = move->is_back ? &move->from : &move->to;
     hv_status status = HV_OK;
-    if (target->session != NULL)
+    if (move->is_back ? !move->from_given_up : !move->to_given_up)
         status = hvi_journal_remove(target->session, move->shard, move->row.id, hvi_link_deadline(),
                                     error);
     hvi_move_reach("between the rows");
-    if (status == HV_OK && source->session != NULL)
+    if (status == HV_OK && (move->is_back ? !move->to_given_up : !move->from_given_up))
         status = hvi_journal_remove(source->session, move->shard, move->row.id, hvi_link_deadline(),
                                     error);
     return status;
@@ -155,7 +154,7 @@ static hv_status restore_location(hvi_move *move, hv_error **error) {
         .state = hvi_location_state_of(move->row.before_state),
         .generation = move->row.before_generation,
     };
-    if (move->to.session == NULL)
+    if (move->to_given_up)
         return HV_OK;
     snprintf(before.server, sizeof before.server, "%s", move->row.before_server);
     return hvi_location_restore(move->to.session, &before, hvi_link_deadline(), error);
@@ -189,10 +188,9 @@ hv_status hvi_step_aborting(hvi_move *move, int64_t deadline, hvi_move_next *wha
     }
     status = hvi_remains_remove(move, &cause);
     if (status != HV_OK)
-        return hvi_move_wait_for_lock(move,
-                                      move->witness.session != NULL ? &move->witness : &move->to,
+        return hvi_move_wait_for_lock(move, move->from_given_up ? &move->to : &move->witness,
                                       status, &cause, what, error);
-    if (move->to.session == NULL && move->from.session != NULL)
+    if (move->to_given_up && !move->from_given_up)
         status = pass_over_generation(move, error);
     if (status != HV_OK)
         return status;

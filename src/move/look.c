@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "wire/result.h"
 #include "schema/shard_sql.h"
+#include "shard/layout.h"
 #include "move/hook.h"
 #include "move/state.h"
 
@@ -249,6 +250,23 @@ static hv_status lock(hvi_move *move, hvi_link *link, hv_error **error) {
     return status;
 }
 
+/* Nothing is made in a database that is not a store's. */
+static hv_status check_is_made(hvi_move *move, hv_error **error) {
+    hvi_layout layout;
+    hv_status status = hvi_layout_read(move->to.session, hvi_link_deadline(), &layout, error);
+    bool is_made = status == HV_OK && layout.version > 0;
+    if (status == HV_OK)
+        hvi_layout_fini(&layout);
+    if (status == HV_OK && !is_made) {
+        hvi_fail(error, HV_NOT_INITIALIZED, "server \"%s\" is not initialised",
+                 move->to.server->name);
+        hvi_error_where(error, move->to.server->name, move->shard);
+        hvi_error_hint(error, "Run `hv init` first.");
+        status = HV_NOT_INITIALIZED;
+    }
+    return status;
+}
+
 /* Open a link that has the lock, with the tables that a move needs. */
 static hv_status open_locked(hvi_move *move, hvi_link *link, hvi_server *server, hv_error **error) {
     if (hvi_link_is_open(link))
@@ -257,6 +275,8 @@ static hv_status open_locked(hvi_move *move, hvi_link *link, hvi_server *server,
     hv_status status = hvi_link_open(link, server, hvi_deadline_after(OPEN_MS), error);
     if (status == HV_OK)
         status = lock(move, link, error);
+    if (status == HV_OK && move->is_new && link == &move->to)
+        status = check_is_made(move, error);
     if (status == HV_OK)
         status = hvi_location_prepare(link->session, hvi_link_deadline(), error);
     if (status == HV_OK)
@@ -429,7 +449,7 @@ static hv_status decide(hvi_move *move, const found *rows, hvi_move_step *step, 
         hvi_error_where(error, move->row.source, move->shard);
         return HV_CORRUPT;
     }
-    if (move->order == HVI_ORDER_ABORT || (all_there && !has_both))
+    if (move->order == HVI_ORDER_ABORT || move->cause != NULL || (all_there && !has_both))
         *step = HVI_STEP_ABORTING;
     if (move->order == HVI_ORDER_UNDO && move->row.kind != HVI_MOVE_UNDO)
         return fail_none(move, error);
@@ -524,30 +544,30 @@ void hvi_move_stay(hvi_move *move, int64_t ms) {
     move->wake_at = hvi_clock_us() + ms * 1000;
 }
 
-static hv_status write_on(hvi_move *move, hvi_link *link, hv_error **error) {
-    if (link->session == NULL)
+static hv_status write_on(hvi_move *move, hvi_link *link, bool given_up, hv_error **error) {
+    if (given_up)
         return HV_OK;
+    if (!hvi_link_is_open(link))
+        return hvi_link_run(link, "", hvi_link_deadline(), NULL, error);
     return hvi_journal_write(link->session, &move->row, link->server == move->source,
                              hvi_link_deadline(), error);
 }
 
 hv_status hvi_move_write(hvi_move *move, hv_error **error) {
-    hvi_link *source = move->is_back ? &move->to : &move->from;
-    hvi_link *target = move->is_back ? &move->from : &move->to;
-    /* `from` may have a transaction open. */
-    if (move->is_back)
-        target = &move->witness;
-    else
-        source = &move->witness;
-    hv_status status = write_on(move, target, error);
+    /* Not by `from`, which may have a transaction open. */
+    hvi_link *source = move->is_back ? &move->to : &move->witness;
+    hvi_link *target = move->is_back ? &move->witness : &move->to;
+    bool no_source = move->is_back ? move->to_given_up : move->from_given_up;
+    bool no_target = move->is_back ? move->from_given_up : move->to_given_up;
+    hv_status status = write_on(move, target, no_target, error);
     hvi_move_reach("between the rows");
-    return status == HV_OK ? write_on(move, source, error) : status;
+    return status == HV_OK ? write_on(move, source, no_source, error) : status;
 }
 
 hvi_stream hvi_move_stream(hvi_move *move) {
     return (hvi_stream){
-        .publisher = move->witness.session != NULL ? &move->witness : NULL,
-        .subscriber = move->to.session != NULL ? &move->to : NULL,
+        .publisher = move->from_given_up ? NULL : &move->witness,
+        .subscriber = move->to_given_up ? NULL : &move->to,
         .shard = move->shard,
         .name = move->names.stream,
         .tables = move->names.live,
@@ -558,8 +578,8 @@ hvi_stream hvi_move_stream(hvi_move *move) {
 
 hvi_stream hvi_move_stream_back(hvi_move *move) {
     return (hvi_stream){
-        .publisher = move->to.session != NULL ? &move->to : NULL,
-        .subscriber = move->witness.session != NULL ? &move->witness : NULL,
+        .publisher = move->to_given_up ? NULL : &move->to,
+        .subscriber = move->from_given_up ? NULL : &move->witness,
         .shard = move->shard,
         .name = move->names.retired,
         .tables = move->names.stream,

@@ -193,13 +193,13 @@ static hv_status wait_for_server(hvi_move *move, hv_status status, hv_error **ca
 }
 
 /* These end a move that is not switched by themselves: what it would take to the target is wrong,
- * or it is a danger to the source, or it is one that cannot be made as things are. */
+ * it is a danger to the source, or it has hardly begun. */
 static bool turns_back(const hvi_move *move, hv_status status, const hv_error *cause) {
-    if (move->cause != NULL || move->row.step >= HVI_STEP_SWITCHED)
+    if (move->row.step >= HVI_STEP_SWITCHED || move->cause != NULL)
         return false;
+    /* Until the stream runs, there is nothing that would be worth going on with. */
     return status == HV_MISMATCH || hvi_error_has_sqlstate(cause, HVI_SQLSTATE_REWRITTEN) ||
-           (move->row.step == HVI_STEP_BEGUN &&
-            (status == HV_INVALID || status == HV_NOT_INITIALIZED || status == HV_REFUSED));
+           move->row.step <= HVI_STEP_STREAMING;
 }
 
 static hv_status turn_back(hvi_move *move, hv_error **cause) {
@@ -228,9 +228,21 @@ static hv_status take_step(hvi_move *move, hvi_move_step step) {
     return HV_OK;
 }
 
+static bool are_open(const hvi_move *move) {
+    return (move->from_given_up ||
+            (hvi_link_is_open(&move->from) && hvi_link_is_open(&move->witness))) &&
+           (move->to_given_up || hvi_link_is_open(&move->to));
+}
+
 /* Write the step down, and then do a part of it. */
 static hv_status work(hvi_move *move, int64_t deadline, hv_error **error) {
     const char *name = hvi_journal_step_name(move->row.step);
+    /* Whoever is not given up is there: otherwise its part would be left out in silence. */
+    if (!are_open(move)) {
+        hvi_fail(error, HV_UNAVAILABLE, "a connection of the move of shard %d is closed",
+                 move->shard);
+        return HV_UNAVAILABLE;
+    }
     hvi_move_next what = HVI_NEXT_STAY;
     hvi_move_step next = move->row.step;
     hv_status status = HV_OK;
@@ -311,8 +323,10 @@ static hv_status end(hvi_move *move, bool *done, hv_error **error) {
     hv_status status = hv_error_status(move->cause);
     hvi_error_move(error, &move->cause);
     move->cause = NULL;
-    hvi_error_hint(error, "The move was taken back: shard %d is where it was, and nothing is left.",
-                   move->shard);
+    if (error != NULL && hv_error_hint(*error) == NULL)
+        hvi_error_hint(error,
+                       "The move was taken back: shard %d is where it was, and nothing is left.",
+                       move->shard);
     return status;
 }
 

@@ -12,7 +12,6 @@
 #include "base/interrupt.h"
 #include "wire/result.h"
 #include "schema/shard_sql.h"
-#include "shard/layout.h"
 #include "move/fit.h"
 #include "move/hook.h"
 #include "move/remains.h"
@@ -82,33 +81,14 @@ static hv_status fail_at(const hvi_move *move, const hvi_link *at, hv_error **er
     return HV_INVALID;
 }
 
-static hv_status check_target(hvi_move *move, hv_error **error) {
-    hvi_layout layout;
-    hv_status status = hvi_layout_read(move->to.session, hvi_link_deadline(), &layout, error);
-    bool is_made = status == HV_OK && layout.version > 0;
-    if (status == HV_OK)
-        hvi_layout_fini(&layout);
-    if (status == HV_OK && !is_made) {
-        hvi_fail(error, HV_NOT_INITIALIZED, "server \"%s\" is not initialised",
-                 move->to.server->name);
-        hvi_error_where(error, move->to.server->name, move->shard);
-        hvi_error_hint(error, "Run `hv init` first.");
-        status = HV_NOT_INITIALIZED;
-    }
-    return status;
-}
-
 hv_status hvi_step_begun(hvi_move *move, int64_t deadline, hvi_move_next *what, hvi_move_step *next,
                          hv_error **error) {
     (void) deadline;
     hvi_buffer sql = HVI_BUFFER_EMPTY;
     PGresult *from = NULL, *to = NULL;
     hvi_move_say(move, "looking at both servers");
-    hv_status status = check_target(move, error);
-    if (status == HV_OK) {
-        hvi_buffer_append_format(&sql, facts_sql, move->names.live);
-        status = hvi_link_say(&move->from, &sql, hvi_link_deadline(), &from, error);
-    }
+    hvi_buffer_append_format(&sql, facts_sql, move->names.live);
+    hv_status status = hvi_link_say(&move->from, &sql, hvi_link_deadline(), &from, error);
     if (status == HV_OK) {
         hvi_buffer_append_format(&sql, facts_sql, move->names.live);
         status = hvi_link_say(&move->to, &sql, hvi_link_deadline(), &to, error);

@@ -66,8 +66,8 @@ def test_to_a_database_that_is_not_initialised(tmp_path, moving_store, moving_se
         )
         moved = move(path, 3, 1)
         assert moved.error == 'server "three" is not initialised', moved
-        run_move(path, "abort", 3)
         check_untouched(one, two)
+        assert empty.value("SELECT to_regnamespace('hypervault') IS NULL")
     finally:
         empty.drop()
 
@@ -95,7 +95,6 @@ def test_a_long_transaction_is_waited_for_and_named(moving_store, moving_servers
         assert f"process {connection.info.backend_pid} " in moved.detail
         assert "idle in transaction for" in moved.detail
         cursor.execute("ROLLBACK")
-    run_move(moving_store, "abort", 3).ok("aborted")
     check_untouched(one, two)
 
 
@@ -150,6 +149,36 @@ def test_too_much_wal_ends_the_move(moving_store, moving_servers):
         moved = stepping.end()
     assert moved.status == 10, moved
     assert "of WAL" in moved.error
+    check_untouched(one, two)
+
+
+def test_a_role_that_the_target_lacks(moving_store, moving_servers):
+    one, two = moving_servers
+    one.sql("DROP ROLE IF EXISTS only_here")
+    one.sql("CREATE ROLE only_here")
+    one.sql("GRANT SELECT ON shard0003.entities TO only_here")
+    try:
+        moved = move(moving_store, 3, 1)
+        assert 'role "only_here" does not exist' in moved.error, moved
+        check_untouched(one, two)
+    finally:
+        one.sql("DROP OWNED BY only_here")
+        one.sql("DROP ROLE only_here")
+
+
+def test_a_target_that_cannot_log_in_at_the_source(tmp_path, moving_servers, moving_store):
+    one, two = moving_servers
+    path = store_config(
+        tmp_path / "wrong.conf",
+        {
+            "one": ({**reached(one), "move_password": "wrong"}, "1-4"),
+            "two": (reached(two), "5-8"),
+        },
+    )
+    moved = move(path, 3, 1)
+    assert "password authentication failed" in moved.error, moved
+    assert "move_host" in moved.hint
+    assert "wrong" not in repr(moved.said)
     check_untouched(one, two)
 
 

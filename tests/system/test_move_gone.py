@@ -1,0 +1,99 @@
+"""A server that does not come back: a move ends with what can be reached, and what is left on the
+other is removed when that is there again."""
+
+import pytest
+from harness.command import make_shards
+from harness.moving import (
+    Stepping,
+    Writer,
+    assert_nothing_left,
+    content,
+    fill,
+    has_shard,
+    leftovers,
+    moving_config,
+    own_moving_servers,
+    run_move,
+)
+
+FIXTURES = (own_moving_servers,)
+
+
+@pytest.fixture
+def own_moving_store(tmp_path, own_moving_servers):
+    one, two = own_moving_servers
+    path = moving_config(tmp_path / "moving.conf", one, two, check_servers="off")
+    make_shards(path, one, two)
+    fill(one, 3, 100)
+    return path
+
+
+def stop_at(config, place, **options):
+    with Stepping(config, "move", 3, 1, place=place, **options) as stepping:
+        assert stepping.came
+        stepping.kill()
+
+
+@pytest.mark.parametrize("order", ["resume", "abort"])
+def test_the_old_server_is_gone_after_the_switch(own_moving_store, own_moving_servers, order):
+    one, two = own_moving_servers
+    before = content(one, 3)
+    stop_at(own_moving_store, "cleaning")
+    one.server.stop("immediate")
+    ended = run_move(own_moving_store, order, 3, max_wait="1s").ok("done")
+    assert 'server "one" cannot be reached' in ended.left_behind
+    assert content(two, 3) == before
+    assert_nothing_left(two)
+    one.server.start()
+    assert leftovers(one)
+    run_move(own_moving_store, "sweep", 0)
+    assert_nothing_left(one, two)
+    assert has_shard(two, 3) and not has_shard(one, 3)
+
+
+def test_a_kept_copy_cannot_be_had_back_but_forgotten(own_moving_store, own_moving_servers):
+    one, two = own_moving_servers
+    run_move(own_moving_store, "move", 3, 1, keep_undo="1h").ok("kept")
+    one.server.stop("immediate")
+    undone = run_move(own_moving_store, "undo", 3, max_wait="1s")
+    assert undone.status in (5, 6), undone
+    assert has_shard(two, 3) and any("kept" in name for name in leftovers(two))
+    run_move(own_moving_store, "clean", 3, max_wait="1s").ok("done")
+    assert_nothing_left(two)
+    one.server.start()
+    run_move(own_moving_store, "sweep", 0)
+    assert_nothing_left(one, two)
+
+
+@pytest.mark.parametrize("place", ["copying", "switching"])
+def test_the_target_is_gone_before_the_switch(own_moving_store, own_moving_servers, place):
+    one, two = own_moving_servers
+    stop_at(own_moving_store, place)
+    two.server.stop("immediate")
+    resumed = run_move(own_moving_store, "resume", 3, max_wait="1s")
+    assert resumed.status == 6, resumed
+    ended = run_move(own_moving_store, "abort", 3, max_wait="1s").ok("aborted")
+    assert 'server "two" cannot be reached' in ended.left_behind
+    assert_nothing_left(one)
+    with Writer(3, one) as writer:
+        pass
+    writer.check(one)
+    two.server.start()
+    assert leftovers(two)
+    # The next move removes it first.
+    run_move(own_moving_store, "move", 3, 1, max_wait="20s").ok("done")
+    assert has_shard(two, 3) and not has_shard(one, 3)
+    assert_nothing_left(one, two)
+
+
+def test_nobody_knows_when_the_source_is_gone_at_the_switch(own_moving_store, own_moving_servers):
+    one, two = own_moving_servers
+    stop_at(own_moving_store, "fence: after commit")
+    one.server.stop("immediate")
+    for order in ("resume", "abort"):
+        ended = run_move(own_moving_store, order, 3, max_wait="1s")
+        assert ended.error == "it is not known whether shard 3 was switched", ended
+    one.server.start()
+    run_move(own_moving_store, "abort", 3).ok("done")
+    assert has_shard(two, 3)
+    assert_nothing_left(one, two)
