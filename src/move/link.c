@@ -114,14 +114,26 @@ static hv_status settle(hvi_link *link, hv_status status, hv_error **error) {
     return status;
 }
 
+/* A script that begins a transaction and is refused before its end leaves it open. */
+static void end_own_transaction(hvi_link *link) {
+    if (hvi_link_is_open(link) && PQtransactionStatus(link->session->conn) != PQTRANS_IDLE &&
+        hvi_session_script(link->session, "ROLLBACK", -1, false, hvi_link_deadline(), NULL, NULL) !=
+            HV_OK)
+        hvi_link_close(link);
+}
+
 hv_status hvi_link_run(hvi_link *link, const char *sql, int64_t deadline, PGresult **result,
                        hv_error **error) {
     if (!hvi_link_is_open(link)) {
         hvi_link_close(link);
         return fail_closed(link, error);
     }
-    return settle(link, hvi_session_script(link->session, sql, -1, false, deadline, result, error),
-                  error);
+    bool was_idle = PQtransactionStatus(link->session->conn) == PQTRANS_IDLE;
+    hv_status status = settle(
+        link, hvi_session_script(link->session, sql, -1, false, deadline, result, error), error);
+    if (status != HV_OK && was_idle)
+        end_own_transaction(link);
+    return status;
 }
 
 hv_status hvi_link_say(hvi_link *link, hvi_buffer *sql, int64_t deadline, PGresult **result,
@@ -161,5 +173,8 @@ hv_status hvi_link_advance(hvi_link *link, int64_t deadline, bool *done, PGresul
     hv_status status = hvi_script_finish(&link->script, result, error);
     free(link->sql);
     link->sql = NULL;
-    return settle(link, status, error);
+    status = settle(link, status, error);
+    if (status != HV_OK)
+        end_own_transaction(link);
+    return status;
 }

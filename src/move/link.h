@@ -33,7 +33,8 @@ bool hvi_link_is_open(const hvi_link *link);
 
 /* Run SQL: several statements, of which *result (it may be NULL) is the last one's, in text. No
  * outcome is unknown to its caller: what it says can be said again, or looked at. So a lost
- * connection is HV_UNAVAILABLE, and so is a deadline that has passed; the link is closed then. */
+ * connection is HV_UNAVAILABLE, and so is a deadline that has passed; the link is closed then. A
+ * transaction that the script itself has begun is rolled back if it is refused. */
 hv_status hvi_link_run(hvi_link *link, const char *sql, int64_t deadline, PGresult **result,
                        hv_error **error);
 
