@@ -282,6 +282,10 @@ void hvi_generator_change(hvi_buffer *sql, hvi_generator to, int shard, int64_t 
     "pg_catalog.\"substring\"(" body ", '([0-9]+)''::bigint[)] OPERATOR[(]pg_catalog[.]/[)]" \
     " 2 /[*] moved [*]/')::bigint"
 
+/* The epoch in the body of a strict next_id(), of this version or an earlier one. */
+#define EPOCH_OF(body) \
+    "pg_catalog.\"substring\"(" body ", ', ''?(-?[0-9]+)''?(?:::bigint)?[)]')::bigint"
+
 void hvi_generator_time(hvi_buffer *sql, const char *schema) {
     hvi_buffer_append_format(
         sql,
@@ -295,6 +299,10 @@ void hvi_generator_time(hvi_buffer *sql, const char *schema) {
 }
 
 /*
+ * Strict keys of a sequence that was set would be greater than those made before, but not later
+ * than the source's clock, up to which a feed may have been read; so the sequence is advanced to
+ * it.
+ *
  * The functions are changed as text, so that everything else of theirs stays as it is: rights, and
  * what the caller has added. Their bodies speak of the live name, which is not there now.
  */
@@ -313,54 +321,73 @@ void hvi_generator_go_on(hvi_buffer *sql, const char *schema, int64_t time) {
         "        WHERE f.pronamespace OPERATOR(pg_catalog.=) '%s'::pg_catalog.regnamespace\n"
         "        AND f.proname OPERATOR(pg_catalog.=) 'next_id'\n"
         "        AND f.pronargs OPERATOR(pg_catalog.=) 0;\n"
-        "    IF one.generator IS NULL OR one.generator OPERATOR(pg_catalog.=) %d THEN RETURN; END "
-        "IF;\n"
-        /* So little passes while the caller waits. */
-        "    IF present OPERATOR(pg_catalog.<) '%" PRId64 "'::bigint\n"
-        "        AND present OPERATOR(pg_catalog.>=) '%" PRId64 "'::bigint THEN\n"
-        "        PERFORM pg_catalog.pg_sleep(('%" PRId64 "'::bigint\n"
-        "            OPERATOR(pg_catalog.-) present) OPERATOR(pg_catalog./) 1000.0);\n"
-        "        present := '%" PRId64 "'::bigint;\n"
-        "    END IF;\n"
-        "    IF pg_catalog.strpos(one.prosrc, plain) OPERATOR(pg_catalog.=) 0 THEN\n"
-        "        IF present OPERATOR(pg_catalog.<) '%" PRId64 "'::bigint THEN\n"
-        "            RAISE EXCEPTION 'the clock is %% ms behind the keys of the shard',\n"
-        "                '%" PRId64 "'::bigint OPERATOR(pg_catalog.-) present\n"
-        "                USING ERRCODE = '%s';\n"
-        "        END IF;\n"
-        "        RETURN;\n"
-        "    END IF;\n"
-        "    PERFORM pg_catalog.set_config('check_function_bodies', 'off', true);\n"
-        "    FOR one IN SELECT f.oid, f.prosrc, " AHEAD_OF(
-            "f.prosrc") " AS ahead\n"
-                        "        FROM pg_catalog.pg_proc AS f\n"
-                        "        WHERE f.pronamespace OPERATOR(pg_catalog.=) "
-                        "'%s'::pg_catalog.regnamespace\n"
-                        "        AND (f.proname OPERATOR(pg_catalog.=) 'next_id'\n"
-                        "        OR f.proname OPERATOR(pg_catalog.=) 'reserve_ids') LOOP\n"
-                        "        definition := pg_catalog.pg_get_functiondef(one.oid);\n"
-                        "        IF one.ahead IS NOT NULL THEN\n"
-                        "            definition := pg_catalog.replace(definition, "
-                        "$ahead$" AHEAD_BEGIN "$ahead$\n"
-                        "                OPERATOR(pg_catalog.||) one.ahead "
-                        "OPERATOR(pg_catalog.||)\n"
-                        "                $ahead$" AHEAD_END "$ahead$, plain);\n"
-                        "        END IF;\n"
-                        "        IF present OPERATOR(pg_catalog.<) '%" PRId64 "'::bigint THEN\n"
-                        "            ahead := 2 OPERATOR(pg_catalog.*) '%" PRId64 "'::bigint\n"
-                        "                OPERATOR(pg_catalog.-) present;\n"
-                        "            definition := pg_catalog.replace(definition, plain, "
-                        "$ahead$" AHEAD_BEGIN "$ahead$\n"
-                        "                OPERATOR(pg_catalog.||) ahead OPERATOR(pg_catalog.||)\n"
-                        "                $ahead$" AHEAD_END "$ahead$);\n"
-                        "        END IF;\n"
-                        "        IF one.ahead IS NOT NULL OR ahead IS NOT NULL THEN\n"
-                        "            EXECUTE definition;\n"
-                        "        END IF;\n"
-                        "    END LOOP;\n"
-                        "END $do$;",
-        schema, HVI_GENERATOR_STRICT, time, time - PATIENCE_MOVED_MS, time, time, time, time,
-        HVI_GENERATOR_LATER, schema, time, time);
+        "    IF one.generator IS NULL THEN RETURN; END IF;\n"
+        "    IF one.generator OPERATOR(pg_catalog.=) %d THEN\n"
+        "        PERFORM hypervault.advance('%s.table_id_seq'::pg_catalog.regclass,\n"
+        "            (('%" PRId64 "'::bigint OPERATOR(pg_catalog.-) " EPOCH_OF(
+            "one.prosrc") ")\n"
+                          "                OPERATOR(pg_catalog.<<) 23) OPERATOR(pg_catalog.-) 1);\n"
+                          "        RETURN;\n"
+                          "    END IF;\n"
+                          /* So little passes while the caller waits. */
+                          "    IF present OPERATOR(pg_catalog.<) '%" PRId64 "'::bigint\n"
+                          "        AND present OPERATOR(pg_catalog.>=) '%" PRId64 "'::bigint THEN\n"
+                          "        PERFORM pg_catalog.pg_sleep(('%" PRId64 "'::bigint\n"
+                          "            OPERATOR(pg_catalog.-) present) OPERATOR(pg_catalog./) "
+                          "1000.0);\n"
+                          "        present := '%" PRId64 "'::bigint;\n"
+                          "    END IF;\n"
+                          "    IF pg_catalog.strpos(one.prosrc, plain) OPERATOR(pg_catalog.=) 0 "
+                          "THEN\n"
+                          "        IF present OPERATOR(pg_catalog.<) '%" PRId64 "'::bigint THEN\n"
+                          "            RAISE EXCEPTION 'the clock is %% ms behind the keys of the "
+                          "shard',\n"
+                          "                '%" PRId64 "'::bigint OPERATOR(pg_catalog.-) present\n"
+                          "                USING ERRCODE = '%s';\n"
+                          "        END IF;\n"
+                          "        RETURN;\n"
+                          "    END IF;\n"
+                          "    PERFORM pg_catalog.set_config('check_function_bodies', 'off', "
+                          "true);\n"
+                          "    FOR one IN SELECT f.oid, f.prosrc, " AHEAD_OF(
+                              "f.prosrc") " AS ahead\n"
+                                          "        FROM pg_catalog.pg_proc AS f\n"
+                                          "        WHERE f.pronamespace OPERATOR(pg_catalog.=) "
+                                          "'%s'::pg_catalog.regnamespace\n"
+                                          "        AND (f.proname OPERATOR(pg_catalog.=) "
+                                          "'next_id'\n"
+                                          "        OR f.proname OPERATOR(pg_catalog.=) "
+                                          "'reserve_ids') LOOP\n"
+                                          "        definition := "
+                                          "pg_catalog.pg_get_functiondef(one.oid);\n"
+                                          "        IF one.ahead IS NOT NULL THEN\n"
+                                          "            definition := "
+                                          "pg_catalog.replace(definition, "
+                                          "$ahead$" AHEAD_BEGIN "$ahead$\n"
+                                          "                OPERATOR(pg_catalog.||) one.ahead "
+                                          "OPERATOR(pg_catalog.||)\n"
+                                          "                $ahead$" AHEAD_END "$ahead$, plain);\n"
+                                          "        END IF;\n"
+                                          "        IF present OPERATOR(pg_catalog.<) '%" PRId64
+                                          "'::bigint THEN\n"
+                                          "            ahead := 2 OPERATOR(pg_catalog.*) '%" PRId64
+                                          "'::bigint\n"
+                                          "                OPERATOR(pg_catalog.-) present;\n"
+                                          "            definition := "
+                                          "pg_catalog.replace(definition, plain, "
+                                          "$ahead$" AHEAD_BEGIN "$ahead$\n"
+                                          "                OPERATOR(pg_catalog.||) ahead "
+                                          "OPERATOR(pg_catalog.||)\n"
+                                          "                $ahead$" AHEAD_END "$ahead$);\n"
+                                          "        END IF;\n"
+                                          "        IF one.ahead IS NOT NULL OR ahead IS NOT NULL "
+                                          "THEN\n"
+                                          "            EXECUTE definition;\n"
+                                          "        END IF;\n"
+                                          "    END LOOP;\n"
+                                          "END $do$;",
+        schema, HVI_GENERATOR_STRICT, schema, time, time, time - PATIENCE_MOVED_MS, time, time,
+        time, time, HVI_GENERATOR_LATER, schema, time, time);
 }
 
 /* ---- comparing them ---- */

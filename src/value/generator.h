@@ -98,9 +98,9 @@ void hvi_generator_change(hvi_buffer *sql, hvi_generator to, int shard, int64_t 
 /*
  * A shard goes on on another server, whose clock may be behind. Append the query of the first
  * millisecond, since 1970, that next_id() of this schema does not use while nobody calls it, and
- * the statement that lets portable keys of a schema, which is a copy, go on with it at least. Other
- * keys than strict ones, which need nothing, and these depend on the clock: for them it fails with
- * HVI_GENERATOR_LATER while the clock is more than some milliseconds behind.
+ * the statement that lets the keys of a schema, which is a copy whose sequences are set, go on with
+ * it at least. A next_id() that is neither strict nor portable depends on the clock: for it the
+ * statement fails with HVI_GENERATOR_LATER while the clock is more than some milliseconds behind.
  */
 void hvi_generator_time(hvi_buffer *sql, const char *schema);
 void hvi_generator_go_on(hvi_buffer *sql, const char *schema, int64_t time);
