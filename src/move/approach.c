@@ -193,8 +193,20 @@ static hv_status prepare_way_back(hvi_move *move, hvi_buffer *publish, hv_error 
         status = hvi_stream_publish(&back, true, hvi_link_deadline(), error);
     if (status == HV_OK)
         status = hvi_stream_slot_start(&back, error);
-    while (status == HV_OK && !done)
-        status = hvi_link_advance(&move->to, hvi_link_deadline(), &done, NULL, error);
+    /* It waits for the transactions that are running there. */
+    int64_t deadline = hvi_deadline_after(move->options.max_wait);
+    if (status == HV_OK)
+        status = hvi_link_advance(&move->to, deadline, &done, NULL, error);
+    if (status == HV_OK && !done) {
+        hvi_link_close(&move->to);
+        hvi_fail(error, HV_TIMEOUT, "shard %d has waited for other transactions for too long",
+                 move->shard);
+        hvi_error_where(error, move->router->servers[move->target->number].name, move->shard);
+        return HV_TIMEOUT;
+    }
+    /* After the switch it would be too late to find out that the old server cannot log in. */
+    if (status == HV_OK)
+        status = hvi_stream_try_subscribing(&back, hvi_deadline_after(60000), error);
     if (status == HV_OK)
         status = hvi_stream_add_sql(&back, publish, hvi_link_deadline(), error);
     return status;

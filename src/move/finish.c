@@ -90,8 +90,25 @@ hv_status hvi_step_returning(hvi_move *move, int64_t deadline, hvi_move_next *wh
         back.tables = move->names.live; /* published meanwhile */
         status = hvi_stream_subscribe(&back, false, hvi_deadline_after(60000), &cause);
     }
+    if (status == HV_REFUSED && hvi_link_is_open(&move->to) && hvi_link_is_open(&move->witness)) {
+        int64_t pause;
+        *what = HVI_NEXT_STAY;
+        snprintf(move->waits_for, sizeof move->waits_for, "%s", hv_error_message(cause));
+        if (hvi_patience_next(&move->patience, move->options.max_wait, &pause)) {
+            hvi_move_stay(move, pause);
+        } else {
+            /* It had worked before the switch. The move must come to its end all the same. */
+            snprintf(move->left_behind, sizeof move->left_behind,
+                     "the old copy is not kept, because it cannot follow: %s",
+                     hv_error_message(cause));
+            move->row.keep_ms = 0;
+            *what = HVI_NEXT_STEP;
+        }
+        hv_error_free(cause);
+        return HV_OK;
+    }
     if (status != HV_OK)
-        return hvi_move_wait_for_lock(move, &move->witness, status, &cause, what, error);
+        return hvi_error_move(error, &cause);
     return HV_OK;
 }
 

@@ -257,6 +257,10 @@ hv_status hvi_step_streaming(hvi_move *move, int64_t deadline, hvi_move_next *wh
         move->stage = 2;
     }
     status = hvi_stream_subscribe(&stream, true, hvi_deadline_after(60000), error);
+    /* A source that is just being restarted is waited for. */
+    if (status == HV_REFUSED &&
+        hvi_link_run(&move->from, "SELECT", hvi_link_deadline(), NULL, NULL) != HV_OK)
+        return HV_UNAVAILABLE;
     if (status == HV_REFUSED && error != NULL)
         hvi_error_hint(error,
                        "The target reaches the source as move_host, move_port, move_user and "

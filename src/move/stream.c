@@ -317,6 +317,34 @@ static hv_status hand_over_conninfo(const hvi_stream *stream, int64_t deadline, 
     return status;
 }
 
+static hv_status forget_conninfo(const hvi_stream *stream, hv_status status, int64_t deadline) {
+    if (hvi_link_is_open(stream->subscriber))
+        hvi_link_run(stream->subscriber,
+                     "SELECT pg_catalog.length(pg_catalog.set_config('hypervault.conninfo', '',"
+                     " false))",
+                     deadline, NULL, NULL);
+    return status;
+}
+
+/*
+ * With the commits of the copy at the disk's leisure it keeps up with many writers; before the
+ * switch there is a commit that is not. An error is raised anew, because the context of the first
+ * one, which the server writes into its log, has the statement with the password.
+ */
+#define CREATE_SUBSCRIPTION(copies)                                                                \
+    "DO $hv$ BEGIN EXECUTE pg_catalog.format('CREATE SUBSCRIPTION %u CONNECTION %L PUBLICATION %u" \
+    " WITH (create_slot = false, slot_name = ''%u'', copy_data = " copies                          \
+    ", synchronous_commit = off)', pg_catalog.current_setting('hypervault.conninfo'));"            \
+    " EXCEPTION WHEN OTHERS THEN RAISE EXCEPTION USING ERRCODE = SQLSTATE, MESSAGE = SQLERRM;"     \
+    " END $hv$"
+
+static hv_status create_subscription(const hvi_stream *stream, bool copy, int64_t deadline,
+                                     hv_error **error) {
+    return run(stream, stream->subscriber,
+               copy ? CREATE_SUBSCRIPTION("true") : CREATE_SUBSCRIPTION("false"), deadline, NULL,
+               error);
+}
+
 hv_status hvi_stream_subscribe(const hvi_stream *stream, bool copy, int64_t deadline,
                                hv_error **error) {
     hv_status status = hvi_stream_unsubscribe(stream, deadline, error);
@@ -330,25 +358,20 @@ hv_status hvi_stream_subscribe(const hvi_stream *stream, bool copy, int64_t dead
                             " number bigint NOT NULL);"
                             "INSERT INTO hypervault.%u VALUES (1, 0)",
                      deadline, NULL, error);
-    /* With the commits of the copy at the disk's leisure it keeps up with many writers; before the
-     * switch there is a commit that is not. */
     if (status == HV_OK)
-        status = run(stream, stream->subscriber,
-                     copy ? "DO $hv$ BEGIN EXECUTE pg_catalog.format('CREATE SUBSCRIPTION %u"
-                            " CONNECTION %L PUBLICATION %u WITH (create_slot = false,"
-                            " slot_name = ''%u'', copy_data = true, synchronous_commit = off)',"
-                            " pg_catalog.current_setting('hypervault.conninfo')); END $hv$"
-                          : "DO $hv$ BEGIN EXECUTE pg_catalog.format('CREATE SUBSCRIPTION %u"
-                            " CONNECTION %L PUBLICATION %u WITH (create_slot = false,"
-                            " slot_name = ''%u'', copy_data = false, synchronous_commit = off)',"
-                            " pg_catalog.current_setting('hypervault.conninfo')); END $hv$",
-                     deadline, NULL, error);
+        status = create_subscription(stream, copy, deadline, error);
+    return forget_conninfo(stream, status, deadline);
+}
+
+hv_status hvi_stream_try_subscribing(const hvi_stream *stream, int64_t deadline, hv_error **error) {
+    hv_status status = hand_over_conninfo(stream, deadline, error);
+    if (status == HV_OK)
+        status = hvi_link_run(stream->subscriber, "BEGIN", deadline, NULL, error);
+    if (status == HV_OK)
+        status = create_subscription(stream, false, deadline, error);
     if (hvi_link_is_open(stream->subscriber))
-        hvi_link_run(stream->subscriber,
-                     "SELECT pg_catalog.length(pg_catalog.set_config('hypervault.conninfo', '',"
-                     " false))",
-                     deadline, NULL, NULL);
-    return status;
+        hvi_link_run(stream->subscriber, "ROLLBACK", deadline, NULL, NULL);
+    return forget_conninfo(stream, status, deadline);
 }
 
 hv_status hvi_stream_unsubscribe(const hvi_stream *stream, int64_t deadline, hv_error **error) {

@@ -81,6 +81,9 @@ hv_status hvi_stream_drop_table_slots(const hvi_stream *stream, const char *syst
 hv_status hvi_stream_subscribe(const hvi_stream *stream, bool copy, int64_t deadline,
                                hv_error **error);
 
+/* Would it be possible? Makes a subscription, and takes it back. The publication must be there. */
+hv_status hvi_stream_try_subscribing(const hvi_stream *stream, int64_t deadline, hv_error **error);
+
 /* Remove the subscription, if it is there, and the slots with which it was copying tables; not the
  * stream's own slot. The publisher may be NULL: cannot be reached. */
 hv_status hvi_stream_unsubscribe(const hvi_stream *stream, int64_t deadline, hv_error **error);
