@@ -11,6 +11,7 @@
 #include "move/schema_copy.h"
 #include "move/state.h"
 
+#define SLOT_MS       5000
 #define ANALYZE_MS    600000
 #define MARKER_US     200000 /* how long a step waits for a marker at a time */
 #define CLOSE_LAG_US  250000 /* the stream is close when a marker takes no longer */
@@ -194,7 +195,8 @@ static hv_status prepare_way_back(hvi_move *move, hvi_buffer *publish, hv_error 
     if (status == HV_OK)
         status = hvi_stream_slot_start(&back, error);
     /* It waits for the transactions that are running there. */
-    int64_t deadline = hvi_deadline_after(move->options.max_wait);
+    int64_t max_wait = move->options.max_wait > SLOT_MS ? move->options.max_wait : SLOT_MS;
+    int64_t deadline = hvi_deadline_after(max_wait);
     if (status == HV_OK)
         status = hvi_link_advance(&move->to, deadline, &done, NULL, error);
     if (status == HV_OK && !done) {

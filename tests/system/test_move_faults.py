@@ -179,6 +179,7 @@ def test_a_target_that_cannot_log_in_at_the_source(tmp_path, moving_servers, mov
     assert "password authentication failed" in moved.error, moved
     assert "move_host" in moved.hint
     assert "wrong" not in repr(moved.said)
+    assert "password=" not in two.server.log_text()
     check_untouched(one, two)
 
 
