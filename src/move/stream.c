@@ -335,7 +335,7 @@ static hv_status forget_conninfo(const hvi_stream *stream, hv_status status, int
     "DO $hv$ BEGIN EXECUTE pg_catalog.format('CREATE SUBSCRIPTION %u CONNECTION %L PUBLICATION %u" \
     " WITH (create_slot = false, slot_name = ''%u'', copy_data = " copies                          \
     ", synchronous_commit = off)', pg_catalog.current_setting('hypervault.conninfo'));"            \
-    " EXCEPTION WHEN OTHERS THEN RAISE EXCEPTION USING ERRCODE = SQLSTATE, MESSAGE = SQLERRM;"     \
+    " EXCEPTION WHEN OTHERS THEN RAISE EXCEPTION USING ERRCODE := SQLSTATE, MESSAGE := SQLERRM;"   \
     " END $hv$"
 
 static hv_status create_subscription(const hvi_stream *stream, bool copy, int64_t deadline,
