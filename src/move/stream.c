@@ -331,9 +331,9 @@ static hv_status forget_conninfo(const hvi_stream *stream, hv_status status, int
  * switch there is a commit that is not. An error is raised anew, because the context of the first
  * one, which the server writes into its log, has the statement with the password.
  */
-#define CREATE_SUBSCRIPTION(copies)                                                                \
+#define CREATE_SUBSCRIPTION(COPIES)                                                                \
     "DO $hv$ BEGIN EXECUTE pg_catalog.format('CREATE SUBSCRIPTION %u CONNECTION %L PUBLICATION %u" \
-    " WITH (create_slot = false, slot_name = ''%u'', copy_data = " copies                          \
+    " WITH (create_slot = false, slot_name = ''%u'', copy_data = " COPIES                          \
     ", synchronous_commit = off)', pg_catalog.current_setting('hypervault.conninfo'));"            \
     " EXCEPTION WHEN OTHERS THEN RAISE EXCEPTION USING ERRCODE := SQLSTATE, MESSAGE := SQLERRM;"   \
     " END $hv$"
