@@ -32,6 +32,7 @@ static const struct {
     {GROUP_SERVERS, &command_init},
     {GROUP_SERVERS, &command_status},
     {GROUP_SERVERS, &command_config},
+    {GROUP_SERVERS, &command_move},
     {GROUP_SERVERS, &command_bench},
     {GROUP_ALL_SHARDS, &command_index_create},
     {GROUP_ALL_SHARDS, &command_index_list},

@@ -49,6 +49,7 @@ extern const command command_merge;
 extern const command command_migrate;
 extern const command command_migrate_plan;
 extern const command command_migrate_status;
+extern const command command_move;
 extern const command command_put;
 extern const command command_replace;
 extern const command command_reserve;

@@ -37,6 +37,7 @@ typedef struct progress_line {
     /* Used by the drawing thread, under `terminal`. */
     double last_done; /* with the part */
     double rate;      /* per second; < 0: not known yet */
+    int64_t began_us;
     int64_t ended_us; /* when it ended, or 0 */
 } progress_line;
 
@@ -134,8 +135,7 @@ static void write_figures(const ui_progress *progress, const progress_line *line
     int64_t total = atomic_load(&line->total);
     const char *about = total >= 0 && atomic_load(&line->estimated) ? "~" : "";
     double elapsed_s =
-        (double) ((line->ended_us != 0 ? line->ended_us : hvi_clock_us()) - progress->started_us) /
-        1e6;
+        (double) ((line->ended_us != 0 ? line->ended_us : hvi_clock_us()) - line->began_us) / 1e6;
     double rate = line->rate;
     if (line->ended_us != 0)
         rate = elapsed_s > 0 ? (double) done / elapsed_s : 0;
@@ -353,6 +353,7 @@ ui_progress *ui_progress_new(int lines, const char *const *labels, const char *u
         line->label = cut_label(labels[i]);
         line->total = -1;
         line->rate = -1;
+        line->began_us = progress->started_us;
         int columns = label_columns(line->label, strlen(line->label));
         if (columns > progress->label_width)
             progress->label_width = columns;
@@ -360,6 +361,28 @@ ui_progress *ui_progress_new(int lines, const char *const *labels, const char *u
     if (lines > 0 && ui_can_draw())
         start_drawing(progress);
     return progress;
+}
+
+void ui_progress_label(ui_progress *progress, int line, const char *label) {
+    pthread_mutex_lock(&terminal);
+    free(progress->lines[line].label);
+    progress->lines[line].label = cut_label(label);
+    pthread_mutex_unlock(&terminal);
+}
+
+void ui_progress_again(ui_progress *progress, int line) {
+    pthread_mutex_lock(&terminal);
+    progress_line *its = &progress->lines[line];
+    atomic_store(&its->done, 0);
+    atomic_store(&its->part, 0);
+    atomic_store(&its->total, -1);
+    atomic_store(&its->estimated, false);
+    atomic_store(&its->outcome, (int) UI_RUNNING);
+    its->last_done = 0;
+    its->rate = -1;
+    its->began_us = hvi_clock_us();
+    its->ended_us = 0;
+    pthread_mutex_unlock(&terminal);
 }
 
 void ui_progress_total(ui_progress *progress, int line, int64_t total) {

@@ -172,6 +172,12 @@ typedef struct ui_progress ui_progress;
 /* `unit` in the plural, "shards". Line i is labelled labels[i]; `total` of every line is unknown
  * (-1) until it is set. Strings are copied. NULL is never returned. */
 ui_progress *ui_progress_new(int lines, const char *const *labels, const char *unit);
+/* Another label, no wider than the first one. */
+void ui_progress_label(ui_progress *progress, int line, const char *label);
+/* The line is for something else now, which begins: nothing of it is done, and the total is
+ * unknown.
+ */
+void ui_progress_again(ui_progress *progress, int line);
 void ui_progress_total(ui_progress *progress, int line, int64_t total);
 /* The total is an estimate: three digits of it are shown, "~1,240,000". */
 void ui_progress_estimate(ui_progress *progress, int line, int64_t total);

@@ -86,6 +86,7 @@ class Streamed:
             self.source.sql(
                 f"CREATE TABLE {root} (LIKE {live} INCLUDING GENERATED) PARTITION BY LIST ({key})"
             )
+            self.source.sql(f"ALTER TABLE {root} REPLICA IDENTITY FULL")
             self.source.sql(f"ALTER TABLE {root} ATTACH PARTITION {live} DEFAULT")
             published.append(root)
         self.source.sql(
