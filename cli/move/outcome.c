@@ -44,7 +44,7 @@ static ui_style style_of(const move_job *job) {
 static void add_row(ui_table *table, const move_run *run, const move_job *job) {
     char number[UI_NUMBER_SIZE];
     const hv_move_status *now = &job->now;
-    bool begun = now->source != NULL;
+    bool begun = now->source != NULL && now->source[0] != '\0';
     ui_cell(table, UI_PLAIN, "%d", job->shard);
     ui_cell(table, UI_NAME, "%s", begun ? now->source : "");
     ui_cell(table, UI_NAME, "%s", now->target != NULL ? now->target : "");
