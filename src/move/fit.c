@@ -14,6 +14,8 @@ static const struct fault {
      "drop them."},
     {"has foreign keys from or to other schemas",
      "A constraint cannot reach another server. Drop these constraints."},
+    {"has views, columns or defaults of other schemas that depend on it",
+     "They would be dropped with the old copy. Drop them, or make them in the shard's schema."},
     {"has tables without a replica identity",
      "Rows of these tables could not be updated while they are copied. Give each a primary key, or "
      "ALTER TABLE … REPLICA IDENTITY FULL; an offline move does not need it."},
@@ -48,14 +50,35 @@ static const char sql_text[] =
     " WHERE k.contype OPERATOR(pg_catalog.=) 'f' AND (a.relnamespace OPERATOR(pg_catalog.=)"
     " '%s'::pg_catalog.regnamespace) OPERATOR(pg_catalog.<>) (b.relnamespace"
     " OPERATOR(pg_catalog.=) '%s'::pg_catalog.regnamespace)"
-    " UNION ALL SELECT 2, c.oid::pg_catalog.regclass::pg_catalog.text FROM pg_catalog.pg_class AS c"
+    " UNION ALL SELECT DISTINCT 2, o.oid::pg_catalog.regclass::pg_catalog.text"
+    " FROM (SELECT c.oid, 'pg_catalog.pg_class'::pg_catalog.regclass FROM pg_catalog.pg_class AS c"
+    "  WHERE c.relnamespace OPERATOR(pg_catalog.=) '%s'::pg_catalog.regnamespace"
+    "  UNION ALL SELECT p.oid, 'pg_catalog.pg_proc'::pg_catalog.regclass"
+    "  FROM pg_catalog.pg_proc AS p"
+    "  WHERE p.pronamespace OPERATOR(pg_catalog.=) '%s'::pg_catalog.regnamespace"
+    "  UNION ALL SELECT t.oid, 'pg_catalog.pg_type'::pg_catalog.regclass"
+    "  FROM pg_catalog.pg_type AS t"
+    "  WHERE t.typnamespace OPERATOR(pg_catalog.=) '%s'::pg_catalog.regnamespace) AS s(oid, class)"
+    " JOIN pg_catalog.pg_depend AS d ON d.refclassid OPERATOR(pg_catalog.=) s.class"
+    "  AND d.refobjid OPERATOR(pg_catalog.=) s.oid"
+    " LEFT JOIN pg_catalog.pg_rewrite AS r ON r.oid OPERATOR(pg_catalog.=) d.objid"
+    "  AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_rewrite'::pg_catalog.regclass"
+    " LEFT JOIN pg_catalog.pg_attrdef AS e ON e.oid OPERATOR(pg_catalog.=) d.objid"
+    "  AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_attrdef'::pg_catalog.regclass"
+    " JOIN pg_catalog.pg_class AS o ON o.oid OPERATOR(pg_catalog.=) COALESCE(r.ev_class, e.adrelid,"
+    "  CASE WHEN d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass"
+    "  THEN d.objid END)"
+    " JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) o.relnamespace"
+    " WHERE n.nspname OPERATOR(pg_catalog.<>) '%s' AND n.nspname OPERATOR(pg_catalog.!~)"
+    " '^(pg_toast|hypervault_[0-9]{4}_[0-9a-f]{8}(_old)?$)'"
+    " UNION ALL SELECT 3, c.oid::pg_catalog.regclass::pg_catalog.text FROM pg_catalog.pg_class AS c"
     " WHERE c.relnamespace OPERATOR(pg_catalog.=) '%s'::pg_catalog.regnamespace"
     " AND c.relkind OPERATOR(pg_catalog.=) 'r' AND c.relreplident OPERATOR(pg_catalog.<>) 'f'"
     " AND NOT EXISTS (SELECT FROM pg_catalog.pg_index AS i"
     "  WHERE i.indrelid OPERATOR(pg_catalog.=) c.oid"
     "  AND CASE WHEN c.relreplident OPERATOR(pg_catalog.=) 'd' THEN i.indisprimary"
     "  ELSE i.indisreplident END)"
-    " UNION ALL SELECT 3, c.oid::pg_catalog.regclass::pg_catalog.text FROM pg_catalog.pg_class AS c"
+    " UNION ALL SELECT 4, c.oid::pg_catalog.regclass::pg_catalog.text FROM pg_catalog.pg_class AS c"
     " WHERE c.relnamespace OPERATOR(pg_catalog.=) '%s'::pg_catalog.regnamespace"
     " AND c.relkind OPERATOR(pg_catalog.=) 'r' AND NOT EXISTS (SELECT"
     "  FROM pg_catalog.pg_attribute AS a WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid"
@@ -67,14 +90,15 @@ hv_status hvi_fit_check(hvi_link *from, int shard, const char *schema, bool offl
                         int64_t deadline, hv_error **error) {
     hvi_buffer sql = HVI_BUFFER_EMPTY, names = HVI_BUFFER_EMPTY;
     PGresult *result = NULL;
-    hvi_buffer_append_format(&sql, sql_text, schema, schema, schema, schema, schema);
+    hvi_buffer_append_format(&sql, sql_text, schema, schema, schema, schema, schema, schema, schema,
+                             schema, schema);
     hv_status status = hvi_link_say(from, &sql, deadline, &result, error);
     if (status == HV_OK)
         status = hvi_result_check(result, &form, from->server->name, shard, error);
     int64_t worst = -1;
     for (int i = 0; status == HV_OK && i < PQntuples(result); i++) {
         int64_t fault = hvi_integer_at(result, i, 0);
-        if (offline && fault >= 2)
+        if (offline && fault >= 3)
             continue;
         if (worst < 0)
             worst = fault;
