@@ -2089,6 +2089,71 @@ HV_API const hv_error *hv_moves_missing(const hv_moves *moves, size_t index);
  * was not there. Each new move begins with this, too. *removed, which may be NULL, is how many. */
 HV_API hv_status hv_moves_sweep(hv_store *store, size_t *removed, hv_error **error);
 
+/* ---- Distributing shards over servers -------------------------------------------------------- */
+
+/* What is to be distributed, and how. */
+typedef struct hv_balance_options hv_balance_options;
+
+/* Options as they are without any being set, or NULL if memory is short. */
+HV_API hv_balance_options *hv_balance_options_new(void);
+HV_API void hv_balance_options_free(hv_balance_options *options);
+
+/*
+ * Set one of these, by the name that it has in the command and in Python, too:
+ *
+ * by         what servers are to have equal shares of: "size" (bytes on disk; the default), "rows"
+ *            (as the server estimates them), "writes" (rows written since its statistics were
+ *            reset), "count" (shards)
+ * weight     "SERVER=2": this server is to have twice the share of one with the weight 1, which is
+ *            the default; 0: it is to have nothing new. May be set for several servers
+ * drain      a server that is to have no shard; may be set for several
+ * max_moves  the most moves; default: as many as are worth it
+ *
+ * Errors: HV_INVALID, naming what is allowed; a server that the store does not know is an error of
+ * hv_balance().
+ */
+HV_API hv_status hv_balance_options_set(hv_balance_options *options, const char *name,
+                                        const char *value, hv_error **error);
+
+/* A plan: which shards are to move, and how the servers stand before and after that. */
+typedef struct hv_balance hv_balance;
+
+/* One move. It takes `seconds` and makes its source keep so much WAL, both as expected: from the
+ * shard's size, and from the WAL that the server is writing now. */
+typedef struct hv_balance_move {
+    int shard;
+    int source, target; /* servers, by number */
+    int64_t bytes;
+    int64_t rows;
+    int64_t seconds;
+    int64_t wal_bytes;
+} hv_balance_move;
+
+/* One server. */
+typedef struct hv_balance_server {
+    int server;
+    bool is_drained;
+    double weight;
+    int shards_before, shards_after;
+    int64_t bytes_before, bytes_after;
+    int64_t load_before, load_after; /* in the unit of the option `by` */
+} hv_balance_server;
+
+/*
+ * Ask all servers what they hold, and make a plan; nothing is moved. It has few moves, each of
+ * which makes the servers' shares clearly more equal, the most useful first; those that drain a
+ * server come before all others. The same servers with the same shards get the same plan. Takes a
+ * second, in which the servers' WAL is measured. `options` may be NULL. Errors: HV_INVALID for an
+ * unknown server, or if every server is to be drained; those of a server that cannot be asked.
+ */
+HV_API hv_status hv_balance_plan(hv_store *store, const hv_balance_options *options,
+                                 hv_balance **balance, hv_error **error);
+HV_API void hv_balance_free(hv_balance *balance);
+HV_API size_t hv_balance_count(const hv_balance *balance); /* moves */
+/* Both: NULL past the end. */
+HV_API const hv_balance_move *hv_balance_at(const hv_balance *balance, size_t index);
+HV_API const hv_balance_server *hv_balance_server_at(const hv_balance *balance, size_t index);
+
 #ifdef __cplusplus
 }
 #endif
