@@ -115,7 +115,10 @@ static hvi_next wait(hvi_operation *op, hv_error **cause) {
 static hvi_next fail(hvi_operation *op, hv_error **cause) {
     op->way.stopped = NULL;
     op->way.searched = 0;
-    return hvi_operation_fail(op, cause);
+    hvi_next next = hvi_operation_fail(op, cause);
+    hv_error_free(*cause); /* if another one counts */
+    *cause = NULL;
+    return next;
 }
 
 /* There is nothing to follow. If the operation was sent here, the shard may still come. */

@@ -194,7 +194,9 @@ static hvi_next fail_hops(hvi_operation *op) {
              op->target.shard);
     hvi_error_detail(&cause, "Each named another one, %d times.", MAX_HOPS);
     hvi_error_hint(&cause, "See the table hypervault.shard_locations on the servers.");
-    return hvi_operation_fail(op, &cause);
+    hvi_next next = hvi_operation_fail(op, &cause);
+    hv_error_free(cause);
+    return next;
 }
 
 hvi_next hvi_operation_follow(hvi_operation *op, hvi_server *server) {

@@ -7,7 +7,9 @@ import threading
 
 import pytest
 
-from harness import eventually, hv, make_shards, store_config
+import decoys
+from feeding import Feed
+from harness import eventually, hv, make_shards, source_dir, store_config
 from harness.moved import Moving, is_there, moved, row
 from harness.store_tool import make_tool, step  # noqa: F401
 from harness.stress import pause, stress  # noqa: F401
@@ -480,6 +482,27 @@ def test_the_records_may_be_read_by_all_and_written_by_none(servers, store):
                     cursor.execute(statement)
     finally:
         one.sql(f"DROP ROLE {role}")
+
+
+def test_nothing_that_others_have_put_on_the_search_path_is_run(make_tool, store, servers):
+    one, two = servers
+    keys = [one.value("INSERT INTO shard0003.entities (type, body) VALUES (1, '') RETURNING id")]
+    Moving(SHARD, one, two).copy().arrive().switch()
+    sources = ("shard/location.c", "entity/verbs.c", "entity/bound.c")
+    text = "".join((source_dir() / "src" / each).read_text("utf-8") for each in sources)
+    for database in servers:
+        assert len(decoys.plant(database, text)) > 20
+        database.sql(f"ALTER DATABASE {database.dbname} SET search_path TO public, pg_catalog")
+    since = [database.server.log_size() for database in servers]
+    tool = make_tool(store)
+    keys.append(tool.main.put(SHARD, 1, {"n": "1"}).ok().key)  # which publishes it
+    assert make_tool(store).main.where(SHARD).ok().server == 1
+    assert run(make_tool(store).main, step("get", keys[0])).ok().calls == 2
+    hv("status", config=store).ok()
+    hv("init", config=store).ok()
+    assert Feed(store).wait().keys == keys
+    for database, size in zip(servers, since):
+        assert decoys.called(database.server.log_text(size)) == []
 
 
 # ---- transactions ----
