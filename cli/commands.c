@@ -33,6 +33,8 @@ static const struct {
     {GROUP_SERVERS, &command_status},
     {GROUP_SERVERS, &command_config},
     {GROUP_SERVERS, &command_move},
+    {GROUP_SERVERS, &command_plan},
+    {GROUP_SERVERS, &command_rebalance},
     {GROUP_SERVERS, &command_bench},
     {GROUP_ALL_SHARDS, &command_index_create},
     {GROUP_ALL_SHARDS, &command_index_list},
