@@ -446,8 +446,11 @@ hv_status hvi_reader_lose_server(hv_reader *reader, const hvi_server *server, hv
 /* Go on without the source or, if its server cannot be reached, without any source of that. */
 static hv_status go_on_without(hv_reader *reader, hvi_source *source, hv_error **cause,
                                hv_error **error) {
-    if (hv_error_status(*cause) == HV_UNAVAILABLE ||
-        hvi_error_refusal_of(*cause) == HVI_REFUSAL_OPENING)
+    const char *at = hv_error_server(*cause);
+    bool is_elsewhere = at != NULL && strcmp(at, source->portion.server->name) != 0;
+    bool is_of_server = hv_error_status(*cause) == HV_UNAVAILABLE ||
+                        hvi_error_refusal_of(*cause) == HVI_REFUSAL_OPENING;
+    if (is_of_server && !is_elsewhere) /* elsewhere: its shard has moved to another one */
         return hvi_reader_lose_server(reader, source->portion.server, cause, error);
     give_up(source);
     if (source->portion.count > 1)

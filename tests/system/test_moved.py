@@ -254,3 +254,16 @@ def test_a_find_goes_on_where_the_shard_is_in_the_middle(make_tool, store, serve
     moved(SHARD, one, two)
     found += tool.main.next(bare=True).gives("HV_NOT_FOUND").items
     assert found == keys
+
+
+def test_a_partial_find_lacks_only_the_shard_whose_new_server_is_down(
+    make_tool, own_store, own_servers
+):
+    one, two = own_servers
+    puts = [{"shard": 1 + n % 8, "kind": 1, "dict": {"n": str(n)}} for n in range(80)]
+    keys = {item["key"] for item in make_tool(own_store).main.put_many(puts).ok().items}
+    moved(SHARD, one, two)
+    two.server.stop()
+    tool = make_tool(own_store)
+    found = set(find_keys(tool, shards="1-9", partial=True))
+    assert found == {key for key in keys if key >> 10 & 8191 != SHARD}
