@@ -103,6 +103,23 @@ void hvi_doubts_drop(hvi_doubts *doubts, size_t index) {
     doubts->all[index] = doubts->all[--doubts->count];
 }
 
+static int by_doubted_key(const void *left, const void *right) {
+    return strcmp(((const hvi_doubt *) left)->key, ((const hvi_doubt *) right)->key);
+}
+
+void hvi_doubts_unite(hvi_doubts *doubts) {
+    if (doubts->count == 0)
+        return;
+    size_t kept = 1;
+    qsort(doubts->all, doubts->count, sizeof *doubts->all, by_doubted_key);
+    for (size_t i = 1; i < doubts->count; i++)
+        if (strcmp(doubts->all[i].key, doubts->all[kept - 1].key) == 0)
+            free(doubts->all[i].key);
+        else
+            doubts->all[kept++] = doubts->all[i];
+    doubts->count = kept;
+}
+
 const char **hvi_doubts_keys(const hvi_doubts *doubts) {
     const char **keys = malloc((doubts->count + 1) * sizeof *keys);
     for (size_t i = 0; keys != NULL && i < doubts->count; i++)

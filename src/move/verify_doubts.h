@@ -53,6 +53,9 @@ bool hvi_doubts_move(hvi_doubts *from, size_t index, hvi_doubts *to);
 /* Take one out; its place is taken by the last one. */
 void hvi_doubts_drop(hvi_doubts *doubts, size_t index);
 
+/* Of those with the same key, all of one table, only one stays. */
+void hvi_doubts_unite(hvi_doubts *doubts);
+
 /* Their keys, for hvi_verify_look(): free() the array. NULL if memory is short. */
 const char **hvi_doubts_keys(const hvi_doubts *doubts);
 

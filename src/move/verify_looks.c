@@ -205,6 +205,7 @@ static hv_status wait_for_marker(hvi_verify *verify, int64_t deadline, hv_error 
 void hvi_verify_looks_begin(hvi_verify *verify) {
     verify->looks = 0;
     verify->lock_tries = 0;
+    hvi_doubts_unite(&verify->doubts); /* one may have been left in an earlier pass */
     hvi_verify_go(verify, HVI_VERIFY_LOOK_SOURCE);
 }
 

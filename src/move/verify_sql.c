@@ -10,9 +10,10 @@
 #include "value/sql_text.h"
 #include "wire/result.h"
 
-/* A part takes some 15 ms, and its rows some MB of memory if they have to be read. */
-#define PART_BYTES (16 << 20)
-#define PART_ROWS  50000
+/* Of the sample, for each part; and how many pages it is taken from, at least. */
+#define SAMPLE_KEYS  20
+#define SAMPLE_PAGES 100
+#define PAGE_BYTES   8192
 
 /* ---- hashing ---- */
 
@@ -261,11 +262,12 @@ void hvi_verify_lock(hvi_buffer *sql, const hvi_verify_tables *tables,
 
 void hvi_verify_sample(hvi_buffer *sql, const hvi_verify_tables *tables,
                        const hvi_verify_table *table) {
-    int64_t by_bytes = table->bytes / PART_BYTES, by_rows = table->rows / PART_ROWS;
-    int64_t parts = 1 + (by_bytes > by_rows ? by_bytes : by_rows);
+    int64_t parts = hvi_verify_parts_wanted(table);
     if (!table->by_range || parts == 1)
         return;
-    double percent = 100.0 * HVI_VERIFY_SAMPLE_KEYS * (double) parts / ((double) table->rows + 1);
+    double percent = 100.0 * SAMPLE_KEYS * (double) parts / ((double) table->rows + 1);
+    double least = 100.0 * SAMPLE_PAGES * PAGE_BYTES / ((double) table->bytes + 1);
+    percent = percent > least ? percent : least;
     char number[32]; /* whatever the locale's decimal point is */
     int64_t millionths = percent < 100 ? (int64_t) (percent * 1e6) + 1 : 100000000;
     snprintf(number, sizeof number, "%" PRId64 ".%06" PRId64, millionths / 1000000,

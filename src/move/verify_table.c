@@ -12,6 +12,10 @@
 
 #define PARTS_MAX 1000000
 
+/* A part takes some 15 ms, and its rows some MB of memory if they have to be read. */
+#define PART_BYTES (16 << 20)
+#define PART_ROWS  50000
+
 /* A part by hash costs a look at the whole table if its rows are to be read. */
 #define PART_ROWS_BY_HASH 200000
 
@@ -230,6 +234,12 @@ static const hvi_form sample_form = {
     .columns = {HVI_IS_INT8},
 };
 
+int64_t hvi_verify_parts_wanted(const hvi_verify_table *table) {
+    int64_t by_bytes = table->bytes / PART_BYTES, by_rows = table->rows / PART_ROWS;
+    int64_t parts = 1 + (by_bytes > by_rows ? by_bytes : by_rows);
+    return parts < PARTS_MAX ? parts : PARTS_MAX;
+}
+
 static hv_status divide_by_hash(hvi_verify_table *table, hv_error **error) {
     size_t count = 1;
     while (count < PARTS_MAX && (int64_t) count * PART_ROWS_BY_HASH < table->rows)
@@ -252,7 +262,8 @@ hv_status hvi_verify_divide(hvi_verify_table *table, const PGresult *sample, con
     hv_status status = hvi_result_check(sample, &sample_form, server, -1, error);
     if (status != HV_OK)
         return status;
-    int step = HVI_VERIFY_SAMPLE_KEYS, rows = PQntuples(sample);
+    int rows = PQntuples(sample), step = rows / (int) hvi_verify_parts_wanted(table);
+    step = step > 0 ? step : 1;
     size_t room = (size_t) (rows / step) + 1;
     hvi_part *parts = calloc(room, sizeof *parts);
     if (parts == NULL)

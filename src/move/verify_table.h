@@ -64,7 +64,8 @@ hv_status hvi_verify_tables_read(hvi_verify_tables *tables, PGresult *const answ
                                  const hvi_pair *pair, hv_error **error);
 void hvi_verify_tables_fini(hvi_verify_tables *tables);
 
-#define HVI_VERIFY_SAMPLE_KEYS 20 /* of the sample, for each part */
+/* How many parts a table that is divided by ranges should have. */
+int64_t hvi_verify_parts_wanted(const hvi_verify_table *table);
 
 /* Divide a table into parts, by a sample of its keys (hvi_verify_sample()) if it is divided by
  * ranges; NULL: it stays whole. */

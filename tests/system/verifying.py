@@ -5,6 +5,7 @@ import json
 import random
 import subprocess
 import threading
+import time
 
 import psycopg2
 
@@ -13,7 +14,7 @@ from harness import command, eventually, store_config
 SHARD = 12
 SCHEMA = "shard0012"
 COPY = "hypervault_0012_1a2b3c4d"
-ROWS = 120_000
+ROWS = 60_000
 
 # {s} is the schema. The copy's columns are in another order, and its rows in another place.
 TYPES = "CREATE TYPE {s}.mood AS ENUM ('good', 'so-so', 'bad')"
@@ -65,6 +66,7 @@ class Streamed:
         self.source, self.target = source, target
         create(source, SCHEMA)
         source.sql(FILL.format(s=SCHEMA, rows=rows))
+        source.sql("ANALYZE")  # so that entities have several ranges
         create(target, COPY, turned=True)
         target.sql(f"ALTER TABLE {COPY}.keyless REPLICA IDENTITY FULL")
         target.sql(f"CREATE TABLE {COPY}.marker (number bigint PRIMARY KEY)")
@@ -123,7 +125,7 @@ class Verifier:
         servers = {"one": (streamed.source, "12"), "two": (streamed.target, "13")}
         config = store_config(tmp_path / "verify.conf", servers)
         self.process = command.spawn(
-            "verify_tool", config, 0, 1, SHARD, SCHEMA, COPY, text=True, stderr=subprocess.PIPE
+            "tests/inside/verify_tool", config, 0, 1, SHARD, SCHEMA, COPY, text=True, stderr=subprocess.PIPE
         )
 
     def __call__(self, said):
@@ -180,6 +182,7 @@ class Writers:
                     else:
                         self._write(cursor, dice)
                     self.written += 1
+                    time.sleep(0.004)
         except psycopg2.Error as error:
             self.failed.append(error)
 

@@ -6,7 +6,7 @@
  * SOURCE and TARGET are the numbers of servers, SCHEMA the shard's, COPY that of the copy. A stream
  * must carry the table COPY.marker from the source to the target. Reads commands, a line each:
  *
- *     run [MS]     compare, in steps of so many ms
+ *     run [MS]     compare from the beginning, in steps of so many ms
  *     again        after run: another pass, over what has changed since
  *     last         after run: what the fence does: lock all tables, wait for a marker, compare
  *     take         remember the schema
@@ -152,6 +152,8 @@ static void obey(tool *its, const char *command) {
     int64_t began = hvi_clock_us();
     int steps = 0;
     if (strncmp(command, "run", 3) == 0) {
+        hvi_verify_free(its->verify);
+        its->verify = NULL;
         status = run(its, command[3] != '\0' ? atoi(command + 3) : 1000, &steps, &error);
     } else if (strcmp(command, "again") == 0) {
         hvi_verify_again(its->verify);
