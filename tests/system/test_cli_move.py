@@ -4,7 +4,7 @@ import json
 import re
 import signal
 
-from harness import command, eventually, hv, in_terminal
+from harness import command, eventually, hv
 from harness.moving import (
     assert_nothing_left,
     fill,
@@ -114,11 +114,10 @@ def test_offline_is_asked_about(moving_store, moving_servers):
     assert done.code == 0 and has_shard(two, 3), done
 
 
-def test_a_terminal_shows_bars_and_a_table(moving_store, moving_servers):
+def test_a_terminal_shows_bars_and_a_table(moving_store, moving_servers, on_terminal):
     one, _ = moving_servers
     fill(one, 3, 20000)
-    code, screen = in_terminal("move", 3, "--to", "two", config=moving_store)
-    assert code == 0
+    screen = on_terminal("move", 3, "--to", "two", config=moving_store).ok().out
     assert "shard 3 " in screen and "rows" in screen
     assert "longest pause" in screen and "moved" in screen
 
