@@ -243,3 +243,33 @@ def test_the_command_is_killed_while_it_undoes(moving_store, moving_servers, pla
         assert ended is None or ended.phase in ("aborted", "kept"), ended
         clean_up(moving_store, True)
     check(one, two, writer, "one" if back else "two")
+
+
+# ---- offline ----
+
+OFFLINE_PLACES = [
+    "begun",
+    "schema: dumped",
+    "copying",
+    "offline: locked",
+    "indexing: sent",
+    "verifying",
+    "ready: tried",
+    "fence: locked",
+    "fence: before commit",
+    "fence: after commit",
+    "cleaning",
+]
+
+
+@pytest.mark.parametrize("place,how", sampled([(p, h) for p in OFFLINE_PLACES for h in ENDS], 6))
+def test_the_command_is_killed_while_it_moves_offline(moving_store, moving_servers, place, how):
+    one, two = moving_servers
+    fill(one, 3, 200)
+    with Writer(3, one, two) as writer:
+        killed = run_move(moving_store, "move", 3, 1, at={place: "kill"}, offline="on")
+        assert killed.result.code == -9
+        ended = end(moving_store, how)
+    after = has_shard(two, 3)
+    assert after == (ended.phase != "aborted"), ended
+    check(one, two, writer, "two" if after else "one")
