@@ -26,6 +26,7 @@ enum {
     OPTION_OFFLINE,
     OPTION_NO_VERIFY,
     OPTION_MAX_PAUSE,
+    OPTION_MAX_OFFLINE,
     OPTION_MAX_WAIT,
     OPTION_MAX_WAL,
     OPTION_RESUME,
@@ -46,6 +47,8 @@ static const command_option options[] = {
     {"no-verify", 0, NULL, OPTION_NO_VERIFY, "do not compare the copy with the original"},
     {"max-pause", 0, "TIME", OPTION_MAX_PAUSE,
      "how long the switch may stop a shard's callers; default: 1s"},
+    {"max-offline", 0, "TIME", OPTION_MAX_OFFLINE,
+     "with --offline: how long writers may have to wait; default: 10min"},
     {"max-wait", 0, "TIME", OPTION_MAX_WAIT,
      "wait so long in all for locks, long transactions and lost servers; default: 5min"},
     {"max-wal", 0, "SIZE", OPTION_MAX_WAL,
@@ -109,6 +112,9 @@ static void read_options(request *wanted, arguments *args) {
             break;
         case OPTION_MAX_PAUSE:
             set(wanted, "max_pause", args->value);
+            break;
+        case OPTION_MAX_OFFLINE:
+            set(wanted, "max_offline", args->value);
             break;
         case OPTION_MAX_WAIT:
             set(wanted, "max_wait", args->value);

@@ -1969,6 +1969,8 @@ HV_API void hv_move_options_free(hv_move_options *options);
  *            wait while it is copied; default: off
  * verify     compare the copy with the original before the switch: on (default) or off
  * max_pause  how long the switch may stop the shard's callers, 10ms or more; default: 1s
+ * max_offline  how long writers may have to wait for the copy of an offline move, 100ms or more;
+ *            after that they go on, and the move takes itself back; default: 10min
  * max_wait   how long it waits altogether for locks, for long transactions, and for a server that
  *            cannot be reached; default: 5min
  * max_wal    bytes of WAL that the source may have to keep for the move ("16GB"); above that it
@@ -2030,7 +2032,7 @@ HV_API hv_status hv_move_start(hv_store *store, int shard, int server,
 /*
  * Go on with a move that is in the journal; take one back, or bring it to its end if the shard is
  * switched already; go back to the old server with a move that was kept; drop the old copy of one.
- * Each is then advanced. Of the options only max_pause, max_wait, max_wal and verify count.
+ * Each is then advanced. Of the options only max_pause, max_offline, max_wait, max_wal and verify count.
  */
 HV_API hv_status hv_move_resume(hv_store *store, int shard, const hv_move_options *options,
                                 hv_move **move, hv_error **error);

@@ -198,6 +198,10 @@ static bool turns_back(const hvi_move *move, hv_status status, const hv_error *c
     if (move->row.step >= HVI_STEP_SWITCHED || move->cause != NULL)
         return false;
     /* Until the stream runs, there is nothing that would be worth going on with. */
+    /* Its writers have waited for too long. */
+    if (move->row.kind == HVI_MOVE_OFFLINE && move->row.step == HVI_STEP_COPYING &&
+        status == HV_TIMEOUT && !hvi_link_is_open(&move->witness))
+        return true;
     return status == HV_MISMATCH || hvi_error_has_sqlstate(cause, HVI_SQLSTATE_REWRITTEN) ||
            move->row.step <= HVI_STEP_STREAMING;
 }

@@ -21,6 +21,7 @@ void hvi_move_options_init(struct hv_move_options *options) {
         .verify = true,
         .max_pause = 1000,
         .max_wait = 300000,
+        .max_offline = 600000,
         .max_wal = 16 * GIGABYTE,
     };
 }
@@ -50,6 +51,7 @@ static const struct option {
     {"offline", SWITCH, 0, 1, "on or off", offsetof(hv_move_options, offline)},
     {"verify", SWITCH, 0, 1, "on or off", offsetof(hv_move_options, verify)},
     {"max_pause", DURATION, 10, 60000, "10ms to 60s", offsetof(hv_move_options, max_pause)},
+    {"max_offline", DURATION, 100, DAY_MS, "100ms to 1d", offsetof(hv_move_options, max_offline)},
     {"max_wait", DURATION, 0, 366 * DAY_MS, "a duration up to 366d",
      offsetof(hv_move_options, max_wait)},
     {"max_wal", BYTES, 1 << 20, INT64_MAX, "bytes, 1MB or more, with kB, MB, GB or TB",

@@ -11,9 +11,10 @@ struct hv_move_options {
     int64_t keep_undo; /* ms; 0: none */
     bool offline;
     bool verify;
-    int64_t max_pause; /* ms */
-    int64_t max_wait;  /* ms */
-    int64_t max_wal;   /* bytes */
+    int64_t max_pause;   /* ms */
+    int64_t max_offline; /* ms */
+    int64_t max_wait;    /* ms */
+    int64_t max_wal;     /* bytes */
 };
 
 /* The options as they are without any being set. */

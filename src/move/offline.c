@@ -4,7 +4,11 @@
  * One transaction of the source keeps all writers out from the first row that is copied to the
  * switch, which is that transaction's end. Readers go on until the switch. If the transaction is
  * lost, the copy is worth nothing and is begun again.
+ *
+ * Writers wait for max_offline at most: the copy is given up then, and the source ends the
+ * transaction by itself if we are gone and it has not noticed.
  */
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -56,8 +60,9 @@ static hv_status lock(hvi_move *move, const PGresult *tables, hv_error **error) 
                              "SET LOCAL lock_timeout TO %d;"
                              "LOCK TABLE %s IN SHARE UPDATE EXCLUSIVE MODE;"
                              "SET LOCAL lock_timeout TO %d;"
-                             "LOCK TABLE %s IN EXCLUSIVE MODE",
-                             GENTLE_MS, list.data, LOCK_MS, list.data);
+                             "LOCK TABLE %s IN EXCLUSIVE MODE;"
+                             "SET LOCAL idle_in_transaction_session_timeout TO %" PRId64,
+                             GENTLE_MS, list.data, LOCK_MS, list.data, move->options.max_offline);
     hvi_buffer_fini(&list);
     hv_status status =
         hvi_link_say(&move->from, &sql, hvi_deadline_after(2L * GENTLE_MS), NULL, error);
@@ -67,6 +72,22 @@ static hv_status lock(hvi_move *move, const PGresult *tables, hv_error **error) 
 }
 
 /* ---- the rows ---- */
+
+static bool is_too_long(const hvi_move *move) {
+    return hvi_interrupted() || hvi_clock_us() - move->locked > move->options.max_offline * 1000;
+}
+
+/* The writers go on at once; what the copy's sessions are in the middle of ends with them. */
+static hv_status give_up(hvi_move *move, hv_error **error) {
+    hvi_link_run(&move->from, "ROLLBACK", hvi_link_deadline(), NULL, NULL);
+    hvi_link_close(&move->witness);
+    hvi_fail(error, HV_TIMEOUT, "the copy of shard %d has taken longer than its writers may wait",
+             move->shard);
+    hvi_error_where(error, move->from.server->name, move->shard);
+    hvi_error_detail(error, "The option max_offline allows %" PRId64 " ms.",
+                     move->options.max_offline);
+    return HV_TIMEOUT;
+}
 
 /* A COPY from one server that is a COPY to the other. */
 typedef struct pipe_of_rows {
@@ -80,6 +101,10 @@ static bool next_piece(void *context, const char **piece, size_t *len) {
     pipe_of_rows *rows = context;
     PQfreemem(rows->piece);
     rows->piece = NULL;
+    if (is_too_long(rows->move)) {
+        rows->status = HV_TIMEOUT;
+        return false;
+    }
     rows->status = hvi_session_copy_next(rows->move->witness.session, rows->move->shard, PIECE_MS,
                                          &rows->piece, len, &rows->error);
     if (rows->status != HV_OK)
@@ -105,7 +130,14 @@ static hv_status copy_table(hvi_move *move, const char *table, const char *colum
     if (status == HV_OK)
         status = hvi_session_copy_in(move->to.session, in.data, move->shard, next_piece, &rows,
                                      PIECE_MS, &stored, error);
-    if (status == HV_OK && rows.status != HV_NOT_FOUND && rows.status != HV_OK)
+    if (rows.status == HV_TIMEOUT && rows.error == NULL) {
+        /* Whatever the target says of a COPY that ends too early. */
+        if (status != HV_OK && error != NULL) {
+            hv_error_free(*error);
+            *error = NULL;
+        }
+        status = give_up(move, error);
+    } else if (status == HV_OK && rows.status != HV_NOT_FOUND && rows.status != HV_OK)
         status = hvi_error_move(error, &rows.error);
     if (status == HV_OK)
         status = hvi_link_run(&move->to, "COMMIT", hvi_link_deadline(), NULL, error);

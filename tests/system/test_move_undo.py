@@ -1,6 +1,9 @@
 """A shard that was moved goes back to where it was, with what was written meanwhile."""
 
+import time
+
 from harness.moving import (
+    Stepping,
     Writer,
     assert_nothing_left,
     content,
@@ -94,6 +97,34 @@ def test_a_schema_that_was_changed_at_its_new_place_does_not_go_back(moving_stor
     assert undone.result.code == 1
     assert has_shard(two, 3)
     run_move(moving_store, "clean", 3).ok("done")
+    assert_nothing_left(one, two)
+
+
+def test_offline_writers_wait_for_so_long_and_no_longer(moving_store, moving_servers):
+    one, two = moving_servers
+    fill(one, 3, 200000)
+    before = content(one, 3)
+    moved = move(moving_store, 3, 1, offline="on", max_offline="100ms")
+    assert moved.result.code != 0
+    assert "longer than its writers may wait" in str(moved.result)
+    assert content(one, 3) == before
+    fill(one, 3, 1)
+    assert_nothing_left(one, two)
+
+
+def test_offline_the_source_ends_a_lock_that_nobody_holds_any_more(moving_store, moving_servers):
+    one, two = moving_servers
+    fill(one, 3, 100)
+    place = "offline: locked"
+    with Stepping(moving_store, "move", 3, 1, place=place, offline="on", max_offline="1s") as held:
+        assert held.came
+        began = time.monotonic()
+        fill(one, 3, 1)  # waits until the source has lost patience with the one who sleeps
+        assert time.monotonic() - began < 10
+        held.go_on()
+        moved = held.end()
+        assert "longer than its writers may wait" in str(moved.result)
+    assert content(one, 3)[0] == 101
     assert_nothing_left(one, two)
 
 
