@@ -2032,7 +2032,8 @@ HV_API hv_status hv_move_start(hv_store *store, int shard, int server,
 /*
  * Go on with a move that is in the journal; take one back, or bring it to its end if the shard is
  * switched already; go back to the old server with a move that was kept; drop the old copy of one.
- * Each is then advanced. Of the options only max_pause, max_offline, max_wait, max_wal and verify count.
+ * Each is then advanced. Of the options only max_pause, max_offline, max_wait, max_wal and verify
+ * count.
  */
 HV_API hv_status hv_move_resume(hv_store *store, int shard, const hv_move_options *options,
                                 hv_move **move, hv_error **error);
