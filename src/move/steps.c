@@ -322,10 +322,14 @@ hv_status hvi_move_check_worker(hvi_move *move, hv_error **error) {
         move->waits_for[0] = '\0';
         return HV_OK;
     }
-    snprintf(move->waits_for, sizeof move->waits_for,
-             "the subscription \"%s\" on server \"%s\" to be at work; it has failed %" PRId64
-             " times",
-             move->names.stream, move->to.server->name, move->stream_state.failures);
+    if (move->stream_state.failures == 0)
+        snprintf(move->waits_for, sizeof move->waits_for,
+                 "the subscription on server \"%s\" to start", move->to.server->name);
+    else
+        snprintf(move->waits_for, sizeof move->waits_for,
+                 "the subscription \"%s\" on server \"%s\" to be at work; it has failed %" PRId64
+                 " times",
+                 move->names.stream, move->to.server->name, move->stream_state.failures);
     if (hvi_patience_next(&move->patience, move->options.max_wait, &pause))
         return HV_OK;
     hvi_fail(error, HV_TIMEOUT, "the stream of shard %d does not get on", move->shard);
