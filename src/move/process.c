@@ -5,9 +5,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -89,6 +91,33 @@ static void make_environment(environment *to, PGconn *conn) {
     add_value(to, "PGCLIENTENCODING", "UTF8");
 }
 
+/* ---- the program ---- */
+
+/* Debian has the programs of each version in a folder of its own, and not every machine has the
+ * package that puts them into the PATH: the newest of these. */
+static int spawn_newest(pid_t *pid, const char *name, const posix_spawn_file_actions_t *actions,
+                        const posix_spawnattr_t *attributes, char *const *argv,
+                        char *const *values) {
+    glob_t found;
+    char pattern[128];
+    const char *newest = NULL;
+    int cause = ENOENT, version = 0;
+    snprintf(pattern, sizeof pattern, "/usr/lib/postgresql/*/bin/%s", name);
+    if (glob(pattern, 0, NULL, &found) != 0)
+        return ENOENT;
+    for (size_t i = 0; i < found.gl_pathc; i++) {
+        int its = (int) strtol(found.gl_pathv[i] + strlen("/usr/lib/postgresql/"), NULL, 10);
+        if (its > version) {
+            version = its;
+            newest = found.gl_pathv[i];
+        }
+    }
+    if (newest != NULL)
+        cause = posix_spawn(pid, newest, actions, attributes, argv, values);
+    globfree(&found);
+    return cause;
+}
+
 /* ---- running ---- */
 
 typedef struct process {
@@ -134,6 +163,9 @@ static hv_status start(process *made, const char *const *argv, char *const *valu
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
                                               POSIX_SPAWN_SETPGROUP);
     int cause = posix_spawnp(&made->pid, argv[0], &actions, &attributes,
+                             (char *const *) (uintptr_t) argv, values);
+    if (cause == ENOENT)
+        cause = spawn_newest(&made->pid, argv[0], &actions, &attributes,
                              (char *const *) (uintptr_t) argv, values);
     posix_spawnattr_destroy(&attributes);
     posix_spawn_file_actions_destroy(&actions);

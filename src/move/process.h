@@ -12,10 +12,10 @@
 #include "base/buffer.h"
 
 /*
- * Run argv[0], which is looked for in the PATH, and append its output to `out`. `conn` (it may be
- * NULL) is a connection to the database that it is for: the same host, role and parameters.
- * Errors: HV_INVALID if it cannot be run, with a hint at the package; HV_REFUSED if it fails, with
- * what it says as the detail; HV_TIMEOUT.
+ * Run argv[0], which is looked for in the PATH and where Debian has PostgreSQL's programs, and
+ * append its output to `out`. `conn` (it may be NULL) is a connection to the database that it is
+ * for: the same host, role and parameters. Errors: HV_INVALID if it cannot be run, with a hint at
+ * the package; HV_REFUSED if it fails, with what it says as the detail; HV_TIMEOUT.
  */
 hv_status hvi_process_run(const char *const *argv, PGconn *conn, int64_t deadline, hvi_buffer *out,
                           hv_error **error);

@@ -4,6 +4,7 @@ import re
 import subprocess
 
 import pytest
+from harness import command
 from harness.moving import (
     Stepping,
     assert_nothing_left,
@@ -353,3 +354,10 @@ def test_roots_go_only_when_their_tables_are_free(moving_store, moving_servers):
     run_move(moving_store, "abort", 3).ok()
     assert content(one, 3)[0] == 101
     assert_nothing_left(one, two)
+
+
+def test_programs_that_are_not_in_the_path_are_found(moving_store, moving_servers):
+    one, two = moving_servers
+    fill(one, 3, 10)
+    command.program("move_tool", moving_store, "move", 3, 1, env={"PATH": "/nowhere"}).ok()
+    assert has_shard(two, 3)

@@ -57,10 +57,29 @@ static void test_the_original_function(void **state) {
     hvi_buffer_fini(&to);
 }
 
+static void test_keys_that_are_ahead_of_the_clock(void **state) {
+    (void) state;
+#define NOW                                                                        \
+    "pg_catalog.floor(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())" \
+    " OPERATOR(pg_catalog.*) 1000)::bigint"
+    hvi_buffer to = HVI_BUFFER_EMPTY;
+    hvi_generator_generalize(&to,
+                             "x GREATEST(" NOW ", (" NOW " OPERATOR(pg_catalog.+) '000179000000'"
+                             "::bigint) OPERATOR(pg_catalog./) 2 /* moved */) y",
+                             5);
+    assert_string_equal(to.data, "x " NOW " y");
+    hvi_buffer_reset(&to);
+    hvi_generator_generalize(&to, "x GREATEST(" NOW ", 1)", 5);
+    assert_string_equal(to.data, "x GREATEST(" NOW ", 1)");
+    hvi_buffer_fini(&to);
+#undef NOW
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_functions_of_shards_differ_by_their_numbers_alone),
         cmocka_unit_test(test_the_original_function),
+        cmocka_unit_test(test_keys_that_are_ahead_of_the_clock),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
