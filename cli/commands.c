@@ -35,6 +35,7 @@ static const struct {
     {GROUP_SERVERS, &command_move},
     {GROUP_SERVERS, &command_plan},
     {GROUP_SERVERS, &command_rebalance},
+    {GROUP_SERVERS, &command_doctor},
     {GROUP_SERVERS, &command_bench},
     {GROUP_ALL_SHARDS, &command_index_create},
     {GROUP_ALL_SHARDS, &command_index_list},

@@ -32,6 +32,7 @@ extern const command command_dev_down;
 extern const command command_dev_psql;
 extern const command command_dev_status;
 extern const command command_dev_up;
+extern const command command_doctor;
 extern const command command_export;
 extern const command command_exists;
 extern const command command_feed;

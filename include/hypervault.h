@@ -2157,6 +2157,46 @@ HV_API size_t hv_balance_count(const hv_balance *balance); /* moves */
 HV_API const hv_balance_move *hv_balance_at(const hv_balance *balance, size_t index);
 HV_API const hv_balance_server *hv_balance_server_at(const hv_balance *balance, size_t index);
 
+/* ---- Before shards move ---------------------------------------------------------------------- */
+
+typedef enum hv_severity {
+    HV_SEVERITY_NOTE = 0,
+    HV_SEVERITY_WARNING = 1, /* it may keep a shard from moving, or makes it slower */
+    HV_SEVERITY_ERROR = 2,   /* it does keep shards from moving */
+} hv_severity;
+
+/* "warning"; static; NULL for an unknown one. */
+HV_API const char *hv_severity_name(hv_severity severity);
+
+typedef struct hv_finding {
+    hv_severity severity;
+    const char *server; /* where it is to be mended, mostly */
+    const char *other;  /* the other server of the pair that it is about; NULL: none */
+    int shard;          /* -1: none */
+    const char *text;   /* "wal_level is replica, …" */
+    const char *detail; /* a sentence, or NULL */
+    const char *hint;   /* what to do about it, or NULL */
+} hv_finding;
+
+typedef struct hv_findings hv_findings;
+
+/*
+ * Find out what would keep shards from moving, before anything is copied: settings, slots, rights,
+ * versions, extensions, roles, clocks, long transactions, tables that cannot be replicated, what
+ * earlier moves have left; and whether each target reaches each source, which is really tried, as a
+ * subscription that is rolled back. `from` and `to` are numbers of servers (-1: all), `shard` is
+ * one of the shards on `from` (-1: all). Nothing is changed.
+ *
+ * A server that cannot be reached is a finding. Errors: HV_INVALID for a number out of range,
+ * HV_CLOSED, HV_NO_MEMORY.
+ */
+HV_API hv_status hv_doctor(hv_store *store, int from, int to, int shard, hv_findings **findings,
+                           hv_error **error);
+HV_API size_t hv_findings_count(const hv_findings *findings);
+HV_API const hv_finding *hv_findings_at(const hv_findings *findings,
+                                        size_t index); /* NULL past the end */
+HV_API void hv_findings_free(hv_findings *findings);
+
 #ifdef __cplusplus
 }
 #endif

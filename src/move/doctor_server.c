@@ -1,0 +1,266 @@
+/*
+ * doctor_server: the checks of one server.
+ *
+ * Each is a statement whose rows are what is wrong: a sentence, and a detail or nothing.
+ */
+#include "move/doctor.h"
+#include "move/names.h"
+#include "wire/result.h"
+
+typedef struct check {
+    int parts;
+    hv_severity severity;
+    const char *about; /* for a check that cannot be made: "settings" */
+    const char *sql;
+    const char *hint;
+} check;
+
+#define SETTING(name) "pg_catalog.current_setting('" name "')::integer"
+#define EITHER        (HVI_DOCTOR_SOURCE | HVI_DOCTOR_TARGET)
+
+static const check checks[] = {
+    {EITHER, HV_SEVERITY_ERROR, "whether it takes writes",
+     "SELECT 'it is a standby', NULL WHERE pg_catalog.pg_is_in_recovery()",
+     "Name its primary in the configuration, or set target_session_attrs = read-write."},
+    {HVI_DOCTOR_SOURCE, HV_SEVERITY_ERROR, "wal_level",
+     "SELECT 'wal_level is ' OPERATOR(pg_catalog.||) pg_catalog.current_setting('wal_level')"
+     " OPERATOR(pg_catalog.||) ', and moving a shard while it is used takes logical', NULL"
+     " WHERE pg_catalog.current_setting('wal_level') OPERATOR(pg_catalog.<>) 'logical'",
+     "Set wal_level = logical in postgresql.conf and restart the server; or move offline."},
+    {HVI_DOCTOR_SOURCE, HV_SEVERITY_ERROR, "its slots",
+     "SELECT pg_catalog.format('%s of %s replication slots are taken', n, m),"
+     " 'A move takes one, and two more while tables are copied.'"
+     " FROM (SELECT (SELECT pg_catalog.count(*) FROM pg_catalog.pg_replication_slots) AS n,"
+     " " SETTING(
+         "max_replication_slots") " AS m) AS x"
+                                  " WHERE n OPERATOR(pg_catalog.+) 3 OPERATOR(pg_catalog.>) m",
+     "Raise max_replication_slots and restart the server, or drop slots that nobody needs."},
+    {HVI_DOCTOR_SOURCE, HV_SEVERITY_ERROR, "its senders",
+     "SELECT pg_catalog.format('%s of %s WAL senders are taken', n, m),"
+     " 'A move takes one, and two more while tables are copied.'"
+     " FROM (SELECT (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_replication) AS n,"
+     " " SETTING("max_wal_senders") " AS m) AS x"
+                                    " WHERE n OPERATOR(pg_catalog.+) 3 OPERATOR(pg_catalog.>) m",
+     "Raise max_wal_senders and restart the server."},
+    {HVI_DOCTOR_SOURCE, HV_SEVERITY_ERROR, "the role",
+     "SELECT pg_catalog.format('the role %s has not got the attribute REPLICATION', rolname), NULL"
+     " FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) CURRENT_USER"
+     " AND NOT rolreplication AND NOT rolsuper",
+     "ALTER ROLE … REPLICATION, as a superuser."},
+    {HVI_DOCTOR_SOURCE, HV_SEVERITY_WARNING, "max_slot_wal_keep_size",
+     "SELECT 'max_slot_wal_keep_size is ' OPERATOR(pg_catalog.||)"
+     " pg_catalog.current_setting('max_slot_wal_keep_size'),"
+     " 'If more is written while a shard is copied, its slot is lost and the move ends.'"
+     " FROM pg_catalog.pg_settings"
+     " WHERE name OPERATOR(pg_catalog.=) 'max_slot_wal_keep_size'"
+     " AND setting::bigint OPERATOR(pg_catalog.>=) 0"
+     " AND setting::bigint OPERATOR(pg_catalog.<) 1024",
+     "Raise it: the move option max_wal protects the server, too."},
+    {EITHER, HV_SEVERITY_WARNING, "settings of roles",
+     "SELECT pg_catalog.format('%s is set for %s', c,"
+     "  CASE WHEN s.setrole OPERATOR(pg_catalog.=) 0::pg_catalog.oid THEN 'the database'"
+     "  ELSE 'the role ' OPERATOR(pg_catalog.||)"
+     "   pg_catalog.pg_get_userbyid(s.setrole)::pg_catalog.text END),"
+     " 'It may end a copy that takes longer.'"
+     " FROM pg_catalog.pg_db_role_setting s, pg_catalog.unnest(s.setconfig) AS c"
+     " WHERE (s.setrole OPERATOR(pg_catalog.=) 0::pg_catalog.oid OR"
+     "  pg_catalog.pg_get_userbyid(s.setrole) OPERATOR(pg_catalog.=) CURRENT_USER)"
+     " AND (s.setdatabase OPERATOR(pg_catalog.=) 0::pg_catalog.oid OR s.setdatabase"
+     "  OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database d"
+     "  WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()))"
+     " AND c OPERATOR(pg_catalog.~)"
+     "  '^(statement_timeout|idle_in_transaction_session_timeout|transaction_timeout)=[^0]'"
+     "  ::pg_catalog.text",
+     "Set move_user to a role without it, or ALTER ROLE … RESET it while shards move."},
+    {HVI_DOCTOR_SOURCE, HV_SEVERITY_WARNING, "long transactions",
+     "SELECT pg_catalog.format('a transaction of %s has been open for %s s', usename,"
+     "  EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) xact_start)"
+     "  ::integer), pg_catalog.format('Its process is %s, %s.', pid, state)"
+     " FROM pg_catalog.pg_stat_activity"
+     " WHERE backend_type OPERATOR(pg_catalog.=) 'client backend'::pg_catalog.text"
+     " AND pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()"
+     " AND (backend_xid IS NOT NULL OR backend_xmin IS NOT NULL)"
+     " AND xact_start OPERATOR(pg_catalog.<) (pg_catalog.clock_timestamp()"
+     "  OPERATOR(pg_catalog.-) '1 min'::pg_catalog.interval)",
+     "A move waits for it before it copies: end it, or pg_terminate_backend(…)."},
+    {HVI_DOCTOR_SOURCE, HV_SEVERITY_ERROR, "prepared transactions",
+     "SELECT pg_catalog.format('the transaction %L has been prepared since %s', gid, prepared),"
+     " pg_catalog.format('It is %s''s, in the database %s.', owner, database)"
+     " FROM pg_catalog.pg_prepared_xacts"
+     " WHERE prepared OPERATOR(pg_catalog.<) (pg_catalog.clock_timestamp()"
+     "  OPERATOR(pg_catalog.-) '1 min'::pg_catalog.interval)",
+     "A move waits for it before it copies: COMMIT PREPARED or ROLLBACK PREPARED."},
+    {HVI_DOCTOR_SOURCE, HV_SEVERITY_WARNING, "publications",
+     "SELECT pg_catalog.format('the publication %I is for all tables', pubname),"
+     " 'It publishes the tables with which shards are moved, too, and the rows of a shard twice.'"
+     " FROM pg_catalog.pg_publication WHERE puballtables",
+     "Publish the tables by name, or the schemas (FOR TABLES IN SCHEMA)."},
+    {HVI_DOCTOR_SOURCE, HV_SEVERITY_WARNING, "slots that keep WAL",
+     "SELECT pg_catalog.format('the slot %I, which nobody uses, keeps %s of WAL', slot_name,"
+     "  pg_catalog.pg_size_pretty(kept)), NULL FROM (SELECT slot_name,"
+     "  pg_catalog.pg_wal_lsn_diff(CASE WHEN pg_catalog.pg_is_in_recovery() THEN NULL"
+     "   ELSE pg_catalog.pg_current_wal_lsn() END, restart_lsn) AS kept"
+     "  FROM pg_catalog.pg_replication_slots WHERE NOT active) AS x"
+     " WHERE kept OPERATOR(pg_catalog.>) 1073741824::pg_catalog.numeric",
+     "Start whoever uses it, or SELECT pg_drop_replication_slot(…): the disk fills."},
+    {HVI_DOCTOR_TARGET, HV_SEVERITY_ERROR, "the role's rights",
+     "SELECT pg_catalog.format('the role %s may not make subscriptions', rolname), NULL"
+     " FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) CURRENT_USER"
+     " AND NOT rolsuper AND NOT EXISTS (SELECT FROM pg_catalog.pg_roles r"
+     "  WHERE r.rolname OPERATOR(pg_catalog.=) 'pg_create_subscription'"
+     "  AND pg_catalog.pg_has_role(r.oid, 'MEMBER'))",
+     "Up to PostgreSQL 15 only superusers may; later GRANT pg_create_subscription TO it."},
+    {HVI_DOCTOR_TARGET, HV_SEVERITY_ERROR, "the right to make schemas",
+     "SELECT pg_catalog.format('the role %s may not make schemas', CURRENT_USER), NULL"
+     " WHERE NOT pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')",
+     "GRANT CREATE ON DATABASE … TO it."},
+    {HVI_DOCTOR_TARGET, HV_SEVERITY_ERROR, "its workers",
+     "SELECT pg_catalog.format('%s of %s workers of logical replication are taken', n, m),"
+     " 'A move takes one, and two more while tables are copied.'"
+     " FROM (SELECT (SELECT pg_catalog.count(pid) FROM pg_catalog.pg_stat_subscription) AS n,"
+     " LEAST(" SETTING("max_logical_replication_workers") ", " SETTING(
+         "max_worker_processes") "  OPERATOR(pg_catalog.-) 1) AS m) AS x"
+                                 " WHERE n OPERATOR(pg_catalog.+) 2 OPERATOR(pg_catalog.>) m",
+     "Raise max_logical_replication_workers and max_worker_processes, and restart the server."},
+    {HVI_DOCTOR_TARGET, HV_SEVERITY_ERROR, "its origins",
+     "SELECT pg_catalog.format('%s of %s replication origins are taken', n, m),"
+     " 'A subscription takes one, and one more for each table that is being copied.'"
+     " FROM (SELECT (SELECT pg_catalog.count(*) FROM pg_catalog.pg_replication_origin) AS n,"
+     "  (SELECT s.setting::integer FROM pg_catalog.pg_settings s WHERE s.name"
+     "   OPERATOR(pg_catalog.=) ANY (ARRAY['max_replication_slots',"
+     "   'max_active_replication_origins']) ORDER BY s.name LIMIT 1) AS m) AS x"
+     " WHERE n OPERATOR(pg_catalog.+) 3 OPERATOR(pg_catalog.>) m",
+     "Raise max_replication_slots (from PostgreSQL 18 on max_active_replication_origins), and "
+     "restart the server."},
+};
+
+/* What moves have left behind. Without the table of the journal there is no move. */
+#define LEFT_OVER(kind, name, from)                                                           \
+    "SELECT 'the " kind " ' OPERATOR(pg_catalog.||) " name "::pg_catalog.text AS what, " name \
+    "::pg_catalog.text AS name FROM " from " WHERE " name                                     \
+    "::pg_catalog.text OPERATOR(pg_catalog.~) " HVI_MOVE_NAME_PATTERN "::pg_catalog.text"
+
+#define ALL_LEFT_OVER                                                                             \
+    LEFT_OVER("slot", "slot_name", "pg_catalog.pg_replication_slots")                             \
+    " AND database OPERATOR(pg_catalog.=) pg_catalog.current_database() UNION ALL " LEFT_OVER(    \
+        "publication", "pubname",                                                                 \
+        "pg_catalog.pg_publication") " UNION ALL " LEFT_OVER("subscription", "subname",           \
+                                                             "pg_catalog.pg_"                     \
+                                                             "subscription") " AND "              \
+                                                                             "subdbid "           \
+                                                                             "OPERATOR"           \
+                                                                             "(pg_"               \
+                                                                             "catalog."           \
+                                                                             "=) "                \
+                                                                             "(SELECT "           \
+                                                                             "d.oid "             \
+                                                                             "FROM "              \
+                                                                             "pg_"                \
+                                                                             "catalog."           \
+                                                                             "pg_"                \
+                                                                             "database"           \
+                                                                             " d WHERE"           \
+                                                                             " d."                \
+                                                                             "datname "           \
+                                                                             "OPERATOR"           \
+                                                                             "(pg_"               \
+                                                                             "catalog."           \
+                                                                             "=) "                \
+                                                                             "pg_"                \
+                                                                             "catalog."           \
+                                                                             "current_"           \
+                                                                             "database"           \
+                                                                             "()) "               \
+                                                                             "UNION "             \
+                                                                             "ALL"                \
+                                                                             " " LEFT_OVER("sche" \
+                                                                                           "ma",  \
+                                                                                           "nspn" \
+                                                                                           "ame", \
+                                                                                           "pg_"  \
+                                                                                           "cata" \
+                                                                                           "log." \
+                                                                                           "pg_"  \
+                                                                                           "name" \
+                                                                                           "spac" \
+                                                                                           "e")
+
+static const check has_journal = {
+    EITHER, HV_SEVERITY_WARNING, "what moves have left",
+    "SELECT 'yes', NULL FROM pg_catalog.pg_class c, pg_catalog.pg_namespace n"
+    " WHERE c.relnamespace OPERATOR(pg_catalog.=) n.oid"
+    " AND n.nspname OPERATOR(pg_catalog.=) 'hypervault' AND c.relname OPERATOR(pg_catalog.=) "
+    "'moves'",
+    NULL};
+
+static const char left_hint[] =
+    "`hv move --abort SHARD` or `hv move --clean SHARD` removes it. Never DROP a schema of such a "
+    "name with CASCADE: its tables may have the shard's own tables as partitions.";
+
+static const check left_over = {
+    EITHER, HV_SEVERITY_WARNING, "what moves have left",
+    "SELECT what OPERATOR(pg_catalog.||) ' is left over from a move', NULL"
+    " FROM (" ALL_LEFT_OVER ") AS x WHERE NOT EXISTS (SELECT FROM hypervault.moves m"
+    " WHERE m.shard OPERATOR(pg_catalog.=) pg_catalog.substr(name, 12, 4)::integer)",
+    left_hint};
+
+static const check left_over_alone = {
+    EITHER, HV_SEVERITY_WARNING, "what moves have left",
+    "SELECT what OPERATOR(pg_catalog.||) ' is left over from a move', NULL"
+    " FROM (" ALL_LEFT_OVER ") AS x",
+    left_hint};
+
+static const hvi_form form = {
+    .asked = "what may keep shards from moving",
+    .rows = HVI_ANY_ROWS,
+    .columns = {HVI_IS_BYTES, HVI_IS_BYTES | HVI_OR_NULL},
+};
+
+/* Ask; NULL after a failure, which is a finding. */
+static PGresult *ask(hvi_link *link, const check *c, int64_t deadline, hv_findings *findings) {
+    PGresult *result = NULL;
+    hv_error *cause = NULL;
+    if (!hvi_link_is_open(link))
+        return NULL;
+    hv_status status = hvi_link_run(link, c->sql, deadline, &result, &cause);
+    if (status == HV_OK)
+        status = hvi_result_check(result, &form, link->server->name, -1, &cause);
+    if (status == HV_OK)
+        return result;
+    hvi_buffer text = HVI_BUFFER_EMPTY;
+    hvi_buffer_append_format(&text, "could not look at %s", c->about);
+    hvi_remarks_add(findings, &(hv_finding){.severity = HV_SEVERITY_WARNING,
+                                            .server = link->server->name,
+                                            .shard = -1,
+                                            .text = text.data,
+                                            .detail = hv_error_message(cause),
+                                            .hint = hv_error_hint(cause)});
+    hvi_buffer_fini(&text);
+    hv_error_free(cause);
+    PQclear(result);
+    return NULL;
+}
+
+static void run(hvi_link *link, const check *c, int64_t deadline, hv_findings *findings) {
+    PGresult *result = ask(link, c, deadline, findings);
+    for (int i = 0; result != NULL && i < PQntuples(result); i++)
+        hvi_remarks_add(
+            findings,
+            &(hv_finding){.severity = c->severity,
+                          .server = link->server->name,
+                          .shard = -1,
+                          .text = hvi_text_at(result, i, 0),
+                          .detail = PQgetisnull(result, i, 1) ? NULL : hvi_text_at(result, i, 1),
+                          .hint = c->hint});
+    PQclear(result);
+}
+
+void hvi_doctor_server(hvi_link *link, int parts, int64_t deadline, hv_findings *findings) {
+    for (size_t i = 0; i < sizeof checks / sizeof checks[0]; i++)
+        if ((checks[i].parts & parts) != 0)
+            run(link, &checks[i], deadline, findings);
+    PGresult *journal = ask(link, &has_journal, deadline, findings);
+    if (journal != NULL)
+        run(link, PQntuples(journal) > 0 ? &left_over : &left_over_alone, deadline, findings);
+    PQclear(journal);
+}
