@@ -37,14 +37,16 @@ static void print_own(FILE *file, const dev_server *server) {
 }
 
 /* Each shard that moves takes a slot and a sender on the server that has it, and workers on the one
- * that gets it: one that applies, and up to two that copy. */
+ * that gets it: one that applies, and up to two that copy. Workers are started no more often than
+ * wal_retrieve_retry_interval, which each move would have to wait for. */
 static void print_moves(FILE *file, const char *data) {
     fputs("\n"
           "wal_level = logical\n"
           "max_wal_senders = 40\n"
           "max_replication_slots = 40\n"
           "max_worker_processes = 48\n"
-          "max_logical_replication_workers = 40\n",
+          "max_logical_replication_workers = 40\n"
+          "wal_retrieve_retry_interval = 500ms\n",
           file);
     if (data_version(data) >= HAS_ORIGINS)
         fputs("max_active_replication_origins = 40\n", file);

@@ -312,6 +312,12 @@ class Session:
         """Write that into a configuration file: see Datastore.config_write()."""
         await self._in_thread(self._store.config_write, path)
 
+    async def doctor(
+        self, source: str | None = None, target: str | None = None, shard_id: int | None = None
+    ) -> list[dict[str, Any]]:
+        """Find out what would keep shards from moving: see Datastore.doctor()."""
+        return await self._in_thread(self._store.doctor, source, target, shard_id)
+
     async def _in_thread(self, function: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
         self._check_open()
         result: _T = await self._run(functools.partial(function, *args, **kwargs), None)

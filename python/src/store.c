@@ -412,6 +412,7 @@ static PyMethodDef store_methods[] = {
      "shards($self, server=None)\n--\n\nThe shards of a server, or of all, in ascending order."},
     {"locate_shards", hvpy_locate_shards, METH_NOARGS, hvpy_locate_shards_doc},
     {"config_write", WITH_NAMES(hvpy_locate_config_write), hvpy_locate_config_write_doc},
+    {"doctor", WITH_NAMES(hvpy_locate_doctor), hvpy_locate_doctor_doc},
     {"pool_stats", WITH_NAMES(hvpy_report_pool_stats),
      "pool_stats($self, server=None)\n--\n\n"
      "The statistics of a server's pool, or the sums over all: see docs/operations.md."},

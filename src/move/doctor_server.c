@@ -122,6 +122,14 @@ static const check checks[] = {
          "max_worker_processes") "  OPERATOR(pg_catalog.-) 1) AS m) AS x"
                                  " WHERE n OPERATOR(pg_catalog.+) 2 OPERATOR(pg_catalog.>) m",
      "Raise max_logical_replication_workers and max_worker_processes, and restart the server."},
+    {HVI_DOCTOR_TARGET, HV_SEVERITY_WARNING, "wal_retrieve_retry_interval",
+     "SELECT 'wal_retrieve_retry_interval is ' OPERATOR(pg_catalog.||)"
+     " pg_catalog.current_setting('wal_retrieve_retry_interval'),"
+     " 'Workers are started no more often than that, and each move to it may wait for so long.'"
+     " FROM pg_catalog.pg_settings"
+     " WHERE name OPERATOR(pg_catalog.=) 'wal_retrieve_retry_interval'"
+     " AND setting::bigint OPERATOR(pg_catalog.>) 1000",
+     "ALTER SYSTEM SET wal_retrieve_retry_interval TO '500ms', and SELECT pg_catalog.pg_reload_conf()."},
     {HVI_DOCTOR_TARGET, HV_SEVERITY_ERROR, "its origins",
      "SELECT pg_catalog.format('%s of %s replication origins are taken', n, m),"
      " 'A subscription takes one, and one more for each table that is being copied.'"

@@ -1,9 +1,9 @@
 """hv_doctor() and hv doctor: what would keep shards from moving."""
 
 
-import pytest
+import asyncio
 
-from harness import hv, make_shards, store_config
+from harness import hv, make_shards, python, store_config
 from harness.moving import (  # noqa: F401
     moving_config,
     moving_servers,
@@ -97,6 +97,29 @@ def test_long_transactions_are_named(moving_store, moving_servers):
     with one.connect() as connection, connection.cursor() as cursor:
         cursor.execute("BEGIN; INSERT INTO held VALUES (1)")
         assert findings(moving_store)[0] == []  # not long yet
+
+
+def test_python_has_it_too(moving_store, moving_servers):
+    python.provide()
+    from hv import aio
+    from hv.datastore import Datastore
+
+    db = Datastore.from_config(moving_store)
+    try:
+        assert db.doctor() == db.doctor("one", "two", 2) == []
+        moving_servers[0].sql("CREATE UNLOGGED TABLE shard0002.temporary (id bigint PRIMARY KEY)")
+        (found,) = db.doctor(source="one")
+        assert (found["severity"], found["server"], found["shard"]) == ("error", "one", 2)
+        assert "source" not in found and found["hint"]
+        assert db.doctor(shard_id=1) == []
+
+        async def ask():
+            async with aio.Session(db) as session:
+                return await session.doctor(target="two")
+
+        assert asyncio.run(ask()) == [found]
+    finally:
+        db.close()
 
 
 def test_a_server_that_is_down_is_a_finding(own_moving_servers, tmp_path):
