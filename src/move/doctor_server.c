@@ -129,7 +129,8 @@ static const check checks[] = {
      " FROM pg_catalog.pg_settings"
      " WHERE name OPERATOR(pg_catalog.=) 'wal_retrieve_retry_interval'"
      " AND setting::bigint OPERATOR(pg_catalog.>) 1000",
-     "ALTER SYSTEM SET wal_retrieve_retry_interval TO '500ms', and SELECT pg_catalog.pg_reload_conf()."},
+     "ALTER SYSTEM SET wal_retrieve_retry_interval TO '500ms', and SELECT "
+     "pg_catalog.pg_reload_conf()."},
     {HVI_DOCTOR_TARGET, HV_SEVERITY_ERROR, "its origins",
      "SELECT pg_catalog.format('%s of %s replication origins are taken', n, m),"
      " 'A subscription takes one, and one more for each table that is being copied.'"
