@@ -21,6 +21,7 @@ from . import _hv
 from ._aio import Observed, ShardAnswers, closed_error, forget, new_thread, until_end
 from ._hv import DatastoreError, Key, KeyTypeError, Queue
 from ._many import MOST, MOST_BYTES, Increment, Merge, Replacement, maker, names, settle
+from ._move import STEP_MS, Move, Moves, MoveStatus
 from ._results import Count, Counts, Plan
 from ._work import Index, MigrationStatus, MigrationStep, SchemaReport, Summary
 from .entity import Change, Row, Value
@@ -317,6 +318,57 @@ class Session:
     ) -> list[dict[str, Any]]:
         """Find out what would keep shards from moving: see Datastore.doctor()."""
         return await self._in_thread(self._store.doctor, source, target, shard_id)
+
+    async def move(
+        self,
+        shard: int,
+        to: str,
+        observer: Callable[[MoveStatus], object] | None = None,
+        **options: Any,
+    ) -> MoveStatus:
+        """Move a shard to a server, and return how it ended; a thread waits for it. If this is
+        cancelled, the move stays in the journals, as after an error: see Datastore.move()."""
+        return await self._moved(self._store.move, observer, shard, to, **options)
+
+    async def move_resume(self, shard: int, **options: Any) -> MoveStatus:
+        """Like Datastore.move_resume(), to the end."""
+        return await self._moved(self._store.move_resume, None, shard, **options)
+
+    async def move_abort(self, shard: int, **options: Any) -> MoveStatus:
+        """Like Datastore.move_abort(), to the end."""
+        return await self._moved(self._store.move_abort, None, shard, **options)
+
+    async def move_undo(self, shard: int, **options: Any) -> MoveStatus:
+        """Like Datastore.move_undo(), to the end."""
+        return await self._moved(self._store.move_undo, None, shard, **options)
+
+    async def move_clean(self, shard: int, **options: Any) -> MoveStatus:
+        """Like Datastore.move_clean(), to the end."""
+        return await self._moved(self._store.move_clean, None, shard, **options)
+
+    async def moves(self) -> Moves:
+        """Like Datastore.moves()."""
+        return await self._in_thread(self._store.moves)
+
+    async def moves_sweep(self) -> int:
+        """Like Datastore.moves_sweep()."""
+        return await self._in_thread(self._store.moves_sweep)
+
+    async def _moved(
+        self,
+        begin: Callable[..., Move],
+        observer: Callable[[MoveStatus], object] | None,
+        *args: Any,
+        **options: Any,
+    ) -> MoveStatus:
+        move = begin(*args, **options)
+        # If this is cancelled, the thread ends its step, and lets go of the move.
+        while not await self._in_thread(move.advance, STEP_MS / 1000):
+            if observer is not None:
+                observer(move.status)
+        status = move.status
+        move.close()
+        return status
 
     async def _in_thread(self, function: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
         self._check_open()

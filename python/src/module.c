@@ -18,6 +18,7 @@
 #include "key.h"
 #include "lend.h"
 #include "load.h"
+#include "move.h"
 #include "opening.h"
 #include "queue.h"
 #include "reader.h"
@@ -128,8 +129,8 @@ PyMODINIT_FUNC PyInit__hv(void) {
         hvpy_change_init(module) < 0 || hvpy_threads_init() < 0 || hvpy_handler_init() < 0 ||
         hvpy_opening_init() < 0 || hvpy_lend_init(module) < 0 || hvpy_cursor_init(module) < 0 ||
         hvpy_store_init(module) < 0 || hvpy_queue_init(module) < 0 || hvpy_scan_init(module) < 0 ||
-        hvpy_load_init(module) < 0 || hvpy_reader_init(module) < 0 || hvpy_counts_init() < 0 ||
-        hvpy_transaction_init(module) < 0 || hvpy_stop_init(module) < 0 ||
+        hvpy_load_init(module) < 0 || hvpy_move_init(module) < 0 || hvpy_reader_init(module) < 0 ||
+        hvpy_counts_init() < 0 || hvpy_transaction_init(module) < 0 || hvpy_stop_init(module) < 0 ||
         hvpy_rollout_init() < 0 || hvpy_each_init(module) < 0 || hvpy_work_init() < 0) {
         Py_DECREF(module);
         return NULL;

@@ -15,6 +15,7 @@
 #include "lend.h"
 #include "load.h"
 #include "locate.h"
+#include "move.h"
 #include "reader.h"
 #include "report.h"
 #include "run.h"
@@ -411,6 +412,12 @@ static PyMethodDef store_methods[] = {
     {"shards", WITH_NAMES(hvpy_report_shards),
      "shards($self, server=None)\n--\n\nThe shards of a server, or of all, in ascending order."},
     {"locate_shards", hvpy_locate_shards, METH_NOARGS, hvpy_locate_shards_doc},
+    {"move_begin", hvpy_move_begin, METH_VARARGS, NULL},
+    {"move_list", hvpy_move_list, METH_NOARGS, NULL},
+    {"moves_sweep", hvpy_move_sweep, METH_NOARGS,
+     "moves_sweep($self)\n--\n\nDrop the old copies whose time is over, and what earlier moves "
+     "could not remove; return how\n"
+     "many. Each new move begins with this, too."},
     {"config_write", WITH_NAMES(hvpy_locate_config_write), hvpy_locate_config_write_doc},
     {"doctor", WITH_NAMES(hvpy_locate_doctor), hvpy_locate_doctor_doc},
     {"pool_stats", WITH_NAMES(hvpy_report_pool_stats),
