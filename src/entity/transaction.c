@@ -13,10 +13,15 @@
 #include "wire/refusal.h"
 #include "shard/location.h"
 #include "entity/batch.h"
+#include "entity/lane.h"
+#include "entity/locate.h"
 
 /* How long a rollback may take, and finding out what a connection has cached, ms. After that the
  * connection is closed. */
 #define ROLLBACK_MS 1000
+
+/* How long it is looked for a shard that has moved. */
+#define FIND_MS 1000
 
 /* ---- life ---- */
 
@@ -179,6 +184,18 @@ static bool is_known_elsewhere(const hvi_transaction *tx) {
            hvi_router_generation(target->router, target->shard) != tx->generation;
 }
 
+/* The server's name for where the shard has gone may mean nothing here: have it found, so that the
+ * next transaction begins there. */
+static void find_shard(const hvi_transaction *tx) {
+    hvi_operation op;
+    int64_t deadline = hvi_deadline_after(FIND_MS);
+    if (hvi_where_init(&op, tx->target.router, tx->target.shard, NULL) == HV_OK) {
+        op.deadline = deadline < tx->deadline ? deadline : tx->deadline;
+        hvi_lanes_run(&op);
+    }
+    hvi_operation_fini(&op);
+}
+
 static bool has_moved(const hvi_transaction *tx) {
     bool is_of_pool;
     if (is_known_elsewhere(tx))
@@ -186,6 +203,8 @@ static bool has_moved(const hvi_transaction *tx) {
     hvi_session *session = borrow(tx, &is_of_pool);
     bool moved = session != NULL && ask_whether_moved(tx, session);
     give_back(tx, session, is_of_pool);
+    if (moved && !is_known_elsewhere(tx))
+        find_shard(tx);
     return moved;
 }
 

@@ -10,6 +10,7 @@
 #include "value/sql_text.h"
 #include "wire/result.h"
 #include "shard/extension.h"
+#include "shard/layout.h"
 
 static const char *const names[] = {
     [HVI_LOCATION_NONE] = "",
@@ -244,7 +245,7 @@ void hvi_location_apply(const hvi_location *locations, size_t count, hvi_router 
         const hvi_location *one = &locations[i];
         if (one->state == HVI_LOCATION_HERE)
             hvi_router_move(router, one->shard, server, one->generation);
-        else if (one->state == HVI_LOCATION_GONE)
+        else if (one->state == HVI_LOCATION_GONE && !hvi_layout_is_numbered(one->server))
             hvi_router_move(router, one->shard, hvi_options_server(router->options, one->server),
                             one->generation);
     }

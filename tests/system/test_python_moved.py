@@ -152,6 +152,12 @@ def test_a_list_of_servers_without_names(servers, connections):
     with Datastore(nameless) as db:
         key = db.put(SHARD, 1, n="1")
         assert db.where(SHARD) == "server 2"
+    with Datastore(nameless) as db:
+        with pytest.raises(MovedError):
+            with db.transaction(SHARD) as tx:
+                tx.get(key)
+        with db.transaction(SHARD) as tx:
+            assert tx.get(key)["body"] == {"n": "1"}
     assert servers[1].value("SELECT count(*) FROM shard0003.entities WHERE id = %s", int(key)) == 1
 
 
