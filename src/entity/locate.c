@@ -8,7 +8,7 @@
  *                 ├► arriving, and it is gone from where it was: hvi_publish ──► there: again
  *                 │                                               └─ not allowed: pause, again
  *                 ├► arriving, and so it is still where it comes from: go there, and only this time
- *                 ├► here: it has come meanwhile: again, once
+ *                 ├► here: it has come meanwhile: again, a few times
  *                 └► nothing: then it does not exist; but pause, again, if we were sent here
  *
  * An operation ends up in no circle: it believes only what is of a higher generation than all that
@@ -27,6 +27,9 @@
 
 /* The pauses until a shard is published grow from 1 ms to this. */
 #define MAX_PAUSE_MS 50
+
+/* How often an operation comes again where the shard is said to be, and is not seen. */
+#define MAX_REPEATS 12
 
 /* ---- is it there? ---- */
 
@@ -274,13 +277,20 @@ static hvi_next arrive(hvi_operation *op, const place *at) {
     return hvi_operation_again(op, &hvi_publish, true); /* apart: it locks what others lock, too */
 }
 
+/* The row can be seen a moment before the schema: a transaction that commits is visible before it
+ * has invalidated what other processes have cached of the catalogue, and on a busy machine that
+ * moment may last. */
 static hvi_next stay(hvi_operation *op, const place *at) {
     const hvi_target *target = &op->target;
-    if (at->generation < generation(op) || op->way.is_repeated)
+    if (at->generation < generation(op) || op->way.repeats == MAX_REPEATS)
         return absent(op);
     hvi_router_move(target->router, target->shard, target->server->number, at->generation);
-    op->way.is_repeated = true;
-    return go_on(op);
+    if (op->way.repeats++ == 0)
+        return go_on(op);
+    hv_error *cause = hvi_error_copy(op->way.refusal);
+    hvi_next next = wait(op, &cause);
+    hv_error_free(cause);
+    return next;
 }
 
 static hvi_next take_place(hvi_operation *op, const place *found) {

@@ -205,7 +205,8 @@ hvi_next hvi_operation_follow(hvi_operation *op, hvi_server *server) {
     op->target.server = server;
     op->lost = op->stale = 0;
     way->stopped = NULL;
-    way->is_detour = way->is_repeated = false;
+    way->is_detour = false;
+    way->repeats = 0;
     if (way->hops++ == MAX_HOPS)
         return fail_hops(op);
     return hvi_operation_again(op, stopped, way->apart);

@@ -41,7 +41,7 @@ typedef struct hvi_way {
     const hvi_verb *stopped; /* what it was to send, and goes on with; NULL: it does not ask */
     bool apart;              /* … and how */
     bool is_detour;          /* the server is the one from which the shard will move */
-    bool is_repeated;        /* it has come again since the server said that the shard is there */
+    unsigned repeats;        /* times that the server said that the shard is there after all */
     unsigned hops;           /* from one server to another */
     unsigned pauses;         /* while the shard is not published where it is now */
     hv_error *refusal;       /* why it has stopped; owned */
