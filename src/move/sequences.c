@@ -8,6 +8,7 @@
  */
 #include "move/sequences.h"
 
+#include "shard/extension.h"
 #include "value/generator.h"
 #include "wire/result.h"
 
@@ -51,6 +52,24 @@ static const hvi_form generator_form = {
     .columns = {HVI_IS_INT8},
 };
 
+static hv_status make_extension(hvi_link *to, int shard, int64_t deadline, hv_error **error) {
+    hv_error *cause = NULL;
+    hv_status status = hvi_extension_hypervault(to->session, deadline, &cause);
+    if (status == HV_OK)
+        return HV_OK;
+    if (status != HV_NOT_FOUND)
+        return hvi_error_move(error, &cause);
+    status = hvi_fail(error, HV_INVALID,
+                      "the keys of shard %d are strict, and the extension \"hypervault\" cannot be "
+                      "created",
+                      shard);
+    hvi_error_where(error, to->server->name, shard);
+    hvi_error_detail(error, "%s", hv_error_message(cause));
+    hvi_error_hint(error, "%s", hvi_generator_extension_hint);
+    hv_error_free(cause);
+    return status;
+}
+
 hv_status hvi_sequences_check(hvi_link *from, hvi_link *to, int shard, const char *schema,
                               int64_t deadline, hv_error **error) {
     hvi_buffer ask = HVI_BUFFER_EMPTY;
@@ -72,15 +91,9 @@ hv_status hvi_sequences_check(hvi_link *from, hvi_link *to, int shard, const cha
                               deadline, &able, error);
         if (status == HV_OK)
             status = hvi_result_check(able, &generator_form, to->server->name, shard, error);
-        if (status == HV_OK && hvi_integer_at(able, 0, 0) == 0) {
-            status =
-                hvi_fail(error, HV_INVALID,
-                         "the keys of shard %d are strict, and the extension \"hypervault\" is "
-                         "missing",
-                         shard);
-            hvi_error_where(error, to->server->name, shard);
-            hvi_error_hint(error, "%s", hvi_generator_extension_hint);
-        }
+        /* A server that has had no shards yet has no extension either. */
+        if (status == HV_OK && hvi_integer_at(able, 0, 0) == 0)
+            status = make_extension(to, shard, deadline, error);
     }
     PQclear(made);
     PQclear(able);
