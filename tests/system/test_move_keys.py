@@ -129,12 +129,10 @@ def test_strict_keys_need_the_extension(make_extension_server, make_server, tmp_
     one = make_extension_server("one", tcp=True, settings=SETTINGS)
     two = make_server("two", tcp=True, settings=SETTINGS).create_database("test")
     path = moving_config(tmp_path / "moving.conf", one, two)
-    assert "cannot be" in hv("init", "--keys", "strict", config=path).err
+    assert "could not create" in hv("init", "--keys", "strict", config=path).err
     moved = move(path, 3, 1)
     assert moved.result.code != 0
-    assert 'the extension \\"hypervault\\" cannot be created' in str(moved.result) or (
-        'the extension "hypervault" cannot be created' in str(moved.result)
-    )
+    assert "cannot be created" in str(moved.result)
     put(one)
     assert_nothing_left(one)
 
