@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 from harness import build_dir, hv, run
+from harness.moving import assert_nothing_left, has_shard
 from harness.server import binaries
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
@@ -114,6 +115,18 @@ def test_transaction_moves_what_there_is(compiled, store):
         "the first has 30",
         "the second has 170",
     ]
+
+
+def test_move_takes_a_shard_to_another_server(compiled, moving_store, moving_servers):
+    one, two = moving_servers
+    key = hv("put", 3, 1, "a=b", config=moving_store).ok().out.strip()
+    move = compiled("move")
+    done = move(3, "two", config=moving_store).ok()
+    assert done.lines[-1].startswith("shard 3 is on server two; its callers were stopped for")
+    assert has_shard(two, 3) and not has_shard(one, 3)
+    assert "a" in hv("get", key, config=moving_store).ok().out
+    assert "shard 3" in move(3, "two", config=moving_store).err
+    assert_nothing_left(one, two)
 
 
 @pytest.mark.threads
