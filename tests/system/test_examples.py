@@ -9,8 +9,16 @@ import subprocess
 import pytest
 
 from harness import build_dir, hv, run
-from harness.moving import assert_nothing_left, has_shard
+from harness.moving import (
+    assert_nothing_left,
+    has_shard,
+    moving_servers,
+    moving_store,
+    shared_moving_servers,
+)
 from harness.server import binaries
+
+FIXTURES = (moving_servers, moving_store, shared_moving_servers)
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 EXAMPLES = SOURCE / "examples"

@@ -21,7 +21,7 @@ from private_servers import config_of, folder, place  # noqa: F401
 pytestmark = pytest.mark.plain
 
 MANUAL = source_dir() / "docs" / "operations.md"
-FEWER = {"--shards 64": "--shards 6", "hv move 63 ": "hv move 5 "}
+FEWER = {"--shards 64": "--shards 9", "hv move 63 ": "hv move 8 "}
 ALL = os.environ.get("HV_TEST_SHARDS") == "64"
 WRITE = ALL and os.environ.get("HV_TEST_WRITE") == "1"
 
