@@ -237,8 +237,12 @@ static bool prepare(import_task *task) {
     bool by = task->asked.by != NULL;
     if (!import_input_open(&task->input, task->asked.path) ||
         !(by ? import_spread_open(&task->store, &task->spread)
-             : open_store(&task->store) == EXIT_DONE) ||
-        !check_shard(task) || (by && !import_spread_check(&task->spread, task->store)) ||
+             : open_store(&task->store) == EXIT_DONE))
+        return false;
+    /* Rows are dealt by the servers that have their shards. One that cannot be asked is reported
+     * when its worker begins. */
+    hv_locate_shards(task->store, NULL);
+    if (!check_shard(task) || (by && !import_spread_check(&task->spread, task->store)) ||
         !name_import(task) || !check_past(task))
         return false;
     bool begun = task->begun != IMPORT_NEW;

@@ -24,6 +24,7 @@
 #include <string.h>
 
 #include "shard/location.h"
+#include "entity/lane.h"
 
 /* The pauses until a shard is published grow from 1 ms to this. */
 #define MAX_PAUSE_MS 50
@@ -35,6 +36,19 @@
 
 hv_status hvi_where_init(hvi_operation *op, hvi_router *router, int shard, hv_error **error) {
     return hvi_operation_init(op, &hvi_where, router, shard, error);
+}
+
+hvi_server *hvi_where_else(hvi_router *router, int shard, const hvi_server *server) {
+    hvi_operation op;
+    hvi_server *found = NULL;
+    if (hvi_where_init(&op, router, shard, NULL) != HV_OK)
+        return NULL;
+    op.deadline = hvi_router_operation_deadline(router);
+    hvi_lanes_run(&op);
+    if (op.status == HV_OK && op.target.server != server)
+        found = op.target.server;
+    hvi_operation_fini(&op);
+    return found;
 }
 
 bool hvi_where_read(hvi_item *const *items, size_t count, const PGresult *result) {

@@ -16,6 +16,11 @@
  */
 hv_status hvi_where_init(hvi_operation *operation, hvi_router *router, int shard, hv_error **error);
 
+/* A statement that was no operation met the shard missing on `server`. Ask where it is, and wait
+ * for the answer: the other server that has it, or NULL if none does, or that cannot be known now.
+ */
+hvi_server *hvi_where_else(hvi_router *router, int shard, const hvi_server *server);
+
 /* ---- the functions of the rows of verbs.c ---- */
 
 bool hvi_where_read(hvi_item *const *items, size_t count, const PGresult *result);

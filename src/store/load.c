@@ -185,22 +185,17 @@ static hv_status fail_moved(const hv_load *load, int shard, const hvi_server *se
 
 /* The rows were refused because a shard was missing. If it has moved, that is the error. */
 static hv_status explain_missing(const hv_load *load, hv_error **error) {
-    hvi_operation op;
     int shard = hv_error_shard(*error);
     bool is_missing =
         hvi_error_has_sqlstate(*error, "42P01") || hvi_error_has_sqlstate(*error, "3F000");
     hv_status status = hv_error_status(*error);
-    if (!is_missing || shard < 0 || hvi_where_init(&op, load->router, shard, NULL) != HV_OK)
+    const hvi_server *other =
+        is_missing && shard >= 0 ? hvi_where_else(load->router, shard, load->server) : NULL;
+    if (other == NULL)
         return status;
-    op.deadline = hvi_router_operation_deadline(load->router);
-    hvi_lanes_run(&op);
-    if (op.status == HV_OK && op.target.server != load->server) {
-        hv_error_free(*error);
-        *error = NULL;
-        status = fail_moved(load, shard, op.target.server, error);
-    }
-    hvi_operation_fini(&op);
-    return status;
+    hv_error_free(*error);
+    *error = NULL;
+    return fail_moved(load, shard, other, error);
 }
 
 /* ---- rows ---- */

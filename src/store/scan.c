@@ -17,9 +17,13 @@
 #include "value/limits.h"
 #include "value/hstore_text.h"
 #include "wire/session_copy.h"
+#include "entity/locate.h"
 #include "entity/target.h"
 #include "entity/verb.h"
 #include "store/store.h"
+
+/* How often a shard that has gone is followed. */
+#define MAX_HOPS 8
 
 struct hv_scan {
     hv_store *store;
@@ -95,6 +99,24 @@ static hv_status begin(hv_scan *scan, const selection *of, hv_error **error) {
     return HV_OK;
 }
 
+/* The same, on another server if the shard has gone there. Once the COPY has begun, its lock keeps
+ * the shard where it is. */
+static hv_status begin_where_it_is(hv_scan *scan, const selection *of, hv_error **error) {
+    hv_error *cause = NULL;
+    hv_status status = begin(scan, of, &cause);
+    hvi_target *target = &scan->target;
+    for (int hops = 0; status == HV_NOT_INITIALIZED && hops < MAX_HOPS; hops++) {
+        hvi_server *other = hvi_where_else(target->router, target->shard, target->server);
+        if (other == NULL)
+            break;
+        target->server = other;
+        hv_error_free(cause);
+        cause = NULL;
+        status = begin(scan, of, &cause);
+    }
+    return status == HV_OK ? HV_OK : hvi_error_move(error, &cause);
+}
+
 /* Return the connection: at rest, or, in the middle of the COPY, to be closed. */
 static void end(hv_scan *scan, bool at_rest) {
     if (scan->session == NULL)
@@ -129,7 +151,7 @@ static hv_status make_scan(hv_store *store, int shard, const selection *of, hv_s
     made->generation = hvi_fork_generation();
     status = hvi_target_init(&made->target, &store->router, shard, error);
     if (status == HV_OK)
-        status = begin(made, of, error);
+        status = begin_where_it_is(made, of, error);
     if (status != HV_OK) {
         free_scan(made);
         return status;

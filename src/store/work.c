@@ -14,6 +14,16 @@
 #include "schema/plan.h"
 #include "store/store.h"
 
+/* Enter for work on shards. It lasts, and a shard that is missing where it is thought to be would
+ * fail, so the servers are asked first where shards are. One that cannot be asked is met by the
+ * work itself. */
+static hv_status enter(hvi_visit *visit, hv_store *store, hv_error **error) {
+    hv_status status = hvi_store_enter(visit, store, error);
+    if (status == HV_OK)
+        hvi_locator_ask(&store->locator, hvi_router_pool_deadline(&store->router), NULL);
+    return status;
+}
+
 /* ---- SQL ---- */
 
 struct hv_each {
@@ -26,7 +36,7 @@ hv_status hv_each_shard(hv_store *store, const char *sql, int parameter_count,
                         const char *const *parameters, const hv_rollout *rollout, hv_each **each,
                         hv_error **error) {
     hvi_visit visit;
-    hv_status status = hvi_store_enter(&visit, store, error);
+    hv_status status = enter(&visit, store, error);
     if (status != HV_OK)
         return status;
     hv_each *made = calloc(1, sizeof *made);
@@ -83,7 +93,7 @@ hv_status hv_migrate(hv_store *store, const hv_migrations *migrations, const hv_
     hvi_visit visit;
     if (summary != NULL)
         *summary = NULL;
-    hv_status status = hvi_store_enter(&visit, store, error);
+    hv_status status = enter(&visit, store, error);
     if (status != HV_OK)
         return status;
     status = hvi_migrate(&store->router, migrations, rollout, summary, error);
@@ -94,7 +104,7 @@ hv_status hv_migrate_status(hv_store *store, const hv_migrations *migrations,
                             const hv_rollout *rollout, hv_ledger **ledger, hv_error **error) {
     hvi_visit visit;
     *ledger = NULL;
-    hv_status status = hvi_store_enter(&visit, store, error);
+    hv_status status = enter(&visit, store, error);
     if (status != HV_OK)
         return status;
     status = hvi_migrate_status(&store->router, migrations, rollout, ledger, error);
@@ -105,7 +115,7 @@ hv_status hv_migrate_plan(hv_store *store, const hv_migrations *migrations,
                           const hv_rollout *rollout, hv_plan **plan, hv_error **error) {
     hvi_visit visit;
     *plan = NULL;
-    hv_status status = hvi_store_enter(&visit, store, error);
+    hv_status status = enter(&visit, store, error);
     if (status != HV_OK)
         return status;
     status = hvi_migrate_plan(&store->router, migrations, rollout, plan, error);
@@ -119,7 +129,7 @@ hv_status hv_index_create(hv_store *store, const hv_index *index, const hv_rollo
     hvi_visit visit;
     if (summary != NULL)
         *summary = NULL;
-    hv_status status = hvi_store_enter(&visit, store, error);
+    hv_status status = enter(&visit, store, error);
     if (status != HV_OK)
         return status;
     return hvi_store_leave(&visit,
@@ -131,7 +141,7 @@ hv_status hv_index_drop(hv_store *store, const char *name, const hv_rollout *rol
     hvi_visit visit;
     if (summary != NULL)
         *summary = NULL;
-    hv_status status = hvi_store_enter(&visit, store, error);
+    hv_status status = enter(&visit, store, error);
     if (status != HV_OK)
         return status;
     return hvi_store_leave(&visit, hvi_index_drop(&store->router, name, rollout, summary, error));
@@ -141,7 +151,7 @@ hv_status hv_index_list(hv_store *store, const hv_rollout *rollout, hv_indexes *
                         hv_error **error) {
     hvi_visit visit;
     *indexes = NULL;
-    hv_status status = hvi_store_enter(&visit, store, error);
+    hv_status status = enter(&visit, store, error);
     if (status != HV_OK)
         return status;
     return hvi_store_leave(&visit, hvi_index_list(&store->router, rollout, indexes, error));
@@ -153,7 +163,7 @@ hv_status hv_schema_check(hv_store *store, const hv_rollout *rollout, hv_schema_
                           hv_error **error) {
     hvi_visit visit;
     *report = NULL;
-    hv_status status = hvi_store_enter(&visit, store, error);
+    hv_status status = enter(&visit, store, error);
     if (status != HV_OK)
         return status;
     return hvi_store_leave(&visit, hvi_schema_check(&store->router, rollout, report, error));
