@@ -148,7 +148,7 @@ def test_a_role_without_rights_waits_for_the_mover(make_tool, narrow, servers):
 def test_one_that_is_never_published_is_late(make_tool, narrow, servers):
     one, two = servers
     config, role = narrow
-    tool = make_tool(config, operation_timeout="300ms")
+    tool = make_tool(config, operation_timeout="2s")
     moving = Moving(SHARD, one, two).copy().arrive()
     two.sql(f"REVOKE ALL ON ALL TABLES IN SCHEMA {moving.name} FROM {role}")
     moving.switch()
