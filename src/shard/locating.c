@@ -344,11 +344,18 @@ static void learn(hvi_locating *locating, int shard, const finding *found) {
     }
 }
 
+/* A shard that the configuration gives to no server, where none has `shards = auto`: it is another
+ * store's. */
+static bool is_strange(const hvi_router *router, int shard) {
+    return hvi_shard_map_server(&router->options->map, shard) < 0 &&
+           !hvi_options_auto(router->options);
+}
+
 static void apply_one(hvi_locating *locating, int shard, const finding *found) {
     hvi_router *router = locating->router;
     int given = hvi_shard_map_server(&router->options->map, shard);
     bool is_disputed = found->rival >= 0;
-    if (may_answer_later(locating, shard, found))
+    if (is_strange(router, shard) || may_answer_later(locating, shard, found))
         return;
     if (found->generation == 0 && given >= 0 && !found->is_holders)
         is_disputed = false; /* the configuration overrules them */
