@@ -18,6 +18,7 @@ hv_status hv_doctor(hv_store *store, int from, int to, int shard, hv_findings **
     if (status != HV_OK)
         return status;
     hvi_server *server = NULL;
+    hvi_store_locate(store);
     status = check_number(store, from, error);
     if (status == HV_OK)
         status = check_number(store, to, error);

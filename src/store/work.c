@@ -5,7 +5,6 @@
  */
 #include <stdlib.h>
 
-#include "base/clock.h"
 #include "schema/check.h"
 #include "schema/each.h"
 #include "schema/index_build.h"
@@ -15,16 +14,11 @@
 #include "schema/plan.h"
 #include "store/store.h"
 
-/* How long servers are asked at most where shards are. */
-#define LOCATE_MS 1000
-
-/* Enter for work on shards. It lasts, and a shard that is missing where it is thought to be would
- * fail, so the servers are asked first where shards are. One that does not answer at once is met by
- * the work itself. */
+/* Enter for work on shards, wherever they are. */
 static hv_status enter(hvi_visit *visit, hv_store *store, hv_error **error) {
     hv_status status = hvi_store_enter(visit, store, error);
     if (status == HV_OK)
-        hvi_locator_ask(&store->locator, hvi_deadline_after(LOCATE_MS), NULL);
+        hvi_store_locate(store);
     return status;
 }
 
