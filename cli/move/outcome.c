@@ -39,20 +39,31 @@ static ui_style style_of(const move_job *job) {
     return job->state == MOVE_FAILED ? UI_BAD : job->state == MOVE_OVER ? UI_GOOD : UI_WARN;
 }
 
+/* The rows and bytes are those that the move has copied: an undo and a removal copy none anew. */
+static bool has_copied(const move_run *run) {
+    return run->order != MOVE_UNDO && run->order != MOVE_CLEAN;
+}
+
+/* Nobody waits for the removal of an old copy: the pause is the move's. */
+static bool has_paused(const move_run *run, const move_job *job) {
+    return run->order != MOVE_CLEAN && job->now.pause_ms > 0;
+}
+
 /* ---- for people ------------------------------------------------------------------------------ */
 
 static void add_row(ui_table *table, const move_run *run, const move_job *job) {
     char number[UI_NUMBER_SIZE];
     const hv_move_status *now = &job->now;
     bool begun = now->source != NULL && now->source[0] != '\0';
+    bool copied = begun && has_copied(run);
     ui_cell(table, UI_PLAIN, "%d", job->shard);
     ui_cell(table, UI_NAME, "%s", begun ? now->source : "");
     ui_cell(table, UI_NAME, "%s", now->target != NULL ? now->target : "");
-    ui_cell(table, UI_PLAIN, "%s", begun && now->rows >= 0 ? ui_number(number, now->rows) : "");
-    ui_cell(table, UI_PLAIN, "%s", begun && now->bytes >= 0 ? ui_bytes(number, now->bytes) : "");
+    ui_cell(table, UI_PLAIN, "%s", copied && now->rows >= 0 ? ui_number(number, now->rows) : "");
+    ui_cell(table, UI_PLAIN, "%s", copied && now->bytes >= 0 ? ui_bytes(number, now->bytes) : "");
     ui_cell(table, UI_PLAIN, "%s",
             begun ? ui_duration(number, (int64_t) (now->seconds * 1e6)) : "");
-    if (now->pause_ms > 0)
+    if (has_paused(run, job))
         ui_cell(table, UI_PLAIN, "%.*f ms", now->pause_ms < 10 ? 1 : 0, now->pause_ms);
     else
         ui_cell(table, UI_PLAIN, "%s", "");
@@ -80,11 +91,13 @@ static json_t *count_of(int64_t value) {
 
 static json_t *job_json(const move_run *run, const move_job *job) {
     const hv_move_status *now = &job->now;
+    bool copied = has_copied(run);
     json_t *object = json_pack(
         "{s:i, s:s, s:o, s:o, s:o, s:s, s:o, s:o, s:f, s:f}", "shard", job->shard, "outcome",
         word_of(run, job), "source", text(now->source), "target", text(now->target), "kind",
-        text(now->kind), "phase", hv_move_phase_name(now->phase), "rows", count_of(now->rows),
-        "bytes", count_of(now->bytes), "seconds", now->seconds, "pause_ms", now->pause_ms);
+        text(now->kind), "phase", hv_move_phase_name(now->phase), "rows",
+        count_of(copied ? now->rows : -1), "bytes", count_of(copied ? now->bytes : -1), "seconds",
+        now->seconds, "pause_ms", has_paused(run, job) ? now->pause_ms : 0.0);
     if (now->left_behind != NULL)
         json_object_set_new(object, "left_behind", ui_json_text(now->left_behind));
     if (job->error != NULL)

@@ -53,7 +53,10 @@ def test_json_has_events_and_a_summary(moving_store, moving_servers):
     (listed,) = lines_of(hv("--json", "move", "--list", config=moving_store))
     assert [move["step"] for move in listed["moves"]] == ["kept"] and listed["missing"] == []
     assert "can be undone until 20" in hv("move", "--list", config=moving_store).out
-    assert hv("move", "--undo", 3, config=moving_store).code == 0
+    undone = hv("--json", "move", "--undo", 3, config=moving_store)
+    assert undone.code == 0, undone
+    (shard,) = lines_of(undone)[-1]["shards"]
+    assert shard["rows"] is None and shard["bytes"] is None, "an undo copies nothing"
     assert has_shard(one, 3) and not has_shard(two, 3)
     assert_nothing_left(one, two)
 
@@ -61,8 +64,11 @@ def test_json_has_events_and_a_summary(moving_store, moving_servers):
 def test_an_old_copy_is_dropped_when_it_is_not_wanted_any_more(moving_store, moving_servers):
     one, two = moving_servers
     assert hv("move", 3, "--to", "two", "--keep-undo", "1h", config=moving_store).code == 0
-    cleaned = hv("move", "--clean", config=moving_store)
-    assert cleaned.code == 0 and "cleaned" in cleaned.out, cleaned
+    cleaned = hv("--json", "move", "--clean", config=moving_store)
+    assert cleaned.code == 0, cleaned
+    (shard,) = lines_of(cleaned)[-1]["shards"]
+    assert shard["outcome"] == "cleaned", shard
+    assert shard["rows"] is None and shard["pause_ms"] == 0, "those are the first move's"
     assert_nothing_left(one, two)
     assert "no old copy" in hv("move", "--clean", config=moving_store).err
     refused = hv("move", "--undo", 3, config=moving_store)
