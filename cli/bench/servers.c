@@ -263,6 +263,7 @@ static void clean(hv_store *store, int number, void *item) {
 bool bench_servers_clean(bench_servers *servers, int64_t stored, int64_t least_key,
                          int64_t *removed) {
     int count = hv_server_count(servers->store);
+    hv_locate_shards(servers->store, NULL); /* some may have moved during the run */
     ui_progress *progress = ui_progress_new(1, (const char *const[]){"removing"}, "entities");
     ui_progress_total(progress, 0, stored);
     for (int i = 0; i < count; i++) {

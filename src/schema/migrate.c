@@ -144,6 +144,13 @@ static void explain(const migration_job *m, hvi_answer *answer) {
     if (hvi_error_has_sqlstate(*error, "25001"))
         hvi_error_hint(error, "Move it to a file of its own that begins with the line "
                               "\"-- hv: no-transaction\".");
+    else if (hvi_error_has_sqlstate(*error, "42809"))
+        /* "cannot add column to a partition": a stream has attached the table to another one. */
+        hvi_error_hint(
+            error,
+            "If it is about a partition: columns cannot be changed while the old copy of "
+            "a moved shard is kept (see `hv move --list`); `hv move --clean %d` drops it.",
+            m->job.shard);
     else if (hvi_error_has_sqlstate(*error, "42501") && line == 0)
         hvi_error_hint(error, "The role needs CREATE on the shard's schema, and all rights on its "
                               "table " HVI_LEDGER ".");
