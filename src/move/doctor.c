@@ -229,7 +229,8 @@ static hv_status try_to_connect(const pair *p, const hvi_server_options *source,
         .parameter_count = 1,
         .values = &value,
     };
-    hv_status status = hvi_link_run(p->to, "BEGIN", deadline, NULL, error);
+    hv_status status =
+        hvi_link_run(p->to, "BEGIN;SET LOCAL log_parameter_max_length TO 0", deadline, NULL, error);
     if (status == HV_OK)
         status = hvi_buffer_ok(&conninfo)
                      ? hvi_session_run(p->to->session, &query, deadline, &result, error)

@@ -194,12 +194,16 @@ hv_status hvi_step_schema(hvi_move *move, int64_t deadline, hvi_move_next *what,
 static void name_oldest(hvi_move *move) {
     PGresult *result = NULL;
     static const char sql[] =
+        "SELECT pg_catalog.concat(t.name, ' for ', pg_catalog.floor(EXTRACT(epoch FROM"
+        " pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) t.began)), ' s') FROM ("
         "SELECT pg_catalog.concat('process ', a.pid, ' (', a.application_name, ', ', a.state,"
-        " ' for ', pg_catalog.floor(EXTRACT(epoch FROM pg_catalog.clock_timestamp()"
-        " OPERATOR(pg_catalog.-) a.xact_start)), ' s) has a transaction that began before')"
-        " FROM pg_catalog.pg_stat_activity AS a WHERE a.backend_xid IS NOT NULL"
+        " ') has had a transaction open'), a.xact_start FROM pg_catalog.pg_stat_activity AS a"
+        " WHERE a.backend_xid IS NOT NULL"
         " AND a.pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()"
-        " ORDER BY a.xact_start LIMIT 1";
+        " UNION ALL SELECT pg_catalog.concat('the transaction \"', p.gid, '\" has been prepared'),"
+        " p.prepared FROM pg_catalog.pg_prepared_xacts AS p"
+        ") AS t(name, began) ORDER BY t.began LIMIT 1";
+    snprintf(move->waits_for, sizeof move->waits_for, "another transaction is open");
     if (hvi_link_run(&move->from, sql, hvi_link_deadline(), &result, NULL) == HV_OK) {
         const char *said = hvi_shard_sql_answer(result);
         if (said != NULL)

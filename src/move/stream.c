@@ -293,7 +293,8 @@ hv_status hvi_stream_drop_table_slots(const hvi_stream *stream, const char *syst
 /* ---- the subscriber ---- */
 
 /* The connection string may have a password: it is never part of a statement that a server's log or
- * pg_stat_activity, or our own log, could show. */
+ * pg_stat_activity, or our own log, could show; and the server is not to log parameters either, as
+ * it does with log_statement = all. */
 static hv_status hand_over_conninfo(const hvi_stream *stream, int64_t deadline, hv_error **error) {
     hvi_buffer conninfo = HVI_BUFFER_EMPTY;
     PGresult *result = NULL;
@@ -307,9 +308,12 @@ static hv_status hand_over_conninfo(const hvi_stream *stream, int64_t deadline, 
         .parameter_count = 1,
         .values = &value,
     };
-    hv_status status = hvi_buffer_ok(&conninfo) ? hvi_session_run(stream->subscriber->session,
-                                                                  &query, deadline, &result, error)
-                                                : hvi_no_memory(error);
+    hv_status status = hvi_link_run(stream->subscriber, "SET log_parameter_max_length TO 0",
+                                    deadline, NULL, error);
+    if (status == HV_OK)
+        status = hvi_buffer_ok(&conninfo) ? hvi_session_run(stream->subscriber->session, &query,
+                                                            deadline, &result, error)
+                                          : hvi_no_memory(error);
     if (conninfo.data != NULL)
         explicit_bzero(conninfo.data, conninfo.len);
     hvi_buffer_fini(&conninfo);
