@@ -31,9 +31,10 @@ enum {
 };
 
 #define PLAN_OPTIONS                                                                           \
-    COMMAND_OPTION("by", 0, "MEASURE", OPTION_BY,                                              \
-                   "what servers are to have equal shares of; default: size",                  \
-                   "size rows writes count"),                                                  \
+    COMMAND_OPTION(                                                                            \
+        "by", 0, "MEASURE", OPTION_BY,                                                         \
+        "size, rows, writes or count; what servers are to share equally; default: size",       \
+        "size rows writes count"),                                                             \
         COMMAND_OPTION("weight", 0, "SERVER=N", OPTION_WEIGHT,                                 \
                        "this server is to have N times the share of others; may be repeated"), \
         COMMAND_OPTION("drain", 0, "SERVER", OPTION_DRAIN,                                     \
@@ -84,12 +85,14 @@ static void check(hv_status status, hv_error *error) {
 
 static void wish(request *wanted, const char *name, const char *value) {
     hv_error *error = NULL;
-    check(hv_balance_options_set(wanted->wishes, name, value, &error), error);
+    hv_status status = hv_balance_options_set(wanted->wishes, name, value, &error);
+    check(status, error);
 }
 
 static void set(request *wanted, const char *name, const char *value) {
     hv_error *error = NULL;
-    check(hv_move_options_set(wanted->settings, name, value, &error), error);
+    hv_status status = hv_move_options_set(wanted->settings, name, value, &error);
+    check(status, error);
 }
 
 static void read_option(request *wanted, arguments *args, int id) {
