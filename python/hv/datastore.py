@@ -259,27 +259,27 @@ class Datastore(_hv.Store):
         wait(). Options, with the meaning and the defaults that they have there: ``keep_undo``,
         ``max_pause`` and ``max_wait`` (seconds, timedelta, or text such as '1h'), ``max_wal``
         ('16GB'), ``offline`` and ``verify`` (bool)."""
-        return Move(self.move_begin("move", shard, to, options_of(options)))
+        return Move(self._move_begin("move", shard, to, options_of(options)))
 
     def move_resume(self, shard: int, **options: Any) -> Move:
         """Go on with a move that was interrupted, here or on another machine."""
-        return Move(self.move_begin("resume", shard, None, options_of(options)))
+        return Move(self._move_begin("resume", shard, None, options_of(options)))
 
     def move_abort(self, shard: int, **options: Any) -> Move:
         """Take a move back. One that is switched already is brought to its end."""
-        return Move(self.move_begin("abort", shard, None, options_of(options)))
+        return Move(self._move_begin("abort", shard, None, options_of(options)))
 
     def move_undo(self, shard: int, **options: Any) -> Move:
         """Go back with a shard that was moved with ``keep_undo``, and all that was written since."""
-        return Move(self.move_begin("undo", shard, None, options_of(options)))
+        return Move(self._move_begin("undo", shard, None, options_of(options)))
 
     def move_clean(self, shard: int, **options: Any) -> Move:
         """Drop the old copy of such a shard before its time is over."""
-        return Move(self.move_begin("clean", shard, None, options_of(options)))
+        return Move(self._move_begin("clean", shard, None, options_of(options)))
 
     def moves(self) -> Moves:
         """The moves that are under way or can be undone, on all servers."""
-        return moves_of(self.move_list())
+        return moves_of(self._move_list())
 
     # ---- more than fits in memory ----
 

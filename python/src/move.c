@@ -73,7 +73,7 @@ PyObject *hvpy_move_begin(PyObject *object, PyObject *args) {
     const char *order;
     int shard, server = -1, end;
     PyObject *server_name, *given;
-    if (!PyArg_ParseTuple(args, "siOO!:move_begin", &order, &shard, &server_name, &PyDict_Type,
+    if (!PyArg_ParseTuple(args, "siOO!:_move_begin", &order, &shard, &server_name, &PyDict_Type,
                           &given))
         return NULL;
     hv_move_options *options = options_from(given);

@@ -412,8 +412,8 @@ static PyMethodDef store_methods[] = {
     {"shards", WITH_NAMES(hvpy_report_shards),
      "shards($self, server=None)\n--\n\nThe shards of a server, or of all, in ascending order."},
     {"locate_shards", hvpy_locate_shards, METH_NOARGS, hvpy_locate_shards_doc},
-    {"move_begin", hvpy_move_begin, METH_VARARGS, NULL},
-    {"move_list", hvpy_move_list, METH_NOARGS, NULL},
+    {"_move_begin", hvpy_move_begin, METH_VARARGS, NULL},
+    {"_move_list", hvpy_move_list, METH_NOARGS, NULL},
     {"moves_sweep", hvpy_move_sweep, METH_NOARGS,
      "moves_sweep($self)\n--\n\nDrop the old copies whose time is over, and what earlier moves "
      "could not remove; return how\n"

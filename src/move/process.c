@@ -58,12 +58,13 @@ static void free_environment(environment *of) {
     free(of->list);
 }
 
-/* Ours, but with nothing of libpq's other than what the connection has. */
+/* Ours, but with nothing of libpq's other than what the connection has, and without what is loaded
+ * into this program only. */
 static void make_environment(environment *to, PGconn *conn) {
     *to = (environment){0};
     for (char **at = environ; *at != NULL; at++)
         if (strncmp(*at, "PG", 2) != 0 && strncmp(*at, "LC_", 3) != 0 &&
-            strncmp(*at, "LANG", 4) != 0)
+            strncmp(*at, "LANG", 4) != 0 && strncmp(*at, "LD_PRELOAD=", 11) != 0)
             add(to, strdup(*at));
     add_value(to, "LC_ALL", "C.UTF-8");
     if (conn == NULL)
