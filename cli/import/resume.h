@@ -1,9 +1,14 @@
 /*
  * resume: the name and records of an import, by which a later run continues it.
  *
- * The name is "import/SOURCE/SETTINGS/BEGUN": hashes of the input's beginning and of the settings,
- * and the time when it began. Each of its workers has a record of that name and its own number in
- * the database that it loads (see hv_load_open()).
+ * The name is "import/SOURCE/SETTINGS/CHOICE/BEGUN": hashes of the input's beginning, of the
+ * settings with the server of each shard, and of the settings without; and the time when it began.
+ * Earlier versions have left out CHOICE. Each of its workers has a record of that name and its own
+ * number in the database that it loads (see hv_load_open()).
+ *
+ * The records hold how far each worker has come, and which shards a worker has depends on where
+ * they are. So an import is continued only while each shard is where it was. But that it is
+ * complete holds wherever they are.
  */
 #ifndef IMPORT_RESUME_H
 #define IMPORT_RESUME_H
@@ -19,8 +24,14 @@
 /* The hash of some bytes, continuing the hash of others, or 0. */
 uint64_t import_digest(uint64_t digest, const char *bytes, size_t len);
 
-/* Continue the hash with the servers and shards of a store, which decide where rows go. */
-uint64_t import_digest_shards(uint64_t digest, const hv_store *store);
+/* What decides where rows go, as hashes. */
+typedef struct import_settings_digest {
+    uint64_t settings; /* with the server of each shard */
+    uint64_t choice;   /* with the shards' numbers only */
+} import_settings_digest;
+
+/* Continue the hash of the options with the servers and shards of a store. */
+import_settings_digest import_digest_shards(uint64_t digest, const hv_store *store);
 
 /* What one record says about an earlier import of an input with the same beginning. */
 typedef struct import_past {
@@ -41,16 +52,19 @@ typedef enum import_begun {
     IMPORT_NEW,       /* no run has begun it, or it begins anew */
     IMPORT_UNDER_WAY, /* an earlier run has decided rows */
     IMPORT_ENDED,     /* an earlier run has completed it */
+    /* The same, while shards were on other servers: its records are not those of the workers. */
+    IMPORT_ENDED_ELSEWHERE,
 } import_begun;
 
 /*
- * Ask `server`, or all of them for -1. Find the last import with this input and these settings that
- * is not complete, or else the last one. Without `resume`, make a new name in any case, with a note
- * if there is an incomplete import. False after an error message: a server cannot be asked, or the
- * import was begun with other settings. The history is added to in any case.
+ * Ask all servers: shards may have moved since. Find the last import with this input and these
+ * settings that is not complete, or else the last one. Without `resume`, make a new name in any
+ * case, with a note if there is an incomplete import. False after an error message: a server cannot
+ * be asked, or the import was begun with other settings, or with shards on other servers. The
+ * history is added to in any case.
  */
-bool import_resume_find(hv_store *store, int server, bool resume, uint64_t source,
-                        uint64_t settings, char id[IMPORT_ID_SIZE], import_begun *begun,
-                        import_history *history);
+bool import_resume_find(hv_store *store, bool resume, uint64_t source,
+                        const import_settings_digest *settings, char id[IMPORT_ID_SIZE],
+                        import_begun *begun, import_history *history);
 
 #endif

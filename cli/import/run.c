@@ -67,7 +67,7 @@ static bool is_canceled(void *context) {
 }
 
 /* The hash of all that decides what becomes of a row. */
-static uint64_t settings_digest(const import_task *task) {
+static import_settings_digest settings_digest(const import_task *task) {
     const import_request *asked = &task->asked;
     const char *format = asked->format != NULL ? row_format_name(asked->format) : "";
     const int64_t numbers[] = {asked->kind,     asked->shard, asked->jobs,
@@ -96,9 +96,9 @@ static bool name_import(import_task *task) {
     else
         snprintf(task->label, sizeof task->label, "kind=%d %s", task->asked.kind, shown);
     task->history.label = task->label;
-    int server = task->asked.shard >= 0 ? hv_shard_server(task->store, task->asked.shard) : -1;
-    return import_resume_find(task->store, server, task->asked.resume, source,
-                              settings_digest(task), task->id, &task->begun, &task->history);
+    import_settings_digest settings = settings_digest(task);
+    return import_resume_find(task->store, task->asked.resume, source, &settings, task->id,
+                              &task->begun, &task->history);
 }
 
 /* Reads the input's file without moving what the import reads. */
@@ -148,7 +148,8 @@ static const import_past *find_past(const import_task *task) {
  * twice; the rest of a stream is not known. */
 static bool check_past(const import_task *task) {
     const import_request *asked = &task->asked;
-    if (asked->resume || asked->again || asked->exported || task->input.size < 0 ||
+    bool goes_on = asked->resume && task->begun != IMPORT_NEW;
+    if (goes_on || asked->again || asked->exported || task->input.size < 0 ||
         task->history.count == 0)
         return true;
     const import_past *past = find_past(task);
@@ -248,6 +249,8 @@ static bool prepare(import_task *task) {
     bool begun = task->begun != IMPORT_NEW;
     import_route_init(&task->route, task->store, task->asked.shard, task->asked.by, task->id);
     task->rejects = import_rejects_new(task->asked.rejects, task->input.base, task->input.mode);
+    if (task->begun == IMPORT_ENDED_ELSEWHERE) /* there is nothing to be done */
+        return true;
     if (!begun && !import_rejects_name(task->rejects, task->id, false, NULL, NULL))
         return false;
     if (!open_workers(task) || (by && !import_spread_record(&task->spread, task->store)))
@@ -400,13 +403,15 @@ static bool run_workers(import_task *task) {
 static int import(import_task *task) {
     if (!prepare(task))
         return EXIT_FAILED;
-    look_for_left_out(task);
+    bool is_elsewhere = task->begun == IMPORT_ENDED_ELSEWHERE;
+    if (!is_elsewhere)
+        look_for_left_out(task);
     import_outcome outcome = {.id = task->id,
                               .spread = task->spread.shards,
                               .totals = &task->totals,
                               .rejects = task->rejects,
                               .left_out = &task->left_out};
-    if (task->begun == IMPORT_ENDED && import_workers_complete(task->workers)) {
+    if (is_elsewhere || (task->begun == IMPORT_ENDED && import_workers_complete(task->workers))) {
         import_report_done_before(&outcome);
         return EXIT_DONE;
     }
