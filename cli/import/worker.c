@@ -196,7 +196,12 @@ static bool decide_batch(import_worker *worker) {
     return true;
 }
 
-/* Give the batch's rows to the load. False: memory is short. */
+/* Is it not the row that was refused, but its shard? That has moved, or two servers claim it. */
+static bool is_of_shard(hv_status status) {
+    return status == HV_MOVED || status == HV_MISMATCH;
+}
+
+/* Give the batch's rows to the load. False: memory is short, or a shard takes no rows here. */
 static bool load_batch(import_worker *worker) {
     for (size_t i = 0; i < worker->batch_len; i++) {
         import_work *work = &worker->batch[i];
@@ -214,12 +219,12 @@ static bool load_batch(import_worker *worker) {
                                work->item.body, work->item.body_len, &error);
         if (work->status == HV_OK)
             work->index = hv_load_count(worker->load) - 1;
-        else if (work->status == HV_NO_MEMORY)
+        else if (work->status == HV_NO_MEMORY || is_of_shard(work->status))
             fail(worker, &error);
         else
             work->reason = ui_error_line(error);
         hv_error_free(error);
-        if (work->status == HV_NO_MEMORY)
+        if (work->status == HV_NO_MEMORY || is_of_shard(work->status))
             return false;
     }
     return true;
