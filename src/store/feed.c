@@ -563,7 +563,10 @@ static bool failed(hv_reader *reader, hvi_source *source, hv_error **cause) {
     bool waits = feed->follow && hv_error_retriable(*cause);
     if (!waits && reader->selection->partial)
         return false;
-    if (waits) {
+    if (waits && server == NULL) { /* a shard has gone there, which no poll has shown yet */
+        hv_error_free(*cause);
+        *cause = NULL;
+    } else if (waits) {
         replace(&server->page_failure, cause);
         server->failed_at = hvi_reader_front(reader);
     } else {
