@@ -172,7 +172,19 @@ static size_t page_room(const hv_reader *reader) {
     return share < PAGE_BYTES ? share : PAGE_BYTES;
 }
 
+/* One of a shard alone goes where that is now: its errors name that server, and its pages take
+ * connections there. */
+static void follow_shard(const hv_reader *reader, hvi_source *source) {
+    hvi_router *router = &reader->store->router;
+    if (source->portion.count != 1)
+        return;
+    int holder = hvi_router_holder(router, source->portion.shards[0]);
+    if (holder >= 0)
+        source->portion.server = &router->servers[holder];
+}
+
 static void ask(hv_reader *reader, hvi_source *source) {
+    follow_shard(reader, source);
     int rows = rows_to_ask(reader, source);
     int64_t first = key_of(reader, source->covered), last = key_of(reader, reader->reach);
     bool newest = reader->selection->newest;
@@ -219,6 +231,7 @@ static bool has_enough(const hv_reader *reader) {
 
 static void ask_ahead(hv_reader *reader, hvi_source *source) {
     source->ask_at = INT_MAX;
+    follow_shard(reader, source);
     if (!may_ask(reader, source) || has_enough(reader) ||
         !hvi_reader_has_spare(source->portion.server))
         return;
@@ -407,37 +420,35 @@ static void name_shards(const hvi_portion *portion, hv_error **cause) {
     hvi_buffer_fini(&shards);
 }
 
-/* All shards of the reader on this server; they are next to each other. */
-static hvi_portion all_of_server(const hv_reader *reader, const hvi_server *server) {
-    hvi_portion all = {0};
-    for (size_t i = 0; i < reader->portions.count; i++) {
-        const hvi_portion *one = &reader->portions.items[i];
-        if (one->server != server)
-            continue;
-        if (all.count == 0)
-            all = *one;
-        else
-            all.count += one->count;
-    }
-    return all;
-}
-
-hv_status hvi_reader_lose_server(hv_reader *reader, const hvi_server *server, hv_error **cause,
-                                 hv_error **error) {
-    hvi_portion lost = all_of_server(reader, server);
-    bool any = false;
+/* Give up all that is still read from this server. Marks the shards; returns their number. */
+static int give_up_server(hv_reader *reader, const hvi_server *server, bool lost[HV_SHARDS]) {
+    int count = 0;
     for (size_t i = 0; i < reader->source_count; i++) {
         hvi_source *source = reader->sources[i];
-        if (source->portion.server != server)
+        if (source->portion.server != server || source->is_complete)
             continue;
-        any = any || !source->is_complete;
+        for (int j = 0; j < source->portion.count; j++, count++)
+            lost[source->portion.shards[j]] = true;
         give_up(source);
     }
-    if (!any) { /* a page and a poll have failed for the same reason */
+    return count;
+}
+
+/* Shards that have moved there since the reader began are lost, too. */
+hv_status hvi_reader_lose_server(hv_reader *reader, const hvi_server *server, hv_error **cause,
+                                 hv_error **error) {
+    bool is_lost[HV_SHARDS] = {false};
+    int16_t shards[HV_SHARDS];
+    hvi_portion lost = {.shards = shards};
+    if (give_up_server(reader, server, is_lost) == 0) {
+        /* a page and a poll have failed for the same reason */
         hv_error_free(*cause);
         *cause = NULL;
         return HV_OK;
     }
+    for (int shard = 0; shard < HV_SHARDS; shard++)
+        if (is_lost[shard])
+            shards[lost.count++] = (int16_t) shard;
     if (lost.count > 1)
         name_shards(&lost, cause);
     return hvi_missing_add(&reader->missing, cause, error);
