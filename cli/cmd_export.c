@@ -77,6 +77,7 @@ typedef struct export_task {
     hv_store *store;
     int *shards; /* owned */
     int shard_count;
+    int *servers;  /* of each, when the export begins: which of the threads writes it; owned */
     int64_t from;  /* keys */
     int64_t until; /* 0: to the last */
     bool nothing;  /* no key can lie between the two */
@@ -260,10 +261,16 @@ static bool make_folder(const char *path) {
 static bool prepare(export_task *task) {
     if (open_store(&task->store) != EXIT_DONE || !find_bounds(task))
         return false;
+    hv_locate_shards(task->store, NULL); /* a server that cannot be asked fails when it is read */
     if (choose_shards(task->store, task->asked.shards, &task->shards, &task->shard_count) !=
             EXIT_DONE ||
         !make_folder(task->asked.dir))
         return false;
+    /* Threads share the shards by their servers, and one may move meanwhile: its thread follows
+     * it, and no other takes it up. */
+    task->servers = new_memory((size_t) task->shard_count * sizeof *task->servers);
+    for (int i = 0; i < task->shard_count; i++)
+        task->servers[i] = hv_shard_server(task->store, task->shards[i]);
     task->choice = (export_choice){.format = task->asked.format,
                                    .identity = identity(task),
                                    .text = choice_text(task),
@@ -399,7 +406,7 @@ static void export_server(hv_store *store, int server, void *item) {
     estimate(task, server, server, server + 1);
     for (int i = 0; i < task->shard_count && part->complete; i++) {
         int shard = task->shards[i];
-        if (hv_shard_server(store, shard) != server)
+        if (task->servers[i] != server)
             continue;
         char *path = path_of_shard(task, shard);
         part->complete = !is_over(task) && export_to(task, path, &shard, 1, server);
@@ -494,6 +501,7 @@ static int run(arguments *args) {
     left_out_fini(&task.left_out);
     free(task.choice.text);
     free(task.shards);
+    free(task.servers);
     free(task.asked.kinds);
     hv_close(task.store, 0, NULL);
     return code;
