@@ -400,6 +400,7 @@ typedef struct server_part {
 } server_part;
 
 static void export_server(hv_store *store, int server, void *item) {
+    (void) store;
     server_part *part = item;
     export_task *task = part->task;
     part->complete = true;

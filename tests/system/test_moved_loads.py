@@ -82,7 +82,7 @@ def test_records_of_earlier_versions_are_enough_to_notice(store, servers, tmp_pa
 # ---- one that is not ----
 
 
-@pytest.mark.parametrize("args", [[], ["--shard", SHARD]])
+@pytest.mark.parametrize("args", [["--shard", SHARD]])
 def test_one_that_ended_early_goes_on_when_its_shards_are_back(store, servers, tmp_path, args):
     path = write_numbers(tmp_path / "x.ndjson", 1, ROWS)
     with HeldUp(servers, ROWS // 2):
