@@ -1,7 +1,6 @@
 """Shards that have moved, from Python: what follows by itself, and what raises MovedError."""
 
 import asyncio
-import socket
 import threading
 
 import psycopg2
