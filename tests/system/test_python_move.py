@@ -1,17 +1,19 @@
 """Moving shards from Python."""
 
 import asyncio
+import re
 from datetime import timedelta
 
 import pytest
 
-from harness import python
+from harness import make_shards, python, source_dir, store_config
 from harness.moving import (
     assert_nothing_left,
     fill,
     has_shard,
     moving_servers,
     moving_store,
+    reached,
     shared_moving_servers,
 )
 
@@ -50,6 +52,27 @@ def test_a_shard_moves_and_goes_back(db, moving_servers):
     assert db.where(3) == "one"
     assert [db.get(each)["body"]["n"] for each in (key, later)] == ["1", "2"]
     assert db.moves() == ()
+    assert_nothing_left(one, two)
+
+
+def test_the_example_of_the_page(moving_servers, tmp_path, capsys):
+    """It is marked as py there, because the other examples' servers are one server, without
+    logical replication."""
+    one, two = moving_servers
+    (example,) = re.findall(
+        r"^```py\n(.*?)^```$",
+        (source_dir() / "docs" / "python.md").read_text("utf-8"),
+        re.MULTILINE | re.DOTALL,
+    )
+    config = store_config(
+        tmp_path / "page.conf", {"one": (reached(one), "1-4"), "two": (reached(two), "12-13")}
+    )
+    make_shards(config, one, two)
+    fill(two, 12, 100)
+    with Datastore.from_config(config) as db:
+        exec(compile(example, "docs/python.md", "exec"), {"db": db})
+        assert "phase='kept'" in capsys.readouterr().out
+        assert db.where(12) == "two" and db.moves() == ()
     assert_nothing_left(one, two)
 
 

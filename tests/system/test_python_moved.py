@@ -1,6 +1,7 @@
 """Shards that have moved, from Python: what follows by itself, and what raises MovedError."""
 
 import asyncio
+import socket
 import threading
 
 import psycopg2
@@ -228,3 +229,27 @@ def test_a_switch_waits_for_a_load_in_its_transaction(db, servers):
         switching.join()
     assert db.where(SHARD) == "two"
     assert two.value("SELECT count(*) FROM shard0003.entities") == 1
+
+
+def test_a_feed_waits_for_a_shard_that_has_gone_to_a_server_that_is_down(servers, store):
+    """It is another page that meets it first, not a poll."""
+    one, two = servers
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    places = [
+        {**one.params(), "name": "one", "shards": "1-9"},
+        {**two.params(), "name": "two", "shards": "9-17", "host": "127.0.0.1", "port": port},
+    ]
+    with Datastore(places, check_servers=False, operation_timeout=1) as db:
+        keys = [db.put(1 + n % 8, 1) for n in range(2000)]
+        feed = db.feed(follow=True, delay=0, shards="1-9")
+        rows = [next(feed)]
+        Moving(SHARD, one, two).copy().switch()
+        with pytest.raises(DatastoreError):
+            db.put(SHARD, 1)
+        while feed.holder is None:  # as soon as all that was at hand has been returned
+            row = feed.poll(0.05)
+            rows += [row] if row is not None else []
+        assert "two" in str(feed.holder) and len(rows) < len(keys)
+        assert [row["id"] for row in rows] == sorted(int(key) for key in keys)[: len(rows)]
+        feed.close()
