@@ -2108,7 +2108,8 @@ HV_API void hv_balance_options_free(hv_balance_options *options);
  *            (as the server estimates them), "writes" (rows written since its statistics were
  *            reset), "count" (shards)
  * weight     "SERVER=2": this server is to have twice the share of one with the weight 1, which is
- *            the default; 0: it is to have nothing new. May be set for several servers
+ *            the default; 0: it is to have nothing new, and keeps what it has. May be set for
+ *            several servers
  * drain      a server that is to have no shard; may be set for several
  * max_moves  the most moves; default: as many as are worth it
  *

@@ -52,8 +52,15 @@ static size_t largest_drained(const hvi_balance_shard *shards, size_t count,
 
 /* ---- evening out ---- */
 
+/* With the weight 0 it keeps what it has, and has no part in this. */
+static bool is_bystander(const hvi_balance_target *server) {
+    return !server->drained && !takes_shards(server);
+}
+
 /* What a server has above its share; below it, negative. */
 static double excess(const hvi_balance_target *server, double total, double weights) {
+    if (is_bystander(server))
+        return 0;
     return server->load - (takes_shards(server) ? total * server->weight / weights : 0);
 }
 
@@ -92,7 +99,7 @@ static best_move find_best(const hvi_balance_shard *shards, size_t count,
     double to_excess = excess(&servers[best.to], total, weights);
     for (size_t i = 0; i < count; i++) {
         const hvi_balance_shard *shard = &shards[i];
-        if (shard->moved || shard->server == best.to)
+        if (shard->moved || shard->server == best.to || is_bystander(&servers[shard->server]))
             continue;
         double by =
             gain((double) shard->load, excess(&servers[shard->server], total, weights), to_excess);
@@ -129,7 +136,7 @@ size_t hvi_balance(hvi_balance_shard *shards, size_t count, hvi_balance_target *
     for (size_t i = 0; i < count; i++) {
         shards[i].moved = false;
         servers[shards[i].server].load += (double) shards[i].load;
-        total += (double) shards[i].load;
+        total += is_bystander(&servers[shards[i].server]) ? 0 : (double) shards[i].load;
     }
     while (made < most && (at = largest_drained(shards, count, servers)) < count) {
         go(&shards[at], servers, emptiest(servers, server_count, (double) shards[at].load));

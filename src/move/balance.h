@@ -2,8 +2,8 @@
  * balance: which shards should move, so that servers have their shares of the load.
  *
  * Arithmetic only: no server is asked. The load of a shard is a number of anything: bytes, rows. A
- * server's share is proportional to its weight; one that is drained has none. The plan makes one
- * move after the other:
+ * server's share is proportional to its weight; one that is drained has none, and one of weight 0
+ * keeps what it has. The plan makes one move after the other:
  *
  *  1. Shards of drained servers, the largest first, each to the server that has the least load for
  *     its weight.

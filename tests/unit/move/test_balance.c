@@ -90,6 +90,19 @@ static void test_nothing_to_distribute(void **state) {
     free(w);
 }
 
+static void test_a_weight_of_nothing_keeps_what_is_there(void **state) {
+    (void) state;
+    world *w = make(3, 60, 10);
+    for (size_t i = 0; i < 60; i++)
+        w->shards[i].server = i < 20 ? 0 : 1;
+    w->servers[1].weight = 0;
+    plan(w, MOST_SHARDS);
+    assert_int_equal(on(w, 0), 10);
+    assert_int_equal(on(w, 1), 40);
+    assert_int_equal(on(w, 2), 10);
+    free(w);
+}
+
 static void test_weights(void **state) {
     (void) state;
     world *w = make(3, 60, 5);
@@ -107,6 +120,9 @@ static void test_weights(void **state) {
 static double unevenness(const world *w, const hvi_balance_shard *shards) {
     double total = 0, weights = 0, sum = 0, load[MOST_SERVERS] = {0};
     for (size_t i = 0; i < w->count; i++) {
+        const hvi_balance_target *on = &w->servers[shards[i].server];
+        if (on->weight <= 0 && !on->drained)
+            continue; /* it keeps what it has */
         total += (double) shards[i].load;
         load[shards[i].server] += (double) shards[i].load;
     }
@@ -133,6 +149,8 @@ static void check(const world *w, size_t most) {
     }
     bool drains = false;
     for (size_t i = 0; i < w->count; i++) {
+        const hvi_balance_target *from = &w->servers[w->before[i].server];
+        assert_false(seen[i] && from->weight <= 0 && !from->drained);
         if (!seen[i])
             assert_int_equal(w->shards[i].server, w->before[i].server);
         drains = drains || w->servers[w->before[i].server].drained;
@@ -187,6 +205,7 @@ int main(void) {
         cmocka_unit_test(test_few_moves_have_most_of_the_effect),
         cmocka_unit_test(test_what_is_even_stays),
         cmocka_unit_test(test_nothing_to_distribute),
+        cmocka_unit_test(test_a_weight_of_nothing_keeps_what_is_there),
         cmocka_unit_test(test_weights),
         cmocka_unit_test(test_any_plan_keeps_its_promises),
         cmocka_unit_test(test_a_thousand_shards),
