@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/interrupt.h"
+#include "wire/result.h"
 #include "move/hook.h"
 #include "move/schema_copy.h"
 #include "move/state.h"
@@ -173,12 +174,21 @@ static hv_status check_drift(hvi_move *move, hv_error **error) {
     return status;
 }
 
-/* The statements that publish the copy. They must not be able to fail: so they are tried, and taken
- * back, before there is no way back. */
+/* The publication must not be able to fail once there is no way back. So it is tried before, in the
+ * way that it will go, by the function that runs as its owner, and taken back. */
 static hv_status try_publishing(hvi_move *move, const char *publish, hv_error **error) {
     hvi_buffer sql = HVI_BUFFER_EMPTY;
-    hvi_buffer_append_format(&sql, "BEGIN;SET LOCAL lock_timeout TO 500;%s", publish);
+    hvi_location_state state = HVI_LOCATION_NONE;
+    hvi_buffer_append_text(&sql, "BEGIN;SET LOCAL lock_timeout TO 500;");
+    hvi_location_write(&sql, move->shard, HVI_LOCATION_ARRIVING, move->row.generation,
+                       move->from.server->name, publish);
     hv_status status = hvi_link_say(&move->to, &sql, hvi_link_deadline(), NULL, error);
+    if (status == HV_OK)
+        status = hvi_location_publish(move->to.session, move->shard, move->row.generation,
+                                      hvi_link_deadline(), &state, error);
+    if (status == HV_OK && state != HVI_LOCATION_HERE)
+        status = hvi_fail_answer(move->to.server->name, move->shard, "hypervault.publish_shard()",
+                                 error, "does not publish the shard");
     if (hvi_link_is_open(&move->to))
         hvi_link_run(&move->to, "ROLLBACK", hvi_link_deadline(), NULL, NULL);
     return status;
@@ -280,6 +290,9 @@ hv_status hvi_step_switching(hvi_move *move, int64_t deadline, hvi_move_next *wh
     hvi_move_say(move, "switching");
     *what = HVI_NEXT_STAY;
     hv_status status = has_stream(move) ? hvi_move_look_at_stream(move, error) : HV_OK;
+    /* Without a worker the marker never arrives. */
+    if (status == HV_OK && has_stream(move))
+        status = hvi_move_check_worker(move, error);
     if (status == HV_OK && has_stream(move))
         status = measure_lag(move, deadline, &lag, error);
     if (status != HV_OK || lag < 0)

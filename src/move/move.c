@@ -199,7 +199,7 @@ static bool turns_back(const hvi_move *move, hv_status status, const hv_error *c
         return false;
     /* Until the stream runs, there is nothing that would be worth going on with. */
     /* Its writers have waited for too long. */
-    if (move->row.kind == HVI_MOVE_OFFLINE && move->row.step == HVI_STEP_COPYING &&
+    if (move->row.kind == HVI_MOVE_OFFLINE && move->row.step >= HVI_STEP_COPYING &&
         status == HV_TIMEOUT && !hvi_link_is_open(&move->witness))
         return true;
     return status == HV_MISMATCH || hvi_error_has_sqlstate(cause, HVI_SQLSTATE_REWRITTEN) ||
@@ -262,6 +262,9 @@ static hv_status work(hvi_move *move, int64_t deadline, hv_error **error) {
     if (!move->is_begun)
         hvi_move_reach(name);
     move->is_begun = true;
+    status = hvi_move_check_offline(move, error);
+    if (status != HV_OK)
+        return status;
     status = steps[move->row.step].fn(move, deadline, &what, &next, error);
     if (status != HV_OK || what == HVI_NEXT_STAY)
         return status;

@@ -89,6 +89,12 @@ static hv_status give_up(hvi_move *move, hv_error **error) {
     return HV_TIMEOUT;
 }
 
+hv_status hvi_move_check_offline(hvi_move *move, hv_error **error) {
+    bool holds = move->row.kind == HVI_MOVE_OFFLINE && move->locked > 0 &&
+                 move->row.step > HVI_STEP_COPYING && move->row.step <= HVI_STEP_SWITCHING;
+    return holds && is_too_long(move) ? give_up(move, error) : HV_OK;
+}
+
 /* A COPY from one server that is a COPY to the other. */
 typedef struct pipe_of_rows {
     hvi_move *move;

@@ -129,6 +129,10 @@ hv_status hvi_step_kept(hvi_move *, int64_t, hvi_move_next *, hvi_move_step *, h
 hv_status hvi_step_done(hvi_move *, int64_t, hvi_move_next *, hvi_move_step *, hv_error **);
 hv_status hvi_step_aborting(hvi_move *, int64_t, hvi_move_next *, hvi_move_step *, hv_error **);
 
+/* Have the writers of an offline move waited for too long by now? HV_TIMEOUT: they go on, and the
+ * copy is worth nothing any more. */
+hv_status hvi_move_check_offline(hvi_move *move, hv_error **error);
+
 /* Look at the stream, now and then. HV_MISMATCH: it is lost, or it is a danger to the source. */
 hv_status hvi_move_look_at_stream(hvi_move *move, hv_error **error);
 

@@ -190,3 +190,21 @@ def test_options_are_checked(moving_store, moving_servers):
     assert move(moving_store, 3, 1, keep_undo="soon").status == 2
     assert move(moving_store, 3, 1, offline="on", keep_undo="1h").status == 2
     check_untouched(one, two)
+
+
+def test_one_that_could_not_be_published_is_not_switched(moving_store, moving_servers):
+    """The function runs as its owner, not as the one who moves: after the switch it would be too
+    late to find out that the owner may not rename the copy."""
+    one, two = moving_servers
+    fill(one, 3, 10)
+    two.sql("CREATE ROLE weak; ALTER FUNCTION hypervault.publish_shard(int, bigint) OWNER TO weak;"
+            "GRANT ALL ON hypervault.shard_locations TO weak; GRANT USAGE ON SCHEMA hypervault TO weak")
+    try:
+        moved = move(moving_store, 3, 1)
+        assert moved.result.code != 0 and "owner of schema" in str(moved.result), moved
+        assert has_shard(one, 3) and not has_shard(two, 3)
+        fill(one, 3, 1)
+        run_move(moving_store, "abort", 3).ok("aborted")
+        check_untouched(one, two)
+    finally:
+        two.sql("REASSIGN OWNED BY weak TO CURRENT_USER; DROP OWNED BY weak; DROP ROLE weak")

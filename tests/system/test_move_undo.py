@@ -112,6 +112,21 @@ def test_offline_writers_wait_for_so_long_and_no_longer(moving_store, moving_ser
     assert_nothing_left(one, two)
 
 
+def test_offline_a_long_reader_does_not_keep_writers_out_for_ever(moving_store, moving_servers):
+    """It is in the way of the switch, not of the copy."""
+    one, two = moving_servers
+    fill(one, 3, 100)
+    with one.connect() as reader:
+        reader.cursor().execute("BEGIN; SELECT count(*) FROM shard0003.entities")
+        began = time.monotonic()
+        moved = move(moving_store, 3, 1, offline="on", max_offline="2s")
+        assert time.monotonic() - began < 20
+        assert "longer than its writers may wait" in str(moved.result)
+        fill(one, 3, 1)
+    assert content(one, 3)[0] == 101
+    assert_nothing_left(one, two)
+
+
 def test_offline_the_source_ends_a_lock_that_nobody_holds_any_more(moving_store, moving_servers):
     one, two = moving_servers
     fill(one, 3, 100)
