@@ -289,15 +289,35 @@ static int confirm(const request *wanted) {
 }
 
 /* Drained servers that have nothing any more can be taken away. */
+/* Does a move keep something on this server, or may one? */
+static bool is_in_a_move(const hv_moves *moves, const char *name) {
+    const hv_move_info *move;
+    for (size_t i = 0; (move = hv_moves_at(moves, i)) != NULL; i++)
+        if (strcmp(move->source, name) == 0 || strcmp(move->target, name) == 0)
+            return true;
+    return hv_moves_missing(moves, 0) != NULL;
+}
+
 static void name_removable(const request *wanted) {
     const hv_balance_server *server;
+    hv_moves *moves = NULL;
+    if (hv_moves_list(wanted->store, &moves, NULL) != HV_OK)
+        return;
     for (size_t i = 0; (server = hv_balance_server_at(wanted->plan, i)) != NULL; i++) {
-        if (!server->is_drained || hv_next_shard(wanted->store, server->server, -1) >= 0)
+        /* As the plan has found them there, and its moves are made. */
+        if (!server->is_drained || server->shards_after > 0)
             continue;
+        if (is_in_a_move(moves, name_of(wanted, server->server))) {
+            ui_note("Server \"%s\" has no shards any more, but old copies for `hv move --undo`: "
+                    "`hv move --clean` drops them.",
+                    name_of(wanted, server->server));
+            continue;
+        }
         ui_note("Server \"%s\" has no shards any more. `hv config --write` puts the shards' places "
                 "into the file; once every program has that, remove the section [server %s].",
                 name_of(wanted, server->server), name_of(wanted, server->server));
     }
+    hv_moves_free(moves);
 }
 
 static int move_all(const request *wanted) {

@@ -2188,8 +2188,8 @@ typedef struct hv_findings hv_findings;
  * subscription that is rolled back. `from` and `to` are numbers of servers (-1: all), `shard` is
  * one of the shards on `from` (-1: all). Nothing is changed.
  *
- * A server that cannot be reached is a finding. Errors: HV_INVALID for a number out of range,
- * HV_CLOSED, HV_NO_MEMORY.
+ * A server that cannot be reached is a finding. Errors: HV_INVALID for a number out of range, or a
+ * shard that is not on `from`, HV_NO_SERVER, HV_CLOSED, HV_NO_MEMORY.
  */
 HV_API hv_status hv_doctor(hv_store *store, int from, int to, int shard, hv_findings **findings,
                            hv_error **error);

@@ -139,7 +139,7 @@ static void compare_extensions(const pair *p) {
             hvi_buffer_append_format(&text, "it has not got the extension %.*s", (int) len, at);
             add(p, is_hstore ? HV_SEVERITY_ERROR : HV_SEVERITY_WARNING, &text,
                 "Shards that use it cannot be moved there.", "CREATE EXTENSION, on this server.");
-        } else if (is_hstore && strncmp(there + 1, at, line) != 0) {
+        } else if (is_hstore && strncmp(there + 1, at, line + 1) != 0) {
             hvi_buffer_append_format(&text, "its extension hstore is in another schema");
             add(p, HV_SEVERITY_ERROR, &text, NULL, "ALTER EXTENSION hstore SET SCHEMA …");
         }

@@ -122,6 +122,13 @@ static const check checks[] = {
          "max_worker_processes") "  OPERATOR(pg_catalog.-) 1) AS m) AS x"
                                  " WHERE n OPERATOR(pg_catalog.+) 2 OPERATOR(pg_catalog.>) m",
      "Raise max_logical_replication_workers and max_worker_processes, and restart the server."},
+    {HVI_DOCTOR_TARGET, HV_SEVERITY_ERROR, "max_sync_workers_per_subscription",
+     "SELECT 'max_sync_workers_per_subscription is 0', 'No table would ever be copied.'"
+     " FROM pg_catalog.pg_settings"
+     " WHERE name OPERATOR(pg_catalog.=) 'max_sync_workers_per_subscription'"
+     " AND setting::bigint OPERATOR(pg_catalog.=) 0",
+     "ALTER SYSTEM RESET max_sync_workers_per_subscription, and SELECT "
+     "pg_catalog.pg_reload_conf()."},
     {HVI_DOCTOR_TARGET, HV_SEVERITY_WARNING, "wal_retrieve_retry_interval",
      "SELECT 'wal_retrieve_retry_interval is ' OPERATOR(pg_catalog.||)"
      " pg_catalog.current_setting('wal_retrieve_retry_interval'),"
@@ -203,8 +210,11 @@ static const check has_journal = {
     NULL};
 
 static const char left_hint[] =
-    "`hv move --abort SHARD` or `hv move --clean SHARD` removes it. Never DROP a schema of such a "
-    "name with CASCADE: its tables may have the shard's own tables as partitions.";
+    "No journal has its move, so remove it by hand: a subscription first (DISABLE, SET (slot_name "
+    "= "
+    "NONE), DROP), then the slot; in a schema, ALTER TABLE … DETACH PARTITION what its tables have "
+    "as partitions, which are the shard's own tables, and only then DROP TABLE, DROP PUBLICATION "
+    "and DROP SCHEMA, never with CASCADE.";
 
 static const check left_over = {
     EITHER, HV_SEVERITY_WARNING, "what moves have left",

@@ -20,8 +20,8 @@ static const struct fault {
      "Rows of these tables could not be updated while they are copied. Give each a primary key, or "
      "ALTER TABLE … REPLICA IDENTITY FULL; an offline move does not need it."},
     {"has tables that logical replication cannot carry",
-     "Such a table has no column that its rows can be divided by, or has another publication's "
-     "filter. Move it offline."},
+     "Such a table has no column that its rows can be divided by, or a trigger for each row with a "
+     "transition table. Move it offline."},
 };
 
 static const hvi_form form = {
@@ -84,6 +84,12 @@ static const char sql_text[] =
     "  FROM pg_catalog.pg_attribute AS a WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid"
     "  AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped"
     "  AND a.attgenerated OPERATOR(pg_catalog.=) '')"
+    " UNION ALL SELECT 4, pg_catalog.format('%%s (trigger %%s, with a transition table)',"
+    " c.oid::pg_catalog.regclass, g.tgname) FROM pg_catalog.pg_trigger AS g"
+    " JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) g.tgrelid"
+    " WHERE c.relnamespace OPERATOR(pg_catalog.=) '%s'::pg_catalog.regnamespace"
+    " AND g.tgtype::integer OPERATOR(pg_catalog.%%) 2 OPERATOR(pg_catalog.=) 1"
+    " AND (g.tgoldtable IS NOT NULL OR g.tgnewtable IS NOT NULL)"
     " ORDER BY 1, 2";
 
 hv_status hvi_fit_check(hvi_link *from, int shard, const char *schema, bool offline,
@@ -91,7 +97,7 @@ hv_status hvi_fit_check(hvi_link *from, int shard, const char *schema, bool offl
     hvi_buffer sql = HVI_BUFFER_EMPTY, names = HVI_BUFFER_EMPTY;
     PGresult *result = NULL;
     hvi_buffer_append_format(&sql, sql_text, schema, schema, schema, schema, schema, schema, schema,
-                             schema, schema);
+                             schema, schema, schema);
     hv_status status = hvi_link_say(from, &sql, deadline, &result, error);
     if (status == HV_OK)
         status = hvi_result_check(result, &form, from->server->name, shard, error);

@@ -3,7 +3,7 @@
  * to go on with.
  *
  * A move that is begun, one that is resumed on another machine and one that has lost a connection
- * all come through here, so that there is one way of telling what has happened.
+ * all come through here, so that there is one way to find out what has happened.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -24,6 +24,11 @@ hv_status hv_doctor(hv_store *store, int from, int to, int shard, hv_findings **
         status = check_number(store, to, error);
     if (status == HV_OK && shard >= 0)
         status = hvi_router_find(&store->router, shard, &server, error);
+    if (status == HV_OK && shard >= 0 && from >= 0 && server->number != from) {
+        status = hvi_fail(error, HV_INVALID, "shard %d is not on server \"%s\"", shard,
+                          store->router.servers[from].name);
+        hvi_error_hint(error, "It is on server \"%s\".", server->name);
+    }
     if (status == HV_OK)
         status = hvi_doctor(&store->router, from, to, shard, findings, error);
     return hvi_store_leave(&visit, status);

@@ -3,7 +3,7 @@
 
 import asyncio
 
-from harness import hv, make_shards, python, store_config
+from harness import eventually, hv, make_shards, python, store_config
 from harness.moving import (  # noqa: F401
     moving_config,
     moving_servers,
@@ -30,6 +30,29 @@ def test_servers_that_are_ready_have_no_findings(moving_store):
     assert "nothing is in the way" in hv("doctor", config=moving_store).ok().out
     assert findings(moving_store, "--from", "one", "--to", "two", "--shard", "2")[0] == []
     assert hv("doctor", "--from", "three", config=moving_store).code == 2
+    elsewhere = hv("doctor", "--from", "two", "--shard", "2", config=moving_store)
+    assert elsewhere.code == 2 and 'shard 2 is not on server "two"' in elsewhere.err
+
+
+def test_tables_that_would_never_be_copied(moving_store, moving_servers):
+    two = moving_servers[1]
+    two.sql("ALTER SYSTEM SET max_sync_workers_per_subscription TO 0")
+    try:
+        two.sql("SELECT pg_reload_conf()")
+        wanted = "max_sync_workers_per_subscription is 0"
+        eventually(lambda: wanted in str(findings(moving_store, "--to", "two")[0]))
+    finally:
+        two.sql("ALTER SYSTEM RESET max_sync_workers_per_subscription")
+        two.sql("SELECT pg_reload_conf()")
+
+
+def test_a_server_that_is_down_is_not_the_end(own_moving_servers, tmp_path):
+    one, two = own_moving_servers
+    make_shards(moving_config(tmp_path / "plain.conf", one, two), one, two)
+    config = moving_config(tmp_path / "checking.conf", one, two, check_servers="on")
+    two.server.stop()
+    found, _ = findings(config)
+    assert [server for _, server, *_ in found] == ["two"] and "could not connect" in str(found)
 
 
 def test_nothing_stays(moving_store, moving_servers):

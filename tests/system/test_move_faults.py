@@ -208,3 +208,17 @@ def test_one_that_could_not_be_published_is_not_switched(moving_store, moving_se
         check_untouched(one, two)
     finally:
         two.sql("REASSIGN OWNED BY weak TO CURRENT_USER; DROP OWNED BY weak; DROP ROLE weak")
+
+
+def test_a_trigger_with_a_transition_table_cannot_follow_a_stream(moving_store, moving_servers):
+    one, two = moving_servers
+    one.sql(
+        "CREATE FUNCTION shard0003.note() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN RETURN NULL; END';"
+        "CREATE TRIGGER note AFTER INSERT ON shard0003.entities REFERENCING NEW TABLE AS fresh"
+        " FOR EACH ROW EXECUTE FUNCTION shard0003.note()"
+    )
+    moved = move(moving_store, 3, 1)
+    assert "trigger note, with a transition table" in str(moved.result), moved
+    check_untouched(one, two)
+    move(moving_store, 3, 1, offline="on").ok("done")
