@@ -33,6 +33,7 @@ typedef struct hvi_router {
      * disputed; it may take a while. NULL in tests. */
     hv_status (*settle)(void *context, int shard, bool is_write, hv_error **error);
     hv_status (*settle_server)(void *context, int server, hv_error **error);
+    void (*locate)(void *context);
     void *settle_context;
 } hvi_router;
 
@@ -88,6 +89,14 @@ static inline hv_status hvi_router_settle_server(hvi_router *router, int server,
     return router->settle_server != NULL
                ? router->settle_server(router->settle_context, server, error)
                : HV_OK;
+}
+
+/* Ask the servers where their shards are, before work that lasts and would fail on a shard that is
+ * missing where it is thought to be. One that does not answer within a second (the pool's
+ * connections may all be lent) is met by the work itself. */
+static inline void hvi_router_locate(hvi_router *router) {
+    if (router->locate != NULL)
+        router->locate(router->settle_context);
 }
 
 /* HV_MISMATCH: two servers claim the shard. */

@@ -249,28 +249,44 @@ static hv_status check_skipped(const hv_rollout *rollout, const hvi_router *rout
     return HV_OK;
 }
 
-/* Mark the shards that are named, or all. */
-static hv_status mark_wanted(const hv_rollout *rollout, hvi_router *router, bool wanted[HV_SHARDS],
-                             hv_error **error) {
-    if (rollout->shards == NULL) {
-        hv_status status = HV_OK;
-        for (int i = 0; status == HV_OK && i < router->server_count; i++)
-            if (!hvi_rollout_skips(rollout, router->servers[i].name))
-                status = hvi_router_settle_server(router, i, error);
-        if (status != HV_OK)
-            return status;
-        for (int shard = -1; (shard = hvi_router_next(router, -1, shard)) >= 0;)
-            wanted[shard] = true;
-        return HV_OK;
-    }
-    hv_status status = read_shards(rollout->shards, wanted, error);
-    for (int shard = 0; status == HV_OK && shard < HV_SHARDS; shard++)
+/* Do all these shards have a server? */
+static hv_status check_held(const hvi_router *router, const bool wanted[HV_SHARDS],
+                            hv_error **error) {
+    for (int shard = 0; shard < HV_SHARDS; shard++)
         if (wanted[shard] && hvi_router_holder(router, shard) < 0) {
             hvi_fail(error, HV_INVALID, "no server holds shard %d", shard);
             hvi_error_where(error, NULL, shard);
-            status = HV_INVALID;
+            return HV_INVALID;
         }
-    return status;
+    return HV_OK;
+}
+
+/* Mark all shards that there are. */
+static hv_status mark_all(const hv_rollout *rollout, hvi_router *router, bool wanted[HV_SHARDS],
+                          hv_error **error) {
+    hvi_router_locate(router);
+    for (int i = 0; i < router->server_count; i++)
+        if (!hvi_rollout_skips(rollout, router->servers[i].name)) {
+            hv_status status = hvi_router_settle_server(router, i, error);
+            if (status != HV_OK)
+                return status;
+        }
+    for (int shard = -1; (shard = hvi_router_next(router, -1, shard)) >= 0;)
+        wanted[shard] = true;
+    return HV_OK;
+}
+
+/* Mark the shards that are named. */
+static hv_status mark_named(const hv_rollout *rollout, hvi_router *router, bool wanted[HV_SHARDS],
+                            hv_error **error) {
+    hv_status status = read_shards(rollout->shards, wanted, error);
+    /* Only with `shards = auto` may it turn out that a server holds others. */
+    if (status == HV_OK && !hvi_options_auto(router->options))
+        status = check_held(router, wanted, error);
+    if (status != HV_OK)
+        return status;
+    hvi_router_locate(router);
+    return check_held(router, wanted, error);
 }
 
 hv_status hvi_rollout_shards(const hv_rollout *rollout, hvi_router *router, int **shards,
@@ -280,7 +296,8 @@ hv_status hvi_rollout_shards(const hv_rollout *rollout, hvi_router *router, int 
     int found = 0;
     hv_status status = check_skipped(rollout, router, error);
     if (status == HV_OK)
-        status = mark_wanted(rollout, router, wanted, error);
+        status = rollout->shards == NULL ? mark_all(rollout, router, wanted, error)
+                                         : mark_named(rollout, router, wanted, error);
     if (status == HV_OK && (list = malloc(HV_SHARDS * sizeof *list)) == NULL)
         status = hvi_no_memory(error);
     if (status != HV_OK)

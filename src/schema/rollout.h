@@ -38,9 +38,9 @@ hv_status hvi_rollout_refuse_each(const hv_rollout *rollout, hv_error **error);
 bool hvi_rollout_skips(const hv_rollout *rollout, const char *server);
 
 /*
- * The shards that are meant, in ascending order: free() *shards. Errors: HV_INVALID for a text that
- * names none, a shard that no server holds, a server to be skipped that there is not, or if no
- * shard is left.
+ * The shards that are meant, in ascending order: free() *shards. The servers are asked where they
+ * are. Errors: HV_INVALID for a text that names none, a shard that no server holds, a server to be
+ * skipped that there is not, or if no shard is left; before they are asked, if that is certain.
  */
 hv_status hvi_rollout_shards(const hv_rollout *rollout, hvi_router *router, int **shards,
                              int *count, hv_error **error);

@@ -30,6 +30,10 @@ static hv_status settle_server(void *context, int server, hv_error **error) {
     return hvi_locator_settle_server(context, server, error);
 }
 
+static void locate(void *context) {
+    hvi_locator_ask(context, hvi_deadline_after(1000), NULL);
+}
+
 hv_status hvi_locator_init(hvi_locator *locator, hvi_router *router, hv_error **error) {
     locator->missing = calloc((size_t) router->server_count, sizeof *locator->missing);
     if (locator->missing == NULL)
@@ -44,6 +48,7 @@ hv_status hvi_locator_init(hvi_locator *locator, hvi_router *router, hv_error **
     locator->fork.child = fork_child;
     hvi_fork_join(&locator->fork);
     router->settle = settle;
+    router->locate = locate;
     if (hvi_options_auto(router->options))
         router->settle_server = settle_server;
     router->settle_context = locator;

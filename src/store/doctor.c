@@ -18,10 +18,11 @@ hv_status hv_doctor(hv_store *store, int from, int to, int shard, hv_findings **
     if (status != HV_OK)
         return status;
     hvi_server *server = NULL;
-    hvi_store_locate(store);
     status = check_number(store, from, error);
     if (status == HV_OK)
         status = check_number(store, to, error);
+    if (status == HV_OK)
+        hvi_router_locate(&store->router);
     if (status == HV_OK && shard >= 0)
         status = hvi_router_find(&store->router, shard, &server, error);
     if (status == HV_OK && shard >= 0 && from >= 0 && server->number != from) {

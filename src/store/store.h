@@ -52,13 +52,6 @@ static inline hv_status hvi_store_leave(const hvi_visit *visit, hv_status status
     return status;
 }
 
-/* Ask the servers where their shards are, before work that lasts and would fail on a shard that is
- * missing where it is thought to be. One that does not answer within a second (the pool's
- * connections may all be lent) is met by the work itself. */
-static inline void hvi_store_locate(hv_store *store) {
-    hvi_locator_ask(&store->locator, hvi_deadline_after(1000), NULL);
-}
-
 /* Enter for an operation on one server, by its number. */
 static inline hv_status hvi_store_enter_server(hvi_visit *visit, hv_store *store, int server,
                                                hvi_server **found, hv_error **error) {

@@ -14,14 +14,6 @@
 #include "schema/plan.h"
 #include "store/store.h"
 
-/* Enter for work on shards, wherever they are. */
-static hv_status enter(hvi_visit *visit, hv_store *store, hv_error **error) {
-    hv_status status = hvi_store_enter(visit, store, error);
-    if (status == HV_OK)
-        hvi_store_locate(store);
-    return status;
-}
-
 /* ---- SQL ---- */
 
 struct hv_each {
@@ -34,7 +26,7 @@ hv_status hv_each_shard(hv_store *store, const char *sql, int parameter_count,
                         const char *const *parameters, const hv_rollout *rollout, hv_each **each,
                         hv_error **error) {
     hvi_visit visit;
-    hv_status status = enter(&visit, store, error);
+    hv_status status = hvi_store_enter(&visit, store, error);
     if (status != HV_OK)
         return status;
     hv_each *made = calloc(1, sizeof *made);
@@ -91,7 +83,7 @@ hv_status hv_migrate(hv_store *store, const hv_migrations *migrations, const hv_
     hvi_visit visit;
     if (summary != NULL)
         *summary = NULL;
-    hv_status status = enter(&visit, store, error);
+    hv_status status = hvi_store_enter(&visit, store, error);
     if (status != HV_OK)
         return status;
     status = hvi_migrate(&store->router, migrations, rollout, summary, error);
@@ -102,7 +94,7 @@ hv_status hv_migrate_status(hv_store *store, const hv_migrations *migrations,
                             const hv_rollout *rollout, hv_ledger **ledger, hv_error **error) {
     hvi_visit visit;
     *ledger = NULL;
-    hv_status status = enter(&visit, store, error);
+    hv_status status = hvi_store_enter(&visit, store, error);
     if (status != HV_OK)
         return status;
     status = hvi_migrate_status(&store->router, migrations, rollout, ledger, error);
@@ -113,7 +105,7 @@ hv_status hv_migrate_plan(hv_store *store, const hv_migrations *migrations,
                           const hv_rollout *rollout, hv_plan **plan, hv_error **error) {
     hvi_visit visit;
     *plan = NULL;
-    hv_status status = enter(&visit, store, error);
+    hv_status status = hvi_store_enter(&visit, store, error);
     if (status != HV_OK)
         return status;
     status = hvi_migrate_plan(&store->router, migrations, rollout, plan, error);
@@ -127,7 +119,7 @@ hv_status hv_index_create(hv_store *store, const hv_index *index, const hv_rollo
     hvi_visit visit;
     if (summary != NULL)
         *summary = NULL;
-    hv_status status = enter(&visit, store, error);
+    hv_status status = hvi_store_enter(&visit, store, error);
     if (status != HV_OK)
         return status;
     return hvi_store_leave(&visit,
@@ -139,7 +131,7 @@ hv_status hv_index_drop(hv_store *store, const char *name, const hv_rollout *rol
     hvi_visit visit;
     if (summary != NULL)
         *summary = NULL;
-    hv_status status = enter(&visit, store, error);
+    hv_status status = hvi_store_enter(&visit, store, error);
     if (status != HV_OK)
         return status;
     return hvi_store_leave(&visit, hvi_index_drop(&store->router, name, rollout, summary, error));
@@ -149,7 +141,7 @@ hv_status hv_index_list(hv_store *store, const hv_rollout *rollout, hv_indexes *
                         hv_error **error) {
     hvi_visit visit;
     *indexes = NULL;
-    hv_status status = enter(&visit, store, error);
+    hv_status status = hvi_store_enter(&visit, store, error);
     if (status != HV_OK)
         return status;
     return hvi_store_leave(&visit, hvi_index_list(&store->router, rollout, indexes, error));
@@ -161,7 +153,7 @@ hv_status hv_schema_check(hv_store *store, const hv_rollout *rollout, hv_schema_
                           hv_error **error) {
     hvi_visit visit;
     *report = NULL;
-    hv_status status = enter(&visit, store, error);
+    hv_status status = hvi_store_enter(&visit, store, error);
     if (status != HV_OK)
         return status;
     return hvi_store_leave(&visit, hvi_schema_check(&store->router, rollout, report, error));
