@@ -196,6 +196,8 @@ int main(int argc, char **argv) {
     hv_status status = hv_options_load(options, argv[1], NULL, &error);
     if (status == HV_OK)
         status = hv_open(options, &store, &error);
+    if (status == HV_OK) /* an earlier run may have moved the shard */
+        status = hv_locate_shards(store, &error);
     if (status != HV_OK)
         die("open", status, error);
     for (int i = 0; i < count && i < WRITERS_MAX; i++)

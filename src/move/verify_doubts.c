@@ -19,12 +19,6 @@
 static const hvi_form rows_form = {
     .asked = "the hashes of rows",
     .rows = HVI_ANY_ROWS,
-    .columns = {HVI_IS_BYTES, HVI_IS_INT8, HVI_IS_BYTES},
-};
-
-static const hvi_form look_form = {
-    .asked = "the hashes of some rows",
-    .rows = HVI_ANY_ROWS,
     .columns = {HVI_IS_BYTES, HVI_IS_INT8},
 };
 
@@ -32,11 +26,10 @@ static int by_key(const void *left, const void *right) {
     return strcmp(((const hvi_verify_row *) left)->key, ((const hvi_verify_row *) right)->key);
 }
 
-hv_status hvi_verify_list_read(hvi_verify_list *list, const PGresult *result, bool has_versions,
-                               const char *server, hv_error **error) {
-    *list = (hvi_verify_list){NULL, 0, 0};
-    hv_status status =
-        hvi_result_check(result, has_versions ? &rows_form : &look_form, server, -1, error);
+hv_status hvi_verify_list_read(hvi_verify_list *list, const PGresult *result, const char *server,
+                               hv_error **error) {
+    *list = (hvi_verify_list){NULL, 0};
+    hv_status status = hvi_result_check(result, &rows_form, server, -1, error);
     if (status != HV_OK)
         return status;
     list->count = (size_t) PQntuples(result);
@@ -47,8 +40,6 @@ hv_status hvi_verify_list_read(hvi_verify_list *list, const PGresult *result, bo
         int row = (int) i;
         list->rows[i] = (hvi_verify_row){.key = hvi_text_at(result, row, 0),
                                          .hash = (uint64_t) hvi_integer_at(result, row, 1)};
-        if (has_versions)
-            list->versions += hvi_verify_number(hvi_text_at(result, row, 2));
     }
     qsort(list->rows, list->count, sizeof *list->rows, by_key);
     return HV_OK;
@@ -56,7 +47,7 @@ hv_status hvi_verify_list_read(hvi_verify_list *list, const PGresult *result, bo
 
 void hvi_verify_list_fini(hvi_verify_list *list) {
     free(list->rows);
-    *list = (hvi_verify_list){NULL, 0, 0};
+    *list = (hvi_verify_list){NULL, 0};
 }
 
 const hvi_verify_row *hvi_verify_list_find(const hvi_verify_list *list, const char *key) {

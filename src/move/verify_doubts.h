@@ -15,13 +15,12 @@ typedef struct hvi_verify_row {
 typedef struct hvi_verify_list {
     hvi_verify_row *rows; /* owned */
     size_t count;
-    uint64_t versions; /* their sum, if they were asked for */
 } hvi_verify_list;
 
-/* Read the answer to hvi_verify_rows() (with versions) or hvi_verify_look(), which must outlive the
- * list. Errors: HV_CORRUPT, HV_NO_MEMORY. */
-hv_status hvi_verify_list_read(hvi_verify_list *list, const PGresult *result, bool has_versions,
-                               const char *server, hv_error **error);
+/* Read the answer to hvi_verify_rows() or hvi_verify_look(), which must outlive the list. Errors:
+ * HV_CORRUPT, HV_NO_MEMORY. */
+hv_status hvi_verify_list_read(hvi_verify_list *list, const PGresult *result, const char *server,
+                               hv_error **error);
 void hvi_verify_list_fini(hvi_verify_list *list);
 
 /* NULL: it is not there. */

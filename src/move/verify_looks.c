@@ -51,7 +51,7 @@ static void write_unlock(hvi_buffer *sql, const hvi_verify *verify, hvi_side sid
 
 static hv_status take_look_at_source(hvi_verify *verify, hv_error **error) {
     hvi_verify_list list;
-    hv_status status = hvi_verify_list_read(&list, verify->pair.results[HVI_SOURCE], false,
+    hv_status status = hvi_verify_list_read(&list, verify->pair.results[HVI_SOURCE],
                                             hvi_verify_server_of(verify, HVI_SOURCE), error);
     for (size_t i = 0; i < verify->doubts.count && status == HV_OK; i++) {
         hvi_doubt *doubt = &verify->doubts.all[i];
@@ -119,7 +119,7 @@ static hv_status decide(hvi_verify *verify, hv_error **error) {
 
 static hv_status take_look_at_target(hvi_verify *verify, hv_error **error) {
     hvi_verify_list list;
-    hv_status status = hvi_verify_list_read(&list, verify->pair.results[HVI_TARGET], false,
+    hv_status status = hvi_verify_list_read(&list, verify->pair.results[HVI_TARGET],
                                             hvi_verify_server_of(verify, HVI_TARGET), error);
     for (size_t i = verify->doubts.count; i-- > 0 && status == HV_OK;) {
         const hvi_doubt *doubt = &verify->doubts.all[i];
@@ -243,7 +243,7 @@ hv_status hvi_verify_looks_answered(hvi_verify *verify, hv_error **error) {
 static hv_status look_last(hvi_verify *verify, hvi_pair *pair, const hvi_doubts *of, size_t table,
                            int64_t deadline, hv_error **error) {
     const char **keys = hvi_doubts_keys(of);
-    hvi_verify_list lists[2] = {{NULL, 0, 0}, {NULL, 0, 0}};
+    hvi_verify_list lists[2] = {{NULL, 0}, {NULL, 0}};
     hv_status status = keys == NULL ? hvi_no_memory(error) : HV_OK;
     bool over = false;
     for (int side = 1; side >= 0 && status == HV_OK; side--) {
@@ -259,7 +259,7 @@ static hv_status look_last(hvi_verify *verify, hvi_pair *pair, const hvi_doubts 
         status = hvi_fail_late(verify->sides.source_name, verify->sides.shard, false, error);
     }
     for (int side = 0; side < 2 && status == HV_OK; side++)
-        status = hvi_verify_list_read(&lists[side], pair->results[side], false,
+        status = hvi_verify_list_read(&lists[side], pair->results[side],
                                       hvi_verify_server_of(verify, side), error);
     for (size_t i = 0; i < of->count && status == HV_OK; i++) {
         const hvi_verify_row *ours = hvi_verify_list_find(&lists[HVI_SOURCE], keys[i]);

@@ -26,6 +26,10 @@
 /* Parts that differ, after which it stops looking for more. */
 #define FOUND_MAX 8
 
+static bool is_by_hash(const hvi_verify_table *table) {
+    return !table->by_range && table->part_count > 1;
+}
+
 /* ---- SQL ---- */
 
 static void write_hashing(hvi_buffer *sql, const hvi_verify *verify, hvi_side side) {
@@ -37,12 +41,13 @@ static void write_tables(hvi_buffer *sql, const hvi_verify *verify, hvi_side sid
     hvi_verify_tables_ask(sql, verify->tables.schemas[side]);
 }
 
-static void write_versions(hvi_buffer *sql, const hvi_verify *verify, hvi_side side) {
-    hvi_verify_digest(sql, &verify->tables, hvi_verify_table_of(verify), side, verify->part, false);
+static void write_changes(hvi_buffer *sql, const hvi_verify *verify, hvi_side side) {
+    hvi_verify_changes(sql, &verify->tables, hvi_verify_table_of(verify), side,
+                       is_by_hash(hvi_verify_table_of(verify)) ? 0 : verify->part);
 }
 
 static void write_digest(hvi_buffer *sql, const hvi_verify *verify, hvi_side side) {
-    hvi_verify_digest(sql, &verify->tables, hvi_verify_table_of(verify), side, verify->part, true);
+    hvi_verify_digest(sql, &verify->tables, hvi_verify_table_of(verify), side, verify->part);
 }
 
 static void write_rows(hvi_buffer *sql, const hvi_verify *verify, hvi_side side) {
@@ -51,10 +56,6 @@ static void write_rows(hvi_buffer *sql, const hvi_verify *verify, hvi_side side)
 }
 
 /* ---- from part to part ---- */
-
-static bool is_by_hash(const hvi_verify_table *table) {
-    return !table->by_range && table->part_count > 1;
-}
 
 static void begin_pieces(hvi_verify *verify) {
     const hvi_part *part = &hvi_verify_table_of(verify)->parts[verify->part];
@@ -65,7 +66,8 @@ static void begin_pieces(hvi_verify *verify) {
     while (verify->pieces < (1 << 20) && verify->pieces * (int64_t) PIECE_ROWS < rows)
         verify->pieces *= 2;
     verify->piece = 0;
-    memset(verify->read, 0, sizeof verify->read);
+    for (int side = 0; side < 2; side++) /* all that is read now is read after that */
+        verify->read[side] = (hvi_part_digest){.horizon = verify->horizons[side]};
     hvi_verify_go(verify, HVI_VERIFY_ROWS);
 }
 
@@ -75,7 +77,7 @@ static void begin_part(hvi_verify *verify) {
     if (is_by_hash(table)) {
         begin_pieces(verify);
     } else if (verify->pass > 1 && table->parts[verify->part].is_known) {
-        hvi_verify_go(verify, HVI_VERIFY_VERSIONS);
+        hvi_verify_go(verify, HVI_VERIFY_CHANGES);
     } else if (verify->direct && table->part_count > 1) {
         begin_pieces(verify);
     } else {
@@ -102,7 +104,7 @@ static void begin_table(hvi_verify *verify, size_t table) {
     if (verify->pass == 1)
         hvi_verify_go(verify, HVI_VERIFY_SAMPLE);
     else if (is_by_hash(hvi_verify_table_of(verify)))
-        hvi_verify_go(verify, HVI_VERIFY_VERSIONS);
+        hvi_verify_go(verify, HVI_VERIFY_CHANGES);
 }
 
 void hvi_verify_parts_again(hvi_verify *verify) {
@@ -197,7 +199,7 @@ static hv_status divide(hvi_verify *verify, const PGresult *sample, hv_error **e
 }
 
 /* The digests of both sides, of one part or all: free() them. */
-static hv_status read_digests(const hvi_verify *verify, size_t count, hvi_part_digest *digests[2],
+static hv_status read_digests(hvi_verify *verify, size_t count, hvi_part_digest *digests[2],
                               hv_error **error) {
     hv_status status = HV_OK;
     for (int side = 0; side < 2 && status == HV_OK; side++) {
@@ -207,8 +209,15 @@ static hv_status read_digests(const hvi_verify *verify, size_t count, hvi_part_d
                 ? hvi_no_memory(error)
                 : hvi_verify_digest_read(verify->pair.results[side], hvi_verify_table_of(verify),
                                          hvi_verify_server_of(verify, side), digests[side], error);
+        if (status == HV_OK)
+            verify->horizons[side] = digests[side][0].horizon;
     }
     return status;
+}
+
+/* Are these the rows that were there before? `now` says how many there are, and are newer. */
+static bool is_unchanged(const hvi_part_digest *before, const hvi_part_digest *now) {
+    return now->content == 0 && now->rows == before->rows;
 }
 
 /* Take in what was counted and hashed; with `content`, otherwise only whether it has changed. */
@@ -226,10 +235,9 @@ static hv_status take_digests(hvi_verify *verify, bool content, hv_error **error
     for (size_t i = 0; i < count && status == HV_OK; i++) {
         hvi_part *part = &table->parts[by_hash ? i : verify->part];
         const hvi_part_digest *ours = &digests[HVI_SOURCE][i], *theirs = &digests[HVI_TARGET][i];
-        bool same = content
-                        ? ours->rows == theirs->rows && ours->content == theirs->content
-                        : part->is_known && part->digests[HVI_SOURCE].versions == ours->versions &&
-                              part->digests[HVI_TARGET].versions == theirs->versions;
+        bool same = content ? ours->rows == theirs->rows && ours->content == theirs->content
+                            : part->is_known && is_unchanged(&part->digests[HVI_SOURCE], ours) &&
+                                  is_unchanged(&part->digests[HVI_TARGET], theirs);
         if (content) {
             part->digests[HVI_SOURCE] = *ours;
             part->digests[HVI_TARGET] = *theirs;
@@ -277,17 +285,25 @@ static hv_status repeat_part(hvi_verify *verify, hv_error **error) {
     return HV_OK;
 }
 
+/* In a table without a key, a row's hash is the key, and there may be several of it. */
+static void count_rows(hvi_part_digest *digest, const hvi_verify_table *table,
+                       const hvi_verify_list *list) {
+    if (table->key_count > 0)
+        digest->rows += (int64_t) list->count;
+    for (size_t i = 0; table->key_count == 0 && i < list->count; i++)
+        digest->rows += (int64_t) list->rows[i].hash;
+}
+
 static hv_status take_rows(hvi_verify *verify, hv_error **error) {
     hvi_part *part = &hvi_verify_table_of(verify)->parts[verify->part];
-    hvi_verify_list lists[2] = {{NULL, 0, 0}, {NULL, 0, 0}};
+    hvi_verify_list lists[2] = {{NULL, 0}, {NULL, 0}};
     hv_status status = HV_OK;
     size_t before = verify->doubts.count;
     bool all = true;
     for (int side = 0; side < 2 && status == HV_OK; side++) {
-        status = hvi_verify_list_read(&lists[side], verify->pair.results[side], true,
+        status = hvi_verify_list_read(&lists[side], verify->pair.results[side],
                                       hvi_verify_server_of(verify, side), error);
-        verify->read[side].rows += (int64_t) lists[side].count;
-        verify->read[side].versions += lists[side].versions;
+        count_rows(&verify->read[side], hvi_verify_table_of(verify), &lists[side]);
     }
     if (status == HV_OK &&
         !hvi_doubts_compare(&verify->doubts, verify->table, verify->part, lists, DOUBTS_MAX, &all))
@@ -333,8 +349,8 @@ hv_status hvi_verify_parts_enter(hvi_verify *verify, hv_error **error) {
         return send_both(verify, write_tables, error);
     case HVI_VERIFY_SAMPLE:
         return enter_sample(verify, error);
-    case HVI_VERIFY_VERSIONS:
-        return send_both(verify, write_versions, error);
+    case HVI_VERIFY_CHANGES:
+        return send_both(verify, write_changes, error);
     case HVI_VERIFY_DIGEST:
         return send_both(verify, write_digest, error);
     default:
@@ -355,7 +371,7 @@ hv_status hvi_verify_parts_answered(hvi_verify *verify, hv_error **error) {
         return take_tables(verify, error);
     case HVI_VERIFY_SAMPLE:
         return divide(verify, verify->pair.results[HVI_SOURCE], error);
-    case HVI_VERIFY_VERSIONS:
+    case HVI_VERIFY_CHANGES:
         rest(verify);
         return take_digests(verify, false, error);
     case HVI_VERIFY_DIGEST:

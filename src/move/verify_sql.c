@@ -37,15 +37,6 @@ static void hash_of(hvi_buffer *sql, const hvi_verify_tables *tables, const char
                                  columns);
 }
 
-/* It is compared with that of the same server only. A row that is written again has another place
- * or another transaction. */
-static void version_of(hvi_buffer *sql, const hvi_verify_tables *tables) {
-    hvi_buffer_append_text(
-        sql, tables->hashing == HVI_HASH_RECORD
-                 ? "pg_catalog.hash_record_extended(ROW(t.ctid, t.xmin), 0::bigint)"
-                 : "pg_catalog.hashtextextended(pg_catalog.concat(t.ctid, t.xmin), 0::bigint)");
-}
-
 /* A number that decides in which part, by hash, a row is. */
 static void part_hash_of(hvi_buffer *sql, const hvi_verify_tables *tables,
                          const hvi_verify_table *table) {
@@ -123,39 +114,69 @@ static void where_in_part(hvi_buffer *sql, const hvi_verify_tables *tables,
     }
 }
 
-void hvi_verify_digest(hvi_buffer *sql, const hvi_verify_tables *tables,
-                       const hvi_verify_table *table, hvi_side side, size_t part, bool content) {
+/* Count the rows of each part, and add up a number of each. A first row has the horizon, also when
+ * no part has a row. */
+static void sum_up(hvi_buffer *sql, const hvi_verify_tables *tables, const hvi_verify_table *table,
+                   hvi_side side, size_t part, const char *number) {
     bool by_hash = !table->by_range && table->part_count > 1;
     begin(sql, table->by_range && table->part_count > 1);
-    hvi_buffer_append_text(sql, "SELECT p, pg_catalog.count(*),"
-                                " coalesce(pg_catalog.sum(c), 0)::pg_catalog.text,"
-                                " coalesce(pg_catalog.sum(v), 0)::pg_catalog.text FROM (SELECT ");
-    if (by_hash)
+    hvi_buffer_append_text(sql, "SELECT (-1)::bigint, 0::bigint, pg_catalog.txid_snapshot_xmin("
+                                "pg_catalog.txid_current_snapshot())::pg_catalog.text"
+                                " UNION ALL SELECT p, pg_catalog.count(*),"
+                                " pg_catalog.sum(c)::pg_catalog.text FROM (SELECT ");
+    if (by_hash) {
         part_hash_of(sql, tables, table);
-    else
+        hvi_buffer_append_format(sql, " OPERATOR(pg_catalog.&) %llu::bigint",
+                                 (unsigned long long) table->part_count - 1);
+    } else {
         hvi_buffer_append_text(sql, "0::bigint");
-    hvi_buffer_append_format(sql, " OPERATOR(pg_catalog.&) %llu::bigint AS p, ",
-                             by_hash ? (unsigned long long) table->part_count - 1 : 0ULL);
-    if (content)
-        hash_of(sql, tables, table->columns);
-    else
-        hvi_buffer_append_text(sql, "0::bigint");
-    hvi_buffer_append_text(sql, " AS c, ");
-    version_of(sql, tables);
-    hvi_buffer_append_text(sql, " AS v");
+    }
+    hvi_buffer_append_format(sql, " AS p, %s AS c", number);
     from(sql, tables, table, side);
     if (table->by_range)
         where_in_part(sql, tables, table, part, 1, 0);
     hvi_buffer_append_text(sql, ") AS q GROUP BY p");
 }
 
+void hvi_verify_digest(hvi_buffer *sql, const hvi_verify_tables *tables,
+                       const hvi_verify_table *table, hvi_side side, size_t part) {
+    hvi_buffer hash = HVI_BUFFER_EMPTY;
+    hash_of(&hash, tables, table->columns);
+    if (hvi_buffer_ok(&hash))
+        sum_up(sql, tables, table, side, part, hash.data);
+    else
+        hvi_buffer_break(sql);
+    hvi_buffer_fini(&hash);
+}
+
+/* The older one of two transactions; their numbers wrap around. */
+static uint32_t older(uint32_t one, uint32_t other) {
+    return (int32_t) (one - other) < 0 ? one : other;
+}
+
+void hvi_verify_changes(hvi_buffer *sql, const hvi_verify_tables *tables,
+                        const hvi_verify_table *table, hvi_side side, size_t part) {
+    uint32_t horizon = table->parts[part].digests[side].horizon;
+    char newer[160];
+    if (!table->by_range)
+        for (size_t i = 0; i < table->part_count; i++)
+            horizon = older(horizon, table->parts[i].digests[side].horizon);
+    /* age() of a frozen row is the greatest number that there is */
+    snprintf(newer, sizeof newer,
+             "(pg_catalog.age(t.xmin) OPERATOR(pg_catalog.<=)"
+             " pg_catalog.age('%" PRIu32 "'::pg_catalog.xid))::integer",
+             horizon);
+    sum_up(sql, tables, table, side, part, newer);
+}
+
 static const hvi_form digest_form = {
     .asked = "the digest of a table's part",
     .rows = HVI_ANY_ROWS,
-    .columns = {HVI_IS_INT8, HVI_IS_COUNT, HVI_IS_BYTES, HVI_IS_BYTES},
+    .columns = {HVI_IS_INT8, HVI_IS_COUNT, HVI_IS_BYTES},
 };
 
-uint64_t hvi_verify_number(const char *text) {
+/* A decimal number of any length, modulo 2^64. */
+static uint64_t read_number(const char *text) {
     uint64_t number = 0;
     bool negative = *text == '-';
     for (text += negative; *text >= '0' && *text <= '9'; text++)
@@ -169,17 +190,23 @@ hv_status hvi_verify_digest_read(const PGresult *result, const hvi_verify_table 
     if (status != HV_OK)
         return status;
     size_t count = table->by_range ? 1 : table->part_count;
+    uint32_t horizon = 0;
     memset(digests, 0, count * sizeof *digests);
     for (int row = 0; row < PQntuples(result); row++) {
-        uint64_t part = (uint64_t) hvi_integer_at(result, row, 0);
-        if (part >= count)
+        int64_t part = hvi_integer_at(result, row, 0);
+        uint64_t number = read_number(hvi_text_at(result, row, 2));
+        if (part < -1 || part >= (int64_t) count)
             return hvi_fail_answer(server, -1, digest_form.asked, error,
                                    "sent one of another part");
-        digests[part] =
-            (hvi_part_digest){.rows = hvi_integer_at(result, row, 1),
-                              .content = hvi_verify_number(hvi_text_at(result, row, 2)),
-                              .versions = hvi_verify_number(hvi_text_at(result, row, 3))};
+        if (part == -1) {
+            horizon = (uint32_t) number; /* the rest is how often they have wrapped around */
+            continue;
+        }
+        digests[part].rows = hvi_integer_at(result, row, 1);
+        digests[part].content = number;
     }
+    for (size_t i = 0; i < count; i++)
+        digests[i].horizon = horizon;
     return HV_OK;
 }
 
@@ -192,18 +219,13 @@ void hvi_verify_rows(hvi_buffer *sql, const hvi_verify_tables *tables,
         key_of(sql, table);
         hvi_buffer_append_text(sql, ", ");
         hash_of(sql, tables, table->columns);
-        hvi_buffer_append_text(sql, ", ");
-        version_of(sql, tables);
         from(sql, tables, table, side);
         where_in_part(sql, tables, table, part, pieces, piece);
         return;
     }
-    hvi_buffer_append_text(sql, "SELECT c::pg_catalog.text, pg_catalog.count(*),"
-                                " pg_catalog.sum(v)::pg_catalog.text FROM (SELECT ");
+    hvi_buffer_append_text(sql, "SELECT c::pg_catalog.text, pg_catalog.count(*) FROM (SELECT ");
     hash_of(sql, tables, table->columns);
-    hvi_buffer_append_text(sql, " AS c, ");
-    version_of(sql, tables);
-    hvi_buffer_append_text(sql, " AS v");
+    hvi_buffer_append_text(sql, " AS c");
     from(sql, tables, table, side);
     where_in_part(sql, tables, table, part, pieces, piece);
     hvi_buffer_append_text(sql, ") AS q GROUP BY c");

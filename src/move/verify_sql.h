@@ -18,20 +18,22 @@ void hvi_verify_sample(hvi_buffer *sql, const hvi_verify_tables *tables,
 /*
  * SQL for one side. Each begins with settings for its transaction, which may be one that is open.
  *
- * Count and hash a part, or, of a table that is divided by hash, all of its parts; without
- * `content`, the versions only.
+ * Count and hash a part, or, of a table that is divided by hash, all of its parts.
  */
 void hvi_verify_digest(hvi_buffer *sql, const hvi_verify_tables *tables,
-                       const hvi_verify_table *table, hvi_side side, size_t part, bool content);
+                       const hvi_verify_table *table, hvi_side side, size_t part);
 
-/* Read the answer: into digests[0], or into as many as the table has parts. */
+/* Count the same, and instead of the content the rows that are newer than the part's horizon, or
+ * than the oldest one of all parts. That is several times as fast. */
+void hvi_verify_changes(hvi_buffer *sql, const hvi_verify_tables *tables,
+                        const hvi_verify_table *table, hvi_side side, size_t part);
+
+/* Read the answer of either (content: what was hashed, or how many rows are newer): into
+ * digests[0], or into as many as the table has parts. */
 hv_status hvi_verify_digest_read(const PGresult *result, const hvi_verify_table *table,
                                  const char *server, hvi_part_digest *digests, hv_error **error);
 
-/* A decimal number of any length, modulo 2^64. */
-uint64_t hvi_verify_number(const char *text);
-
-/* The rows of a part: key, hash, version. Of `pieces` of equal size, only this one. */
+/* The rows of a part: key, hash. Of `pieces` of equal size, only this one. */
 void hvi_verify_rows(hvi_buffer *sql, const hvi_verify_tables *tables,
                      const hvi_verify_table *table, hvi_side side, size_t part, int pieces,
                      int piece);

@@ -5,7 +5,7 @@
  *         │
  *         ▼
  *       NEXT ◄──────────────────────────────────────────────┐
- *         │ a part: SAMPLE (for a table's first), VERSIONS  │
+ *         │ a part: SAMPLE (for a table's first), CHANGES   │
  *         ├──► (from the second pass on), DIGEST, ROWS ─────┤
  *         │ rows in doubt, at the end of a table or many    │
  *         ├──► LOOK_SOURCE ─► MARK ─► WAIT ─► LOOK_TARGET ──┤ again, until they agree or are left
@@ -28,7 +28,7 @@ typedef enum hvi_verify_state {
     HVI_VERIFY_HASHING,
     HVI_VERIFY_TABLES,
     HVI_VERIFY_SAMPLE,
-    HVI_VERIFY_VERSIONS,
+    HVI_VERIFY_CHANGES,
     HVI_VERIFY_DIGEST,
     HVI_VERIFY_ROWS,
     HVI_VERIFY_LOOK_SOURCE,
@@ -50,6 +50,7 @@ struct hvi_verify {
     int pieces, piece;
     bool direct;             /* the last part had doubts: read the rows of the next at once */
     hvi_part_digest read[2]; /* of the pieces so far */
+    uint32_t horizons[2];    /* of the newest digests */
     bool *same;              /* of the table's parts, by hash: which need no look; owned */
     hvi_doubts doubts;       /* of the table at hand */
     hvi_doubts left;         /* for hvi_verify_last(), of all tables */

@@ -14,11 +14,17 @@
  * it takes several times as long. */
 typedef enum hvi_hashing { HVI_HASH_RECORD, HVI_HASH_TEXT } hvi_hashing;
 
-/* What was counted and hashed of a part. Sums of hashes are modulo 2^64. */
+/*
+ * What was counted and hashed of a part. Sums of hashes are modulo 2^64.
+ *
+ * The horizon is the oldest transaction that ran when this, or something before it, was read (the
+ * xmin of a snapshot). A row that is there later is one of these rows if its own transaction is
+ * older; so if all are, and they are as many, nothing has changed.
+ */
 typedef struct hvi_part_digest {
     int64_t rows;
     uint64_t content;
-    uint64_t versions; /* of the places and transactions of the rows: it changes with any of them */
+    uint32_t horizon;
 } hvi_part_digest;
 
 /* A part of a table: the keys above `after` up to `upto`; or those with one remainder of the hash.

@@ -142,10 +142,26 @@ def test_afterwards_nothing_differs(verifier):
     assert answer["status"] == "HV_OK", answer
 
 
-def test_what_is_tampered_with_later_is_found_by_another_pass(streamed, verifier):
+@pytest.mark.parametrize("what", TAMPERINGS)
+def test_what_is_tampered_with_later_is_found_by_another_pass(streamed, verifier, what):
+    statement, (table, where), named = TAMPERINGS[what]
     assert verifier("run")["status"] == "HV_OK"
-    with tampered(streamed, "UPDATE {t} SET type = 9 WHERE id = 5700", "entities", "id = 5700"):
+    with tampered(streamed, statement, table, where):
         answer = verifier("again")
+    assert answer["status"] == "HV_MISMATCH", answer
+    for text in (f"Table {table}, ", *named):
+        assert text in answer["detail"], answer["detail"]
+
+
+def test_a_transaction_that_began_before_a_pass_is_noticed_by_the_next(streamed, verifier):
+    """Its number is older than many that the pass has seen."""
+    with streamed.target.connect() as connection, connection.cursor() as cursor:
+        cursor.execute(f"BEGIN; UPDATE {COPY}.entities SET type = type + 1 WHERE id = 5700")
+        streamed.source.sql(f"UPDATE {SCHEMA}.entities SET type = type WHERE id = 5600")
+        assert verifier("run")["status"] == "HV_OK"
+        cursor.execute("COMMIT")
+        answer = verifier("again")
+        cursor.execute(f"UPDATE {COPY}.entities SET type = type - 1 WHERE id = 5700")
     assert answer["status"] == "HV_MISMATCH" and "key 5700" in answer["detail"], answer
 
 
