@@ -6,7 +6,8 @@
  *
  * WRITERS threads put entities into SHARD, RATE a second altogether, and two threads 500 a second
  * each into OTHER. Shards move between the servers 0 and 1. For each move it prints a line of JSON;
- * at the end the puts of every 10 ms around the last switch, and how many were acknowledged. How
+ * at the end the puts of every 10 ms around the last switch, and how many were acknowledged. With
+ * 0 MOVES it prints "{}" and waits for the end of its input instead, while the caller does something. How
  * long a put took is the time of the call; one that comes late because the one before took long
  * begins at once.
  */
@@ -184,6 +185,22 @@ static void print_buckets(writer *writers, int count, int64_t about) {
     printf("]}\n");
 }
 
+/* What the others' puts take before, and while the caller does something. */
+static void wait_for_caller(writer *others) {
+    int64_t longest, before, during;
+    size_t ignored;
+    pause_until(now_us() + BEFORE_MS * 1000);
+    int64_t begun = now_us();
+    look(others, OTHERS, begun - BEFORE_MS * 1000, begun, &longest, &before, &ignored);
+    printf("{}\n");
+    fflush(stdout);
+    while (getchar() != EOF)
+        continue;
+    look(others, OTHERS, begun, now_us(), &longest, &during, &ignored);
+    printf("{\"other_before_ms\": %.3f, \"other_during_ms\": %.3f}\n", (double) before / 1000,
+           (double) during / 1000);
+}
+
 int main(int argc, char **argv) {
     static writer writers[WRITERS_MAX], others[OTHERS];
     hv_error *error = NULL;
@@ -205,6 +222,8 @@ int main(int argc, char **argv) {
     for (int i = 0; i < OTHERS; i++)
         start(&others[i], store, other, 1000000 / OTHER_RATE);
     int64_t switched = 0;
+    if (moves == 0)
+        wait_for_caller(others);
     for (int i = 0; i < moves; i++) {
         hv_move_status how = {0};
         double phases[HV_MOVE_ABORTED + 1] = {0};
