@@ -7,9 +7,9 @@
  * WRITERS threads put entities into SHARD, RATE a second altogether, and two threads 500 a second
  * each into OTHER. Shards move between the servers 0 and 1. For each move it prints a line of JSON;
  * at the end the puts of every 10 ms around the last switch, and how many were acknowledged. With
- * 0 MOVES it prints "{}" and waits for the end of its input instead, while the caller does something. How
- * long a put took is the time of the call; one that comes late because the one before took long
- * begins at once.
+ * 0 MOVES it prints "{}" and waits for the end of its input instead, while the caller does
+ * something. How long a put took is the time of the call; one that comes late because the one
+ * before took long begins at once.
  */
 #include <inttypes.h>
 #include <pthread.h>
