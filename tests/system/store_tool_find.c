@@ -14,7 +14,7 @@
 
 /* ---- readers ---- */
 
-#define MAX_READERS 16
+#define MAX_READERS 128
 
 static struct {
     char name[32];

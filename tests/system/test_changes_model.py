@@ -152,7 +152,7 @@ class Entity:
 class Run:
     """Threads of a tool that do random operations until there were so many."""
 
-    def __init__(self, tool, seed, goal):
+    def __init__(self, tool, seed, goal, callers=THREADS):
         self.tool = tool
         self.seed = seed
         self.goal = goal
@@ -162,18 +162,18 @@ class Run:
         self.wrong = []
         self.settle = lambda: None
         reserved = {
-            shard: iter(tool.main.reserve(shard, THREADS * KEYS).ok().keys) for shard in SHARDS
+            shard: iter(tool.main.reserve(shard, callers * KEYS).ok().keys) for shard in SHARDS
         }
         self.entities = [
-            [Entity(next(reserved[shard])) for shard in SHARDS] for _ in range(THREADS)
+            [Entity(next(reserved[shard])) for shard in SHARDS] for _ in range(callers)
         ]
         shared = [tool.main.put(shard, 1, {"n": "0"}).ok().key for shard in (1, 4, 5, 8)]
-        self.counters = [[Counter(key, [], []) for key in shared] for _ in range(THREADS)]
+        self.counters = [[Counter(key, [], []) for key in shared] for _ in range(callers)]
         self.marked = [tool.main.put(shard, 1, {}).ok().key for shard in (2, 7)]
-        self.marks = [{key: {None} for key in self.marked} for _ in range(THREADS)]
+        self.marks = [{key: {None} for key in self.marked} for _ in range(callers)]
         self.threads = [
             threading.Thread(target=self._work, args=(number, thread))
-            for number, thread in enumerate(tool.threads(*(f"t{n}" for n in range(THREADS))))
+            for number, thread in enumerate(tool.threads(*(f"t{n}" for n in range(callers))))
         ]
 
     def __enter__(self):
