@@ -200,6 +200,8 @@ def leftovers(database):
         "schema": "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'hypervault\\_%'",
         "table": "SELECT relname FROM pg_class WHERE relname LIKE 'hypervault\\_____\\_%'"
         " AND relkind IN ('r', 'p')",
+        "origin": "SELECT roname FROM pg_replication_origin WHERE NOT EXISTS (SELECT FROM"
+        " pg_subscription WHERE roname ~ concat('^pg_', pg_subscription.oid, '(_|$)'))",
         "arriving": "SELECT shard::text FROM hypervault.shard_locations WHERE state = 'arriving'",
     }
     for kind, query in queries.items():
@@ -218,6 +220,41 @@ def assert_nothing_left(*databases):
     for database in databases:
         found = leftovers(database)
         assert not found, f"{database}: {found}"
+
+
+def locations(database):
+    """{shard: (state, generation, server)}"""
+    if not database.value("SELECT to_regclass('hypervault.shard_locations') IS NOT NULL"):
+        return {}
+    rows = database.query("SELECT shard, state, generation, server FROM hypervault.shard_locations")
+    return {shard: tuple(rest) for shard, *rest in rows}
+
+
+def structure(database, shard):
+    """Everything in a shard's schema but the rows, as text."""
+    schema = f"'shard{shard:04}'::regnamespace"
+    relations = f"SELECT oid FROM pg_class WHERE relnamespace = {schema}"
+    queries = (
+        "SELECT relname, relkind, relpersistence, relreplident, relispartition, relacl::text,"
+        f" obj_description(oid, 'pg_class') FROM pg_class WHERE relnamespace = {schema}",
+        "SELECT attrelid::regclass::text, attname, format_type(atttypid, atttypmod), attnotnull,"
+        " attstattarget, attgenerated, attidentity, pg_get_expr(adbin, adrelid)"
+        " FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum"
+        f" WHERE attrelid IN ({relations}) AND attnum > 0 AND NOT attisdropped",
+        "SELECT pg_get_indexdef(indexrelid), indisvalid, indisready, indisreplident FROM pg_index"
+        f" WHERE indrelid IN ({relations})",
+        "SELECT conname, pg_get_constraintdef(oid), convalidated FROM pg_constraint"
+        f" WHERE connamespace = {schema}",
+        "SELECT pg_get_triggerdef(oid), tgenabled FROM pg_trigger WHERE NOT tgisinternal"
+        f" AND tgrelid IN ({relations})",
+        "SELECT pg_get_viewdef(oid) FROM pg_class WHERE relkind = 'v'"
+        f" AND relnamespace = {schema}",
+        f"SELECT pg_get_functiondef(oid), proacl::text FROM pg_proc WHERE pronamespace = {schema}",
+        f"SELECT nspname, nspowner::regrole::text, nspacl::text FROM pg_namespace WHERE oid = {schema}",
+        "SELECT inhrelid::regclass::text, inhparent::regclass::text FROM pg_inherits"
+        f" WHERE inhrelid IN ({relations}) OR inhparent IN ({relations})",
+    )
+    return [sorted(map(repr, database.query(query))) for query in queries]
 
 
 def content(database, shard, table="entities", schema=None):
