@@ -9,7 +9,8 @@
  * at the end the puts of every 10 ms around the last switch, and how many were acknowledged. With
  * 0 MOVES it prints "{}" and waits for the end of its input instead, while the caller does
  * something. How long a put took is the time of the call; one that comes late because the one
- * before took long begins at once.
+ * before took long begins at once. Each entity has a number of its own, and now and then one that
+ * was acknowledged is read again at once: one that is not found was a stale read.
  */
 #include <inttypes.h>
 #include <pthread.h>
@@ -29,6 +30,7 @@
 #define AFTER_MS      400
 #define BUCKET_US     10000
 #define BUCKETS_ABOUT 100 /* on each side of the switch */
+#define READ_EVERY    50
 
 typedef struct sample {
     int64_t begun; /* µs */
@@ -39,10 +41,12 @@ typedef struct writer {
     pthread_t thread;
     hv_store *store;
     int shard;
+    int number;
     int64_t every_us;
     sample *samples; /* owned */
     atomic_size_t count;
     atomic_long errors;
+    long reads, stale;
     char error[256];
 } writer;
 
@@ -62,8 +66,27 @@ static void pause_until(int64_t moment) {
     }
 }
 
+static void note_error(writer *mine, hv_error *error) {
+    atomic_fetch_add(&mine->errors, 1);
+    snprintf(mine->error, sizeof mine->error, "%s", error != NULL ? hv_error_message(error) : "?");
+    hv_error_free(error);
+}
+
+static void read_again(writer *mine, int64_t key) {
+    hv_error *error = NULL;
+    hv_entity *entity = NULL;
+    hv_status status = hv_get(mine->store, key, &entity, &error);
+    mine->reads++;
+    if (status == HV_NOT_FOUND)
+        mine->stale++;
+    else if (status != HV_OK)
+        note_error(mine, error);
+    hv_entity_free(entity);
+}
+
 static void *write_all_the_time(void *context) {
     writer *mine = context;
+    char number[32];
     hv_dict *dict = hv_dict_new();
     hv_dict_set(dict, "name", "Ada Lovelace", NULL);
     hv_dict_set(dict, "email", "ada@analytical.example", NULL);
@@ -71,28 +94,33 @@ static void *write_all_the_time(void *context) {
     while (!atomic_load(&stops)) {
         hv_error *error = NULL;
         int64_t key;
+        snprintf(number, sizeof number, "%d-%zu", mine->number, atomic_load(&mine->count));
+        hv_dict_set(dict, "number", number, NULL);
         pause_until(next);
         next += mine->every_us;
         int64_t begun = now_us();
         hv_status status = hv_put(mine->store, mine->shard, 7, dict, &key, &error);
+        int64_t took = now_us() - begun;
         size_t count = atomic_load(&mine->count);
         if (status != HV_OK) {
-            atomic_fetch_add(&mine->errors, 1);
-            snprintf(mine->error, sizeof mine->error, "%s",
-                     error != NULL ? hv_error_message(error) : "?");
-            hv_error_free(error);
+            note_error(mine, error);
         } else if (count < SAMPLES_MAX) {
-            mine->samples[count] = (sample){begun, now_us() - begun};
+            mine->samples[count] = (sample){begun, took};
             atomic_store(&mine->count, count + 1);
+            if (count % READ_EVERY == 0)
+                read_again(mine, key);
+        } else {
+            note_error(mine, NULL); /* too many for this program */
         }
     }
     hv_dict_free(dict);
     return NULL;
 }
 
-static void start(writer *to, hv_store *store, int shard, int64_t every_us) {
+static void start(writer *to, hv_store *store, int shard, int number, int64_t every_us) {
     to->store = store;
     to->shard = shard;
+    to->number = number;
     to->every_us = every_us;
     to->samples = malloc(SAMPLES_MAX * sizeof *to->samples);
     if (to->samples == NULL || pthread_create(&to->thread, NULL, write_all_the_time, to) != 0)
@@ -137,7 +165,8 @@ static void die(const char *what, hv_status status, hv_error *error) {
     exit(1);
 }
 
-/* Returns the moment of the switch, as far as it can be seen. */
+/* Returns the moment of the switch: when the call that made it has returned. While it is tried, a
+ * call is no longer than the try. */
 static int64_t move_once(hv_store *store, int shard, int server, hv_move_status *how,
                          double phases[HV_MOVE_ABORTED + 1]) {
     hv_error *error = NULL;
@@ -148,7 +177,7 @@ static int64_t move_once(hv_store *store, int shard, int server, hv_move_status 
     while (status == HV_OK && !done) {
         hv_move_progress(move, how);
         hv_move_phase phase = how->phase;
-        status = hv_move_advance(move, 5, &done, &error);
+        status = hv_move_advance(move, phase == HV_MOVE_SWITCHING ? 1 : 5, &done, &error);
         int64_t now = now_us();
         phases[phase] += (double) (now - last) / 1e6;
         last = now;
@@ -218,9 +247,9 @@ int main(int argc, char **argv) {
     if (status != HV_OK)
         die("open", status, error);
     for (int i = 0; i < count && i < WRITERS_MAX; i++)
-        start(&writers[i], store, shard, rate > 0 ? (int64_t) count * 1000000 / rate : 0);
+        start(&writers[i], store, shard, i, rate > 0 ? (int64_t) count * 1000000 / rate : 0);
     for (int i = 0; i < OTHERS; i++)
-        start(&others[i], store, other, 1000000 / OTHER_RATE);
+        start(&others[i], store, other, i, 1000000 / OTHER_RATE);
     int64_t switched = 0;
     if (moves == 0)
         wait_for_caller(others);
@@ -253,10 +282,12 @@ int main(int argc, char **argv) {
     pause_until(now_us() + 1000000);
     atomic_store(&stops, true);
     size_t acknowledged = 0, of_other = 0;
-    long errors = 0;
+    long errors = 0, reads = 0, stale = 0;
     for (int i = 0; i < count; i++) {
         pthread_join(writers[i].thread, NULL);
         acknowledged += atomic_load(&writers[i].count);
+        reads += writers[i].reads;
+        stale += writers[i].stale;
         errors += atomic_load(&writers[i].errors);
         if (writers[i].error[0] != '\0')
             fprintf(stderr, "%s\n", writers[i].error);
@@ -268,8 +299,9 @@ int main(int argc, char **argv) {
     }
     if (count > 0 && moves > 0)
         print_buckets(writers, count, switched);
-    printf("{\"acknowledged\": %zu, \"of_other\": %zu, \"errors\": %ld, \"server\": %d}\n",
-           acknowledged, of_other, errors, hv_shard_server(store, shard));
+    printf("{\"acknowledged\": %zu, \"of_other\": %zu, \"errors\": %ld, \"reads\": %ld,"
+           " \"stale\": %ld, \"server\": %d}\n",
+           acknowledged, of_other, errors, reads, stale, hv_shard_server(store, shard));
     hv_close(store, 1000, NULL);
     hv_options_free(options);
     for (int i = 0; i < count; i++)

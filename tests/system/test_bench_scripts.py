@@ -168,13 +168,30 @@ def test_every_way_to_change_schemas_changes_all_shards(tmp_path):
     assert len(picture.findall("{http://www.w3.org/2000/svg}rect")) > 5
 
 
-@pytest.mark.parametrize("script", ["keys", "compare", "find", "import", "python", "schema"])
+def test_what_a_move_costs_is_measured_drawn_and_judged(tmp_path):
+    small = ["--writers=2", "--rate=400", "--moves=2", "--megabytes=2", "--copies=1"]
+    shown = run(BENCH / "move", *small, f"--output={tmp_path}", env=HERE).ok()
+    assert (tmp_path / "move.md").read_text("utf-8") == shown.out
+    found = json.loads((tmp_path / "move.json").read_text("utf-8"))
+    assert len(found["moves"]) == 2 and len(found["copying"]["moves"]) == 1
+    writers = found["writers"]
+    assert writers["acknowledged"] > 100 and writers["reads"] > 0 and writers["server"] == 0
+    assert not any(writers[wrong] for wrong in ("errors", "lost", "doubled", "stale"))
+    rows = [line.split(" | ") for line in shown.out.splitlines() if line.startswith("| ")]
+    judged = [what for what, *_, verdict in rows if verdict in ("yes |", "**no** |")]
+    assert len(judged) == 8  # the longest put by two goals, four kinds of faults, others, the time
+    picture = xml.etree.ElementTree.parse(tmp_path / "move.svg").getroot()
+    assert len(picture.findall("{http://www.w3.org/2000/svg}rect")) > 200
+    assert len(picture.findall("{http://www.w3.org/2000/svg}path")) == 1  # the switch
+
+
+@pytest.mark.parametrize("script", ["keys", "compare", "find", "import", "move", "python", "schema"])
 def test_every_benchmark_explains_itself(script, tmp_path):
     shown = run(BENCH / script, "--help", cwd=tmp_path, env=HERE).ok()
     assert f"usage: bench/{script}" in shown.out
 
 
-@pytest.mark.parametrize("script", ["keys", "compare", "find", "import", "python", "schema"])
+@pytest.mark.parametrize("script", ["keys", "compare", "find", "import", "move", "python", "schema"])
 def test_a_benchmark_refuses_what_it_does_not_know(script):
     done = run(BENCH / script, "--colour", env=HERE)
     assert done.code == 2

@@ -228,7 +228,7 @@ class MovingRun(test_changes_model.Run):
                     replies.append(reply)
                     if reply.status != "HV_OK":
                         break
-                    time.sleep(chance.choice((0, 0, 0.001, 0.02)))
+                    time.sleep(0.02 if chance.random() < 0.05 else 0)
                 if reply.status == "HV_OK":
                     reply = thread.tx_commit()
                     replies.append(reply)
@@ -332,10 +332,10 @@ def move_about(mover, chance, model, one):
         shard = chance.choice((1, 2, 4, 5, 7, 8))
         target = 1 if has_shard(one, shard) else 0
         keep = {"keep_undo": "1h"} if number % 3 == 2 else {}
-        moved = run_move(mover, "move", shard, target, **keep).ok()
+        moved = run_move(mover, "move", shard, target, timeout=600, **keep).ok()
         pauses.append(moved.pause_ms)
         if keep:
-            run_move(mover, "undo", shard).ok("done")
+            run_move(mover, "undo", shard, timeout=600).ok("done")
         model.fail_if_wrong()
     return pauses
 

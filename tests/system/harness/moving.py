@@ -136,11 +136,11 @@ def _arguments(config, order, shard, server, at, options):
     return arguments + [f"@{place}={action}" for place, action in at.items()]
 
 
-def run_move(config, order, shard, server=None, at=None, trace=False, **options):
+def run_move(config, order, shard, server=None, at=None, trace=False, timeout=120, **options):
     arguments = _arguments(config, order, shard, server, at or {}, options)
     if trace:
         arguments.append("@trace")
-    return Moved(command.program("move_tool", *arguments, timeout=120))
+    return Moved(command.program("move_tool", *arguments, timeout=timeout))
 
 
 def move(config, shard, server, **how):
