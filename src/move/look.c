@@ -387,10 +387,31 @@ static hvi_move_step first_step(const hvi_move *move) {
     }
 }
 
-static hv_status fail_unknown(const hvi_move *move, hv_error **error) {
+static hv_status fail_unknown(hvi_move *move, hv_error **error) {
+    move->is_stuck = true;
     hvi_fail(error, HV_UNAVAILABLE, "it is not known whether shard %d was switched", move->shard);
     hvi_error_where(error, move->row.source, move->shard);
     hvi_error_detail(error, "Only the server that it leaves knows, and that cannot be reached.");
+    hvi_error_hint(error, "Start that server, and resume or abort the move then.");
+    return HV_UNAVAILABLE;
+}
+
+/* Before the switch the server that has the shard has all that counts, and afterwards the other
+ * one: without that nothing is gone on with, and least of all is a copy dropped, which may be all
+ * that is left. */
+static hv_status fail_without(hvi_move *move, bool switched, hv_error **error) {
+    const hvi_server *from = move->is_back ? move->target : move->source;
+    const hvi_server *to = move->is_back ? move->source : move->target;
+    const hvi_server *lost = switched ? to : from;
+    move->is_stuck = true;
+    hvi_fail(error, HV_UNAVAILABLE, "server \"%s\", which has shard %d, cannot be reached",
+             lost->name, move->shard);
+    hvi_error_where(error, lost->name, move->shard);
+    if (switched)
+        hvi_error_detail(error,
+                         "The shard was switched. The old copy on server \"%s\", \"%s\", is left "
+                         "as it is.",
+                         from->name, move->names.retired);
     hvi_error_hint(error, "Start that server, and resume or abort the move then.");
     return HV_UNAVAILABLE;
 }
@@ -401,6 +422,7 @@ static hv_status decide_kept(hvi_move *move, hvi_move_step *step, hv_error **err
     case HVI_ORDER_UNDO:
         move->row.kind = HVI_MOVE_UNDO;
         move->row.generation++;
+        move->row.pause_us = 0; /* its own is to be seen, not that of the way there */
         *step = HVI_STEP_CATCHING_UP;
         /* From now on the way goes in the other direction: look again. */
         hvi_move_close_links(move);
@@ -430,6 +452,8 @@ static hv_status decide(hvi_move *move, const found *rows, hvi_move_step *step, 
     if (!known)
         return fail_unknown(move, error);
     if (switched) {
+        if (move->to_given_up)
+            return fail_without(move, true, error);
         if (move->row.step == HVI_STEP_KEPT && move->row.kind != HVI_MOVE_UNDO && has_both)
             return decide_kept(move, step, error);
         /* The target's row is removed first: the rest is to be removed. */
@@ -461,7 +485,8 @@ static hv_status decide(hvi_move *move, const found *rows, hvi_move_step *step, 
                        move->shard, move->shard);
         return HV_INVALID;
     }
-    return HV_OK;
+    return move->from_given_up && *step != HVI_STEP_ABORTING ? fail_without(move, false, error)
+                                                             : HV_OK;
 }
 
 /* A move that is not in the journal yet: now it is. */
@@ -490,6 +515,13 @@ hv_status hvi_move_look(hvi_move *move, hv_error **error) {
         status = read_side(move, &move->to, &move->to_location, &rows, error);
     if (status != HV_OK)
         return status;
+    if (move->is_new && move->from_location.state == HVI_LOCATION_GONE) {
+        /* Another move has ended since: where the shard is has to be found again. */
+        hvi_move_close_links(move);
+        move->is_new = false;
+        move->state = HVI_MOVE_FINDING;
+        return HV_OK;
+    }
     /* Its own rows may be there already, if a connection was lost while they were written. */
     if (move->is_new) {
         status = begin_new(move, error);
@@ -528,6 +560,9 @@ hv_status hvi_move_look(hvi_move *move, hv_error **error) {
     if (status != HV_OK)
         return status;
     move->row.step = step;
+    /* What went wrong earlier is not wrong any more. */
+    if (step != HVI_STEP_ABORTING)
+        move->row.error[0] = '\0';
     move->is_begun = false;
     move->stage = 0;
     move->state = HVI_MOVE_AT_WORK;

@@ -43,6 +43,7 @@
 
 #include "base/clock.h"
 #include "base/interrupt.h"
+#include "base/utf8.h"
 #include "move/hook.h"
 #include "move/state.h"
 
@@ -275,6 +276,13 @@ static hv_status work(hvi_move *move, int64_t deadline, hv_error **error) {
     return HV_OK;
 }
 
+/* Where a text was too long, it may end within a character. */
+static void end_texts(hvi_move *move) {
+    char *const texts[] = {move->step_text, move->waits_for, move->left_behind, move->row.error};
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
+        texts[i][hvi_utf8_prefix(texts[i], strlen(texts[i]))] = '\0';
+}
+
 /* One turn. */
 static hv_status turn(hvi_move *move, int64_t deadline, hv_error **error) {
     hv_error *cause = NULL;
@@ -313,7 +321,7 @@ static hv_status turn(hvi_move *move, int64_t deadline, hv_error **error) {
         status == HV_UNAVAILABLE || status == HV_OUTCOME_UNKNOWN ||
         (status == HV_BUSY && move->state == HVI_MOVE_LOOKING && move->waits_for[0] != '\0') ||
         (status == HV_TIMEOUT && move->state != HVI_MOVE_AT_WORK);
-    if (is_waiting)
+    if (is_waiting && !move->is_stuck)
         return wait_for_server(move, status, &cause, error);
     if (move->state == HVI_MOVE_AT_WORK && turns_back(move, status, cause))
         return turn_back(move, &cause);
@@ -330,7 +338,12 @@ static hv_status end(hvi_move *move, bool *done, hv_error **error) {
     hv_status status = hv_error_status(move->cause);
     hvi_error_move(error, &move->cause);
     move->cause = NULL;
-    if (error != NULL && hv_error_hint(*error) == NULL)
+    if (error == NULL || hv_error_hint(*error) != NULL)
+        return status;
+    if (move->left_behind[0] != '\0')
+        hvi_error_hint(error, "The move was taken back: shard %d is where it was. Left behind: %s.",
+                       move->shard, move->left_behind);
+    else
         hvi_error_hint(error,
                        "The move was taken back: shard %d is where it was, and nothing is left.",
                        move->shard);
@@ -356,6 +369,7 @@ hv_status hvi_move_advance(hvi_move *move, int64_t timeout, bool *done, hv_error
             hvi_interrupted()
                 ? hvi_fail(error, HV_TIMEOUT, "the move of shard %d was interrupted", move->shard)
                 : turn(move, deadline, error);
+        end_texts(move);
         if (status != HV_OK)
             return move->state == HVI_MOVE_BROKEN ? status : break_off(move, status, error);
         if (move->state == HVI_MOVE_OVER)

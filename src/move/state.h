@@ -51,6 +51,7 @@ struct hvi_move {
     bool from_given_up, to_given_up; /* it could not be reached for too long */
     enum { HVI_LOST_NONE, HVI_LOST_FROM, HVI_LOST_TO } lost_side; /* which was to be opened last */
     bool is_new;                                                  /* its row is not written yet */
+    bool is_stuck; /* with what can be reached nothing can be done: no waiting helps */
 
     hvi_journal_row row;
     bool is_back; /* an undo: from the target to the source */
@@ -135,6 +136,10 @@ hv_status hvi_move_check_offline(hvi_move *move, hv_error **error);
 
 /* Look at the stream, now and then. HV_MISMATCH: it is lost, or it is a danger to the source. */
 hv_status hvi_move_look_at_stream(hvi_move *move, hv_error **error);
+
+/* The same while the target's link is busy with what was started on it. That is given up if the
+ * source is in danger. */
+hv_status hvi_move_look_at_source(hvi_move *move, hv_error **error);
 
 /* Is the subscription at work? HV_TIMEOUT: not for max_wait. */
 hv_status hvi_move_check_worker(hvi_move *move, hv_error **error);

@@ -97,3 +97,52 @@ def test_nobody_knows_when_the_source_is_gone_at_the_switch(own_moving_store, ow
     run_move(own_moving_store, "abort", 3).ok("done")
     assert has_shard(two, 3)
     assert_nothing_left(one, two)
+
+
+@pytest.mark.parametrize("place", ["fence: after commit", "switched: published", "cleaning"])
+def test_the_new_server_is_gone_after_the_switch(own_moving_store, own_moving_servers, place):
+    """The old copy may be all that is left: nothing that is asked for removes it."""
+    one, two = own_moving_servers
+    before = content(one, 3)
+    stop_at(own_moving_store, place)
+    two.server.stop("immediate")
+    old = one.value("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'hypervault\\_0003%old'")
+    for order in ("abort", "resume"):
+        ended = run_move(own_moving_store, order, 3, max_wait="1s")
+        assert ended.status == 6, ended
+        assert content(one, 3, schema=old) == before
+    assert not has_shard(one, 3)
+    two.server.start()
+    run_move(own_moving_store, "abort", 3).ok("done")
+    assert content(two, 3) == before
+    assert_nothing_left(one, two)
+
+
+@pytest.mark.parametrize("place", ["copying", "verifying"])
+def test_the_source_is_gone_before_the_switch(own_moving_store, own_moving_servers, place):
+    one, two = own_moving_servers
+    stop_at(own_moving_store, place)
+    one.server.stop("immediate")
+    resumed = run_move(own_moving_store, "resume", 3, max_wait="1s")
+    assert resumed.error == 'server "one", which has shard 3, cannot be reached', resumed
+    assert leftovers(two)
+    one.server.start()
+    run_move(own_moving_store, "resume", 3).ok("done")
+    assert has_shard(two, 3) and not has_shard(one, 3)
+    assert_nothing_left(one, two)
+
+
+def test_the_source_is_lost_while_it_is_copied(own_moving_store, own_moving_servers):
+    one, two = own_moving_servers
+    with Stepping(own_moving_store, "move", 3, 1, place="catching_up", max_wait="1s") as stepping:
+        one.server.stop("immediate")
+        stepping.go_on()
+        moved = stepping.end()
+    assert moved.error == 'server "one", which has shard 3, cannot be reached', moved
+    ended = run_move(own_moving_store, "abort", 3, max_wait="1s").ok("aborted")
+    assert 'server "one" cannot be reached' in ended.left_behind
+    assert_nothing_left(two)
+    one.server.start()
+    run_move(own_moving_store, "sweep", 0)
+    assert has_shard(one, 3)
+    assert_nothing_left(one, two)
