@@ -13,18 +13,18 @@
 #include "move/state.h"
 
 #define SLOT_MS       5000
-#define ANALYZE_MS    600000
 #define MARKER_US     200000 /* how long a step waits for a marker at a time */
 #define CLOSE_LAG_US  250000 /* the stream is close when a marker takes no longer */
 #define SWITCH_LAG_US 40000
 #define OPEN_MS       10000
 
+/* The stages of catching up. */
+enum { NOT_ANALYZED, ANALYZING, ANALYZED };
+
 /* Offline there is no stream; nobody writes either, and everything has arrived. */
 static bool has_stream(const hvi_move *move) {
     return move->row.kind != HVI_MOVE_OFFLINE;
 }
-
-/* ---- catching up ---- */
 
 /* Send a marker and wait for it, step by step. *lag is -1 until it has arrived. */
 static hv_status measure_lag(hvi_move *move, int64_t deadline, int64_t *lag, hv_error **error) {
@@ -50,8 +50,29 @@ static hv_status measure_lag(hvi_move *move, int64_t deadline, int64_t *lag, hv_
     return status;
 }
 
-/* Statistics, without which the first callers would meet bad plans. */
-static hv_status analyze(hvi_move *move, hv_error **error) {
+/* ---- the schema ---- */
+
+static hv_status check_drift(hvi_move *move, hv_error **error) {
+    hv_status status;
+    const char *server = move->from.server->name;
+    if (move->drift.description != NULL)
+        return hvi_drift_check(&move->drift, move->from.session, server, hvi_link_deadline(),
+                               error);
+    /* It was resumed, or goes back: only the digest is known. */
+    status = hvi_drift_take(&move->drift, move->from.session, move->shard, server,
+                            hvi_link_deadline(), error);
+    if (status == HV_OK && strcmp(move->drift.digest, move->row.digest) != 0) {
+        hvi_drift_fini(&move->drift);
+        status = hvi_drift_check_digest(move->row.digest, move->from.session, move->shard, server,
+                                        hvi_link_deadline(), error);
+    }
+    return status;
+}
+
+/* ---- statistics ---- */
+
+/* Without them the first callers would meet bad plans. */
+static hv_status start_analyze(hvi_move *move, bool *has_tables, hv_error **error) {
     hvi_buffer sql = HVI_BUFFER_EMPTY, ask = HVI_BUFFER_EMPTY;
     PGresult *result = NULL;
     hvi_buffer_append_format(
@@ -61,28 +82,68 @@ static hv_status analyze(hvi_move *move, hv_error **error) {
         " AND c.relkind OPERATOR(pg_catalog.=) 'r'",
         move->names.stream);
     hv_status status = hvi_link_say(&move->to, &ask, hvi_link_deadline(), &result, error);
-    if (status == HV_OK && PQntuples(result) > 0) {
+    *has_tables = status == HV_OK && PQntuples(result) > 0;
+    if (*has_tables) {
         for (int i = 0; i < PQntuples(result); i++)
             hvi_buffer_append_format(&sql, "%s%s", i == 0 ? "ANALYZE " : ", ",
                                      PQgetvalue(result, i, 0));
-        status = hvi_link_say(&move->to, &sql, hvi_deadline_after(ANALYZE_MS), NULL, error);
+        status = hvi_link_start(&move->to, &sql, error);
     }
     PQclear(result);
     return status;
 }
+
+/* It takes as long as it takes, and the source is looked at meanwhile. What is in the way of it,
+ * such as autovacuum, is waited for; if it cannot be had, autovacuum will make it up. */
+static hv_status analyze(hvi_move *move, int64_t deadline, hv_error **error) {
+    bool done = false;
+    int64_t pause;
+    hv_status status = HV_OK;
+    hv_error *cause = NULL;
+    if (move->stage == NOT_ANALYZED) {
+        status = start_analyze(move, &done, error);
+        if (status != HV_OK)
+            return status;
+        move->stage = done ? ANALYZING : ANALYZED;
+        return HV_OK;
+    }
+    status = hvi_link_advance(&move->to, deadline, &done, NULL, &cause);
+    if (status == HV_OK && !done)
+        return hvi_move_look_at_source(move, error);
+    if (status != HV_OK && (status != HV_REFUSED || !hvi_link_is_open(&move->to)))
+        return hvi_error_move(error, &cause);
+    move->stage = ANALYZED;
+    if (hvi_error_has_sqlstate(cause, HVI_SQLSTATE_LOCK) ||
+        hvi_error_has_sqlstate(cause, "40P01") || hvi_error_has_sqlstate(cause, "57014")) {
+        snprintf(move->waits_for, sizeof move->waits_for, "statistics: %s",
+                 hv_error_message(cause));
+        if (hvi_patience_next(&move->patience, move->options.max_wait, &pause)) {
+            hvi_move_stay(move, pause);
+            move->stage = NOT_ANALYZED;
+        }
+    }
+    hv_error_free(cause);
+    return HV_OK;
+}
+
+/* ---- catching up ---- */
 
 hv_status hvi_step_catching_up(hvi_move *move, int64_t deadline, hvi_move_next *what,
                                hvi_move_step *next, hv_error **error) {
     int64_t lag;
     hvi_move_say(move, "catching up");
     *what = HVI_NEXT_STAY;
+    /* The schema may have been changed since it was copied, and the stream broken by that. */
+    if (move->is_back && move->stage == NOT_ANALYZED && move->drift.description == NULL) {
+        hv_status changed = check_drift(move, error);
+        if (changed != HV_OK)
+            return changed;
+    }
+    if (move->stage != ANALYZED)
+        return analyze(move, deadline, error);
     hv_status status = has_stream(move) ? hvi_move_look_at_stream(move, error) : HV_OK;
     if (status == HV_OK && has_stream(move))
         status = hvi_move_check_worker(move, error);
-    if (status == HV_OK && move->stage == 0) {
-        status = analyze(move, error);
-        move->stage = 1;
-    }
     if (status == HV_OK && !has_stream(move)) {
         *what = HVI_NEXT_STEP;
         *next = HVI_STEP_VERIFYING;
@@ -156,23 +217,6 @@ hv_status hvi_step_verifying(hvi_move *move, int64_t deadline, hvi_move_next *wh
 }
 
 /* ---- ready ---- */
-
-static hv_status check_drift(hvi_move *move, hv_error **error) {
-    hv_status status;
-    const char *server = move->from.server->name;
-    if (move->drift.description != NULL)
-        return hvi_drift_check(&move->drift, move->from.session, server, hvi_link_deadline(),
-                               error);
-    /* It was resumed, or goes back: only the digest is known. */
-    status = hvi_drift_take(&move->drift, move->from.session, move->shard, server,
-                            hvi_link_deadline(), error);
-    if (status == HV_OK && strcmp(move->drift.digest, move->row.digest) != 0) {
-        hvi_drift_fini(&move->drift);
-        status = hvi_drift_check_digest(move->row.digest, move->from.session, move->shard, server,
-                                        hvi_link_deadline(), error);
-    }
-    return status;
-}
 
 /* The publication must not be able to fail once there is no way back. So it is tried before, in the
  * way that it will go, by the function that runs as its owner, and taken back. */

@@ -4,6 +4,7 @@
 #include "move/fit.h"
 
 #include "wire/result.h"
+#include "move/stream.h"
 
 /* What is wrong, in the order of the rows below. */
 static const struct fault {
@@ -20,8 +21,9 @@ static const struct fault {
      "Rows of these tables could not be updated while they are copied. Give each a primary key, or "
      "ALTER TABLE … REPLICA IDENTITY FULL; an offline move does not need it."},
     {"has tables that logical replication cannot carry",
-     "Such a table has no column that its rows can be divided by, or a trigger for each row with a "
-     "transition table. Move it offline."},
+     "Such a table has no column that its rows can be divided by, a column without equality (json, "
+     "for example) and no primary key, or a trigger for each row with a transition table. Move it "
+     "offline."},
 };
 
 static const hvi_form form = {
@@ -83,7 +85,16 @@ static const char sql_text[] =
     " AND c.relkind OPERATOR(pg_catalog.=) 'r' AND NOT EXISTS (SELECT"
     "  FROM pg_catalog.pg_attribute AS a WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid"
     "  AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped"
-    "  AND a.attgenerated OPERATOR(pg_catalog.=) '')"
+    "  AND a.attgenerated OPERATOR(pg_catalog.=) '' AND " HVI_STREAM_IS_ORDERED ")"
+    " UNION ALL SELECT 4, pg_catalog.format('%%s (column %%s)', c.oid::pg_catalog.regclass,"
+    " a.attname) FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_attribute AS a"
+    " ON a.attrelid OPERATOR(pg_catalog.=) c.oid"
+    " WHERE c.relnamespace OPERATOR(pg_catalog.=) '%s'::pg_catalog.regnamespace"
+    " AND c.relkind OPERATOR(pg_catalog.=) 'r' AND c.relreplident OPERATOR(pg_catalog.=) 'f'"
+    " AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped"
+    " AND NOT EXISTS (SELECT FROM pg_catalog.pg_index AS i WHERE i.indisprimary"
+    "  AND i.indrelid OPERATOR(pg_catalog.=) c.oid)"
+    " AND NOT " HVI_STREAM_IS_COMPARED
     " UNION ALL SELECT 4, pg_catalog.format('%%s (trigger %%s, with a transition table)',"
     " c.oid::pg_catalog.regclass, g.tgname) FROM pg_catalog.pg_trigger AS g"
     " JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) g.tgrelid"
@@ -97,7 +108,7 @@ hv_status hvi_fit_check(hvi_link *from, int shard, const char *schema, bool offl
     hvi_buffer sql = HVI_BUFFER_EMPTY, names = HVI_BUFFER_EMPTY;
     PGresult *result = NULL;
     hvi_buffer_append_format(&sql, sql_text, schema, schema, schema, schema, schema, schema, schema,
-                             schema, schema, schema);
+                             schema, schema, schema, schema);
     hv_status status = hvi_link_say(from, &sql, deadline, &result, error);
     if (status == HV_OK)
         status = hvi_result_check(result, &form, from->server->name, shard, error);

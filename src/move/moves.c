@@ -198,7 +198,9 @@ static bool is_to_be_swept(const said *all, int count, const hvi_journal_entry *
         return true;
     }
     *order = HVI_ORDER_CLEAN;
-    return entry->is_over && entry->is_source && twin->row.step == HVI_STEP_KEPT;
+    /* An undo that is only in the target's journal has not begun. */
+    return entry->is_over && entry->is_source &&
+           (twin->row.step == HVI_STEP_KEPT || twin->row.kind == HVI_MOVE_UNDO);
 }
 
 static bool sweep(hvi_router *router, hvi_move_order order, const hvi_journal_row *row) {

@@ -278,12 +278,14 @@ hv_status hvi_step_streaming(hvi_move *move, int64_t deadline, hvi_move_next *wh
 /* ---- copying ---- */
 
 /* Look at the stream now and then; a move that is a danger to the source is taken back. */
-hv_status hvi_move_look_at_stream(hvi_move *move, hv_error **error) {
+static hv_status look_at(hvi_move *move, bool whole, hv_error **error) {
     hvi_stream stream = hvi_move_stream(move);
     if (move->looked != 0 && hvi_clock_us() - move->looked < LOOK_US)
         return HV_OK;
     hvi_stream_state *state = &move->stream_state;
-    hv_status status = hvi_stream_look(&stream, hvi_link_deadline(), state, error);
+    hv_status status =
+        whole ? hvi_stream_look(&stream, hvi_link_deadline(), state, error)
+              : hvi_stream_look_at_publisher(&stream, hvi_link_deadline(), state, error);
     move->looked = hvi_clock_us();
     if (status != HV_OK)
         return status;
@@ -308,6 +310,17 @@ hv_status hvi_move_look_at_stream(hvi_move *move, hv_error **error) {
     }
     if (status != HV_OK)
         hvi_error_where(error, move->from.server->name, move->shard);
+    return status;
+}
+
+hv_status hvi_move_look_at_stream(hvi_move *move, hv_error **error) {
+    return look_at(move, true, error);
+}
+
+hv_status hvi_move_look_at_source(hvi_move *move, hv_error **error) {
+    hv_status status = move->row.kind == HVI_MOVE_OFFLINE ? HV_OK : look_at(move, false, error);
+    if (status != HV_OK)
+        hvi_link_close(&move->to);
     return status;
 }
 
@@ -396,6 +409,7 @@ static hv_status start_rest(hvi_move *move, hv_error **error) {
 hv_status hvi_step_indexing(hvi_move *move, int64_t deadline, hvi_move_next *what,
                             hvi_move_step *next, hv_error **error) {
     hv_status status = HV_OK;
+    hv_error *cause = NULL;
     bool done = false;
     hvi_move_say(move, "making indexes and the rest");
     *what = HVI_NEXT_STAY;
@@ -406,13 +420,16 @@ hv_status hvi_step_indexing(hvi_move *move, int64_t deadline, hvi_move_next *wha
         hvi_move_reach("indexing: sent");
         move->stage = 1;
     }
-    status = hvi_link_advance(&move->to, deadline, &done, NULL, error);
-    if (status != HV_OK && hvi_link_is_open(&move->to))
-        hvi_link_run(&move->to, "ROLLBACK", hvi_link_deadline(), NULL, NULL);
-    if (status == HV_OK && done) {
-        *what = HVI_NEXT_STEP;
-        *next = HVI_STEP_CATCHING_UP;
-        move->row.is_indexed = true;
+    status = hvi_link_advance(&move->to, deadline, &done, NULL, &cause);
+    if (status != HV_OK) {
+        /* The locks are taken before anything is made. */
+        move->stage = 0;
+        return hvi_move_wait_for_lock(move, &move->to, status, &cause, what, error);
     }
-    return status;
+    if (!done)
+        return hvi_move_look_at_source(move, error);
+    *what = HVI_NEXT_STEP;
+    *next = HVI_STEP_CATCHING_UP;
+    move->row.is_indexed = true;
+    return HV_OK;
 }

@@ -65,7 +65,7 @@ static const char make_sql[] =
     "   AND a.attnum OPERATOR(pg_catalog.=) ANY (i.indkey)"
     "   WHERE a.attrelid OPERATOR(pg_catalog.=) t.oid AND a.attnum OPERATOR(pg_catalog.>) 0"
     "   AND NOT a.attisdropped AND a.attgenerated OPERATOR(pg_catalog.=) ''"
-    "   ORDER BY i.indexrelid IS NULL, a.attnum LIMIT 1;"
+    "   ORDER BY i.indexrelid IS NULL, NOT " HVI_STREAM_IS_ORDERED ", a.attnum LIMIT 1;"
     "  EXECUTE pg_catalog.format('CREATE TABLE %u.%I (LIKE %d.%I INCLUDING GENERATED)"
     " PARTITION BY LIST (%I)', t.relname, t.relname, part);"
     "  EXECUTE pg_catalog.format('ALTER TABLE %u.%I REPLICA IDENTITY FULL', t.relname);"
@@ -342,6 +342,38 @@ static hv_status forget_conninfo(const hvi_stream *stream, hv_status status, int
     " EXCEPTION WHEN OTHERS THEN RAISE EXCEPTION USING ERRCODE := SQLSTATE, MESSAGE := SQLERRM;"   \
     " END $hv$"
 
+/* It has applied more than the publisher knows of. With a new subscription that would come again,
+ * and rows that are there already would end the stream: this one has to go on. */
+static const char continue_sql[] =
+    "DO $hv$ BEGIN EXECUTE pg_catalog.format('ALTER SUBSCRIPTION %u CONNECTION %L',"
+    " pg_catalog.current_setting('hypervault.conninfo'));"
+    " ALTER SUBSCRIPTION %u ENABLE;"
+    " EXCEPTION WHEN OTHERS THEN RAISE EXCEPTION USING ERRCODE := SQLSTATE, MESSAGE := SQLERRM;"
+    " END $hv$";
+
+static hv_status has_subscription(const hvi_stream *stream, int64_t deadline, bool *has,
+                                  hv_error **error) {
+    static const hvi_form form = {
+        .asked = "a subscription",
+        .rows = HVI_ONE_ROW,
+        .columns = {HVI_IS_BOOL},
+    };
+    PGresult *result = NULL;
+    hv_status status =
+        run(stream, stream->subscriber,
+            "SELECT EXISTS (SELECT FROM pg_catalog.pg_subscription AS s"
+            " WHERE s.subname OPERATOR(pg_catalog.=) '%u' AND s.subdbid OPERATOR(pg_catalog.=)"
+            " (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname"
+            " OPERATOR(pg_catalog.=) pg_catalog.current_database()))",
+            deadline, &result, error);
+    if (status == HV_OK)
+        status =
+            hvi_result_check(result, &form, stream->subscriber->server->name, stream->shard, error);
+    *has = status == HV_OK && hvi_bool_at(result, 0, 0);
+    PQclear(result);
+    return status;
+}
+
 static hv_status create_subscription(const hvi_stream *stream, bool copy, int64_t deadline,
                                      hv_error **error) {
     return run(stream, stream->subscriber,
@@ -351,9 +383,18 @@ static hv_status create_subscription(const hvi_stream *stream, bool copy, int64_
 
 hv_status hvi_stream_subscribe(const hvi_stream *stream, bool copy, int64_t deadline,
                                hv_error **error) {
-    hv_status status = hvi_stream_unsubscribe(stream, deadline, error);
+    bool follows = false;
+    hv_status status = HV_OK;
+    if (!copy)
+        status = has_subscription(stream, deadline, &follows, error);
+    if (status == HV_OK && !follows)
+        status = hvi_stream_unsubscribe(stream, deadline, error);
     if (status == HV_OK)
         status = hand_over_conninfo(stream, deadline, error);
+    if (status == HV_OK && follows) {
+        status = run(stream, stream->subscriber, continue_sql, deadline, NULL, error);
+        return forget_conninfo(stream, status, deadline);
+    }
     if (status == HV_OK)
         status = run(stream, stream->subscriber,
                      copy ? "CREATE TABLE hypervault.%u (id integer PRIMARY KEY,"
@@ -456,12 +497,10 @@ static const char subscriber_from_sql[] =
     " ON p.relid OPERATOR(pg_catalog.=) r.srrelid"
     " WHERE s.subname OPERATOR(pg_catalog.=) '%u'";
 
-hv_status hvi_stream_look(const hvi_stream *stream, int64_t deadline, hvi_stream_state *state,
-                          hv_error **error) {
+hv_status hvi_stream_look_at_publisher(const hvi_stream *stream, int64_t deadline,
+                                       hvi_stream_state *state, hv_error **error) {
     PGresult *result = NULL;
-    hvi_buffer sql = HVI_BUFFER_EMPTY;
     const char *publisher = stream->publisher->server->name;
-    const char *subscriber = stream->subscriber->server->name;
     hv_status status = run(stream, stream->publisher, publisher_sql, deadline, &result, error);
     if (status == HV_OK)
         status = hvi_result_check(result, &publisher_form, publisher, stream->shard, error);
@@ -474,7 +513,15 @@ hv_status hvi_stream_look(const hvi_stream *stream, int64_t deadline, hvi_stream
         state->is_rewritten = hvi_bool_at(result, 0, 5);
     }
     PQclear(result);
-    result = NULL;
+    return status;
+}
+
+hv_status hvi_stream_look(const hvi_stream *stream, int64_t deadline, hvi_stream_state *state,
+                          hv_error **error) {
+    PGresult *result = NULL;
+    hvi_buffer sql = HVI_BUFFER_EMPTY;
+    const char *subscriber = stream->subscriber->server->name;
+    hv_status status = hvi_stream_look_at_publisher(stream, deadline, state, error);
     if (status != HV_OK || !hvi_link_is_open(stream->subscriber))
         return status != HV_OK ? status
                                : hvi_link_run(stream->subscriber, "", deadline, NULL, error);

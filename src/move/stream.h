@@ -31,6 +31,35 @@ typedef struct hvi_stream {
     const hvi_server_options *publisher_options; /* how the subscriber reaches it */
 } hvi_stream;
 
+/* SQL: has the type of the column `a` a default operator class for this access method? So the
+ * server asks when a table is to be partitioned by it, or two rows are to be compared. */
+#define HVI_STREAM_HAS_CLASS(method)                                                            \
+    "EXISTS (SELECT FROM pg_catalog.pg_type AS y JOIN pg_catalog.pg_type AS b"                  \
+    " ON b.oid OPERATOR(pg_catalog.=) CASE WHEN y.typtype OPERATOR(pg_catalog.=) 'd'"           \
+    " THEN y.typbasetype ELSE y.oid END"                                                        \
+    " JOIN pg_catalog.pg_opclass AS o ON o.opcdefault JOIN pg_catalog.pg_am AS m"               \
+    " ON m.oid OPERATOR(pg_catalog.=) o.opcmethod AND " method                                  \
+    " WHERE y.oid OPERATOR(pg_catalog.=) a.atttypid"                                            \
+    " AND (o.opcintype OPERATOR(pg_catalog.=) b.oid"                                            \
+    " OR o.opcintype OPERATOR(pg_catalog.=) CASE"                                               \
+    " WHEN b.typtype OPERATOR(pg_catalog.=) 'e' THEN 'pg_catalog.anyenum'::pg_catalog.regtype"  \
+    " WHEN b.typtype OPERATOR(pg_catalog.=) 'r' THEN 'pg_catalog.anyrange'::pg_catalog.regtype" \
+    " WHEN b.typtype OPERATOR(pg_catalog.=) 'm'"                                                \
+    " THEN pg_catalog.to_regtype('pg_catalog.anymultirange')"                                   \
+    " WHEN b.typtype OPERATOR(pg_catalog.=) 'c' THEN 'pg_catalog.record'::pg_catalog.regtype"   \
+    " WHEN b.typcategory OPERATOR(pg_catalog.=) 'A'"                                            \
+    " THEN 'pg_catalog.anyarray'::pg_catalog.regtype END"                                       \
+    " OR EXISTS (SELECT FROM pg_catalog.pg_cast AS k"                                           \
+    " WHERE k.castsource OPERATOR(pg_catalog.=) b.oid"                                          \
+    " AND k.casttarget OPERATOR(pg_catalog.=) o.opcintype"                                      \
+    " AND k.castmethod OPERATOR(pg_catalog.=) 'b'"                                              \
+    " AND k.castcontext OPERATOR(pg_catalog.=) 'i')))"
+
+#define HVI_STREAM_IS_ORDERED HVI_STREAM_HAS_CLASS("m.amname OPERATOR(pg_catalog.=) 'btree'")
+#define HVI_STREAM_IS_COMPARED                                      \
+    HVI_STREAM_HAS_CLASS("(m.amname OPERATOR(pg_catalog.=) 'btree'" \
+                         " OR m.amname OPERATOR(pg_catalog.=) 'hash')")
+
 /* ---- on the publisher ---- */
 
 /*
@@ -77,7 +106,8 @@ hv_status hvi_stream_drop_table_slots(const hvi_stream *stream, const char *syst
 
 /* ---- on the subscriber ---- */
 
-/* Subscribe, in place of an old subscription. The tables must be there; `copy`: and empty. */
+/* Subscribe. The tables must be there. `copy`: they must be empty, and it is in place of an old
+ * subscription; otherwise one that is there goes on. */
 hv_status hvi_stream_subscribe(const hvi_stream *stream, bool copy, int64_t deadline,
                                hv_error **error);
 
@@ -104,6 +134,10 @@ typedef struct hvi_stream_state {
 
 hv_status hvi_stream_look(const hvi_stream *stream, int64_t deadline, hvi_stream_state *state,
                           hv_error **error);
+
+/* Only what the publisher knows, while the subscriber's link is busy. */
+hv_status hvi_stream_look_at_publisher(const hvi_stream *stream, int64_t deadline,
+                                       hvi_stream_state *state, hv_error **error);
 
 /* Write the next marker; after all that is committed on the publisher now. */
 hv_status hvi_stream_mark(const hvi_stream *stream, int64_t deadline, int64_t *number,

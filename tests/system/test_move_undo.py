@@ -153,3 +153,69 @@ def test_offline_a_shard_goes_without_a_stream(moving_store, moving_servers):
     writer.check(two)
     assert not has_shard(one, 3)
     assert_nothing_left(one, two)
+
+
+def old_schema(database):
+    return database.value(
+        "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'hypervault\\_0003\\_%\\_old'"
+    )
+
+
+def test_an_old_copy_that_follows_goes_on_when_the_move_is_resumed(moving_store, moving_servers):
+    """What it has been sent, and the other server does not know of yet, is not sent again."""
+    one, two = moving_servers
+    fill(one, 3, 10)
+    with Writer(3, one, two) as writer:
+        with Stepping(moving_store, "move", 3, 1, place="cleaning", keep_undo="1h") as stepping:
+            before = content(one, 3, schema=old_schema(one))[0]
+            eventually(
+                lambda: content(one, 3, schema=old_schema(one))[0] > before + 20,
+                what="the old copy follows",
+            )
+            stepping.kill()
+        run_move(moving_store, "resume", 3).ok("kept")
+        written = len(writer.acknowledged)
+        eventually(lambda: len(writer.acknowledged) > written + 20, what="rows are written at two")
+        run_move(moving_store, "undo", 3, max_wait="10s").ok("done")
+    writer.check(one)
+    assert_nothing_left(one, two)
+
+
+def test_an_undo_shows_its_own_pause(moving_store, moving_servers):
+    one, two = moving_servers
+    there = move(moving_store, 3, 1, keep_undo="1h").ok("kept")
+    for database in (one, two):
+        database.sql("UPDATE hypervault.moves SET pause_us = 60000000")
+    back = run_move(moving_store, "undo", 3).ok("done")
+    assert there.pause_ms > 0
+    assert 0 < back.pause_ms < 60000
+
+
+def test_an_undo_that_had_hardly_begun_does_not_keep_the_copy(moving_store, moving_servers):
+    """Its first row is on one server, the other says that the copy is kept, and its time is over."""
+    one, two = moving_servers
+    move(moving_store, 3, 1, keep_undo="1h").ok("kept")
+    killed = run_move(moving_store, "undo", 3, at={"between the rows": "kill"})
+    assert killed.result.code == -9
+    assert [d.value("SELECT kind FROM hypervault.moves") for d in (one, two)] == ["online", "undo"]
+    one.sql("UPDATE hypervault.moves SET keep_until = clock_timestamp()")
+    run_move(moving_store, "sweep", 0)
+    assert has_shard(two, 3)
+    assert_nothing_left(one, two)
+
+
+def test_an_undo_of_what_was_changed_is_refused_at_once(moving_store, moving_servers):
+    """The old copy cannot follow any more: the changed rows do not fit, and that is no wait."""
+    one, two = moving_servers
+    move(moving_store, 3, 1, keep_undo="1h").ok("kept")
+    two.sql(
+        "CREATE TABLE shard0003.later (id bigint PRIMARY KEY);"
+        "CREATE FUNCTION shard0003.refuse() RETURNS integer LANGUAGE sql AS 'SELECT 1'"
+    )
+    (name,) = one.query("SELECT subname FROM pg_subscription WHERE subname LIKE 'hypervault%'")[0]
+    one.sql(f"ALTER SUBSCRIPTION {name} DISABLE")  # as if it failed, again and again
+    undone = run_move(moving_store, "undo", 3, max_wait="60s")
+    assert undone.error == "the schema of shard 3 was changed while it was moved", undone
+    assert has_shard(two, 3)
+    run_move(moving_store, "clean", 3).ok("done")
+    assert_nothing_left(one, two)
