@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/utf8.h"
 #include "value/sql_text.h"
 #include "wire/result.h"
 #include "schema/shard_sql.h"
@@ -127,8 +128,9 @@ hv_status hvi_journal_prepare(hvi_session *session, int64_t deadline, hv_error *
 
 /* ---- writing ---- */
 
+/* The server refuses what is not UTF-8, and a text may have been cut within a character. */
 static void text(hvi_buffer *sql, const char *value) {
-    hvi_sql_text(sql, value, strlen(value));
+    hvi_sql_text(sql, value, hvi_utf8_prefix(value, strlen(value)));
 }
 
 hv_status hvi_journal_write(hvi_session *session, const hvi_journal_row *row, bool is_source,

@@ -34,8 +34,9 @@ static hv_status list_tables(hvi_move *move, PGresult **tables, hv_error **error
     hvi_buffer sql = HVI_BUFFER_EMPTY;
     hvi_buffer_append_format(
         &sql,
-        "SELECT pg_catalog.quote_ident(c.relname), (SELECT pg_catalog.string_agg("
-        "pg_catalog.quote_ident(a.attname), ', ' ORDER BY a.attnum) FROM pg_catalog.pg_attribute"
+        "SELECT pg_catalog.quote_ident(c.relname), (SELECT COALESCE(pg_catalog.string_agg("
+        "pg_catalog.quote_ident(a.attname), ', ' ORDER BY a.attnum), '') FROM"
+        " pg_catalog.pg_attribute"
         " AS a WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid AND a.attnum OPERATOR(pg_catalog.>) 0"
         " AND NOT a.attisdropped AND a.attgenerated OPERATOR(pg_catalog.=) '')"
         " FROM pg_catalog.pg_class AS c WHERE c.relnamespace OPERATOR(pg_catalog.=)"
@@ -127,8 +128,11 @@ static hv_status copy_table(hvi_move *move, const char *table, const char *colum
     int64_t stored = 0;
     hvi_buffer_append_format(&out, "COPY (SELECT %s FROM ONLY %s.%s) TO STDOUT (FORMAT binary)",
                              columns, move->names.live, table);
-    hvi_buffer_append_format(&in, "BEGIN;COPY %s.%s (%s) FROM STDIN (FORMAT binary)",
-                             move->names.stream, table, columns);
+    /* A table may have none, and rows all the same. */
+    bool has_columns = *columns != '\0';
+    hvi_buffer_append_format(&in, "BEGIN;COPY %s.%s %s%s%s FROM STDIN (FORMAT binary)",
+                             move->names.stream, table, has_columns ? "(" : "", columns,
+                             has_columns ? ")" : "");
     hv_status status =
         hvi_buffer_ok(&out) && hvi_buffer_ok(&in)
             ? hvi_session_copy_out(move->witness.session, out.data, move->shard, PIECE_MS, error)

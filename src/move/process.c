@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -78,7 +79,7 @@ static void make_environment(environment *to, PGconn *conn) {
         else if (strcmp(at->keyword, "port") == 0)
             value = PQport(conn);
         else if (strcmp(at->keyword, "hostaddr") == 0)
-            value = NULL;
+            value = PQhostaddr(conn); /* a name may have other addresses, of other servers */
         else if (strcmp(at->keyword, "password") == 0)
             value = PQpass(conn);
         if (at->envvar != NULL && value != NULL && *value != '\0' &&
@@ -119,6 +120,50 @@ static int spawn_newest(pid_t *pid, const char *name, const posix_spawn_file_act
     return cause;
 }
 
+/* ---- files ---- */
+
+hv_status hvi_process_files_open(hvi_process_files *files, hv_error **error) {
+    for (int i = 0; i < HVI_PROCESS_FILES_MAX; i++)
+        files->fds[i] = -1;
+    for (int i = 0; i < HVI_PROCESS_FILES_MAX; i++) {
+        int fd = memfd_create("hv-move", MFD_CLOEXEC);
+        /* Well above the numbers that the program will know them by. */
+        files->fds[i] = fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 3 + HVI_PROCESS_FILES_MAX) : -1;
+        int cause = errno;
+        if (fd >= 0)
+            close(fd);
+        if (files->fds[i] < 0) {
+            hvi_process_files_close(files);
+            return hvi_fail(error, HV_NO_MEMORY, "cannot make a file in memory: %s",
+                            strerror(cause));
+        }
+    }
+    return HV_OK;
+}
+
+void hvi_process_files_close(hvi_process_files *files) {
+    for (int i = 0; i < HVI_PROCESS_FILES_MAX; i++) {
+        if (files->fds[i] >= 0)
+            close(files->fds[i]);
+        files->fds[i] = -1;
+    }
+}
+
+hv_status hvi_process_file_write(const hvi_process_files *files, int number,
+                                 const hvi_buffer *bytes, hv_error **error) {
+    int fd = files->fds[number];
+    if (!hvi_buffer_ok(bytes))
+        return hvi_no_memory(error);
+    bool ok = ftruncate(fd, 0) == 0;
+    for (size_t at = 0; ok && at < bytes->len;) {
+        ssize_t written = pwrite(fd, bytes->data + at, bytes->len - at, (off_t) at);
+        ok = written > 0 || (written < 0 && errno == EINTR);
+        at += written > 0 ? (size_t) written : 0;
+    }
+    return ok ? HV_OK
+              : hvi_fail(error, HV_NO_MEMORY, "cannot write a file in memory: %s", strerror(errno));
+}
+
 /* ---- running ---- */
 
 typedef struct process {
@@ -137,7 +182,7 @@ static void close_end(int *end) {
 }
 
 static hv_status start(process *made, const char *const *argv, char *const *values,
-                       hv_error **error) {
+                       const hvi_process_files *files, hv_error **error) {
     int out[2] = {-1, -1}, said[2] = {-1, -1};
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
@@ -157,6 +202,8 @@ static hv_status start(process *made, const char *const *argv, char *const *valu
     posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
     posix_spawn_file_actions_adddup2(&actions, out[1], 1);
     posix_spawn_file_actions_adddup2(&actions, said[1], 2);
+    for (int i = 0; files != NULL && i < HVI_PROCESS_FILES_MAX; i++)
+        posix_spawn_file_actions_adddup2(&actions, files->fds[i], 3 + i);
     posix_spawnattr_setsigmask(&attributes, &none);
     posix_spawnattr_setsigdefault(&attributes, &defaults);
     /* A group of its own: Ctrl-C on a terminal is for us to deal with. */
@@ -215,13 +262,14 @@ static bool take_all(process *of, int64_t deadline, hvi_buffer *out, hvi_buffer 
     return true;
 }
 
-hv_status hvi_process_run(const char *const *argv, PGconn *conn, int64_t deadline, hvi_buffer *out,
-                          hv_error **error) {
+hv_status hvi_process_run(const char *const *argv, PGconn *conn, const hvi_process_files *files,
+                          int64_t deadline, hvi_buffer *out, hv_error **error) {
     environment env;
     process running;
     hvi_buffer said = HVI_BUFFER_EMPTY;
     make_environment(&env, conn);
-    hv_status status = env.broken ? hvi_no_memory(error) : start(&running, argv, env.list, error);
+    hv_status status =
+        env.broken ? hvi_no_memory(error) : start(&running, argv, env.list, files, error);
     free_environment(&env);
     if (status != HV_OK)
         return status;

@@ -4,9 +4,7 @@
 #include "move/schema_copy.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "move/process.h"
@@ -15,37 +13,10 @@
 
 /* ---- the dump ---- */
 
-/* A private folder with the dump, and the lists of what is to be restored. */
-typedef struct folder {
-    char path[256];
-    char dump[300], list[300];
-} folder;
-
-static hv_status make_folder(folder *made, hv_error **error) {
-    const char *place = getenv("TMPDIR");
-    int len = snprintf(made->path, sizeof made->path, "%s/hv-move-XXXXXX",
-                       place != NULL && *place == '/' ? place : "/tmp");
-    if (len >= (int) sizeof made->path || mkdtemp(made->path) == NULL)
-        return hvi_fail(error, HV_INVALID, "cannot make a folder for temporary files in \"%s\"",
-                        place != NULL ? place : "/tmp");
-    snprintf(made->dump, sizeof made->dump, "%s/dump", made->path);
-    snprintf(made->list, sizeof made->list, "%s/list", made->path);
-    return HV_OK;
-}
-
-static void remove_folder(const folder *made) {
-    unlink(made->dump);
-    unlink(made->list);
-    rmdir(made->path);
-}
-
-static hv_status write_list(const folder *in, const hvi_buffer *list, hv_error **error) {
-    FILE *file = fopen(in->list, "we");
-    bool ok = file != NULL && hvi_buffer_ok(list) &&
-              fwrite(list->data != NULL ? list->data : "", 1, list->len, file) == list->len;
-    ok = (file == NULL || fclose(file) == 0) && ok;
-    return ok ? HV_OK : hvi_fail(error, HV_INVALID, "cannot write \"%s\"", in->list);
-}
+/* The files of a process: the dump, and the list of what is to be restored. */
+enum { DUMP, LIST };
+#define DUMP_FILE HVI_PROCESS_FILE(3)
+#define LIST_FILE HVI_PROCESS_FILE(4)
 
 static const hvi_form keys_form = {
     .asked = "the keys of a shard",
@@ -91,23 +62,34 @@ static void divide(const hvi_buffer *list, const PGresult *keys, hvi_buffer *of_
     }
 }
 
-static hv_status list_section(const folder *in, const char *section, int64_t deadline,
+static hv_status list_section(const hvi_process_files *files, const char *section, int64_t deadline,
                               hvi_buffer *list, hv_error **error) {
-    const char *argv[] = {"pg_restore", "--list", section, in->dump, NULL};
-    return hvi_process_run(argv, NULL, deadline, list, error);
+    const char *argv[] = {"pg_restore", "--list", section, DUMP_FILE, NULL};
+    return hvi_process_run(argv, NULL, files, deadline, list, error);
+}
+
+/* How it ended is not always known, and a text that has been cut off would be a copy that lacks
+ * something. */
+static hv_status check_end(const hvi_buffer *text, hv_error **error) {
+    static const char last[] = "-- PostgreSQL database dump complete";
+    if (text->data != NULL && memmem(text->data, text->len, last, strlen(last)) != NULL)
+        return HV_OK;
+    return hvi_fail(error, HV_REFUSED, "pg_restore has not written all of the schema");
 }
 
 /*
  * The SQL of what the list names. Newer versions write for psql, "\restrict TOKEN" at the beginning
  * and "\unrestrict TOKEN" at the end, with a token that nothing else contains.
  */
-static hv_status restore(const folder *in, const hvi_buffer *list, int64_t deadline, hvi_buffer *to,
-                         hv_error **error) {
-    const char *argv[] = {"pg_restore", "--use-list", in->list, "--file=-", in->dump, NULL};
+static hv_status restore(const hvi_process_files *files, const hvi_buffer *list, int64_t deadline,
+                         hvi_buffer *to, hv_error **error) {
+    const char *argv[] = {"pg_restore", "--use-list", LIST_FILE, "--file=-", DUMP_FILE, NULL};
     hvi_buffer text = HVI_BUFFER_EMPTY;
-    hv_status status = write_list(in, list, error);
+    hv_status status = hvi_process_file_write(files, LIST, list, error);
     if (status == HV_OK)
-        status = hvi_process_run(argv, NULL, deadline, &text, error);
+        status = hvi_process_run(argv, NULL, files, deadline, &text, error);
+    if (status == HV_OK)
+        status = check_end(&text, error);
     char token[128] = "";
     for (const char *at = text.data; status == HV_OK && at != NULL && *at != '\0';) {
         const char *end = strchr(at, '\n');
@@ -176,12 +158,12 @@ static const char functions_sql[] =
 
 hv_status hvi_schema_copy_dump(const hvi_schema_copy *copy, hvi_buffer *before, hvi_buffer *after,
                                int64_t deadline, hv_error **error) {
-    folder in;
+    hvi_process_files files;
     char schema[64];
     PGresult *keys = NULL;
     hvi_buffer sql = HVI_BUFFER_EMPTY, list = HVI_BUFFER_EMPTY;
     hvi_buffer first = HVI_BUFFER_EMPTY, second = HVI_BUFFER_EMPTY, nothing = HVI_BUFFER_EMPTY;
-    hv_status status = make_folder(&in, error);
+    hv_status status = hvi_process_files_open(&files, error);
     if (status != HV_OK)
         return status;
     snprintf(schema, sizeof schema, "--schema=%s", copy->live);
@@ -189,39 +171,42 @@ hv_status hvi_schema_copy_dump(const hvi_schema_copy *copy, hvi_buffer *before, 
         "pg_dump",
         "--format=custom",
         "--schema-only",
+        "--no-password",
         "--no-publications",
         "--no-subscriptions",
         schema,
         "--file",
-        in.dump,
+        DUMP_FILE,
         NULL,
     };
-    status = hvi_process_run(dump, copy->from->session->conn, deadline, &nothing, error);
+    status = hvi_process_run(dump, copy->from->session->conn, &files, deadline, &nothing, error);
     hvi_buffer_append_format(&sql, keys_sql, copy->live);
     if (status == HV_OK)
         status = hvi_link_say(copy->from, &sql, deadline, &keys, error);
     if (status == HV_OK)
         status = hvi_result_check(keys, &keys_form, copy->from->server->name, copy->shard, error);
     if (status == HV_OK)
-        status = list_section(&in, "--section=pre-data", deadline, &list, error);
+        status = list_section(&files, "--section=pre-data", deadline, &list, error);
     if (status == HV_OK) {
         divide(&list, keys, &first, &first);
         hvi_buffer_reset(&list);
-        status = list_section(&in, "--section=post-data", deadline, &list, error);
+        status = list_section(&files, "--section=post-data", deadline, &list, error);
     }
     if (status == HV_OK) {
         divide(&list, keys, &first, &second);
         status = collect(copy, functions_sql, before, deadline, error);
     }
     if (status == HV_OK)
-        status = restore(&in, &first, deadline, before, error);
+        status = restore(&files, &first, deadline, before, error);
     if (status == HV_OK)
-        status = restore(&in, &second, deadline, after, error);
+        status = restore(&files, &second, deadline, after, error);
     if (status == HV_OK)
         status = collect(copy, views_sql, after, deadline, error);
+    if (status == HV_OK && !(hvi_buffer_ok(before) && hvi_buffer_ok(after)))
+        status = hvi_no_memory(error);
     if (status != HV_OK)
         hvi_error_where(error, copy->from->server->name, copy->shard);
-    remove_folder(&in);
+    hvi_process_files_close(&files);
     PQclear(keys);
     hvi_buffer_fini(&sql);
     hvi_buffer_fini(&list);
@@ -255,9 +240,27 @@ hv_status hvi_schema_copy_make(const hvi_schema_copy *copy, const hvi_buffer *be
     return hvi_link_say(copy->to, &sql, deadline, NULL, error);
 }
 
+/*
+ * While the rest is made, changes that the stream brings wait for the tables. One that has changed
+ * a table already and waits for another would be in the way of the first table's indexes later on,
+ * when the second one's are made: a deadlock, at the cost of all that was made until then. So all
+ * tables are locked at once, at the beginning.
+ */
+static const char lock_sql[] =
+    "DO $hv$ DECLARE tables pg_catalog.text; BEGIN"
+    " SELECT pg_catalog.string_agg(pg_catalog.format('ONLY %%s', c.oid::pg_catalog.regclass), ', '"
+    "  ORDER BY c.oid) INTO tables FROM pg_catalog.pg_class AS c"
+    "  WHERE c.relnamespace OPERATOR(pg_catalog.=) '%s'::pg_catalog.regnamespace"
+    "  AND c.relkind OPERATOR(pg_catalog.=) 'r';"
+    " IF tables IS NOT NULL THEN"
+    "  EXECUTE pg_catalog.concat('LOCK TABLE ', tables, ' IN SHARE ROW EXCLUSIVE MODE');"
+    " END IF; END $hv$;";
+
 void hvi_schema_copy_rest_sql(const hvi_schema_copy *copy, const hvi_buffer *after,
                               const char *also, hvi_buffer *sql) {
-    hvi_buffer_append_format(sql, "BEGIN;ALTER SCHEMA %s RENAME TO %s;", copy->name, copy->live);
+    hvi_buffer_append_text(sql, "BEGIN;");
+    hvi_buffer_append_format(sql, lock_sql, copy->name);
+    hvi_buffer_append_format(sql, "ALTER SCHEMA %s RENAME TO %s;", copy->name, copy->live);
     hvi_buffer_append(sql, after->data, after->len);
     hvi_buffer_append_text(sql, ";SET search_path TO pg_catalog;");
     hvi_schema_copy_quiet_sql(copy->live, sql);

@@ -134,8 +134,9 @@ hv_status hvi_sequences_read(hvi_link *link, const char *schema, const char *cop
     hvi_buffer_append_format(
         &ask,
         "SELECT pg_catalog.format('SELECT pg_catalog.format(''SELECT pg_catalog.setval(%%%%L, "
-        "%%%%s, %%%%L);'', ''%s.%%I'', last_value, is_called) FROM %%s UNION ALL ', c.relname,"
-        " c.oid::pg_catalog.regclass) FROM pg_catalog.pg_class AS c"
+        "%%%%s, %%%%L);'', %%L, last_value, is_called) FROM %%s UNION ALL ',"
+        " pg_catalog.format('%s.%%I', c.relname), c.oid::pg_catalog.regclass) FROM "
+        "pg_catalog.pg_class AS c"
         " WHERE c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.to_regnamespace('%s')"
         "::pg_catalog.oid AND c.relkind OPERATOR(pg_catalog.=) 'S' ORDER BY c.oid",
         copy, schema);
