@@ -6,8 +6,10 @@ from datetime import datetime, timedelta, timezone
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
+from ._hv import DatastoreError
+
 if TYPE_CHECKING:
-    from ._hv import DatastoreError, Mover
+    from ._hv import Mover
 
 STEP_MS = 250
 
@@ -78,16 +80,16 @@ def moves_of(lists: tuple[list[tuple[Any, ...]], list[DatastoreError]]) -> Moves
 def options_of(options: dict[str, Any]) -> dict[str, str]:
     """As texts, without those that were not given. Numbers are seconds, of max_wal bytes."""
 
-    def text(value: Any) -> str:
+    def text(name: str, value: Any) -> str:
         if isinstance(value, timedelta):
             value = value.total_seconds()
         if isinstance(value, bool):
             return "on" if value else "off"
         if isinstance(value, float):
-            return f"{round(value * 1000)}ms"
+            return str(round(value)) if name == "max_wal" else f"{round(value * 1000)}ms"
         return str(value)
 
-    return {name: text(value) for name, value in options.items() if value is not None}
+    return {name: text(name, value) for name, value in options.items() if value is not None}
 
 
 class Move:
@@ -134,5 +136,8 @@ class Move:
         self.close()
 
     def __repr__(self) -> str:
-        now = self.status
+        try:
+            now = self.status
+        except (DatastoreError, RuntimeError):  # it is closed, or a thread is at work on it
+            return "<Move>"
         return f"<Move: shard {now.shard} from {now.source} to {now.target}, {now.phase}>"

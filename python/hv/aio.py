@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import concurrent.futures
 import contextlib
 import functools
@@ -19,9 +20,10 @@ from typing import TYPE_CHECKING, Any, Awaitable, Callable, Iterable, Mapping, T
 
 from . import _hv
 from ._aio import Observed, ShardAnswers, closed_error, forget, new_thread, until_end
+from ._balance import Balance, Watcher, check_jobs, take
 from ._hv import DatastoreError, Key, KeyTypeError, Queue
 from ._many import MOST, MOST_BYTES, Increment, Merge, Replacement, maker, names, settle
-from ._move import STEP_MS, Move, Moves, MoveStatus
+from ._move import Move, Moves, MoveStatus, options_of
 from ._results import Count, Counts, Plan
 from ._work import Index, MigrationStatus, MigrationStep, SchemaReport, Summary
 from .entity import Change, Row, Value
@@ -321,30 +323,31 @@ class Session:
 
     async def move(
         self,
-        shard: int,
+        shard_id: int,
         to: str,
         observer: Callable[[MoveStatus], object] | None = None,
         **options: Any,
     ) -> MoveStatus:
         """Move a shard to a server, and return how it ended; a thread waits for it. If this is
-        cancelled, the move stays in the journals, as after an error: see Datastore.move()."""
-        return await self._moved(self._store.move, observer, shard, to, **options)
+        cancelled, or the observer raises an exception, the move ends where it is, and stays in the
+        journals: see Datastore.move_resume()."""
+        return await self._moved(self._store.move, observer, shard_id, to, **options)
 
-    async def move_resume(self, shard: int, **options: Any) -> MoveStatus:
+    async def move_resume(self, shard_id: int, **options: Any) -> MoveStatus:
         """Like Datastore.move_resume(), to the end."""
-        return await self._moved(self._store.move_resume, None, shard, **options)
+        return await self._moved(self._store.move_resume, None, shard_id, **options)
 
-    async def move_abort(self, shard: int, **options: Any) -> MoveStatus:
+    async def move_abort(self, shard_id: int, **options: Any) -> MoveStatus:
         """Like Datastore.move_abort(), to the end."""
-        return await self._moved(self._store.move_abort, None, shard, **options)
+        return await self._moved(self._store.move_abort, None, shard_id, **options)
 
-    async def move_undo(self, shard: int, **options: Any) -> MoveStatus:
+    async def move_undo(self, shard_id: int, **options: Any) -> MoveStatus:
         """Like Datastore.move_undo(), to the end."""
-        return await self._moved(self._store.move_undo, None, shard, **options)
+        return await self._moved(self._store.move_undo, None, shard_id, **options)
 
-    async def move_clean(self, shard: int, **options: Any) -> MoveStatus:
+    async def move_clean(self, shard_id: int, **options: Any) -> MoveStatus:
         """Like Datastore.move_clean(), to the end."""
-        return await self._moved(self._store.move_clean, None, shard, **options)
+        return await self._moved(self._store.move_clean, None, shard_id, **options)
 
     async def moves(self) -> Moves:
         """Like Datastore.moves()."""
@@ -354,6 +357,58 @@ class Session:
         """Like Datastore.moves_sweep()."""
         return await self._in_thread(self._store.moves_sweep)
 
+    async def plan(
+        self,
+        by: str = "size",
+        *,
+        weight: Mapping[str, float] | None = None,
+        drain: str | Iterable[str] = (),
+        max_moves: int | None = None,
+    ) -> Balance:
+        """Like Datastore.plan()."""
+        wishes = {"weight": weight, "drain": drain, "max_moves": max_moves}
+        return await self._work(self._store.plan, (by,), wishes)
+
+    async def rebalance(
+        self,
+        by: str = "size",
+        *,
+        weight: Mapping[str, float] | None = None,
+        drain: str | Iterable[str] = (),
+        max_moves: int | None = None,
+        jobs: int = 1,
+        observer: Callable[[MoveStatus], object] | None = None,
+        return_errors: bool = False,
+        **options: Any,
+    ) -> list[Any]:
+        """Like Datastore.rebalance(). If this is cancelled, the moves that were begun stay in the
+        journals."""
+        check_jobs(jobs)
+        self._store._move_check(options_of(options))
+        planned = await self.plan(by, weight=weight, drain=drain, max_moves=max_moves)
+        waiting = collections.deque(enumerate(planned.moves))
+        results: list[Any] = [None] * len(waiting)
+        watcher = Watcher(observer)
+
+        async def work() -> None:
+            while (turn := take(waiting)) is not None:
+                place, move = turn
+                try:
+                    results[place] = await self.move(move.shard, move.target, watcher, **options)
+                except DatastoreError as error:
+                    watcher.check(error)
+                    results[place] = error
+
+        tasks = [asyncio.ensure_future(work()) for _ in range(min(jobs, len(waiting)))]
+        try:
+            await asyncio.gather(*tasks)
+        finally:  # it may have been cancelled, or the observer has raised an exception
+            waiting.clear()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return settle(results, return_errors)
+
     async def _moved(
         self,
         begin: Callable[..., Move],
@@ -361,14 +416,11 @@ class Session:
         *args: Any,
         **options: Any,
     ) -> MoveStatus:
-        move = begin(*args, **options)
-        # If this is cancelled, the thread ends its step, and lets go of the move.
-        while not await self._in_thread(move.advance, STEP_MS / 1000):
-            if observer is not None:
-                observer(move.status)
-        status = move.status
-        move.close()
-        return status
+        def work(observer: Callable[[MoveStatus], object] | None) -> MoveStatus:
+            with begin(*args, **options) as move:
+                return move.wait(observer)
+
+        return await self._work(work, (), {"observer": observer})
 
     async def _in_thread(self, function: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
         self._check_open()

@@ -7,12 +7,21 @@ import math
 import weakref
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, Iterable, Iterator, Sequence
+from typing import Any, Callable, Iterable, Iterator, Sequence
 
 import psycopg2
 from psycopg2.extensions import parse_dsn
 
 from . import _hv, _many
+from ._balance import (
+    Balance,
+    BalanceMove,
+    BalanceServer,
+    balance_of,
+    check_jobs,
+    make_moves,
+    wishes_of,
+)
 from ._connector import PsycopgConnector, check_libpq, statement_logger
 from ._hv import (
     ChangedError,
@@ -46,6 +55,9 @@ from ._work import (
 from .entity import Change, Row, Value
 
 __all__ = [
+    "Balance",
+    "BalanceMove",
+    "BalanceServer",
     "ChangedError",
     "ConnectionError",
     "Count",
@@ -254,32 +266,71 @@ class Datastore(_hv.Store):
 
     # ---- moving shards ----
 
-    def move(self, shard: int, to: str, **options: Any) -> Move:
+    def move(self, shard_id: int, to: str, **options: Any) -> Move:
         """Begin to move a shard to a server while it is used, as `hv move` does; go on with
         wait(). Options, with the meaning and the defaults that they have there: ``keep_undo``,
         ``max_pause`` and ``max_wait`` (seconds, timedelta, or text such as '1h'), ``max_wal``
         ('16GB'), ``offline`` and ``verify`` (bool)."""
-        return Move(self._move_begin("move", shard, to, options_of(options)))
+        return Move(self._move_begin("move", shard_id, to, options_of(options)))
 
-    def move_resume(self, shard: int, **options: Any) -> Move:
+    def move_resume(self, shard_id: int, **options: Any) -> Move:
         """Go on with a move that was interrupted, here or on another machine."""
-        return Move(self._move_begin("resume", shard, None, options_of(options)))
+        return Move(self._move_begin("resume", shard_id, None, options_of(options)))
 
-    def move_abort(self, shard: int, **options: Any) -> Move:
+    def move_abort(self, shard_id: int, **options: Any) -> Move:
         """Take a move back. One that is switched already is brought to its end."""
-        return Move(self._move_begin("abort", shard, None, options_of(options)))
+        return Move(self._move_begin("abort", shard_id, None, options_of(options)))
 
-    def move_undo(self, shard: int, **options: Any) -> Move:
+    def move_undo(self, shard_id: int, **options: Any) -> Move:
         """Go back with a shard that was moved with ``keep_undo``, and all that was written since."""
-        return Move(self._move_begin("undo", shard, None, options_of(options)))
+        return Move(self._move_begin("undo", shard_id, None, options_of(options)))
 
-    def move_clean(self, shard: int, **options: Any) -> Move:
+    def move_clean(self, shard_id: int, **options: Any) -> Move:
         """Drop the old copy of such a shard before its time is over."""
-        return Move(self._move_begin("clean", shard, None, options_of(options)))
+        return Move(self._move_begin("clean", shard_id, None, options_of(options)))
 
     def moves(self) -> Moves:
         """The moves that are under way or can be undone, on all servers."""
         return moves_of(self._move_list())
+
+    def plan(
+        self,
+        by: str = "size",
+        *,
+        weight: Mapping[str, float] | None = None,
+        drain: str | Iterable[str] = (),
+        max_moves: int | None = None,
+    ) -> Balance:
+        """Plan which shards should move so that servers have equal shares, as `hv plan` does;
+        nothing is moved. ``by`` is 'size', 'rows', 'writes' or 'count'. With ``weight={'big': 2}``
+        that server is to have twice the share of others; a server that ``drain`` names, none. At
+        most ``max_moves`` moves, the most useful ones. It takes a second."""
+        return balance_of(by, self._plan(wishes_of(by, weight, drain, max_moves)))
+
+    def rebalance(
+        self,
+        by: str = "size",
+        *,
+        weight: Mapping[str, float] | None = None,
+        drain: str | Iterable[str] = (),
+        max_moves: int | None = None,
+        jobs: int = 1,
+        observer: Callable[[MoveStatus], object] | None = None,
+        return_errors: bool = False,
+        **options: Any,
+    ) -> list[Any]:
+        """Make the moves of plan(), ``jobs`` at a time, and return the MoveStatus of each, as it
+        ended, in the order of the plan. ``observer`` is called with each one several times a second;
+        all other options are those of move().
+
+        A move that fails does not keep the others from being made. With ``return_errors`` its
+        DatastoreError is in its place; otherwise the first of these is raised when all are done,
+        with the list as its ``results``. After Ctrl-C, and if ``observer`` raises an exception, the
+        moves that were begun stay in the journals: see move_resume() and move_abort()."""
+        check_jobs(jobs)
+        self._move_check(options_of(options))
+        moves = self.plan(by, weight=weight, drain=drain, max_moves=max_moves).moves
+        return _many.settle(make_moves(self, moves, jobs, observer, options), return_errors)
 
     # ---- more than fits in memory ----
 

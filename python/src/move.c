@@ -9,8 +9,10 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "arguments.h"
 #include "error.h"
 #include "report.h"
+#include "stop.h"
 #include "store.h"
 #include "threads.h"
 
@@ -40,9 +42,10 @@ static hv_move_options *options_from(PyObject *given) {
     }
     while (PyDict_Next(given, &at, &name, &value)) {
         hv_error *error = NULL;
-        const char *name_text = PyUnicode_AsUTF8(name), *text = PyUnicode_AsUTF8(value);
+        const char *name_text = hvpy_text_from(name, "the name of an option");
+        const char *text = name_text != NULL ? hvpy_text_from(value, name_text) : NULL;
         hv_status status = HV_INVALID;
-        if (name_text != NULL && text != NULL) {
+        if (text != NULL) {
             status = hv_move_options_set(options, name_text, text, &error);
             if (status != HV_OK)
                 hvpy_raise(status, error);
@@ -53,6 +56,17 @@ static hv_move_options *options_from(PyObject *given) {
         }
     }
     return options;
+}
+
+PyObject *hvpy_move_check(PyObject *object, PyObject *given) {
+    (void) object;
+    if (!PyDict_Check(given))
+        return PyErr_Format(PyExc_TypeError, "options must be a dict");
+    hv_move_options *options = options_from(given);
+    if (options == NULL)
+        return NULL;
+    hv_move_options_free(options);
+    Py_RETURN_NONE;
 }
 
 static hv_status begin(hv_store *store, const char *order, int shard, int server,
@@ -76,6 +90,8 @@ PyObject *hvpy_move_begin(PyObject *object, PyObject *args) {
     if (!PyArg_ParseTuple(args, "siOO!:_move_begin", &order, &shard, &server_name, &PyDict_Type,
                           &given))
         return NULL;
+    if (strcmp(order, "move") == 0 && server_name == Py_None)
+        return hvpy_raise_new(HV_INVALID, "there is no server None");
     hv_move_options *options = options_from(given);
     if (options == NULL)
         return NULL;
@@ -127,7 +143,11 @@ static void leave(mover *self) {
 static PyObject *mover_advance(PyObject *object, PyObject *args) {
     mover *self = mover_of(object);
     long long timeout;
-    if (!PyArg_ParseTuple(args, "L:advance", &timeout) || !enter(self))
+    if (!PyArg_ParseTuple(args, "L:advance", &timeout))
+        return NULL;
+    if (hvpy_stop_is_wanted()) /* the library may ask for it too seldom for a short call */
+        return hvpy_raise_new(HV_TIMEOUT, "the move was interrupted");
+    if (!enter(self))
         return NULL;
     hv_error *error = NULL;
     bool done = false;

@@ -9,6 +9,7 @@
 
 /* Methods of a store: see _hv.pyi. */
 PyObject *hvpy_move_begin(PyObject *self, PyObject *args);
+PyObject *hvpy_move_check(PyObject *self, PyObject *options);
 PyObject *hvpy_move_list(PyObject *self, PyObject *unused);
 PyObject *hvpy_move_sweep(PyObject *self, PyObject *unused);
 

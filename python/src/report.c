@@ -11,6 +11,9 @@
 #include "store.h"
 #include "threads.h"
 
+/* So many servers are named in an error. */
+#define MOST_NAMED 8
+
 static hvpy_store *store_of(PyObject *object) {
     return (hvpy_store *) object;
 }
@@ -117,6 +120,35 @@ PyObject *hvpy_report_spread(PyObject *object, void *closure) {
     return shards;
 }
 
+/* "'one', 'two' and 'three'", or some of them if there are many. NULL with an exception. */
+static PyObject *list_servers(const hvpy_store *self) {
+    int count = hv_server_count(self->store);
+    int most = count > MOST_NAMED ? MOST_NAMED : count;
+    PyObject *list = PyUnicode_FromString("");
+    for (int i = 0; list != NULL && i < most; i++) {
+        PyObject *name = hvpy_text(hv_server_name(self->store, i));
+        const char *before = i == 0 ? "" : i == count - 1 ? " and " : ", ";
+        Py_SETREF(list, name == NULL ? NULL : PyUnicode_FromFormat("%U%s%R", list, before, name));
+        Py_XDECREF(name);
+    }
+    if (list != NULL && count > most)
+        Py_SETREF(list, PyUnicode_FromFormat("%U and %d more", list, count - most));
+    return list;
+}
+
+static void raise_no_server(const hvpy_store *self, PyObject *name) {
+    PyObject *list = list_servers(self);
+    PyObject *message = list == NULL ? NULL : PyUnicode_FromFormat("there is no server %R", name);
+    PyObject *hint = message == NULL ? NULL : PyUnicode_FromFormat("The servers are %U.", list);
+    const char *text = hint == NULL ? NULL : PyUnicode_AsUTF8(message);
+    const char *hint_text = text == NULL ? NULL : PyUnicode_AsUTF8(hint);
+    if (hint_text != NULL)
+        hvpy_raise_hint(HV_INVALID, text, hint_text);
+    Py_XDECREF(list);
+    Py_XDECREF(message);
+    Py_XDECREF(hint);
+}
+
 bool hvpy_report_servers_from(hvpy_store *self, PyObject *name, int *first, int *end) {
     if (!hvpy_store_enter(self))
         return false;
@@ -133,9 +165,9 @@ bool hvpy_report_servers_from(hvpy_store *self, PyObject *name, int *first, int 
             return true;
         }
     }
-    hvpy_store_leave(self);
     if (!PyErr_Occurred())
-        hvpy_raise_new(HV_INVALID, "there is no server %R", name);
+        raise_no_server(self, name);
+    hvpy_store_leave(self);
     return false;
 }
 

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "arguments.h"
+#include "balance.h"
 #include "counts.h"
 #include "each.h"
 #include "entity.h"
@@ -413,11 +414,14 @@ static PyMethodDef store_methods[] = {
      "shards($self, server=None)\n--\n\nThe shards of a server, or of all, in ascending order."},
     {"locate_shards", hvpy_locate_shards, METH_NOARGS, hvpy_locate_shards_doc},
     {"_move_begin", hvpy_move_begin, METH_VARARGS, NULL},
+    {"_move_check", hvpy_move_check, METH_O,
+     "_move_check($self, options, /)\n--\n\nRaise an error if a move cannot take these."},
     {"_move_list", hvpy_move_list, METH_NOARGS, NULL},
     {"moves_sweep", hvpy_move_sweep, METH_NOARGS,
      "moves_sweep($self)\n--\n\nDrop the old copies whose time is over, and what earlier moves "
      "could not remove; return how\n"
      "many. Each new move begins with this, too."},
+    {"_plan", hvpy_balance_plan, METH_O, NULL},
     {"config_write", WITH_NAMES(hvpy_locate_config_write), hvpy_locate_config_write_doc},
     {"doctor", WITH_NAMES(hvpy_locate_doctor), hvpy_locate_doctor_doc},
     {"pool_stats", WITH_NAMES(hvpy_report_pool_stats),

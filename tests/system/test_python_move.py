@@ -55,11 +55,11 @@ def test_a_shard_moves_and_goes_back(db, moving_servers):
     assert_nothing_left(one, two)
 
 
-def test_the_example_of_the_page(moving_servers, tmp_path, capsys):
-    """It is marked as py there, because the other examples' servers are one server, without
+def test_the_examples_of_the_page(moving_servers, tmp_path, capsys):
+    """They are marked as py there, because the other examples' servers are one server, without
     logical replication."""
     one, two = moving_servers
-    (example,) = re.findall(
+    move, rebalance = re.findall(
         r"^```py\n(.*?)^```$",
         (source_dir() / "docs" / "python.md").read_text("utf-8"),
         re.MULTILINE | re.DOTALL,
@@ -70,9 +70,14 @@ def test_the_example_of_the_page(moving_servers, tmp_path, capsys):
     make_shards(config, one, two)
     fill(two, 12, 100)
     with Datastore.from_config(config) as db:
-        exec(compile(example, "docs/python.md", "exec"), {"db": db})
+        exec(compile(move, "docs/python.md", "exec"), {"db": db})
         assert "phase='kept'" in capsys.readouterr().out
         assert db.where(12) == "two" and db.moves() == ()
+        exec(compile(rebalance, "docs/python.md", "exec"), {"db": db})
+        assert len(db.moves()) == 3 and db.shards("one") == []
+        assert re.search(r"(?m)^3 \d+ [\d.]+$", capsys.readouterr().out)
+        for shard in (1, 2, 3):
+            db.move_clean(shard).wait()
     assert_nothing_left(one, two)
 
 
