@@ -11,7 +11,8 @@
 static const char sizes_sql[] =
     "SELECT pg_catalog.substr(n.nspname::pg_catalog.text, 6)::integer,"
     " coalesce(pg_catalog.sum(pg_catalog.pg_total_relation_size(c.oid)), 0)::bigint,"
-    " coalesce(pg_catalog.sum(greatest(c.reltuples, 0)), 0)::bigint,"
+    " coalesce(pg_catalog.sum(CASE WHEN c.reltuples OPERATOR(pg_catalog.>) 0 THEN c.reltuples"
+    "  ELSE pg_catalog.pg_stat_get_live_tuples(c.oid) END), 0)::bigint," /* not analysed yet */
     " coalesce(pg_catalog.sum(pg_catalog.pg_stat_get_tuples_inserted(c.oid)"
     "  OPERATOR(pg_catalog.+) pg_catalog.pg_stat_get_tuples_updated(c.oid)"
     "  OPERATOR(pg_catalog.+) pg_catalog.pg_stat_get_tuples_deleted(c.oid)), 0)::bigint"
