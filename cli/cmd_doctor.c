@@ -8,6 +8,7 @@
 
 #include "arguments.h"
 #include "commands.h"
+#include "servers/named.h"
 #include "servers/store.h"
 #include "ui/exit.h"
 #include "ui/memory.h"
@@ -32,14 +33,9 @@ typedef struct request {
 /* The number of the server; -1: all. False after an error message. */
 static bool number_of(const hv_store *store, const char *name, int *number) {
     *number = -1;
-    for (int i = 0; name != NULL && i < hv_server_count(store); i++)
-        if (strcmp(hv_server_name(store, i), name) == 0)
-            *number = i;
-    if (name == NULL || *number >= 0)
-        return true;
-    ui_fail(NULL, "The sections of the configuration name the servers.",
-            "there is no server \"%s\"", name);
-    return false;
+    if (name != NULL)
+        *number = server_named(store, name, "The sections of the configuration name the servers.");
+    return name == NULL || *number >= 0;
 }
 
 static size_t count_of(const hv_findings *findings, hv_severity severity) {
@@ -80,7 +76,7 @@ static void print_text(const hv_findings *findings) {
         print_finding(hv_findings_at(findings, i));
     size_t errors = count_of(findings, HV_SEVERITY_ERROR);
     size_t warnings = count_of(findings, HV_SEVERITY_WARNING);
-    if (hv_findings_count(findings) == 0)
+    if (errors + warnings == 0)
         puts("Shards can be moved: nothing is in the way.");
     else if (errors == 0)
         printf("Shards can be moved; %zu warning%s.\n", warnings, warnings == 1 ? "" : "s");
@@ -97,7 +93,7 @@ static void print_as_json(const hv_findings *findings) {
             json_pack("{s:s, s:o, s:o}", "severity", hv_severity_name(found->severity), "server",
                       ui_json_text(found->server), "text", ui_json_text(found->text));
         if (found->other != NULL)
-            json_object_set_new(object, "from", ui_json_text(found->other));
+            json_object_set_new(object, "source", ui_json_text(found->other));
         if (found->shard >= 0)
             json_object_set_new(object, "shard", json_integer(found->shard));
         if (found->detail != NULL)

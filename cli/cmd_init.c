@@ -11,6 +11,7 @@
 #include "init.h"
 #include "keys_view.h"
 #include "servers/servers.h"
+#include "servers/named.h"
 #include "servers/store.h"
 #include "ui/exit.h"
 #include "ui/memory.h"
@@ -284,15 +285,9 @@ static int open_with_keys(const char *keys, hv_store **store, char **migrations)
 static bool find_without(const hv_store *store, const char *const *names, size_t count,
                          int *servers) {
     for (size_t i = 0; i < count; i++) {
-        servers[i] = -1;
-        for (int j = 0; j < hv_server_count(store); j++)
-            if (strcmp(hv_server_name(store, j), names[i]) == 0)
-                servers[i] = j;
-        if (servers[i] < 0) {
-            ui_fail(NULL, "The configuration names the servers.", "there is no server \"%s\"",
-                    names[i]);
+        servers[i] = server_named(store, names[i], "The configuration names the servers.");
+        if (servers[i] < 0)
             return false;
-        }
     }
     return true;
 }

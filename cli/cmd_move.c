@@ -1,18 +1,19 @@
 /*
  * hv move: move shards to another server while they are used.
  */
+#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "arguments.h"
 #include "base/shard_ranges.h"
-#include "base/suggest.h"
 #include "commands.h"
 #include "move/list.h"
 #include "move/run.h"
+#include "move/settings.h"
+#include "servers/named.h"
+#include "servers/shard_choice.h"
 #include "servers/sql.h"
-#include "servers/store.h"
 #include "ui/exit.h"
 #include "ui/interrupt.h"
 #include "ui/memory.h"
@@ -21,14 +22,6 @@
 
 enum {
     OPTION_TO = 1,
-    OPTION_JOBS,
-    OPTION_KEEP_UNDO,
-    OPTION_OFFLINE,
-    OPTION_NO_VERIFY,
-    OPTION_MAX_PAUSE,
-    OPTION_MAX_OFFLINE,
-    OPTION_MAX_WAIT,
-    OPTION_MAX_WAL,
     OPTION_RESUME,
     OPTION_ABORT,
     OPTION_UNDO,
@@ -39,20 +32,8 @@ enum {
 
 static const command_option options[] = {
     {"to", 0, "SERVER", OPTION_TO, "the server that the shards go to"},
-    {"jobs", 'j', "N", OPTION_JOBS, "move N shards at a time; default: 1"},
-    {"keep-undo", 0, "TIME", OPTION_KEEP_UNDO,
-     "keep the old copy up to date for so long, for --undo; default: 0, not at all"},
-    {"offline", 0, NULL, OPTION_OFFLINE,
-     "without logical replication: writers of a shard wait while it is copied"},
-    {"no-verify", 0, NULL, OPTION_NO_VERIFY, "do not compare the copy with the original"},
-    {"max-pause", 0, "TIME", OPTION_MAX_PAUSE,
-     "how long the switch may stop a shard's callers; default: 1s"},
-    {"max-offline", 0, "TIME", OPTION_MAX_OFFLINE,
-     "with --offline: how long writers may have to wait; default: 10min"},
-    {"max-wait", 0, "TIME", OPTION_MAX_WAIT,
-     "wait so long in all for locks, long transactions and lost servers; default: 5min"},
-    {"max-wal", 0, "SIZE", OPTION_MAX_WAL,
-     "give up if the source has to keep more WAL than that; default: 16GB"},
+    MOVE_OPTIONS,
+    MOVE_OFFLINE_OPTIONS,
     {"yes", 'y', NULL, OPTION_YES, "with --offline: do not ask"},
     {"list", 0, NULL, OPTION_LIST, "show what is under way or can be undone, on all servers"},
     {"resume", 0, NULL, OPTION_RESUME, "go on with moves that were interrupted"},
@@ -65,24 +46,14 @@ static const command_option options[] = {
 typedef struct request {
     int mode; /* OPTION_RESUME … OPTION_LIST; 0: a new move */
     const char *to;
-    int jobs;
-    bool offline, yes;
-    hv_move_options *settings; /* owned */
-    hv_store *store;           /* owned */
-    int *shards;               /* owned */
+    bool yes;
+    move_settings settings;
+    hv_store *store; /* owned */
+    int *shards;     /* owned; in ascending order, each once */
     int count;
 } request;
 
 /* ---- What was typed -------------------------------------------------------------------------- */
-
-static void set(request *wanted, const char *name, const char *value) {
-    hv_error *error = NULL;
-    hv_status status = hv_move_options_set(wanted->settings, name, value, &error);
-    if (status != HV_OK) {
-        ui_error(error);
-        exit(exit_code(status));
-    }
-}
 
 static void set_mode(request *wanted, const arguments *args, int mode) {
     if (wanted->mode != 0 && wanted->mode != mode)
@@ -93,41 +64,14 @@ static void set_mode(request *wanted, const arguments *args, int mode) {
 static void read_options(request *wanted, arguments *args) {
     int id;
     while ((id = arguments_next(args)) != 0) {
-        switch (id) {
-        case OPTION_TO:
+        if (id == OPTION_TO)
             wanted->to = args->value;
-            break;
-        case OPTION_JOBS:
-            wanted->jobs = (int) argument_integer(args, "--jobs", args->value, 1, 64);
-            break;
-        case OPTION_KEEP_UNDO:
-            set(wanted, "keep_undo", args->value);
-            break;
-        case OPTION_OFFLINE:
-            wanted->offline = true;
-            set(wanted, "offline", "on");
-            break;
-        case OPTION_NO_VERIFY:
-            set(wanted, "verify", "off");
-            break;
-        case OPTION_MAX_PAUSE:
-            set(wanted, "max_pause", args->value);
-            break;
-        case OPTION_MAX_OFFLINE:
-            set(wanted, "max_offline", args->value);
-            break;
-        case OPTION_MAX_WAIT:
-            set(wanted, "max_wait", args->value);
-            break;
-        case OPTION_MAX_WAL:
-            set(wanted, "max_wal", args->value);
-            break;
-        case OPTION_YES:
+        else if (id == MOVE_JOBS)
+            wanted->settings.jobs = (int) argument_integer(args, "--jobs", args->value, 1, 64);
+        else if (id == OPTION_YES)
             wanted->yes = true;
-            break;
-        default:
+        else if (!move_settings_take(&wanted->settings, id, args->value))
             set_mode(wanted, args, id);
-        }
     }
 }
 
@@ -138,17 +82,15 @@ static void read_request(request *wanted, arguments *args) {
         usage_error(args, "`hv status` shows the servers.", "--to is missing");
     if (!is_new && wanted->to != NULL)
         usage_error(args, NULL, "--to is for new moves only");
-    if (!is_new && wanted->offline)
+    if (!is_new && wanted->settings.offline)
         usage_error(args, NULL, "--offline is for new moves only");
+    if (wanted->settings.offline && wanted->settings.keeps)
+        usage_error(args, NULL, "--offline and --keep-undo exclude each other");
     arguments_expect(args, is_new || wanted->mode == OPTION_UNDO ? 1 : 0,
                      wanted->mode == OPTION_LIST ? 0 : -1);
 }
 
-static int by_number(const void *left, const void *right) {
-    return *(const int *) left - *(const int *) right;
-}
-
-/* The shards that were typed, in ascending order, each once. */
+/* The shards that were typed. */
 static int read_shards(request *wanted, const arguments *args) {
     bool *is_named = new_memory(HV_SHARDS * sizeof *is_named);
     int code = EXIT_DONE;
@@ -174,41 +116,41 @@ static int read_shards(request *wanted, const arguments *args) {
         if (is_named[shard])
             wanted->shards[wanted->count++] = shard;
     free(is_named);
-    qsort(wanted->shards, (size_t) wanted->count, sizeof *wanted->shards, by_number);
     return code;
 }
 
 /* ---- Which server, which shards -------------------------------------------------------------- */
 
-/* The server's number; -1 after an error message. */
-static int find_server(const hv_store *store, const char *name) {
-    hvi_suggestion search = {.word = name};
-    for (int i = 0; i < hv_server_count(store); i++) {
-        if (strcmp(hv_server_name(store, i), name) == 0)
-            return i;
-        hvi_suggestion_offer(&search, hv_server_name(store, i));
-    }
-    char *hint = search.best != NULL
-                     ? format_text("Did you mean \"%s\"?", search.best)
-                     : format_text("Add a section [server %s] to the configuration; it need not "
-                                   "have shards.",
-                                   name);
-    ui_fail_status(HV_NO_SERVER, NULL, hint, "there is no server \"%s\"", name);
+static int find_target(const request *wanted) {
+    char *hint = format_text(
+        "Add a section [server %s] to the configuration; it need not have shards.", wanted->to);
+    int server = server_named(wanted->store, wanted->to, hint);
     free(hint);
-    return -1;
+    return server;
 }
 
 static int check_shards(const request *wanted) {
-    for (int i = 0; i < wanted->count; i++)
-        if (hv_shard_server(wanted->store, wanted->shards[i]) < 0) {
-            ui_fail_status(HV_NO_SERVER, NULL, "See `hv status --shards`.",
-                           "shard %d is on no server", wanted->shards[i]);
-            return EXIT_USAGE;
+    for (int i = 0; i < wanted->count; i++) {
+        hv_error *error = NULL;
+        if (hv_shard_server(wanted->store, wanted->shards[i]) >= 0)
+            continue;
+        hv_status status = know_all_shards(wanted->store, &error);
+        if (hv_shard_server(wanted->store, wanted->shards[i]) >= 0) {
+            hv_error_free(error);
+            continue;
         }
+        if (status != HV_OK) /* that server may have it */
+            ui_error(error);
+        hv_error_free(error);
+        ui_fail_status(HV_NO_SERVER, NULL, "See `hv status --shards`.",
+                       "shard %d is on no server%s", wanted->shards[i],
+                       status != HV_OK ? " that has answered" : "");
+        return status != HV_OK ? EXIT_FAILED : EXIT_USAGE;
+    }
     return EXIT_DONE;
 }
 
-/* The size of a shard with its indexes; -1: unknown. */
+/* The size of a shard's tables, without their indexes; -1: unknown. */
 static int64_t size_of(hv_store *store, int shard) {
     static const char sql[] =
         "SELECT coalesce(pg_catalog.sum(pg_catalog.pg_table_size(c.oid)), 0)::bigint"
@@ -239,7 +181,7 @@ static int confirm_offline(const request *wanted) {
     char longest[UI_NUMBER_SIZE], size[UI_NUMBER_SIZE];
     int64_t most = -1, known = 0;
     int largest = wanted->shards[0];
-    if (!wanted->offline)
+    if (!wanted->settings.offline)
         return EXIT_DONE;
     for (int i = 0; i < wanted->count; i++) {
         int64_t its = size_of(wanted->store, wanted->shards[i]);
@@ -256,7 +198,7 @@ static int confirm_offline(const request *wanted) {
             ui_duration(longest, us), largest, ui_bytes(size, known));
     if (wanted->yes)
         return EXIT_DONE;
-    if (!isatty(STDIN_FILENO)) {
+    if (ui_is_json() || !isatty(STDIN_FILENO)) {
         ui_fail("Writers would be stopped.", "Add --yes if that is meant.",
                 "--offline asks on a terminal, and there is none");
         return EXIT_USAGE;
@@ -268,29 +210,6 @@ static int confirm_offline(const request *wanted) {
 }
 
 /* ---- Running --------------------------------------------------------------------------------- */
-
-static bool is_interrupted(void *context) {
-    (void) context;
-    return interrupted();
-}
-
-static int open_interruptible(request *wanted) {
-    hv_options *loaded = NULL;
-    hv_error *error = NULL;
-    int code = load_options(&loaded, NULL);
-    if (code != EXIT_DONE)
-        return code;
-    hv_options_set_interrupt(loaded, is_interrupted, NULL);
-    /* A server that is gone must not be in the way of ending its moves. */
-    hv_status status = hv_options_set(loaded, "check_servers", "off", &error);
-    if (status == HV_OK)
-        status = hv_open(loaded, &wanted->store, &error);
-    hv_options_free(loaded);
-    if (status != HV_OK)
-        ui_error(error);
-    hv_error_free(error);
-    return status == HV_OK ? EXIT_DONE : EXIT_FAILED;
-}
 
 static move_order order_of(int mode) {
     return mode == OPTION_RESUME  ? MOVE_RESUME
@@ -306,8 +225,8 @@ static int move_them(const request *wanted, int server) {
         jobs[i] = (move_job){.shard = wanted->shards[i], .server = server};
     move_run run = {.store = wanted->store,
                     .order = order_of(wanted->mode),
-                    .options = wanted->settings,
-                    .threads = wanted->jobs,
+                    .options = wanted->settings.options,
+                    .threads = wanted->settings.jobs,
                     .jobs = jobs,
                     .count = (size_t) wanted->count};
     interrupt_catch();
@@ -317,46 +236,56 @@ static int move_them(const request *wanted, int server) {
     return code;
 }
 
-/* Without shards: all that there are. */
+/* Without shards: all that there are. EXIT_PARTLY: of the servers that have answered. */
 static int find_moves(request *wanted) {
     if (wanted->count > 0)
         return EXIT_DONE;
     free(wanted->shards);
     int code = shards_of_moves(wanted->store, wanted->mode == OPTION_CLEAN, &wanted->shards,
                                &wanted->count);
-    if (code == EXIT_DONE && wanted->count == 0)
+    if (code != EXIT_FAILED && wanted->count == 0)
         ui_note(wanted->mode == OPTION_CLEAN ? "there is no old copy to be dropped"
                                              : "there is no move that nobody works on");
     return code;
 }
 
-static int serve(request *wanted, const arguments *args) {
-    int code = read_shards(wanted, args), server = -1;
+/* Go on with moves, or end them. */
+static int serve_old(request *wanted) {
+    int found = find_moves(wanted);
+    if (found == EXIT_FAILED)
+        return found;
+    int code = wanted->count > 0 || ui_is_json() ? move_them(wanted, -1) : EXIT_DONE;
+    if (found == EXIT_DONE || code != EXIT_DONE)
+        return code;
+    return wanted->count > 0 ? EXIT_PARTLY : EXIT_FAILED;
+}
+
+static int serve_new(request *wanted) {
+    int server = find_target(wanted);
+    int code = server < 0 ? EXIT_USAGE : check_shards(wanted);
     if (code == EXIT_DONE)
-        code = open_interruptible(wanted);
+        code = confirm_offline(wanted);
+    return code == EXIT_DONE ? move_them(wanted, server) : code;
+}
+
+static int serve(request *wanted, const arguments *args) {
+    int code = read_shards(wanted, args);
+    if (code == EXIT_DONE)
+        code = move_open_store(&wanted->store);
     if (code != EXIT_DONE)
         return code;
     if (wanted->mode == OPTION_LIST)
         return list_moves(wanted->store);
-    if (wanted->mode == 0) {
-        server = find_server(wanted->store, wanted->to);
-        code = server < 0 ? EXIT_USAGE : check_shards(wanted);
-        if (code == EXIT_DONE)
-            code = confirm_offline(wanted);
-    } else {
-        code = find_moves(wanted);
-    }
-    return code == EXIT_DONE && wanted->count > 0 ? move_them(wanted, server) : code;
+    return wanted->mode == 0 ? serve_new(wanted) : serve_old(wanted);
 }
 
 static int run(arguments *args) {
-    request wanted = {.jobs = 1, .settings = hv_move_options_new()};
-    if (wanted.settings == NULL)
-        out_of_memory();
+    request wanted = {.mode = 0};
+    move_settings_init(&wanted.settings);
     read_request(&wanted, args);
     int code = serve(&wanted, args);
     hv_close(wanted.store, 0, NULL);
-    hv_move_options_free(wanted.settings);
+    move_settings_fini(&wanted.settings);
     free(wanted.shards);
     return code;
 }

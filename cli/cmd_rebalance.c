@@ -9,7 +9,7 @@
 #include "arguments.h"
 #include "commands.h"
 #include "move/run.h"
-#include "servers/store.h"
+#include "move/settings.h"
 #include "ui/exit.h"
 #include "ui/interrupt.h"
 #include "ui/memory.h"
@@ -21,12 +21,6 @@ enum {
     OPTION_WEIGHT,
     OPTION_DRAIN,
     OPTION_MAX_MOVES,
-    OPTION_JOBS,
-    OPTION_KEEP_UNDO,
-    OPTION_NO_VERIFY,
-    OPTION_MAX_PAUSE,
-    OPTION_MAX_WAIT,
-    OPTION_MAX_WAL,
     OPTION_YES,
 };
 
@@ -49,25 +43,15 @@ static const command_option plan_options[] = {
 
 static const command_option rebalance_options[] = {
     PLAN_OPTIONS,
-    {"jobs", 'j', "N", OPTION_JOBS, "move N shards at a time; default: 1"},
-    {"keep-undo", 0, "TIME", OPTION_KEEP_UNDO,
-     "keep old copies up to date for so long, for `hv move --undo`; default: 0, not at all"},
-    {"no-verify", 0, NULL, OPTION_NO_VERIFY, "do not compare the copies with the originals"},
-    {"max-pause", 0, "TIME", OPTION_MAX_PAUSE,
-     "how long the switch may stop a shard's callers; default: 1s"},
-    {"max-wait", 0, "TIME", OPTION_MAX_WAIT,
-     "wait so long in all for locks, long transactions and lost servers; default: 5min"},
-    {"max-wal", 0, "SIZE", OPTION_MAX_WAL,
-     "give up if the source has to keep more WAL than that; default: 16GB"},
+    MOVE_OPTIONS,
     {"yes", 'y', NULL, OPTION_YES, "do not ask"},
     {NULL, 0, NULL, 0, NULL},
 };
 
 typedef struct request {
     hv_balance_options *wishes; /* owned */
-    hv_move_options *settings;  /* owned */
     const char *by;
-    int jobs;
+    move_settings settings;
     bool yes;
     hv_store *store;  /* owned */
     hv_balance *plan; /* owned */
@@ -76,23 +60,13 @@ typedef struct request {
 /* ---- What was typed -------------------------------------------------------------------------- */
 
 /* A wrong value ends the process. */
-static void check(hv_status status, hv_error *error) {
+static void wish(request *wanted, const char *name, const char *value) {
+    hv_error *error = NULL;
+    hv_status status = hv_balance_options_set(wanted->wishes, name, value, &error);
     if (status == HV_OK)
         return;
     ui_error(error);
     exit(exit_code(status));
-}
-
-static void wish(request *wanted, const char *name, const char *value) {
-    hv_error *error = NULL;
-    hv_status status = hv_balance_options_set(wanted->wishes, name, value, &error);
-    check(status, error);
-}
-
-static void set(request *wanted, const char *name, const char *value) {
-    hv_error *error = NULL;
-    hv_status status = hv_move_options_set(wanted->settings, name, value, &error);
-    check(status, error);
 }
 
 static void read_option(request *wanted, arguments *args, int id) {
@@ -110,26 +84,14 @@ static void read_option(request *wanted, arguments *args, int id) {
     case OPTION_MAX_MOVES:
         wish(wanted, "max_moves", args->value);
         break;
-    case OPTION_JOBS:
-        wanted->jobs = (int) argument_integer(args, "--jobs", args->value, 1, 64);
+    case MOVE_JOBS:
+        wanted->settings.jobs = (int) argument_integer(args, "--jobs", args->value, 1, 64);
         break;
-    case OPTION_KEEP_UNDO:
-        set(wanted, "keep_undo", args->value);
-        break;
-    case OPTION_NO_VERIFY:
-        set(wanted, "verify", "off");
-        break;
-    case OPTION_MAX_PAUSE:
-        set(wanted, "max_pause", args->value);
-        break;
-    case OPTION_MAX_WAIT:
-        set(wanted, "max_wait", args->value);
-        break;
-    case OPTION_MAX_WAL:
-        set(wanted, "max_wal", args->value);
+    case OPTION_YES:
+        wanted->yes = true;
         break;
     default:
-        wanted->yes = true;
+        move_settings_take(&wanted->settings, id, args->value);
     }
 }
 
@@ -196,20 +158,25 @@ static void print_servers(const request *wanted) {
     ui_table_free(table);
 }
 
-/* All moves together, one after the other. */
+/* All moves together: so many at a time take as long as the longest of them at least. */
 static void print_sum(const request *wanted) {
     char size[UI_NUMBER_SIZE], time[UI_NUMBER_SIZE];
-    int64_t bytes = 0, seconds = 0;
+    int64_t bytes = 0, seconds = 0, longest = 0;
     const hv_balance_move *move;
     size_t count = 0;
     for (; (move = hv_balance_at(wanted->plan, count)) != NULL; count++) {
         bytes += move->bytes;
         seconds += move->seconds;
+        longest = move->seconds > longest ? move->seconds : longest;
     }
-    int64_t jobs = wanted->jobs > 0 ? wanted->jobs : 1;
-    printf("\n%zu move%s, %s, about %s%s\n", count, count == 1 ? "" : "s", ui_bytes(size, bytes),
-           ui_duration(time, seconds * 1000000 / jobs),
-           jobs > 1 ? " with so many at a time" : " one after the other");
+    int jobs = wanted->settings.jobs;
+    int64_t together = seconds / jobs > longest ? seconds / jobs : longest;
+    printf("\n%zu move%s, %s, about %s", count, count == 1 ? "" : "s", ui_bytes(size, bytes),
+           ui_duration(time, together * 1000000));
+    if (count > 1 && jobs > 1)
+        printf(" with %d at a time\n", jobs);
+    else
+        puts(count > 1 ? " one after the other" : "");
 }
 
 static void print_plan(const request *wanted) {
@@ -227,18 +194,19 @@ static void print_plan(const request *wanted) {
 
 /* ---- For programs ---------------------------------------------------------------------------- */
 
-static void print_plan_json(const request *wanted) {
+/* With an `event`, unless that is NULL. */
+static void print_plan_json(const request *wanted, const char *event) {
     json_t *moves = json_array(), *servers = json_array();
     const hv_balance_move *move;
     const hv_balance_server *server;
     for (size_t i = 0; (move = hv_balance_at(wanted->plan, i)) != NULL; i++)
-        json_array_append_new(moves,
-                              json_pack("{s:i, s:o, s:o, s:I, s:I, s:I, s:I}", "shard", move->shard,
-                                        "from", ui_json_text(name_of(wanted, move->source)), "to",
-                                        ui_json_text(name_of(wanted, move->target)), "bytes",
-                                        (json_int_t) move->bytes, "rows", (json_int_t) move->rows,
-                                        "seconds", (json_int_t) move->seconds, "wal_bytes",
-                                        (json_int_t) move->wal_bytes));
+        json_array_append_new(
+            moves,
+            json_pack("{s:i, s:o, s:o, s:I, s:I, s:I, s:I}", "shard", move->shard, "source",
+                      ui_json_text(name_of(wanted, move->source)), "target",
+                      ui_json_text(name_of(wanted, move->target)), "bytes",
+                      (json_int_t) move->bytes, "rows", (json_int_t) move->rows, "seconds",
+                      (json_int_t) move->seconds, "wal_bytes", (json_int_t) move->wal_bytes));
     for (size_t i = 0; (server = hv_balance_server_at(wanted->plan, i)) != NULL; i++)
         json_array_append_new(
             servers, json_pack("{s:o, s:f, s:b, s:i, s:i, s:I, s:I, s:I, s:I}", "server",
@@ -249,31 +217,22 @@ static void print_plan_json(const request *wanted) {
                                (json_int_t) server->bytes_after, "load_before",
                                (json_int_t) server->load_before, "load_after",
                                (json_int_t) server->load_after));
-    print_json(json_pack("{s:s, s:o, s:o}", "by", wanted->by, "moves", moves, "servers", servers));
+    print_json(json_pack("{s:s*, s:s, s:o, s:o}", "event", event, "by", wanted->by, "moves", moves,
+                         "servers", servers));
 }
 
 /* ---- Running --------------------------------------------------------------------------------- */
 
-static bool is_interrupted(void *context) {
-    (void) context;
-    return interrupted();
-}
-
 static int make_plan(request *wanted) {
-    hv_options *loaded = NULL;
     hv_error *error = NULL;
-    int code = load_options(&loaded, NULL);
+    int code = move_open_store(&wanted->store);
     if (code != EXIT_DONE)
         return code;
-    hv_options_set_interrupt(loaded, is_interrupted, NULL);
-    hv_status status = hv_open(loaded, &wanted->store, &error);
-    hv_options_free(loaded);
-    if (status == HV_OK)
-        status = hv_balance_plan(wanted->store, wanted->wishes, &wanted->plan, &error);
+    hv_status status = hv_balance_plan(wanted->store, wanted->wishes, &wanted->plan, &error);
     if (status != HV_OK)
         ui_error(error);
     hv_error_free(error);
-    return status == HV_OK ? EXIT_DONE : exit_code(status);
+    return exit_code(status);
 }
 
 static int confirm(const request *wanted) {
@@ -288,21 +247,23 @@ static int confirm(const request *wanted) {
     return ui_confirm("Move %zu shard%s?", count, count == 1 ? "" : "s") ? EXIT_DONE : EXIT_FAILED;
 }
 
-/* Drained servers that have nothing any more can be taken away. */
 /* Does a move keep something on this server, or may one? */
 static bool is_in_a_move(const hv_moves *moves, const char *name) {
     const hv_move_info *move;
     for (size_t i = 0; (move = hv_moves_at(moves, i)) != NULL; i++)
         if (strcmp(move->source, name) == 0 || strcmp(move->target, name) == 0)
             return true;
-    return hv_moves_missing(moves, 0) != NULL;
+    return false;
 }
 
+/* Drained servers that have nothing any more can be taken away. */
 static void name_removable(const request *wanted) {
     const hv_balance_server *server;
     hv_moves *moves = NULL;
-    if (hv_moves_list(wanted->store, &moves, NULL) != HV_OK)
+    if (hv_moves_list(wanted->store, &moves, NULL) != HV_OK || hv_moves_missing(moves, 0) != NULL) {
+        hv_moves_free(moves);
         return;
+    }
     for (size_t i = 0; (server = hv_balance_server_at(wanted->plan, i)) != NULL; i++) {
         /* As the plan has found them there, and its moves are made. */
         if (!server->is_drained || server->shards_after > 0)
@@ -329,63 +290,69 @@ static int move_all(const request *wanted) {
     }
     move_run run = {.store = wanted->store,
                     .order = MOVE_START,
-                    .options = wanted->settings,
-                    .threads = wanted->jobs,
+                    .options = wanted->settings.options,
+                    .threads = wanted->settings.jobs,
                     .jobs = jobs,
                     .count = count};
+    interrupt_catch();
     int code = move_run_all(&run);
     move_jobs_fini(jobs, count);
     free(jobs);
+    return code;
+}
+
+static int plan_only(request *wanted) {
+    int code = make_plan(wanted);
+    if (code == EXIT_DONE && ui_is_json())
+        print_plan_json(wanted, NULL);
+    else if (code == EXIT_DONE)
+        print_plan(wanted);
+    return code;
+}
+
+static int plan_and_move(request *wanted) {
+    int code = make_plan(wanted);
+    if (code != EXIT_DONE)
+        return code;
+    if (ui_is_json())
+        print_plan_json(wanted, "plan");
+    else
+        print_plan(wanted);
+    bool has_moves = hv_balance_count(wanted->plan) > 0;
+    if (has_moves)
+        code = confirm(wanted);
+    if (code == EXIT_DONE && has_moves && !ui_is_json())
+        puts(""); /* before the second table */
+    output_flush();
+    if (code == EXIT_DONE && (has_moves || ui_is_json())) /* JSON ends with a summary */
+        code = move_all(wanted);
     if (code == EXIT_DONE)
         name_removable(wanted);
     return code;
 }
 
-static int serve(request *wanted, bool moves) {
-    interrupt_catch();
-    int code = make_plan(wanted);
-    if (code != EXIT_DONE)
-        return code;
-    if (!ui_is_json())
-        print_plan(wanted);
-    else if (!moves)
-        print_plan_json(wanted);
-    if (!moves)
-        return EXIT_DONE;
-    if (hv_balance_count(wanted->plan) == 0) {
-        if (ui_is_json())
-            print_plan_json(wanted);
-        name_removable(wanted);
-        return EXIT_DONE;
-    }
-    code = confirm(wanted);
-    return code == EXIT_DONE ? move_all(wanted) : code;
-}
-
-static int run(arguments *args, bool moves) {
-    request wanted = {.jobs = 1,
-                      .by = "size",
-                      .wishes = hv_balance_options_new(),
-                      .settings = hv_move_options_new()};
-    if (wanted.wishes == NULL || wanted.settings == NULL)
+static int run(arguments *args, int (*serve)(request *wanted)) {
+    request wanted = {.by = "size", .wishes = hv_balance_options_new()};
+    if (wanted.wishes == NULL)
         out_of_memory();
+    move_settings_init(&wanted.settings);
     for (int id; (id = arguments_next(args)) != 0;)
         read_option(&wanted, args, id);
     arguments_expect(args, 0, 0);
-    int code = serve(&wanted, moves);
+    int code = serve(&wanted);
     hv_balance_free(wanted.plan);
     hv_close(wanted.store, 0, NULL);
     hv_balance_options_free(wanted.wishes);
-    hv_move_options_free(wanted.settings);
+    move_settings_fini(&wanted.settings);
     return code;
 }
 
 static int run_plan(arguments *args) {
-    return run(args, false);
+    return run(args, plan_only);
 }
 
 static int run_rebalance(arguments *args) {
-    return run(args, true);
+    return run(args, plan_and_move);
 }
 
 const command command_plan = {
@@ -414,7 +381,8 @@ const command command_rebalance = {
         "Prints the plan, as `hv plan` does, asks, and makes its moves, as `hv move` does, while\n"
         "the shards are used. After a failure it goes on with the other shards. A server that\n"
         "is new, or has more weight than it had, gets shards from the others; one that is\n"
-        "drained gives all of its shards away.\n"
+        "drained gives all of its shards away. With --json the first line is the plan, with\n"
+        "\"event\": \"plan\"; the others are those of `hv move`.\n"
         "\n"
         "The exit code is 5 if some shards were moved, and others not.",
     .options = rebalance_options,

@@ -21,7 +21,7 @@ static bool is_kept(const hv_move_info *move) {
     return strcmp(move->step, "kept") == 0;
 }
 
-/* "is worked on", "nobody works on it", "until 2026-11-28T07:00:00.000Z". */
+/* "is worked on", "nobody works on it", "can be undone until 2026-11-28T07:00:00.000Z". */
 static void add_state(ui_table *table, const hv_move_info *move) {
     char time[UI_NUMBER_SIZE];
     if (is_kept(move))
@@ -60,16 +60,15 @@ static json_t *move_json(const hv_move_info *move) {
     return object;
 }
 
-/* Servers that have not answered: their errors. Returns whether there are any. */
-static bool say_missing(const hv_moves *moves) {
+/* Servers that have not answered: their errors. */
+static void say_missing(const hv_moves *moves) {
     const hv_error *error;
-    size_t count = 0;
-    while ((error = hv_moves_missing(moves, count)) != NULL) {
-        if (!ui_is_json())
-            ui_error(error);
-        count++;
-    }
-    return count > 0;
+    for (size_t i = 0; (error = hv_moves_missing(moves, i)) != NULL; i++)
+        ui_error(error);
+}
+
+static bool is_complete(const hv_moves *moves) {
+    return hv_moves_missing(moves, 0) == NULL;
 }
 
 static void print_list_json(const hv_moves *moves) {
@@ -99,6 +98,7 @@ static void print_list(const hv_moves *moves) {
     output_flush();
     if (orphans > 0)
         ui_note("Go on with `hv move --resume`, or take moves back with `hv move --abort`.");
+    say_missing(moves);
 }
 
 static hv_status read_moves(hv_store *store, hv_moves **moves) {
@@ -118,7 +118,7 @@ int list_moves(hv_store *store) {
         print_list_json(moves);
     else
         print_list(moves);
-    int code = say_missing(moves) ? EXIT_FAILED : EXIT_DONE;
+    int code = is_complete(moves) ? EXIT_DONE : EXIT_FAILED;
     hv_moves_free(moves);
     return code;
 }
@@ -138,6 +138,7 @@ int shards_of_moves(hv_store *store, bool kept, int **shards, int *count) {
         if (wanted && !known)
             (*shards)[(*count)++] = move->shard;
     }
+    int code = is_complete(moves) ? EXIT_DONE : EXIT_PARTLY;
     hv_moves_free(moves);
-    return EXIT_DONE;
+    return code;
 }

@@ -71,8 +71,9 @@ static void work_on(move_run *run, move_job *job) {
     }
     hv_move_free(move);
     pthread_mutex_lock(&run->lock);
-    bool stopped = !done && interrupted();
-    job->state = done ? MOVE_OVER : stopped ? MOVE_STOPPED : MOVE_FAILED;
+    /* One that has taken itself back is over, and has failed: its error says why. */
+    bool stopped = !done && interrupted() && (status == HV_OK || status == HV_TIMEOUT);
+    job->state = stopped ? MOVE_STOPPED : status == HV_OK ? MOVE_OVER : MOVE_FAILED;
     job->error = stopped ? NULL : error;
     if (stopped)
         hv_error_free(error);

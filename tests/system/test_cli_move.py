@@ -96,6 +96,73 @@ def test_an_interrupted_move_is_listed_and_goes_on(moving_store, moving_servers)
     assert_nothing_left(one, two)
 
 
+SLOW = """
+    CREATE FUNCTION shard0003.slow(n bigint) RETURNS bigint LANGUAGE plpgsql IMMUTABLE AS $$
+    BEGIN
+        IF current_setting('port') = '{port}' THEN PERFORM pg_sleep(60); END IF;
+        RETURN n;
+    END $$;
+    CREATE INDEX slow ON shard0003.entities (shard0003.slow(id))
+"""
+
+
+def test_an_interrupt_does_not_wait_for_an_index(moving_store, moving_servers):
+    one, two = moving_servers
+    fill(one, 3, 1)
+    one.sql(SLOW.format(port=two.value("SHOW port")))
+    process = command.spawn("hv", "move", 3, "--to", "two", config=moving_store, text=True)
+    sleepers = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+    eventually(lambda: two.value(sleepers) == 1 or process.poll() is not None)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGINT and "hv move --resume" in err, (out, err)
+    eventually(lambda: two.value(sleepers) == 0, 20)
+    hv("move", "--abort", config=moving_store).ok()
+    assert_nothing_left(one, two)
+
+
+def test_one_that_takes_itself_back_has_failed(moving_store, moving_servers):
+    one, two = moving_servers
+    with one.connect() as connection, connection.cursor() as cursor:
+        cursor.execute("BEGIN; SELECT pg_current_xact_id()")
+        process = command.spawn("hv", "--json", "move", 3, "--to", "two", config=moving_store)
+        eventually(lambda: "slot" in {name.split()[0] for name in leftovers(one)})
+        one.sql("CREATE INDEX meanwhile ON shard0003.entities (type)")
+        cursor.execute("ROLLBACK")
+        out, err = process.communicate(timeout=60)
+    summary = json.loads(out.splitlines()[-1])
+    assert process.returncode == 1, (out, err)
+    assert (summary["done"], summary["failed"], summary["stopped"]) == (0, 1, 0)
+    (shard,) = summary["shards"]
+    assert shard["outcome"] == "failed" and shard["phase"] == "aborted"
+    assert shard["error"]["status"] == "HV_MISMATCH"
+    assert has_shard(one, 3)
+    assert_nothing_left(one, two)
+
+
+def test_json_ends_with_a_summary_also_where_there_is_nothing_to_do(moving_store):
+    for order in ("--resume", "--abort", "--clean"):
+        (summary,) = lines_of(hv("--json", "move", order, config=moving_store).ok())
+        assert summary == {"shards": [], "done": 0, "failed": 0, "stopped": 0}
+
+
+def test_servers_that_do_not_answer_may_have_moves(tmp_path, moving_store, moving_servers):
+    _, two = moving_servers
+    path = tmp_path / "lost.conf"
+    text = open(moving_store, encoding="utf-8").read()
+    path.write_text(f"{text}\n[server lost]\nhost = 127.0.0.1\nport = 1\nshards = 100\n", "utf-8")
+    path.chmod(0o600)
+    for order in ("--resume", "--abort", "--clean", "--list"):
+        done = hv("move", order, config=path)
+        assert done.code == 1 and "\"lost\"" in done.err, done
+    done = hv("--json", "move", "--resume", config=path)
+    assert done.code == 1 and "lost" in done.err, done
+    assert hv("move", 3, "--to", "two", "--keep-undo", "1h", config=moving_store).code == 0
+    done = hv("move", "--clean", config=path)
+    assert done.code == 5 and "cleaned" in done.out and "\"lost\"" in done.err, done
+    assert has_shard(two, 3)
+
+
 def test_an_interrupted_move_is_taken_back(moving_store, moving_servers):
     one, two = moving_servers
     with one.connect() as connection, connection.cursor() as cursor:
@@ -142,6 +209,7 @@ def test_mistakes_are_found_before_anything_is_begun(tmp_path, moving_store, mov
         (("move", "--resume", "--to", "one"), 2, "--to is for new moves only"),
         (("move", 3, "--to", "two", "--keep-undo", "soon"), 2, "keep_undo"),
         (("move", 3, "--to", "two", "--jobs", 0), 2, "--jobs"),
+        (("move", 3, "--to", "two", "--offline", "--keep-undo", "1h"), 2, "exclude each other"),
         (("move", "--undo"), 2, ""),
         (("move", "--abort", 3), None, "shard 3"),
         (("move", "--undo", 3), None, "shard 3"),

@@ -1,8 +1,10 @@
 """hv plan and hv rebalance."""
 
+import json
+
 import pytest
 
-from harness import hv
+from harness import eventually, hv
 from harness.moving import (
     assert_nothing_left,
     fill,
@@ -19,10 +21,15 @@ def run(store, *args):
     return hv(*args, config=store)
 
 
+def lines_of(result):
+    return [json.loads(line) for line in result.out.splitlines()]
+
+
 def test_a_plan_changes_nothing(moving_store, moving_servers):
     one, two = moving_servers
     plan = run(moving_store, "plan", "--by", "count", "--drain", "two", "--json").ok().json()
-    assert [(each["shard"], each["from"], each["to"]) for each in plan["moves"]] == [
+    assert list(plan) == ["by", "moves", "servers"]
+    assert [(each["shard"], each["source"], each["target"]) for each in plan["moves"]] == [
         (shard, "two", "one") for shard in (5, 6, 7)
     ]
     assert all(each["bytes"] > 0 and each["seconds"] > 0 for each in plan["moves"])
@@ -36,8 +43,39 @@ def test_a_plan_changes_nothing(moving_store, moving_servers):
 
 def test_what_is_even_stays(moving_store):
     assert "no move is worth it" in run(moving_store, "plan", "--by", "count").ok().out
-    done = run(moving_store, "rebalance", "--by", "count", "--json").ok()
-    assert done.json()["moves"] == []
+    plan, summary = lines_of(run(moving_store, "rebalance", "--by", "count", "--json").ok())
+    assert plan["event"] == "plan" and plan["moves"] == [] and len(plan["servers"]) == 2
+    assert summary == {"shards": [], "done": 0, "failed": 0, "stopped": 0}
+
+
+def test_json_has_the_plan_and_then_what_a_move_prints(moving_store, moving_servers):
+    one, two = moving_servers
+    refused = run(moving_store, "rebalance", "--drain", "two", "--json")
+    assert refused.code == 2 and "--yes" in refused.err and len(lines_of(refused)) == 1
+    done = run(moving_store, "rebalance", "--drain", "two", "--max-moves", 2, "--yes", "--json")
+    plan, *events, summary = lines_of(done.ok())
+    assert plan["event"] == "plan" and plan["by"] == "size" and len(plan["moves"]) == 2
+    assert {event["event"] for event in events} == {"phase"}
+    assert summary["done"] == 2
+    assert [each["shard"] for each in summary["shards"]] == [each["shard"] for each in plan["moves"]]
+    assert_nothing_left(one, two)
+
+
+def test_the_time_of_all_moves_is_that_of_so_many_at_a_time(moving_store, moving_servers):
+    one, two = moving_servers
+    plan = ("--drain", "two", "--by", "count")
+    assert "3 moves" in run(moving_store, "plan", *plan).ok().out
+    assert "about 6.0 s one after the other\n" in run(moving_store, "plan", *plan).out
+    single = run(moving_store, "plan", *plan, "--max-moves", 1).ok().out
+    assert single.endswith("about 2.0 s\n"), single
+    done = run(moving_store, "rebalance", *plan, "--jobs", 8, "--yes").ok()
+    assert "about 2.0 s with 8 at a time\n\nshard " in done.out, done
+    assert_nothing_left(one, two)
+
+
+def test_rows_that_nobody_has_counted_yet_are_estimated(moving_store, moving_servers):
+    fill(moving_servers[1], 5, 3000)
+    eventually(lambda: "~3,000" in run(moving_store, "plan", "--by", "rows", "--drain", "two").ok().out)
 
 
 def test_the_largest_shard_comes_first_and_no_more_than_is_asked_for(moving_store, moving_servers):

@@ -20,7 +20,7 @@ def findings(config, *args):
     report = result.json()
     assert result.code == (0 if report["ready"] else 1)
     return [
-        (each["severity"], each["server"], each.get("from"), each.get("shard"), each["text"])
+        (each["severity"], each["server"], each.get("source"), each.get("shard"), each["text"])
         for each in report["findings"]
     ], report
 
