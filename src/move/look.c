@@ -18,6 +18,7 @@
 
 #define OPEN_MS    5000
 #define FOLLOW_MAX 8
+#define LOCK_MS    50 /* at first */
 
 static hvi_server *server_called(hvi_router *router, const char *name) {
     for (int i = 0; i < router->server_count; i++)
@@ -599,12 +600,23 @@ hv_status hvi_move_write(hvi_move *move, hv_error **error) {
     return status == HV_OK ? write_on(move, source, no_source, error) : status;
 }
 
+/* Transactions that are all longer than a lock is waited for never let it in; those that begin
+ * later wait behind it. So the wait grows with the tries, up to what callers may be stopped for. */
+static int lock_ms_of(const hvi_move *move) {
+    int64_t wait = LOCK_MS;
+    for (int i = 0; i < move->patience.tries && wait < move->options.max_pause; i++)
+        wait *= 2;
+    int64_t most = move->options.max_pause > LOCK_MS ? move->options.max_pause : LOCK_MS;
+    return (int) (wait < most ? wait : most);
+}
+
 hvi_stream hvi_move_stream(hvi_move *move) {
     return (hvi_stream){
         .publisher = move->from_given_up ? NULL : &move->witness,
         .subscriber = move->to_given_up ? NULL : &move->to,
         .shard = move->shard,
         .name = move->names.stream,
+        .lock_ms = lock_ms_of(move),
         .tables = move->names.live,
         .publisher_options = &move->router->options->servers[move->is_back ? move->target->number
                                                                            : move->source->number],
@@ -617,6 +629,7 @@ hvi_stream hvi_move_stream_back(hvi_move *move) {
         .subscriber = move->from_given_up ? NULL : &move->witness,
         .shard = move->shard,
         .name = move->names.retired,
+        .lock_ms = lock_ms_of(move),
         .tables = move->names.stream,
         .publisher_options = &move->router->options->servers[move->is_back ? move->source->number
                                                                            : move->target->number],

@@ -13,20 +13,21 @@
 #include "value/sql_text.h"
 #include "wire/result.h"
 
-/* How long a lock may stop the callers, and how long one that stops nobody may take: autovacuum
- * gives way after deadlock_timeout, by default a second. */
-#define LOCK_MS         "50"
+/* How long a lock that stops nobody may take: autovacuum gives way after deadlock_timeout, by
+ * default a second. */
 #define GENTLE_LOCK_MS  "3000"
 #define CONNECT_SECONDS "10"
 
 /* Append it, each %u being the stream's name, and %d the schema of the publisher's tables: names
- * that need no quotes. */
+ * that need no quotes; and %w how long to wait for a lock that stops the callers. */
 static void append(const hvi_stream *stream, hvi_buffer *sql, const char *text) {
     for (const char *at = text; *at != '\0'; at++) {
         if (at[0] == '%' && at[1] == 'u')
             hvi_buffer_append_text(sql, stream->name);
         else if (at[0] == '%' && at[1] == 'd')
             hvi_buffer_append_text(sql, stream->tables);
+        else if (at[0] == '%' && at[1] == 'w')
+            hvi_buffer_append_format(sql, "%d", stream->lock_ms);
         else {
             hvi_buffer_append_byte(sql, *at);
             continue;
@@ -82,7 +83,7 @@ static const char attach_sql[] =
     "  EXECUTE pg_catalog.format('LOCK TABLE ONLY %d.%I IN SHARE UPDATE EXCLUSIVE MODE',"
     "   t.relname);"
     " END LOOP;"
-    " PERFORM pg_catalog.set_config('lock_timeout', '" LOCK_MS "', true);"
+    " PERFORM pg_catalog.set_config('lock_timeout', '%w', true);"
     " FOR t IN SELECT c.relname FROM pg_catalog.pg_class AS c"
     "  WHERE c.relnamespace OPERATOR(pg_catalog.=) '%u'::pg_catalog.regnamespace"
     "  AND c.relkind OPERATOR(pg_catalog.=) 'p' ORDER BY c.oid LOOP"
@@ -149,7 +150,7 @@ static const char gentle_sql[] =
     "  pg_catalog.to_regnamespace('%u')::pg_catalog.oid ORDER BY i.inhrelid LOOP"
     "  EXECUTE pg_catalog.format('LOCK TABLE ONLY %s IN SHARE UPDATE EXCLUSIVE MODE', r.live);"
     " END LOOP;"
-    " PERFORM pg_catalog.set_config('lock_timeout', '" LOCK_MS "', true);"
+    " PERFORM pg_catalog.set_config('lock_timeout', '%w', true);"
     " END $hv$;";
 
 void hvi_stream_detach_sql(const hvi_stream *stream, hvi_buffer *sql) {

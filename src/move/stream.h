@@ -29,6 +29,7 @@ typedef struct hvi_stream {
     const char *name;   /* of all of its objects; the schema of the copy */
     const char *tables; /* the schema of the publisher's tables: "shard0012" */
     const hvi_server_options *publisher_options; /* how the subscriber reaches it */
+    int lock_ms; /* how long a lock that stops the callers is waited for */
 } hvi_stream;
 
 /* SQL: has the type of the column `a` a default operator class for this access method? So the
@@ -65,7 +66,7 @@ typedef struct hvi_stream {
 /*
  * Make the schema, the roots and the publication, in place of what an interrupted try has left.
  * Attaching the roots stops the callers for a moment: it is one transaction, which gives up with
- * HVI_SQLSTATE_LOCK after 50 ms. `is_empty`: the publication has no tables yet, see
+ * HVI_SQLSTATE_LOCK after lock_ms. `is_empty`: the publication has no tables yet, see
  * hvi_stream_add_sql().
  */
 hv_status hvi_stream_publish(const hvi_stream *stream, bool is_empty, int64_t deadline,

@@ -52,7 +52,7 @@
 #include "move/sequences.h"
 
 #define FIRST_BUDGET_MS 80
-#define LOCK_MS         50
+#define LOCK_MS         50 /* at first */
 #define GENTLE_MS       5000
 #define COMMIT_MS       30000
 #define POLL_US         500
@@ -62,6 +62,13 @@ static int64_t budget_of(const hvi_switch *attempt) {
     for (int i = 0; i < attempt->tries && budget < attempt->max_pause_ms; i++)
         budget *= 2;
     return budget < attempt->max_pause_ms ? budget : attempt->max_pause_ms;
+}
+
+/* How long a lock is waited for. Transactions that are all longer than the first wait never let it
+ * in; those that begin later wait behind it, so a longer one will do. */
+static int64_t lock_wait_of(int64_t budget) {
+    int64_t wait = budget / 2 > LOCK_MS ? budget / 2 : LOCK_MS;
+    return wait < budget ? wait : budget;
 }
 
 /* Refused for want of a lock or of time: it may be granted the next time. */
@@ -141,7 +148,7 @@ static hv_status lock_all(const hvi_switch *attempt, const hvi_buffer *tables,
         " AND l.pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()) THEN"
         " RAISE EXCEPTION USING ERRCODE = '" HVI_SQLSTATE_BUSY "',"
         " MESSAGE = 'a transaction is changing the schema %s'; END IF; END $hv$",
-        budget + 100, budget < LOCK_MS ? budget : LOCK_MS, budget, tables->data,
+        budget + 100, lock_wait_of(budget), budget, tables->data,
         sequences->data != NULL ? sequences->data : "", attempt->names->live, attempt->names->live);
     if (attempt->stream != NULL) {
         hvi_buffer_append_byte(&sql, ';');

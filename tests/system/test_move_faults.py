@@ -1,5 +1,10 @@
 """What can be wrong with a move: clear errors, and nothing is left half done."""
 
+import concurrent.futures
+import contextlib
+import threading
+
+import psycopg2
 from harness.config import store_config
 from harness.moving import (
     Stepping,
@@ -109,6 +114,33 @@ def test_a_reader_at_the_switch_is_waited_for_and_named(moving_store, moving_ser
             assert f"process {connection.info.backend_pid} " in moved.detail
             cursor.execute("ROLLBACK")
     run_move(moving_store, "resume", 3).ok("done")
+    assert has_shard(two, 3)
+    assert_nothing_left(one, two)
+
+
+def test_transactions_that_never_leave_a_gap_do_not_keep_a_shard_from_moving(
+    moving_store, moving_servers
+):
+    """Each is short, but there is always one that goes on for longer than the first waits."""
+    one, two = moving_servers
+    fill(one, 3, 10)
+    stop = threading.Event()
+
+    def overlap(number):
+        with one.connect() as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT pg_sleep(%s)", [number * 0.05])
+            while not stop.is_set():
+                with contextlib.suppress(psycopg2.errors.UndefinedTable):  # it has gone
+                    cursor.execute("SELECT pg_sleep(0.2) FROM shard0003.entities LIMIT 1")
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        readers = [pool.submit(overlap, number) for number in range(8)]
+        try:
+            move(moving_store, 3, 1, max_wait="15s").ok("done")
+        finally:
+            stop.set()
+        for reader in readers:
+            reader.result()
     assert has_shard(two, 3)
     assert_nothing_left(one, two)
 
