@@ -23,6 +23,12 @@
 /* How long it is looked for a shard that has moved. */
 #define FIND_MS 1000
 
+/* A record is of the transaction's time if it is this much older than the transaction: the question
+ * is on its way for a while. And how long its schema is looked for. */
+#define COME_MS       1000
+#define COME_PAUSE_MS 10
+#define COME_LOOKS    40
+
 /* ---- life ---- */
 
 hv_status hvi_transaction_init(hvi_transaction *tx, hvi_router *router, int shard,
@@ -101,6 +107,7 @@ hv_status hvi_transaction_begin(hvi_transaction *tx, hv_isolation isolation, int
     tx->failure = NULL;
     tx->passes = tx->is_lent = false;
     tx->generation = hvi_router_generation(tx->target.router, tx->target.shard);
+    tx->began = hvi_clock_us();
     tx->deadline = deadline;
     hv_status status = acquire(tx, &cause);
     *had_session = status == HV_OK;
@@ -163,19 +170,37 @@ static void give_back(const hvi_transaction *tx, hvi_session *session, bool is_o
         hvi_session_close(session);
 }
 
+/* Was it published since the transaction began, which had known that it would come? That can be
+ * seen a moment later than the record: see locate.c. */
+static bool has_come(const hvi_transaction *tx, hvi_session *session, const hvi_location *found,
+                     int64_t asked) {
+    bool is_there = false;
+    if (found->generation != tx->generation || found->generation == 0 ||
+        found->age > (asked - tx->began) / 1000 + COME_MS)
+        return found->generation > tx->generation;
+    for (int i = 0; i < COME_LOOKS && !is_there; i++) {
+        if (i > 0 && !hvi_pause(COME_PAUSE_MS))
+            return false;
+        if (hvi_location_has_schema(session, found->shard, tx->deadline, &is_there, NULL) != HV_OK)
+            return false;
+    }
+    return is_there;
+}
+
 /* Has the shard left the server, by its record, or come since the transaction began? One that waits
  * for being published is published: see locate.c. */
 static bool ask_whether_moved(const hvi_transaction *tx, hvi_session *session) {
     const hvi_target *target = &tx->target;
     hvi_location found;
     hvi_location_state state;
+    int64_t asked = hvi_clock_us();
     if (hvi_location_read(session, target->shard, tx->deadline, &found, NULL) != HV_OK)
         return false;
     hvi_location_apply(&found, 1, target->router, target->server->number);
     if (found.state == HVI_LOCATION_ARRIVING && found.generation == tx->generation)
         hvi_location_publish(session, target->shard, found.generation, tx->deadline, &state, NULL);
     return found.state == HVI_LOCATION_GONE || found.state == HVI_LOCATION_ARRIVING ||
-           (found.state == HVI_LOCATION_HERE && found.generation > tx->generation);
+           (found.state == HVI_LOCATION_HERE && has_come(tx, session, &found, asked));
 }
 
 static bool is_known_elsewhere(const hvi_transaction *tx) {

@@ -26,6 +26,7 @@ typedef struct hvi_transaction {
     hv_error *failure;    /* the first one, which has doomed it; owned; NULL: none */
     bool passes;          /* … but may not come again, if all of it is done again */
     int64_t generation;   /* of the shard, as far as was known when it began */
+    int64_t began;        /* µs: see base/clock.h */
 } hvi_transaction;
 
 /* Set it up; nothing is sent. Errors: as hvi_target_init(). */

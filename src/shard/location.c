@@ -121,10 +121,13 @@ hv_status hvi_location_prepare(hvi_session *session, int64_t deadline, hv_error 
 static const hvi_form rows_form = {
     .asked = "the locations of shards",
     .rows = HVI_ANY_ROWS,
-    .columns = {HVI_IS_SHARD, HVI_IS_BYTES, HVI_IS_COUNT, HVI_IS_BYTES},
+    .columns = {HVI_IS_SHARD, HVI_IS_BYTES, HVI_IS_COUNT, HVI_IS_BYTES, HVI_IS_INT8},
 };
 
-#define ROWS "SELECT shard, state, generation, server FROM ONLY hypervault.shard_locations"
+#define ROWS                                                                                  \
+    "SELECT shard, state, generation, server, pg_catalog.floor(pg_catalog.date_part('epoch'," \
+    " pg_catalog.statement_timestamp() OPERATOR(pg_catalog.-) changed)"                       \
+    " OPERATOR(pg_catalog.*) 1000)::bigint FROM ONLY hypervault.shard_locations"
 
 bool hvi_location_is_unknown(const hv_error *refusal) {
     static const char *const unknown[] = {"42P01", "3F000", "42501", "42703", "42883", "42809"};
@@ -176,6 +179,7 @@ static void take(const PGresult *result, int row, hvi_location *location) {
         .shard = (int) hvi_integer_at(result, row, 0),
         .state = hvi_location_state_of(hvi_text_at(result, row, 1)),
         .generation = hvi_integer_at(result, row, 2),
+        .age = hvi_integer_at(result, row, 4),
     };
     snprintf(location->server, sizeof location->server, "%s", hvi_text_at(result, row, 3));
 }

@@ -37,6 +37,7 @@ typedef struct hvi_location {
     int64_t generation;
     /* gone: where to; arriving: where from. A name as in hypervault.layout; else "" */
     char server[HVI_LOCATION_SERVER_LEN];
+    int64_t age; /* ms since the row was changed, by the server's clock */
 } hvi_location;
 
 /*

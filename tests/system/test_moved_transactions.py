@@ -95,6 +95,49 @@ def test_a_transaction_on_a_shard_that_is_nowhere(tool, servers):
     assert failed.status == "HV_NOT_INITIALIZED" and failed.calls == 1
 
 
+@pytest.mark.parametrize("how", ["function", "steps"])
+def test_one_that_others_publish_meanwhile_is_begun_again(tool, servers, how):
+    """The transaction finds the shard missing on its new server, and is told that it is there."""
+    one, two = servers
+    key = tool.main.put(SHARD, 1, {"n": "1"}).ok().key
+    moving = Moving(SHARD, one, two).copy().arrive().switch()
+    ann, bob = tool.threads("ann", "bob")
+    with two.connect() as publisher, publisher.cursor() as cursor:
+
+        def await_waiting(count):
+            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            eventually(lambda: two.value(waiting) == count)
+
+        cursor.execute("BEGIN; LOCK TABLE hypervault.shard_locations IN ACCESS EXCLUSIVE MODE")
+        first = ann.begin.get(key)  # by which the store knows where it has gone
+        await_waiting(1)
+        if how == "steps":
+            bob.tx_begin(SHARD).ok()
+            put = bob.begin.put(SHARD, 1, {"n": "2"})
+        else:
+            put = bob.begin.transaction(SHARD, [step("put", SHARD, 1, {"n": "2"})])
+        await_waiting(2)
+        cursor.execute("SELECT hypervault.publish_shard(%s, %s)", [SHARD, moving.generation])
+        cursor.execute("COMMIT")
+    first.reply().ok()
+    if how == "steps":
+        put.reply().gives("HV_MOVED")
+        bob.tx_rollback()
+    else:
+        assert put.reply().ok().calls == 2
+        assert sorted(stored(two).values()) == [1, 2]
+
+
+def test_one_that_is_said_to_be_there_and_is_not(tool, servers):
+    """The server's record is wrong: that is an error, and not for ever a reason to begin again."""
+    one, two = servers
+    moved(SHARD, one, two)
+    assert tool.main.where(SHARD).ok().server == 1
+    two.sql("DROP SCHEMA shard0003 CASCADE")
+    failed = run(tool.main, step("put", SHARD, 1, {}))
+    assert failed.status == "HV_NOT_INITIALIZED" and failed.calls == 1
+
+
 # ---- borrowers ----
 
 
