@@ -417,6 +417,36 @@ static hv_status fail_without(hvi_move *move, bool switched, hv_error **error) {
     return HV_UNAVAILABLE;
 }
 
+/* The old copy is of use until the other server has the shard, which it may have lost again: it may
+ * have been restored from an older backup. */
+static hv_status check_has(hvi_move *move, hv_error **error) {
+    const hvi_location *at = &move->to_location;
+    int64_t generation = move->row.generation;
+    bool has = false;
+    hv_status status = HV_OK;
+    if (at->state == HVI_LOCATION_HERE && at->generation >= generation)
+        status = hvi_location_has_schema(move->to.session, move->shard, hvi_link_deadline(), &has,
+                                         error);
+    else if (at->state == HVI_LOCATION_ARRIVING && at->generation == generation)
+        has = move->row.step <= HVI_STEP_SWITCHED;
+    else
+        has = at->state == HVI_LOCATION_GONE && at->generation > generation;
+    if (status != HV_OK || has)
+        return status;
+    const hvi_server *from = move->is_back ? move->target : move->source;
+    move->is_stuck = true;
+    hvi_fail(error, HV_MISMATCH, "shard %d was switched to server \"%s\", which does not have it",
+             move->shard, move->to.server->name);
+    hvi_error_where(error, move->to.server->name, move->shard);
+    hvi_error_detail(error, "The old copy on server \"%s\", \"%s\", is left as it is.", from->name,
+                     move->names.retired);
+    hvi_error_hint(error,
+                   "Has server \"%s\" been restored from a backup? Find out which copy is "
+                   "the right one before anything is dropped.",
+                   move->to.server->name);
+    return HV_MISMATCH;
+}
+
 /* Apply what is asked for to a move that was kept. */
 static hv_status decide_kept(hvi_move *move, hvi_move_step *step, hv_error **error) {
     switch (move->order) {
@@ -455,6 +485,9 @@ static hv_status decide(hvi_move *move, const found *rows, hvi_move_step *step, 
     if (switched) {
         if (move->to_given_up)
             return fail_without(move, true, error);
+        hv_status status = check_has(move, error);
+        if (status != HV_OK)
+            return status;
         if (move->row.step == HVI_STEP_KEPT && move->row.kind != HVI_MOVE_UNDO && has_both)
             return decide_kept(move, step, error);
         /* The target's row is removed first: the rest is to be removed. */

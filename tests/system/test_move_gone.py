@@ -9,14 +9,18 @@ from harness.moving import (
     assert_nothing_left,
     content,
     fill,
+    forget_streams,
     has_shard,
     leftovers,
     moving_config,
+    moving_servers,
+    moving_store,
     own_moving_servers,
     run_move,
+    shared_moving_servers,
 )
 
-FIXTURES = (own_moving_servers,)
+FIXTURES = (moving_servers, moving_store, own_moving_servers, shared_moving_servers)
 
 
 @pytest.fixture
@@ -146,3 +150,26 @@ def test_the_source_is_lost_while_it_is_copied(own_moving_store, own_moving_serv
     run_move(own_moving_store, "sweep", 0)
     assert has_shard(one, 3)
     assert_nothing_left(one, two)
+
+
+@pytest.mark.parametrize("order", ["sweep", "clean", "abort", "undo"])
+def test_the_new_server_is_back_without_the_shard(moving_store, moving_servers, order):
+    """It was restored from a backup that is older than the move: what is left is the old copy."""
+    one, two = moving_servers
+    fill(one, 3, 100)
+    before = content(one, 3)
+    run_move(moving_store, "move", 3, 1, keep_undo="1h").ok("kept")
+    forget_streams(two)
+    (publication,) = two.query("SELECT pubname FROM pg_publication")[0]
+    two.sql(
+        f"DROP PUBLICATION {publication}; DROP TABLE hypervault.{publication};"
+        f"DROP SCHEMA {publication} CASCADE; DROP SCHEMA IF EXISTS shard0003 CASCADE;"
+        "DELETE FROM hypervault.shard_locations; DELETE FROM hypervault.moves"
+    )
+    ended = run_move(moving_store, order, 3, max_wait="1s")
+    if order != "sweep":
+        assert ended.error == 'shard 3 was switched to server "two", which does not have it', ended
+        assert publication in ended.detail
+    assert content(one, 3, schema=publication) == before
+    assert any("journal" in name for name in leftovers(one))
+    forget_streams(one)
