@@ -128,7 +128,7 @@ static void add_row(ui_table *table, const char *name, const server_status *seen
         ui_cell(table, UI_PLAIN, "%d", hv_report_layout(seen->report));
     else
         ui_cell(table, UI_DIM, "-");
-    if (ready == seen->configured)
+    if (ready == seen->configured || in_order(seen)) /* some may have moved here, or away */
         ui_cell(table, UI_PLAIN, "%s", ui_number(number, ready));
     else
         ui_cell(table, UI_WARN, "%d of %d", ready, seen->configured);

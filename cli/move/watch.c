@@ -72,7 +72,7 @@ static void show_line(watch *seen, int line) {
     } else {
         free(label);
     }
-    if (job->now.rows_total >= 0)
+    if (job->now.rows_total > 0) /* not yet known, or an estimate of nothing */
         ui_progress_estimate(seen->progress, line, job->now.rows_total);
     if (job->now.rows >= 0)
         ui_progress_set(seen->progress, line, job->now.rows);
@@ -88,13 +88,13 @@ static char *remark_of(const move_job *job) {
     const hv_move_status *now = &job->now;
     if (now->waits_for != NULL)
         return format_text("shard %d waits: %s", job->shard, now->waits_for);
-    bool has_bytes = now->bytes >= 0 && now->bytes_total > 0, has_lag = now->lag_bytes > 0;
+    bool has_step = now->step != NULL && now->step[0] != '\0', has_lag = now->lag_bytes > 0;
+    bool has_bytes = now->phase == HV_MOVE_COPYING && now->bytes >= 0 && now->bytes_total > 0;
     return format_text("shard %d: %s%s%s%s%s%s%s%s", job->shard,
-                       now->step != NULL ? now->step : hv_move_phase_name(now->phase),
-                       has_bytes ? ", " : "", has_bytes ? ui_bytes(done, now->bytes) : "",
-                       has_bytes ? " of " : "", has_bytes ? ui_bytes(total, now->bytes_total) : "",
-                       has_lag ? ", " : "", has_lag ? ui_bytes(lag, now->lag_bytes) : "",
-                       has_lag ? " behind" : "");
+                       has_step ? now->step : hv_move_phase_name(now->phase), has_bytes ? ", " : "",
+                       has_bytes ? ui_bytes(done, now->bytes) : "", has_bytes ? " of " : "",
+                       has_bytes ? ui_bytes(total, now->bytes_total) : "", has_lag ? ", " : "",
+                       has_lag ? ui_bytes(lag, now->lag_bytes) : "", has_lag ? " behind" : "");
 }
 
 static void show_remarks(const watch *seen) {

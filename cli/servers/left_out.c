@@ -19,7 +19,8 @@
 /* How many of them a note names. */
 #define NAMED 8
 
-/* A partition belongs to its table, and a column that is generated is computed anew. */
+/* A partition belongs to its table, unless that is a move's, in another schema; and a column that
+ * is generated is computed anew. */
 static const char sql[] =
     "SELECT pg_catalog.substr(n.nspname::pg_catalog.text, 6)::integer, a.attname::pg_catalog.text,"
     " pg_catalog.format_type(a.atttypid, a.atttypmod)"
@@ -38,7 +39,10 @@ static const char sql[] =
     " JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) n.oid"
     " WHERE n.nspname::pg_catalog.text OPERATOR(pg_catalog.~) '^shard[0-9]{4}$'"
     " AND c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,f}'::pg_catalog.\"char\"[])"
-    " AND NOT c.relispartition"
+    " AND NOT (c.relispartition AND EXISTS (SELECT FROM pg_catalog.pg_inherits i"
+    "  JOIN pg_catalog.pg_class p ON p.oid OPERATOR(pg_catalog.=) i.inhparent"
+    "  WHERE i.inhrelid OPERATOR(pg_catalog.=) c.oid"
+    "  AND p.relnamespace OPERATOR(pg_catalog.=) c.relnamespace))"
     " AND c.relname OPERATOR(pg_catalog.<>) ALL"
     " ('{entities,hypervault_migrations}'::pg_catalog.name[])";
 

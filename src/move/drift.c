@@ -7,116 +7,19 @@
 #include <string.h>
 
 #include "base/sha256.h"
-#include "move/names.h"
 #include "schema/catalogue.h"
 #include "schema/differences.h"
+#include "value/shard_map.h"
 #include "value/sql_text.h"
 
 /* The lines of a difference that an error shows. */
 #define SHOWN_MAX 1500
 
-/* ---- without what a move adds ---- */
-
-/*
- * While a table is attached to a root, its lines say so:
- *
- *     table entities partition DEFAULT inherits hypervault_0012_1a2b3c4d.entities owner one
- *     column entities.id bigint not null inherited, number 1
- */
-#define PARTITION " partition DEFAULT inherits hypervault_"
-#define OWNER     " owner "
-#define INHERITED " inherited, number "
-
-/* Is this the beginning of the name of a root? */
-static bool is_root(const char *name, size_t len) {
-    char schema[HVI_MOVE_NAME_LEN];
-    size_t end = strcspn(name, ".");
-    if (end >= len || end >= sizeof schema)
-        return false;
-    memcpy(schema, name, end);
-    schema[end] = '\0';
-    return hvi_move_name_read(schema, NULL, NULL, NULL);
-}
-
-/* Look for a text in a line. */
-static const char *find(const char *line, size_t len, const char *text) {
-    return memmem(line, len, text, strlen(text));
-}
-
-/* The length of a name, which ends at the first space; if it is quoted, at its last quote: those in
- * it are doubled. */
-static size_t length_of_name(const char *name, const char *end) {
-    if (*name != '"')
-        return strcspn(name, " \n");
-    const char *at = name + 1;
-    while (at < end && (at[0] != '"' || (at + 1 < end && at[1] == '"')))
-        at += at[0] == '"' ? 2 : 1;
-    return (size_t) (at - name) + 1;
-}
-
-/* Append a line of a relation; if it has a root, without that, and its name to `attached` as
- * "\nname.". False: it is another line. */
-static bool append_relation(hvi_buffer *to, const char *line, size_t len, hvi_buffer *attached) {
-    static const char *const kinds[] = {"table ", "partitioned table "};
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
-        size_t word = strlen(kinds[i]);
-        const char *partition = find(line, len, PARTITION);
-        if (strncmp(line, kinds[i], word) != 0 || partition == NULL)
-            continue;
-        const char *root = partition + strlen(PARTITION) - strlen("hypervault_");
-        const char *owner = find(root, len - (size_t) (root - line), OWNER);
-        if (owner == NULL || !is_root(root, (size_t) (owner - root)))
-            continue;
-        const char *name = line + word;
-        size_t name_len = length_of_name(name, partition);
-        hvi_buffer_append_byte(attached, '\n');
-        hvi_buffer_append(attached, name, name_len);
-        hvi_buffer_append_byte(attached, '.');
-        hvi_buffer_append(to, line, (size_t) (partition - line));
-        hvi_buffer_append(to, owner, len - (size_t) (owner - line));
-        return true;
-    }
-    return false;
-}
-
-/* The same for a column of a relation that has a root. */
-static bool append_column(hvi_buffer *to, const char *line, size_t len,
-                          const hvi_buffer *attached) {
-    static const char word[] = "column ";
-    const char *inherited = find(line, len, INHERITED);
-    if (strncmp(line, word, strlen(word)) != 0 || inherited == NULL || attached->len == 0)
-        return false;
-    for (const char *name = attached->data; name != NULL; name = strchr(name + 1, '\n')) {
-        size_t name_len = strcspn(name + 1, "\n");
-        if (strncmp(line + strlen(word), name + 1, name_len) != 0)
-            continue;
-        hvi_buffer_append(to, line, (size_t) (inherited - line));
-        inherited += strlen(" inherited");
-        hvi_buffer_append(to, inherited, len - (size_t) (inherited - line));
-        return true;
-    }
-    return false;
-}
-
-static void append_without_roots(hvi_buffer *to, const char *description) {
-    hvi_buffer attached = HVI_BUFFER_EMPTY;
-    for (const char *line = description; line != NULL && *line != '\0';) {
-        size_t len = strcspn(line, "\n");
-        if (!append_relation(to, line, len, &attached) && !append_column(to, line, len, &attached))
-            hvi_buffer_append(to, line, len);
-        hvi_buffer_append_byte(to, '\n');
-        line += len + (line[len] == '\n');
-    }
-    if (!hvi_buffer_ok(&attached))
-        hvi_buffer_break(to);
-    hvi_buffer_fini(&attached);
-}
-
 /* ---- reading ---- */
 
 static hv_status describe(hvi_session *source, int shard, const char *server, int64_t deadline,
                           char **description, hv_error **error) {
-    hvi_buffer parameter = HVI_BUFFER_EMPTY, raw = HVI_BUFFER_EMPTY, made = HVI_BUFFER_EMPTY;
+    hvi_buffer parameter = HVI_BUFFER_EMPTY, made = HVI_BUFFER_EMPTY;
     PGresult *result = NULL;
     hv_status status = HV_NO_MEMORY;
     *description = NULL;
@@ -133,14 +36,12 @@ static hv_status describe(hvi_session *source, int shard, const char *server, in
         status = hvi_catalogue_check(result, server, error);
     if (status != HV_OK)
         goto out;
-    hvi_catalogue_describe(result, shard, &raw);
-    append_without_roots(&made, raw.data);
-    *description = hvi_buffer_ok(&raw) ? hvi_buffer_take(&made) : NULL;
+    hvi_catalogue_describe(result, shard, &made);
+    *description = hvi_buffer_ok(&made) ? hvi_buffer_take(&made) : NULL;
     status = *description != NULL ? HV_OK : hvi_no_memory(error);
 out:
     PQclear(result);
     hvi_buffer_fini(&parameter);
-    hvi_buffer_fini(&raw);
     hvi_buffer_fini(&made);
     return status;
 }

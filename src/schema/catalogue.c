@@ -27,6 +27,13 @@
     " FROM pg_catalog.pg_namespace n"                                     \
     " WHERE n.nspname" EQ "ANY ($1::pg_catalog.name[])"
 
+/* Is it attached to the root of a stream (src/move/stream.c), while the shard moves, or afterwards
+ * for an undo? That is no part of the schema. */
+#define IS_STREAMED                                                                               \
+    "EXISTS (SELECT FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class p ON p.oid" EQ         \
+    "i.inhparent JOIN pg_catalog.pg_namespace n ON n.oid" EQ "p.relnamespace WHERE i.inhrelid" EQ \
+    "c.oid AND n.nspname OPERATOR(pg_catalog.~) '^hypervault_[0-9]{4}_[0-9a-f]{8}(_old)?$')"
+
 /* What has columns or is a sequence, but the ledger. */
 #define RELATIONS                                                                            \
     "SELECT s.shard, c.tableoid, c.oid, c.relkind, c.relowner, c.relacl, c.relpersistence,"  \
@@ -36,7 +43,7 @@
     " 'partitioned table'"                                                                   \
     " WHEN c.relkind" EQ "'v' THEN 'view' WHEN c.relkind" EQ "'m' THEN 'materialized view'"  \
     " WHEN c.relkind" EQ "'S' THEN 'sequence' WHEN c.relkind" EQ "'f' THEN 'foreign table'"  \
-    " ELSE 'composite type' END AS word"                                                     \
+    " ELSE 'composite type' END AS word, " IS_STREAMED " AS is_streamed"                     \
     " FROM schemas s JOIN pg_catalog.pg_class c ON c.relnamespace" EQ "s.oid"                \
     " WHERE c.relkind" EQ "ANY ('{r,p,v,m,S,f,c}'::pg_catalog.\"char\"[])"                   \
     " AND c.relname" NE "'" HVI_LEDGER "'"
@@ -81,10 +88,11 @@
     " pg_catalog.format_type(r.reloftype, NULL) END,"                                              \
     " ' partition by '" JOINED "CASE WHEN r.relkind" EQ "'p' THEN"                                 \
     " pg_catalog.pg_get_partkeydef(r.oid) END,"                                                    \
-    " ' partition '" JOINED "pg_catalog.pg_get_expr(r.relpartbound, r.oid),"                       \
+    " CASE WHEN NOT r.is_streamed THEN"                                                            \
+    " pg_catalog.concat(' partition '" JOINED "pg_catalog.pg_get_expr(r.relpartbound, r.oid),"     \
     " ' inherits '" JOINED "(SELECT"                                                               \
     " pg_catalog.string_agg(i.inhparent::pg_catalog.regclass::pg_catalog.text, ', '"               \
-    " ORDER BY i.inhseqno) FROM pg_catalog.pg_inherits i WHERE i.inhrelid" EQ "r.oid),"            \
+    " ORDER BY i.inhseqno) FROM pg_catalog.pg_inherits i WHERE i.inhrelid" EQ "r.oid)) END,"       \
     " (SELECT pg_catalog.concat(' server ', pg_catalog.quote_ident(v.srvname), ' options '" JOINED \
     "f.ftoptions::pg_catalog.text)"                                                                \
     " FROM pg_catalog.pg_foreign_table f JOIN pg_catalog.pg_foreign_server v ON v.oid" EQ          \
@@ -122,7 +130,7 @@
     " WHERE w.word OPERATOR(pg_catalog.~) '^n_distinct' HAVING pg_catalog.count(*)"             \
     " OPERATOR(pg_catalog.>) 0::bigint),"                                                       \
     " ' options '" JOINED "a.attfdwoptions::pg_catalog.text,"                                   \
-    " CASE WHEN NOT a.attislocal THEN ' inherited' END,"                                        \
+    " CASE WHEN NOT (a.attislocal OR r.is_streamed) THEN ' inherited' END,"                     \
     " ', number ', a.place), NULL"                                                              \
     " FROM relations r JOIN LATERAL (SELECT *, pg_catalog.row_number() OVER (ORDER BY attnum)"  \
     " AS place"                                                                                 \

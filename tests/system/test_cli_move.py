@@ -61,6 +61,22 @@ def test_json_has_events_and_a_summary(moving_store, moving_servers):
     assert_nothing_left(one, two)
 
 
+def test_a_shard_whose_old_copy_is_kept_looks_like_the_others(
+    moving_store, moving_servers, tmp_path
+):
+    for database, shards in zip(moving_servers, ((1, 2, 3), (5, 6, 7))):
+        for shard in shards:
+            database.sql(f"CREATE TABLE shard{shard:04}.notes (id bigint PRIMARY KEY)")
+    assert hv("move", 3, "--to", "two", "--keep-undo", "1h", config=moving_store).code == 0
+    checked = hv("schema", "check", config=moving_store)
+    assert checked.code == 0 and "differ" not in checked.out, checked
+    status = hv("status", config=moving_store).out
+    assert "schemas: alike" in status
+    assert re.search(r"(?m)^one +ready .*? 1 +2 +(strict|portable) ", status), status
+    report = hv("export", tmp_path / "all.ndjson", "--json", config=moving_store).ok().json()
+    assert report["tables_left_out"] == [{"name": "notes", "shards": "1-4,5-8"}]
+
+
 def test_an_old_copy_is_dropped_when_it_is_not_wanted_any_more(moving_store, moving_servers):
     one, two = moving_servers
     assert hv("move", 3, "--to", "two", "--keep-undo", "1h", config=moving_store).code == 0
@@ -193,6 +209,10 @@ def test_a_terminal_shows_bars_and_a_table(moving_store, moving_servers, on_term
     screen = on_terminal("move", 3, "--to", "two", config=moving_store).ok().out
     assert "shard 3 " in screen and "rows" in screen
     assert "longest pause" in screen and "moved" in screen
+    # Neither rows that are not known, nor a step without a name, nor bytes after they are copied.
+    assert "~0 rows" not in screen
+    assert not re.search(r"shard 3:[ ]*[\x1b\r\n]", screen)
+    assert not re.search("(comparing|switch)[^\n]* of ", screen)
 
 
 def test_mistakes_are_found_before_anything_is_begun(tmp_path, moving_store, moving_servers):
@@ -217,6 +237,7 @@ def test_mistakes_are_found_before_anything_is_begun(tmp_path, moving_store, mov
         done = hv(*words, config=moving_store)
         assert done.code == code or (code is None and done.code > 0), (words, done)
         assert text in done.err, (words, done)
+        assert done.out == "", (words, done)
     # The name of one server, and the database of another.
     other = moving_config(tmp_path / "other.conf", one, one)
     done = hv("move", 3, "--to", "two", config=other)
