@@ -158,23 +158,34 @@ static void print_servers(const request *wanted) {
     ui_table_free(table);
 }
 
-/* All moves together: so many at a time take as long as the longest of them at least. */
+/* The seconds that all moves take, so many at a time: the next one begins when the first of them is
+ * over. */
+static int64_t time_of_all(const request *wanted) {
+    int64_t *ends = new_memory((size_t) wanted->settings.jobs * sizeof *ends);
+    int64_t last = 0;
+    const hv_balance_move *move;
+    for (size_t i = 0; (move = hv_balance_at(wanted->plan, i)) != NULL; i++) {
+        int64_t *first = ends;
+        for (int job = 1; job < wanted->settings.jobs; job++)
+            first = ends[job] < *first ? &ends[job] : first;
+        *first += move->seconds;
+        last = *first > last ? *first : last;
+    }
+    free(ends);
+    return last;
+}
+
 static void print_sum(const request *wanted) {
     char size[UI_NUMBER_SIZE], time[UI_NUMBER_SIZE];
-    int64_t bytes = 0, seconds = 0, longest = 0;
+    int64_t bytes = 0;
     const hv_balance_move *move;
     size_t count = 0;
-    for (; (move = hv_balance_at(wanted->plan, count)) != NULL; count++) {
+    for (; (move = hv_balance_at(wanted->plan, count)) != NULL; count++)
         bytes += move->bytes;
-        seconds += move->seconds;
-        longest = move->seconds > longest ? move->seconds : longest;
-    }
-    int jobs = wanted->settings.jobs;
-    int64_t together = seconds / jobs > longest ? seconds / jobs : longest;
     printf("\n%zu move%s, %s, about %s", count, count == 1 ? "" : "s", ui_bytes(size, bytes),
-           ui_duration(time, together * 1000000));
-    if (count > 1 && jobs > 1)
-        printf(" with %d at a time\n", jobs);
+           ui_duration(time, time_of_all(wanted) * 1000000));
+    if (count > 1 && wanted->settings.jobs > 1)
+        printf(" with %d at a time\n", wanted->settings.jobs);
     else
         puts(count > 1 ? " one after the other" : "");
 }

@@ -51,10 +51,15 @@ static bool has_paused(const move_run *run, const move_job *job) {
 
 /* ---- for people ------------------------------------------------------------------------------ */
 
+/* Is it known what moves from where? */
+static bool is_known(const move_job *job) {
+    return job->now.source != NULL && job->now.source[0] != '\0';
+}
+
 static void add_row(ui_table *table, const move_run *run, const move_job *job) {
     char number[UI_NUMBER_SIZE];
     const hv_move_status *now = &job->now;
-    bool begun = now->source != NULL && now->source[0] != '\0';
+    bool begun = is_known(job);
     bool copied = begun && has_copied(run);
     ui_cell(table, UI_PLAIN, "%d", job->shard);
     ui_cell(table, UI_NAME, "%s", begun ? now->source : "");
@@ -129,13 +134,21 @@ static size_t count_in(const move_run *run, move_state state) {
     return count;
 }
 
+/* Was anything done? Otherwise there are only errors to be shown. */
+static bool has_begun(const move_run *run) {
+    for (size_t i = 0; i < run->count; i++)
+        if (run->jobs[i].state != MOVE_FAILED || is_known(&run->jobs[i]))
+            return true;
+    return false;
+}
+
 int outcome_show(const move_run *run) {
     size_t over = count_in(run, MOVE_OVER), failed = count_in(run, MOVE_FAILED);
     size_t stopped = count_in(run, MOVE_STOPPED);
     const move_job *first = NULL;
     if (ui_is_json())
         print_summary(run, over, failed);
-    else
+    else if (has_begun(run))
         print_table(run);
     for (size_t i = 0; i < run->count; i++) {
         if (run->jobs[i].error != NULL && !ui_is_json())

@@ -68,6 +68,8 @@ def test_the_time_of_all_moves_is_that_of_so_many_at_a_time(moving_store, moving
     assert "about 6.0 s one after the other\n" in run(moving_store, "plan", *plan).out
     single = run(moving_store, "plan", *plan, "--max-moves", 1).ok().out
     assert single.endswith("about 2.0 s\n"), single
+    refused = run(moving_store, "rebalance", *plan, "--jobs", 2)
+    assert "about 4.0 s with 2 at a time\n" in refused.out, "two, and then the third one"
     done = run(moving_store, "rebalance", *plan, "--jobs", 8, "--yes").ok()
     assert "about 2.0 s with 8 at a time\n\nshard " in done.out, done
     assert_nothing_left(one, two)
