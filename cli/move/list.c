@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "ui/exit.h"
 #include "ui/memory.h"
 #include "ui/output.h"
@@ -24,7 +25,9 @@ static bool is_kept(const hv_move_info *move) {
 /* "is worked on", "nobody works on it", "can be undone until 2026-11-28T07:00:00.000Z". */
 static void add_state(ui_table *table, const hv_move_info *move) {
     char time[UI_NUMBER_SIZE];
-    if (is_kept(move))
+    if (is_kept(move) && move->keep_until <= hvi_clock_unix_us()) /* the next move drops it */
+        ui_cell(table, UI_WARN, "could be undone until %s", ui_time(time, move->keep_until / 1000));
+    else if (is_kept(move))
         ui_cell(table, UI_PLAIN, "can be undone until %s", ui_time(time, move->keep_until / 1000));
     else if (move->running)
         ui_cell(table, UI_GOOD, "is worked on");

@@ -61,6 +61,14 @@ def test_json_has_events_and_a_summary(moving_store, moving_servers):
     assert_nothing_left(one, two)
 
 
+def test_an_old_copy_whose_time_is_over_is_listed_as_such(moving_store, moving_servers):
+    assert hv("move", 3, "--to", "two", "--keep-undo", "1s", config=moving_store).code == 0
+    eventually(lambda: "could be undone until" in hv("move", "--list", config=moving_store).out)
+    assert hv("move", 2, "--to", "two", config=moving_store).code == 0
+    assert "no shard is being moved" in hv("move", "--list", config=moving_store).err
+    assert_nothing_left(*moving_servers)
+
+
 def test_a_shard_whose_old_copy_is_kept_looks_like_the_others(
     moving_store, moving_servers, tmp_path
 ):
