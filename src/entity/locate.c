@@ -7,7 +7,8 @@
  *                 ├► gone to a name that means nothing here: ask the others which of them has it
  *                 ├► arriving, and it is gone from where it was: hvi_publish ──► there: again
  *                 │                                               └─ not allowed: pause, again
- *                 ├► arriving, and so it is still where it comes from: go there, and only this time
+ *                 ├► arriving, and so it is still where it comes from: go there; the router
+ *                 │  remembers that if it is news, else it is for this time only
  *                 ├► here: it has come meanwhile: again, a few times
  *                 └► nothing: then it does not exist; but pause, again, if we were sent here
  *
@@ -270,15 +271,20 @@ static hvi_next go_after(hvi_operation *op, const place *to) {
                                        : fail_disagreement(op, to);
 }
 
-/* It has not gone from its old server yet. The router need not know: it will be here soon. */
+/* It has not gone from its old server yet, where it has the generation before, if that is news. If
+ * it is not, the configuration is ahead of a move; then the router does not change. */
 static hvi_next go_back(hvi_operation *op, const place *from) {
-    int number = number_of(op, from->server);
+    const place old = {HVI_LOCATION_HERE, from->generation - 1, from->server};
+    hvi_router *router = op->target.router;
+    int number = number_of(op, old.server);
     if (number < 0)
-        return await_publication(op, NULL);
+        return old.generation > generation(op) ? search(op, &old) : await_publication(op, NULL);
     if (number == op->target.server->number)
         return fail_disagreement(op, from);
-    hvi_next next = hvi_operation_follow(op, &op->target.router->servers[number]);
-    op->way.is_detour = next != HVI_DONE;
+    hvi_router_move(router, op->target.shard, number, old.generation);
+    bool is_detour = believed(op) != &router->servers[number];
+    hvi_next next = hvi_operation_follow(op, &router->servers[number]);
+    op->way.is_detour = is_detour && next != HVI_DONE;
     return next;
 }
 

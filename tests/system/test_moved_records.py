@@ -180,6 +180,23 @@ def test_a_server_whose_name_is_a_number_is_found(tmp_path, make_tool, servers, 
     assert list(stored(two).values()) == [1]
 
 
+def test_so_it_is_while_the_shard_is_on_its_way_back(tmp_path, make_tool, servers, store):
+    one, two = servers
+    moved(SHARD, one, two)
+    back = Moving(SHARD, two, one).copy().arrive()
+    numbered = store_config(
+        tmp_path / "numbered.conf",
+        {"server 7": (one, "1-9"), "server 8": (two, "9-17")},
+        operation_timeout="5s",
+    )
+    tool = make_tool(numbered)
+    tool.main.put(SHARD, 1, {"n": "1"}).ok()
+    assert list(stored(two).values()) == [1]
+    back.switch()
+    tool.main.put(SHARD, 1, {"n": "2"}).ok()
+    assert sorted(stored(one).values()) == [1, 2]
+
+
 def test_a_store_that_sleeps_through_two_moves(three, make_tool):
     config, (one, two, third) = three
     tool = make_tool(config, log=True)

@@ -84,6 +84,21 @@ def test_in_steps_the_operation_fails_and_the_next_transaction_is_there(
     assert list(stored(two).values()) == [1]
 
 
+def test_in_steps_while_the_shard_is_on_its_way_back(tool, servers):
+    """The configuration is right again only when the move is over."""
+    one, two = servers
+    moved(SHARD, one, two)
+    Moving(SHARD, two, one).copy().arrive()
+    tool.main.tx_begin(SHARD).ok()
+    failed = tool.main.put(SHARD, 1, {"n": "1"}).gives("HV_MOVED")
+    assert failed.message == 'shard 3 has moved to server "two"'
+    tool.main.tx_commit().gives("HV_MOVED")
+    tool.main.tx_begin(SHARD).ok()
+    tool.main.put(SHARD, 1, {"n": "1"}).ok()
+    tool.main.tx_commit().ok()
+    assert list(stored(two).values()) == [1]
+
+
 def test_a_table_of_the_callers_own_that_is_missing_is_no_move(tool):
     failed = run(tool.main, sql("SELECT * FROM nowhere"))
     assert failed.status == "HV_REFUSED" and failed.sqlstate == "42P01" and failed.calls == 1
