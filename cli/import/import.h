@@ -6,6 +6,7 @@
 
 #include "hypervault.h"
 #include "import/rejects.h"
+#include "import/resume.h"
 #include "rows/reader.h"
 
 /* If all of the first so many rows are rejected, the rows are not to blame. */
@@ -14,12 +15,13 @@
 typedef struct import_settings {
     hv_store *store; /* like `rejects`, must outlive the workers */
     import_rejects *rejects;
-    const char *id;    /* the import's name, for its records */
-    const char *file;  /* the input's name, for its records */
-    int shard;         /* the only one that rows will go to; -1: any */
-    int jobs;          /* workers for each server */
-    int64_t retry_for; /* milliseconds */
-    int64_t first_row; /* the number of the first row that will be given, minus one */
+    const char *id;      /* the import's name, for its records */
+    const char *file;    /* the input's name, for its records */
+    import_parts *parts; /* the records of earlier runs, which are read anew */
+    int shard;           /* the only one that rows will go to; -1: any */
+    int jobs;            /* workers for each server */
+    int64_t retry_for;   /* milliseconds */
+    int64_t first_row;   /* the number of the first row that will be given, minus one */
     bool (*interrupted)(void);
     void (*decided)(void *context, int64_t rows); /* called by any thread; may be NULL */
     void *context;

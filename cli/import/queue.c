@@ -28,7 +28,9 @@ void import_wait(pthread_cond_t *condition, pthread_mutex_t *lock, int64_t ms) {
 }
 
 char *import_note(const import_worker *worker, const char *state, uint64_t digest, int64_t stored) {
-    return format_text("%s %016" PRIx64 " %" PRId64 " %s", state, digest, stored,
+    const char *shards = worker->shards;
+    return format_text("%s %016" PRIx64 " %" PRId64 " %s%s%s", state, digest, stored,
+                       shards != NULL ? shards : "", shards != NULL ? " " : "",
                        worker->workers->settings.file);
 }
 

@@ -34,6 +34,8 @@ typedef struct import_worker {
     import_workers *workers;
     hv_load *load;
     int server;
+    int number;   /* of its record */
+    char *shards; /* in its record; owned; NULL: it does not say */
     pthread_t thread;
     bool started;
     int64_t recorded; /* the position when it was opened … */
@@ -59,6 +61,7 @@ struct import_workers {
     import_worker *all;
     int count;
     int *of_shard;     /* HV_SHARDS numbers of workers; -1: none */
+    int64_t *passed;   /* by shard, at last of malformed rows: up to there others have decided */
     size_t batch_rows; /* in a transaction */
 
     pthread_mutex_t lock; /* guards everything below */
@@ -79,7 +82,7 @@ struct import_workers {
 
 int64_t import_now(void); /* milliseconds, monotonic */
 
-/* What is recorded with a position: free() it. `state` is "running" or "complete". */
+/* What is recorded with a position: free() it. `state` is "running", "complete" or "passed". */
 char *import_note(const import_worker *worker, const char *state, uint64_t digest, int64_t stored);
 
 void import_work_free(import_work *work);

@@ -40,27 +40,77 @@ import_settings_digest import_digest_shards(uint64_t digest, const hv_store *sto
     return made;
 }
 
+/* ---- Records --------------------------------------------------------------------------------- */
+
+void import_parts_fini(import_parts *parts) {
+    for (size_t i = 0; i < parts->count; i++)
+        free(parts->of[i].shards);
+    free(parts->of);
+    *parts = (import_parts){0};
+}
+
+/* A note is import_note()'s: "running DIGEST STORED [SHARDS] LABEL", "complete …" or "passed …".
+ * Earlier versions have no shards. Returns the label; NULL: it is none. */
+static const char *read_note(const char *note, uint64_t *digest, int64_t *stored,
+                             const char **shards, size_t *shards_len) {
+    int at = 0;
+    *shards = NULL;
+    *shards_len = 0;
+    if (note == NULL || sscanf(note, "%*s %" SCNx64 " %" SCNd64 " %n", digest, stored, &at) != 2 ||
+        at == 0)
+        return NULL;
+    const char *end = note[at] == '[' ? strstr(note + at, "] ") : NULL;
+    if (end == NULL)
+        return note + at;
+    *shards = note + at;
+    *shards_len = (size_t) (end + 1 - *shards);
+    return end + 2;
+}
+
+static bool begins_with(const char *text, const char *with) {
+    return text != NULL && strncmp(text, with, strlen(with)) == 0;
+}
+
+bool import_part_read(import_part *part, int64_t position, const char *note) {
+    const char *shards;
+    size_t len;
+    free(part->shards);
+    part->shards = NULL;
+    part->position = position;
+    part->digest = 0;
+    part->stored = 0;
+    part->has_note = note != NULL;
+    part->ended = begins_with(note, "complete ");
+    part->passed = begins_with(note, "passed ");
+    if (read_note(note, &part->digest, &part->stored, &shards, &len) == NULL)
+        return false;
+    if (shards != NULL)
+        part->shards = format_text("%.*s", (int) len, shards);
+    return true;
+}
+
 /* ---- Finding --------------------------------------------------------------------------------- */
 
-/* What the records say about the import that was begun last, of those with the same settings or of
- * all. */
+/* What the records say about an import. */
 typedef struct found {
     char id[IMPORT_ID_SIZE];
-    bool moved;   /* rows were decided */
-    bool unended; /* a worker is not complete */
-    bool ended;   /* one is; that is recorded after all rows of all workers are decided */
+    bool moved;      /* rows were decided */
+    bool unended;    /* a worker is not complete */
+    bool ended;      /* one is; that is recorded after all rows of all workers are decided */
+    bool lacks_sets; /* its records do not say which shards they have */
 } found;
 
 typedef struct search {
     char settings[17 + 1]; /* with a slash behind it, as in a name */
     char choice[17 + 1];
-    found open;      /* the last that is not complete, with the present settings */
-    found last;      /* the last with the present settings */
-    found elsewhere; /* the last with these settings, while shards were on other servers */
-    found other;     /* the last that is not complete, with others */
-    found now;       /* the one whose records are being read */
+    int server; /* whose records are being read */
+    found *all; /* owned */
+    size_t count;
+    import_parts parts; /* of all of them */
     import_history *history;
 } search;
+
+static const found none;
 
 /* When it began, in a form that can be compared; "" if there is none. */
 static const char *begin_of(const found *f) {
@@ -72,33 +122,15 @@ static bool is_later(const found *f, const found *than) {
     return strcmp(begin_of(f), begin_of(than)) > 0;
 }
 
-/* All records of one import were read. */
-static void take_import(search *s) {
-    const found *now = &s->now;
-    if (now->id[0] == '\0' || !now->moved)
-        return;
-    bool ours = strstr(now->id, s->settings) != NULL;
-    bool same = !ours && strstr(now->id, s->choice) != NULL;
-    if (ours && is_later(now, &s->last))
-        s->last = *now;
-    if (ours && now->unended && is_later(now, &s->open))
-        s->open = *now;
-    if (same && is_later(now, &s->elsewhere))
-        s->elsewhere = *now;
-    if (!ours && !same && now->unended)
-        s->other = *now;
-}
-
-/* A note is import_note()'s: "running DIGEST STORED LABEL", or "complete …". If all rows were
- * rejected, none would be stored twice. */
+/* If all rows were rejected, none would be stored twice. */
 static void add_past(import_history *history, const char *id, int64_t position, const char *note,
                      bool ended) {
     uint64_t digest;
     int64_t stored;
-    int label = 0;
-    const char *begun = strrchr(id, '/');
-    if (sscanf(note, "%*s %" SCNx64 " %" SCNd64 " %n", &digest, &stored, &label) != 2 ||
-        label == 0 || stored == 0 || begun == NULL || strcmp(note + label, history->label) != 0)
+    const char *shards, *begun = strrchr(id, '/');
+    size_t len;
+    const char *label = read_note(note, &digest, &stored, &shards, &len);
+    if (label == NULL || stored == 0 || begun == NULL || strcmp(label, history->label) != 0)
         return;
     history->of = resize_memory(history->of, (history->count + 1) * sizeof *history->of);
     history->of[history->count++] = (import_past){
@@ -109,33 +141,51 @@ static void add_past(import_history *history, const char *id, int64_t position, 
     };
 }
 
+/* The import with this id. */
+static found *find_import(search *s, const char *id) {
+    for (size_t i = s->count; i-- > 0;)
+        if (strcmp(s->all[i].id, id) == 0)
+            return &s->all[i];
+    s->all = resize_memory(s->all, (s->count + 1) * sizeof *s->all);
+    found *made = &s->all[s->count++];
+    *made = none;
+    snprintf(made->id, sizeof made->id, "%s", id);
+    return made;
+}
+
 static void take_record(void *context, const char *name, int64_t position, const char *note) {
     search *s = context;
     const char *slash = strrchr(name, '/');
     size_t len = slash != NULL ? (size_t) (slash - name) : 0;
     if (len == 0 || len >= IMPORT_ID_SIZE)
         return;
-    if (strlen(s->now.id) != len || strncmp(s->now.id, name, len) != 0) {
-        take_import(s);
-        s->now = (found){0};
-        memcpy(s->now.id, name, len);
-    }
-    bool ended = note != NULL && strncmp(note, "complete ", 9) == 0;
+    import_part part = {.server = s->server, .number = (int) strtol(slash + 1, NULL, 10)};
+    memcpy(part.id, name, len);
+    import_part_read(&part, position, note);
+    found *of = find_import(s, part.id);
     if (position > 0 && note != NULL)
-        add_past(s->history, s->now.id, position, note, ended);
-    s->now.moved = s->now.moved || position != 0 || ended;
-    s->now.unended = s->now.unended || !ended;
-    s->now.ended = s->now.ended || ended;
+        add_past(s->history, of->id, position, note, part.ended);
+    of->moved = of->moved || position != 0 || part.ended;
+    of->unended = of->unended || !(part.ended || part.passed);
+    of->ended = of->ended || part.ended;
+    of->lacks_sets = of->lacks_sets || (part.has_note && part.shards == NULL);
+    s->parts.of = resize_memory(s->parts.of, (s->parts.count + 1) * sizeof *s->parts.of);
+    s->parts.of[s->parts.count++] = part;
 }
 
-/* Does a server have incomplete records of this import? Of two others, the later one counts. */
-static void merge(found *into, const found *from) {
-    if (strcmp(into->id, from->id) == 0) {
-        into->unended = into->unended || from->unended;
-        into->ended = into->ended || from->ended;
-    } else if (is_later(from, into)) {
-        *into = *from;
+/* Give the records of one import to the caller. */
+static void give_parts(search *s, const char *id, import_parts *to) {
+    *to = (import_parts){.of = s->parts.of, .has_shards = true};
+    for (size_t i = 0; i < s->parts.count; i++) {
+        import_part *part = &s->parts.of[i];
+        if (strcmp(part->id, id) != 0) {
+            free(part->shards);
+            continue;
+        }
+        to->has_shards = to->has_shards && (part->shards != NULL || !part->has_note);
+        to->of[to->count++] = *part;
     }
+    s->parts = (import_parts){0};
 }
 
 static void make_id(char id[IMPORT_ID_SIZE], uint64_t source,
@@ -154,7 +204,7 @@ static bool fail_settings(void) {
     return false;
 }
 
-/* What it has stored has moved with the shards; how far it has come is known for each server. */
+/* An earlier version has not recorded which shards its records have. */
 static bool fail_places(void) {
     ui_fail("An import of this input is not complete, and shards have moved to other servers since "
             "it began. How far it has come is recorded on the servers where they were.",
@@ -164,57 +214,93 @@ static bool fail_places(void) {
     return false;
 }
 
+/* Is there something left to be done, or to be recorded? */
+static bool is_open(const found *f) {
+    return f->unended || !f->ended;
+}
+
+/* Those of the same input that count. */
+typedef struct candidates {
+    const found *open;      /* the last that is not complete, which can be continued */
+    const found *last;      /* the last that could be */
+    const found *elsewhere; /* the last that could be if its shards were where they were */
+    const found *other;     /* one that is not complete, with other settings */
+} candidates;
+
+static candidates list_candidates(const search *s) {
+    candidates c = {&none, &none, &none, &none};
+    for (size_t i = 0; i < s->count; i++) {
+        const found *f = &s->all[i];
+        bool same = strstr(f->id, s->choice) != NULL;
+        bool ours = strstr(f->id, s->settings) != NULL || (same && !f->lacks_sets);
+        if (!f->moved)
+            continue;
+        if (ours && is_later(f, c.last))
+            c.last = f;
+        if (ours && is_open(f) && is_later(f, c.open))
+            c.open = f;
+        if (same && !ours && is_later(f, c.elsewhere))
+            c.elsewhere = f;
+        if (!same && !ours && f->unended)
+            c.other = f;
+    }
+    return c;
+}
+
 /* Which one `resume` means. False after an error message. */
-static bool choose(const search *all, char id[IMPORT_ID_SIZE], import_begun *begun) {
-    const found *ours = all->open.id[0] != '\0' ? &all->open : &all->last;
-    const found *elsewhere = &all->elsewhere;
+static bool choose(const search *s, const candidates *c, char id[IMPORT_ID_SIZE],
+                   import_begun *begun) {
+    const found *ours = c->open->id[0] != '\0' ? c->open : c->last;
+    const found *elsewhere = c->elsewhere;
     if (is_later(elsewhere, ours) && !elsewhere->ended)
         return fail_places();
-    if (ours->id[0] != '\0' && (ours->unended || !is_later(elsewhere, ours))) {
+    if (ours->id[0] != '\0' && (is_open(ours) || !is_later(elsewhere, ours))) {
+        bool is_moved = strstr(ours->id, s->settings) == NULL;
         memcpy(id, ours->id, IMPORT_ID_SIZE);
-        *begun = ours->unended ? IMPORT_UNDER_WAY : IMPORT_ENDED;
+        *begun = is_moved && ours->ended ? IMPORT_ENDED_ELSEWHERE
+                 : is_open(ours)         ? IMPORT_UNDER_WAY
+                                         : IMPORT_ENDED;
     } else if (elsewhere->id[0] != '\0') {
         memcpy(id, elsewhere->id, IMPORT_ID_SIZE);
         *begun = IMPORT_ENDED_ELSEWHERE;
-    } else if (all->other.id[0] != '\0') {
+    } else if (c->other->id[0] != '\0') {
         return fail_settings();
+    }
+    return true;
+}
+
+/* Read the records of all servers. False after an error message. */
+static bool read_records(hv_store *store, bool resume, const char *prefix, search *s) {
+    for (s->server = 0; s->server < hv_server_count(store); s->server++) {
+        hv_error *error = NULL;
+        hv_status status = hv_load_list(store, s->server, prefix, take_record, s, &error);
+        if (status != HV_OK && resume)
+            ui_error(error);
+        hv_error_free(error); /* beginning a new import will report it too */
+        if (status != HV_OK && resume)
+            return false;
     }
     return true;
 }
 
 bool import_resume_find(hv_store *store, bool resume, uint64_t source,
                         const import_settings_digest *settings, char id[IMPORT_ID_SIZE],
-                        import_begun *begun, import_history *history) {
+                        import_begun *begun, import_parts *parts, import_history *history) {
     char prefix[32];
-    search all = {.settings = ""};
+    search s = {.history = history};
     snprintf(prefix, sizeof prefix, "import/%016" PRIx64 "/", source);
-    snprintf(all.settings, sizeof all.settings, "%016" PRIx64 "/", settings->settings);
-    snprintf(all.choice, sizeof all.choice, "%016" PRIx64 "/", settings->choice);
-    for (int i = 0; i < hv_server_count(store); i++) {
-        search here = {.settings = "", .history = history};
-        hv_error *error = NULL;
-        memcpy(here.settings, all.settings, sizeof here.settings);
-        memcpy(here.choice, all.choice, sizeof here.choice);
-        hv_status status = hv_load_list(store, i, prefix, take_record, &here, &error);
-        if (status != HV_OK && resume) {
-            ui_error(error);
-            hv_error_free(error);
-            return false;
-        }
-        hv_error_free(error); /* beginning a new import will report it too */
-        take_import(&here);
-        merge(&all.open, &here.open);
-        merge(&all.last, &here.last);
-        merge(&all.elsewhere, &here.elsewhere);
-        merge(&all.other, &here.other);
-    }
+    snprintf(s.settings, sizeof s.settings, "%016" PRIx64 "/", settings->settings);
+    snprintf(s.choice, sizeof s.choice, "%016" PRIx64 "/", settings->choice);
+    bool ok = read_records(store, resume, prefix, &s);
+    candidates c = list_candidates(&s);
     make_id(id, source, settings);
     *begun = IMPORT_NEW;
-    if (!resume) {
-        if (all.open.id[0] != '\0')
-            ui_note("an import of the same input is not complete; --resume continues it, this one "
-                    "begins again");
-        return true;
-    }
-    return choose(&all, id, begun);
+    if (ok && resume)
+        ok = choose(&s, &c, id, begun);
+    else if (ok && c.open->id[0] != '\0')
+        ui_note("an import of the same input is not complete; --resume continues it, this one "
+                "begins again");
+    give_parts(&s, id, parts);
+    free(s.all);
+    return ok;
 }

@@ -29,13 +29,32 @@ static void add_alternating(import_route *route, const hv_store *store) {
     free(last);
 }
 
+/* Sorts neighbours far apart: they are on the same server, mostly. A bijection. */
+static uint32_t turn_of(int shard) {
+    return (uint32_t) shard * UINT32_C(2654435769);
+}
+
+static int compare_turns(const void *left, const void *right) {
+    uint32_t one = turn_of(*(const int *) left), other = turn_of(*(const int *) right);
+    return one < other ? -1 : one > other;
+}
+
+static void add_scattered(import_route *route, const hv_store *store) {
+    for (int shard = -1; (shard = hv_next_shard(store, -1, shard)) >= 0;)
+        route->shards[route->count++] = shard;
+    qsort(route->shards, route->count, sizeof *route->shards, compare_turns);
+}
+
 void import_route_init(import_route *route, const hv_store *store, int shard, const char *by,
-                       const char *seed) {
+                       const char *seed, bool by_server) {
     *route = (import_route){.fixed = shard, .by = by, .store = store};
     if (shard >= 0 || by != NULL)
         return;
     route->shards = new_memory(HV_SHARDS * sizeof *route->shards);
-    add_alternating(route, store);
+    if (by_server)
+        add_alternating(route, store);
+    else
+        add_scattered(route, store);
     if (route->count > 0)
         route->first = hvi_hash_fnv1a(seed, strlen(seed)) % route->count;
 }

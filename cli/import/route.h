@@ -18,12 +18,12 @@ typedef struct import_route {
 
 /*
  * `shard` -1: none; `by` NULL: none; not both given. With `by` the shard is hv_shard_of() the
- * value. With neither, shards take turns by the row's number, those of different servers
- * alternating, and `seed` decides which one begins, so that many small imports do not all use the
- * first one.
+ * value. With neither, shards take turns by the row's number, and `seed` decides which one begins,
+ * so that many small imports do not all use the first one. Their order does not depend on where
+ * they are; but with `by_server` those of different servers alternate, as in earlier versions.
  */
 void import_route_init(import_route *route, const hv_store *store, int shard, const char *by,
-                       const char *seed);
+                       const char *seed, bool by_server);
 void import_route_fini(import_route *route);
 
 /* The row's shard. A row without one (the attribute is missing or NULL) becomes malformed; -1 is

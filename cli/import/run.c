@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -37,6 +38,17 @@
 /* So much of the input's name is recorded and compared. Changing it would hide earlier records. */
 #define LABEL_BYTES 48
 
+/* How often the import begins again because shards have moved, without having decided a row. */
+#define MAX_IDLE_ROUNDS 8
+
+/* What this command has done so far: each time that a shard has moved, another round begins. */
+typedef struct import_rounds {
+    int64_t stored, known, rejected;
+    int64_t duration;
+    int idle;  /* the last rounds that have decided nothing */
+    bool more; /* another one is to begin */
+} import_rounds;
+
 /* All that one import needs. */
 typedef struct import_task {
     import_request asked;
@@ -49,6 +61,7 @@ typedef struct import_task {
     char id[IMPORT_ID_SIZE];
     char label[LABEL_BYTES + 16]; /* kind and name, printable */
     import_history history;
+    import_parts parts;
     import_begun begun;
     import_workers *workers;
     import_trial trial; /* of an export's keys */
@@ -57,6 +70,7 @@ typedef struct import_task {
     import_totals totals;
     uint64_t digest; /* of all rows read so far */
     int64_t started;
+    import_rounds *rounds;
 } import_task;
 
 /* ---- Preparing ------------------------------------------------------------------------------- */
@@ -98,7 +112,7 @@ static bool name_import(import_task *task) {
     task->history.label = task->label;
     import_settings_digest settings = settings_digest(task);
     return import_resume_find(task->store, task->asked.resume, source, &settings, task->id,
-                              &task->begun, &task->history);
+                              &task->begun, &task->parts, &task->history);
 }
 
 /* Reads the input's file without moving what the import reads. */
@@ -186,6 +200,7 @@ static bool open_workers(import_task *task) {
         .rejects = task->rejects,
         .id = task->id,
         .file = task->label,
+        .parts = &task->parts,
         .shard = task->asked.shard,
         .jobs = (int) task->asked.jobs,
         .retry_for = task->asked.retry_for,
@@ -247,7 +262,8 @@ static bool prepare(import_task *task) {
         !name_import(task) || !check_past(task))
         return false;
     bool begun = task->begun != IMPORT_NEW;
-    import_route_init(&task->route, task->store, task->asked.shard, task->asked.by, task->id);
+    import_route_init(&task->route, task->store, task->asked.shard, task->asked.by, task->id,
+                      !task->parts.has_shards);
     task->rejects = import_rejects_new(task->asked.rejects, task->input.base, task->input.mode);
     if (task->begun == IMPORT_ENDED_ELSEWHERE) /* there is nothing to be done */
         return true;
@@ -400,6 +416,42 @@ static bool run_workers(import_task *task) {
     return started;
 }
 
+/* Can the command begin anew with what it was given: a file, and no pipe for rejected rows? */
+static bool can_begin_again(const import_task *task) {
+    struct stat info;
+    const char *rejects = task->asked.rejects;
+    return task->input.size >= 0 && !task->input.is_standard &&
+           (rejects == NULL || stat(rejects, &info) != 0 || S_ISREG(info.st_mode));
+}
+
+/* Has the round ended because a shard has moved? Then another one goes on where it is. */
+static bool has_moved(const import_task *task) {
+    return task->totals.stop == IMPORT_FAILED && hv_error_status(task->totals.error) == HV_MOVED;
+}
+
+/* Add what earlier rounds have done, of which this one has passed over all. */
+static void end_round(import_task *task) {
+    import_totals *totals = &task->totals;
+    import_rounds *rounds = task->rounds;
+    int64_t before = rounds->stored + rounds->rejected;
+    rounds->idle = totals->stored + totals->rejected > 0 ? 0 : rounds->idle + 1;
+    rounds->more = has_moved(task) && can_begin_again(task) && !interrupted() &&
+                   rounds->idle < MAX_IDLE_ROUNDS;
+    rounds->stored = totals->stored += rounds->stored;
+    rounds->known = totals->known += rounds->known;
+    rounds->rejected = totals->rejected += rounds->rejected;
+    rounds->duration += hvi_clock_us() - task->started;
+    totals->passed = totals->passed > before ? totals->passed - before : 0;
+}
+
+/* Why there is no other round. */
+static void say_moved(const import_task *task) {
+    const hv_error *error = task->totals.error;
+    ui_fail_status(HV_MOVED, hv_error_detail(error),
+                   "Give the same input once more, with --resume: it goes on where the shard is.",
+                   "%s", hv_error_message(error));
+}
+
 static int import(import_task *task) {
     if (!prepare(task))
         return EXIT_FAILED;
@@ -417,15 +469,25 @@ static int import(import_task *task) {
     }
     if (!run_workers(task))
         return EXIT_FAILED;
-    outcome.duration = hvi_clock_us() - task->started;
-    import_report_stop(&outcome);
+    end_round(task);
+    if (task->rounds->more) {
+        ui_note("%s; the import goes on there", hv_error_message(task->totals.error));
+        return EXIT_FAILED;
+    }
+    outcome.duration = task->rounds->duration;
+    if (has_moved(task))
+        say_moved(task);
+    else
+        import_report_stop(&outcome);
     import_report(&outcome);
     return import_is_complete(&task->totals) && task->totals.rejected == 0 ? EXIT_DONE
                                                                            : EXIT_FAILED;
 }
 
-int import_run(const import_request *request) {
-    import_task task = {.asked = *request, .input = {.fd = -1}, .route = {.fixed = -1}};
+static int run_round(const import_request *request, import_rounds *rounds) {
+    import_task task = {
+        .asked = *request, .input = {.fd = -1}, .route = {.fixed = -1}, .rounds = rounds};
+    rounds->more = false;
     int code = import(&task);
     import_workers_free(task.workers);
     if (!import_rejects_free(task.rejects)) {
@@ -435,6 +497,7 @@ int import_run(const import_request *request) {
     import_trial_fini(&task.trial);
     left_out_fini(&task.left_out);
     free(task.history.of);
+    import_parts_fini(&task.parts);
     hv_error_free(task.totals.error);
     free(task.totals.reason);
     row_reader_free(task.reader);
@@ -442,5 +505,16 @@ int import_run(const import_request *request) {
     free(task.spread.shards);
     hv_close(task.store, 0, NULL);
     import_input_close(&task.input);
+    return code;
+}
+
+int import_run(const import_request *request) {
+    import_rounds rounds = {.more = false};
+    import_request asked = *request;
+    int code = run_round(&asked, &rounds);
+    while (rounds.more) {
+        asked.resume = true;
+        code = run_round(&asked, &rounds);
+    }
     return code;
 }

@@ -6,7 +6,8 @@
  * worker; malformed rows go to the first one. Rows are given in the order of their numbers, and
  * each worker decides its rows in that order. A worker's position is the number of the last row
  * that it has decided, committed with the rows. So an import that has ended in any way is continued
- * by giving it all rows again: each worker skips those that it has decided.
+ * by giving it all rows again: those are skipped that are decided. Of shards that have moved
+ * meanwhile, other workers have decided some: see import/resume.h.
  *
  * To reject a row, it is first written to the rejects file; then the transaction that moves the
  * position past it is committed.

@@ -80,7 +80,7 @@ static hv_status look(hvi_session *session, int shard, int64_t timeout, bool *ha
               "   WHERE t.relname OPERATOR(pg_catalog.=) 'entities'::pg_catalog.name"
               "   AND n.nspname OPERATOR(pg_catalog.~) '^shard[0-9]{4}$'::pg_catalog.text)");
     hv_status status = run(session, &sql, false, timeout, &look_form, &result, error);
-    if (status == HV_OK && !hvi_bool_at(result, 0, 1))
+    if (status == HV_OK && !hvi_bool_at(result, 0, 1) && shard >= 0)
         status = hvi_fail_not_initialized(session->config->server, shard, error);
     *has_table = status == HV_OK && hvi_bool_at(result, 0, 0);
     PQclear(result);
@@ -122,6 +122,11 @@ hv_status hvi_load_record_open(hvi_session *session, int shard, int64_t timeout,
     PGresult *result = NULL;
     hvi_buffer sql = HVI_BUFFER_EMPTY;
     hv_status status = look(session, shard, timeout, &has_table, error);
+    if (status == HV_OK && !has_table && shard < 0) {
+        hvi_fail(error, HV_NO_SERVER, "server \"%s\" holds no shards", session->config->server);
+        hvi_error_where(error, session->config->server, -1);
+        return HV_NO_SERVER;
+    }
     if (status == HV_OK && !has_table)
         status = create_table(session, timeout, error);
     if (status != HV_OK)
@@ -142,29 +147,37 @@ hv_status hvi_load_record_open(hvi_session *session, int shard, int64_t timeout,
 
 /* ---- transactions ---- */
 
-static const hvi_form position_form = {
-    .asked = "the position of an import",
+static const hvi_form begin_form = {
+    .asked = "how far an import has come",
     .rows = HVI_AT_MOST_ONE_ROW,
-    .columns = {HVI_IS_INT8},
+    .columns = {HVI_IS_INT8, HVI_IS_BYTES | HVI_OR_NULL},
 };
 
+static bool is_note(const char *note, const char *other) {
+    return note == NULL || other == NULL ? note == other : strcmp(note, other) == 0;
+}
+
+bool hvi_load_record_is(const hvi_load_record *record, int64_t position, const char *note) {
+    return record->position == position && is_note(record->note, note);
+}
+
 hv_status hvi_load_record_begin(hvi_session *session, const hvi_load_record *record,
-                                int64_t timeout, int64_t *position, hv_error **error) {
+                                int64_t timeout, hvi_load_record *found, hv_error **error) {
     hvi_buffer sql = HVI_BUFFER_EMPTY;
     PGresult *result = NULL;
     hvi_buffer_append_text(&sql, begin_sql);
     hvi_buffer_append_text(
-        &sql, "SELECT position FROM hypervault.imports WHERE name OPERATOR(pg_catalog.=) ");
+        &sql, "SELECT position, note FROM hypervault.imports WHERE name OPERATOR(pg_catalog.=) ");
     append_literal(&sql, session, record->name);
     hvi_buffer_append_text(&sql, " FOR UPDATE");
-    hv_status status = run(session, &sql, false, timeout, &position_form, &result, error);
+    hv_status status = run(session, &sql, false, timeout, &begin_form, &result, error);
     if (status == HV_OK && PQntuples(result) == 0) {
         status = hvi_fail(error, HV_CONFLICT, "the record \"%s\" of an import was removed",
                           record->name);
         hvi_error_where(error, session->config->server, -1);
     }
     if (status == HV_OK)
-        *position = hvi_integer_at(result, 0, 0);
+        status = take_record(result, found, error);
     PQclear(result);
     return status;
 }

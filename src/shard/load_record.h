@@ -26,15 +26,19 @@ extern const char hvi_load_record_table[];
 
 /*
  * Create the table and the record named record->name if they are missing, and read the record.
- * `shard` is one of the server's, for the error about a database that was never initialised.
- * Errors: HV_NOT_INITIALIZED, and those of hvi_session_run().
+ * `shard` is one of the server's, for the error about a database that was never initialised; -1: it
+ * has none, and the table must be there. Errors: HV_NOT_INITIALIZED, HV_NO_SERVER, and those of
+ * hvi_session_run().
  */
 hv_status hvi_load_record_open(hvi_session *session, int shard, int64_t timeout,
                                hvi_load_record *record, hv_error **error);
 
-/* Begin a transaction, lock the record and set *position to its position. */
+/* Has the record this position and note? */
+bool hvi_load_record_is(const hvi_load_record *record, int64_t position, const char *note);
+
+/* Begin a transaction, lock the record and set the position and note of *found. */
 hv_status hvi_load_record_begin(hvi_session *session, const hvi_load_record *record,
-                                int64_t timeout, int64_t *position, hv_error **error);
+                                int64_t timeout, hvi_load_record *found, hv_error **error);
 
 /* Write a new position and note (NULL: keep the old one) and commit. After HV_OUTCOME_UNKNOWN,
  * hvi_load_record_begin() sees whether that happened. */

@@ -88,11 +88,6 @@ static bool is_text(const char *text) {
 static hv_status open_record(hv_load *load, hv_error **error) {
     hvi_session *session = NULL;
     int shard = hvi_router_next(load->router, load->server->number, -1);
-    if (shard < 0) {
-        hvi_fail(error, HV_NO_SERVER, "server \"%s\" holds no shards", load->server->name);
-        hvi_error_where(error, load->server->name, -1);
-        return HV_NO_SERVER;
-    }
     hv_status status = acquire(load, &session, error);
     if (status != HV_OK)
         return status;
@@ -304,11 +299,15 @@ static hv_status check_generators(hv_load *load, hvi_session *session, size_t co
 
 /* Begin the transaction, and see how the one before ended. *settled: it was committed. */
 static hv_status begin(hv_load *load, hvi_session *session, bool *settled, hv_error **error) {
-    int64_t position = 0;
-    hv_status status =
-        hvi_load_record_begin(session, &load->record, load->timeout, &position, error);
-    *settled = status == HV_OK && load->state == LOAD_UNKNOWN && position == load->unknown;
-    if (status != HV_OK || *settled || position == load->record.position)
+    const hvi_load_record *record = &load->record;
+    hvi_load_record found = {.name = NULL};
+    const char *note = load->unknown_note != NULL ? load->unknown_note : record->note;
+    hv_status status = hvi_load_record_begin(session, record, load->timeout, &found, error);
+    *settled = status == HV_OK && load->state == LOAD_UNKNOWN &&
+               hvi_load_record_is(&found, load->unknown, note);
+    bool is_same = hvi_load_record_is(&found, record->position, record->note);
+    hvi_load_record_fini(&found);
+    if (status != HV_OK || *settled || is_same)
         return status;
     status = hvi_fail(error, HV_CONFLICT, "another process goes on with the import \"%s\"",
                       load->record.name);

@@ -3,15 +3,20 @@
 import contextlib
 import json
 import signal
+import subprocess
 
 import pytest
 
 from harness import eventually, hv, spawn
 from harness.moved import moved
-from importing import HeldUp, import_file, write_numbers
+from harness.moving import move, moving_servers, moving_store, shared_moving_servers
+from importing import import_file, write_numbers
+
+FIXTURES = (moving_servers, moving_store, shared_moving_servers)
 
 SHARD = 3
-MANY = 250000
+FEW = 12000
+MANY = 60000
 
 
 def numbers(servers):
@@ -81,30 +86,6 @@ def test_records_of_earlier_versions_are_enough_to_notice(store, servers, tmp_pa
 # ---- one that is not ----
 
 
-@pytest.mark.parametrize("args", [[], ["--shard", SHARD]])
-def test_one_that_ended_early_goes_on_when_its_shards_are_back(store, servers, tmp_path, args):
-    path = write_numbers(tmp_path / "x.ndjson", 1, MANY)
-    with HeldUp(servers, MANY // 2):
-        process = spawn(
-            "hv", "import", path, "--kind", 1, "--json", *args, config=store, cwd=tmp_path
-        )
-        eventually(lambda: len(numbers(servers)) > 100)
-        process.send_signal(signal.SIGINT)
-    process.communicate()
-    before = numbers(servers)
-    assert 100 < len(before) < MANY
-    for server in servers:
-        server.sql("DROP FUNCTION hold_up CASCADE")
-    moved(SHARD, *servers)
-    refused = import_file(store, path, *args, "--resume")
-    assert refused.code == 1
-    assert "cannot be continued where its shards are now" in refused.err
-    assert numbers(servers) == before
-    moved(SHARD, *servers[::-1])
-    import_file(store, path, *args, "--resume").ok()
-    assert numbers(servers) == list(range(1, MANY + 1))
-
-
 @contextlib.contextmanager
 def held_up(server, shard, after):
     """Rows of the shard with a larger "n" wait until the end of the `with`."""
@@ -117,24 +98,218 @@ def held_up(server, shard, after):
     with server.connect() as holder:
         holder.cursor().execute("SELECT pg_advisory_lock(1)")
         yield
+    server.sql("DROP FUNCTION hold_up CASCADE")
 
 
-def test_a_shard_that_moves_under_one_costs_no_row_and_rejects_none(store, servers, tmp_path):
+def waits(server):
+    return server.value("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory'") > 0
+
+
+def begin(store, path, *args, **popen):
+    """One worker for each server: while one waits, the other can be some 50,000 rows ahead."""
+    given = "-" if "stdin" in popen else path
+    return spawn(
+        *("hv", "import", given, "--kind", 1, "--json", "--jobs", 1, *args),
+        config=store,
+        cwd=path.parent,
+        **popen,
+    )
+
+
+def end_early(store, servers, path, *args, hold):
+    """Kill it. `hold`: the server, shard and number of the last row that is stored there; the other
+    server's rows are all stored."""
+    last = None
+    with held_up(*hold):
+        process = begin(store, path, *args)
+        eventually(lambda: waits(hold[0]))
+
+        def rests():
+            nonlocal last
+            before, last = last, len(numbers(servers))
+            return before == last
+
+        eventually(rests)
+        process.kill()
+        process.communicate()
+    return len(numbers(servers))
+
+
+def resume(store, path, *args):
+    return import_file(store, path, "--jobs", 1, *args, "--resume")
+
+
+@pytest.mark.parametrize("args", [[], ["--by", "n"]])
+def test_one_that_ended_early_goes_on_where_its_shards_are(store, servers, tmp_path, args):
+    """Of the two that move, one is almost complete and the other has hardly begun."""
     one, two = servers
-    path = write_numbers(tmp_path / "x.ndjson", 1, MANY)
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory'"
-    with held_up(two, 10, 1000):
-        process = spawn("hv", "import", path, "--kind", 1, "--json", config=store, cwd=tmp_path)
-        eventually(lambda: two.value(waiting) > 0)
-        moved(SHARD, one, two)
-    out, err = process.communicate(timeout=60)
-    first = json.loads(out)
-    assert not first["complete"] and first["rejected"] == 0
-    assert b"shard 3 has moved to server \\\"two\\\"" in err and b"HV_MOVED" in err
+    path = write_numbers(tmp_path / "x.ndjson", 1, FEW)
+    before = end_early(store, servers, path, *args, hold=(two, 13, 1000))
+    assert FEW / 2 < before < FEW
+    moved(SHARD, one, two)
+    moved(13, two, one)
+    again = resume(store, path, *args).ok().json()
+    assert numbers(servers) == list(range(1, FEW + 1))
+    assert (again["earlier_rows"], again["stored"]) == (before, FEW - before)
+    assert resume(store, path, *args).ok().json()["stored"] == 0
+    refused = import_file(store, path, *args)
+    assert refused.code == 1 and "was imported before" in refused.err
+
+
+def test_one_of_a_single_shard_goes_on_where_it_is(store, servers, tmp_path):
+    path = write_numbers(tmp_path / "x.ndjson", 1, FEW)
+    hold = (servers[0], SHARD, 9000)
+    assert 0 < end_early(store, servers, path, "--shard", SHARD, hold=hold) < FEW
+    moved(SHARD, *servers)
+    resume(store, path, "--shard", SHARD).ok()
+    assert numbers(servers) == list(range(1, FEW + 1))
+
+
+def test_one_goes_on_however_often_its_shards_move(store, servers, tmp_path):
+    one, two = servers
+    path = write_numbers(tmp_path / "x.ndjson", 1, FEW)
+    end_early(store, servers, path, hold=(two, 13, 100))
+    moved(SHARD, one, two)
+    moved(13, two, one)
+    end_early(store, servers, path, "--resume", hold=(one, 13, 5000))
     moved(SHARD, two, one)
-    second = import_file(store, path, "--resume").ok().json()
-    assert second["rejected"] == 0 and numbers(servers) == list(range(1, MANY + 1))
+    moved(13, one, two)
+    moved(12, two, one)
+    resume(store, path).ok()
+    assert numbers(servers) == list(range(1, FEW + 1))
+
+
+def test_one_of_a_server_that_has_lost_all_its_shards_goes_on(store, servers, tmp_path):
+    one, two = servers
+    path = write_numbers(tmp_path / "x.ndjson", 1, FEW)
+    end_early(store, servers, path, hold=(two, 13, 1000))
+    for shard in range(1, 9):
+        moved(shard, one, two)
+    resume(store, path).ok()
+    assert numbers(servers) == list(range(1, FEW + 1))
+
+
+@pytest.mark.parametrize("server, shard", [(0, 5), (1, 13)])
+def test_rejected_rows_are_rejected_once(store, servers, tmp_path, server, shard):
+    """Malformed rows have no shard, and are counted with those of the first worker."""
+    one, two = servers
+    path = tmp_path / "x.ndjson"
+    lines = [f'{{"n":"{n}"}}' if n % 1000 else "{" for n in range(1, FEW + 1)]
+    path.write_text("\n".join(lines) + "\n")
+    end_early(store, servers, path, hold=(servers[server], shard, 1000))
+    for each in (1, SHARD):
+        moved(each, one, two)
+    assert resume(store, path).json()["complete"]
+    assert numbers(servers) == [n for n in range(1, FEW + 1) if n % 1000]
+    (file,) = tmp_path.glob("*.rejects*")
+    found = [json.loads(line)["number"] for line in file.read_text().splitlines()]
+    assert sorted(found) == list(range(1000, FEW + 1, 1000))
+
+
+def test_a_process_that_sleeps_does_not_store_what_another_has_gone_on_with(store, servers, tmp_path):
+    one, two = servers
+    path = write_numbers(tmp_path / "x.ndjson", 1, FEW)
+    with held_up(two, 13, 1000):
+        sleeper = begin(store, path)
+        eventually(lambda: waits(two))
+        eventually(lambda: len(numbers(servers)) > 100)
+        sleeper.send_signal(signal.SIGSTOP)
+        two.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'advisory'"
+        )
+        moved(SHARD, one, two)
+    resume(store, path).ok()
+    sleeper.send_signal(signal.SIGCONT)
+    _, err = sleeper.communicate(timeout=60)
+    assert sleeper.returncode == 1 and b"HV_CONFLICT" in err
+    assert numbers(servers) == list(range(1, FEW + 1))
+
+
+def test_without_the_server_that_has_the_record_it_is_not_guessed(store, servers, tmp_path):
+    one, two = servers
+    path = write_numbers(tmp_path / "x.ndjson", 1, FEW)
+    end_early(store, servers, path, hold=(two, 13, 1000))
+    moved(SHARD, one, two)
+    one.sql("DELETE FROM hypervault.imports")
+    before = numbers(servers)
+    refused = resume(store, path)
+    assert refused.code == 1
+    assert "there is no record of how far the import has come with shard 1" in refused.err
+    assert numbers(servers) == before
+
+
+def test_records_without_shards_are_of_use_where_the_shards_were(store, servers, tmp_path):
+    """Earlier versions have not recorded them."""
+    path = write_numbers(tmp_path / "x.ndjson", 1, FEW)
+    end_early(store, servers, path, "--by", "n", hold=(servers[1], 13, 1000))
+    for server in servers:
+        server.sql(
+            "UPDATE hypervault.imports SET note = regexp_replace(note, '\\[[^]]*\\] ', '')"
+        )
+    moved(SHARD, *servers)
+    before = numbers(servers)
+    refused = resume(store, path, "--by", "n")
+    assert refused.code == 1
+    assert "cannot be continued where its shards are now" in refused.err
+    assert numbers(servers) == before
+    moved(SHARD, *servers[::-1])
+    resume(store, path, "--by", "n").ok()
+    assert numbers(servers) == list(range(1, FEW + 1))
+
+
+# ---- one during which a shard moves ----
+
+
+def test_one_goes_on_by_itself_when_a_shard_moves(store, servers, tmp_path):
+    path = write_numbers(tmp_path / "x.ndjson", 1, MANY)
+    with held_up(servers[1], 13, 1000):
+        process = begin(store, path)
+        eventually(lambda: waits(servers[1]))
+        moved(SHARD, *servers)
+    out, err = process.communicate(timeout=60)
+    report = json.loads(out)
+    assert process.returncode == 0 and err == b""
+    assert (report["complete"], report["stored"], report["rejected"]) == (True, MANY, 0)
+    assert report["earlier_rows"] == 0 and numbers(servers) == list(range(1, MANY + 1))
     assert list(tmp_path.glob("*.rejects*")) == []
+
+
+def test_one_of_a_pipe_ends_with_an_error_after_which_it_can_go_on(store, servers, tmp_path):
+    path = write_numbers(tmp_path / "x.ndjson", 1, FEW)
+    lines = path.read_bytes().splitlines(keepends=True)
+    process = begin(store, path, "--format", "ndjson", stdin=subprocess.PIPE)
+    process.stdin.write(b"".join(lines[:1000]))
+    process.stdin.flush()
+    eventually(lambda: len(numbers(servers)) == 1000)
+    moved(SHARD, *servers)
+    out, err = process.communicate(b"".join(lines[1000:]), timeout=60)
+    error = json.loads(err)["error"]
+    assert not json.loads(out)["complete"] and error["status"] == "HV_MOVED"
+    assert "shard 3 has moved" in error["message"] and "--resume" in error["hint"]
+    from_pipe(store, path, "--jobs", 1, "--resume").ok()
+    assert numbers(servers) == list(range(1, FEW + 1))
+
+
+@pytest.mark.parametrize("survives", [True, False])
+def test_one_over_a_move_of_the_tool_stores_each_row_once(
+    moving_store, moving_servers, tmp_path, survives
+):
+    one, two = moving_servers
+    path = write_numbers(tmp_path / "x.ndjson", 1, MANY)
+    with held_up(two, 6, 1000):
+        process = begin(moving_store, path)
+        eventually(lambda: waits(two))
+        eventually(lambda: one.value("SELECT count(*) FROM shard0003.entities") > 5000)
+        move(moving_store, SHARD, 1).ok()
+        if not survives:
+            process.kill()
+            process.communicate()
+    if survives:
+        out, _ = process.communicate(timeout=60)
+        assert process.returncode == 0 and json.loads(out)["stored"] == MANY
+    else:
+        resume(moving_store, path).ok()
+    assert numbers(moving_servers) == list(range(1, MANY + 1))
 
 
 # ---- exports ----
