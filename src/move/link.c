@@ -109,9 +109,17 @@ static hv_status settle(hvi_link *link, hv_status status, hv_error **error) {
     hvi_error_where(error, link->server->name, -1);
     if (!hvi_link_is_open(link) || PQtransactionStatus(link->session->conn) == PQTRANS_ACTIVE)
         hvi_link_close(link);
-    if (status == HV_TIMEOUT && !hvi_interrupted())
-        return HV_UNAVAILABLE;
-    return status;
+    if (status != HV_TIMEOUT || hvi_interrupted())
+        return status;
+    /* The status of the error is what decides when it is passed on; and no option of the store has
+     * to do with it. */
+    if (error != NULL) {
+        hv_error_free(*error);
+        *error = NULL;
+    }
+    hvi_fail(error, HV_UNAVAILABLE, "server \"%s\" has not answered in time", link->server->name);
+    hvi_error_where(error, link->server->name, -1);
+    return HV_UNAVAILABLE;
 }
 
 /* A script that begins a transaction and is refused before its end leaves it open. */

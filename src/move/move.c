@@ -133,7 +133,8 @@ void hvi_move_abandon(hvi_move *move) {
 static hv_status break_off(hvi_move *move, hv_status status, hv_error **error) {
     const char *said = error != NULL && *error != NULL ? hv_error_message(*error) : "";
     hvi_link *links[] = {&move->witness, &move->to};
-    for (size_t i = 0; i < 2 && move->state == HVI_MOVE_AT_WORK; i++)
+    bool is_known = move->state == HVI_MOVE_AT_WORK || move->is_stuck;
+    for (size_t i = 0; i < 2 && is_known; i++)
         if (hvi_link_is_open(links[i]) && links[i]->sql == NULL &&
             PQtransactionStatus(links[i]->session->conn) == PQTRANS_IDLE)
             hvi_journal_fail(links[i]->session, move->shard, move->row.id, said,

@@ -443,12 +443,17 @@ hv_status hvi_stream_unsubscribe(const hvi_stream *stream, int64_t deadline, hv_
         if (status == HV_OK && stream->publisher != NULL)
             status = drop_table_slots(stream, hvi_text_at(result, 0, 0), hvi_text_at(result, 0, 1),
                                       deadline, error);
+        /* Of a subscription that has not copied all of its tables, the server would look for slots
+         * at the publisher, and wait for one that does not answer, without a limit. They are
+         * dropped by now: so it is sent where nobody is. */
         if (status == HV_OK)
-            status = run(
-                stream, link,
-                "DO $hv$ BEGIN EXECUTE 'ALTER SUBSCRIPTION %u SET (slot_name = NONE)'; END $hv$;"
-                "DROP SUBSCRIPTION IF EXISTS %u",
-                deadline, NULL, error);
+            status =
+                run(stream, link,
+                    "DO $hv$ BEGIN EXECUTE 'ALTER SUBSCRIPTION %u SET (slot_name = NONE)';"
+                    " EXECUTE 'ALTER SUBSCRIPTION %u CONNECTION ''host=/dev/null password=none''';"
+                    " END $hv$;"
+                    "DROP SUBSCRIPTION IF EXISTS %u",
+                    deadline, NULL, error);
     }
     PQclear(result);
     if (status == HV_OK)

@@ -3,6 +3,7 @@ other is removed when that is there again."""
 
 import pytest
 from harness.command import make_shards
+from harness.config import store_config
 from harness.moving import (
     Stepping,
     Writer,
@@ -16,6 +17,7 @@ from harness.moving import (
     moving_servers,
     moving_store,
     own_moving_servers,
+    reached,
     run_move,
     shared_moving_servers,
 )
@@ -171,5 +173,28 @@ def test_the_new_server_is_back_without_the_shard(moving_store, moving_servers, 
         assert ended.error == 'shard 3 was switched to server "two", which does not have it', ended
         assert publication in ended.detail
     assert content(one, 3, schema=publication) == before
+    assert "which does not have it" in one.value("SELECT error FROM hypervault.moves")
     assert any("journal" in name for name in leftovers(one))
     forget_streams(one)
+
+
+def test_the_servers_do_not_reach_each_other_any_more(tmp_path, own_moving_servers, relay):
+    """The server that drops a subscription tries to reach the other one first, and waits for it."""
+    one, two = own_moving_servers
+    between = relay(one.server)
+    place = between.params("test")
+    params = {
+        **reached(one),
+        "move_host": place["host"],
+        "move_port": place["port"],
+    }
+    config = store_config(tmp_path / "moving.conf", {"one": (params, "1-4"), "two": (reached(two), "5-8")})
+    make_shards(config, one, two)
+    fill(one, 3, 200000)
+    with Stepping(config, "move", 3, 1, place="copying") as stepping:
+        between.stall()
+        stepping.kill()
+    assert two.value("SELECT count(*) FROM pg_subscription_rel WHERE srsubstate <> 'r'")
+    run_move(config, "abort", 3, max_wait="20s").ok("aborted")
+    assert has_shard(one, 3)
+    assert_nothing_left(one, two)
