@@ -160,15 +160,17 @@ const command command_doctor = {
     .name = "doctor",
     .synopsis = "[--from SERVER] [--to SERVER] [--shard N]",
     .summary = "find out what would keep shards from moving",
-    .help = "Looks at each server and each pair of them before anything is copied: settings,\n"
-            "slots, senders and workers, rights, roles, versions, extensions, collations,\n"
-            "clocks, long transactions, tables that cannot be replicated, and what earlier\n"
-            "moves have left. Each server that may receive shards really connects to each that\n"
-            "has some, as a move would let it. Nothing is changed. With each finding comes what\n"
-            "to do about it.\n"
-            "\n"
-            "The exit code is 1 if an error was found, or a server cannot be reached; warnings\n"
-            "do not count.",
+    .help =
+        "Looks at each server and each pair of them before anything is copied: settings,\n"
+        "slots, senders and workers, rights, roles, versions, extensions, collations,\n"
+        "tablespaces, clocks, long transactions, tables that cannot be replicated, large\n"
+        "objects, event triggers, poolers in between, and what earlier moves have left. Each\n"
+        "server that may receive shards really connects to each that has some, as a move would\n"
+        "let it. Nothing is changed. With each finding comes what to do about it. `hv move`\n"
+        "looks at what would end it, too, before it begins.\n"
+        "\n"
+        "The exit code is 1 if an error was found, or a server cannot be reached; warnings\n"
+        "do not count.",
     .options = options,
     .examples = "hv doctor\n"
                 "hv doctor --from left --to right --shard 12\n"

@@ -2185,8 +2185,9 @@ typedef struct hv_findings hv_findings;
  * Find out what would keep shards from moving, before anything is copied: settings, slots, rights,
  * versions, extensions, roles, clocks, long transactions, tables that cannot be replicated, what
  * earlier moves have left; and whether each target reaches each source, which is really tried, as a
- * subscription that is rolled back. `from` and `to` are numbers of servers (-1: all), `shard` is
- * one of the shards on `from` (-1: all). Nothing is changed.
+ * subscription that is rolled back. A move begins with a look at what would be an error here.
+ * `from` and `to` are numbers of servers (-1: all), `shard` is one of the shards on `from` (-1:
+ * all). Nothing is changed.
  *
  * A server that cannot be reached is a finding. Errors: HV_INVALID for a number out of range, or a
  * shard that is not on `from`, HV_NO_SERVER, HV_CLOSED, HV_NO_MEMORY.

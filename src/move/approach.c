@@ -17,6 +17,7 @@
 #define CLOSE_LAG_US  250000 /* the stream is close when a marker takes no longer */
 #define SWITCH_LAG_US 40000
 #define OPEN_MS       10000
+#define WAL_MS        1000 /* how long it may be before the WAL is looked at that the source keeps */
 
 /* The stages of catching up. */
 enum { NOT_ANALYZED, ANALYZING, ANALYZED };
@@ -207,8 +208,11 @@ hv_status hvi_step_verifying(hvi_move *move, int64_t deadline, hvi_move_next *wh
         };
         status = hvi_verify_new(&move->sides, &move->verify, error);
     }
+    int64_t soon = hvi_deadline_after(WAL_MS);
     if (status == HV_OK && !done)
-        status = hvi_verify_step(move->verify, deadline, &done, error);
+        status = hvi_verify_step(move->verify, soon < deadline ? soon : deadline, &done, error);
+    if (status == HV_OK && !done)
+        status = hvi_move_look_at_wal(move, error);
     if (status == HV_OK && done) {
         *what = HVI_NEXT_STEP;
         *next = HVI_STEP_READY;

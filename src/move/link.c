@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/interrupt.h"
 #include "wire/cancel.h"
+#include "wire/result.h"
 #include "wire/session_open.h"
 #include "schema/shard_sql.h"
 
@@ -28,13 +29,29 @@ static const char own_settings_sql[] =
     " OPERATOR(pg_catalog.=) 'local';"
     "SET tcp_keepalives_idle TO 10;"
     "SET tcp_keepalives_interval TO 5;"
-    "SET tcp_keepalives_count TO 3";
+    "SET tcp_keepalives_count TO 3;"
+    "SELECT pg_catalog.pg_backend_pid()";
+
+static const hvi_form pid_form = {
+    .asked = "its process",
+    .rows = HVI_ONE_ROW,
+    .columns = {HVI_IS_INT4},
+};
 
 static hv_status set_up(hvi_link *link, int64_t deadline, hv_error **error) {
     hvi_buffer sql = HVI_BUFFER_EMPTY;
+    PGresult *result = NULL;
     hvi_shard_sql_settings(&sql, link->session);
     hvi_buffer_append_text(&sql, own_settings_sql);
-    return hvi_link_say(link, &sql, deadline, NULL, error);
+    hv_status status = hvi_link_say(link, &sql, deadline, &result, error);
+    if (status == HV_OK)
+        status = hvi_result_check(result, &pid_form, link->server->name, -1, error);
+    /* What the client was given as the number of its process is what a cancel request needs; a
+     * pooler makes up one of its own. */
+    if (status == HV_OK)
+        link->is_pooled = hvi_integer_at(result, 0, 0) != PQbackendPID(link->session->conn);
+    PQclear(result);
+    return status;
 }
 
 hv_status hvi_link_open(hvi_link *link, hvi_server *server, int64_t deadline, hv_error **error) {
@@ -150,6 +167,41 @@ hv_status hvi_link_say(hvi_link *link, hvi_buffer *sql, int64_t deadline, PGresu
                                           : hvi_no_memory(error);
     hvi_buffer_fini(sql);
     return status;
+}
+
+/* ---- poolers ---- */
+
+static hv_status ask_pid(hvi_link *link, int64_t deadline, int64_t *pid, hv_error **error) {
+    PGresult *result = NULL;
+    hv_status status =
+        hvi_link_run(link, "SELECT pg_catalog.pg_backend_pid()", deadline, &result, error);
+    if (status == HV_OK)
+        status = hvi_result_check(result, &pid_form, link->server->name, -1, error);
+    if (status == HV_OK)
+        *pid = hvi_integer_at(result, 0, 0);
+    PQclear(result);
+    return status;
+}
+
+/* Of two idle sessions both get the connection that is free, or each another one in turn: whichever
+ * way a pooler goes, one of these numbers betrays it. */
+hv_status hvi_link_check_pooler(hvi_link *link, int64_t deadline, hv_error **error) {
+    hvi_link other = {0};
+    int64_t pids[4] = {0};
+    hv_status status = hvi_link_open(&other, link->server, deadline, error);
+    for (int i = 0; status == HV_OK && i < 4; i++)
+        status = ask_pid(i == 2 ? &other : link, deadline, &pids[i], error);
+    hvi_link_close(&other);
+    if (status != HV_OK)
+        return status;
+    if (pids[1] == pids[0] && pids[3] == pids[0] && pids[2] != pids[0])
+        return HV_OK;
+    hvi_fail(error, HV_INVALID,
+             "it is reached through a connection pooler that shares connections");
+    hvi_error_where(error, link->server->name, -1);
+    hvi_error_detail(error, "A move needs sessions of its own, whose locks stay with them.");
+    hvi_error_hint(error, HVI_LINK_POOLER_HINT);
+    return HV_INVALID;
 }
 
 /* ---- step by step ---- */

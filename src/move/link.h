@@ -17,6 +17,7 @@ typedef struct hvi_link {
     hvi_session *session; /* owned; NULL: closed */
     hvi_script script;    /* between hvi_link_start() and the end: what is under way */
     char *sql;            /* owned: its text; NULL: nothing is under way */
+    bool is_pooled;       /* it has another server process than it was given at first */
 } hvi_link;
 
 /* Open it (it must be closed): connected, checked as the store's sessions are, set up. Errors:
@@ -30,6 +31,14 @@ void hvi_link_close(hvi_link *link);
 void hvi_link_disown(hvi_link *link);
 
 bool hvi_link_is_open(const hvi_link *link);
+
+/* Does a pooler share the connections of a link that is_pooled with others, transaction by
+ * transaction? A lock of the link would then be nobody's. Errors: HV_INVALID: it does. HV_OK: that
+ * was not to be seen. */
+hv_status hvi_link_check_pooler(hvi_link *link, int64_t deadline, hv_error **error);
+#define HVI_LINK_POOLER_HINT                                                            \
+    "Give host and port of PostgreSQL itself where shards are moved, or move_host and " \
+    "move_port for the other servers."
 
 /* Run SQL: several statements, of which *result (it may be NULL) is the last one's, in text. No
  * outcome is unknown to its caller: what it says can be said again, or looked at. So a lost

@@ -12,7 +12,6 @@
 #include "base/clock.h"
 #include "wire/result.h"
 #include "schema/shard_sql.h"
-#include "shard/layout.h"
 #include "move/hook.h"
 #include "move/state.h"
 
@@ -246,42 +245,33 @@ static hv_status lock(hvi_move *move, hvi_link *link, hv_error **error) {
         hvi_error_detail(error, "On server \"%s\", %s.", link->server->name, move->waits_for);
         status = HV_BUSY;
     }
+    if (status == HV_BUSY && move->is_new && link == &move->to)
+        status = hvi_move_check_same(move, status, error);
     PQclear(result);
     hvi_link_close(link);
     return status;
 }
 
-/* Nothing is made in a database that is not a store's. */
-static hv_status check_is_made(hvi_move *move, hv_error **error) {
-    hvi_layout layout;
-    hv_status status = hvi_layout_read(move->to.session, hvi_link_deadline(), &layout, error);
-    bool is_made = status == HV_OK && layout.version > 0;
-    if (status == HV_OK)
-        hvi_layout_fini(&layout);
-    if (status == HV_OK && !is_made) {
-        hvi_fail(error, HV_NOT_INITIALIZED, "server \"%s\" is not initialised",
-                 move->to.server->name);
-        hvi_error_where(error, move->to.server->name, move->shard);
-        hvi_error_hint(error, "Run `hv init` first.");
-        status = HV_NOT_INITIALIZED;
-    }
-    return status;
+static hv_status prepare(hvi_link *link, hv_error **error) {
+    hv_status status = hvi_location_prepare(link->session, hvi_link_deadline(), error);
+    return status == HV_OK ? hvi_journal_prepare(link->session, hvi_link_deadline(), error)
+                           : status;
 }
 
-/* Open a link that has the lock, with the tables that a move needs. */
+/* Open a link that has the lock, with the tables that a move needs. A new move makes nothing yet.
+ */
 static hv_status open_locked(hvi_move *move, hvi_link *link, hvi_server *server, hv_error **error) {
     if (hvi_link_is_open(link))
         return HV_OK;
     hvi_link_close(link);
     hv_status status = hvi_link_open(link, server, hvi_deadline_after(OPEN_MS), error);
+    /* The lock would stay with a connection that others are lent. */
+    if (status == HV_OK && link->is_pooled)
+        status = hvi_link_check_pooler(link, hvi_link_deadline(), error);
     if (status == HV_OK)
         status = lock(move, link, error);
-    if (status == HV_OK && move->is_new && link == &move->to)
-        status = check_is_made(move, error);
-    if (status == HV_OK)
-        status = hvi_location_prepare(link->session, hvi_link_deadline(), error);
-    if (status == HV_OK)
-        status = hvi_journal_prepare(link->session, hvi_link_deadline(), error);
+    if (status == HV_OK && !move->is_new)
+        status = prepare(link, error);
     return status;
 }
 
@@ -303,6 +293,12 @@ static hv_status open_links(hvi_move *move, hv_error **error) {
         status = open_locked(move, &move->to, to, error);
     if (status == HV_OK)
         move->lost_side = HVI_LOST_NONE;
+    if (status == HV_OK && move->is_new)
+        status = hvi_move_check_before(move, error);
+    if (status == HV_OK && move->is_new)
+        status = prepare(&move->from, error);
+    if (status == HV_OK && move->is_new)
+        status = prepare(&move->to, error);
     return status;
 }
 
@@ -543,6 +539,8 @@ hv_status hvi_move_look(hvi_move *move, hv_error **error) {
     move->from_location = move->to_location = (hvi_location){.shard = move->shard};
     hvi_move_reach("looking");
     status = open_links(move, error);
+    if (status != HV_OK)
+        hvi_move_protect_source(move);
     if (status == HV_OK)
         status = read_side(move, &move->from, &move->from_location, &rows, error);
     if (status == HV_OK)

@@ -80,9 +80,7 @@ static void free_text(const char *text) {
     free(is.owned);
 }
 
-void hv_findings_free(hv_findings *findings) {
-    if (findings == NULL)
-        return;
+void hvi_remarks_fini(hv_findings *findings) {
     for (size_t i = 0; i < findings->count; i++) {
         const hv_finding *found = &findings->items[i];
         const char *const texts[] = {found->server, found->other, found->text, found->detail,
@@ -91,6 +89,12 @@ void hv_findings_free(hv_findings *findings) {
             free_text(texts[j]);
     }
     free(findings->items);
+    *findings = (hv_findings){0};
+}
+
+void hv_findings_free(hv_findings *findings) {
+    if (findings != NULL)
+        hvi_remarks_fini(findings);
     free(findings);
 }
 

@@ -23,4 +23,7 @@ void hvi_remarks_add_error(hv_findings *findings, hv_severity severity, const ch
 /* The first error among them, as what a move ends with; HV_OK: there is none. */
 hv_status hvi_remarks_fail(const hv_findings *findings, hv_error **error);
 
+/* Of a list that is no object of the heap. */
+void hvi_remarks_fini(hv_findings *findings);
+
 #endif

@@ -68,12 +68,14 @@ struct hvi_move {
     int64_t marker;              /* its number; 0: none is under way */
     int64_t marked;              /* hvi_clock_us() */
     int64_t looked;              /* at the stream */
+    int64_t looked_at_wal;       /* that the source keeps, while the stream is not looked at */
     int64_t failures, failed_at; /* of the subscription's workers, and when one was seen */
     hvi_stream_state stream_state;
 
     /* For hvi_move_progress(). */
     char step_text[128];
     char waits_for[320];
+    char no_space[200]; /* what the target says if its disk is full; "": it is not */
     char left_behind[320];
 };
 
@@ -86,6 +88,14 @@ hv_status hvi_move_find(hvi_move *move, hv_error **error);
 hv_status hvi_move_look(hvi_move *move, hv_error **error);
 
 void hvi_move_close_links(hvi_move *move);
+
+/* Of a new move, whose target's lock another session has: if both servers are one database, that is
+ * its own; then HV_INVALID and another error, else the given ones. */
+hv_status hvi_move_check_same(hvi_move *move, hv_status status, hv_error **error);
+
+/* Of a new move: is there anything that would end it (before.c)? Both servers are open and locked,
+ * and nothing of it has been made. */
+hv_status hvi_move_check_before(hvi_move *move, hv_error **error);
 
 /* ---- what steps share (look.c) ---- */
 
@@ -140,6 +150,14 @@ hv_status hvi_move_look_at_stream(hvi_move *move, hv_error **error);
 /* The same while the target's link is busy with what was started on it. That is given up if the
  * source is in danger. */
 hv_status hvi_move_look_at_source(hvi_move *move, hv_error **error);
+
+/* The same, of nothing but the WAL that the source keeps, for steps that are busy with other
+ * things; by the link `from`. HV_OK if there is no stream. */
+hv_status hvi_move_look_at_wal(hvi_move *move, hv_error **error);
+
+/* The target cannot be reached: a source must not keep WAL for it without end. If it keeps too much
+ * the move is taken back before the patience is over. */
+void hvi_move_protect_source(hvi_move *move);
 
 /* Is the subscription at work? HV_TIMEOUT: not for max_wait. */
 hv_status hvi_move_check_worker(hvi_move *move, hv_error **error);

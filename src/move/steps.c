@@ -23,6 +23,8 @@
 #define LOOK_US 200000 /* how often a stream is looked at */
 #define WELL_US 8000000
 
+#define SQLSTATE_DISK_FULL "53100"
+
 hv_status hvi_move_wait_for_lock(hvi_move *move, hvi_link *on, hv_status status, hv_error **cause,
                                  hvi_move_next *what, hv_error **error) {
     static const char *const states[] = {HVI_SQLSTATE_LOCK, HVI_SQLSTATE_IN_USE, "40P01", "57014"};
@@ -212,6 +214,17 @@ static void name_oldest(hvi_move *move) {
     PQclear(result);
 }
 
+/* It need not be there yet. */
+static hv_status look_at_new_slot(hvi_move *move, hv_error **error) {
+    hv_error *cause = NULL;
+    hv_status status = hvi_move_look_at_wal(move, &cause);
+    if (status == HV_MISMATCH && move->stream_state.is_lost) {
+        hv_error_free(cause);
+        return HV_OK;
+    }
+    return status == HV_OK ? HV_OK : hvi_error_move(error, &cause);
+}
+
 static hv_status make_slot(hvi_move *move, const hvi_stream *stream, int64_t deadline, bool *done,
                            hv_error **error) {
     int64_t pause;
@@ -225,6 +238,12 @@ static hv_status make_slot(hvi_move *move, const hvi_stream *stream, int64_t dea
     }
     if (status != HV_OK || *done)
         return status;
+    /* From the beginning on it keeps WAL. */
+    status = look_at_new_slot(move, error);
+    if (status != HV_OK) {
+        hvi_link_close(&move->witness);
+        return status;
+    }
     name_oldest(move);
     if (hvi_patience_next(&move->patience, move->options.max_wait, &pause))
         return HV_OK;
@@ -277,18 +296,10 @@ hv_status hvi_step_streaming(hvi_move *move, int64_t deadline, hvi_move_next *wh
 
 /* ---- copying ---- */
 
-/* Look at the stream now and then; a move that is a danger to the source is taken back. */
-static hv_status look_at(hvi_move *move, bool whole, hv_error **error) {
-    hvi_stream stream = hvi_move_stream(move);
-    if (move->looked != 0 && hvi_clock_us() - move->looked < LOOK_US)
-        return HV_OK;
-    hvi_stream_state *state = &move->stream_state;
-    hv_status status =
-        whole ? hvi_stream_look(&stream, hvi_link_deadline(), state, error)
-              : hvi_stream_look_at_publisher(&stream, hvi_link_deadline(), state, error);
-    move->looked = hvi_clock_us();
-    if (status != HV_OK)
-        return status;
+/* Is the stream a danger to the source, or worth nothing any more? */
+static hv_status judge(hvi_move *move, hv_error **error) {
+    const hvi_stream_state *state = &move->stream_state;
+    hv_status status = HV_OK;
     if (state->is_lost) {
         hvi_fail(error, HV_MISMATCH, "the source has removed WAL that the move of shard %d needs",
                  move->shard);
@@ -313,6 +324,19 @@ static hv_status look_at(hvi_move *move, bool whole, hv_error **error) {
     return status;
 }
 
+/* Look at the stream now and then; a move that is a danger to the source is taken back. */
+static hv_status look_at(hvi_move *move, bool whole, hv_error **error) {
+    hvi_stream stream = hvi_move_stream(move);
+    if (move->looked != 0 && hvi_clock_us() - move->looked < LOOK_US)
+        return HV_OK;
+    hvi_stream_state *state = &move->stream_state;
+    hv_status status =
+        whole ? hvi_stream_look(&stream, hvi_link_deadline(), state, error)
+              : hvi_stream_look_at_publisher(&stream, hvi_link_deadline(), state, error);
+    move->looked = hvi_clock_us();
+    return status == HV_OK ? judge(move, error) : status;
+}
+
 hv_status hvi_move_look_at_stream(hvi_move *move, hv_error **error) {
     return look_at(move, true, error);
 }
@@ -324,6 +348,52 @@ hv_status hvi_move_look_at_source(hvi_move *move, hv_error **error) {
     return status;
 }
 
+hv_status hvi_move_look_at_wal(hvi_move *move, hv_error **error) {
+    hvi_stream stream = hvi_move_stream(move);
+    int64_t now = hvi_clock_us();
+    if (move->row.kind == HVI_MOVE_OFFLINE || now - move->looked_at_wal < LOOK_US)
+        return HV_OK;
+    move->looked_at_wal = now;
+    hv_status status = hvi_stream_look_at_slot(&stream, &move->from, hvi_link_deadline(),
+                                               &move->stream_state, error);
+    return status == HV_OK ? judge(move, error) : status;
+}
+
+void hvi_move_protect_source(hvi_move *move) {
+    hv_error *cause = NULL;
+    hvi_location at;
+    if (move->is_new || move->cause != NULL || move->row.kind != HVI_MOVE_ONLINE ||
+        move->row.step < HVI_STEP_STREAMING || move->row.step >= HVI_STEP_SWITCHED ||
+        move->lost_side != HVI_LOST_TO || !hvi_link_is_open(&move->from))
+        return;
+    if (hvi_location_read(move->from.session, move->shard, hvi_link_deadline(), &at, NULL) !=
+            HV_OK ||
+        at.state == HVI_LOCATION_GONE)
+        return;
+    if (look_at_new_slot(move, &cause) == HV_MISMATCH) {
+        move->to_given_up = true;
+        hvi_error_move(&move->cause, &cause);
+    }
+    hv_error_free(cause);
+}
+
+/* Why a worker has failed is in the server's log only. The commonest cause can be found out: is
+ * there space for a little more? */
+static void look_for_space(hvi_move *move) {
+    static const char sql[] =
+        "BEGIN;"
+        "CREATE TEMPORARY TABLE hv_space (filler pg_catalog.text) ON COMMIT DROP;"
+        "INSERT INTO pg_temp.hv_space SELECT pg_catalog.repeat('x', 1000)"
+        " FROM pg_catalog.generate_series(1, 4000);"
+        "ROLLBACK";
+    hv_error *cause = NULL;
+    move->no_space[0] = '\0';
+    if (hvi_link_run(&move->to, sql, hvi_link_deadline(), NULL, &cause) == HV_REFUSED &&
+        hvi_error_has_sqlstate(cause, SQLSTATE_DISK_FULL))
+        snprintf(move->no_space, sizeof move->no_space, "%s", hv_error_message(cause));
+    hv_error_free(cause);
+}
+
 /* Nothing works on the subscription: for how long may that be? */
 hv_status hvi_move_check_worker(hvi_move *move, hv_error **error) {
     int64_t pause;
@@ -331,6 +401,7 @@ hv_status hvi_move_check_worker(hvi_move *move, hv_error **error) {
     if (move->stream_state.failures != move->failures) {
         move->failures = move->stream_state.failures;
         move->failed_at = now;
+        look_for_space(move);
     }
     /* A worker that fails is started again: it must have been well for a while. */
     bool is_well = move->failed_at == 0 || now - move->failed_at > WELL_US;
@@ -339,7 +410,10 @@ hv_status hvi_move_check_worker(hvi_move *move, hv_error **error) {
         move->waits_for[0] = '\0';
         return HV_OK;
     }
-    if (move->stream_state.failures == 0)
+    if (move->no_space[0] != '\0')
+        snprintf(move->waits_for, sizeof move->waits_for, "space on server \"%s\": %s",
+                 move->to.server->name, move->no_space);
+    else if (move->stream_state.failures == 0)
         snprintf(move->waits_for, sizeof move->waits_for,
                  "the subscription on server \"%s\" to start", move->to.server->name);
     else
@@ -352,7 +426,13 @@ hv_status hvi_move_check_worker(hvi_move *move, hv_error **error) {
     hvi_fail(error, HV_TIMEOUT, "the stream of shard %d does not get on", move->shard);
     hvi_error_where(error, move->to.server->name, move->shard);
     hvi_error_detail(error, "It has waited for %s.", move->waits_for);
-    hvi_error_hint(error, "The log of server \"%s\" has the cause.", move->to.server->name);
+    if (move->no_space[0] != '\0')
+        hvi_error_hint(error,
+                       "Make space there; then hv move --resume %d goes on, and hv move --abort %d "
+                       "takes it back. Until then server \"%s\" keeps WAL for it.",
+                       move->shard, move->shard, move->from.server->name);
+    else
+        hvi_error_hint(error, "The log of server \"%s\" has the cause.", move->to.server->name);
     return HV_TIMEOUT;
 }
 
@@ -420,7 +500,8 @@ hv_status hvi_step_indexing(hvi_move *move, int64_t deadline, hvi_move_next *wha
         hvi_move_reach("indexing: sent");
         move->stage = 1;
     }
-    status = hvi_link_advance(&move->to, deadline, &done, NULL, &cause);
+    int64_t soon = hvi_deadline_after(LOOK_US / 1000);
+    status = hvi_link_advance(&move->to, soon < deadline ? soon : deadline, &done, NULL, &cause);
     if (status != HV_OK) {
         /* The locks are taken before anything is made. */
         move->stage = 0;

@@ -554,6 +554,33 @@ hv_status hvi_stream_look(const hvi_stream *stream, int64_t deadline, hvi_stream
     return status;
 }
 
+static const hvi_form slot_form = {
+    .asked = "the state of a slot",
+    .rows = HVI_ONE_ROW,
+    .columns = {HVI_IS_INT8, HVI_IS_BOOL},
+};
+
+hv_status hvi_stream_look_at_slot(const hvi_stream *stream, hvi_link *link, int64_t deadline,
+                                  hvi_stream_state *state, hv_error **error) {
+    PGresult *result = NULL;
+    hv_status status =
+        run(stream, link,
+            "SELECT COALESCE(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(),"
+            " s.restart_lsn)::bigint, -1),"
+            " COALESCE(s.wal_status OPERATOR(pg_catalog.=) 'lost', true)"
+            " FROM (SELECT) AS t LEFT JOIN pg_catalog.pg_replication_slots AS s"
+            " ON s.slot_name OPERATOR(pg_catalog.=) '%u'",
+            deadline, &result, error);
+    if (status == HV_OK)
+        status = hvi_result_check(result, &slot_form, link->server->name, stream->shard, error);
+    if (status == HV_OK) {
+        state->retained_bytes = hvi_integer_at(result, 0, 0);
+        state->is_lost = hvi_bool_at(result, 0, 1);
+    }
+    PQclear(result);
+    return status;
+}
+
 static const hvi_form number_form = {
     .asked = "the marker of a stream",
     .rows = HVI_AT_MOST_ONE_ROW,

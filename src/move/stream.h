@@ -140,6 +140,10 @@ hv_status hvi_stream_look(const hvi_stream *stream, int64_t deadline, hvi_stream
 hv_status hvi_stream_look_at_publisher(const hvi_stream *stream, int64_t deadline,
                                        hvi_stream_state *state, hv_error **error);
 
+/* Only retained_bytes and is_lost, as any session of the publisher can see them. */
+hv_status hvi_stream_look_at_slot(const hvi_stream *stream, hvi_link *link, int64_t deadline,
+                                  hvi_stream_state *state, hv_error **error);
+
 /* Write the next marker; after all that is committed on the publisher now. */
 hv_status hvi_stream_mark(const hvi_stream *stream, int64_t deadline, int64_t *number,
                           hv_error **error);

@@ -208,7 +208,8 @@ def test_a_target_that_cannot_log_in_at_the_source(tmp_path, moving_servers, mov
         },
     )
     moved = move(path, 3, 1)
-    assert "password authentication failed" in moved.error, moved
+    assert moved.error == 'it cannot connect to server "one" as a subscriber', moved
+    assert "password authentication failed" in moved.detail, moved
     assert "move_host" in moved.hint
     assert "wrong" not in repr(moved.said)
     assert "password=" not in two.server.log_text()

@@ -446,10 +446,11 @@ class PostgresServer:
         rows = self.query(statement, *args, dbname=dbname)
         return rows[0][0] if rows else None
 
-    def create_database(self, name=None, template="template1"):
-        """A new database, as a Database. A template must have no connections at the moment."""
+    def create_database(self, name=None, template="template1", more=""):
+        """A new database, as a Database. A template must have no connections at the moment. `more`
+        are options of CREATE DATABASE."""
         name = name or f"test_{secrets.token_hex(6)}"
-        statement = f'CREATE DATABASE "{name}" TEMPLATE "{template}"'
+        statement = f'CREATE DATABASE "{name}" TEMPLATE "{template}" {more}'
         if self.value("SELECT current_setting('server_version_num')::int >= 150000"):
             statement += " STRATEGY file_copy"  # half the work, where nothing is written to disk
         self.sql(statement)
