@@ -82,19 +82,19 @@ def test_a_target_whose_disk_is_full(order, tmp_path, moving_servers):
 def test_a_target_whose_disk_is_full_is_no_danger_to_the_source(tmp_path, moving_servers):
     """The stream does not get on, and the WAL that it needs grows: before it is too much for the
     source's disk the move ends."""
-    with small_target(tmp_path, moving_servers, 24) as (config, one, two, _):
-        fill_megabytes(one, 3, 24)
-        process = command.spawn(
-            "hv", "move", 3, "--to", "two", "--max-wal", "40MB", config=config, text=True
-        )
-        eventually(lambda: "No space left" in two.server.log_text())
-        one.sql("CREATE TABLE public.noise (n text)")
-        noise = "INSERT INTO public.noise SELECT repeat('x', 1000) FROM generate_series(1, 5000)"
-        eventually(lambda: one.sql(noise) or process.poll() is not None, what="the move ends")
-        _, err = process.communicate(timeout=60)
-        assert process.returncode == 1 and "of WAL for the move of shard 3" in err, err
-        assert has_shard(one, 3) and not has_shard(two, 3)
-        assert_nothing_left(one, two)
+    with small_target(tmp_path, moving_servers, 32) as (config, one, two, disk):
+        fill(one, 3, 100)
+        with Stepping(config, "move", 3, 1, place="catching_up", max_wal="8MB") as stepping:
+            assert stepping.came
+            disk.fill()
+            fill_megabytes(one, 3, 12)
+            before = content(one, 3)
+            eventually(lambda: "No space left" in two.server.log_text())
+            stepping.go_on()
+            moved = stepping.end()
+        assert moved.status == 10 and "of WAL" in moved.error, moved
+        assert content(one, 3) == before
+        check_untouched(one, two)
 
 
 def test_a_source_whose_disk_is_full(tmp_path, moving_servers):
