@@ -130,31 +130,53 @@ static hv_status lock_gently(const hvi_switch *attempt, const hvi_buffer *tables
     return hvi_link_say(attempt->from, &sql, hvi_deadline_after(2 * GENTLE_MS), NULL, error);
 }
 
+/* Raises HVI_SQLSTATE_BUSY if another session is changing the schema. */
+#define OTHERS_SQL(condition)                                                              \
+    "DO $hv$ BEGIN IF EXISTS (SELECT FROM pg_catalog.pg_locks AS l"                        \
+    " WHERE l.locktype OPERATOR(pg_catalog.=) 'object' AND l.granted"                      \
+    " AND l.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass" \
+    " AND l.objid OPERATOR(pg_catalog.=) '%s'::pg_catalog.regnamespace::pg_catalog.oid"    \
+    " AND l.pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid())" condition            \
+    " THEN RAISE EXCEPTION USING ERRCODE = '" HVI_SQLSTATE_BUSY "',"                       \
+    " MESSAGE = 'a transaction is changing the schema %s'; END IF; END $hv$;"
+
+/* Which relations a schema has. */
+#define RELATIONS_SQL                                                                   \
+    "SELECT pg_catalog.concat(pg_catalog.count(*), ' ', pg_catalog.sum(c.oid::bigint))" \
+    " FROM pg_catalog.pg_class AS c"                                                    \
+    " WHERE c.relnamespace OPERATOR(pg_catalog.=) '%s'::pg_catalog.regnamespace"
+
+static const hvi_form relations_form = {
+    .asked = "the relations of a shard",
+    .rows = HVI_ONE_ROW,
+    .columns = {HVI_IS_BYTES},
+};
+
 /* And look whether somebody is just making or renaming something in the schema: no lock of ours
  * keeps that out, but it has one on the schema until it is committed. */
-static hv_status lock_all(const hvi_switch *attempt, const hvi_buffer *tables,
+static hv_status lock_all(hvi_switch *attempt, const hvi_buffer *tables,
                           const hvi_buffer *sequences, int64_t budget, int64_t deadline,
                           hv_error **error) {
     hvi_buffer sql = HVI_BUFFER_EMPTY;
+    PGresult *result = NULL;
     hvi_buffer_append_format(
         &sql,
         "SET LOCAL idle_in_transaction_session_timeout TO %" PRId64 ";"
         "SET LOCAL lock_timeout TO %" PRId64 ";SET LOCAL statement_timeout TO %" PRId64 ";"
-        "%s IN ACCESS EXCLUSIVE MODE;%s"
-        "DO $hv$ BEGIN IF EXISTS (SELECT FROM pg_catalog.pg_locks AS l"
-        " WHERE l.locktype OPERATOR(pg_catalog.=) 'object' AND l.granted"
-        " AND l.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass"
-        " AND l.objid OPERATOR(pg_catalog.=) '%s'::pg_catalog.regnamespace::pg_catalog.oid"
-        " AND l.pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()) THEN"
-        " RAISE EXCEPTION USING ERRCODE = '" HVI_SQLSTATE_BUSY "',"
-        " MESSAGE = 'a transaction is changing the schema %s'; END IF; END $hv$",
+        "%s IN ACCESS EXCLUSIVE MODE;%s" OTHERS_SQL(""),
         budget + 100, lock_wait_of(budget), budget, tables->data,
         sequences->data != NULL ? sequences->data : "", attempt->names->live, attempt->names->live);
-    if (attempt->stream != NULL) {
-        hvi_buffer_append_byte(&sql, ';');
+    if (attempt->stream != NULL)
         hvi_stream_whole_sql(attempt->stream, &sql);
-    }
-    return hvi_link_say(attempt->from, &sql, deadline, NULL, error);
+    hvi_buffer_append_format(&sql, RELATIONS_SQL, attempt->names->live);
+    hv_status status = hvi_link_say(attempt->from, &sql, deadline, &result, error);
+    if (status == HV_OK)
+        status = hvi_result_check(result, &relations_form, attempt->from->server->name,
+                                  attempt->shard, error);
+    if (status == HV_OK)
+        snprintf(attempt->relations, sizeof attempt->relations, "%s", hvi_text_at(result, 0, 0));
+    PQclear(result);
+    return status;
 }
 
 static hv_status wait_for_marker(const hvi_switch *attempt, int64_t deadline, bool *late,
@@ -197,14 +219,18 @@ static hv_status settle_target(const hvi_switch *attempt, int64_t deadline, hv_e
     return status;
 }
 
-/* One message: whatever is refused in it, COMMIT is not reached. */
+/* One message: whatever is refused in it, COMMIT is not reached. What was made since the locks were
+ * taken, which do not keep it out, would be left in the old copy. */
 static hv_status commit(const hvi_switch *attempt, hv_error **error) {
     hvi_buffer sql = HVI_BUFFER_EMPTY;
     hvi_location_gone(&sql, attempt->shard, attempt->generation, attempt->target);
     if (attempt->stream != NULL)
         hvi_stream_detach_sql(attempt->stream, &sql);
-    hvi_buffer_append_format(&sql, "ALTER SCHEMA %s RENAME TO %s;COMMIT", attempt->names->live,
-                             attempt->names->retired);
+    hvi_buffer_append_format(&sql,
+                             "ALTER SCHEMA %s RENAME TO %s;" OTHERS_SQL(
+                                 " OR (" RELATIONS_SQL ") OPERATOR(pg_catalog.<>) '%s'") "COMMIT",
+                             attempt->names->live, attempt->names->retired, attempt->names->retired,
+                             attempt->names->retired, attempt->relations, attempt->names->live);
     return hvi_link_say(attempt->from, &sql, hvi_deadline_after(COMMIT_MS), NULL, error);
 }
 

@@ -27,6 +27,7 @@ typedef struct hvi_switch {
     int tries;
     int64_t pause_us; /* the longest time that callers may have waited, over all tries */
     char waits_for[256];
+    char relations[64]; /* which the schema had under the locks */
 } hvi_switch;
 
 typedef enum hvi_switch_result {
