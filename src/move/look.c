@@ -293,12 +293,6 @@ static hv_status open_links(hvi_move *move, hv_error **error) {
         status = open_locked(move, &move->to, to, error);
     if (status == HV_OK)
         move->lost_side = HVI_LOST_NONE;
-    if (status == HV_OK && move->is_new)
-        status = hvi_move_check_before(move, error);
-    if (status == HV_OK && move->is_new)
-        status = prepare(&move->from, error);
-    if (status == HV_OK && move->is_new)
-        status = prepare(&move->to, error);
     return status;
 }
 
@@ -519,12 +513,18 @@ static hv_status decide(hvi_move *move, const found *rows, hvi_move_step *step, 
                                                              : HV_OK;
 }
 
-/* A move that is not in the journal yet: now it is. */
+/* A move that is not in the journal yet: if nothing is in its way, now it is. */
 static hv_status begin_new(hvi_move *move, hv_error **error) {
     int64_t here = move->from_location.generation, there = move->to_location.generation;
     move->row.generation = (here > there ? here : there) + 1;
     move->row.step = HVI_STEP_BEGUN;
-    hv_status status = hvi_move_write(move, error);
+    hv_status status = hvi_move_check_before(move, error);
+    if (status == HV_OK)
+        status = prepare(&move->from, error);
+    if (status == HV_OK)
+        status = prepare(&move->to, error);
+    if (status == HV_OK)
+        status = hvi_move_write(move, error);
     if (status == HV_OK)
         move->is_new = false;
     return status;
