@@ -8,12 +8,13 @@ import subprocess
 
 import pytest
 
-from harness import build_dir, hv, run
+from harness import build_dir, hv, run, store_config
 from harness.moving import (
     assert_nothing_left,
     has_shard,
     moving_servers,
     moving_store,
+    reached,
     shared_moving_servers,
 )
 from harness.server import binaries
@@ -157,17 +158,22 @@ def test_event_loop_drives_thousands_of_operations_in_one_thread(compiled, store
     assert stored_in_all_shards(servers) == 6000
 
 
-def test_the_readmes_commands_work_as_typed(config, tmp_path):
+def test_the_readmes_commands_work_as_typed(moving_servers, tmp_path):
     readme = (SOURCE / "README.md").read_text("utf-8")
     (commands,) = re.findall(r"```sh\n(hv init.*?)```", readme, re.S)
     (tmp_path / "users.csv").write_text("email,name\na@example,Ada\ng@example,Grace\n")
-    assert "[hypervault]\nspread = " in readme
+    assert "[hypervault]\nspread = 0-16" in readme
+    left, right = moving_servers
+    config = store_config(
+        tmp_path / "readme.conf", {"left": (reached(left), "0-8"), "right": (reached(right), "8-16")}
+    )
     with open(config, "a", encoding="utf-8") as file:
-        file.write("[hypervault]\nspread = 1-17\n")
+        file.write("[hypervault]\nspread = 0-16\n")
     env = {"HYPERVAULT_CONFIG": str(config), "PATH": f"{build_dir() / 'cli'}:{os.environ['PATH']}"}
     done = run("bash", "-euc", commands, cwd=tmp_path, env=env).ok()
     assert "boop" in done.out
     assert "Ada" in (tmp_path / "users.ndjson").read_text("utf-8")
+    assert left.value("SELECT to_regnamespace('shard0012') IS NOT NULL")
 
 
 def test_the_commands_about_finding_counting_and_following_work_as_typed(store, tmp_path):
