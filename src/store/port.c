@@ -176,6 +176,29 @@ void hvi_queued_release(hvi_queued *queued) {
         free_queued(queued);
 }
 
+/* For as long as it wants, or until its deadline, which ends it then. */
+static void begin_pause(hvi_port *port, hvi_queued *queued) {
+    int64_t moment = hvi_clock_us() + queued->operation.pause_ms * INT64_C(1000);
+    queued->resume_at = moment < queued->operation.deadline ? moment : queued->operation.deadline;
+    if (hvi_list_empty(&port->paused) || queued->resume_at < port->resume_at)
+        port->resume_at = queued->resume_at;
+    hvi_list_push_back(&port->paused, &queued->link);
+}
+
+/* Each at its own time: a pause that another one cuts short would be no pause. */
+static void end_pauses(hvi_port *port, int64_t now) {
+    port->resume_at = HVI_NEVER;
+    hvi_list_foreach (node, &port->paused) {
+        hvi_queued *queued = queued_of(node);
+        if (queued->resume_at <= now) {
+            hvi_list_remove(node);
+            hvi_port_add_again(port, queued);
+        } else if (queued->resume_at < port->resume_at) {
+            port->resume_at = queued->resume_at;
+        }
+    }
+}
+
 /* Put an operation that is in no list into the list for what is next. */
 static void put_in_list(hvi_port *port, hvi_queued *queued, hvi_next next) {
     queued->place.batch = NULL;
@@ -188,17 +211,7 @@ static void put_in_list(hvi_port *port, hvi_queued *queued, hvi_next next) {
     } else if (next == HVI_AGAIN) {
         hvi_port_add_again(port, queued);
     } else {
-        int64_t moment = hvi_clock_us() + queued->operation.pause_ms * INT64_C(1000);
-        if (hvi_list_empty(&port->paused) || moment < port->resume_at)
-            port->resume_at = moment;
-        hvi_list_push_back(&port->paused, &queued->link);
-    }
-}
-
-static void resume(hvi_port *port) {
-    hvi_list_foreach (node, &port->paused) {
-        hvi_list_remove(node);
-        hvi_port_add_again(port, queued_of(node));
+        begin_pause(port, queued);
     }
 }
 
@@ -438,7 +451,7 @@ static void read_arrived(hvi_port *port, hvi_port_connection *connection, int64_
 static void expire(hvi_port *port, int64_t now) {
     hv_error *cause = NULL;
     if (!hvi_list_empty(&port->paused) && port->resume_at <= now)
-        resume(port);
+        end_pauses(port, now);
     expire_list(port, &port->waiting, now);
     expire_list(port, &port->apart, now);
     for (int i = 0; i < HVI_PORT_CONNECTIONS; i++) {
@@ -516,7 +529,7 @@ void hvi_port_postpone(hvi_port *port, int64_t us) {
 
 static void make_late(const hvi_list *list) {
     hvi_list_foreach (node, list)
-        queued_of(node)->operation.deadline = 0;
+        queued_of(node)->operation.deadline = queued_of(node)->resume_at = 0;
 }
 
 void hvi_port_expire(hvi_port *port) {

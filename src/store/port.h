@@ -26,6 +26,7 @@ typedef struct hvi_queued {
     hvi_operation operation;
     void *tag;              /* the user's */
     hvi_key_place place;    /* among the operations on its key */
+    int64_t resume_at;      /* when its pause is over */
     bool waits_for_opening; /* for a connection that is being opened */
     enum {
         HVI_QUEUED_LISTED, /* it is in a list */
@@ -73,7 +74,7 @@ typedef struct hvi_port {
 
     hvi_list waiting; /* operations that go together, the earliest deadline first */
     hvi_list apart;   /* operations that go apart, likewise */
-    hvi_list paused;  /* operations that go on at … */
+    hvi_list paused;  /* operations that go on when their pause is over, the first at … */
     int64_t resume_at;
     hvi_list done;          /* operations that are done, until hvi_port_take() */
     hvi_pool_waiter waiter; /* in the pool's queue, while no connection is in use */

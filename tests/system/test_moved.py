@@ -3,6 +3,8 @@
 The shards are moved by hand, see harness/moved.py.
 """
 
+import time
+
 import pytest
 
 from harness import eventually
@@ -152,6 +154,30 @@ def test_operations_on_a_key_keep_their_order_in_a_queue(make_tool, store, serve
     assert {item["status"] for item in done} <= {"HV_OK"}
     tool.main.queue_free().ok()
     assert set(stored(two).values()) == {1} and len(stored(two)) == 200
+
+
+def test_operations_that_pause_in_a_queue_do_not_wake_each_other(make_tool, store, servers):
+    """A shard can be on record a moment before it is seen. Each operation comes again a number of
+    times, with growing pauses; the first pauses of later ones must not make those shorter."""
+    one, two = servers
+    main = make_tool(store).main
+    key = main.put(SHARD, 1, {"n": "1"}).ok().key
+    moved(SHARD, one, two)
+    main.get(key).ok()
+    main.queue_new().ok()
+    added, done = 0, []
+    two.sql(f"ALTER SCHEMA shard{SHARD:04} RENAME TO aside")
+    until = time.monotonic() + 0.12
+    while time.monotonic() < until:
+        main.queue_add([{"key": key, "tag": added}])
+        added += 1
+        done += main.queue_advance(2).items
+    assert done == []
+    two.sql(f"ALTER SCHEMA aside RENAME TO shard{SHARD:04}")
+    while len(done) < added:
+        done += main.queue_advance(-1).items
+    assert [item["status"] for item in done] == ["HV_OK"] * added and added > 10
+    main.queue_free().ok()
 
 
 def test_a_stream_goes_on_while_shards_move(make_tool, store, servers):
