@@ -1,5 +1,5 @@
 /*
- * doctor: all checks together, for everybody who asks and for a move that begins.
+ * doctor: all checks together, for hv_doctor() and for a move that begins.
  */
 #include "move/doctor.h"
 
