@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 MOST_JOBS = 64
 
+
 class BalanceMove(NamedTuple):
     """A shard that is to move. ``rows``, ``seconds`` and ``wal_bytes``, the WAL that the source has
     to keep meanwhile, are as expected."""
