@@ -79,7 +79,10 @@ static const char table_sql[] = HVI_CREATION_LOCK
     " begun pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),"
     " changed pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp());"
     "COMMENT ON TABLE hypervault.moves IS"
-    " 'Shards that are on their way to or from this server, and how far they are.'";
+    " 'Shards that are on their way to or from this server, and how far they are.';"
+    "ALTER TABLE hypervault.moves"
+    " ADD COLUMN IF NOT EXISTS late_table pg_catalog.text NOT NULL DEFAULT '',"
+    " ADD COLUMN IF NOT EXISTS late_keys pg_catalog.text NOT NULL DEFAULT ''";
 
 /* Run SQL of which no outcome is unknown: what it says is the same when it is said twice. Frees the
  * text. `result` may be NULL. */
@@ -102,10 +105,19 @@ static const hvi_form has_form = {
     .columns = {HVI_IS_BOOL},
 };
 
-static hv_status has_table(hvi_session *session, int64_t deadline, bool *has, hv_error **error) {
+static const char has_table_sql[] = "SELECT pg_catalog.to_regclass('hypervault.moves') IS NOT NULL";
+
+/* Has the table also what was added last? */
+static const char has_columns_sql[] =
+    "SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute AS a WHERE a.attname"
+    " OPERATOR(pg_catalog.=) 'late_keys' AND a.attrelid OPERATOR(pg_catalog.=)"
+    " pg_catalog.to_regclass('hypervault.moves')::pg_catalog.oid)";
+
+static hv_status ask(hvi_session *session, const char *question, int64_t deadline, bool *has,
+                     hv_error **error) {
     hvi_buffer sql = HVI_BUFFER_EMPTY;
     PGresult *result = NULL;
-    hvi_buffer_append_text(&sql, "SELECT pg_catalog.to_regclass('hypervault.moves') IS NOT NULL");
+    hvi_buffer_append_text(&sql, question);
     hv_status status = run(session, &sql, -1, deadline, &has_form, &result, error);
     *has = status == HV_OK && hvi_bool_at(result, 0, 0);
     PQclear(result);
@@ -115,7 +127,7 @@ static hv_status has_table(hvi_session *session, int64_t deadline, bool *has, hv
 hv_status hvi_journal_prepare(hvi_session *session, int64_t deadline, hv_error **error) {
     bool has;
     hvi_buffer sql = HVI_BUFFER_EMPTY;
-    hv_status status = has_table(session, deadline, &has, error);
+    hv_status status = ask(session, has_columns_sql, deadline, &has, error);
     if (status != HV_OK || has)
         return status;
     hvi_buffer_append_text(&sql, table_sql);
@@ -208,7 +220,7 @@ hv_status hvi_journal_remove(hvi_session *session, int shard, uint32_t id, int64
                              hv_error **error) {
     bool has;
     hvi_buffer sql = HVI_BUFFER_EMPTY;
-    hv_status status = has_table(session, deadline, &has, error);
+    hv_status status = ask(session, has_table_sql, deadline, &has, error);
     if (status != HV_OK || !has)
         return status;
     hvi_buffer_append_format(
@@ -224,9 +236,10 @@ void hvi_journal_indexed_sql(hvi_buffer *sql, int shard, uint32_t id) {
                              shard, id);
 }
 
-void hvi_journal_rest_sql(hvi_buffer *sql, int shard, uint32_t id, const char *rest, size_t len) {
-    hvi_buffer_append_text(sql, "UPDATE hypervault.moves SET rest = ");
-    hvi_sql_text(sql, rest, len);
+void hvi_journal_keep_sql(hvi_buffer *sql, int shard, uint32_t id, const char *what,
+                          const hvi_buffer *kept) {
+    hvi_buffer_append_format(sql, "UPDATE hypervault.moves SET %s = ", what);
+    hvi_sql_text(sql, kept->len > 0 ? kept->data : "", kept->len);
     hvi_buffer_append_format(sql,
                              " WHERE shard OPERATOR(pg_catalog.=) %d"
                              " AND id OPERATOR(pg_catalog.=) %" PRIu32 ";",
@@ -235,23 +248,23 @@ void hvi_journal_rest_sql(hvi_buffer *sql, int shard, uint32_t id, const char *r
 
 /* ---- reading ---- */
 
-static const hvi_form rest_form = {
+static const hvi_form kept_form = {
     .asked = "the rest of a move's schema",
     .rows = HVI_ONE_ROW,
     .columns = {HVI_IS_BYTES},
 };
 
-hv_status hvi_journal_read_rest(hvi_session *session, int shard, uint32_t id, int64_t deadline,
-                                hvi_buffer *rest, hv_error **error) {
+hv_status hvi_journal_read_kept(hvi_session *session, int shard, uint32_t id, const char *what,
+                                int64_t deadline, hvi_buffer *kept, hv_error **error) {
     hvi_buffer sql = HVI_BUFFER_EMPTY;
     PGresult *result = NULL;
     hvi_buffer_append_format(&sql,
-                             "SELECT rest FROM hypervault.moves WHERE id OPERATOR(pg_catalog.=)"
+                             "SELECT %s FROM hypervault.moves WHERE id OPERATOR(pg_catalog.=)"
                              " %" PRIu32,
-                             id);
-    hv_status status = run(session, &sql, shard, deadline, &rest_form, &result, error);
+                             what, id);
+    hv_status status = run(session, &sql, shard, deadline, &kept_form, &result, error);
     if (status == HV_OK)
-        hvi_buffer_append_text(rest, hvi_text_at(result, 0, 0));
+        hvi_buffer_append_text(kept, hvi_text_at(result, 0, 0));
     PQclear(result);
     return status;
 }
@@ -400,7 +413,7 @@ static hv_status read_entries(hvi_session *session, int shard, int64_t deadline,
     const char *server = session->config->server;
     *entries = NULL;
     *count = 0;
-    hv_status status = has_table(session, deadline, &has, error);
+    hv_status status = ask(session, has_table_sql, deadline, &has, error);
     if (status != HV_OK || !has)
         return status;
     hvi_buffer_append_format(&sql, read_sql, HVI_SHARD_LOCK_CLASS);

@@ -107,9 +107,11 @@ hv_status hvi_journal_all(hvi_session *session, int64_t deadline, hvi_journal_en
 void hvi_journal_indexed_sql(hvi_buffer *sql, int shard, uint32_t id);
 
 /* The SQL that makes the rest of the copy, kept in the target's row: it must be of the same moment
- * as what the copy was made of. The first is for the transaction that makes the copy. */
-void hvi_journal_rest_sql(hvi_buffer *sql, int shard, uint32_t id, const char *rest, size_t len);
-hv_status hvi_journal_read_rest(hvi_session *session, int shard, uint32_t id, int64_t deadline,
-                                hvi_buffer *rest, hv_error **error);
+ * as what the copy was made of. "late_table" and "late_keys": see schema_copy.h; "rest": all else.
+ * The first is for the transaction that makes the copy. */
+void hvi_journal_keep_sql(hvi_buffer *sql, int shard, uint32_t id, const char *what,
+                          const hvi_buffer *kept);
+hv_status hvi_journal_read_kept(hvi_session *session, int shard, uint32_t id, const char *what,
+                                int64_t deadline, hvi_buffer *kept, hv_error **error);
 
 #endif

@@ -29,6 +29,7 @@ void hvi_move_close_links(hvi_move *move) {
     /* The verification has work under way on two of them. */
     hvi_verify_free(move->verify);
     move->verify = NULL;
+    hvi_late_keys_stop(&move->late_keys);
     hvi_link_close(&move->readers[0]);
     hvi_link_close(&move->readers[1]);
     hvi_link_close(&move->witness);

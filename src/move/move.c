@@ -119,6 +119,7 @@ void hvi_move_free(hvi_move *move) {
 }
 
 void hvi_move_abandon(hvi_move *move) {
+    hvi_link_disown(&move->late_keys.link);
     hvi_link_disown(&move->readers[0]);
     hvi_link_disown(&move->readers[1]);
     hvi_link_disown(&move->witness);

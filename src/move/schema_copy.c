@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "move/late_keys.h"
 #include "move/process.h"
 #include "value/sql_text.h"
 #include "wire/result.h"
@@ -21,13 +22,19 @@ enum { DUMP, LIST };
 static const hvi_form keys_form = {
     .asked = "the keys of a shard",
     .rows = HVI_ANY_ROWS,
-    .columns = {HVI_IS_OID, HVI_IS_OID},
+    .columns = {HVI_IS_OID, HVI_IS_OID, HVI_IS_BYTES},
 };
 
 /* The primary keys, and the indexes by which rows are identified: the numbers of the index and of
- * its constraint, or 0. */
+ * its constraint, or 0; and its table, if that is the one that gets its keys late. */
 static const char keys_sql[] =
-    "SELECT i.indexrelid, COALESCE(k.oid, 0::pg_catalog.oid) FROM pg_catalog.pg_index AS i"
+    "SELECT i.indexrelid, COALESCE(k.oid, 0::pg_catalog.oid), CASE WHEN c.oid"
+    " OPERATOR(pg_catalog.=) (SELECT t.oid FROM pg_catalog.pg_class AS t"
+    "  WHERE t.relnamespace OPERATOR(pg_catalog.=) c.relnamespace"
+    "  AND t.relkind OPERATOR(pg_catalog.=) 'r' AND NOT t.relispartition"
+    "  AND pg_catalog.pg_table_size(t.oid) OPERATOR(pg_catalog.>=) %d"
+    "  ORDER BY pg_catalog.pg_table_size(t.oid) DESC LIMIT 1)"
+    " THEN pg_catalog.quote_ident(c.relname) ELSE '' END FROM pg_catalog.pg_index AS i"
     " JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) i.indrelid"
     " LEFT JOIN pg_catalog.pg_constraint AS k ON k.conindid OPERATOR(pg_catalog.=) i.indexrelid"
     " AND k.conrelid OPERATOR(pg_catalog.=) i.indrelid"
@@ -35,29 +42,33 @@ static const char keys_sql[] =
     " WHERE (i.indisprimary OR i.indisreplident) AND c.relnamespace OPERATOR(pg_catalog.=)"
     " pg_catalog.to_regnamespace('%s')::pg_catalog.oid";
 
-/* Is the line of a list, "3289; 2606 16402 CONSTRAINT …", one of these keys? */
-static bool is_key(const char *line, const PGresult *keys) {
+static bool is_late(const PGresult *keys, int row) {
+    return *hvi_text_at(keys, row, 2) != '\0';
+}
+
+/* Which of these keys is the line of a list, "3289; 2606 16402 CONSTRAINT …"? -1: none. */
+static int find_key(const char *line, const PGresult *keys) {
     unsigned number, table, oid;
     if (sscanf(line, "%u; %u %u ", &number, &table, &oid) != 3)
-        return false;
+        return -1;
     for (int i = 0; i < PQntuples(keys); i++)
         if ((table == 1259 && oid == (unsigned) hvi_integer_at(keys, i, 0)) ||
             (table == 2606 && oid == (unsigned) hvi_integer_at(keys, i, 1)))
-            return true;
-    return false;
+            return i;
+    return -1;
 }
 
-/* Go through the lines of a list, and append those of keys to one, the others to the other (either
- * may be NULL: nowhere). */
-static void divide(const hvi_buffer *list, const PGresult *keys, hvi_buffer *of_keys,
-                   hvi_buffer *others) {
+/* Go through the lines of a list, and append those of keys to one, of late keys to another, and of
+ * all else to the last. */
+static void divide(const hvi_buffer *list, const PGresult *keys, hvi_buffer *early,
+                   hvi_buffer *late, hvi_buffer *others) {
     const char *at = list->data;
     while (at != NULL && *at != '\0') {
         const char *end = strchr(at, '\n');
         size_t len = end != NULL ? (size_t) (end - at) + 1 : strlen(at);
-        hvi_buffer *to = is_key(at, keys) ? of_keys : others;
-        if (to != NULL && *at != ';')
-            hvi_buffer_append(to, at, len);
+        int key = find_key(at, keys);
+        if (*at != ';')
+            hvi_buffer_append(key < 0 ? others : is_late(keys, key) ? late : early, at, len);
         at += len;
     }
 }
@@ -156,13 +167,21 @@ static const char functions_sql[] =
     "  WHERE e.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass"
     "  AND e.objid OPERATOR(pg_catalog.=) p.oid AND e.deptype OPERATOR(pg_catalog.=) 'e')";
 
-hv_status hvi_schema_copy_dump(const hvi_schema_copy *copy, hvi_buffer *before, hvi_buffer *after,
+void hvi_schema_texts_fini(hvi_schema_texts *texts) {
+    hvi_buffer_fini(&texts->before);
+    hvi_buffer_fini(&texts->late_table);
+    hvi_buffer_fini(&texts->late_keys);
+    hvi_buffer_fini(&texts->after);
+}
+
+hv_status hvi_schema_copy_dump(const hvi_schema_copy *copy, hvi_schema_texts *texts,
                                int64_t deadline, hv_error **error) {
     hvi_process_files files;
     char schema[64];
     PGresult *keys = NULL;
     hvi_buffer sql = HVI_BUFFER_EMPTY, list = HVI_BUFFER_EMPTY;
-    hvi_buffer first = HVI_BUFFER_EMPTY, second = HVI_BUFFER_EMPTY, nothing = HVI_BUFFER_EMPTY;
+    hvi_buffer first = HVI_BUFFER_EMPTY, late = HVI_BUFFER_EMPTY, second = HVI_BUFFER_EMPTY;
+    hvi_buffer nothing = HVI_BUFFER_EMPTY;
     hv_status status = hvi_process_files_open(&files, error);
     if (status != HV_OK)
         return status;
@@ -180,7 +199,7 @@ hv_status hvi_schema_copy_dump(const hvi_schema_copy *copy, hvi_buffer *before, 
         NULL,
     };
     status = hvi_process_run(dump, copy->from->session->conn, &files, deadline, &nothing, error);
-    hvi_buffer_append_format(&sql, keys_sql, copy->live);
+    hvi_buffer_append_format(&sql, keys_sql, HVI_LATE_KEYS_BYTES, copy->live);
     if (status == HV_OK)
         status = hvi_link_say(copy->from, &sql, deadline, &keys, error);
     if (status == HV_OK)
@@ -188,21 +207,26 @@ hv_status hvi_schema_copy_dump(const hvi_schema_copy *copy, hvi_buffer *before, 
     if (status == HV_OK)
         status = list_section(&files, "--section=pre-data", deadline, &list, error);
     if (status == HV_OK) {
-        divide(&list, keys, &first, &first);
+        divide(&list, keys, &first, &first, &first);
         hvi_buffer_reset(&list);
         status = list_section(&files, "--section=post-data", deadline, &list, error);
     }
     if (status == HV_OK) {
-        divide(&list, keys, &first, &second);
-        status = collect(copy, functions_sql, before, deadline, error);
+        divide(&list, keys, &first, &late, &second);
+        status = collect(copy, functions_sql, &texts->before, deadline, error);
     }
+    for (int i = 0; late.len > 0 && texts->late_table.len == 0 && i < PQntuples(keys); i++)
+        hvi_buffer_append_text(&texts->late_table, hvi_text_at(keys, i, 2));
     if (status == HV_OK)
-        status = restore(&files, &first, deadline, before, error);
+        status = restore(&files, &first, deadline, &texts->before, error);
+    if (status == HV_OK && late.len > 0)
+        status = restore(&files, &late, deadline, &texts->late_keys, error);
     if (status == HV_OK)
-        status = restore(&files, &second, deadline, after, error);
+        status = restore(&files, &second, deadline, &texts->after, error);
     if (status == HV_OK)
-        status = collect(copy, views_sql, after, deadline, error);
-    if (status == HV_OK && !(hvi_buffer_ok(before) && hvi_buffer_ok(after)))
+        status = collect(copy, views_sql, &texts->after, deadline, error);
+    if (status == HV_OK && !(hvi_buffer_ok(&texts->before) && hvi_buffer_ok(&texts->late_table) &&
+                             hvi_buffer_ok(&texts->late_keys) && hvi_buffer_ok(&texts->after)))
         status = hvi_no_memory(error);
     if (status != HV_OK)
         hvi_error_where(error, copy->from->server->name, copy->shard);
@@ -211,6 +235,7 @@ hv_status hvi_schema_copy_dump(const hvi_schema_copy *copy, hvi_buffer *before, 
     hvi_buffer_fini(&sql);
     hvi_buffer_fini(&list);
     hvi_buffer_fini(&first);
+    hvi_buffer_fini(&late);
     hvi_buffer_fini(&second);
     hvi_buffer_fini(&nothing);
     return status;

@@ -18,10 +18,19 @@ typedef struct hvi_schema_copy {
     const char *name; /* of the copy */
 } hvi_schema_copy;
 
-/* Append to *before the SQL that makes the tables with their primary keys (and what replication
- * needs), and to *after that of all the rest, both under the live name. Runs pg_dump. */
-hv_status hvi_schema_copy_dump(const hvi_schema_copy *copy, hvi_buffer *before, hvi_buffer *after,
+/* The SQL that makes a copy, in three parts, under the live name. */
+typedef struct hvi_schema_texts {
+    hvi_buffer before;     /* the tables with their primary keys, and what replication needs */
+    hvi_buffer late_table; /* a large one without its keys, as in SQL; "": none */
+    hvi_buffer late_keys;  /* those */
+    hvi_buffer after;      /* all the rest */
+} hvi_schema_texts;
+
+/* Append to these. Runs pg_dump. */
+hv_status hvi_schema_copy_dump(const hvi_schema_copy *copy, hvi_schema_texts *texts,
                                int64_t deadline, hv_error **error);
+
+void hvi_schema_texts_fini(hvi_schema_texts *texts);
 
 /* Make the copy of the first of these, in place of one that an interrupted try has left. `also` is
  * run in the same transaction; it ends with ";". */

@@ -8,6 +8,7 @@
 #include "shard/location.h"
 #include "move/drift.h"
 #include "move/journal.h"
+#include "move/late_keys.h"
 #include "move/link.h"
 #include "move/move_options.h"
 #include "move/stream.h"
@@ -60,6 +61,7 @@ struct hvi_move {
 
     /* What the steps have. */
     hvi_drift drift;
+    hvi_late_keys late_keys;
     hvi_verify *verify;     /* owned */
     hvi_verify_sides sides; /* of that, which borrows it */
     bool is_verified;

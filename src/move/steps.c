@@ -141,13 +141,13 @@ hv_status hvi_step_begun(hvi_move *move, int64_t deadline, hvi_move_next *what, 
 /* ---- schema ---- */
 
 /* The digest and the dump must be of the same schema: the digest is taken again after the dump. */
-static hv_status dump(hvi_move *move, const hvi_schema_copy *copy, hvi_buffer *before,
-                      hvi_buffer *after, hv_error **error) {
+static hv_status dump(hvi_move *move, const hvi_schema_copy *copy, hvi_schema_texts *texts,
+                      hv_error **error) {
     hvi_drift_fini(&move->drift);
     hv_status status = hvi_drift_take(&move->drift, move->from.session, move->shard,
                                       move->from.server->name, hvi_link_deadline(), error);
     if (status == HV_OK)
-        status = hvi_schema_copy_dump(copy, before, after, hvi_deadline_after(DUMP_MS), error);
+        status = hvi_schema_copy_dump(copy, texts, hvi_deadline_after(DUMP_MS), error);
     if (status == HV_OK)
         status = hvi_drift_check(&move->drift, move->from.session, move->from.server->name,
                                  hvi_link_deadline(), error);
@@ -156,10 +156,26 @@ static hv_status dump(hvi_move *move, const hvi_schema_copy *copy, hvi_buffer *b
     return status;
 }
 
+/* Offline there are no changes that need the keys: they are the first of the rest. */
+static void keep_rest(const hvi_move *move, hvi_schema_texts *texts, hvi_buffer *sql) {
+    bool is_offline = move->row.kind == HVI_MOVE_OFFLINE;
+    hvi_buffer nothing = HVI_BUFFER_EMPTY, *keys = &texts->late_keys;
+    if (is_offline) {
+        hvi_buffer_append(keys, texts->after.data, texts->after.len);
+        if (!hvi_buffer_ok(keys))
+            hvi_buffer_break(sql);
+    }
+    hvi_journal_keep_sql(sql, move->shard, move->row.id, "rest", is_offline ? keys : &texts->after);
+    hvi_journal_keep_sql(sql, move->shard, move->row.id, "late_keys", is_offline ? &nothing : keys);
+    hvi_journal_keep_sql(sql, move->shard, move->row.id, "late_table",
+                         is_offline ? &nothing : &texts->late_table);
+}
+
 hv_status hvi_step_schema(hvi_move *move, int64_t deadline, hvi_move_next *what,
                           hvi_move_step *next, hv_error **error) {
     (void) deadline;
-    hvi_buffer before = HVI_BUFFER_EMPTY, after = HVI_BUFFER_EMPTY, also = HVI_BUFFER_EMPTY;
+    hvi_schema_texts texts = {0};
+    hvi_buffer also = HVI_BUFFER_EMPTY;
     hv_error *cause = NULL;
     const hvi_schema_copy copy = {
         .from = &move->witness,
@@ -173,17 +189,15 @@ hv_status hvi_step_schema(hvi_move *move, int64_t deadline, hvi_move_next *what,
     hv_status status = hvi_remains_remove(move, &cause);
     if (status != HV_OK)
         return hvi_move_wait_for_lock(move, &move->witness, status, &cause, what, error);
-    status = dump(move, &copy, &before, &after, error);
+    status = dump(move, &copy, &texts, error);
     hvi_move_reach("schema: dumped");
     if (status == HV_OK) {
-        hvi_journal_rest_sql(&also, move->shard, move->row.id, after.data != NULL ? after.data : "",
-                             after.len);
-        status = hvi_buffer_ok(&also) ? hvi_schema_copy_make(&copy, &before, also.data,
+        keep_rest(move, &texts, &also);
+        status = hvi_buffer_ok(&also) ? hvi_schema_copy_make(&copy, &texts.before, also.data,
                                                              hvi_deadline_after(DUMP_MS), error)
                                       : hvi_no_memory(error);
     }
-    hvi_buffer_fini(&before);
-    hvi_buffer_fini(&after);
+    hvi_schema_texts_fini(&texts);
     hvi_buffer_fini(&also);
     *what = HVI_NEXT_STEP;
     *next = move->row.kind == HVI_MOVE_OFFLINE ? HVI_STEP_COPYING : HVI_STEP_STREAMING;
@@ -436,16 +450,47 @@ hv_status hvi_move_check_worker(hvi_move *move, hv_error **error) {
     return HV_TIMEOUT;
 }
 
+static hv_status look_at_copy(hvi_move *move, hv_error **error) {
+    hv_status status = hvi_move_look_at_stream(move, error);
+    return status == HV_OK ? hvi_move_check_worker(move, error) : status;
+}
+
+static void stay_copying(hvi_move *move) {
+    move->looked = 0;
+    hvi_move_stay(move, hvi_clock_us() - move->began > 5000000 ? 200 : 50);
+}
+
+static hv_status make_late_keys(hvi_move *move, int64_t deadline, hvi_move_next *what,
+                                hv_error **error) {
+    const hvi_late_keys_of of = {
+        .to = &move->to,
+        .shard = move->shard,
+        .id = move->row.id,
+        .live = move->names.live,
+        .name = move->names.stream,
+    };
+    hv_error *cause = NULL;
+    int64_t soon = hvi_deadline_after(LOOK_US / 1000);
+    hv_status status =
+        hvi_late_keys_advance(&move->late_keys, &of, soon < deadline ? soon : deadline, &cause);
+    if (status != HV_OK)
+        return hvi_move_wait_for_lock(move, &move->to, status, &cause, what, error);
+    if (move->late_keys.state == HVI_LATE_KEYS_EARLY)
+        stay_copying(move);
+    return HV_OK;
+}
+
 hv_status hvi_step_copying(hvi_move *move, int64_t deadline, hvi_move_next *what,
                            hvi_move_step *next, hv_error **error) {
     if (move->row.kind == HVI_MOVE_OFFLINE)
         return hvi_step_copying_offline(move, deadline, what, next, error);
-    hvi_move_say(move, "copying rows");
-    hv_status status = hvi_move_look_at_stream(move, error);
     const hvi_stream_state *state = &move->stream_state;
+    bool is_making = move->late_keys.state == HVI_LATE_KEYS_MAKING;
     *what = HVI_NEXT_STAY;
-    if (status == HV_OK)
-        status = hvi_move_check_worker(move, error);
+    hvi_move_say(move, is_making ? "making the key of the largest table" : "copying rows");
+    hv_status status = is_making ? hvi_move_look_at_source(move, error) : look_at_copy(move, error);
+    if (status == HV_OK && move->late_keys.state != HVI_LATE_KEYS_THERE)
+        return make_late_keys(move, deadline, what, error);
     if (status != HV_OK)
         return status;
     if (state->tables > 0 && state->ready == state->tables) {
@@ -455,8 +500,7 @@ hv_status hvi_step_copying(hvi_move *move, int64_t deadline, hvi_move_next *what
         *next = HVI_STEP_INDEXING;
         return HV_OK;
     }
-    move->looked = 0;
-    hvi_move_stay(move, hvi_clock_us() - move->began > 5000000 ? 200 : 50);
+    stay_copying(move);
     return HV_OK;
 }
 
@@ -471,7 +515,7 @@ static hv_status start_rest(hvi_move *move, hv_error **error) {
         .live = move->names.live,
         .name = move->names.stream,
     };
-    hv_status status = hvi_journal_read_rest(move->to.session, move->shard, move->row.id,
+    hv_status status = hvi_journal_read_kept(move->to.session, move->shard, move->row.id, "rest",
                                              hvi_link_deadline(), &rest, error);
     hvi_journal_indexed_sql(&also, move->shard, move->row.id);
     if (status == HV_OK && !(hvi_buffer_ok(&rest) && hvi_buffer_ok(&also)))

@@ -1,0 +1,49 @@
+/*
+ * late_keys: the keys of a shard's largest table are made when its rows are there.
+ *
+ * COPY into a table that has a key takes about twice as long as COPY into one that has none. But
+ * changes that the stream brings find their rows by the key, so it must be there when they come,
+ * which is right after the COPY. So we wait in line for the table's lock while the COPY has it, and
+ * have it before the first of the changes.
+ *
+ * If that is missed, since the command was killed at the wrong moment, the server's worker fails at
+ * the first change of a row, and tries again until the key is there.
+ */
+#ifndef HVI_LATE_KEYS_H
+#define HVI_LATE_KEYS_H
+
+#include "move/link.h"
+
+/* A smaller table is copied before one could stand in line. */
+#define HVI_LATE_KEYS_BYTES (32 << 20)
+
+typedef struct hvi_late_keys {
+    enum {
+        HVI_LATE_KEYS_UNKNOWN, /* at first, and after an error */
+        HVI_LATE_KEYS_EARLY,   /* the COPY has not begun */
+        HVI_LATE_KEYS_WAITING, /* for the table's lock */
+        HVI_LATE_KEYS_MAKING,  /* the table cannot be read meanwhile */
+        HVI_LATE_KEYS_THERE,   /* or there are none that are made late */
+    } state;
+    hvi_link link; /* the session that makes them */
+} hvi_late_keys;
+
+/* Which copy it is. */
+typedef struct hvi_late_keys_of {
+    hvi_link *to;
+    int shard;
+    uint32_t id;      /* of the move, in whose row on the target they are */
+    const char *live; /* "shard0012" */
+    const char *name; /* the schema of the copy */
+} hvi_late_keys_of;
+
+/* Go on, until the deadline at most if it waits or makes them. Call it until the state is
+ * HVI_LATE_KEYS_THERE. After an error it begins anew. Errors: HV_REFUSED; those of hvi_link_open()
+ * and hvi_link_run(). */
+hv_status hvi_late_keys_advance(hvi_late_keys *keys, const hvi_late_keys_of *of, int64_t deadline,
+                                hv_error **error);
+
+/* Give up what is under way. */
+void hvi_late_keys_stop(hvi_late_keys *keys);
+
+#endif
