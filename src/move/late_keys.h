@@ -2,19 +2,20 @@
  * late_keys: the keys of a shard's largest table are made when its rows are there.
  *
  * COPY into a table that has a key takes about twice as long as COPY into one that has none. But
- * changes that the stream brings find their rows by the key, so it must be there when they come,
- * which is right after the COPY. So we wait in line for the table's lock while the COPY has it, and
- * have it before the first of the changes.
+ * changes that the stream brings find their rows by the key, and they come right after the COPY:
+ * one that came before the key would be lost without a word. So we wait in line for the table's
+ * lock while the COPY has it, and have it before the first of the changes.
  *
- * If that is missed, since the command was killed at the wrong moment, the server's worker fails at
- * the first change of a row, and tries again until the key is there.
+ * Whether that was so must be certain. It is if our session is seen to wait, and the COPY is seen
+ * not to be committed after that. A table that was copied and has no keys, because the command or
+ * the server was killed then, must be copied anew.
  */
 #ifndef HVI_LATE_KEYS_H
 #define HVI_LATE_KEYS_H
 
 #include "move/link.h"
 
-/* A smaller table is copied before one could stand in line. */
+/* A smaller table may have been copied before one stands in line. */
 #define HVI_LATE_KEYS_BYTES (32 << 20)
 
 typedef struct hvi_late_keys {
@@ -24,8 +25,10 @@ typedef struct hvi_late_keys {
         HVI_LATE_KEYS_WAITING, /* for the table's lock */
         HVI_LATE_KEYS_MAKING,  /* the table cannot be read meanwhile */
         HVI_LATE_KEYS_THERE,   /* or there are none that are made late */
+        HVI_LATE_KEYS_MISSED,  /* changes may have come before them: the copy is worth nothing */
     } state;
-    hvi_link link; /* the session that makes them */
+    bool is_in_time; /* it was in line before the COPY was committed */
+    hvi_link link;   /* the session that makes them */
 } hvi_late_keys;
 
 /* Which copy it is. */
@@ -38,8 +41,8 @@ typedef struct hvi_late_keys_of {
 } hvi_late_keys_of;
 
 /* Go on, until the deadline at most if it waits or makes them. Call it until the state is
- * HVI_LATE_KEYS_THERE. After an error it begins anew. Errors: HV_REFUSED; those of hvi_link_open()
- * and hvi_link_run(). */
+ * HVI_LATE_KEYS_THERE or HVI_LATE_KEYS_MISSED. After an error it begins anew. Errors: HV_REFUSED;
+ * those of hvi_link_open() and hvi_link_run(). */
 hv_status hvi_late_keys_advance(hvi_late_keys *keys, const hvi_late_keys_of *of, int64_t deadline,
                                 hv_error **error);
 

@@ -3,6 +3,7 @@
  */
 #include "move/schema_copy.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -32,7 +33,7 @@ static const char keys_sql[] =
     " OPERATOR(pg_catalog.=) (SELECT t.oid FROM pg_catalog.pg_class AS t"
     "  WHERE t.relnamespace OPERATOR(pg_catalog.=) c.relnamespace"
     "  AND t.relkind OPERATOR(pg_catalog.=) 'r' AND NOT t.relispartition"
-    "  AND pg_catalog.pg_table_size(t.oid) OPERATOR(pg_catalog.>=) %d"
+    "  AND pg_catalog.pg_table_size(t.oid) OPERATOR(pg_catalog.>=) %" PRId64 ""
     "  ORDER BY pg_catalog.pg_table_size(t.oid) DESC LIMIT 1)"
     " THEN pg_catalog.quote_ident(c.relname) ELSE '' END FROM pg_catalog.pg_index AS i"
     " JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) i.indrelid"
@@ -199,7 +200,8 @@ hv_status hvi_schema_copy_dump(const hvi_schema_copy *copy, hvi_schema_texts *te
         NULL,
     };
     status = hvi_process_run(dump, copy->from->session->conn, &files, deadline, &nothing, error);
-    hvi_buffer_append_format(&sql, keys_sql, HVI_LATE_KEYS_BYTES, copy->live);
+    hvi_buffer_append_format(
+        &sql, keys_sql, copy->no_late_keys ? INT64_MAX : (int64_t) HVI_LATE_KEYS_BYTES, copy->live);
     if (status == HV_OK)
         status = hvi_link_say(copy->from, &sql, deadline, &keys, error);
     if (status == HV_OK)

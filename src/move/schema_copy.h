@@ -14,8 +14,9 @@
 typedef struct hvi_schema_copy {
     hvi_link *from, *to;
     int shard;
-    const char *live; /* "shard0012" */
-    const char *name; /* of the copy */
+    bool no_late_keys; /* all keys are made with the tables */
+    const char *live;  /* "shard0012" */
+    const char *name;  /* of the copy */
 } hvi_schema_copy;
 
 /* The SQL that makes a copy, in three parts, under the live name. */

@@ -62,6 +62,7 @@ struct hvi_move {
     /* What the steps have. */
     hvi_drift drift;
     hvi_late_keys late_keys;
+    bool has_missed_keys;   /* they were too late: all are made with the tables from now on */
     hvi_verify *verify;     /* owned */
     hvi_verify_sides sides; /* of that, which borrows it */
     bool is_verified;

@@ -183,6 +183,7 @@ hv_status hvi_step_schema(hvi_move *move, int64_t deadline, hvi_move_next *what,
         .shard = move->shard,
         .live = move->names.live,
         .name = move->names.stream,
+        .no_late_keys = move->has_missed_keys,
     };
     hvi_move_say(move, "making the tables");
     /* What an earlier try has left. With the roots in place the dump would be another. */
@@ -461,7 +462,7 @@ static void stay_copying(hvi_move *move) {
 }
 
 static hv_status make_late_keys(hvi_move *move, int64_t deadline, hvi_move_next *what,
-                                hv_error **error) {
+                                hvi_move_step *next, hv_error **error) {
     const hvi_late_keys_of of = {
         .to = &move->to,
         .shard = move->shard,
@@ -475,8 +476,14 @@ static hv_status make_late_keys(hvi_move *move, int64_t deadline, hvi_move_next 
         hvi_late_keys_advance(&move->late_keys, &of, soon < deadline ? soon : deadline, &cause);
     if (status != HV_OK)
         return hvi_move_wait_for_lock(move, &move->to, status, &cause, what, error);
-    if (move->late_keys.state == HVI_LATE_KEYS_EARLY)
+    if (move->late_keys.state == HVI_LATE_KEYS_EARLY) {
         stay_copying(move);
+    } else if (move->late_keys.state == HVI_LATE_KEYS_MISSED) {
+        hvi_late_keys_stop(&move->late_keys);
+        move->has_missed_keys = true;
+        *what = HVI_NEXT_STEP;
+        *next = HVI_STEP_SCHEMA;
+    }
     return HV_OK;
 }
 
@@ -490,7 +497,7 @@ hv_status hvi_step_copying(hvi_move *move, int64_t deadline, hvi_move_next *what
     hvi_move_say(move, is_making ? "making the key of the largest table" : "copying rows");
     hv_status status = is_making ? hvi_move_look_at_source(move, error) : look_at_copy(move, error);
     if (status == HV_OK && move->late_keys.state != HVI_LATE_KEYS_THERE)
-        return make_late_keys(move, deadline, what, error);
+        return make_late_keys(move, deadline, what, next, error);
     if (status != HV_OK)
         return status;
     if (state->tables > 0 && state->ready == state->tables) {

@@ -13,6 +13,7 @@ from harness.moving import (
     Writer,
     assert_nothing_left,
     fill,
+    fill_large,
     has_shard,
     locations,
     run_move,
@@ -41,13 +42,13 @@ FENCE = (
     *(BEFORE, "switched", "switched: published"),
 )
 BEGIN = ("looking", ROWS, *step("begun"), *step("schema", *ALL, "schema: dumped"))
-COPY = (
-    *step("streaming", "streaming: published", "streaming: slot"),
-    *step("copying"),
-    *step("indexing", "indexing: sent"),
-)
+LATE_KEYS = ("late keys: in line", "late keys: sent")
+STREAMING = step("streaming", "streaming: published", "streaming: slot")
+INDEXING = step("indexing", "indexing: sent")
+COPY = (*STREAMING, *step("copying"), *INDEXING)
+LARGE_COPY = (*STREAMING, *step("copying", *LATE_KEYS), *INDEXING)
 APPROACH = (*step("catching_up"), *step("verifying"))
-OFFLINE = (*step("copying", "offline: locked"), *step("indexing", "indexing: sent"))
+OFFLINE = (*step("copying", "offline: locked"), *INDEXING)
 END = (*step("cleaning", *ALL), "done", ROWS)
 KEEP = (*step("returning", *STREAM), *step("cleaning", *STREAM), *step("kept"))
 ABORT = ("looking", *step("aborting", "aborting: restored"))
@@ -64,14 +65,29 @@ def numbered(places):
 class Story:
     """What is done to a shard that is on server one. `before` comes before the crash; `resumed` is
     the place from which on resuming goes forward, and `committed` that from which on taking back
-    does not go back any more. `goal` is where it ends if it goes forward, `start` if it does not."""
+    does not go back any more. `goal` is where it ends if it goes forward, `start` if it does not.
+    With `only` it is a story like another one, but for these places, of a large table."""
 
-    def __init__(self, places, *, before=(), order, resumed, committed=None, start, goal, **options):
+    def __init__(
+        self, places, *, before=(), order, resumed, committed=None, start, goal, only=None, **options
+    ):
         self.places = list(numbered(places))
+        self.crashes_at = list(only or self.places)
+        self._is_large = only is not None
         self.before, self.order, self.options = before, order, options
         self.start, self.goal = start, goal
         self._resumed = self.places.index(resumed)
         self._committed = self.places.index(committed) if committed else len(self.places)
+
+    def fill(self, database):
+        fill(database, 3, 200)
+        if self._is_large:
+            fill_large(database, 3)
+            database.sql("""
+                CREATE FUNCTION shard0003.slow() RETURNS boolean LANGUAGE sql AS
+                    'SELECT true FROM pg_catalog.pg_sleep(0.0001)';
+                ALTER TABLE shard0003.entities ADD CHECK (shard0003.slow())
+            """)  # the copy lasts for a moment
 
     def prepare(self, config):
         for order, at, options in self.before:
@@ -103,6 +119,11 @@ STORIES = {
     "move": Story(
         (*BEGIN, *COPY, *APPROACH, *FENCE, *END),
         order="move", start=0, goal=1, resumed=BEFORE, committed="fence: after commit",
+    ),
+    "large": Story(
+        (*BEGIN, *LARGE_COPY, *APPROACH, *FENCE, *END),
+        order="move", start=0, goal=1, resumed=BEFORE, committed="fence: after commit",
+        only=LATE_KEYS,
     ),
     "keep": Story(
         (*BEGIN, *COPY, *APPROACH, *FENCE, *KEEP),
@@ -146,9 +167,9 @@ def sampled(cases, part):
 class Shard:
     """Shard 3 with all kinds of things in it, under a writer."""
 
-    def __init__(self, one, two):
+    def __init__(self, story, one, two):
         self.servers = (one, two)
-        fill(one, 3, 200)
+        story.fill(one)
         one.sql("""
             CREATE INDEX by_n ON shard0003.entities ((body -> 'n'));
             CREATE TABLE shard0003.notes (id serial PRIMARY KEY, text text);
@@ -169,7 +190,7 @@ class Shard:
     def _of(database):
         """All rows but the writer's."""
         return database.query(
-            "SELECT array_agg(e::text ORDER BY id), (SELECT array_agg(n::text ORDER BY id)"
+            "SELECT array_agg(concat(left(e::text, 40), md5(e::text)) ORDER BY id), (SELECT array_agg(n::text ORDER BY id)"
             " FROM shard0003.notes n) FROM shard0003.entities e WHERE NOT body ? 'w'"
         )
 

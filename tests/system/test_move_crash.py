@@ -6,14 +6,9 @@ crashing.py has the list of places, and says which cases run.
 
 import pytest
 from crashing import ENDS, STORIES, Shard, clean_up, end, numbered, sampled
-from harness.moving import fill, moving_servers, moving_store, shared_moving_servers
+from harness.moving import moving_servers, moving_store, shared_moving_servers
 
 FIXTURES = (moving_servers, moving_store, shared_moving_servers)
-
-
-@pytest.fixture
-def shard(moving_store, moving_servers):
-    return Shard(*moving_servers)
 
 
 def came_to(trace):
@@ -30,7 +25,7 @@ def came_to(trace):
 @pytest.mark.parametrize("name", STORIES)
 def test_every_place_is_in_the_matrix(moving_store, moving_servers, name):
     story = STORIES[name]
-    fill(moving_servers[0], 3, 20)
+    story.fill(moving_servers[0])
     story.prepare(moving_store)
     moved = story.run(moving_store, trace=True).ok()
     trace = [line for line in moved.result.err.splitlines() if line != "over"]
@@ -43,10 +38,11 @@ def test_every_place_is_in_the_matrix(moving_store, moving_servers, name):
 
 @pytest.mark.parametrize(
     "name,place,how",
-    sampled([(n, p, h) for n, story in STORIES.items() for p in story.places for h in ENDS], 45),
+    sampled([(n, p, h) for n, story in STORIES.items() for p in story.crashes_at for h in ENDS], 45),
 )
-def test_the_command_is_killed(moving_store, shard, name, place, how):
+def test_the_command_is_killed(moving_store, moving_servers, name, place, how):
     story = STORIES[name]
+    shard = Shard(story, *moving_servers)
     with shard.writer:
         story.prepare(moving_store)
         killed = story.run(moving_store, at={place: "kill"})

@@ -87,7 +87,7 @@ EVENTS = [f"{what} {side}" for what in Trouble.LASTS for side in ("one", "two")]
 
 def struck(story):
     """Each step, each place in it, and the moments between its rows."""
-    return [place for place in story.places if not place.startswith((BEFORE, "looking", "remains"))]
+    return [place for place in story.crashes_at if not place.startswith((BEFORE, "looking", "remains"))]
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def struck(story):
 def test_a_server_is_in_trouble(trouble, name, place, event, how):
     """How it goes on is asked for while the trouble lasts."""
     story = STORIES[name]
-    shard = Shard(trouble.one, trouble.two)
+    shard = Shard(story, trouble.one, trouble.two)
     with concurrent.futures.ThreadPoolExecutor(1) as pool, shard.writer:
         story.prepare(trouble.config)
         shard.writer.longest = 0

@@ -281,6 +281,15 @@ def fill(database, shard, count):
     )
 
 
+def fill_large(database, shard, table="entities (type, body)"):
+    """So much that the table gets its keys late: 40 MB in 5,000 rows."""
+    database.sql(
+        f"INSERT INTO shard{shard:04}.{table} SELECT 1, hstore('text', (SELECT string_agg("
+        "md5(concat(n, ' ', i)), '') FROM generate_series(1, 250) AS i))"
+        " FROM generate_series(1, 5000) AS n"
+    )
+
+
 class Writer:
     """Writes to a shard all the time, by SQL, wherever it is, and knows what was acknowledged.
 
