@@ -390,6 +390,17 @@ static void check_pooler(hvi_link *link, int64_t deadline, hv_findings *findings
                           .hint = HVI_LINK_POOLER_HINT});
 }
 
+static void check_encoding(hvi_link *link, int64_t deadline, hv_findings *findings) {
+    hv_error *cause = NULL;
+    if (!hvi_link_is_open(link))
+        return;
+    hv_status status = hvi_link_check_encoding(link, deadline, &cause);
+    if (status != HV_OK)
+        hvi_remarks_add_error(findings,
+                              status == HV_INVALID ? HV_SEVERITY_ERROR : HV_SEVERITY_WARNING,
+                              link->server->name, NULL, -1, &cause);
+}
+
 void hvi_doctor_server(hvi_link *link, int parts, const hvi_doctor_scope *scope, int64_t deadline,
                        hv_findings *findings) {
     if (!hvi_link_is_open(link))
@@ -398,6 +409,8 @@ void hvi_doctor_server(hvi_link *link, int parts, const hvi_doctor_scope *scope,
         for (size_t i = 0; i < COUNT; i++)
             if (hvi_link_is_open(link) && is_wanted(&checks[i], link, parts, scope))
                 run(link, &checks[i], deadline, findings);
+    if ((parts & HVI_DOCTOR_TARGET) != 0 && !scope->is_offline)
+        check_encoding(link, deadline, findings);
     if (scope->only_errors)
         return;
     check_pooler(link, deadline, findings);

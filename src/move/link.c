@@ -4,6 +4,7 @@
 #include "move/link.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/interrupt.h"
@@ -202,6 +203,63 @@ hv_status hvi_link_check_pooler(hvi_link *link, int64_t deadline, hv_error **err
     hvi_error_detail(error, "A move needs sessions of its own, whose locks stay with them.");
     hvi_error_hint(error, HVI_LINK_POOLER_HINT);
     return HV_INVALID;
+}
+
+/* ---- text ---- */
+
+static const hvi_form encodings_form = {
+    .asked = "its encodings",
+    .rows = HVI_ONE_ROW,
+    .columns = {HVI_IS_BYTES, HVI_IS_BYTES},
+};
+
+/* No text is converted to this one, or from it. */
+static bool is_plain(const char *encoding) {
+    return strcmp(encoding, "SQL_ASCII") == 0;
+}
+
+static hv_status check_encodings(const hvi_link *link, const char *client, const char *database,
+                                 hv_error **error) {
+    if (strcmp(client, database) == 0 || is_plain(client) || is_plain(database))
+        return HV_OK;
+    hvi_fail(error, HV_INVALID, "its client_encoding is %s by default, and the database's is %s",
+             client, database);
+    hvi_error_where(error, link->server->name, -1);
+    hvi_error_detail(error, "Workers that copy rows would garble all text but ASCII.");
+    hvi_error_hint(
+        error,
+        "ALTER ROLE … IN DATABASE … SET client_encoding TO '%s', for the role that moves "
+        "shards; or take client_encoding out of postgresql.conf, and out of what ALTER "
+        "ROLE and ALTER DATABASE have set.",
+        database);
+    return HV_INVALID;
+}
+
+hv_status hvi_link_check_encoding(hvi_link *link, int64_t deadline, hv_error **error) {
+    hvi_session_config config = link->server->pool.config.session;
+    hvi_opening opening;
+    hvi_session *session = NULL;
+    PGresult *result = NULL;
+    if (!config.own_connections || getenv("PGCLIENTENCODING") != NULL)
+        return HV_OK;
+    config.asks_for_no_encoding = true;
+    hvi_opening_start(&opening, &config, NULL, NULL, deadline);
+    hvi_opening_await(&opening, deadline);
+    hv_status status = hvi_opening_finish(&opening, &session, error);
+    if (status != HV_OK)
+        return status;
+    status = hvi_session_script(session,
+                                "SELECT s.reset_val, pg_catalog.current_setting('server_encoding')"
+                                " FROM pg_catalog.pg_settings AS s WHERE s.name"
+                                " OPERATOR(pg_catalog.=) 'client_encoding'",
+                                -1, false, deadline, &result, error);
+    if (status == HV_OK)
+        status = hvi_result_check(result, &encodings_form, link->server->name, -1, error);
+    if (status == HV_OK)
+        status = check_encodings(link, hvi_text_at(result, 0, 0), hvi_text_at(result, 0, 1), error);
+    PQclear(result);
+    hvi_session_close(session);
+    return status;
 }
 
 /* ---- step by step ---- */

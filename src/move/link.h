@@ -40,6 +40,14 @@ hv_status hvi_link_check_pooler(hvi_link *link, int64_t deadline, hv_error **err
     "Give host and port of PostgreSQL itself where shards are moved, or move_host and " \
     "move_port for the other servers."
 
+/*
+ * The server's workers that copy rows take them as text in the client_encoding that the link's role
+ * has by default, and the other server sends them in that of the database. Are they the same?
+ * Errors: HV_INVALID: they are not. HV_OK also if that cannot be seen, because the environment or a
+ * program's own connector asks for one at each login.
+ */
+hv_status hvi_link_check_encoding(hvi_link *link, int64_t deadline, hv_error **error);
+
 /* Run SQL: several statements, of which *result (it may be NULL) is the last one's, in text. No
  * outcome is unknown to its caller: what it says can be said again, or looked at. So a lost
  * connection is HV_UNAVAILABLE, and so is a deadline that has passed; the link is closed then. A

@@ -21,8 +21,9 @@ typedef struct hvi_session_config {
     const char *const *keywords; /* libpq's parameters, NULL-terminated */
     const char *const *values;
     hv_connector connector;
-    bool own_connections; /* the connector is ours, so we silence notices */
-    int utf8;             /* libpq's number of this encoding */
+    bool own_connections;      /* the connector is ours, so we silence notices */
+    int utf8;                  /* libpq's number of this encoding */
+    bool asks_for_no_encoding; /* when it logs in: it is set afterwards */
     bool prepare;
     uint32_t prepared_max;
     hvi_log log;

@@ -87,6 +87,8 @@ static const char **parameters(const hvi_session_config *config, const char ***v
     (*values)[0] = "hypervault";
     memcpy(keywords + 1, config->keywords, count * sizeof *keywords);
     memcpy(*values + 1, config->values, count * sizeof **values);
+    if (config->asks_for_no_encoding)
+        return keywords;
     keywords[count + 1] = "client_encoding";
     (*values)[count + 1] = "UTF8";
     return keywords;

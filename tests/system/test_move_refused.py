@@ -106,6 +106,47 @@ def test_a_role_without_replication(tmp_path, moving_store, moving_servers):
         check_untouched(one, two)
 
 
+WORDS = "'Grün – 本 – 🐘 ' OPERATOR(pg_catalog.||) n"
+
+
+@pytest.mark.parametrize("whose", ["DATABASE {db}", "ROLE {role} IN DATABASE {db}"])
+def test_workers_that_would_garble_text(whose, tmp_path, moving_store, moving_servers):
+    """PostgreSQL's own take the rows that they copy in the encoding that the role has by default."""
+    one, two = moving_servers
+    one.sql(
+        "INSERT INTO shard0003.entities (type, body) SELECT 7, public.hstore('word', " + WORDS
+        + ") FROM generate_series(1, 100) AS n"
+    )
+    before = content(one, 3)
+    whose = whose.format(db=two.dbname, role=two.params()["user"])
+    two.sql(f"ALTER {whose} SET client_encoding TO 'LATIN1'")
+    said = refused(moving_store)
+    assert "its client_encoding is LATIN1 by default, and the database's is UTF8" in said
+    assert 'server "two"' in said and "ALTER ROLE" in said
+    check_untouched(one, two)
+    found = hv("doctor", "--json", config=moving_store)
+    assert found.code == 1 and "client_encoding is LATIN1" in found.out
+    # It does not matter where rows come from, nor offline.
+    move(moving_store, 5, 0).ok("done")
+    run_move(moving_store, "move", 3, 1, offline="on").ok("done")
+    assert content(two, 3) == before
+    two.sql(f"ALTER {whose} RESET client_encoding")
+    move(moving_store, 3, 0).ok("done")
+    assert content(one, 3) == before
+    move(moving_store, 3, 1).ok("done")
+    assert content(two, 3) == before
+    assert_nothing_left(one, two)
+
+
+def test_a_program_that_asks_for_another_encoding(moving_store, moving_servers):
+    """That has nothing to do with the servers' workers."""
+    one, two = moving_servers
+    fill(one, 3, 10)
+    env = {"PGCLIENTENCODING": "LATIN1"}
+    hv("move", 3, "--to", "two", config=moving_store, env=env).ok()
+    assert_nothing_left(one, two)
+
+
 def test_a_role_that_may_make_nothing_on_the_target(tmp_path, moving_store, moving_servers):
     one, two = moving_servers
     with role("hv_owner", one, two):

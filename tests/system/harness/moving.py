@@ -28,6 +28,7 @@ SETTINGS = {
     "max_logical_replication_workers": "24",
     "max_sync_workers_per_subscription": "4",
     "wal_retrieve_retry_interval": "200ms",
+    "client_encoding": "UTF8",  # PostgreSQL's workers go by it
 }
 
 
