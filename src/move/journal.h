@@ -19,7 +19,7 @@
 /* The steps, in their order. The journal has their names: hvi_journal_step_name(). */
 typedef enum hvi_move_step {
     HVI_STEP_BEGUN,
-    HVI_STEP_SCHEMA,      /* the copy's tables and keys are made */
+    HVI_STEP_SCHEMA,      /* the copy's tables and keys are made, but for late keys */
     HVI_STEP_STREAMING,   /* roots, publication, slot and subscription are made */
     HVI_STEP_COPYING,     /* the subscription copies what there is */
     HVI_STEP_INDEXING,    /* the copy's indexes and all else are made */

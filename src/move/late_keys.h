@@ -9,19 +9,24 @@
  * Whether that was so must be certain. It is if our session is seen to wait, and the COPY is seen
  * not to be committed after that. A table that was copied and has no keys, because the command or
  * the server was killed then, must be copied anew.
+ *
+ * The worker that applies the changes of all tables takes the lock, too, if there are changes of
+ * this one, and starts no other table meanwhile. So we stand in line only for the last quarter of
+ * the COPY, by what the source believes to have.
  */
 #ifndef HVI_LATE_KEYS_H
 #define HVI_LATE_KEYS_H
 
 #include "move/link.h"
 
-/* A smaller table may have been copied before one stands in line. */
-#define HVI_LATE_KEYS_BYTES (32 << 20)
+/* Of a table that gets its keys late, at least: the last quarter of a smaller one's COPY is too
+ * short to stand in line in time. 256 MB; tests have smaller ones, whose COPY they make slow. */
+extern int64_t hvi_late_keys_bytes;
 
 typedef struct hvi_late_keys {
     enum {
         HVI_LATE_KEYS_UNKNOWN, /* at first, and after an error */
-        HVI_LATE_KEYS_EARLY,   /* the COPY has not begun */
+        HVI_LATE_KEYS_EARLY,   /* the COPY has not come so far */
         HVI_LATE_KEYS_WAITING, /* for the table's lock */
         HVI_LATE_KEYS_MAKING,  /* the table cannot be read meanwhile */
         HVI_LATE_KEYS_THERE,   /* or there are none that are made late */
@@ -29,11 +34,13 @@ typedef struct hvi_late_keys {
     } state;
     bool is_in_time; /* it was in line before the COPY was committed */
     hvi_link link;   /* the session that makes them */
+    char *table;     /* owned: its name within the copy, as in SQL; NULL: not known yet */
+    int64_t enough;  /* rows that are copied when it stands in line */
 } hvi_late_keys;
 
 /* Which copy it is. */
 typedef struct hvi_late_keys_of {
-    hvi_link *to;
+    hvi_link *from, *to;
     int shard;
     uint32_t id;      /* of the move, in whose row on the target they are */
     const char *live; /* "shard0012" */
@@ -46,7 +53,10 @@ typedef struct hvi_late_keys_of {
 hv_status hvi_late_keys_advance(hvi_late_keys *keys, const hvi_late_keys_of *of, int64_t deadline,
                                 hv_error **error);
 
-/* Give up what is under way. */
+/* Give up what is under way, and forget all. */
 void hvi_late_keys_stop(hvi_late_keys *keys);
+
+/* In a forked child, instead. */
+void hvi_late_keys_disown(hvi_late_keys *keys);
 
 #endif

@@ -49,8 +49,10 @@ static hv_status set_up(hvi_link *link, int64_t deadline, hv_error **error) {
         status = hvi_result_check(result, &pid_form, link->server->name, -1, error);
     /* What the client was given as the number of its process is what a cancel request needs; a
      * pooler makes up one of its own. */
-    if (status == HV_OK)
-        link->is_pooled = hvi_integer_at(result, 0, 0) != PQbackendPID(link->session->conn);
+    if (status == HV_OK) {
+        link->pid = (int) hvi_integer_at(result, 0, 0);
+        link->is_pooled = link->pid != PQbackendPID(link->session->conn);
+    }
     PQclear(result);
     return status;
 }

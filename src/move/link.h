@@ -17,7 +17,8 @@ typedef struct hvi_link {
     hvi_session *session; /* owned; NULL: closed */
     hvi_script script;    /* between hvi_link_start() and the end: what is under way */
     char *sql;            /* owned: its text; NULL: nothing is under way */
-    bool is_pooled;       /* it has another server process than it was given at first */
+    int pid;              /* of its server process */
+    bool is_pooled;       /* … which is another one than libpq was given */
 } hvi_link;
 
 /* Open it (it must be closed): connected, checked as the store's sessions are, set up. Errors:

@@ -19,7 +19,8 @@
  *     whatever exists of a move is removed by its row on the source, or by that on the target if
  * the source has none.
  *  2. Every step begins by removing what it may have made before; from "schema" and "streaming" it
- *     goes back to "schema". So it does not matter where in a step anything was killed.
+ *     goes back to "schema", and so it does from "copying" if late keys were missed. So it does not
+ * matter where in a step anything was killed.
  *  3. Whether the shard was switched is asked of the old server's location row, under its advisory
  *     lock, and never of the journal: see look.c. Before the switch a move can be taken back, and
  *     after it only brought to its end.
@@ -119,7 +120,7 @@ void hvi_move_free(hvi_move *move) {
 }
 
 void hvi_move_abandon(hvi_move *move) {
-    hvi_link_disown(&move->late_keys.link);
+    hvi_late_keys_disown(&move->late_keys);
     hvi_link_disown(&move->readers[0]);
     hvi_link_disown(&move->readers[1]);
     hvi_link_disown(&move->witness);
@@ -214,6 +215,7 @@ static hv_status turn_back(hvi_move *move, hv_error **cause) {
     *cause = NULL;
     hvi_verify_free(move->verify);
     move->verify = NULL;
+    hvi_late_keys_stop(&move->late_keys);
     snprintf(move->row.error, sizeof move->row.error, "%s",
              move->cause != NULL ? hv_error_message(move->cause) : "");
     move->row.step = HVI_STEP_ABORTING;
@@ -226,6 +228,7 @@ static hv_status turn_back(hvi_move *move, hv_error **cause) {
 /* ---- going on ---- */
 
 static hv_status take_step(hvi_move *move, hvi_move_step step) {
+    hvi_late_keys_stop(&move->late_keys);
     move->row.step = step;
     move->is_begun = false;
     move->stage = 0;

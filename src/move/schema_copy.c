@@ -27,21 +27,23 @@ static const hvi_form keys_form = {
 };
 
 /* The primary keys, and the indexes by which rows are identified: the numbers of the index and of
- * its constraint, or 0; and its table, if that is the one that gets its keys late. */
+ * its constraint, or 0; and its table, if that is the one that gets its keys late. Sizes change, so
+ * it is chosen once. */
 static const char keys_sql[] =
-    "SELECT i.indexrelid, COALESCE(k.oid, 0::pg_catalog.oid), CASE WHEN c.oid"
-    " OPERATOR(pg_catalog.=) (SELECT t.oid FROM pg_catalog.pg_class AS t"
-    "  WHERE t.relnamespace OPERATOR(pg_catalog.=) c.relnamespace"
-    "  AND t.relkind OPERATOR(pg_catalog.=) 'r' AND NOT t.relispartition"
-    "  AND pg_catalog.pg_table_size(t.oid) OPERATOR(pg_catalog.>=) %" PRId64 ""
+    "WITH s AS (SELECT pg_catalog.to_regnamespace('%s')::pg_catalog.oid AS oid),"
+    " large AS MATERIALIZED (SELECT t.oid FROM pg_catalog.pg_class AS t, s"
+    "  WHERE t.relnamespace OPERATOR(pg_catalog.=) s.oid"
+    "  AND t.relkind OPERATOR(pg_catalog.=) 'r'"
+    "  AND pg_catalog.pg_table_size(t.oid) OPERATOR(pg_catalog.>=) %" PRId64
     "  ORDER BY pg_catalog.pg_table_size(t.oid) DESC LIMIT 1)"
-    " THEN pg_catalog.quote_ident(c.relname) ELSE '' END FROM pg_catalog.pg_index AS i"
+    " SELECT i.indexrelid, COALESCE(k.oid, 0::pg_catalog.oid), CASE WHEN c.oid"
+    " OPERATOR(pg_catalog.=) (SELECT large.oid FROM large) THEN pg_catalog.quote_ident(c.relname)"
+    " ELSE '' END FROM s, pg_catalog.pg_index AS i"
     " JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) i.indrelid"
     " LEFT JOIN pg_catalog.pg_constraint AS k ON k.conindid OPERATOR(pg_catalog.=) i.indexrelid"
     " AND k.conrelid OPERATOR(pg_catalog.=) i.indrelid"
     " AND (k.contype OPERATOR(pg_catalog.=) 'p' OR k.contype OPERATOR(pg_catalog.=) 'u')"
-    " WHERE (i.indisprimary OR i.indisreplident) AND c.relnamespace OPERATOR(pg_catalog.=)"
-    " pg_catalog.to_regnamespace('%s')::pg_catalog.oid";
+    " WHERE (i.indisprimary OR i.indisreplident) AND c.relnamespace OPERATOR(pg_catalog.=) s.oid";
 
 static bool is_late(const PGresult *keys, int row) {
     return *hvi_text_at(keys, row, 2) != '\0';
@@ -200,8 +202,8 @@ hv_status hvi_schema_copy_dump(const hvi_schema_copy *copy, hvi_schema_texts *te
         NULL,
     };
     status = hvi_process_run(dump, copy->from->session->conn, &files, deadline, &nothing, error);
-    hvi_buffer_append_format(
-        &sql, keys_sql, copy->no_late_keys ? INT64_MAX : (int64_t) HVI_LATE_KEYS_BYTES, copy->live);
+    hvi_buffer_append_format(&sql, keys_sql, copy->live,
+                             copy->no_late_keys ? INT64_MAX : hvi_late_keys_bytes);
     if (status == HV_OK)
         status = hvi_link_say(copy->from, &sql, deadline, &keys, error);
     if (status == HV_OK)
@@ -221,6 +223,8 @@ hv_status hvi_schema_copy_dump(const hvi_schema_copy *copy, hvi_schema_texts *te
         hvi_buffer_append_text(&texts->late_table, hvi_text_at(keys, i, 2));
     if (status == HV_OK)
         status = restore(&files, &first, deadline, &texts->before, error);
+    if (status == HV_OK && !hvi_buffer_ok(&late))
+        status = hvi_no_memory(error);
     if (status == HV_OK && late.len > 0)
         status = restore(&files, &late, deadline, &texts->late_keys, error);
     if (status == HV_OK)

@@ -21,7 +21,7 @@ typedef struct hvi_schema_copy {
 
 /* The SQL that makes a copy, in three parts, under the live name. */
 typedef struct hvi_schema_texts {
-    hvi_buffer before;     /* the tables with their primary keys, and what replication needs */
+    hvi_buffer before;     /* the tables with all but late keys, by which replication finds rows */
     hvi_buffer late_table; /* a large one without its keys, as in SQL; "": none */
     hvi_buffer late_keys;  /* those */
     hvi_buffer after;      /* all the rest */

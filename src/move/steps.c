@@ -183,7 +183,7 @@ hv_status hvi_step_schema(hvi_move *move, int64_t deadline, hvi_move_next *what,
         .shard = move->shard,
         .live = move->names.live,
         .name = move->names.stream,
-        .no_late_keys = move->has_missed_keys,
+        .no_late_keys = move->has_missed_keys || PQserverVersion(move->to.session->conn) < 140000,
     };
     hvi_move_say(move, "making the tables");
     /* What an earlier try has left. With the roots in place the dump would be another. */
@@ -452,8 +452,13 @@ hv_status hvi_move_check_worker(hvi_move *move, hv_error **error) {
 }
 
 static hv_status look_at_copy(hvi_move *move, hv_error **error) {
+    if (move->late_keys.state == HVI_LATE_KEYS_MAKING)
+        return hvi_move_look_at_source(move, error);
     hv_status status = hvi_move_look_at_stream(move, error);
-    return status == HV_OK ? hvi_move_check_worker(move, error) : status;
+    /* The worker may wait behind us. */
+    return status == HV_OK && move->late_keys.state != HVI_LATE_KEYS_WAITING
+               ? hvi_move_check_worker(move, error)
+               : status;
 }
 
 static void stay_copying(hvi_move *move) {
@@ -464,6 +469,7 @@ static void stay_copying(hvi_move *move) {
 static hv_status make_late_keys(hvi_move *move, int64_t deadline, hvi_move_next *what,
                                 hvi_move_step *next, hv_error **error) {
     const hvi_late_keys_of of = {
+        .from = &move->witness,
         .to = &move->to,
         .shard = move->shard,
         .id = move->row.id,
@@ -479,8 +485,9 @@ static hv_status make_late_keys(hvi_move *move, int64_t deadline, hvi_move_next 
     if (move->late_keys.state == HVI_LATE_KEYS_EARLY) {
         stay_copying(move);
     } else if (move->late_keys.state == HVI_LATE_KEYS_MISSED) {
-        hvi_late_keys_stop(&move->late_keys);
         move->has_missed_keys = true;
+        move->looked = 0;
+        move->stream_state = (hvi_stream_state){0};
         *what = HVI_NEXT_STEP;
         *next = HVI_STEP_SCHEMA;
     }
@@ -495,7 +502,7 @@ hv_status hvi_step_copying(hvi_move *move, int64_t deadline, hvi_move_next *what
     bool is_making = move->late_keys.state == HVI_LATE_KEYS_MAKING;
     *what = HVI_NEXT_STAY;
     hvi_move_say(move, is_making ? "making the key of the largest table" : "copying rows");
-    hv_status status = is_making ? hvi_move_look_at_source(move, error) : look_at_copy(move, error);
+    hv_status status = look_at_copy(move, error);
     if (status == HV_OK && move->late_keys.state != HVI_LATE_KEYS_THERE)
         return make_late_keys(move, deadline, what, next, error);
     if (status != HV_OK)

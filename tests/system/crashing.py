@@ -86,7 +86,8 @@ class Story:
             database.sql("""
                 CREATE FUNCTION shard0003.slow() RETURNS boolean LANGUAGE sql AS
                     'SELECT true FROM pg_catalog.pg_sleep(0.0001)';
-                ALTER TABLE shard0003.entities ADD CHECK (shard0003.slow())
+                ALTER TABLE shard0003.entities ADD CHECK (shard0003.slow());
+                ANALYZE shard0003.entities
             """)  # the copy lasts for a moment
 
     def prepare(self, config):
@@ -190,8 +191,9 @@ class Shard:
     def _of(database):
         """All rows but the writer's."""
         return database.query(
-            "SELECT array_agg(concat(left(e::text, 40), md5(e::text)) ORDER BY id), (SELECT array_agg(n::text ORDER BY id)"
-            " FROM shard0003.notes n) FROM shard0003.entities e WHERE NOT body ? 'w'"
+            "SELECT array_agg(concat(left(e::text, 40), md5(e::text)) ORDER BY id),"
+            " (SELECT array_agg(n::text ORDER BY id) FROM shard0003.notes n)"
+            " FROM shard0003.entities e WHERE NOT body ? 'w'"
         )
 
     def check(self, place):

@@ -21,6 +21,9 @@
 /* src/move/hook.h */
 void hvi_move_set_hook(void (*hook)(void *context, const char *where), void *context);
 
+/* src/move/late_keys.h */
+extern int64_t hvi_late_keys_bytes;
+
 #define ACTIONS_MAX 8
 
 typedef struct action {
@@ -129,6 +132,7 @@ int main(int argc, char **argv) {
         }
     }
     hvi_move_set_hook(reached, NULL);
+    hvi_late_keys_bytes = 32 << 20;
     if (status == HV_OK)
         status = hv_open(options, &store, &error);
     int shard = atoi(argv[3]);

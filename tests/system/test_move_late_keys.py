@@ -27,23 +27,24 @@ IN_LINE, SENT = "late keys: in line", "late keys: sent"
 SLOW = """
     CREATE FUNCTION shard0003.slow() RETURNS boolean LANGUAGE sql AS
         'SELECT true FROM pg_catalog.pg_advisory_xact_lock_shared(77)';
-    ALTER TABLE {} ADD CHECK (shard0003.slow())
+    ALTER TABLE {} ADD CHECK (CASE WHEN type < {} THEN true ELSE shard0003.slow() END)
 """
 
 
 @contextlib.contextmanager
-def slow_copy(source, target, table):
-    """The copy of this table does not end before the context does."""
-    source.sql(SLOW.format(table))
+def slow_copy(source, target, table, from_row=4900):
+    """The copy of this table does not get past this row, one of 5,000, before the context ends."""
+    source.sql(f"ANALYZE {table}")
+    source.sql(SLOW.format(table, from_row))
     with target.connect() as holder, holder.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_lock(77)")
         yield
 
 
 def change(database, table, key):
-    keys = [each for (each,) in database.query(f"SELECT {key} FROM {table} LIMIT 60")]
+    keys = [each for (each,) in database.query(f"SELECT {key} FROM {table} WHERE type < 61")]
     for each in keys[:40]:
-        database.sql(f"UPDATE {table} SET type = type + 1 WHERE {key} = %s", each)
+        database.sql(f"UPDATE {table} SET type = -type WHERE {key} = %s", each)
     for each in keys[40:]:
         database.sql(f"DELETE FROM {table} WHERE {key} = %s", each)
 
@@ -122,10 +123,10 @@ def test_killed_and_resumed_while_it_is_copied(moving_store, moving_servers):
     assert_nothing_left(one, two)
 
 
-def is_copied(database):
+def is_copied(database, table="entities"):
     return database.value(
         "SELECT count(*) = 0 FROM pg_subscription_rel WHERE srsubstate <> 'r' AND srrelid ="
-        f" '{copy_of(database)}.entities'::regclass"
+        f" '{copy_of(database)}.{table}'::regclass"
     )
 
 
@@ -149,12 +150,60 @@ def test_copied_before_it_stands_in_line(moving_store, moving_servers):
     before = structure(one, 3)
     with Stepping(moving_store, "move", 3, 1, place="copying") as stepping:
         assert stepping.came
+        table = two.value(f"SELECT '{copy_of(two)}.entities'::regclass::oid")
         change(one, "shard0003.entities", "id")
         changed = content(one, 3)
         eventually(lambda: is_copied(two), what="the copy's end")
         stepping.go_on()
         stepping.end().ok("done")
+    assert table != two.value("SELECT 'shard0003.entities'::regclass::oid"), "not copied anew"
     assert (structure(two, 3), content(two, 3)) == (before, changed)
+    assert_nothing_left(one, two)
+
+
+def test_other_tables_are_not_kept_waiting(moving_store, moving_servers):
+    """While the copy has just begun, the worker that applies changes gets past the large table's."""
+    one, two = moving_servers
+    fill_large(one, 3)
+    one.sql("CREATE TABLE shard0003.other (n integer PRIMARY KEY)")
+    with slow_copy(one, two, "shard0003.entities", from_row=1000):
+        with Stepping(moving_store, "move", 3, 1, place="copying") as stepping:
+            assert stepping.came
+            copy = copy_of(two)
+            stepping.go_on()
+            eventually(lambda: is_copied(two, "other"), what="the other table is copied")
+            change(one, "shard0003.entities", "id")
+            one.sql("INSERT INTO shard0003.other VALUES (1)")
+            eventually(
+                lambda: two.value(f"SELECT count(*) FROM {copy}.other") == 1,
+                what="a change of the other table",
+            )
+            assert not is_copied(two)
+            stepping.kill()
+    run_move(moving_store, "abort", 3).ok("aborted")
+    assert_nothing_left(one, two)
+
+
+@pytest.mark.parametrize("why", ["a truncated table", "too much WAL"])
+def test_a_move_that_turns_back_in_line(moving_store, moving_servers, why):
+    one, two = moving_servers
+    fill_large(one, 3)
+    one.sql("CREATE TABLE shard0003.other (n integer PRIMARY KEY)")
+    with slow_copy(one, two, "shard0003.entities"):
+        before = structure(one, 3)
+        with Stepping(moving_store, "move", 3, 1, place=IN_LINE, max_wal="16MB") as stepping:
+            assert stepping.came
+            if why == "a truncated table":
+                one.sql("TRUNCATE shard0003.other")
+            else:
+                one.sql("CREATE TABLE public.filler AS SELECT repeat(n::text, 99) FROM"
+                        " generate_series(1, 150000) AS n")
+            changed = content(one, 3)
+            stepping.go_on()
+            moved = stepping.end(timeout=60)
+    assert moved.result.code == 1 and moved.phase == "aborted", moved
+    assert ("was truncated" if why == "a truncated table" else "of WAL") in moved.error
+    assert (structure(one, 3), content(one, 3)) == (before, changed)
     assert_nothing_left(one, two)
 
 

@@ -283,9 +283,9 @@ def fill(database, shard, count):
 
 
 def fill_large(database, shard, table="entities (type, body)"):
-    """So much that the table gets its keys late: 40 MB in 5,000 rows."""
+    """So much that move_tool makes the table's keys late: 40 MB in 5,000 rows."""
     database.sql(
-        f"INSERT INTO shard{shard:04}.{table} SELECT 1, hstore('text', (SELECT string_agg("
+        f"INSERT INTO shard{shard:04}.{table} SELECT n, hstore('text', (SELECT string_agg("
         "md5(concat(n, ' ', i)), '') FROM generate_series(1, 250) AS i))"
         " FROM generate_series(1, 5000) AS n"
     )
