@@ -57,6 +57,21 @@ static hv_status set_up(hvi_link *link, int64_t deadline, hv_error **error) {
     return status;
 }
 
+/* A server that does not answer in time is one that cannot be reached, and is waited for. The
+ * status of the error is what decides when it is passed on; and no option of the store has to do
+ * with it. */
+static hv_status as_unreachable(const hvi_link *link, hv_status status, hv_error **error) {
+    if (status != HV_TIMEOUT || hvi_interrupted())
+        return status;
+    if (error != NULL) {
+        hv_error_free(*error);
+        *error = NULL;
+    }
+    hvi_fail(error, HV_UNAVAILABLE, "server \"%s\" has not answered in time", link->server->name);
+    hvi_error_where(error, link->server->name, -1);
+    return HV_UNAVAILABLE;
+}
+
 hv_status hvi_link_open(hvi_link *link, hvi_server *server, int64_t deadline, hv_error **error) {
     const hvi_pool_config *config = &server->pool.config;
     hvi_opening opening;
@@ -66,7 +81,7 @@ hv_status hvi_link_open(hvi_link *link, hvi_server *server, int64_t deadline, hv
     hv_status status = hvi_opening_finish(&opening, &link->session, error);
     if (status != HV_OK) {
         link->session = NULL;
-        return status;
+        return as_unreachable(link, status, error);
     }
     status = set_up(link, deadline, error);
     if (status != HV_OK)
@@ -129,17 +144,7 @@ static hv_status settle(hvi_link *link, hv_status status, hv_error **error) {
     hvi_error_where(error, link->server->name, -1);
     if (!hvi_link_is_open(link) || PQtransactionStatus(link->session->conn) == PQTRANS_ACTIVE)
         hvi_link_close(link);
-    if (status != HV_TIMEOUT || hvi_interrupted())
-        return status;
-    /* The status of the error is what decides when it is passed on; and no option of the store has
-     * to do with it. */
-    if (error != NULL) {
-        hv_error_free(*error);
-        *error = NULL;
-    }
-    hvi_fail(error, HV_UNAVAILABLE, "server \"%s\" has not answered in time", link->server->name);
-    hvi_error_where(error, link->server->name, -1);
-    return HV_UNAVAILABLE;
+    return as_unreachable(link, status, error);
 }
 
 /* A script that begins a transaction and is refused before its end leaves it open. */

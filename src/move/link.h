@@ -22,7 +22,7 @@ typedef struct hvi_link {
 } hvi_link;
 
 /* Open it (it must be closed): connected, checked as the store's sessions are, set up. Errors:
- * those of hvi_opening_finish(). */
+ * those of hvi_opening_finish(), but HV_UNAVAILABLE where that has HV_TIMEOUT. */
 hv_status hvi_link_open(hvi_link *link, hvi_server *server, int64_t deadline, hv_error **error);
 
 /* What is under way is cancelled if the server answers. Closing a closed one does nothing. */

@@ -328,8 +328,8 @@ hvi_switch_result hvi_switch_try(hvi_switch *attempt, hv_error **error) {
         hvi_move_reach("fence: before commit");
         status = commit(attempt, &cause);
         note_pause(attempt, since);
-        hvi_move_reach("fence: after commit");
         if (status == HV_OK) {
+            hvi_move_reach("fence: after commit");
             result = HVI_SWITCH_DONE;
         } else if (hvi_link_is_lost(status) || !hvi_link_is_open(attempt->from)) {
             hvi_error_move(error, &cause);
