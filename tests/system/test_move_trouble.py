@@ -127,3 +127,10 @@ def test_a_server_is_in_trouble(trouble, name, place, event, how):
     clean_up(trouble.config)
     place_then = story.goal if how == "goes on" else story.ends_at(place, how)
     shard.check(place_then)
+
+
+@pytest.mark.parametrize("name", ["move", "offline"])
+def test_a_target_that_is_silent_while_sessions_are_opened(trouble, name, monkeypatch):
+    """For longer than opening one may take."""
+    monkeypatch.setitem(Trouble.LASTS, "stop", 13)
+    test_a_server_is_in_trouble(trouble, name, "verifying", "stop two", "goes on")
