@@ -12,15 +12,15 @@
  *
  * The worker that applies the changes of all tables takes the lock, too, if there are changes of
  * this one, and starts no other table meanwhile. So we stand in line only for the last quarter of
- * the COPY, by what the source believes to have.
+ * the COPY, by the source's estimate of its rows.
  */
 #ifndef HVI_LATE_KEYS_H
 #define HVI_LATE_KEYS_H
 
 #include "move/link.h"
 
-/* Of a table that gets its keys late, at least: the last quarter of a smaller one's COPY is too
- * short to stand in line in time. 256 MB; tests have smaller ones, whose COPY they make slow. */
+/* Only a table of at least this size gets its keys late: the last quarter of a smaller one's COPY is
+ * too short to stand in line in time. 256 MB; tests set it lower, and make the COPY slow. */
 extern int64_t hvi_late_keys_bytes;
 
 typedef struct hvi_late_keys {

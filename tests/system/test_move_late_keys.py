@@ -1,6 +1,7 @@
 """The keys of a large table are made when its rows are there, and before the stream's changes need
 them."""
 
+import concurrent.futures
 import contextlib
 
 import pytest
@@ -227,25 +228,29 @@ def copy_of(database):
     return name.removeprefix("schema ")
 
 
+def waits_for_key(database):
+    return database.value(
+        "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))"
+    )
+
+
 def test_who_reads_the_copy_is_waited_for(moving_store, moving_servers):
     """As a dump of the target does."""
     one, two = moving_servers
     fill_large(one, 3)
     before = content(one, 3)
-    with Stepping(moving_store, "move", 3, 1, place=IN_LINE) as stepping:
-        assert stepping.came
-        with two.connect() as reader, reader.cursor() as cursor:
-            cursor.execute(f"BEGIN; LOCK TABLE {copy_of(two)}.entities IN ACCESS SHARE MODE")
-            stepping.go_on()
-            eventually(
-                lambda: two.value(
-                    "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND mode ="
-                    " 'AccessExclusiveLock')"
-                ),
-                what="the key waits for the reader",
-            )
-            assert has_shard(one, 3)
-        stepping.end().ok("done")
+    with contextlib.ExitStack() as slow:
+        slow.enter_context(slow_copy(one, two, "shard0003.entities"))
+        with Stepping(moving_store, "move", 3, 1, place=IN_LINE) as stepping:
+            assert stepping.came
+            with two.connect() as reader, reader.cursor() as cursor:
+                cursor.execute(f"BEGIN; LOCK TABLE {copy_of(two)}.entities IN ACCESS SHARE MODE")
+                slow.close()
+                stepping.go_on()
+                eventually(lambda: waits_for_key(two), what="the key waits for the reader")
+                assert has_shard(one, 3)
+            stepping.end().ok("done")
     assert content(two, 3) == before
     assert_nothing_left(one, two)
 
@@ -262,15 +267,23 @@ def test_offline_they_are_the_first_of_the_rest(moving_store, moving_servers):
 
 
 def test_another_session_has_made_them(moving_store, moving_servers):
-    """One of a command that was killed, and that the server has not noticed to be gone."""
+    """It was in line, too: that of a command that the server has not noticed to be gone."""
     one, two = moving_servers
     fill_large(one, 3)
-    before = structure(one, 3)
-    killed = move(moving_store, 3, 1, at={IN_LINE: "kill"})
-    assert killed.result.code == -9
-    eventually(lambda: not movers(two), what="the command's sessions are gone")
-    two.sql(f"ALTER TABLE {copy_of(two)}.entities ADD CONSTRAINT entities_pkey PRIMARY KEY (id)")
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        with slow_copy(one, two, "shard0003.entities"):
+            before = structure(one, 3)
+            kill_in_line(moving_store, one, two)
+            changed = content(one, 3)
+            copy = f"{copy_of(two)}.entities"
+            table = two.value(f"SELECT '{copy}'::regclass::oid")
+            made = pool.submit(
+                two.sql, f"ALTER TABLE {copy} ADD CONSTRAINT entities_pkey PRIMARY KEY (id)"
+            )
+            eventually(lambda: waits_for_key(two), what="the other session is in line")
+        made.result()
     moved = run_move(moving_store, "resume", 3, trace=True).ok("done")
     assert SENT not in moved.result.err.splitlines()
-    assert structure(two, 3) == before
+    assert table == two.value("SELECT 'shard0003.entities'::regclass::oid"), "copied twice"
+    assert (structure(two, 3), content(two, 3)) == (before, changed)
     assert_nothing_left(one, two)
