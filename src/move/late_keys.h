@@ -19,8 +19,8 @@
 
 #include "move/link.h"
 
-/* Only a table of at least this size gets its keys late: the last quarter of a smaller one's COPY is
- * too short to stand in line in time. 256 MB; tests set it lower, and make the COPY slow. */
+/* Only a table of at least this size gets its keys late: the last quarter of a smaller one's COPY
+ * is too short to stand in line in time. 256 MB; tests set it lower, and make the COPY slow. */
 extern int64_t hvi_late_keys_bytes;
 
 typedef struct hvi_late_keys {
